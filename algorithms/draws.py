@@ -1,0 +1,149 @@
+"""Keyed random draws: a pure function of (seed, replica, agent, purpose, step), on any device.
+
+A key is a 64-bit integer; `fold` derives a new key from a key and a number, and the draws hash a key with a
+counter. Nothing is stored between draws, so where an agent runs, in what order, and whether a run was resumed
+cannot change what it draws. The hash is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable
+pseudorandom number generators, OOPSLA 2014, doi:10.1145/2660193.2660195) in wrapping int64 arithmetic, which
+is exact on every device.
+"""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["agent_keys", "fold", "integers", "key", "normal", "permutation", "uniform"]
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+
+
+def key(seed: int, *parts: int | str) -> int:
+    """Derive a key on the host.
+
+    Args:
+        seed: The experiment's seed.
+        *parts: What the draw is for: replica, agent, purpose, step, in any fixed order.
+
+    Returns:
+        An integer in [0, 2⁶³), fit for `torch.manual_seed` and `numpy.random.default_rng` as well.
+
+    Example:
+        >>> key(0, "data", 1) == key(0, "data", 1), key(0, "data", 1) == key(0, "data", 2)
+        (True, False)
+    """
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def agent_keys(seed: int, purpose: str, replicas: Tensor, agents: Tensor) -> Tensor:
+    """Derive one key for each agent of a block.
+
+    Args:
+        seed: The experiment's seed.
+        purpose: What the draws are for, such as "batch".
+        replicas: Replica of each row, int64 [N].
+        agents: Agent of each row, int64 [N].
+
+    Returns:
+        Keys, int64 [N], on the device of `agents`.
+    """
+    root = torch.full_like(agents, key(seed, purpose))
+    return fold(fold(root, replicas), agents)
+
+
+def fold(keys: Tensor, data: Tensor | int) -> Tensor:
+    """Derive new keys from keys and numbers (a step, a layer, a position), with broadcasting.
+
+    Args:
+        keys: int64 tensor.
+        data: Integers, broadcast against `keys`.
+
+    Returns:
+        int64 tensor of the broadcast shape.
+    """
+    if not isinstance(data, Tensor):
+        # A Python product would leave the 64 bits; the tensor arithmetic below wraps by itself.
+        data = torch.tensor(data, dtype=torch.int64, device=keys.device)
+    h = keys + (data + 1) * _GOLDEN
+    h = (h ^ _shift(h, 30)) * _MIX_1
+    h = (h ^ _shift(h, 27)) * _MIX_2
+    return h ^ _shift(h, 31)
+
+
+def _shift(h: Tensor, bits: int) -> Tensor:
+    """Shift right without the sign."""
+    return (h >> bits) & (_MASK >> bits)
+
+
+def _bits(keys: Tensor, shape: tuple[int, ...], bits: int) -> Tensor:
+    """Draw integers of the given number of bits, [*keys.shape, *shape]."""
+    counter = torch.arange(math.prod(shape), device=keys.device).view(shape)
+    return _shift(fold(keys.view(*keys.shape, *(1 for _ in shape)), counter), 64 - bits)
+
+
+def uniform(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw from the uniform distribution on [0, 1).
+
+    Args:
+        keys: int64 [...].
+        shape: Shape of the draw of one key.
+        dtype: float64 (53 random bits), or a shorter type (24 bits, drawn in float32).
+
+    Returns:
+        Tensor [*keys.shape, *shape].
+    """
+    if dtype == torch.float64:
+        return _bits(keys, shape, 53).to(dtype) * 2.0**-53
+    return (_bits(keys, shape, 24).to(torch.float32) * 2.0**-24).to(dtype)
+
+
+def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw from the standard normal distribution, by the transform of Box and Muller.
+
+    Args:
+        keys: int64 [...].
+        shape: Shape of the draw of one key.
+        dtype: Type of the result; the transform itself is computed in float64.
+
+    Returns:
+        Tensor [*keys.shape, *shape].
+    """
+    radius = (-2.0 * torch.log1p(-uniform(fold(keys, 0), shape))).sqrt()
+    angle = (2.0 * math.pi) * uniform(fold(keys, 1), shape)
+    return (radius * angle.cos()).to(dtype)
+
+
+def integers(keys: Tensor, high: Tensor | int, shape: tuple[int, ...]) -> Tensor:
+    """Draw integers from [0, high) with equal probability (to within high / 2³²).
+
+    Args:
+        keys: int64 [...].
+        high: Bound below 2³¹, one for all or one a key (same shape as `keys`).
+        shape: Shape of the draw of one key.
+
+    Returns:
+        int64 tensor [*keys.shape, *shape].
+    """
+    if isinstance(high, Tensor):
+        high = high.view(*high.shape, *(1 for _ in shape))
+    return (_bits(keys, shape, 32) * high) >> 32
+
+
+def permutation(keys: Tensor, sizes: Tensor, length: int) -> Tensor:
+    """Draw a random order of 0 … size−1 for each key.
+
+    Args:
+        keys: int64 [N].
+        sizes: How many numbers each key orders, int64 [N].
+        length: Columns of the result, at least the largest size.
+
+    Returns:
+        int64 [N, length]; row n holds its permutation in the first `sizes[n]` places, what follows is padding.
+    """
+    order = _bits(keys, (length,), 62)
+    padding = torch.arange(length, device=keys.device) >= sizes[:, None]
+    return order.masked_fill_(padding, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)

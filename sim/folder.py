@@ -1,0 +1,225 @@
+"""The folder of one run: written as the run goes, readable at any moment, safe against a crash.
+
+    RUN/config.yaml      the resolved experiment of this run
+        metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
+        status.json      state, step, which replicas diverged, which engine ran
+        topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix
+        partition.csv    replica, agent, label, samples: who holds what
+        checkpoint/      state.pt, replaced atomically
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["Run", "RunFolder", "load_run", "load_runs", "write_atomically"]
+
+Row = dict[str, Any]
+
+_POINT = ("step", "replica", "agent")
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        data: Its new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its folder.
+
+    Attributes:
+        name: Name of the folder.
+        path: The folder.
+        config: The resolved experiment of this run.
+        status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
+            from replica to the step at which it diverged, `engine`, `error`.
+        metrics: Measurements, one mapping a (step, replica) or, where single agents were measured, a
+            (step, replica, agent), in the order in which they were taken.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    status: dict[str, Any]
+    metrics: list[Row] = field(repr=False)
+
+    @property
+    def diverged(self) -> dict[int, int]:
+        """Step at which each diverged replica did so."""
+        return {int(replica): step for replica, step in self.status.get("diverged", {}).items()}
+
+    def series(self, metric: str) -> dict[int, tuple[list[int], list[float]]]:
+        """Collect one metric of the centroid over the steps.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            A mapping from replica to steps and values.
+        """
+        curves: dict[int, tuple[list[int], list[float]]] = {}
+        for row in self.metrics:
+            if metric in row and "agent" not in row:
+                steps, values = curves.setdefault(row["replica"], ([], []))
+                steps.append(row["step"])
+                values.append(row[metric])
+        return curves
+
+    def final(self, metric: str) -> dict[int, float]:
+        """Collect the last value of a metric in each replica that did not diverge.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            A mapping from replica to value.
+        """
+        return {
+            replica: values[-1]
+            for replica, (_, values) in self.series(metric).items()
+            if replica not in self.diverged
+        }
+
+
+class RunFolder:
+    """Writes the folder of one run.
+
+    Args:
+        path: The folder; made when first written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint" / "state.pt"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved experiment.
+
+        Args:
+            config: Plain values.
+        """
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+    def write_status(self, **status: Any) -> None:
+        """Replace the status.
+
+        Args:
+            **status: Plain values, `state` and `step` among them.
+        """
+        write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+
+    def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a small table as CSV.
+
+        Args:
+            name: File name.
+            header: Column names.
+            rows: Rows in the order of the header.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        write_atomically(self.path / name, text.getvalue())
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Append measurements.
+
+        Args:
+            rows: Plain mappings with `step` and `replica`.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def forget_after(self, step: int) -> None:
+        """Drop measurements later than a step: a run that resumes from there takes them again.
+
+        Args:
+            step: The step of the checkpoint.
+        """
+        kept = [row for row in _read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _read_lines(path: Path) -> list[Row]:
+    """Read a JSON-lines file; a last line that a crash cut short is left out."""
+    rows = []
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines) - 1:
+                raise
+    return rows
+
+
+def load_run(path: str | Path) -> Run:
+    """Read the folder of one run.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The run; measurements at one point are merged into one mapping, later ones win.
+
+    Raises:
+        FileNotFoundError: The folder holds no `config.yaml`.
+    """
+    path = Path(path)
+    if not (path / "config.yaml").exists():
+        raise FileNotFoundError(f"{path} is not the folder of a run: it holds no config.yaml")
+    merged: dict[tuple[Any, ...], Row] = {}
+    for row in _read_lines(path / "metrics.jsonl"):
+        merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
+    status = path / "status.json"
+    return Run(
+        name=path.name,
+        path=path,
+        config=yaml.safe_load((path / "config.yaml").read_text()),
+        status=json.loads(status.read_text()) if status.exists() else {"state": "running", "step": 0},
+        metrics=list(merged.values()),
+    )
+
+
+def load_runs(path: str | Path) -> list[Run]:
+    """Read all runs below an experiment's folder.
+
+    Args:
+        path: The folder that `basinet run` wrote, or the folder of a single run.
+
+    Returns:
+        The runs by the order in which the experiment names them.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
+    path = Path(path)
+    if (path / "config.yaml").exists():
+        return [load_run(path)]
+    order = path / "experiment.yaml"
+    names = yaml.safe_load(order.read_text()).get("runs", []) if order.exists() else []
+    folders = [path / name for name in names if (path / name / "config.yaml").exists()]
+    if not folders:
+        raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
+    return [load_run(folder) for folder in folders]
