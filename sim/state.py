@@ -1,12 +1,13 @@
 """The stacked state: one row an agent, and each layer's parameters as a view into it."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StackedState"]
+__all__ = ["StackedState", "instantiate", "join_rows", "load_vector", "take_rows"]
 
 
 class StackedState:
@@ -14,7 +15,7 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
     views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
-    autograd whose `grad` is the gradient view, so that a backward pass writes into `gradients` directly.
+    autograd.
 
     Args:
         model: The model whose parameters and buffers are stacked; its values are not used.
@@ -34,10 +35,9 @@ class StackedState:
         offset = 0
         for name, shape in shapes.items():
             place = slice(offset, offset + shape.numel())
-            view = self.parameters[:, place].view(num_agents, *shape).requires_grad_()
-            view.grad = self.gradients[:, place].view(num_agents, *shape)
-            self.parameter_views[name] = view
-            self.gradient_views[name] = view.grad
+            view = self.parameters[:, place].view(num_agents, *shape)
+            self.parameter_views[name] = view.requires_grad_()
+            self.gradient_views[name] = self.gradients[:, place].view(num_agents, *shape)
             offset = place.stop
         self.buffers: dict[str, Tensor] = {
             name: torch.empty(
@@ -45,6 +45,35 @@ class StackedState:
             )
             for name, b in model.named_buffers()
         }
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Take [N, P] apart into layers.
+
+        Args:
+            flat: A tensor laid out like the parameters.
+
+        Returns:
+            Views [N, *shape], in the model's order.
+        """
+        sizes = [view[0].numel() for view in self.parameter_views.values()]
+        parts = flat.split(sizes, dim=1)
+        return [
+            part.view(len(flat), *view.shape[1:])
+            for part, view in zip(parts, self.parameter_views.values(), strict=True)
+        ]
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
+
+        Args:
+            loss: A sum over agents: agent n's rows then get the gradient of its own term.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, leaf in self.parameter_views.items():
+            # A layer that fills its gradient view by itself leaves no `grad`.
+            if leaf.grad is not None:
+                self.gradient_views[name].copy_(leaf.grad)
+                leaf.grad = None
 
     def fill(self, rows: slice, model: nn.Module) -> None:
         """Set some agents to the values of a model.
@@ -89,16 +118,14 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
         A new model on the CPU.
     """
     if isinstance(factory, nn.Module):
-        import copy
-
         return copy.deepcopy(factory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory()
 
 
-def rows_of(state: Any, rows: slice, num_rows: int) -> Any:
-    """Take some agents' part of a nested state: tensors and lists whose leading length is the number of rows.
+def take_rows(state: Any, rows: slice, num_rows: int) -> Any:
+    """Take some agents' part of a nested state: of tensors and lists as long as the number of rows.
 
     Args:
         state: Nested mappings of tensors, lists and plain values.
@@ -109,9 +136,29 @@ def rows_of(state: Any, rows: slice, num_rows: int) -> Any:
         The same nesting with the rows taken.
     """
     if isinstance(state, dict):
-        return {name: rows_of(value, rows, num_rows) for name, value in state.items()}
-    if isinstance(state, Tensor):
-        return state[rows].clone() if state.ndim and state.shape[0] == num_rows else state.clone()
+        return {name: take_rows(value, rows, num_rows) for name, value in state.items()}
+    if isinstance(state, Tensor) and state.ndim and len(state) == num_rows:
+        return state[rows].clone()
     if isinstance(state, list) and len(state) == num_rows:
         return state[rows]
     return state
+
+
+def join_rows(parts: list[Any], counts: list[int]) -> Any:
+    """Put the workers' parts of a nested state together again.
+
+    Args:
+        parts: The state of each worker, in the order of rows.
+        counts: How many rows each worker has.
+
+    Returns:
+        The state of all rows; what does not lead with the rows' axis is the same everywhere and taken once.
+    """
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: join_rows([part[name] for part in parts], counts) for name in first}
+    if isinstance(first, Tensor) and all(p.ndim and len(p) == n for p, n in zip(parts, counts, strict=True)):
+        return torch.cat(parts)
+    if isinstance(first, list) and all(len(p) == n for p, n in zip(parts, counts, strict=True)):
+        return [item for part in parts for item in part]
+    return first

@@ -1,8 +1,8 @@
 """What a task is: data, model-facing loss, metrics."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ Batch = tuple[Tensor, ...]
 class Task:
     """Data, a loss and metrics; it knows nothing of agents.
 
-    A task is supervised: a model maps inputs to outputs, and the loss of a batch is the mean over its elements
-    of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the batched computation over
-    agents then falls back on a general vectorised map.
+    A task is supervised: a model maps inputs to outputs, and the loss of a batch is the mean over its
+    elements of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the batched
+    computation over agents then falls back on a general vectorised map.
 
     Attributes:
         train: Training data, tensors [n, ...] that share their first dimension: inputs, then targets.
@@ -47,8 +47,8 @@ class Task:
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:
         """How to generate fresh samples, or None where samples are drawn from `train`.
 
-        The function takes keys (int64 [N], see `basinet.algorithms.draws`), the agent of each key (int64 [N]),
-        the batch size B and a floating type, and returns a batch of tensors [N, B, ...].
+        The function takes keys (int64 [N], see `basinet.algorithms.draws`), the agent of each key (int64
+        [N]), the batch size B and a floating type, and returns a batch of tensors [N, B, ...].
         """
         return None
 
@@ -78,27 +78,58 @@ class Task:
         """
         return self.sample_loss(model(batch[0]), batch[-1]).mean()
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Choose a class for each sample: by default that of the largest output.
+
+        Args:
+            outputs: What the model returned, [B, ..., num_outputs].
+
+        Returns:
+            Class indices, int64 [B, ...].
+        """
+        return outputs.argmax(-1)
+
+    def evaluate(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
         """Measure a model, in the mode (training or evaluation) that it is in.
 
         Args:
             model: A model on the device of the data.
+            chunk: Samples that pass through the model at a time; it bounds the memory and leaves the result
+                as it is, to rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
             `train_loss`, and where they are defined `test_loss` and `test_accuracy`.
         """
         with torch.no_grad():
-            metrics = {"train_loss": float(self.loss(model, self.train))}
+            metrics = {"train_loss": self._measure(model, self.train, chunk)[0]}
             if self.test is not None:
-                outputs = model(self.test[0])
-                metrics["test_loss"] = float(self.loss(lambda _: outputs, self.test))
+                loss, accuracy = self._measure(model, self.test, chunk)
+                metrics["test_loss"] = loss
                 if self.classification:
-                    correct = outputs.argmax(-1) == self.test[-1]
-                    metrics["test_accuracy"] = float(correct.double().mean())
+                    metrics["test_accuracy"] = accuracy
         return metrics
 
+    def _measure(self, model: nn.Module, data: Batch, chunk: int) -> tuple[float, float]:
+        """Return the mean loss and, for a classification, the accuracy."""
+        loss = accuracy = 0.0
+        for part in zip(*(torch.split(tensor, chunk) for tensor in data), strict=True):
+            weight = len(part[0]) / len(data[0])
+            part_loss, part_accuracy = self._measure_part(model, part)
+            loss += weight * part_loss
+            accuracy += weight * part_accuracy
+        return loss, accuracy
+
+    def _measure_part(self, model: nn.Module, part: Batch) -> tuple[float, float]:
+        inputs = part[0]
+        outputs: Tensor = model(inputs)
+        # One pass serves both; a loss that asks for the outputs of other inputs gets these.
+        loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
+        if not self.classification:
+            return float(loss), 0.0
+        return float(loss), float((self.predict(outputs) == part[-1]).double().mean())
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Move the data to a device and its floating tensors to a type.
+        """Move every tensor of the task to a device and its floating tensors to a type.
 
         Args:
             device: Where the data shall live.
@@ -107,12 +138,13 @@ class Task:
         Returns:
             A task on that device.
         """
-        return replace(
-            self,
-            train=_move(self.train, device, dtype),
-            test=None if self.test is None else _move(self.test, device, dtype),
-        )
+        moved = {field.name: _move(getattr(self, field.name), device, dtype) for field in fields(self)}
+        return replace(self, **moved)
 
 
-def _move(batch: Batch, device: torch.device | str, dtype: torch.dtype) -> Batch:
-    return tuple(t.to(device, dtype if t.is_floating_point() else None) for t in batch)
+def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, dtype if value.is_floating_point() else None)
+    if isinstance(value, tuple):
+        return tuple(_move(item, device, dtype) for item in value)
+    return value

@@ -1,0 +1,1 @@
+"""What an agent does: strategies (the distributed part) and optimizers (the local part)."""

@@ -1,0 +1,91 @@
+"""One optimizer an agent, executed for all agents of a block together where that is the same thing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn, optim
+
+__all__ = ["ELEMENTWISE", "LocalOptimizer"]
+
+ELEMENTWISE = frozenset({
+    optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.Adadelta, optim.Adamax, optim.NAdam, optim.RAdam,
+    optim.RMSprop, optim.Rprop,
+})  # fmt: skip
+"""torch's optimizers that treat every number by itself: one of them on the flat state is K of them."""
+
+
+class LocalOptimizer:
+    """The agents' optimizers: x_k ← adapt(x_k, g_k), each agent with its own state.
+
+    The state of an optimizer (momentum, second moments) stays with its agent: mixing moves parameters alone.
+
+    - an elementwise optimizer of torch runs once, over the flat state [N, P];
+    - a class that says `stacked = True` gets the layers' stacked parameters [N, *shape] and treats the leading
+      axis as agents;
+    - any other class is instantiated once an agent, on that agent's own parameters.
+
+    Args:
+        factory: Makes an optimizer from an iterable of parameters; `lr` of its groups is the base rate.
+        kind: The optimizer's class.
+        x: The agents' parameters [N, P]; stepped in place.
+        split: Takes [N, P] apart into layers [N, *shape] that are views.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[Iterable[nn.Parameter]], optim.Optimizer],
+        kind: type[optim.Optimizer],
+        x: Tensor,
+        split: Callable[[Tensor], Sequence[Tensor]],
+    ) -> None:
+        self._one_each = kind not in ELEMENTWISE and not getattr(kind, "stacked", False)
+        if kind in ELEMENTWISE:
+            self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
+            groups = [self._split(x)]
+        elif not self._one_each:
+            self._split = split
+            groups = [self._split(x)]
+        else:
+            # Agent by agent: all layers of the first, then all layers of the second, …
+            self._split = lambda flat: [layer[n] for n in range(len(flat)) for layer in split(flat)]
+            views = self._split(x)
+            layers = len(views) // len(x)
+            groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
+        members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
+        self._parameters = [parameter for group in members for parameter in group]
+        self.optimizers = [factory(group) for group in members]
+        self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+
+    def step(self, gradients: Tensor, factor: float) -> None:
+        """Step from x with the given gradients.
+
+        Args:
+            gradients: [N, P].
+            factor: The schedule's factor on the learning rate.
+        """
+        for parameter, gradient in zip(self._parameters, self._split(gradients), strict=True):
+            parameter.grad = gradient
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect the optimizers' state.
+
+        Returns:
+            Nested plain values whose tensors and lists lead with the agents' axis.
+        """
+        states = [o.state_dict()["state"] for o in self.optimizers]
+        return {"agents": states} if self._one_each else {"together": states[0]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` collected.
+
+        Args:
+            state: The state of these agents.
+        """
+        states = state["agents"] if "agents" in state else [state["together"]]
+        for optimizer, saved in zip(self.optimizers, states, strict=True):
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": saved, "param_groups": groups})

@@ -1,0 +1,24 @@
+"""Centralised SGD: the baseline in which all agents share one model."""
+
+from dataclasses import dataclass
+
+from basinet.algorithms.strategies.strategy import Block
+
+__all__ = ["Centralized"]
+
+
+@dataclass(frozen=True)
+class Centralized:
+    """Step with the mean gradient of all agents: x ← adapt(x, (1/K) Σ_k g_k(x)).
+
+    One model whose batch is the union of the agents' batches. Each agent holds a copy of it, as in data-parallel
+    training, so that the copies stay equal bit by bit; batch statistics and dropout masks are each agent's own.
+
+    Also known as mini-batch SGD, all-reduce SGD, C-SGD.
+    """
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        g = block.gradients()
+        block.average(g)
+        block.adapt(g)

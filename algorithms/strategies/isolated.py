@@ -1,0 +1,16 @@
+"""No cooperation: the control against which every other strategy is read."""
+
+from dataclasses import dataclass
+
+from basinet.algorithms.strategies.strategy import Block
+
+__all__ = ["Isolated"]
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """Each agent trains alone on its own data: x_k ← adapt(x_k, g_k(x_k))."""
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        block.adapt(block.gradients())

@@ -1,0 +1,1 @@
+"""Measures of finished runs: Hessian, excess risk, summary, plots, report."""

@@ -1,0 +1,32 @@
+"""Figures, one a file: each a function `plot_x(data, *, ax=None, ...) -> Axes` and nothing else."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from basinet.analysis.plots.consensus import plot_consensus
+    from basinet.analysis.plots.curves import plot_curves
+    from basinet.analysis.plots.flatness_accuracy import plot_flatness_accuracy
+    from basinet.analysis.plots.partition import plot_partition
+    from basinet.analysis.plots.risk_flatness import plot_risk_flatness
+    from basinet.analysis.plots.style import panels
+    from basinet.analysis.plots.topology import plot_topology
+
+__all__ = [
+    "panels",
+    "plot_consensus",
+    "plot_curves",
+    "plot_flatness_accuracy",
+    "plot_partition",
+    "plot_risk_flatness",
+    "plot_topology",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Matplotlib takes a second to import: the tables, which need the names of runs only, do without it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    home = "style" if name == "panels" else name.removeprefix("plot_")
+    return getattr(importlib.import_module(f".{home}", __name__), name)

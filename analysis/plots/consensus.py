@@ -1,0 +1,40 @@
+"""How far the agents are from each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from basinet.analysis.plots.curves import plot_curves
+from basinet.analysis.plots.data import curve_rows
+from basinet.analysis.plots.style import outside_legend
+from basinet.sim.folder import Run
+
+__all__ = ["plot_consensus"]
+
+
+def plot_consensus(
+    runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True, **kwargs: Any
+) -> Axes:
+    """Draw the consensus distance on a logarithmic axis.
+
+    Zeros have no place there. They are left out (agents that start from the same parameters, at step 0); a run
+    that is zero throughout, as a centralized one, is only named in the legend.
+
+    Args:
+        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+        **kwargs: Handed to `plot_curves`.
+
+    Returns:
+        The axes.
+    """
+    ax = plot_curves(runs, "consensus_distance", ax=ax, legend=False, yscale="log", **kwargs)
+    rows = curve_rows(runs, "consensus_distance")
+    for label in dict.fromkeys(row["label"] for row in rows):
+        if not any(row["mean"] for row in rows if row["label"] == label):
+            ax.plot([], [], linestyle="none", label=f"{label}: exactly 0, not drawn")
+    if legend:
+        outside_legend(ax)
+    return ax

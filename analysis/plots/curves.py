@@ -1,0 +1,66 @@
+"""A metric over the course of training."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from basinet.analysis.plots.data import curve_rows
+from basinet.analysis.plots.style import Scale, axis_label, choose_scale, new_axes, outside_legend, styles
+from basinet.sim.folder import Run
+
+__all__ = ["plot_curves"]
+
+
+def plot_curves(
+    runs: Sequence[Run],
+    metric: str = "train_loss",
+    *,
+    x: str = "step",
+    ax: Axes | None = None,
+    legend: bool = True,
+    yscale: Scale | None = None,
+) -> Axes:
+    """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
+
+    Args:
+        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        metric: Name of the metric.
+        x: What to draw it against: `step`, `epoch`, `communicated_bytes`, `simulated_time`.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+        yscale: `linear` or `log`, where only positive values are drawn; chosen by the values if None.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    rows = curve_rows(runs, metric, x=x)
+    yscale = yscale or choose_scale(metric, [row["mean"] for row in rows])
+    ax.set_yscale(yscale)
+    for index, (label, style) in enumerate(styles(row["label"] for row in rows).items()):
+        chosen = [row for row in rows if row["label"] == label and (yscale == "linear" or row["mean"] > 0)]
+        places, means = [row[x] for row in chosen], [row["mean"] for row in chosen]
+        if not chosen:
+            continue
+        ax.plot(
+            places,
+            means,
+            label=label,
+            color=style.color,
+            linestyle=style.line,
+            marker=style.marker,
+            markersize=5,
+            markevery=(index % len(chosen) if len(chosen) > 10 else 0, max(1, len(chosen) // 8)),
+        )
+        banded = [row for row in chosen if row["se"] is not None]
+        low = [row["mean"] - row["se"] for row in banded]
+        if yscale == "log":  # a band that reaches zero would reach to minus infinity
+            low = [max(value, row["mean"] / 10) for value, row in zip(low, banded, strict=True)]
+        high = [row["mean"] + row["se"] for row in banded]
+        ax.fill_between([row[x] for row in banded], low, high, color=style.color, alpha=0.18, linewidth=0)
+    ax.set_xlabel(axis_label(x))
+    ax.set_ylabel(axis_label(metric))
+    ax.grid(alpha=0.25)
+    if legend:
+        outside_legend(ax)
+    return ax

@@ -1,0 +1,207 @@
+"""The figures of a report: those that the runs have measurements for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from basinet.analysis.plots.consensus import plot_consensus
+from basinet.analysis.plots.curves import plot_curves
+from basinet.analysis.plots.data import Row, curve_rows, point_rows
+from basinet.analysis.plots.names import describe, labels, strategy_label
+from basinet.analysis.plots.partition import load_partition, plot_partition
+from basinet.analysis.plots.scatter import plot_scatter
+from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels
+from basinet.analysis.plots.topology import load_weights, plot_topology
+from basinet.sim.folder import Run
+
+__all__ = ["Drawing", "gallery"]
+
+_MOST_PANELS = 9
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what belongs to it.
+
+    Attributes:
+        name: Name of its files.
+        title: What it shows, in a few words.
+        caption: What it shows, in sentences.
+        figure: The figure; pyplot does not know it.
+        rows: The data that it was drawn from.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    rows: list[Row]
+
+
+def gallery(runs: Sequence[Run]) -> list[Drawing]:
+    """Draw every figure for which there are measurements.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The figures, in the order in which a report shows them.
+    """
+    measured = {name for run in runs for row in run.metrics if "agent" not in row for name in row}
+    quality = "test_accuracy" if "test_accuracy" in measured else "test_loss"
+    flatness = "hessian_trace" if "hessian_trace" in measured else "hessian_top_eigenvalue"
+    drawings = [
+        _scatter(runs, "hessian_trace", quality, "flatness_accuracy"),
+        _scatter(runs, "hessian_top_eigenvalue", quality, "flatness_accuracy_eigenvalue"),
+        _scatter(runs, flatness, "excess_risk", "risk_flatness"),
+        _curves(runs, "train_loss"),
+        _curves(runs, quality),
+        _consensus(runs),
+        _topology(runs),
+        _partition(runs),
+    ]
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def _replicas(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    number = str(most) if least == most else f"{least} to {most}"
+    return f"{number} {'replica' if most == 1 else 'replicas'} a run"
+
+
+def _absent(runs: Sequence[Run], rows: Sequence[Row]) -> str:
+    drawn = {row["label"] for row in rows}
+    absent = [label for label in labels(runs) if label not in drawn]
+    return f" Without these measurements, and so not shown: {'; '.join(absent)}." if absent else ""
+
+
+def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
+    rows = point_rows(runs, x, y)
+    if not rows:
+        return None
+    counts = [sum(row["label"] == label for row in rows) for label in {row["label"] for row in rows}]
+    caption = (
+        f"{axis_label(y)} against {axis_label(x)}, both at the centroid after the last step. Small markers: one "
+        f"replica each ({_replicas(counts)}); large markers with bars: mean ± standard error over the replicas."
+    )
+    figure = panels(
+        runs,
+        partial(plot_scatter, x=x, y=y),
+        xscale=choose_scale(x, [row[x] for row in rows]),
+        yscale=choose_scale(y, [row[y] for row in rows]),
+    )
+    title = f"{_short(y)} against {_short(x)}"
+    return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
+
+
+def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
+    rows = curve_rows(runs, metric)
+    if not rows:
+        return None
+    scale = choose_scale(metric, [row["mean"] for row in rows])
+    figure = panels(runs, plot_curves, metric=metric, yscale=scale)
+    return _over_steps(runs, rows, metric, metric, figure, "")
+
+
+def _consensus(runs: Sequence[Run]) -> Drawing | None:
+    rows = curve_rows(runs, "consensus_distance")
+    if not any(row["mean"] > 0 for row in rows):
+        return None
+    extra = " Zeros, which a logarithmic axis cannot show, are left out."
+    return _over_steps(runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus), extra)
+
+
+def _over_steps(
+    runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str
+) -> Drawing:
+    caption = (
+        f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
+        f"({_replicas([row['n'] for row in rows])}); bands: one standard error up and down.{extra}"
+    )
+    title = f"{_short(metric)} over the steps"
+    return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
+
+
+def _topology(runs: Sequence[Run]) -> Drawing | None:
+    def load(run: Run) -> list[Row]:
+        matrix = load_weights(run)
+        if matrix is None:
+            return []
+        entries = matrix.tocoo()
+        columns = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
+        return [{"receiver": row, "sender": column, "weight": weight} for row, column, weight in columns]
+
+    def draw(run: Run, rows: list[Row], ax: Axes) -> None:
+        layout = "grid" if component(run) in ("torus", "grid", "lattice") else None
+        plot_topology(load_weights(run), ax=ax, layout=layout)
+
+    def component(run: Run) -> str:
+        topology = run.config.get("topology")
+        return str(topology.get("name") if isinstance(topology, dict) else topology)
+
+    caption = (
+        "The agents and the weights with which they mix; an agent's own weight is the colour of its node. With "
+        "more than 60 agents: the nonzero entries of the mixing matrix."
+    )
+    return _distinct(
+        runs, load, draw, lambda run: run.config.get("topology"), ("topology", "Topology", caption)
+    )
+
+
+def _partition(runs: Sequence[Run]) -> Drawing | None:
+    def load(run: Run) -> list[Row]:
+        return [row for row in load_partition(run) if row["replica"] == 0]
+
+    def draw(run: Run, rows: list[Row], ax: Axes) -> None:
+        plot_partition(rows, ax=ax)
+
+    def source(run: Run) -> Any:
+        task = run.config.get("task")
+        return task.get("partition", task) if isinstance(task, dict) else task
+
+    caption = "Samples of each label at each agent, in replica 0."
+    return _distinct(runs, load, draw, source, ("partition", "Who holds what", caption))
+
+
+def _distinct(
+    runs: Sequence[Run],
+    load: Callable[[Run], list[Row]],
+    draw: Callable[[Run, list[Row], Axes], None],
+    source: Callable[[Run], Any],
+    texts: tuple[str, str, str],
+) -> Drawing | None:
+    """Draw a panel for each distinct table among the runs."""
+    tables: dict[str, tuple[Run, list[Row]]] = {}
+    for run in runs:
+        rows = load(run)
+        if rows:
+            tables.setdefault(repr(rows), (run, rows))
+    if not tables:
+        return None
+    shown = list(tables.values())[:_MOST_PANELS]
+    titles = [describe(source(run)) for run, _ in shown]
+    if len(set(titles)) < len(titles):
+        titles = [
+            f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)
+        ]
+    figure, axes = grid(len(shown), share=False, height=4.2)
+    for ax, title, (run, rows) in zip(axes, titles, shown, strict=True):
+        draw(run, rows, ax)
+        ax.set_title(title, fontsize="medium", wrap=True)
+    name, heading, caption = texts
+    if len(tables) > len(shown):
+        caption += f" The first {len(shown)} of {len(tables)} are shown."
+    data = [{"panel": title} | row for title, (_, rows) in zip(titles, shown, strict=True) for row in rows]
+    return Drawing(name, heading, caption, figure, data)
+
+
+def _short(metric: str) -> str:
+    return axis_label(metric).split(" (")[0].split(" J(")[0]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,94 @@
+"""Who holds what: the samples of each label at each agent."""
+
+import csv
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from basinet.analysis.plots.style import new_axes
+from basinet.sim.folder import Run
+
+__all__ = ["load_partition", "plot_partition"]
+
+_MOST_NUMBERS = 200
+
+
+def load_partition(run: Run) -> list[dict[str, Any]]:
+    """Read how the data are spread over the agents.
+
+    Args:
+        run: A run.
+
+    Returns:
+        Rows with `replica`, `agent`, `label` (text) and `samples`; none where the run has none.
+    """
+    path = run.path / "partition.csv"
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [
+            {
+                name: row[name] if name == "label" else int(row[name])
+                for name in ("replica", "agent", "label", "samples")
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def _by_number(label: str) -> tuple[float, str]:
+    try:
+        return float(label), label
+    except ValueError:
+        return float("inf"), label
+
+
+def plot_partition(
+    rows: Sequence[dict[str, Any]], *, replica: int = 0, ax: Axes | None = None, colorbar: bool = True
+) -> Axes:
+    """Draw the samples of each label at each agent of one replica.
+
+    Args:
+        rows: What `load_partition` returns.
+        replica: The replica.
+        ax: Where to draw; new axes if None.
+        colorbar: Whether to draw the scale of the colours.
+
+    Returns:
+        The axes: an image of agents by labels, or bars where there is only one label.
+
+    Raises:
+        ValueError: There are no rows of this replica.
+    """
+    chosen = [row for row in rows if row["replica"] == replica]
+    if not chosen:
+        raise ValueError(
+            f"no samples of replica {replica}: there are {sorted({row['replica'] for row in rows})}"
+        )
+    ax = new_axes(ax)
+    labels = sorted({row["label"] for row in chosen}, key=_by_number)
+    counts = np.zeros((max(row["agent"] for row in chosen) + 1, len(labels)), dtype=int)
+    for row in chosen:
+        counts[row["agent"], labels.index(row["label"])] += row["samples"]
+    if len(labels) == 1:
+        ax.barh(np.arange(len(counts)), counts[:, 0], color="#0072B2")
+        ax.set(xlabel="samples", ylabel="agent", ylim=(len(counts) - 0.5, -0.5))
+    else:
+        _draw_image(counts, labels, ax, colorbar)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    return ax
+
+
+def _draw_image(counts: np.ndarray, labels: Sequence[str], ax: Axes, colorbar: bool) -> None:
+    image = ax.imshow(counts, cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
+    if counts.size <= _MOST_NUMBERS:
+        for (agent, label), samples in np.ndenumerate(counts):
+            ink = "white" if samples > 0.5 * counts.max() else "black"
+            ax.text(label, agent, str(samples), color=ink, ha="center", va="center", fontsize=7)
+    if len(labels) <= 30:
+        ax.set_xticks(range(len(labels)), labels)
+    ax.set(xlabel="label", ylabel="agent")
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label="samples")

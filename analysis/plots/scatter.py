@@ -1,0 +1,67 @@
+"""Two metrics against each other: a point a replica, a cross for mean ± standard error."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+
+from basinet.analysis.plots.data import point_rows
+from basinet.analysis.plots.style import Scale, axis_label, choose_scale, new_axes, outside_legend, styles
+from basinet.analysis.summary import moments
+from basinet.sim.folder import Run
+
+__all__ = ["plot_scatter"]
+
+
+def plot_scatter(
+    runs: Sequence[Run],
+    x: str,
+    y: str,
+    *,
+    ax: Axes | None = None,
+    legend: bool = True,
+    xscale: Scale | None = None,
+    yscale: Scale | None = None,
+) -> Axes:
+    """Draw the last values of two metrics, one point for each replica that did not diverge.
+
+    Args:
+        runs: The runs; one series each.
+        x: The metric on the horizontal axis.
+        y: The metric on the vertical axis.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+        xscale: `linear` or `log`; chosen by the values if None.
+        yscale: The same for the vertical axis.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    rows = point_rows(runs, x, y)
+    ax.set_xscale(xscale or choose_scale(x, [row[x] for row in rows]))
+    ax.set_yscale(yscale or choose_scale(y, [row[y] for row in rows]))
+    for label, style in styles(row["label"] for row in rows).items():
+        xs = [row[x] for row in rows if row["label"] == label]
+        ys = [row[y] for row in rows if row["label"] == label]
+        ax.plot(xs, ys, linestyle="none", marker=style.marker, color=style.color, alpha=0.4, markersize=5)
+        ax.errorbar(
+            [fmean(xs)],
+            [fmean(ys)],
+            xerr=moments(xs)[1],
+            yerr=moments(ys)[1],
+            label=label,
+            linestyle="none",
+            marker=style.marker,
+            color=style.color,
+            markersize=8,
+            markeredgecolor="white",
+            capsize=3,
+            elinewidth=1.5,
+        )
+    ax.set_xlabel(axis_label(x))
+    ax.set_ylabel(axis_label(y))
+    ax.grid(alpha=0.25)
+    if legend:
+        outside_legend(ax)
+    return ax

@@ -1,0 +1,182 @@
+"""How every figure looks: colours and markers by strategy, axes and their names, panels and legends."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
+from math import ceil
+from typing import Any, Literal, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from basinet.analysis.plots.names import names
+from basinet.sim.folder import Run
+
+__all__ = ["Style", "axis_label", "choose_scale", "new_axes", "outside_legend", "panels", "styles"]
+
+Scale = Literal["linear", "log"]
+Dashes = str | tuple[int, tuple[float, ...]]
+
+
+class Style(NamedTuple):
+    """How a series is drawn: its colour, and a marker and a line that tell it apart without colour."""
+
+    color: str
+    marker: str
+    line: Dashes
+
+
+# Okabe and Ito, Color Universal Design (2008): distinct in the common forms of colour blindness.
+_KNOWN = {
+    "centralized": Style("#000000", "s", "-"),
+    "consensus": Style("#E69F00", "^", "--"),
+    "diffusion ATC": Style("#0072B2", "o", "-."),
+    "diffusion CTA": Style("#009E73", "D", ":"),
+    "isolated": Style("#CC79A7", "v", (0, (5, 1, 1, 1, 1, 1))),
+}
+_OTHERS = (
+    Style("#D55E00", "P", (0, (8, 2))),
+    Style("#56B4E9", "X", (0, (3, 1, 1, 1))),
+    Style("#000000", "*", (0, (1, 3))),
+    Style("#E69F00", "<", (0, (6, 1, 2, 1))),
+    Style("#0072B2", ">", (0, (10, 3))),
+    Style("#009E73", "p", (0, (2, 1))),
+    Style("#CC79A7", "h", (0, (4, 4))),
+)
+
+_AXES = {
+    "step": "step",
+    "epoch": "epoch",
+    "simulated_time": "simulated time (s)",
+    "communicated_bytes": "communication (bytes)",
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy (fraction correct)",
+    "gradient_norm": "gradient norm",
+    "consensus_distance": "consensus distance (mean squared)",
+    "hessian_trace": "Hessian trace Tr H (smaller is flatter)",
+    "hessian_top_eigenvalue": "largest Hessian eigenvalue λ_max (smaller is flatter)",
+    "excess_risk": "excess risk J(x) − J(x*)",
+}
+
+
+def styles(series: Iterable[str]) -> dict[str, Style]:
+    """Give each series its style.
+
+    Args:
+        series: Labels; the usual strategies always look the same, others take what is left in order.
+
+    Returns:
+        A mapping from label to style.
+    """
+    others = cycle(_OTHERS)
+    return {label: _KNOWN.get(label) or next(others) for label in dict.fromkeys(series)}
+
+
+def axis_label(metric: str) -> str:
+    """Name a metric on an axis.
+
+    Args:
+        metric: Name of the metric.
+
+    Returns:
+        The name in words, with its unit where it has one.
+    """
+    return _AXES.get(metric, metric.replace("_", " "))
+
+
+def choose_scale(metric: str, values: Sequence[float]) -> Scale:
+    """Choose a logarithmic axis for positive values that span more than a decade.
+
+    Args:
+        metric: Name of the metric; an accuracy is always on a linear axis.
+        values: What will be drawn.
+
+    Returns:
+        `log` or `linear`.
+    """
+    spread = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+    return "log" if spread and not metric.endswith("accuracy") else "linear"
+
+
+def new_axes(ax: Axes | None) -> Axes:
+    """Return axes to draw on.
+
+    Args:
+        ax: The axes, or None for a new pyplot figure, which belongs to the caller.
+
+    Returns:
+        The axes.
+    """
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(layout="constrained")[1]
+    return ax
+
+
+def outside_legend(ax: Axes) -> None:
+    """Put a legend beside the axes, where it covers no data.
+
+    Args:
+        ax: Axes with labelled artists; without any there is no legend.
+    """
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, frameon=False)
+
+
+def grid(count: int, *, share: bool, width: float = 4.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels, at most three in a row, that pyplot does not know.
+
+    Args:
+        count: How many panels.
+        share: Whether the panels share their axes.
+        width: Width of a panel in inches; a single one is wider.
+        height: Height of a panel in inches.
+
+    Returns:
+        The figure and its panels.
+    """
+    columns = min(count, 3)
+    rows = ceil(count / columns)
+    size = (max(6.0, width * columns), height * rows + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    shared: Literal["all", "none"] = "all" if share else "none"
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).ravel().tolist()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def panels(runs: Sequence[Run], plot: Callable[..., Axes], **kwargs: Any) -> Figure:
+    """Draw one panel for each value of the keys that vary besides the strategy.
+
+    Args:
+        runs: The runs.
+        plot: A function `plot(runs, *, ax, legend, **kwargs)` of this package.
+        **kwargs: Handed to `plot`.
+
+    Returns:
+        A figure that pyplot does not know: it needs no closing.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run, (_, condition) in zip(runs, names(runs), strict=True):
+        groups.setdefault(condition, []).append(run)
+    figure, axes = grid(len(groups), share=True)
+    handles: dict[str, Any] = {}
+    for index, (ax, (condition, group)) in enumerate(zip(axes, groups.items(), strict=True)):
+        plot(group, ax=ax, legend=False, **kwargs)
+        ax.set_title(condition, fontsize="medium")
+        ax.set_ylabel(ax.get_ylabel() if index % 3 == 0 else "")
+        ax.set_xlabel(ax.get_xlabel() if index + 3 >= len(axes) else "")
+        ax.tick_params(labelbottom=index + 3 >= len(axes))
+        found, texts = ax.get_legend_handles_labels()
+        handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
+    if handles:
+        figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=min(len(handles), 4),
+            frameon=False,
+        )
+    return figure

@@ -1,0 +1,145 @@
+"""The graph of the agents with its mixing weights."""
+
+import csv
+from math import ceil, sqrt
+
+import networkx as nx
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from scipy import sparse
+
+from basinet.analysis.plots.style import new_axes
+from basinet.sim.folder import Run
+
+__all__ = ["load_weights", "plot_topology"]
+
+_MOST_NODES = 60
+_WEIGHT = "mixing weight"
+
+
+def load_weights(run: Run) -> sparse.csr_array | None:
+    """Read the mixing matrix of a run.
+
+    Args:
+        run: A run.
+
+    Returns:
+        The matrix [K, K]: row k holds the weights that agent k gives; None where the run has none.
+    """
+    path = run.path / "topology.csv"
+    if not path.exists():
+        return None
+    with open(path, newline="") as file:
+        entries = [
+            (int(row["receiver"]), int(row["sender"]), float(row["weight"])) for row in csv.DictReader(file)
+        ]
+    if not entries:
+        return None
+    receivers, senders, weights = (np.array(column) for column in zip(*entries, strict=True))
+    size = int(max(receivers.max(), senders.max())) + 1
+    return sparse.csr_array((weights, (receivers, senders)), shape=(size, size))
+
+
+def _positions(graph: nx.Graph, layout: str | None) -> dict[int, tuple[float, float]]:
+    degrees = {degree for _, degree in nx.Graph(graph).degree()}
+    size = graph.number_of_nodes()
+    if layout is None:
+        layout = "circular" if len(degrees) == 1 or size < 3 else "spring"
+    if layout == "circular":
+        angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size
+        return {node: (np.cos(angle), np.sin(angle)) for node, angle in zip(graph, angles, strict=True)}
+    if layout == "grid":
+        columns = next(c for c in range(ceil(sqrt(size)), size + 1) if size % c == 0)
+        return {node: (index % columns, -(index // columns)) for index, node in enumerate(graph)}
+    positions: dict[int, tuple[float, float]] = nx.spring_layout(graph, weight=None, seed=0, iterations=200)
+    return positions
+
+
+def _draw_graph(matrix: sparse.csr_array, ax: Axes, layout: str | None, norm: Normalize) -> None:
+    directed = abs(matrix - matrix.T).max() > 1e-9
+    # networkx draws an edge from u to v; the weight W[k, l] belongs to the message from l to k.
+    graph = nx.from_scipy_sparse_array(matrix.T, create_using=nx.DiGraph if directed else nx.Graph)
+    own = [float(weight) for weight in matrix.diagonal()]
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    weights = [weight for _, _, weight in graph.edges(data="weight")]
+    positions = _positions(graph, layout)
+    style = {"edge_color": [colormaps["viridis_r"](norm(weight)) for weight in weights], "ax": ax}
+    widths = [1 + 4 * norm(weight) for weight in weights]
+    if directed:
+        style |= {"arrows": True, "arrowsize": 10, "connectionstyle": "arc3,rad=0.12", "node_size": 260}
+    if weights:
+        nx.draw_networkx_edges(graph, positions, width=widths, **style)
+    nx.draw_networkx_nodes(
+        graph,
+        positions,
+        node_color=own,
+        cmap="viridis_r",
+        vmin=norm.vmin,
+        vmax=norm.vmax,
+        edgecolors="black",
+        node_size=260,
+        ax=ax,
+    )
+    for node, weight in zip(graph, own, strict=True):
+        ink = "white" if norm(weight) > 0.5 else "black"
+        ax.text(*positions[node], str(node), color=ink, fontsize=8, ha="center", va="center")
+    ax.margins(0.12)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+
+
+def _draw_matrix(matrix: sparse.csr_array, ax: Axes, norm: Normalize) -> None:
+    entries = matrix.tocoo()
+    size = matrix.shape[0]
+    dot = max(200 / size, 0.8)  # points: a cell of a panel about 200 points wide
+    ax.scatter(
+        entries.col,
+        entries.row,
+        c=entries.data,
+        s=dot**2,
+        marker="s",
+        linewidths=0,
+        cmap="viridis_r",
+        norm=norm,
+        rasterized=True,
+    )
+    ax.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
+    ax.set_xlabel("sender")
+    ax.set_ylabel("receiver")
+
+
+def plot_topology(
+    weights: sparse.sparray | np.ndarray,
+    *,
+    ax: Axes | None = None,
+    layout: str | None = None,
+    colorbar: bool = True,
+) -> Axes:
+    """Draw a mixing matrix: a graph with its weights, or its nonzero entries where there are over 60 agents.
+
+    Edges are coloured (and as wide) by weight, nodes by the weight an agent gives to itself, on one scale.
+
+    Args:
+        weights: The mixing matrix W [K, K]; where it is not symmetric, arrows point from sender to receiver.
+        ax: Where to draw; new axes if None.
+        layout: `circular`, `grid` (row by row) or `spring`; if None, circular for regular graphs.
+        colorbar: Whether to draw the scale of the weights.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    matrix = sparse.csr_array(weights, dtype=float)
+    matrix.eliminate_zeros()
+    norm = Normalize(0.0, max(float(matrix.max()), 1e-12))
+    if matrix.shape[0] > _MOST_NODES:
+        _draw_matrix(matrix, ax, norm)
+    else:
+        _draw_graph(matrix, ax, layout, norm)
+    if colorbar:
+        label = _WEIGHT if matrix.shape[0] > _MOST_NODES else f"{_WEIGHT} (nodes: of the agent itself)"
+        ax.figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=ax, label=label, shrink=0.8)
+    return ax

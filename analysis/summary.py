@@ -1,0 +1,321 @@
+"""What runs came to: means and standard errors over the replicas, and differences between paired replicas."""
+
+import csv
+import io
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+from scipy.special import stdtrit
+
+from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
+from basinet.sim.folder import Run, write_atomically
+
+__all__ = [
+    "PairedDifference",
+    "cells",
+    "finals",
+    "incidents",
+    "labels",
+    "moments",
+    "paired_differences",
+    "plus_minus",
+    "strategy_label",
+    "summarize",
+    "summary_table",
+    "varied",
+    "write_csv",
+    "write_summary",
+]
+
+Row = dict[str, Any]
+
+FINISHED = ("done", "diverged")
+HEADINGS = {
+    "test_accuracy": "test accuracy ↑",
+    "test_loss": "test loss ↓",
+    "train_loss": "train loss ↓",
+    "excess_risk": "excess risk ↓",
+    "hessian_trace": "Hessian trace ↓",
+    "hessian_top_eigenvalue": "Hessian λ_max ↓",
+    "consensus_distance": "consensus distance",
+}
+"""Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""
+
+
+def finals(run: Run, metric: str) -> dict[int, float]:
+    """Collect the last finite value of a metric in each replica that did not diverge.
+
+    Args:
+        run: A run.
+        metric: Name of the metric.
+
+    Returns:
+        A mapping from replica to value.
+    """
+    values = run.final(metric).items()
+    return {
+        replica: float(value)
+        for replica, value in values
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def moments(values: Collection[float]) -> tuple[float | None, float | None, int]:
+    """Compute mean and standard error.
+
+    Args:
+        values: Independent values.
+
+    Returns:
+        The mean (None of no value), its standard error s / √n with n - 1 in s (None below two values), and n.
+    """
+    count = len(values)
+    error = stdev(values) / math.sqrt(count) if count > 1 else None
+    return (fmean(values) if count else None), error, count
+
+
+def _metrics(runs: Iterable[Run]) -> list[str]:
+    rows = (row for run in runs for row in run.metrics if "agent" not in row)
+    return [
+        name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "replica")
+    ]
+
+
+def summarize(runs: Sequence[Run]) -> list[Row]:
+    """Summarize each run over its replicas.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A row a run: `run`, `label`, the keys that vary, `state`, `step`, `replicas`, `diverged` (how many;
+        they are in no mean), and for each metric `_mean`, `_se` (standard error) and `_n` of the last values.
+    """
+    keys, rows = varied(runs), []
+    for run, label in zip(runs, labels(runs), strict=True):
+        row: Row = {"run": run.name, "label": label}
+        row |= {key: setting(run.config, key) for key in keys}
+        row |= {"state": run.status.get("state"), "step": run.status.get("step")}
+        replicas = run.config.get("replicas") or len({line["replica"] for line in run.metrics})
+        row |= {"replicas": replicas, "diverged": len(run.diverged)}
+        for metric in _metrics([run]):
+            mean, error, count = moments(finals(run, metric).values())
+            row |= {f"{metric}_mean": mean, f"{metric}_se": error, f"{metric}_n": count}
+        rows.append(row)
+    return rows
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows as a table; what a row does not have stays empty.
+
+    Args:
+        rows: The rows.
+        path: The file.
+    """
+    text = io.StringIO()
+    header = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(header), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+def write_summary(runs: Sequence[Run], path: Path) -> None:
+    """Write the summary as CSV.
+
+    Args:
+        runs: The runs.
+        path: The file.
+    """
+    write_csv(summarize(runs), path)
+
+
+def _write(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
+    # As many digits as two significant digits of the standard error carry.
+    if error <= 1e-6 * abs(mean):
+        return join.join(f"{value:{sign}.4g}" for value in values)
+    power = math.floor(math.log10(max(abs(mean), error)))
+    power = 0 if -4 < power < 5 else power
+    decimals = max(0, 1 + power - int(f"{error:.1e}".split("e")[1]))
+    text = join.join(f"{value / 10.0**power:{sign}.{decimals}f}" for value in values)
+    return f"({text})e{power}" if power else text
+
+
+def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -> str:
+    """Write a mean with as many digits as its standard error carries.
+
+    Args:
+        mean: The mean, or None.
+        error: Its standard error, or None where it is unknown: the mean alone is written.
+        join: What stands between the two.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> plus_minus(0.96123, 0.00312)
+        '0.9612 ± 0.0031'
+    """
+    if mean is None:
+        return "–"
+    return f"{mean:.4g}" if error is None else _write([mean, error], mean, error, join=join)
+
+
+def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[list[str]]]:
+    """Lay out the summary as text.
+
+    Args:
+        runs: The runs.
+        join: What stands between mean and standard error.
+
+    Returns:
+        The headings and the rows: condition, strategy, replicas (used / all), then the metrics that were
+        measured.
+    """
+    rows = summarize(runs)
+    shown = [name for name in HEADINGS if any(row.get(f"{name}_n") for row in rows)]
+    texts = []
+    for row, (strategy, condition) in zip(rows, names(runs), strict=True):
+        note = "" if row["state"] in FINISHED else f" ({row['state']} at {row['step']})"
+        text = [condition, strategy + note, f"{row['replicas'] - row['diverged']}/{row['replicas']}"]
+        text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
+        texts.append(text)
+    return ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)], texts
+
+
+def summary_table(runs: Sequence[Run]) -> Table:
+    """Lay out the summary for a terminal, 100 columns wide or less.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A table: mean ± standard error over the replicas that did not diverge, by condition.
+    """
+    headings, rows = cells(runs, join=" ±")
+    kept = [i for i in range(1, len(headings)) if headings[i] != HEADINGS["test_loss"] or len(headings) < 9]
+    caption = "mean ± standard error over the replicas that did not diverge; a smaller Hessian is flatter"
+    table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i in kept:
+        heading = headings[i].replace(" ", "\n", 1)
+        table.add_column(heading, justify="left" if i == 1 else "right", no_wrap=i == 1, overflow="fold")
+    for condition, group in groupby(rows, key=lambda row: row[0]):
+        if condition:
+            table.add_section()
+            table.add_row(Text(condition, "bold"))
+        for row in group:
+            table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
+    return table
+
+
+def incidents(runs: Sequence[Run]) -> list[str]:
+    """Say which replicas diverged and which runs are unfinished.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A sentence each.
+    """
+    sentences = []
+    for row, run in zip(summarize(runs), runs, strict=True):
+        if run.diverged:
+            steps = ", ".join(str(step) for _, step in sorted(run.diverged.items()))
+            count = f"{row['diverged']} of {row['replicas']} replicas"
+            sentences.append(f"{row['label']}: {count} diverged at step {steps}.")
+        if row["state"] not in FINISHED:
+            planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
+            progress = f"{row['state']} at step {row['step']}" + (f" of {planned}" if planned else "")
+            sentences.append(f"{row['label']}: {progress}" + (f" ({error})." if error else "."))
+    return sentences
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How a strategy differs from the baseline under equal other keys, replica by replica.
+
+    Attributes:
+        metric: Name of the metric.
+        condition: The other keys that vary, and their values.
+        strategy: The strategy.
+        baseline: The strategy that it is compared with.
+        mean: Mean of the differences, strategy minus baseline.
+        error: Their standard error, None for a single pair.
+        n: How many pairs.
+        interval: The 95 % t-interval of the mean, None for a single pair.
+    """
+
+    metric: str
+    condition: str
+    strategy: str
+    baseline: str
+    mean: float
+    error: float | None
+    n: int
+    interval: tuple[float, float] | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    def sentence(self) -> str:
+        """Say what the pairs carry.
+
+        Returns:
+            One sentence.
+        """
+        if self.error is None or self.interval is None:
+            pair = f"{self.strategy} minus {self.baseline}"
+            return f"{pair} is {self.mean:+.4g} in a single pair, which carries no interval."
+        interval = _write(self.interval, self.mean, self.error, join=" to ", sign="+")
+        amount = _write([self.mean, self.error], self.mean, self.error, join=" ± ", sign="+")
+        amount = amount.replace("± +", "± ")
+        detail = f"{amount} over {self.n} pairs (95 % interval {interval})"
+        if self.shown:
+            return f"{self.strategy} minus {self.baseline}: {detail}."
+        return f"{self.strategy} minus {self.baseline}: no difference shown, {detail}."
+
+
+def paired_differences(
+    runs: Sequence[Run], metric: str, baseline: str = "centralized"
+) -> list[PairedDifference]:
+    """Compare strategies with a baseline, pairing their replicas by index.
+
+    Replicas of the same index share seed, initial parameters and samples. Unfinished runs, and pairs of which
+    one diverged, are left out.
+
+    Args:
+        runs: The runs.
+        metric: Name of the metric; its last values are compared.
+        baseline: Label of the strategy to compare with.
+
+    Returns:
+        One comparison for each strategy and condition that has pairs.
+    """
+    finished = [run for run in runs if run.status.get("state") in FINISHED]
+    named = list(zip(finished, names(finished), strict=True))
+    references = {condition: finals(run, metric) for run, (name, condition) in named if name == baseline}
+    comparisons = []
+    for run, (strategy, condition) in named:
+        reference, values = references.get(condition, {}), finals(run, metric)
+        differences = [values[replica] - reference[replica] for replica in sorted(values.keys() & reference)]
+        mean, error, count = moments(differences)
+        if strategy == baseline or mean is None:
+            continue
+        interval = None
+        if error is not None:
+            half = float(stdtrit(count - 1, 0.975)) * error
+            interval = (mean - half, mean + half)
+        comparisons.append(
+            PairedDifference(metric, condition, strategy, baseline, mean, error, count, interval)
+        )
+    return comparisons

@@ -1,0 +1,1 @@
+"""The way in: command line, experiment files, Python interface."""

@@ -1,0 +1,1 @@
+"""The simulator: experiment, agents, tasks, models, engines, runtime, run folder."""

@@ -1,0 +1,166 @@
+"""A block: the agents that one process hosts, and the verbs over which strategies are written."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from basinet.algorithms import draws
+from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.sim.engines import EngineName, make_engine
+from basinet.sim.mixer import Mixer, Placement
+from basinet.sim.sampling import make_sampler
+from basinet.sim.setup import Setup
+from basinet.sim.state import StackedState, instantiate
+
+__all__ = ["Block"]
+
+
+class Block:
+    """The agents of one worker: their state, data, engine, optimizer and neighbours.
+
+    Args:
+        setup: The parts of the run.
+        placement: Which rows of the whole state live here.
+        device: Where they live.
+        engine: Name of the engine, or "auto".
+
+    Attributes:
+        x: The agents' parameters [N, P].
+        step: How many steps have been taken.
+        bytes_sent: What all agents of a replica together have sent so far.
+        losses: Batch losses since the last evaluation, [N, evaluate_every].
+        engine_choice: Which engine runs, and why.
+    """
+
+    def __init__(self, setup: Setup, placement: Placement, device: torch.device, engine: EngineName = "auto") -> None:
+        config = setup.config
+        dtype = getattr(torch, config.runtime.dtype)
+        self.setup = setup
+        self.placement = placement
+        self.task = setup.task.to(device, dtype)
+        self.step = 0
+        replicas = torch.from_numpy(placement.row_replicas).to(device)
+        agents = torch.from_numpy(placement.row_agents).to(device)
+
+        template = instantiate(setup.model, 0).to(device, dtype)
+        self.state = StackedState(template, len(placement.rows), device, dtype)
+        self.x = self.state.parameters
+        self._initialize()
+        self.engine, why = make_engine(engine, template, self.task, self.state, config.batch_size)
+        if placement.workers > 1 and engine == "auto":
+            # Each worker has tried for itself; all take what the first one chose.
+            choice = [self.engine.name, why]
+            dist.broadcast_object_list(choice)
+            if choice[0] != self.engine.name:
+                self.engine, _ = make_engine(choice[0], template, self.task, self.state, config.batch_size)
+            why = choice[1]
+        self.engine_choice = f"{self.engine.name} ({why})"
+        self.mixer = Mixer(setup.weights, placement, self.x, setup.centroid_weights)
+        self.sampler = make_sampler(
+            config.sampling,
+            self.task,
+            [setup.holdings[r][k] for r, k in zip(replicas.tolist(), agents.tolist(), strict=True)]
+            if setup.holdings
+            else [],
+            agents,
+            draws.agent_keys(config.seed, "batch", replicas, agents),
+            config.batch_size,
+            dtype,
+        )
+        self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
+        self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
+        self.strategy = setup.strategy()
+        self.bytes_sent = 0
+        self.losses = torch.zeros(len(placement.rows), setup.evaluate_every, device=device, dtype=dtype)
+
+    def _initialize(self) -> None:
+        """Start all agents of a replica from one keyed draw of the model's initial values."""
+        seed = self.setup.config.seed
+        rows = self.placement.row_replicas
+        for replica in sorted(set(rows.tolist())):
+            first, last = int((rows < replica).sum()), int((rows <= replica).sum())
+            model = instantiate(self.setup.model, draws.key(seed, "initial values", replica))
+            self.state.fill(slice(first, last), model)
+
+    def gradients(self) -> Tensor:
+        """Draw each agent's batch and compute its gradient at x.
+
+        Returns:
+            [N, P]; good until the next call.
+        """
+        keys = draws.fold(self.model_keys, self.step) if self.engine.needs_keys else self.model_keys
+        losses = self.engine.gradients(self.sampler.batch(self.step), keys)
+        self.losses[:, self.step % self.setup.evaluate_every] = losses
+        return self.state.gradients
+
+    def adapt(self, gradients: Tensor) -> None:
+        """Let each agent's optimizer step from x: x ← adapt(x, g).
+
+        Args:
+            gradients: [N, P].
+        """
+        self.optimizer.step(gradients, self.setup.rate_factor(self.step))
+
+    def combine(self, x: Tensor) -> None:
+        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
+
+        Each agent sends its row to each of its neighbours.
+
+        Args:
+            x: [N, P].
+        """
+        self.mixer.combine(x)
+        self.bytes_sent += self.mixer.num_messages * x.shape[1] * x.element_size()
+
+    def average(self, x: Tensor) -> None:
+        """Replace each row in place by the mean over all agents of its replica.
+
+        Each agent sends its row to a server, which sends the mean back.
+
+        Args:
+            x: [N, P].
+        """
+        self.mixer.average(x)
+        self.bytes_sent += 2 * self.placement.agents * x.shape[1] * x.element_size()
+
+    def advance(self, until: int) -> None:
+        """Take steps.
+
+        Args:
+            until: The step to stop at.
+        """
+        while self.step < until:
+            self.strategy.step(self)
+            self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect everything that the next step depends on.
+
+        Returns:
+            Nested plain values; tensors and lists that belong to agents lead with the agents' axis.
+        """
+        return {
+            "step": self.step,
+            "bytes_sent": self.bytes_sent,
+            "engine": self.engine.name,
+            "parameters": self.x,
+            "buffers": self.state.buffers,
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` collected, on these rows.
+
+        Args:
+            state: The state of these agents.
+        """
+        self.step = state["step"]
+        self.bytes_sent = state["bytes_sent"]
+        self.x.copy_(state["parameters"])
+        for name, buffer in self.state.buffers.items():
+            buffer.copy_(state["buffers"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.losses.copy_(state["losses"])

@@ -1,0 +1,312 @@
+"""Components of an experiment: a name, a `module:attribute`, or the user's own object, with settings.
+
+A component is made by a callable. Parameters of the callable that the simulator supplies (the number of agents,
+the shape of the data, …) are recognised by name; all others are settings, and its signature says what they may
+be.
+"""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+__all__ = ["Component", "ExperimentError", "Kind", "nearest", "sentence"]
+
+
+class ExperimentError(ValueError):
+    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Suggest the allowed word nearest to a wrong one.
+
+    Args:
+        word: What was given.
+        allowed: What would have been right.
+
+    Returns:
+        The end of a sentence: the allowed words and a suggestion.
+
+    Example:
+        >>> nearest("rign", ["ring", "star"])
+        "allowed: ring, star; did you mean 'ring'?"
+    """
+    allowed = list(allowed)
+    close = difflib.get_close_matches(str(word), allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"allowed: {', '.join(allowed)}{hint}"
+
+
+def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
+    """Turn the first complaint of pydantic into a sentence.
+
+    Args:
+        error: The complaint.
+        path: Dotted key of what was validated, "" at the top.
+        names: Keys that are allowed there.
+
+    Returns:
+        One sentence.
+    """
+    first = error.errors()[0]
+    where = ".".join([path] * bool(path) + [str(part) for part in first["loc"][:1]])
+    word = str(first["loc"][0]) if first["loc"] else path
+    if first["type"] == "extra_forbidden":
+        owner = path or "the experiment"
+        return f"{where}: {owner} has no key '{word}'; {nearest(word, names)}"
+    if first["type"] == "missing":
+        return f"{where}: a value is needed"
+    if isinstance(first.get("ctx", {}).get("error"), ValueError):
+        message = str(first["ctx"]["error"])
+        return message if message.startswith(word) else f"{where}: {message}"
+    message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{where}: got {first['input']!r}, which {message}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component: topology, strategy, optimizer, …
+
+    Attributes:
+        key: Its key in an experiment.
+        registry: Built-in makers by name.
+        supplied: Parameters that the simulator supplies.
+        ready: Whether an object is itself such a component, not the maker of one.
+    """
+
+    key: str
+    registry: Mapping[str, Callable[..., Any]]
+    supplied: tuple[str, ...] = ()
+    ready: Callable[[Any], bool] = field(default=lambda _: False)
+
+    def parse(self, given: Any) -> "Component":
+        """Read a component from what a user wrote.
+
+        Args:
+            given: A name, a `module:attribute`, a mapping with `name` and settings, a class or function, or a
+                ready object.
+
+        Returns:
+            The component, its settings validated.
+
+        Raises:
+            ExperimentError: There is no such component, or a setting is wrong.
+        """
+        if isinstance(given, Component):
+            return given
+        settings: dict[str, Any] = {}
+        if isinstance(given, Mapping):
+            settings = dict(given)
+            if "name" not in settings:
+                raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
+            given = settings.pop("name")
+        target, name = self._find(given)
+        if self.ready(target):
+            if settings:
+                raise ExperimentError(
+                    f"{self.key}.{next(iter(settings))}: {name} is given ready-made and takes no settings"
+                )
+            return Component(self, name, target, {}, is_ready=True)
+        if not callable(target):
+            raise ExperimentError(
+                f"{self.key}: got {given!r}; allowed are a name ({', '.join(self.registry)}), a module:attribute, "
+                "a mapping with 'name', or an object of your own"
+            )
+        return Component(self, name, target, self._validate(target, name, settings))
+
+    def _find(self, given: Any) -> tuple[Any, str]:
+        """Find what a name stands for."""
+        if not isinstance(given, str):
+            return given, _name_of(given)
+        if given in self.registry:
+            return self.registry[given], given
+        if ":" not in given:
+            raise ExperimentError(
+                f"{self.key}: there is no {self.key} '{given}'; {nearest(given, self.registry)}"
+            )
+        return _import(given, self.key), given
+
+    def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Check settings against the signature of their maker."""
+        model, names = _settings_model(target, self.supplied)
+        try:
+            checked = model.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "missing":
+                word = first["loc"][0]
+                raise ExperimentError(f"{self.key}.{word}: {name} needs the setting '{word}'") from None
+            if first["type"] == "extra_forbidden":
+                word = first["loc"][0]
+                choice = nearest(str(word), names) if names else "it takes none"
+                raise ExperimentError(
+                    f"{self.key}.{word}: {name} has no setting '{word}'; {choice}"
+                ) from None
+            raise ExperimentError(sentence(error, self.key, names)) from None
+        values = {info.alias or key: getattr(checked, key) for key, info in type(checked).model_fields.items()}
+        given = {key: value for key, value in values.items() if key in settings}
+        return {**given, **(checked.model_extra or {})}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A chosen component and its settings.
+
+    Attributes:
+        kind: What it is for.
+        name: How it was named.
+        target: Its maker, or the ready object.
+        settings: What the user set.
+        is_ready: Whether `target` is the thing itself.
+    """
+
+    kind: Kind
+    name: str
+    target: Any
+    settings: dict[str, Any]
+    is_ready: bool = False
+
+    def make(self, **supplied: Any) -> Any:
+        """Make the component.
+
+        Args:
+            **supplied: What the simulator knows; the maker gets what it has a parameter for.
+
+        Returns:
+            What the maker returns, or the ready object.
+
+        Raises:
+            ExperimentError: The maker refused its settings.
+        """
+        if self.is_ready:
+            return self.target
+        accepted = _parameters(self.target)
+        known = {k: v for k, v in supplied.items() if k in accepted and k not in self.settings}
+        try:
+            return self.target(**known, **self.settings)
+        except (ValueError, OSError, ImportError) as error:
+            raise ExperimentError(f"{self.kind.key}: {error}") from error
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the component in plain values.
+
+        Returns:
+            Its name, its settings and the defaults of those not set; a ready object is named by its class and
+            a digest of its content.
+        """
+        if self.is_ready:
+            return {"name": self.name, "digest": _digest(self.target)}
+        defaults = {
+            key: parameter.default
+            for key, parameter in _parameters(self.target).items()
+            if key not in self.kind.supplied and isinstance(parameter.default, bool | int | float | str | tuple)
+        }
+        return {"name": self.name, **_plain(defaults | self.settings)}
+
+
+def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
+    """Tell whether a setting takes the given list as one value (else it is an axis of a grid).
+
+    Args:
+        kind: The kind of component.
+        given: The component as written.
+        key: The setting.
+
+    Returns:
+        Whether the list itself is a legal value.
+    """
+    try:
+        target, _ = kind._find(given.get("name"))
+        model, _ = _settings_model(target, kind.supplied)
+    except (ExperimentError, TypeError, ValueError):
+        return False
+    for info in model.model_fields.values():
+        if info.alias == key:
+            try:
+                TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(given[key])
+            except ValidationError:
+                return False
+            return info.annotation is not Any
+    return False
+
+
+@cache
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Read a signature, with its annotations evaluated where they can be."""
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except NameError:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+@cache
+def _settings_model(target: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[type[BaseModel], list[str]]:
+    """Build a model that validates the settings of a maker, and list their names."""
+    fields: dict[str, Any] = {}
+    names = []
+    extra: Any = "forbid"
+    for name, parameter in _parameters(target).items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            extra = "allow"
+        required = parameter.default is parameter.empty
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or (name in supplied and required):
+            continue
+        evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
+        annotation = parameter.annotation if evaluated else Any
+        # The alias keeps a setting apart from the attributes of a pydantic model.
+        fields[f"field_{len(names)}"] = (annotation, Field(... if required else parameter.default, alias=name))
+        names.append(name)
+    config = ConfigDict(extra=extra, arbitrary_types_allowed=True)
+    return create_model(getattr(target, "__name__", "Settings"), __config__=config, **fields), names
+
+
+def _import(path: str, key: str) -> Any:
+    """Import `module:attribute`; a module beside the user's experiment is found too."""
+    module, _, attribute = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [name for name in dir(found) if not name.startswith("_")]
+            raise ExperimentError(f"{key}: {module} has no attribute '{part}'; {nearest(part, public)}")
+        found = getattr(found, part)
+    return found
+
+
+def _name_of(given: Any) -> str:
+    """Name an object of the user's, a class or function by its place."""
+    owner = given if hasattr(given, "__qualname__") else type(given)
+    return f"{owner.__module__}:{owner.__qualname__}"
+
+
+def _digest(value: Any) -> str:
+    """Digest a ready object, so that another one of its class is told apart."""
+    import hashlib
+
+    from ray import cloudpickle  # pickles what is defined in the user's script, too
+
+    return hashlib.sha256(cloudpickle.dumps(value)).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Turn a setting into what YAML can hold."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return _name_of(value)

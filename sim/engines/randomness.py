@@ -1,0 +1,99 @@
+"""Randomness inside a model: dropout masks are drawn by key, agent by agent, whichever engine runs."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from basinet.algorithms import draws
+
+__all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
+
+
+def keyed_dropout(x: Tensor, p: float, keys: Tensor) -> Tensor:
+    """Drop elements with probability p and scale the others by 1 / (1 − p).
+
+    Args:
+        x: Activations; their leading axes are those of `keys`.
+        p: Probability of dropping an element.
+        keys: int64, one key an agent.
+
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    kept = draws.uniform(keys, tuple(x.shape[keys.ndim :]), dtype=torch.float32) >= p
+    return x * (kept.to(x.dtype) / (1 - p)) if p < 1 else x * 0
+
+
+class KeyedDropout(TorchFunctionMode):
+    """Replaces `torch.nn.functional.dropout` by its keyed twin while it is active.
+
+    Args:
+        keys: One key an agent, folded with a running number so that each dropout of a pass has its own mask.
+    """
+
+    def __init__(self, keys: Tensor) -> None:
+        super().__init__()
+        self.keys = keys
+        self.calls = 0
+
+    def __torch_function__(  # noqa: D102
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not nn.functional.dropout:
+            return func(*args, **(kwargs or {}))
+        return self._dropout(*args, **(kwargs or {}))
+
+    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training:
+            return input
+        self.calls += 1
+        return keyed_dropout(input, p, draws.fold(self.keys, self.calls - 1))
+
+
+@contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Seed torch's global generators for a while, and restore them.
+
+    Args:
+        key: The seed.
+
+    Yields:
+        Nothing.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(key)
+        yield
+
+
+def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
+    """Find out whether a model draws random numbers when it trains.
+
+    Args:
+        model: The model; it is not changed.
+        inputs: A small batch.
+
+    Returns:
+        Whether it uses dropout, and whether it draws anything else from torch's global generators.
+    """
+    model = copy.deepcopy(model).train()
+    mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=inputs.device))
+    with torch.random.fork_rng(), torch.no_grad():
+        states = _generator_states(inputs.device)
+        with mode:
+            model(inputs)
+        changed = any(
+            not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True)
+        )
+    return mode.calls > 0, changed
+
+
+def _generator_states(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states

@@ -1,0 +1,70 @@
+"""All agents as one computation by torch's general vectorised map."""
+
+import copy
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from basinet.sim.engines.randomness import KeyedDropout, randomness_of
+from basinet.sim.state import StackedState
+from basinet.sim.tasks.task import Batch, Task
+
+__all__ = ["VectorizedEngine"]
+
+
+class VectorizedEngine:
+    """Maps the model over the agents' axis with `torch.vmap`; the backward pass is ordinary autograd.
+
+    The sum of the agents' losses has, in agent n's rows, the gradient of agent n's loss.
+
+    Args:
+        model: The model of one agent.
+        task: Gives the loss.
+        state: The agents' state.
+        sample: Inputs of a small batch, to try the model on.
+
+    Raises:
+        ValueError: The model draws from torch's global generators, which no batched computation can key.
+    """
+
+    name = "vectorized"
+
+    def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
+        self.model = copy.deepcopy(model).train()
+        self.task = task
+        self.state = state
+        self.dropout, random = randomness_of(model, sample)
+        if random:
+            raise ValueError(
+                "the model draws from torch's global generators: only dropout can be drawn in a batch"
+            )
+        self.needs_keys = self.dropout
+
+    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Write each agent's gradient into the state.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        losses, buffers = torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
+        self.state.differentiate(losses.sum())
+        for name, value in buffers.items():
+            self.state.buffers[name].copy_(value)
+        return losses.detach()
+
+    def _agent(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, key: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # Running statistics are updated in place by the model: on copies, which go back to the state.
+        buffers = {name: b.clone() for name, b in buffers.items()}
+        with KeyedDropout(key) if self.dropout else nullcontext():
+            loss = self.task.loss(
+                lambda inputs: functional_call(self.model, (parameters, buffers), (inputs,)), batch
+            )
+        return loss, buffers

@@ -1,0 +1,229 @@
+"""Mixing: the product with W, and what has to travel between workers for it."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from scipy.sparse import csr_array
+from torch import Tensor
+
+__all__ = ["Mixer", "Placement"]
+
+_DENSE_BELOW = 64
+"""Up to this many agents a dense product is faster than a sparse one, whatever the graph."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which rows of the whole state [R·K, P] a worker hosts; row r·K + k is agent k of replica r.
+
+    Attributes:
+        replicas: R.
+        agents: K.
+        bounds: Worker w hosts the rows from bounds[w] to bounds[w + 1].
+        rank: This worker.
+    """
+
+    replicas: int
+    agents: int
+    bounds: tuple[int, ...]
+    rank: int = 0
+
+    @classmethod
+    def split(cls, replicas: int, agents: int, workers: int = 1, rank: int = 0) -> "Placement":
+        """Split the rows evenly among workers.
+
+        Args:
+            replicas: R.
+            agents: K.
+            workers: How many, at most R·K.
+            rank: This worker.
+
+        Returns:
+            A placement.
+        """
+        bounds = np.linspace(0, replicas * agents, workers + 1).round().astype(int)
+        return cls(replicas, agents, tuple(bounds.tolist()), rank)
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return len(self.bounds) - 1
+
+    @property
+    def rows(self) -> range:
+        """Rows of this worker."""
+        return range(self.bounds[self.rank], self.bounds[self.rank + 1])
+
+    @property
+    def row_replicas(self) -> np.ndarray:
+        """Replica of each row of this worker."""
+        return np.asarray(self.rows) // self.agents
+
+    @property
+    def row_agents(self) -> np.ndarray:
+        """Agent of each row of this worker."""
+        return np.asarray(self.rows) % self.agents
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """What is exchanged with one other worker."""
+
+    rank: int
+    send: Tensor  # local rows that the peer needs
+    receive: Tensor  # buffer of the peer's rows that are needed here
+    weights: Tensor  # sparse [N, rows received]
+
+
+class Mixer:
+    """Computes x ← W x for the rows of one worker.
+
+    With several workers only the boundary rows travel, straight to the worker that needs them, while the rows
+    that stay are being mixed. The sums run over the neighbours at home first, then worker by worker, so that
+    another placement agrees to rounding.
+
+    Args:
+        weights: The mixing matrix W [K, K], sparse.
+        placement: The rows of this worker.
+        like: A tensor [N, P] whose device and type the products have.
+        centroid_weights: Weights π of the agents in the centroid, [K].
+    """
+
+    def __init__(
+        self, weights: csr_array, placement: Placement, like: Tensor, centroid_weights: np.ndarray
+    ) -> None:
+        self.placement = placement
+        self.result = torch.empty_like(like)
+        self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
+        rows, agents = placement.rows, placement.agents
+        whole = rows.start % agents == 0 and rows.stop % agents == 0
+        self.whole = whole
+        self.dense: Tensor | None = None
+        self.peers: list[_Peer] = []
+        if whole and agents <= _DENSE_BELOW:
+            self.dense = torch.from_numpy(weights.toarray()).to(like)
+        else:
+            self._split_weights(weights, like)
+        self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
+        pi = torch.from_numpy(centroid_weights).to(like)
+        self.pi = pi[torch.from_numpy(placement.row_agents).to(like.device)]
+
+    def _split_weights(self, weights: csr_array, like: Tensor) -> None:
+        """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
+        p = self.placement
+        entries = weights.tocoo()
+        replicas = np.arange(p.replicas)[:, None] * p.agents
+        row, column = (replicas + entries.row).ravel(), (replicas + entries.col).ravel()
+        value = np.tile(entries.data, p.replicas)
+        owner = np.searchsorted(p.bounds, np.arange(p.replicas * p.agents), side="right") - 1
+        here = p.rank
+
+        def columns_needed(by: int, of: int) -> np.ndarray:
+            return np.unique(column[(owner[row] == by) & (owner[column] == of)])
+
+        def part(of: int, columns: np.ndarray) -> Tensor:
+            chosen = (owner[row] == here) & (owner[column] == of)
+            place = np.searchsorted(columns, column[chosen])
+            matrix = csr_array(
+                (value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns))
+            )
+            return _to_torch(matrix, like)
+
+        self.local = part(here, np.asarray(p.rows))
+        for other in range(p.workers):
+            wanted, needed = columns_needed(other, here), columns_needed(here, other)
+            if other != here and (len(wanted) or len(needed)):
+                self.peers.append(
+                    _Peer(
+                        rank=other,
+                        send=torch.from_numpy(wanted - p.rows.start).to(like.device),
+                        receive=like.new_empty(len(needed), like.shape[1]),
+                        weights=part(other, needed),
+                    )
+                )
+
+    def combine(self, x: Tensor) -> None:
+        """Replace x by W x.
+
+        Args:
+            x: [N, P], this worker's rows; changed in place.
+        """
+        if self.dense is not None:
+            shape = (-1, self.placement.agents, x.shape[1])
+            torch.matmul(self.dense, x.view(shape), out=self.result.view(shape))
+        else:
+            travelling = self._exchange(x)
+            torch.mm(self.local, x, out=self.result)
+            for request in travelling:
+                request.wait()
+            for peer in self.peers:
+                if len(peer.receive):
+                    torch.addmm(self.result, peer.weights, peer.receive, out=self.result)
+        x.copy_(self.result)
+
+    def _exchange(self, x: Tensor) -> Sequence[dist.Work]:
+        """Start sending and receiving the boundary rows."""
+        operations = []
+        for peer in self.peers:
+            if len(peer.send):
+                operations.append(dist.P2POp(dist.isend, x[peer.send], peer.rank))
+            if len(peer.receive):
+                operations.append(dist.P2POp(dist.irecv, peer.receive, peer.rank))
+        return dist.batch_isend_irecv(operations) if operations else []
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sum rows over the agents of each replica, on all workers.
+
+        Args:
+            rows: [N, ...], this worker's rows.
+
+        Returns:
+            [R, ...], the same on every worker.
+        """
+        p = self.placement
+        total = rows.new_zeros(p.replicas, *rows.shape[1:])
+        if self.whole:
+            mine = slice(p.rows.start // p.agents, p.rows.stop // p.agents)
+            total[mine] = rows.view(-1, p.agents, *rows.shape[1:]).sum(1)
+        else:
+            total.index_add_(0, self.replica, rows)
+        if p.workers > 1:
+            dist.all_reduce(total)
+        return total
+
+    def average(self, x: Tensor) -> None:
+        """Replace each row by the mean over the agents of its replica.
+
+        Args:
+            x: [N, P], this worker's rows; changed in place.
+        """
+        mean = self.sums(x) / self.placement.agents
+        torch.index_select(mean, 0, self.replica, out=x)
+
+    def centroid(self, x: Tensor) -> Tensor:
+        """Average the agents of each replica with the weights π.
+
+        Args:
+            x: [N, ...], this worker's rows.
+
+        Returns:
+            [R, ...], the same on every worker.
+        """
+        return self.sums(x * self.pi.view(-1, *(1 for _ in x.shape[1:])))
+
+
+def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data).to(like.dtype),
+            size=matrix.shape,
+            device=like.device,
+            check_invariants=True,
+        )

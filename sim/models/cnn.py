@@ -1,0 +1,62 @@
+"""A small convolutional network."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from basinet.sim.models.activations import ACTIVATIONS, Activation
+
+
+class CNN(nn.Sequential):
+    """Convolutions that halve the image each (stride 2), an average over what is left, an affine layer.
+
+    The average makes the number of parameters independent of the image's size.
+
+    Args:
+        input_shape: (channels, height, width) of an image; the simulator supplies it.
+        num_outputs: Number of outputs; the simulator supplies it.
+        channels: Output channels of each convolution.
+        kernel: Height and width of the kernels, an odd number.
+        norm: Normalisation before each activation: over the batch, or over up to eight groups of channels.
+        dropout: Probability with which a channel is dropped after each activation in training.
+        activation: Activation of the convolutions.
+
+    Raises:
+        ValueError: If inputs are not images.
+
+    Example:
+        >>> import torch
+        >>> model = CNN((3, 32, 32), 10)
+        >>> model(torch.zeros(5, 3, 32, 32)).shape
+        torch.Size([5, 10])
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        channels: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (16, 32),
+        kernel: Literal[1, 3, 5, 7] = 3,
+        norm: Literal["none", "batch", "group"] = "none",
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        activation: Activation = "relu",
+    ) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(f"cnn needs inputs of shape (channels, height, width), but has {input_shape}")
+        layers: list[nn.Module] = []
+        width = input_shape[0]
+        for maps in channels:
+            layers.append(nn.Conv2d(width, maps, kernel, stride=2, padding=kernel // 2))
+            if norm != "none":
+                layers.append(
+                    nn.BatchNorm2d(maps) if norm == "batch" else nn.GroupNorm(math.gcd(8, maps), maps)
+                )
+            layers.append(ACTIVATIONS[activation]())
+            if dropout > 0:
+                layers.append(nn.Dropout2d(dropout))
+            width = maps
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_outputs))

@@ -1,0 +1,43 @@
+"""A point in a landscape."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Point(nn.Module):
+    """The parameters are the output, whatever the input: a loss of the output is a function of a point.
+
+    Args:
+        num_outputs: Number of coordinates; the simulator supplies it.
+        start: Where the point starts: one number for all coordinates, or one for each.
+
+    Raises:
+        ValueError: If there are neither one nor `num_outputs` numbers.
+
+    Example:
+        >>> Point(2, start=[1.0, 3.0])(torch.zeros(1, 1)).tolist()
+        [[1.0, 3.0]]
+    """
+
+    def __init__(self, num_outputs: int, *, start: float | Sequence[float] = 0.0) -> None:
+        super().__init__()
+        value = torch.tensor(start)
+        if value.numel() not in (1, num_outputs):
+            raise ValueError(
+                f"point: start has {value.numel()} values for {num_outputs} coordinates;"
+                f" give one number or {num_outputs}"
+            )
+        self.value = nn.Parameter(value.expand(num_outputs).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repeat the point for each sample.
+
+        Args:
+            x: Any inputs, [B, ...].
+
+        Returns:
+            Tensor [B, num_outputs].
+        """
+        return self.value.expand(x.shape[0], -1)

@@ -1,0 +1,5 @@
+"""Runtimes: the ways in which workers are started. The algorithms cannot tell them apart."""
+
+from basinet.sim.runtimes.team import InlineTeam, Team
+
+__all__ = ["InlineTeam", "Team"]

@@ -1,0 +1,203 @@
+"""Batches: which samples each agent sees at each step, drawn by key for all agents at once, on the device."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basinet.algorithms import draws
+from basinet.sim.tasks.task import Batch, Task
+
+__all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
+
+_AHEAD = 2**16
+"""Draws are made for as many steps at once as give about so many numbers: one call costs more than many draws."""
+
+Sampling = Literal["independent", "epochs"]
+
+
+class Sampler(Protocol):
+    """Gives the agents' batches."""
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batches of a step: tensors [N, B, ...]."""
+
+
+class _Holdings:
+    """Who holds which samples: the agents' index sets in one tensor, equal sets stored once."""
+
+    def __init__(self, holdings: Sequence[np.ndarray], device: torch.device) -> None:
+        places: dict[int, int] = {}
+        parts: list[np.ndarray] = []
+        size = 0
+        for indices in holdings:
+            if id(indices) not in places:
+                places[id(indices)] = size
+                parts.append(indices)
+                size += len(indices)
+        self.indices = torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+        self.offsets = torch.tensor([places[id(h)] for h in holdings], device=device)
+        self.sizes_on_host = np.array([len(h) for h in holdings])
+        self.sizes = torch.from_numpy(self.sizes_on_host).to(device)
+
+    def take(self, data: Batch, slots: Tensor) -> Batch:
+        """Look up the samples in each agent's given slots [N, B]."""
+        chosen = self.indices[self.offsets[:, None] + slots]
+        return tuple(t[chosen] for t in data)
+
+
+class IndependentSampler:
+    """Draws each sample of a batch independently, with replacement, from the agent's own data.
+
+    Args:
+        data: The training data.
+        holdings: Indices of the samples that each agent holds.
+        keys: One key an agent, int64 [N].
+        batch_size: B.
+    """
+
+    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
+        self.data = data
+        self.holdings = _Holdings(holdings, keys.device)
+        self.keys = keys
+        self.batch_size = batch_size
+        self.ahead = max(1, min(64, _AHEAD // (len(keys) * batch_size)))
+        self.first = -self.ahead
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batches of a step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            Tensors [N, B, ...].
+        """
+        if not 0 <= step - self.first < self.ahead:
+            steps = torch.arange(step, step + self.ahead, device=self.keys.device)
+            keys = draws.fold(self.keys, steps[:, None])
+            sizes = self.holdings.sizes.expand(self.ahead, -1)
+            self.slots = draws.integers(keys, sizes, (self.batch_size,))
+            self.first = step
+        return self.holdings.take(self.data, self.slots[step - self.first])
+
+
+class EpochSampler:
+    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs.
+
+    Args:
+        data: The training data.
+        holdings: Indices of the samples that each agent holds.
+        keys: One key an agent, int64 [N].
+        batch_size: B.
+    """
+
+    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
+        self.data = data
+        self.holdings = _Holdings(holdings, keys.device)
+        self.keys = keys
+        self.batch_size = batch_size
+        sizes = self.holdings.sizes_on_host
+        # A batch may end in a later epoch than it began.
+        self.span = 1 + -(-(batch_size - 1) // int(sizes.min()))
+        self.length = int(sizes.max())
+        self.first = np.full(len(sizes), -1)
+        self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=keys.device)
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batches of a step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            Tensors [N, B, ...].
+        """
+        self._order(step * self.batch_size // self.holdings.sizes_on_host)
+        sizes = self.holdings.sizes[:, None]
+        position = step * self.batch_size + torch.arange(self.batch_size, device=self.keys.device)
+        epoch = position // sizes
+        place = (epoch - epoch[:, :1]) * self.length + position % sizes
+        return self.holdings.take(self.data, self.orders.gather(1, place))
+
+    def _order(self, first: np.ndarray) -> None:
+        """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""
+        changed = np.flatnonzero(first != self.first)
+        if len(changed) == 0:
+            return
+        self.first = first
+        rows = torch.from_numpy(changed).to(self.keys.device)
+        epochs = torch.from_numpy(first[changed]).to(self.keys.device)
+        self.orders[rows] = torch.cat(
+            [
+                draws.permutation(
+                    draws.fold(self.keys[rows], epochs + later), self.holdings.sizes[rows], self.length
+                )
+                for later in range(self.span)
+            ],
+            dim=1,
+        )
+
+
+class StreamSampler:
+    """Generates fresh samples at every step, for tasks whose gradient noise has a closed form.
+
+    Args:
+        task: A task with `draw`.
+        agents: Agent of each row, int64 [N].
+        keys: One key an agent, int64 [N].
+        batch_size: B.
+        dtype: Floating type of the samples.
+    """
+
+    def __init__(
+        self, task: Task, agents: Tensor, keys: Tensor, batch_size: int, dtype: torch.dtype
+    ) -> None:
+        assert task.draw is not None
+        self.draw = task.draw
+        self.agents = agents
+        self.keys = keys
+        self.batch_size = batch_size
+        self.dtype = dtype
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batches of a step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            Tensors [N, B, ...].
+        """
+        return self.draw(draws.fold(self.keys, step), self.agents, self.batch_size, self.dtype)
+
+
+def make_sampler(
+    sampling: Sampling,
+    task: Task,
+    holdings: Sequence[np.ndarray],
+    agents: Tensor,
+    keys: Tensor,
+    batch_size: int,
+    dtype: torch.dtype,
+) -> Sampler:
+    """Build the sampler that a task and an experiment ask for.
+
+    Args:
+        sampling: "independent" or "epochs".
+        task: The task, on the device.
+        holdings: Indices of the samples that each row holds; not used by a task that generates its samples.
+        agents: Agent of each row, int64 [N].
+        keys: One key a row, int64 [N].
+        batch_size: B.
+        dtype: Floating type of generated samples.
+
+    Returns:
+        A sampler.
+    """
+    if task.draw is not None:
+        return StreamSampler(task, agents, keys, batch_size, dtype)
+    kind = EpochSampler if sampling == "epochs" else IndependentSampler
+    return kind(task.train, holdings, keys, batch_size)

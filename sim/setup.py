@@ -1,0 +1,252 @@
+"""What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import nn, optim
+
+from basinet.algorithms import draws
+from basinet.algorithms.strategies import Strategy
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Config
+from basinet.sim.tasks import Task, supervised
+from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
+
+__all__ = ["Setup"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a run.
+
+    Attributes:
+        config: The run.
+        task: Data, loss, metrics, in the run's floating type on the CPU.
+        model: Makes the model of one agent, or is one.
+        graph: Agents are its nodes, in its own order.
+        weights: Mixing matrix W [K, K].
+        centroid_weights: Perron vector π of W, [K]: the weights of the agents in the centroid.
+        holdings: For each replica and agent the indices of the samples that it holds; empty where the task
+            generates samples.
+        num_steps: Steps of the run.
+        evaluate_every: Steps between two evaluations.
+    """
+
+    config: Config
+    task: Task
+    model: Callable[[], nn.Module] | nn.Module
+    graph: nx.Graph
+    weights: csr_array
+    centroid_weights: np.ndarray
+    holdings: list[list[np.ndarray]]
+    num_steps: int
+    evaluate_every: int
+
+    @property
+    def num_agents(self) -> int:
+        """K."""
+        return len(self.graph)
+
+    @classmethod
+    def build(cls, config: Config) -> "Setup":
+        """Build and check the parts of a run.
+
+        Args:
+            config: The run.
+
+        Returns:
+            The parts.
+
+        Raises:
+            ExperimentError: Something asked for cannot be had; the message is one sentence.
+        """
+        graph = _graph(config)
+        weights = _weights(config, graph)
+        task = _task(config, len(graph)).to("cpu", getattr(torch, config.runtime.dtype))
+        model = _model(config, task)
+        holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
+        num_steps = config.steps or _steps(config, holdings)
+        _check_runtime(config, len(graph))
+        return cls(
+            config=config,
+            task=task,
+            model=model,
+            graph=graph,
+            weights=weights,
+            centroid_weights=perron_vector(weights),
+            holdings=holdings,
+            num_steps=num_steps,
+            evaluate_every=config.evaluate_every or math.ceil(num_steps / 10),
+        )
+
+    def strategy(self) -> Strategy:
+        """Make the strategy.
+
+        Returns:
+            A strategy, with a state of its own if it has one.
+        """
+        strategy: Strategy = self.config.strategy.make()
+        return strategy
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+        """Make the optimizer of some parameters.
+
+        Args:
+            parameters: What it steps.
+
+        Returns:
+            An optimizer.
+
+        Raises:
+            ExperimentError: The optimizer refuses its settings.
+        """
+        component = self.config.optimizer
+        try:
+            optimizer: optim.Optimizer = component.target(parameters, **component.settings)
+        except (TypeError, ValueError) as error:
+            raise ExperimentError(f"optimizer: {component.name} refuses its settings: {error}") from error
+        return optimizer
+
+    def rate_factor(self, step: int) -> float:
+        """Evaluate the learning-rate schedule.
+
+        Args:
+            step: Step, from 0.
+
+        Returns:
+            The factor on the learning rate.
+        """
+        return float(self.config.schedule.make(t=step, num_steps=self.num_steps))
+
+
+def _graph(config: Config) -> nx.Graph:
+    part = config.topology
+    if part.component.is_ready:
+        graph = part.component.target
+        if part.agents not in (None, len(graph)):
+            raise ExperimentError(
+                f"topology.agents: got {part.agents}, but the graph given has {len(graph)} nodes"
+            )
+    else:
+        needs = part.component.name in part.component.kind.registry and part.component.name != "edge_list"
+        if part.agents is None and needs:
+            raise ExperimentError("topology.agents: a value is needed, such as 16")
+        graph = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
+    try:
+        check_graph(graph)
+    except ValueError as error:
+        raise ExperimentError(f"topology: {error}") from None
+    return graph
+
+
+def _weights(config: Config, graph: nx.Graph) -> csr_array:
+    policy = config.topology.policy
+    try:
+        weights = policy.make(graph=graph)
+        return check_mixing_matrix(weights, graph)
+    except ExperimentError:
+        raise
+    except ValueError as error:
+        raise ExperimentError(f"topology.policy: {error}") from None
+
+
+def _task(config: Config, num_agents: int) -> Task:
+    component = config.task.component
+    if component.is_ready:
+        given = component.target
+        return given if isinstance(given, Task) else _user_data(given)
+    made = _made_task(_Made(component.make, json.dumps(component.describe(), default=str)), config.seed, num_agents)
+    return made if isinstance(made, Task) else _user_data(made)
+
+
+def _user_data(given: Any) -> Task:
+    """Make a task of a user's data set, or of a pair (training set, test set)."""
+    try:
+        from torch.utils.data import Dataset
+
+        pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(g, Dataset | tuple) for g in given)
+        return supervised(*given) if pair else supervised(given)
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(f"task: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A maker that is told apart by its description, so that the runs of a grid share their data."""
+
+    make: Callable[..., Any]
+    description: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Made) and self.description == other.description
+
+    def __hash__(self) -> int:
+        return hash(self.description)
+
+
+@lru_cache(maxsize=4)
+def _made_task(maker: _Made, seed: int, num_agents: int) -> Any:
+    return maker.make(seed=draws.key(seed, "task"), num_agents=num_agents)
+
+
+def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
+    from basinet.sim.experiment import KINDS
+
+    component = config.model or KINDS["model"].parse(task.model)
+    if component.is_ready:
+        model: nn.Module = component.target
+        return model
+
+    def make() -> nn.Module:
+        made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        if not isinstance(made, nn.Module):
+            raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
+        return made
+
+    return make
+
+
+def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
+    size = len(task.train[0])
+    labels = np.zeros(size, dtype=np.int64) if task.labels is None else task.labels.numpy()
+    partition = config.task.partition
+    return [
+        partition.make(
+            labels=labels,
+            num_agents=num_agents,
+            rng=np.random.default_rng(draws.key(config.seed, "partition", replica)),
+        )
+        for replica in range(config.replicas)
+    ]
+
+
+def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:
+    if config.epochs is None:
+        return 1000
+    if not holdings:
+        raise ExperimentError("epochs: the task generates fresh samples and has no epochs; give steps")
+    mean_size = np.mean([len(h) for h in holdings[0]])
+    return max(1, round(config.epochs * float(mean_size) / config.batch_size))
+
+
+def _check_runtime(config: Config, num_agents: int) -> None:
+    rows = config.replicas * num_agents
+    if config.runtime.actors > rows:
+        raise ExperimentError(
+            f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one an agent of each replica"
+        )
+    device = config.runtime.device
+    try:
+        kind = torch.device("cpu" if device == "auto" else device).type
+    except RuntimeError:
+        raise ExperimentError(f"runtime.device: got '{device}'; allowed are auto, cpu, cuda, cuda:1, …") from None
+    if kind == "cuda" and not torch.cuda.is_available() and config.runtime.name == "inline":
+        raise ExperimentError(f"runtime.device: got '{device}', but torch finds no GPU here; allowed are auto, cpu")

@@ -1,0 +1,359 @@
+"""The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
+
+import io
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import yaml
+
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import Row, RunFolder, load_run, write_atomically
+from basinet.sim.runtimes import InlineTeam, Team
+from basinet.sim.setup import Setup
+
+__all__ = ["Interrupted", "Monitor", "prepare", "simulate"]
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 0.5
+"""Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
+
+_CHECKPOINT_SECONDS = 15.0
+"""Checkpoints are written at evaluations, but not more often than this, and at the end."""
+
+FINISHED = ("done", "diverged")
+
+
+class Interrupted(Exception):
+    """The simulation was asked to stop; everything reached is on disk."""
+
+
+class Monitor(Protocol):
+    """Is told how the runs go; called from several threads."""
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        """A run begins, or resumes at a step."""
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
+        """A run has reached a step; `rows` holds measurements if some were taken."""
+
+    def finished(self, run: str, state: str) -> None:
+        """A run is done, diverged, failed, or was skipped because it had been finished before."""
+
+
+def prepare(experiment: Experiment, out: Path, *, fresh: bool = False) -> dict[str, Setup]:
+    """Check everything that can be checked before a run, and only then make the experiment's folder.
+
+    Args:
+        experiment: The experiment.
+        out: Its folder.
+        fresh: Whether to discard what the folder holds of another experiment, or of this one.
+
+    Returns:
+        The parts of each run by its name.
+
+    Raises:
+        ExperimentError: Something cannot be had, or the folder belongs to another experiment.
+    """
+    setups = {name: Setup.build(config) for name, config in experiment.runs.items()}
+    description = {name: config.describe() for name, config in experiment.runs.items()}
+    record = out / "experiment.yaml"
+    if out.exists() and not fresh and any(out.iterdir()):
+        if not record.exists():
+            raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
+        if not _same(out, description):
+            raise ExperimentError(
+                f"--out: {out} holds another experiment; choose another folder, or --fresh to discard it"
+            )
+    if fresh and record.exists():
+        _discard(out)
+    for name, plain in description.items():
+        RunFolder(out / name).write_config(plain)
+    write_atomically(record, yaml.safe_dump(_record(experiment), sort_keys=False))
+    return setups
+
+
+def _same(out: Path, description: Mapping[str, Any]) -> bool:
+    """Tell whether a folder holds exactly these runs; where and how they are executed does not matter."""
+    names = yaml.safe_load((out / "experiment.yaml").read_text()).get("runs", [])
+    if set(names) != set(description):
+        return False
+    for name, plain in description.items():
+        if not (out / name / "config.yaml").exists():
+            continue
+        old = load_run(out / name).config
+        for key in {*old, *plain} - {"runtime", "analysis", "analysis_points", "analysis_dtype"}:
+            if old.get(key) != plain.get(key):
+                return False
+        if old["runtime"]["dtype"] != plain["runtime"]["dtype"]:
+            return False
+    return True
+
+
+def _discard(out: Path) -> None:
+    """Remove the runs that an experiment's record names, and nothing else."""
+    import shutil
+
+    for name in yaml.safe_load((out / "experiment.yaml").read_text()).get("runs", []):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _record(experiment: Experiment) -> dict[str, Any]:
+    """Write down the experiment as given, its runs, and the versions that run it."""
+    packages = ("basinet", "torch", "numpy", "scipy", "networkx", "ray")
+    return {
+        **_as_given(experiment.description),
+        "runs": list(experiment.runs),
+        "versions": {package: version(package) for package in packages},
+    }
+
+
+def _as_given(value: Any) -> Any:
+    """Copy a description into plain values; an object of the user's own is named by its class."""
+    if isinstance(value, Mapping):
+        return {str(k): _as_given(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_given(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    owner = value if hasattr(value, "__qualname__") else type(value)
+    return f"{owner.__module__}:{owner.__qualname__}"
+
+
+def simulate(
+    setups: Mapping[str, Setup],
+    out: Path,
+    monitor: Monitor,
+    stop: threading.Event,
+    analyze: Callable[[Path, Setup], None] | None = None,
+) -> dict[str, str]:
+    """Carry out all runs that are not finished.
+
+    Inline runs follow one another; runs on Ray go side by side, as many as the cluster holds.
+
+    Args:
+        setups: The parts of each run by its name.
+        out: The experiment's folder.
+        monitor: Is told how the runs go.
+        stop: Set it to stop at the next occasion; every run then writes a checkpoint.
+        analyze: Is called with the folder and the parts of each run that ends.
+
+    Returns:
+        The state in which each run ended: done, diverged or failed.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    on_ray = [name for name, setup in setups.items() if setup.config.runtime.name == "ray"]
+    states: dict[str, str] = {}
+
+    def one(name: str) -> None:
+        if not stop.is_set():
+            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analyze)
+
+    with _ray_cluster() if on_ray else nullcontext():
+        if on_ray:
+            from basinet.sim.runtimes.ray import runs_that_fit
+
+            parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
+            with ThreadPoolExecutor(parallel) as pool:
+                list(pool.map(one, on_ray))
+        for name in setups:
+            if name not in on_ray:
+                one(name)
+    if stop.is_set():
+        raise Interrupted
+    return {name: states[name] for name in setups}
+
+
+@contextmanager
+def _ray_cluster() -> Iterator[None]:
+    from basinet.sim.runtimes.ray import cluster
+
+    with cluster():
+        yield
+
+
+def _run(
+    name: str,
+    setup: Setup,
+    folder: RunFolder,
+    monitor: Monitor,
+    stop: threading.Event,
+    analyze: Callable[[Path, Setup], None] | None,
+) -> str:
+    """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
+    before = load_run(folder.path).status
+    if before["state"] in FINISHED and (analyze is None or before.get("analyzed", False)):
+        monitor.finished(name, before["state"])
+        return str(before["state"])
+    status = dict(before)
+    try:
+        if before["state"] not in FINISHED:
+            status = _steps(name, setup, folder, monitor, stop)
+        if status["state"] == "interrupted":
+            return "interrupted"
+        if analyze is not None:
+            analyze(folder.path, setup)
+            status["analyzed"] = True
+            folder.write_status(**status)
+    except Exception as error:
+        logger.debug("run %s failed", name, exc_info=True)
+        status = load_run(folder.path).status
+        folder.write_status(
+            **{**status, "state": "failed", "error": str(error), "traceback": traceback.format_exc()}
+        )
+        monitor.finished(name, "failed")
+        return "failed"
+    monitor.finished(name, status["state"])
+    return str(status["state"])
+
+
+def _steps(
+    name: str, setup: Setup, folder: RunFolder, monitor: Monitor, stop: threading.Event
+) -> dict[str, Any]:
+    """Take the steps of a run, from its checkpoint if there is one."""
+    saved = torch.load(folder.checkpoint, weights_only=True) if folder.checkpoint.exists() else None
+    engine = saved["engine"] if saved else setup.config.runtime.engine
+    with _team(setup, engine) as team:
+        step, diverged = 0, {}
+        if saved:
+            team.load(saved)
+            step, diverged = saved["step"], saved["diverged"]
+        folder.forget_after(step)
+        progress = _Progress(name, setup, folder, team, monitor, diverged)
+        progress.begin(step, saved is not None)
+        return progress.go(step, stop)
+
+
+def _team(setup: Setup, engine: Any) -> Team:
+    if setup.config.runtime.name == "ray":
+        from basinet.sim.runtimes.ray import RayTeam
+
+        return RayTeam(setup, engine)
+    return InlineTeam(setup, engine)
+
+
+class _Progress:
+    """One run on its way: what it has reached, and what is written about it."""
+
+    def __init__(
+        self,
+        name: str,
+        setup: Setup,
+        folder: RunFolder,
+        team: Team,
+        monitor: Monitor,
+        diverged: Mapping[int, int],
+    ) -> None:
+        self.name = name
+        self.setup = setup
+        self.folder = folder
+        self.team = team
+        self.monitor = monitor
+        self.diverged = dict(diverged)
+        self.engine = team.engine_choice()
+        self.saved_at = time.monotonic()
+
+    def begin(self, step: int, resumed: bool) -> None:
+        """Write what is known before the first step, and measure the start."""
+        agents = self.setup.config.replicas * self.setup.num_agents
+        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
+        self._status(step, "running")
+        if not resumed:
+            self._tables()
+            self._measure(0)
+
+    def go(self, step: int, stop: threading.Event) -> dict[str, Any]:
+        """Advance to the end, or until asked to stop, or until every replica has diverged."""
+        setup, pace = self.setup, 1
+        while step < setup.num_steps and len(self.diverged) < setup.config.replicas:
+            if stop.is_set():
+                self._checkpoint(step)
+                return self._status(step, "interrupted")
+            target = min(setup.num_steps, (step // setup.evaluate_every + 1) * setup.evaluate_every)
+            start = time.monotonic()
+            self.team.advance(min(target, step + pace))
+            taken = min(target, step + pace) - step
+            step += taken
+            # Slices of about the same duration, whatever a step costs.
+            pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
+            if step == target:
+                self._measure(step)
+                if step < setup.num_steps and time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+                    self._checkpoint(step)
+                self._status(step, "running")
+            else:
+                self.monitor.advanced(self.name, step, [])
+        self._checkpoint(step)
+        return self._status(step, "diverged" if self.diverged else "done")
+
+    def _measure(self, step: int) -> None:
+        rows, diverged = self.team.measure()
+        for replica, at in diverged.items():
+            self.diverged.setdefault(replica, at)
+        rows = [row for row in rows if row["replica"] not in self.diverged and _is_finite(row)]
+        self.folder.append(rows)
+        self.monitor.advanced(self.name, step, rows)
+
+    def _checkpoint(self, step: int) -> None:
+        buffer = io.BytesIO()
+        torch.save({**self.team.state(), "diverged": self.diverged}, buffer)
+        write_atomically(self.folder.checkpoint, buffer.getvalue())
+        self.saved_at = time.monotonic()
+
+    def _status(self, step: int, state: str) -> dict[str, Any]:
+        status = {
+            "state": state,
+            "step": step,
+            "steps": self.setup.num_steps,
+            "replicas": self.setup.config.replicas,
+            "agents": self.setup.num_agents,
+            "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
+            "engine": self.engine,
+        }
+        self.folder.write_status(**status)
+        return status
+
+    def _tables(self) -> None:
+        """Write down the graph's weights and who holds what."""
+        setup = self.setup
+        names = list(setup.graph)
+        entries = setup.weights.tocoo()
+        self.folder.write_table(
+            "topology.csv",
+            ("receiver", "sender", "weight"),
+            (
+                (names[k], names[sender], float(weight))
+                for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
+            ),
+        )
+        if setup.holdings:
+            self.folder.write_table(
+                "partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup)
+            )
+
+
+def _partition_rows(setup: Setup) -> Iterator[tuple[int, Any, int, int]]:
+    labels = setup.task.labels
+    for replica, held in enumerate(setup.holdings):
+        for agent, indices in zip(setup.graph, held, strict=True):
+            values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
+            for label, count in enumerate(values.bincount().tolist()):
+                if count:
+                    yield replica, agent, label, count
+
+
+def _is_finite(row: Row) -> bool:
+    return all(value == value and abs(value) != float("inf") for value in row.values())
+

@@ -1,0 +1,38 @@
+"""Tasks: the data, the loss and the metrics of an experiment."""
+
+from collections.abc import Callable
+
+from basinet.sim.tasks.digits import digits
+from basinet.sim.tasks.double_well import DoubleWell, double_well
+from basinet.sim.tasks.huggingface import huggingface
+from basinet.sim.tasks.landscape import Landscape
+from basinet.sim.tasks.logistic import Logistic, logistic
+from basinet.sim.tasks.quadratic import Quadratic, quadratic
+from basinet.sim.tasks.supervised import Regression, supervised
+from basinet.sim.tasks.task import Batch, Task
+
+__all__ = [
+    "TASKS",
+    "Batch",
+    "DoubleWell",
+    "Landscape",
+    "Logistic",
+    "Quadratic",
+    "Regression",
+    "Task",
+    "digits",
+    "double_well",
+    "huggingface",
+    "logistic",
+    "quadratic",
+    "supervised",
+]
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "digits": digits,
+    "quadratic": quadratic,
+    "logistic": logistic,
+    "double_well": double_well,
+    "huggingface": huggingface,
+}
+"""The tasks that an experiment can name."""

@@ -1,0 +1,173 @@
+"""The worker: hosts a block, runs its steps on its own, and measures between them.
+
+There is one class, whoever starts it; see `basinet.sim.runtimes`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.block import Block
+from basinet.sim.engines import EngineName
+from basinet.sim.folder import Row
+from basinet.sim.mixer import Placement
+from basinet.sim.setup import Setup
+from basinet.sim.state import instantiate, load_vector, take_rows
+
+__all__ = ["Worker", "pick_device"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Choose a device.
+
+    Args:
+        name: "auto" (a GPU if torch sees one), or torch's name of a device.
+
+    Returns:
+        The device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+class Worker:
+    """Runs and measures one block.
+
+    All workers of a run call `advance` and `measure` alike: rows travel between them inside.
+
+    Args:
+        setup: The parts of the run.
+        placement: Which rows live here.
+        engine: Name of the engine, or "auto"; a resumed run names the one that it began with.
+    """
+
+    def __init__(self, setup: Setup, placement: Placement, engine: EngineName) -> None:
+        self.setup = setup
+        self.placement = placement
+        torch.set_num_threads(setup.config.runtime.threads or 1)
+        self.block = Block(setup, placement, pick_device(setup.config.runtime.device), engine)
+        self.model = instantiate(setup.model, 0).to(self.block.x)
+
+    def advance(self, until: int) -> int:
+        """Take steps.
+
+        Args:
+            until: The step to stop at.
+
+        Returns:
+            The step reached.
+        """
+        self.block.advance(until)
+        return self.block.step
+
+    def engine_choice(self) -> str:
+        """Tell which engine runs.
+
+        Returns:
+            Its name, and why it was chosen.
+        """
+        return self.block.engine_choice
+
+    def measure(self) -> tuple[list[Row], dict[int, int]]:
+        """Measure the centroid of each replica.
+
+        Returns:
+            The measurements of the replicas that this worker evaluates (every worker takes its share), and of
+            the replicas with a row here whose losses left the finite numbers the step at which they did so.
+        """
+        block, mixer = self.block, self.block.mixer
+        centroids = mixer.centroid(block.x)
+        deviation = (block.x - centroids[mixer.replica]).square().sum(1)
+        distances = mixer.centroid(deviation)
+        buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
+        rows = []
+        for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
+            if not torch.isfinite(centroids[replica]).all():
+                continue
+            load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
+            rows.append(
+                {
+                    "step": block.step,
+                    "replica": replica,
+                    **self._epoch(replica),
+                    "communicated_bytes": block.bytes_sent,
+                    **block.task.evaluate(self.model.eval()),
+                    "gradient_norm": gradient_norm(self.model, block),
+                    "consensus_distance": float(distances[replica]),
+                }
+            )
+        return rows, self._diverged()
+
+    def _average_buffer(self, buffer: Tensor) -> Tensor:
+        """Average running statistics over the agents; counters are the same everywhere up to their own steps."""
+        mean = self.block.mixer.centroid(buffer.to(self.block.x.dtype))
+        return mean if buffer.is_floating_point() else mean.round().to(buffer.dtype)
+
+    def _epoch(self, replica: int) -> dict[str, float]:
+        if not self.setup.holdings:
+            return {}
+        held = self.setup.holdings[replica]
+        seen = self.block.step * self.setup.config.batch_size
+        return {"epoch": seen * len(held) / sum(len(h) for h in held)}
+
+    def _diverged(self) -> dict[int, int]:
+        """Find the first step since the last evaluation with a loss that is not finite, replica by replica."""
+        block = self.block
+        every = self.setup.evaluate_every
+        first = (block.step - 1) // every * every
+        bad = ~torch.isfinite(block.losses[:, : block.step - first])
+        found: dict[int, int] = {}
+        for row, column in bad.nonzero().tolist():
+            replica = int(self.placement.row_replicas[row])
+            found[replica] = min(found.get(replica, first + column + 1), first + column + 1)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Collect the state of this worker's rows, on the CPU.
+
+        Returns:
+            Nested plain values and tensors.
+        """
+        return _on_cpu(self.block.state_dict())
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore this worker's rows.
+
+        Args:
+            state: The state of all rows, as a checkpoint holds it.
+        """
+        rows = self.placement.rows
+        total = self.placement.replicas * self.placement.agents
+        self.block.load_state_dict(take_rows(state, slice(rows.start, rows.stop), total))
+
+
+def gradient_norm(model: nn.Module, block: Block, chunk: int = 4096) -> float:
+    """Compute the norm of the gradient of the mean training loss.
+
+    Args:
+        model: The model, in the mode in which it shall be measured.
+        block: Gives the task.
+        chunk: Samples at a time.
+
+    Returns:
+        The Euclidean norm.
+    """
+    data = block.task.train
+    model.zero_grad(set_to_none=True)
+    for start in range(0, len(data[0]), chunk):
+        batch = tuple(t[start : start + chunk] for t in data)
+        loss = block.task.loss(model, batch) * (len(batch[0]) / len(data[0]))
+        loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    model.zero_grad(set_to_none=True)
+    return float(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
+
+
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [_on_cpu(value) for value in state]
+    return state.detach().cpu().clone() if isinstance(state, Tensor) else state

@@ -1,0 +1,34 @@
+"""The static exponential graph."""
+
+import networkx as nx
+
+from basinet.topologies._checks import require_agents
+
+__all__ = ["exponential"]
+
+
+def exponential(num_agents: int) -> nx.DiGraph:
+    """Agent k sends to the agents 1, 2, 4, 8, ... places further on: to ``k + 2^j`` (mod K).
+
+    About log2(K) neighbours an agent bring the spectral gap, with uniform weights, to
+    ``2 / (1 + ceil(log2 K))`` for an even K, and to more for an odd one.
+
+    Args:
+        num_agents: Number of agents K, at least 1.
+
+    Returns:
+        Directed graph on the nodes 0..K-1; the edge (u, v) means that u sends to v.
+
+    Example:
+        >>> sorted(exponential(8).successors(7))
+        [0, 1, 3]
+
+    References:
+        Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
+        https://arxiv.org/abs/2110.13363, 2021
+    """
+    require_agents(num_agents, "exponential")
+    hops = [2**j for j in range((num_agents - 1).bit_length())]
+    graph = nx.empty_graph(num_agents, create_using=nx.DiGraph)
+    graph.add_edges_from((k, (k + hop) % num_agents) for k in range(num_agents) for hop in hops)
+    return graph

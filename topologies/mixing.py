@@ -1,0 +1,155 @@
+"""What makes a graph and a mixing matrix fit for use: the checks, and the neighbourhoods they rest on."""
+
+from collections.abc import Hashable, Sequence
+from itertools import chain
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, diags_array, issparse
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["check_graph", "check_mixing_matrix", "neighborhoods"]
+
+TOLERANCE = 1e-8
+
+
+def neighborhoods(graph: nx.Graph) -> csr_array:
+    """Who hears whom: entry [k, l] is one if agent l sends to agent k, and zero elsewhere.
+
+    Rows and columns follow the graph's own node order. A directed edge (u, v) means that u sends to v; an
+    undirected edge, that both send. Self-loops and edge attributes are left out.
+
+    Args:
+        graph: Graph or DiGraph with any labels. It need not be connected.
+
+    Returns:
+        Matrix of zeros and ones [K, K], float64, with an empty diagonal.
+
+    Raises:
+        TypeError: If ``graph`` is not a networkx graph.
+        ValueError: If it is a multigraph or has no nodes.
+
+    Example:
+        >>> neighborhoods(nx.DiGraph([("a", "b")])).toarray()
+        array([[0., 0.],
+               [1., 0.]])
+    """
+    if not isinstance(graph, nx.Graph):
+        raise TypeError(f"the graph is a {type(graph).__name__}, but must be a networkx Graph or DiGraph")
+    if graph.is_multigraph():
+        simple = "DiGraph" if graph.is_directed() else "Graph"
+        raise ValueError(
+            f"the graph is a {type(graph).__name__}, but must have at most one edge between two agents; "
+            f"convert it with networkx.{simple}(graph)"
+        )
+    if not graph:
+        raise ValueError("the graph has no nodes, but must have at least one agent")
+    index = {agent: k for k, agent in enumerate(graph)}
+    receivers = [neighbors for _, neighbors in graph.adjacency()]
+    starts = np.cumsum([0, *map(len, receivers)])
+    columns = np.fromiter(map(index.__getitem__, chain.from_iterable(receivers)), np.int64, starts[-1])
+    sends = csr_array((np.ones(len(columns)), columns, starts), shape=(len(graph), len(graph))).tocoo()
+    between = sends.row != sends.col
+    hears = (sends.data[between], (sends.col[between], sends.row[between]))
+    return csr_array(hears, shape=sends.shape)
+
+
+def check_graph(graph: nx.Graph) -> None:
+    """Refuse a graph on which the agents could never agree.
+
+    Args:
+        graph: Graph or DiGraph with any labels. It must be connected; if directed, strongly connected.
+
+    Example:
+        >>> check_graph(nx.empty_graph(2))
+        Traceback (most recent call last):
+        ...
+        ValueError: the graph has 2 connected components, but must have one: agent 1 is cut off from agent 0
+    """
+    hears = neighborhoods(graph)
+    kind = "strongly connected" if graph.is_directed() else "connected"
+    _require_connected(hears, "graph", list(graph), kind)
+
+
+def check_mixing_matrix(W: ArrayLike | csr_array, graph: nx.Graph | None = None) -> csr_array:
+    """Refuse a matrix that does not mix, and return any other in the form that Basinet works with.
+
+    The convention is ``x_k <- sum_l W[k, l] x_l``: row k holds the weights agent k gives to what it
+    receives, so that it is non-negative and sums to one (within 1e-8). The agents must form one strongly
+    connected component of W.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse.
+        graph: Graph whose edges (and self-loops) W may use, in the graph's node order. By default any
+            edge is allowed.
+
+    Returns:
+        The same matrix as a csr_array of float64 without stored zeros.
+
+    Raises:
+        ValueError: If W is not a row-stochastic matrix, or uses an edge that the graph does not have.
+
+    Example:
+        >>> check_mixing_matrix([[0.5, 0.5], [0.2, 0.7]])
+        Traceback (most recent call last):
+        ...
+        ValueError: row 1 of the mixing matrix sums to 0.9, but must sum to 1
+    """
+    # A copy, since the stored zeros are dropped below.
+    matrix = csr_array(W if issparse(W) else np.asarray(W, dtype=np.float64), dtype=np.float64, copy=True)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise ValueError(
+            f"the mixing matrix has shape {matrix.shape}, but must be square, [K, K], and not empty"
+        )
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    if len(invalid := np.flatnonzero(~(np.isfinite(matrix.data) & (matrix.data >= 0)))):
+        entries = matrix.tocoo()
+        row, column = entries.row[invalid[0]], entries.col[invalid[0]]
+        raise ValueError(
+            f"entry [{row}, {column}] of the mixing matrix is {entries.data[invalid[0]]:g}, but must be finite and "
+            "not negative"
+        )
+    row_sums = matrix.sum(axis=1)
+    if len(wrong := np.flatnonzero(np.abs(row_sums - 1) > TOLERANCE)):
+        column_stochastic = np.allclose(matrix.sum(axis=0), 1, rtol=0, atol=TOLERANCE)
+        raise ValueError(
+            f"row {wrong[0]} of the mixing matrix sums to {row_sums[wrong[0]]:.10g}, but must sum to 1"
+            + ("; its columns do, so transpose it" if column_stochastic else "")
+        )
+    if graph is not None:
+        _require_support(matrix, graph)
+    agents = list(range(matrix.shape[0]) if graph is None else graph)
+    _require_connected(matrix, "mixing matrix", agents, "strongly connected")
+    return matrix
+
+
+def _require_support(W: csr_array, graph: nx.Graph) -> None:
+    allowed = neighborhoods(graph) + diags_array(np.ones(len(graph)))
+    if W.shape != allowed.shape:
+        raise ValueError(
+            f"the mixing matrix has shape {W.shape}, but the graph has {len(graph)} agents, so it must be "
+            f"{list(allowed.shape)}"
+        )
+    outside = (W - W * allowed).tocoo()
+    outside.eliminate_zeros()
+    if outside.nnz:
+        row, column = outside.row[0], outside.col[0]
+        agents = list(graph)
+        raise ValueError(
+            f"entry [{row}, {column}] of the mixing matrix is {outside.data[0]:g}, but the graph has no edge on "
+            f"which agent {agents[column]!r} sends to agent {agents[row]!r}, so it must be 0"
+        )
+
+
+def _require_connected(hears: csr_array, name: str, agents: Sequence[Hashable], kind: str) -> None:
+    # An undirected graph is strongly connected exactly if it is connected.
+    count, component = connected_components(hears, directed=True, connection="strong")
+    if count > 1:
+        inside = component == np.argmax(np.bincount(component))
+        cut_off, other = agents[int(np.argmin(inside))], agents[int(np.argmax(inside))]
+        raise ValueError(
+            f"the {name} has {count} {kind} components, but must have one: agent {cut_off!r} is cut off from "
+            f"agent {other!r}" + (" in at least one direction" if kind == "strongly connected" else "")
+        )

@@ -1,0 +1,117 @@
+"""Random graphs, drawn until one is connected: Erdős–Rényi and random regular."""
+
+import math
+from collections.abc import Callable
+
+import networkx as nx
+import numpy as np
+
+from basinet.topologies._checks import require_agents
+
+__all__ = ["erdos_renyi", "random_regular"]
+
+ATTEMPTS = 100
+
+
+def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int = 0) -> nx.Graph:
+    """Every pair of agents is joined with the same probability, independently of the others.
+
+    Such a graph is connected with high probability once the probability exceeds ``ln K / K``. It is
+    drawn again, up to 100 times, until it is connected.
+
+    Args:
+        num_agents: Number of agents K, at least 1.
+        probability: Probability of an edge, in (0, 1]; ``min(1, 2 ln K / K)`` by default.
+        seed: Seed of the graph, a non-negative integer.
+
+    Returns:
+        Connected graph on the nodes 0..K-1.
+
+    Raises:
+        ValueError: If ``probability`` is outside (0, 1].
+
+    Example:
+        >>> graph = erdos_renyi(16, probability=0.4, seed=1)
+        >>> nx.is_connected(graph), graph.number_of_nodes()
+        (True, 16)
+
+    References:
+        Batagelj and Brandes, Efficient generation of large random networks,
+        https://doi.org/10.1103/PhysRevE.71.036113, 2005
+    """
+    require_agents(num_agents, "erdos_renyi")
+    if probability is None:
+        edge_probability = min(1.0, 2 * math.log(num_agents) / num_agents)
+    elif 0 < probability <= 1:
+        edge_probability = probability
+    else:
+        raise ValueError(f"erdos_renyi: probability is {probability}, but must lie in (0, 1]")
+    return _first_connected(
+        lambda draw: nx.fast_gnp_random_graph(num_agents, edge_probability, seed=draw),
+        seed,
+        f"erdos_renyi: none of {ATTEMPTS} graphs drawn with probability {edge_probability:.3g} for "
+        f"{num_agents} agents was connected; raise the probability above "
+        f"ln K / K = {math.log(num_agents) / num_agents:.3g}",
+    )
+
+
+def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Graph:
+    """A graph drawn (asymptotically) uniformly among those in which every agent has d neighbours.
+
+    Its spectral gap stays bounded away from zero as K grows. It is drawn again, up to 100 times, until it
+    is connected, which for a degree of 3 or more the first draw nearly always is.
+
+    Args:
+        num_agents: Number of agents K, above ``degree``; K times ``degree`` must be even.
+        degree: Number of neighbours d of each agent. A connected graph needs 2 or more, or K - 1 where
+            there are only one or two agents.
+        seed: Seed of the graph, a non-negative integer.
+
+    Returns:
+        Connected graph on the nodes 0..K-1.
+
+    Raises:
+        ValueError: If no connected graph on ``num_agents`` agents has this degree.
+
+    Example:
+        >>> set(dict(random_regular(16, degree=3).degree).values())
+        {3}
+
+    References:
+        Steger and Wormald, Generating Random Regular Graphs Quickly,
+        https://doi.org/10.1017/S0963548399003867, 1999
+    """
+    require_agents(num_agents, "random_regular")
+    if not min(2, num_agents - 1) <= degree < num_agents:
+        raise ValueError(
+            f"random_regular: degree is {degree}, but must lie between {min(2, num_agents - 1)} and "
+            f"{num_agents - 1} for a connected graph of {num_agents} agents"
+        )
+    if num_agents * degree % 2:
+        raise ValueError(
+            f"random_regular: no graph of {num_agents} agents has the odd degree {degree} everywhere; "
+            "one of the two must be even"
+        )
+
+    def draw(seed: int) -> nx.Graph:
+        # Older releases of networkx list the nodes in the order of the edges.
+        graph = nx.empty_graph(num_agents)
+        graph.add_edges_from(nx.random_regular_graph(degree, num_agents, seed=seed).edges)
+        return graph
+
+    return _first_connected(
+        draw,
+        seed,
+        f"random_regular: none of {ATTEMPTS} graphs drawn with degree {degree} for {num_agents} agents "
+        "was connected; raise the degree",
+    )
+
+
+def _first_connected(draw: Callable[[int], nx.Graph], seed: int, message: str) -> nx.Graph:
+    if seed < 0:
+        raise ValueError(f"the seed of a random graph is {seed}, but must not be negative")
+    for word in np.random.SeedSequence(seed).generate_state(ATTEMPTS):
+        graph = draw(int(word))
+        if nx.is_connected(graph):
+            return graph
+    raise ValueError(message)

@@ -1,0 +1,252 @@
+"""Spectra of mixing matrices: how fast they mix, and how much each agent counts.
+
+A mixing matrix W (rows non-negative, summing to one, agents strongly connected) has the eigenvalue
+``lambda_1 = 1``. Where W is reversible, ``pi_k W[k, l] = pi_l W[l, k]`` for its Perron vector pi, it is
+similar to the symmetric matrix ``S = diag(pi)^(1/2) W diag(pi)^(-1/2)`` and all its eigenvalues are real.
+That holds for every policy on an undirected graph.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import breadth_first_order, reverse_cuthill_mckee
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, splu, spsolve
+
+from basinet.topologies.mixing import check_mixing_matrix
+
+__all__ = ["eigenvalues", "mixing_rate", "perron_vector", "smallest_eigenvalue", "spectral_gap"]
+
+DENSE_AGENTS = 1000
+EIGENVALUES_AGENTS = 4096
+BALANCE_TOLERANCE = 1e-10
+RESTARTS = 300
+FILL = 100_000_000
+SHIFT = 1e-10  # keeps a shifted matrix just off singular
+
+
+def eigenvalues(W: ArrayLike | csr_array) -> NDArray[np.float64] | NDArray[np.complex128]:
+    """All eigenvalues of W, largest modulus first.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse, of at most 4096 agents (they are found densely, in a time
+            that grows as K^3).
+
+    Returns:
+        Eigenvalues [K]; real if W is reversible, otherwise complex.
+
+    Raises:
+        ValueError: If W has more than 4096 agents.
+
+    Example:
+        >>> eigenvalues([[0.75, 0.25], [0.25, 0.75]])
+        array([1. , 0.5])
+    """
+    matrix = check_mixing_matrix(W)
+    if matrix.shape[0] > EIGENVALUES_AGENTS:
+        raise ValueError(
+            f"the mixing matrix has {matrix.shape[0]} agents, but all eigenvalues are found for at most "
+            f"{EIGENVALUES_AGENTS}; mixing_rate, spectral_gap and smallest_eigenvalue allow more"
+        )
+    return _dense_eigenvalues(matrix)
+
+
+def mixing_rate(W: ArrayLike | csr_array) -> float:
+    """Factor by which the slowest disagreement shrinks in one combine: ``rho = max_{k>=2} |lambda_k|``.
+
+    Above 1000 agents the matrix stays sparse.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse. One of more than 1000 agents that is not reversible must mix
+            fast enough for Arnoldi iterations to converge, or a RuntimeError says that they did not.
+
+    Returns:
+        Mixing rate in [0, 1]; 0 for a single agent, and 1 for a matrix that only passes values round.
+
+    Example:
+        >>> mixing_rate([[0.75, 0.25], [0.25, 0.75]])
+        0.5
+    """
+    matrix = check_mixing_matrix(W)
+    num_agents = matrix.shape[0]
+    if num_agents == 1:
+        return 0.0
+    if num_agents <= DENSE_AGENTS:
+        return min(1.0, float(np.abs(_dense_eigenvalues(matrix)[1])))
+    pi = _detailed_balance(matrix)
+    if pi is not None:
+        S = _symmetric_form(matrix)
+        return min(1.0, max(_second_eigenvalue(S, np.sqrt(pi)), -_least_eigenvalue(S)))
+    # Since W 1 = 1, taking away the mean turns the eigenvalue 1 into 0 and leaves the others as they are.
+    operator = LinearOperator(matrix.shape, matvec=lambda x: matrix @ x - np.mean(x), dtype=np.float64)
+    return min(1.0, float(np.abs(_arpack(eigs, operator, "LM", count=2)[0]).max()))
+
+
+def spectral_gap(W: ArrayLike | csr_array) -> float:
+    """Distance of the mixing rate from one: ``1 - max_{k>=2} |lambda_k|``.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse, as for `mixing_rate`.
+
+    Returns:
+        Spectral gap in [0, 1]; the larger, the faster the agents agree.
+
+    Example:
+        >>> spectral_gap([[0.75, 0.25], [0.25, 0.75]])
+        0.5
+    """
+    return 1 - mixing_rate(W)
+
+
+def smallest_eigenvalue(W: ArrayLike | csr_array) -> float:
+    """The smallest eigenvalue of a reversible W, ``lambda_min``.
+
+    Consensus is stable on a quadratic of curvature h for step sizes below ``(1 + lambda_min) / h``: a graph
+    with lambda_min close to -1, nearly bipartite, tolerates only small ones.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse; it must be reversible, as any symmetric matrix is.
+
+    Returns:
+        Smallest eigenvalue, in [-1, 1].
+
+    Raises:
+        ValueError: If W is not reversible, so that its eigenvalues may be complex.
+
+    Example:
+        >>> smallest_eigenvalue([[0.75, 0.25], [0.25, 0.75]])
+        0.5
+    """
+    matrix = check_mixing_matrix(W)
+    if _detailed_balance(matrix) is None:
+        raise ValueError(
+            "the mixing matrix is not reversible, so its eigenvalues may be complex; the smallest eigenvalue "
+            "needs a symmetric matrix, or the weights of a policy on an undirected graph"
+        )
+    if matrix.shape[0] <= DENSE_AGENTS:
+        return float(_dense_eigenvalues(matrix).real.min())
+    return _least_eigenvalue(_symmetric_form(matrix))
+
+
+def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
+    """How much each agent counts in the end: pi with ``pi^T W = pi^T``, positive, and with the sum one.
+
+    Combining conserves the centroid ``sum_k pi_k x_k``. Where the columns of W sum to one too, all agents
+    count the same. The matrix stays sparse.
+
+    Args:
+        W: Mixing matrix [K, K], dense or sparse.
+
+    Returns:
+        Perron vector [K]; exactly 1 / K if the columns of W sum to one.
+
+    Example:
+        >>> perron_vector([[0.5, 0.5, 0], [0.25, 0.5, 0.25], [0, 0.5, 0.5]])
+        array([0.25, 0.5 , 0.25])
+    """
+    matrix = check_mixing_matrix(W)
+    num_agents = matrix.shape[0]
+    if np.all(np.abs(matrix.sum(axis=0) - 1) <= BALANCE_TOLERANCE):
+        return np.full(num_agents, 1 / num_agents)
+    pi = _detailed_balance(matrix)
+    if pi is None and (num_agents <= DENSE_AGENTS or _is_long_and_thin(matrix)):
+        # pi^T (I - W) = 0 with pi_0 = 1.
+        others = (diags_array(np.ones(num_agents)) - matrix).T.tocsc()[1:, 1:]
+        pi = np.append(1.0, spsolve(others, matrix[[0], 1:].toarray()[0]))
+    elif pi is None:
+        pi = np.abs(_arpack(eigs, matrix.T, "LR")[1][:, 0])
+    return np.asarray(pi / pi.sum())
+
+
+def _detailed_balance(W: csr_array) -> NDArray[np.float64] | None:
+    # Solves pi_k W[k, l] = pi_l W[l, k] along a spanning tree; None if that does not hold on every edge.
+    order, parents = breadth_first_order(W, 0)
+    children, parents = order[1:], parents[order[1:]]
+    forth, back = W[parents, children], W[children, parents]
+    if not np.all(back > 0):
+        return None
+    log_pi = [0.0] * W.shape[0]
+    for child, parent, log_ratio in zip(
+        children.tolist(), parents.tolist(), np.log(forth / back).tolist(), strict=True
+    ):
+        log_pi[child] = log_pi[parent] + log_ratio
+    pi = np.exp(np.array(log_pi) - max(log_pi))
+    flow = diags_array(pi) @ W
+    imbalance = np.abs(flow - flow.T) - BALANCE_TOLERANCE * (flow + flow.T)
+    return None if imbalance.nnz and imbalance.max() > 0 else np.asarray(pi / pi.sum())
+
+
+def _symmetric_form(W: csr_array) -> csr_array:
+    # diag(pi)^(1/2) W diag(pi)^(-1/2), written without pi.
+    return np.sqrt(W * W.T)
+
+
+def _dense_eigenvalues(W: csr_array) -> NDArray[np.float64] | NDArray[np.complex128]:
+    if _detailed_balance(W) is None:
+        values = np.linalg.eigvals(W.toarray())
+    else:
+        values = np.linalg.eigvalsh(_symmetric_form(W).toarray())
+    return values[np.argsort(-np.abs(values), kind="stable")]
+
+
+def _second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
+    # ``root`` is the eigenvector of the eigenvalue 1.
+    if _is_long_and_thin(S):
+        shift = 1 + SHIFT
+        solve = _factorized(S, shift)
+
+        def inverse(x: NDArray[np.float64]) -> NDArray[np.float64]:
+            y = solve(x - root * (root @ x))
+            return np.asarray(y - root * (root @ y))
+
+        return shift + 1 / _extreme_eigenvalue(inverse, S, "SA")
+    # Moves the eigenvalue 1 to -1, the other end.
+    return _extreme_eigenvalue(lambda x: S @ x - 2 * root * (root @ x), S, "LA")
+
+
+def _least_eigenvalue(S: csr_array) -> float:
+    if _is_long_and_thin(S):
+        # Gershgorin's lower bound on the spectrum of W, which is that of S.
+        shift = float(2 * S.diagonal().min() - 1 - SHIFT)
+        return shift + 1 / _extreme_eigenvalue(_factorized(S, shift), S, "LA")
+    return _extreme_eigenvalue(lambda x: S @ x, S, "SA")
+
+
+def _extreme_eigenvalue(
+    matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str
+) -> float:
+    return float(_arpack(eigsh, LinearOperator(S.shape, matvec=matvec, dtype=np.float64), end)[0][0])
+
+
+def _arpack(solver: Callable[..., Any], operator: Any, which: str, *, count: int = 1) -> Any:
+    # A fixed start makes the result the same on every call.
+    start = np.random.default_rng(0).standard_normal(operator.shape[0])
+    try:
+        return solver(operator, k=count, which=which, v0=start, ncv=40, maxiter=RESTARTS, tol=1e-12)
+    except ArpackNoConvergence as error:
+        raise RuntimeError(
+            f"an eigenvalue of this mixing matrix of {operator.shape[0]} agents was not found within "
+            f"{RESTARTS} restarts of ARPACK, because it mixes too slowly; at most {DENSE_AGENTS} agents are "
+            "always possible"
+        ) from error
+
+
+def _is_long_and_thin(W: csr_array) -> bool:
+    # Graphs such as rings and tori mix too slowly for Krylov methods, but a factorisation stays sparse along
+    # them: the bandwidth of a good ordering bounds its fill. It would fill up in graphs that mix fast.
+    pattern = (W + W.T).tocsr()
+    place = np.argsort(reverse_cuthill_mckee(pattern, symmetric_mode=True))
+    entries = pattern.tocoo()
+    bandwidth = np.abs(place[entries.row] - place[entries.col]).max()
+    return bool(W.shape[0] * bandwidth <= FILL)
+
+
+def _factorized(S: csr_array, shift: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    shifted = (S - shift * diags_array(np.ones(S.shape[0]))).tocsc()
+    factors = splu(
+        shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )
+    solve: Callable[[NDArray[np.float64]], NDArray[np.float64]] = factors.solve
+    return solve
