@@ -23,7 +23,7 @@ Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """Maps a model and a batch to the mean loss of the batch's samples, a scalar tensor."""
 
 
-class HessianOperator(LinearOperator):
+class HessianOperator(LinearOperator):  # type: ignore[misc]  # scipy has no types
     r"""Hessian of the mean loss over a data set, known by its products with vectors.
 
     $$
@@ -37,25 +37,26 @@ class HessianOperator(LinearOperator):
     over reverse differentiation, as in `torch.func.hessian`, is wrong for affine normalisation layers.
 
     J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are in the order of
-    `model.parameters()`; a parameter that several layers share is there once, and one that takes no part in the
-    loss has zeros. Vectors are float64; products are computed in the type and on the device of the parameters,
-    so it takes a float64 model to have float64 accuracy. Parameters and buffers (BatchNorm's running statistics)
-    are copied when the operator is made, and the model is never written to.
+    `model.parameters()`; a parameter that several layers share is there once, and one that takes no part in
+    the loss has zeros. Vectors are float64; products are computed in the type and on the device of the
+    parameters, so it takes a float64 model to have float64 accuracy. Parameters and buffers (BatchNorm's
+    running statistics) are copied when the operator is made, and the model is never written to.
 
     Attributes:
-        point: The parameters θ, flat [P].
         num_products: How many products with a vector have been computed so far.
 
     Args:
         model: A model in evaluation mode, or one whose layers do the same in both modes.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        chunk: At most how many samples to differentiate at once; None takes all of them. A single chunk keeps
-            the graph of its gradient in memory; several build theirs anew, which doubles the cost of a product.
+        chunk: At most how many samples to differentiate at once; None takes all of them. A single chunk
+            keeps the graph of its gradient in memory; several build theirs anew, which doubles the cost of
+            a product.
 
     Raises:
-        ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are batched, if
-            the parameters are not of one floating type on one device, or if data or chunk are empty.
+        ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are
+            batched, if the parameters are not of one floating type on one device, or if data or chunk are
+            empty.
 
     Example:
         The mean of (x θ)² / 2 has the Hessian mean(x²).
@@ -67,9 +68,7 @@ class HessianOperator(LinearOperator):
         array([4.66666667])
     """
 
-    def __init__(
-        self, model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> None:
         parameters = dict(model.named_parameters())
         kinds = {(p.dtype, p.device) for p in parameters.values()}
         if len(kinds) != 1 or not all(dtype.is_floating_point for dtype, _ in kinds):
@@ -84,10 +83,15 @@ class HessianOperator(LinearOperator):
         self._objective = _Objective(model, loss)
         self._shapes = {f"model.{name}": p.shape for name, p in parameters.items()}
         self._buffers = {f"model.{name}": b.detach().clone() for name, b in model.named_buffers()}
-        self._chunks = list(zip(*(t.split(chunk or sizes[0]) for t in data), strict=True))
+        self._chunks = list(zip(*(torch.split(t, chunk or sizes[0]) for t in data), strict=True))
         self._num_samples = sizes[0]
         self._place(torch.cat([p.detach().flatten() for p in parameters.values()]))
-        super().__init__(np.dtype(np.float64), (self.point.numel(), self.point.numel()))
+        super().__init__(np.dtype(np.float64), (self._point.numel(), self._point.numel()))
+
+    @property
+    def point(self) -> Array:
+        """The parameters θ, flat [P]."""
+        return _array(self._point.clone())
 
     def at(self, point: Array) -> "HessianOperator":
         """Take the Hessian of the same loss at other parameters.
@@ -108,7 +112,7 @@ class HessianOperator(LinearOperator):
 
     def gradient(self) -> Array:
         """Compute the gradient of J at the point, flat [P]."""
-        total = torch.zeros_like(self.point)
+        total = torch.zeros_like(self._point)
         for share, graph in self._graphs():
             total.add_(graph.slope.detach(), alpha=share)
         return _array(total)
@@ -131,12 +135,12 @@ class HessianOperator(LinearOperator):
 
     def _place(self, point: Tensor) -> None:
         """Stand at a point where nothing has been computed yet."""
-        self.point = point
+        self._point = point
         self.num_products = 0
         self._kept: _Graph | None = None
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
-        return torch.tensor(values, dtype=self.point.dtype, device=self.point.device)
+        return torch.tensor(values, dtype=self._point.dtype, device=self._point.device)
 
     def _graphs(self) -> Iterator[tuple[float, "_Graph"]]:
         """Yield each chunk's share of the samples and its graph; the graph of an only chunk is kept."""
@@ -147,13 +151,13 @@ class HessianOperator(LinearOperator):
             for batch in self._chunks:
                 yield len(batch[0]) / self._num_samples, self._graph(batch)
 
-    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    @torch.enable_grad()
     def _graph(self, batch: tuple[Tensor, ...]) -> "_Graph":
         """Evaluate the loss of a batch at the point."""
         _check_modes(self._objective.model)  # again: the mode may have changed since
         # One flat leaf, cut into the parameters inside the graph: each derivative is one flat tensor.
-        leaf = self.point.clone().requires_grad_()
-        parts = leaf.split([shape.numel() for shape in self._shapes.values()])
+        leaf = self._point.clone().requires_grad_()
+        parts = torch.split(leaf, [shape.numel() for shape in self._shapes.values()])
         state = {n: part.view(shape) for (n, shape), part in zip(self._shapes.items(), parts, strict=True)}
         state |= {name: buffer.clone() for name, buffer in self._buffers.items()}
         # The fused attention kernels have no second derivative.
@@ -162,9 +166,7 @@ class HessianOperator(LinearOperator):
         return _Graph(leaf, value)
 
 
-def hessian_matrix(
-    model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None
-) -> Array:
+def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> Array:
     """Compute the Hessian as a matrix: its products with the P unit vectors, for small models.
 
     Args:
@@ -218,14 +220,13 @@ class _Graph:
         """Multiply the Hessian with a vector."""
         if not self.slope.requires_grad:  # the loss is linear
             return torch.zeros_like(vector)
-        (product,) = torch.autograd.grad(
-            self.slope, self.leaf, vector, retain_graph=True, materialize_grads=True
-        )
+        (product,) = torch.autograd.grad(self.slope, self.leaf, vector, retain_graph=True, materialize_grads=True)
         return product
 
 
 def _array(values: Tensor) -> Array:
-    return values.to("cpu", torch.float64).numpy()
+    array: Array = values.to("cpu", torch.float64).numpy()
+    return array
 
 
 def _check_modes(model: nn.Module) -> None:
@@ -237,8 +238,8 @@ def _check_modes(model: nn.Module) -> None:
             )
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             raise ValueError(
-                f"{kind} {name!r} normalises by the statistics of the batch, so that the loss is no mean over "
-                "samples: call model.eval() first, and let it track running statistics."
+                f"{kind} {name!r} normalises by the statistics of the batch, so the loss is no mean over samples: "
+                "call model.eval() first, and let it track running statistics."
             )
 
 

@@ -14,7 +14,7 @@ import matplotlib
 import yaml
 
 from basinet.analysis.plots.gallery import Drawing, gallery
-from basinet.analysis.plots.names import describe
+from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
 from basinet.analysis.summary import (
     FINISHED,
@@ -119,7 +119,7 @@ def _summary(runs: Sequence[Run]) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
-    strategies = list(dict.fromkeys(strategy_label(run.config) for run in runs))
+    strategies = [strategy for strategy, _ in names(runs)]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
     accuracy = any("test_accuracy" in row for run in runs for row in run.metrics)
     hidden = {"consensus_distance", "test_loss" if accuracy else ""}
@@ -137,8 +137,8 @@ def _differences(runs: Sequence[Run]) -> str:
     note = (
         f"Each strategy minus {baseline}, replica by replica: replicas of the same index share seed, initial "
         "parameters and samples. Mean ± standard error of the differences, and the 95 % t-interval of their "
-        "mean. “No difference shown” where the interval covers zero. The intervals are not corrected for their "
-        "number. Unfinished runs, and pairs of which one diverged, are left out."
+        "mean. “No difference shown” where the interval covers zero. The intervals are not corrected for "
+        "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
     return "\n".join([f"<p>{escape(note)}</p>", *parts])
 

@@ -3,12 +3,12 @@
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 FINISHED = ("done", "diverged")
 HEADINGS = {
@@ -62,9 +63,7 @@ def finals(run: Run, metric: str) -> dict[int, float]:
     """
     values = run.final(metric).items()
     return {
-        replica: float(value)
-        for replica, value in values
-        if isinstance(value, int | float) and math.isfinite(value)
+        replica: float(value) for replica, value in values if isinstance(value, int | float) and math.isfinite(value)
     }
 
 
@@ -84,9 +83,7 @@ def moments(values: Collection[float]) -> tuple[float | None, float | None, int]
 
 def _metrics(runs: Iterable[Run]) -> list[str]:
     rows = (row for run in runs for row in run.metrics if "agent" not in row)
-    return [
-        name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "replica")
-    ]
+    return [name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "replica")]
 
 
 def summarize(runs: Sequence[Run]) -> list[Row]:
@@ -169,6 +166,11 @@ def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -
     return f"{mean:.4g}" if error is None else _write([mean, error], mean, error, join=join)
 
 
+def _by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
+    order = list(dict.fromkeys(map(condition, items)))
+    return sorted(items, key=lambda item: order.index(condition(item)))
+
+
 def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[list[str]]]:
     """Lay out the summary as text.
 
@@ -188,7 +190,8 @@ def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[l
         text = [condition, strategy + note, f"{row['replicas'] - row['diverged']}/{row['replicas']}"]
         text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
         texts.append(text)
-    return ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)], texts
+    headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
+    return headings, _by_condition(texts, lambda text: text[0])
 
 
 def summary_table(runs: Sequence[Run]) -> Table:
@@ -285,9 +288,7 @@ class PairedDifference:
         return f"{self.strategy} minus {self.baseline}: no difference shown, {detail}."
 
 
-def paired_differences(
-    runs: Sequence[Run], metric: str, baseline: str = "centralized"
-) -> list[PairedDifference]:
+def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centralized") -> list[PairedDifference]:
     """Compare strategies with a baseline, pairing their replicas by index.
 
     Replicas of the same index share seed, initial parameters and samples. Unfinished runs, and pairs of which
@@ -299,13 +300,12 @@ def paired_differences(
         baseline: Label of the strategy to compare with.
 
     Returns:
-        One comparison for each strategy and condition that has pairs.
+        One comparison for each condition and strategy that has pairs.
     """
-    finished = [run for run in runs if run.status.get("state") in FINISHED]
-    named = list(zip(finished, names(finished), strict=True))
-    references = {condition: finals(run, metric) for run, (name, condition) in named if name == baseline}
+    named = [(run, *name) for run, name in zip(runs, names(runs), strict=True) if run.status.get("state") in FINISHED]
+    references = {condition: finals(run, metric) for run, name, condition in named if name == baseline}
     comparisons = []
-    for run, (strategy, condition) in named:
+    for run, strategy, condition in named:
         reference, values = references.get(condition, {}), finals(run, metric)
         differences = [values[replica] - reference[replica] for replica in sorted(values.keys() & reference)]
         mean, error, count = moments(differences)
@@ -315,7 +315,5 @@ def paired_differences(
         if error is not None:
             half = float(stdtrit(count - 1, 0.975)) * error
             interval = (mean - half, mean + half)
-        comparisons.append(
-            PairedDifference(metric, condition, strategy, baseline, mean, error, count, interval)
-        )
-    return comparisons
+        comparisons.append(PairedDifference(metric, condition, strategy, baseline, mean, error, count, interval))
+    return _by_condition(comparisons, lambda comparison: comparison.condition)

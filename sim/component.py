@@ -128,9 +128,7 @@ class Kind:
         if given in self.registry:
             return self.registry[given], given
         if ":" not in given:
-            raise ExperimentError(
-                f"{self.key}: there is no {self.key} '{given}'; {nearest(given, self.registry)}"
-            )
+            raise ExperimentError(f"{self.key}: there is no {self.key} '{given}'; {nearest(given, self.registry)}")
         return _import(given, self.key), given
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -146,9 +144,7 @@ class Kind:
             if first["type"] == "extra_forbidden":
                 word = first["loc"][0]
                 choice = nearest(str(word), names) if names else "it takes none"
-                raise ExperimentError(
-                    f"{self.key}.{word}: {name} has no setting '{word}'; {choice}"
-                ) from None
+                raise ExperimentError(f"{self.key}.{word}: {name} has no setting '{word}'; {choice}") from None
             raise ExperimentError(sentence(error, self.key, names)) from None
         values = {info.alias or key: getattr(checked, key) for key, info in type(checked).model_fields.items()}
         given = {key: value for key, value in values.items() if key in settings}
@@ -230,7 +226,9 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
     for info in model.model_fields.values():
         if info.alias == key:
             try:
-                TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(given[key])
+                TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+                    given[key]
+                )
             except ValidationError:
                 return False
             return info.annotation is not Any
@@ -263,7 +261,10 @@ def _settings_model(target: Callable[..., Any], supplied: tuple[str, ...]) -> tu
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
         annotation = parameter.annotation if evaluated else Any
         # The alias keeps a setting apart from the attributes of a pydantic model.
-        fields[f"field_{len(names)}"] = (annotation, Field(... if required else parameter.default, alias=name))
+        fields[f"field_{len(names)}"] = (
+            annotation,
+            Field(... if required else parameter.default, alias=name),
+        )
         names.append(name)
     config = ConfigDict(extra=extra, arbitrary_types_allowed=True)
     return create_model(getattr(target, "__name__", "Settings"), __config__=config, **fields), names

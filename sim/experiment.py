@@ -13,7 +13,14 @@ import networkx as nx
 import numpy as np
 import yaml
 from pydantic import (
-    BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
     model_validator,
 )  # fmt: skip
 from scipy.sparse import issparse
@@ -43,12 +50,13 @@ def _is_data(given: Any) -> bool:
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
-    "model": Kind(
-        "model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)
-    ),
+    "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
     "topology": Kind("topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph)),
     "policy": Kind(
-        "topology.policy", POLICIES, ("graph",), lambda given: isinstance(given, np.ndarray) or issparse(given)
+        "topology.policy",
+        POLICIES,
+        ("graph",),
+        lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "optimizer": Kind("optimizer", OPTIMIZERS, ("params",)),
@@ -58,6 +66,14 @@ KINDS: dict[str, Kind] = {
 
 _NESTED = {"task": {"partition": "partition"}, "topology": {"policy": "policy"}}
 _PLAIN_NESTED = {"topology": ("agents",)}
+
+
+_DEFAULTS: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "schedule": "constant",
+    "task.partition": "iid",
+    "topology.policy": "metropolis",
+}
 
 
 def _component(kind: str) -> BeforeValidator:
@@ -93,7 +109,9 @@ class TaskPart(_Part):
     """The task and the split of its data among the agents."""
 
     component: Annotated[Component, _component("task")]
-    partition: Annotated[Component, _component("partition")] = Field(default="iid", validate_default=True)  # type: ignore[assignment]
+    partition: Annotated[Component, _component("partition")] = Field(
+        default=_DEFAULTS["task.partition"], validate_default=True
+    )  # type: ignore[assignment]
 
 
 class TopologyPart(_Part):
@@ -101,7 +119,9 @@ class TopologyPart(_Part):
 
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None
-    policy: Annotated[Component, _component("policy")] = Field(default="metropolis", validate_default=True)  # type: ignore[assignment]
+    policy: Annotated[Component, _component("policy")] = Field(
+        default=_DEFAULTS["topology.policy"], validate_default=True
+    )  # type: ignore[assignment]
 
 
 class Runtime(_Part):
@@ -158,9 +178,9 @@ class Config(_Part):
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
     optimizer: Annotated[Component, _component("optimizer")] = Field(  # type: ignore[assignment]
-        default={"name": "sgd", "lr": 0.1}, validate_default=True
+        default=_DEFAULTS["optimizer"], validate_default=True
     )
-    schedule: Annotated[Component, _component("schedule")] = Field(default="constant", validate_default=True)  # type: ignore[assignment]
+    schedule: Annotated[Component, _component("schedule")] = Field(default=_DEFAULTS["schedule"], validate_default=True)  # type: ignore[assignment]
     batch_size: PositiveInt = 32
     sampling: Sampling = "independent"
     steps: PositiveInt | None = None
@@ -317,20 +337,7 @@ def _override(description: dict[str, Any], override: str) -> None:
             value = yaml.safe_load(f"[{text}]")
     except yaml.YAMLError:
         raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
-    *path, last = key.split(".")
-    place = description
-    for word in path:
-        inner = place.get(word)
-        if isinstance(inner, list):
-            raise ExperimentError(f"{key}: {word} has several values here; set it as a whole: {word}=…")
-        if not isinstance(inner, dict):
-            default = {"optimizer": "sgd"}.get(word)
-            inner = {} if inner is None and default is None else {"name": inner or default}
-            if word == "runtime":
-                inner = {}
-        place[word] = inner = dict(inner)
-        place = inner
-    place[last] = value
+    _place(description, key.split("."), value)
 
 
 def _expand(description: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
@@ -396,13 +403,16 @@ def _copy(value: Any) -> Any:
 
 
 def _place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value at a dotted key; a component on the way that is given by its name becomes a mapping."""
     *outer, last = path
-    for word in outer:
+    for depth, word in enumerate(outer):
         inner = description.get(word)
-        if not isinstance(inner, dict):
-            inner = {} if inner is None else {"name": inner}
-            description[word] = inner
-        description = inner
+        if inner is None:
+            inner = _DEFAULTS.get(".".join(path[: depth + 1]), {})
+        elif isinstance(inner, list):
+            raise ExperimentError(f"{'.'.join(path)}: {word} has several values here; set it as a whole: {word}=…")
+        description[word] = dict(inner) if isinstance(inner, Mapping) else {"name": inner}
+        description = description[word]
     description[last] = value
 
 

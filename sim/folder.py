@@ -1,11 +1,11 @@
 """The folder of one run: written as the run goes, readable at any moment, safe against a crash.
 
-    RUN/config.yaml      the resolved experiment of this run
-        metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
-        status.json      state, step, which replicas diverged, which engine ran
-        topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix
-        partition.csv    replica, agent, label, samples: who holds what
-        checkpoint/      state.pt, replaced atomically
+RUN/config.yaml      the resolved experiment of this run
+metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
+status.json      state, step, which replicas diverged, which engine ran
+topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix
+partition.csv    replica, agent, label, samples: who holds what
+checkpoint/      state.pt, replaced atomically
 """
 
 import csv
@@ -94,9 +94,7 @@ class Run:
             A mapping from replica to value.
         """
         return {
-            replica: values[-1]
-            for replica, (_, values) in self.series(metric).items()
-            if replica not in self.diverged
+            replica: values[-1] for replica, (_, values) in self.series(metric).items() if replica not in self.diverged
         }
 
 

@@ -93,9 +93,7 @@ class Mixer:
         centroid_weights: Weights π of the agents in the centroid, [K].
     """
 
-    def __init__(
-        self, weights: csr_array, placement: Placement, like: Tensor, centroid_weights: np.ndarray
-    ) -> None:
+    def __init__(self, weights: csr_array, placement: Placement, like: Tensor, centroid_weights: np.ndarray) -> None:
         self.placement = placement
         self.result = torch.empty_like(like)
         self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
@@ -128,9 +126,7 @@ class Mixer:
         def part(of: int, columns: np.ndarray) -> Tensor:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
-            matrix = csr_array(
-                (value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns))
-            )
+            matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
             return _to_torch(matrix, like)
 
         self.local = part(here, np.asarray(p.rows))

@@ -1,7 +1,8 @@
 """Partitions: which agent holds which training samples.
 
 Each takes the labels [n] of the training samples (or their number n, where there are no classes), the number
-of agents K and a random generator, and returns K sorted index arrays that are disjoint and cover all samples.
+of agents K and a random generator, and returns K sorted index arrays that cover all samples; they are disjoint,
+but for `shared`.
 The simulator supplies these three; what follows are the settings of an experiment.
 """
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-__all__ = ["PARTITIONS", "dirichlet", "iid", "shards", "unequal"]
+__all__ = ["PARTITIONS", "dirichlet", "iid", "shards", "shared", "unequal"]
 
 Labels = NDArray[Any] | int
 Indices = NDArray[np.int64]
@@ -141,10 +142,28 @@ def unequal(
     return _groups(_fill(owner, num_agents, 1, rng), num_agents)
 
 
+def shared(labels: Labels, num_agents: int) -> list[Indices]:
+    """Let every agent draw from all samples, so that agents differ by their draws alone.
+
+    Args:
+        labels: Labels of the samples, or their number.
+        num_agents: Number of agents K.
+
+    Returns:
+        One array, K times.
+
+    Example:
+        >>> [part.tolist() for part in shared(3, 2)]
+        [[0, 1, 2], [0, 1, 2]]
+    """
+    return [np.arange(_count("shared", labels, 1))] * num_agents
+
+
 PARTITIONS: dict[str, Callable[..., list[Indices]]] = {
     "iid": iid,
     "dirichlet": dirichlet,
     "shards": shards,
+    "shared": shared,
     "unequal": unequal,
 }
 """The partitions that an experiment can name."""

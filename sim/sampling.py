@@ -132,9 +132,7 @@ class EpochSampler:
         epochs = torch.from_numpy(first[changed]).to(self.keys.device)
         self.orders[rows] = torch.cat(
             [
-                draws.permutation(
-                    draws.fold(self.keys[rows], epochs + later), self.holdings.sizes[rows], self.length
-                )
+                draws.permutation(draws.fold(self.keys[rows], epochs + later), self.holdings.sizes[rows], self.length)
                 for later in range(self.span)
             ],
             dim=1,
@@ -152,9 +150,7 @@ class StreamSampler:
         dtype: Floating type of the samples.
     """
 
-    def __init__(
-        self, task: Task, agents: Tensor, keys: Tensor, batch_size: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, task: Task, agents: Tensor, keys: Tensor, batch_size: int, dtype: torch.dtype) -> None:
         assert task.draw is not None
         self.draw = task.draw
         self.agents = agents

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import nn, optim
+from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
-from basinet.sim.experiment import Config
+from basinet.sim.experiment import KINDS, Config
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
 
@@ -132,9 +133,7 @@ def _graph(config: Config) -> nx.Graph:
     if part.component.is_ready:
         graph = part.component.target
         if part.agents not in (None, len(graph)):
-            raise ExperimentError(
-                f"topology.agents: got {part.agents}, but the graph given has {len(graph)} nodes"
-            )
+            raise ExperimentError(f"topology.agents: got {part.agents}, but the graph given has {len(graph)} nodes")
     else:
         needs = part.component.name in part.component.kind.registry and part.component.name != "edge_list"
         if part.agents is None and needs:
@@ -170,8 +169,6 @@ def _task(config: Config, num_agents: int) -> Task:
 def _user_data(given: Any) -> Task:
     """Make a task of a user's data set, or of a pair (training set, test set)."""
     try:
-        from torch.utils.data import Dataset
-
         pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(g, Dataset | tuple) for g in given)
         return supervised(*given) if pair else supervised(given)
     except (TypeError, ValueError) as error:
@@ -198,8 +195,6 @@ def _made_task(maker: _Made, seed: int, num_agents: int) -> Any:
 
 
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
-    from basinet.sim.experiment import KINDS
-
     component = config.model or KINDS["model"].parse(task.model)
     if component.is_ready:
         model: nn.Module = component.target
@@ -215,8 +210,7 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
-    size = len(task.train[0])
-    labels = np.zeros(size, dtype=np.int64) if task.labels is None else task.labels.numpy()
+    labels = len(task.train[0]) if task.labels is None else task.labels.numpy()
     partition = config.task.partition
     return [
         partition.make(

@@ -210,18 +210,14 @@ def _run(
     except Exception as error:
         logger.debug("run %s failed", name, exc_info=True)
         status = load_run(folder.path).status
-        folder.write_status(
-            **{**status, "state": "failed", "error": str(error), "traceback": traceback.format_exc()}
-        )
+        folder.write_status(**{**status, "state": "failed", "error": str(error), "traceback": traceback.format_exc()})
         monitor.finished(name, "failed")
         return "failed"
     monitor.finished(name, status["state"])
     return str(status["state"])
 
 
-def _steps(
-    name: str, setup: Setup, folder: RunFolder, monitor: Monitor, stop: threading.Event
-) -> dict[str, Any]:
+def _steps(name: str, setup: Setup, folder: RunFolder, monitor: Monitor, stop: threading.Event) -> dict[str, Any]:
     """Take the steps of a run, from its checkpoint if there is one."""
     saved = torch.load(folder.checkpoint, weights_only=True) if folder.checkpoint.exists() else None
     engine = saved["engine"] if saved else setup.config.runtime.engine
@@ -339,9 +335,7 @@ class _Progress:
             ),
         )
         if setup.holdings:
-            self.folder.write_table(
-                "partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup)
-            )
+            self.folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
 
 
 def _partition_rows(setup: Setup) -> Iterator[tuple[int, Any, int, int]]:
@@ -356,4 +350,3 @@ def _partition_rows(setup: Setup) -> Iterator[tuple[int, Any, int, int]]:
 
 def _is_finite(row: Row) -> bool:
     return all(value == value and abs(value) != float("inf") for value in row.values())
-

@@ -40,9 +40,7 @@ class StackedState:
             self.gradient_views[name] = self.gradients[:, place].view(num_agents, *shape)
             offset = place.stop
         self.buffers: dict[str, Tensor] = {
-            name: torch.empty(
-                num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype
-            )
+            name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
 

@@ -34,13 +34,9 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
         {'weight': 0.3}
     """
     try:
-        graph = nx.read_edgelist(
-            str(path), create_using=nx.DiGraph if directed else nx.Graph, data=[("weight", float)]
-        )
+        graph = nx.read_edgelist(str(path), create_using=nx.DiGraph if directed else nx.Graph, data=[("weight", float)])
     except OSError as error:
-        raise ValueError(
-            f"edge_list: path is {str(path)!r}, which cannot be read ({error.strerror})"
-        ) from error
+        raise ValueError(f"edge_list: path is {str(path)!r}, which cannot be read ({error.strerror})") from error
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"edge_list: {str(path)!r} is not an edge list ({error}); each line must hold two agents and at "

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import networkx as nx
+import numpy as np
 
 from basinet.topologies._checks import require_agents
 
@@ -80,11 +81,15 @@ def hypercube(num_agents: int) -> nx.Graph:
 
 
 def _lattice(shape: Sequence[int], *, periodic: bool) -> nx.Graph:
-    # networkx reads the sides from the last axis to the first. A side of 1 leaves it without edges,
-    # except for the self-loop of its periodic variant.
-    graph = nx.grid_graph([side for side in reversed(shape) if side > 1] or [1], periodic=periodic)
-    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-    return nx.convert_node_labels_to_integers(graph)
+    # Built from one array of places, since networkx's own lattices take seconds for 10^5 agents.
+    places = np.arange(math.prod(shape)).reshape(shape)
+    graph = nx.empty_graph(places.size)
+    for axis, side in enumerate(shape):
+        linked = range(side if periodic and side > 2 else side - 1)
+        ahead = np.roll(places, -1, axis=axis)
+        here, there = (array.take(linked, axis=axis).ravel().tolist() for array in (places, ahead))
+        graph.add_edges_from(zip(here, there, strict=True))
+    return graph
 
 
 def _checked_shape(num_agents: int, shape: Sequence[int] | None, family: str) -> Sequence[int]:

@@ -99,17 +99,15 @@ def check_mixing_matrix(W: ArrayLike | csr_array, graph: nx.Graph | None = None)
     # A copy, since the stored zeros are dropped below.
     matrix = csr_array(W if issparse(W) else np.asarray(W, dtype=np.float64), dtype=np.float64, copy=True)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise ValueError(
-            f"the mixing matrix has shape {matrix.shape}, but must be square, [K, K], and not empty"
-        )
+        raise ValueError(f"the mixing matrix has shape {matrix.shape}, but must be square, [K, K], and not empty")
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     if len(invalid := np.flatnonzero(~(np.isfinite(matrix.data) & (matrix.data >= 0)))):
         entries = matrix.tocoo()
         row, column = entries.row[invalid[0]], entries.col[invalid[0]]
         raise ValueError(
-            f"entry [{row}, {column}] of the mixing matrix is {entries.data[invalid[0]]:g}, but must be finite and "
-            "not negative"
+            f"entry [{row}, {column}] of the mixing matrix is {entries.data[invalid[0]]:g}, but must be "
+            "finite and not negative"
         )
     row_sums = matrix.sum(axis=1)
     if len(wrong := np.flatnonzero(np.abs(row_sums - 1) > TOLERANCE)):
@@ -138,8 +136,8 @@ def _require_support(W: csr_array, graph: nx.Graph) -> None:
         row, column = outside.row[0], outside.col[0]
         agents = list(graph)
         raise ValueError(
-            f"entry [{row}, {column}] of the mixing matrix is {outside.data[0]:g}, but the graph has no edge on "
-            f"which agent {agents[column]!r} sends to agent {agents[row]!r}, so it must be 0"
+            f"entry [{row}, {column}] of the mixing matrix is {outside.data[0]:g}, but the graph has no edge "
+            f"on which agent {agents[column]!r} sends to agent {agents[row]!r}, so it must be 0"
         )
 
 

@@ -22,7 +22,7 @@ __all__ = ["eigenvalues", "mixing_rate", "perron_vector", "smallest_eigenvalue",
 DENSE_AGENTS = 1000
 EIGENVALUES_AGENTS = 4096
 BALANCE_TOLERANCE = 1e-10
-RESTARTS = 300
+RESTARTS = 100
 FILL = 100_000_000
 SHIFT = 1e-10  # keeps a shifted matrix just off singular
 
@@ -162,6 +162,8 @@ def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
 
 def _detailed_balance(W: csr_array) -> NDArray[np.float64] | None:
     # Solves pi_k W[k, l] = pi_l W[l, k] along a spanning tree; None if that does not hold on every edge.
+    if W.shape[0] == 1:
+        return np.ones(1)
     order, parents = breadth_first_order(W, 0)
     children, parents = order[1:], parents[order[1:]]
     forth, back = W[parents, children], W[children, parents]
@@ -214,9 +216,7 @@ def _least_eigenvalue(S: csr_array) -> float:
     return _extreme_eigenvalue(lambda x: S @ x, S, "SA")
 
 
-def _extreme_eigenvalue(
-    matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str
-) -> float:
+def _extreme_eigenvalue(matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str) -> float:
     return float(_arpack(eigsh, LinearOperator(S.shape, matvec=matvec, dtype=np.float64), end)[0][0])
 
 
@@ -240,13 +240,11 @@ def _is_long_and_thin(W: csr_array) -> bool:
     place = np.argsort(reverse_cuthill_mckee(pattern, symmetric_mode=True))
     entries = pattern.tocoo()
     bandwidth = np.abs(place[entries.row] - place[entries.col]).max()
-    return bool(W.shape[0] * bandwidth <= FILL)
+    return bool(10 * bandwidth <= W.shape[0] and W.shape[0] * bandwidth <= FILL)
 
 
 def _factorized(S: csr_array, shift: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     shifted = (S - shift * diags_array(np.ones(S.shape[0]))).tocsc()
-    factors = splu(
-        shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
+    factors = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     solve: Callable[[NDArray[np.float64]], NDArray[np.float64]] = factors.solve
     return solve

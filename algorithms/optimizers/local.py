@@ -1,5 +1,6 @@
 """One optimizer an agent, executed for all agents of a block together where that is the same thing."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -88,4 +89,5 @@ class LocalOptimizer:
         states = state["agents"] if "agents" in state else [state["together"]]
         for optimizer, saved in zip(self.optimizers, states, strict=True):
             groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": saved, "param_groups": groups})
+            # torch keeps the tensors that it is given.
+            optimizer.load_state_dict({"state": copy.deepcopy(saved), "param_groups": groups})

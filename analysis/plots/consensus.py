@@ -13,13 +13,11 @@ from basinet.sim.folder import Run
 __all__ = ["plot_consensus"]
 
 
-def plot_consensus(
-    runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True, **kwargs: Any
-) -> Axes:
+def plot_consensus(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True, **kwargs: Any) -> Axes:
     """Draw the consensus distance on a logarithmic axis.
 
-    Zeros have no place there. They are left out (agents that start from the same parameters, at step 0); a run
-    that is zero throughout, as a centralized one, is only named in the legend.
+    Zeros have no place there. They are left out (agents that start from the same parameters, at step 0); a
+    run that is zero throughout, as a centralized one, is only named in the legend.
 
     Args:
         runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.

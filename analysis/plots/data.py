@@ -16,10 +16,7 @@ Row = dict[str, Any]
 
 def _heads(runs: Sequence[Run]) -> list[Row]:
     pairs = zip(labels(runs), names(runs), strict=True)
-    return [
-        {"label": label, "strategy": strategy, "condition": condition}
-        for label, (strategy, condition) in pairs
-    ]
+    return [{"label": label, "strategy": strategy, "condition": condition} for label, (strategy, condition) in pairs]
 
 
 def point_rows(runs: Sequence[Run], x: str, y: str) -> list[Row]:
@@ -37,9 +34,7 @@ def point_rows(runs: Sequence[Run], x: str, y: str) -> list[Row]:
     rows = []
     for run, head in zip(runs, _heads(runs), strict=True):
         xs, ys = finals(run, x), finals(run, y)
-        rows += [
-            head | {"replica": replica, x: xs[replica], y: ys[replica]} for replica in sorted(xs.keys() & ys)
-        ]
+        rows += [head | {"replica": replica, x: xs[replica], y: ys[replica]} for replica in sorted(xs.keys() & ys)]
     return rows
 
 

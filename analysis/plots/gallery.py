@@ -85,8 +85,9 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
         return None
     counts = [sum(row["label"] == label for row in rows) for label in {row["label"] for row in rows}]
     caption = (
-        f"{axis_label(y)} against {axis_label(x)}, both at the centroid after the last step. Small markers: one "
-        f"replica each ({_replicas(counts)}); large markers with bars: mean ± standard error over the replicas."
+        f"{axis_label(y)} against {axis_label(x)}, both at the centroid after the last step. Small markers: "
+        f"one replica each ({_replicas(counts)}); large markers with bars: mean ± standard error over the "
+        "replicas."
     )
     figure = panels(
         runs,
@@ -115,9 +116,7 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
     return _over_steps(runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus), extra)
 
 
-def _over_steps(
-    runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str
-) -> Drawing:
+def _over_steps(runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str) -> Drawing:
     caption = (
         f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
         f"({_replicas([row['n'] for row in rows])}); bands: one standard error up and down.{extra}"
@@ -136,7 +135,7 @@ def _topology(runs: Sequence[Run]) -> Drawing | None:
         return [{"receiver": row, "sender": column, "weight": weight} for row, column, weight in columns]
 
     def draw(run: Run, rows: list[Row], ax: Axes) -> None:
-        layout = "grid" if component(run) in ("torus", "grid", "lattice") else None
+        layout = "grid" if component(run) in ("torus", "grid") else None
         plot_topology(load_weights(run), ax=ax, layout=layout)
 
     def component(run: Run) -> str:
@@ -144,12 +143,10 @@ def _topology(runs: Sequence[Run]) -> Drawing | None:
         return str(topology.get("name") if isinstance(topology, dict) else topology)
 
     caption = (
-        "The agents and the weights with which they mix; an agent's own weight is the colour of its node. With "
-        "more than 60 agents: the nonzero entries of the mixing matrix."
+        "The agents and the weights with which they mix; an agent's own weight is the colour of its node. "
+        "With more than 60 agents: the nonzero entries of the mixing matrix."
     )
-    return _distinct(
-        runs, load, draw, lambda run: run.config.get("topology"), ("topology", "Topology", caption)
-    )
+    return _distinct(runs, load, draw, lambda run: run.config.get("topology"), ("topology", "Topology", caption))
 
 
 def _partition(runs: Sequence[Run]) -> Drawing | None:
@@ -174,7 +171,7 @@ def _distinct(
     source: Callable[[Run], Any],
     texts: tuple[str, str, str],
 ) -> Drawing | None:
-    """Draw a panel for each distinct table among the runs."""
+    # One panel for each distinct table among the runs.
     tables: dict[str, tuple[Run, list[Row]]] = {}
     for run in runs:
         rows = load(run)
@@ -185,9 +182,7 @@ def _distinct(
     shown = list(tables.values())[:_MOST_PANELS]
     titles = [describe(source(run)) for run, _ in shown]
     if len(set(titles)) < len(titles):
-        titles = [
-            f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)
-        ]
+        titles = [f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)]
     figure, axes = grid(len(shown), share=False, height=4.2)
     for ax, title, (run, rows) in zip(axes, titles, shown, strict=True):
         draw(run, rows, ax)

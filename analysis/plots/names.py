@@ -7,6 +7,9 @@ from basinet.sim.folder import Run
 
 __all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
 
+# The label of the strategy says the first three; the others do not change what a replica computes.
+_UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
+
 
 def describe(value: Any) -> str:
     """Write a value of an experiment in short.
@@ -105,6 +108,10 @@ def strategy_label(config: Mapping[str, Any]) -> str:
     return f"{settings.get('name', '')} {order}".strip().replace("_", " ")
 
 
+def _join(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
 def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Name each run by its strategy and by the other keys that vary, its condition.
 
@@ -115,30 +122,30 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         Strategy and condition of each run; the condition is empty where nothing else varies. Runs that share
         both are told apart by their folders.
     """
-    keys = varied(runs)
+    keys = [key for key in varied(runs) if key not in _UNNAMED]
 
-    def differing(run: Run, *, of_strategy: bool) -> list[str]:
-        hidden = {"strategy", "strategy.name", "strategy.order"}
-        chosen = [
-            key for key in keys if (key.split(".")[0] == "strategy") == of_strategy and key not in hidden
+    def differing(run: Run, *, of_strategy: bool) -> str:
+        chosen = [key for key in keys if (key.split(".")[0] == "strategy") == of_strategy]
+        found = [(key.removesuffix(".name").removeprefix("strategy."), _look_up(run.config, key)) for key in chosen]
+        return ", ".join(f"{key}={describe(pair[1])}" for key, pair in found if pair is not None)
+
+    named: list[tuple[str, str]] = []
+    places = (
+        ["" for _ in runs],
+        [f"folder={run.path.parent}" for run in runs],
+        [f"folder={run.path}" for run in runs],
+    )
+    for place in places:
+        named = [
+            (
+                _join(strategy_label(run.config), differing(run, of_strategy=True)),
+                _join(differing(run, of_strategy=False), folder),
+            )
+            for run, folder in zip(runs, place, strict=True)
         ]
-        found = [(key, _look_up(run.config, key)) for key in chosen]
-        return [f"{key.removesuffix('.name')}={describe(pair[1])}" for key, pair in found if pair is not None]
-
-    named = [
-        (
-            ", ".join([strategy_label(run.config), *differing(run, of_strategy=True)]),
-            ", ".join(differing(run, of_strategy=False)),
-        )
-        for run in runs
-    ]
-    if len(set(named)) == len(named):
-        return named
-    folders = [f"folder={run.path.parent}" for run in runs]
-    return [
-        (strategy, f"{condition}, {folder}".removeprefix(", "))
-        for (strategy, condition), folder in zip(named, folders, strict=True)
-    ]
+        if len(set(named)) == len(named):
+            break
+    return named
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -150,4 +157,4 @@ def labels(runs: Sequence[Run]) -> list[str]:
     Returns:
         The strategy, then the other keys that vary: `diffusion ATC, batch_size=256`.
     """
-    return [", ".join(filter(None, pair)) for pair in names(runs)]
+    return [_join(*pair) for pair in names(runs)]

@@ -64,9 +64,7 @@ def plot_partition(
     """
     chosen = [row for row in rows if row["replica"] == replica]
     if not chosen:
-        raise ValueError(
-            f"no samples of replica {replica}: there are {sorted({row['replica'] for row in rows})}"
-        )
+        raise ValueError(f"no samples of replica {replica}: there are {sorted({row['replica'] for row in rows})}")
     ax = new_axes(ax)
     labels = sorted({row["label"] for row in chosen}, key=_by_number)
     counts = np.zeros((max(row["agent"] for row in chosen) + 1, len(labels)), dtype=int)

@@ -54,8 +54,8 @@ def plot_scatter(
             linestyle="none",
             marker=style.marker,
             color=style.color,
-            markersize=8,
-            markeredgecolor="white",
+            markersize=7,
+            markeredgecolor="black",
             capsize=3,
             elinewidth=1.5,
         )

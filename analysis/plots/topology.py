@@ -2,6 +2,7 @@
 
 import csv
 from math import ceil, sqrt
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -33,9 +34,7 @@ def load_weights(run: Run) -> sparse.csr_array | None:
     if not path.exists():
         return None
     with open(path, newline="") as file:
-        entries = [
-            (int(row["receiver"]), int(row["sender"]), float(row["weight"])) for row in csv.DictReader(file)
-        ]
+        entries = [(int(row["receiver"]), int(row["sender"]), float(row["weight"])) for row in csv.DictReader(file)]
     if not entries:
         return None
     receivers, senders, weights = (np.array(column) for column in zip(*entries, strict=True))
@@ -43,35 +42,58 @@ def load_weights(run: Run) -> sparse.csr_array | None:
     return sparse.csr_array((weights, (receivers, senders)), shape=(size, size))
 
 
-def _positions(graph: nx.Graph, layout: str | None) -> dict[int, tuple[float, float]]:
-    degrees = {degree for _, degree in nx.Graph(graph).degree()}
+def _layout(graph: nx.Graph, wanted: str | None) -> str:
+    simple = nx.Graph(graph)
+    regular = len({degree for _, degree in simple.degree()}) == 1
+    return wanted or ("circular" if regular or not nx.is_connected(simple) else "spring")
+
+
+def _columns(graph: nx.Graph) -> int:
+    # In a grid numbered row by row, each agent has an edge to the one a row further on.
     size = graph.number_of_nodes()
-    if layout is None:
-        layout = "circular" if len(degrees) == 1 or size < 3 else "spring"
+    for count in range(2, size):
+        if size % count == 0 and all(graph.has_edge(node, node + count) for node in range(size - count)):
+            return count
+    return ceil(sqrt(size))
+
+
+def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
+    size = graph.number_of_nodes()
     if layout == "circular":
         angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size
         return {node: (np.cos(angle), np.sin(angle)) for node, angle in zip(graph, angles, strict=True)}
     if layout == "grid":
-        columns = next(c for c in range(ceil(sqrt(size)), size + 1) if size % c == 0)
+        columns = _columns(graph)
         return {node: (index % columns, -(index // columns)) for index, node in enumerate(graph)}
     positions: dict[int, tuple[float, float]] = nx.spring_layout(graph, weight=None, seed=0, iterations=200)
     return positions
 
 
-def _draw_graph(matrix: sparse.csr_array, ax: Axes, layout: str | None, norm: Normalize) -> None:
+def _draw_graph(matrix: sparse.csr_array, ax: Axes, wanted: str | None, norm: Normalize) -> None:
     directed = abs(matrix - matrix.T).max() > 1e-9
     # networkx draws an edge from u to v; the weight W[k, l] belongs to the message from l to k.
     graph = nx.from_scipy_sparse_array(matrix.T, create_using=nx.DiGraph if directed else nx.Graph)
     own = [float(weight) for weight in matrix.diagonal()]
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     weights = [weight for _, _, weight in graph.edges(data="weight")]
+    layout = _layout(graph, wanted)
     positions = _positions(graph, layout)
-    style = {"edge_color": [colormaps["viridis_r"](norm(weight)) for weight in weights], "ax": ax}
-    widths = [1 + 4 * norm(weight) for weight in weights]
-    if directed:
-        style |= {"arrows": True, "arrowsize": 10, "connectionstyle": "arc3,rad=0.12", "node_size": 260}
+    dot = 260 if len(own) <= 30 else 130
     if weights:
-        nx.draw_networkx_edges(graph, positions, width=widths, **style)
+        thin = min(1.0, max(0.2, 2 * len(own) / len(weights)))  # many edges would blacken the figure
+        style: dict[str, Any] = {
+            "edge_color": [colormaps["viridis_r"](norm(weight)) for weight in weights],
+            "width": [thin * (1 + 4 * norm(weight)) for weight in weights],
+        }
+        if directed or layout == "grid":  # bent: opposite edges, and those around a torus, hide no others
+            arrow = "-|>" if directed else "-"
+            style |= {
+                "arrows": True,
+                "arrowstyle": arrow,
+                "connectionstyle": "arc3,rad=0.15",
+                "node_size": dot,
+            }
+        nx.draw_networkx_edges(graph, positions, ax=ax, **style)
     nx.draw_networkx_nodes(
         graph,
         positions,
@@ -80,12 +102,12 @@ def _draw_graph(matrix: sparse.csr_array, ax: Axes, layout: str | None, norm: No
         vmin=norm.vmin,
         vmax=norm.vmax,
         edgecolors="black",
-        node_size=260,
+        node_size=dot,
         ax=ax,
     )
     for node, weight in zip(graph, own, strict=True):
         ink = "white" if norm(weight) > 0.5 else "black"
-        ax.text(*positions[node], str(node), color=ink, fontsize=8, ha="center", va="center")
+        ax.text(*positions[node], str(node), color=ink, fontsize=8 if dot > 200 else 6, ha="center", va="center")
     ax.margins(0.12)
     ax.set_aspect("equal")
     ax.set_axis_off()
@@ -125,7 +147,8 @@ def plot_topology(
     Args:
         weights: The mixing matrix W [K, K]; where it is not symmetric, arrows point from sender to receiver.
         ax: Where to draw; new axes if None.
-        layout: `circular`, `grid` (row by row) or `spring`; if None, circular for regular graphs.
+        layout: `circular`, `grid` (row by row) or `spring`; if None, spring for connected irregular graphs,
+            and circular for others.
         colorbar: Whether to draw the scale of the weights.
 
     Returns:

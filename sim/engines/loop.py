@@ -48,17 +48,12 @@ class LoopEngine:
             Losses [N].
         """
         self.state.gradients.zero_()
-        losses = [
-            self._agent(n, tuple(t[n] for t in batch), keys[n]).detach()
-            for n in range(self.state.num_agents)
-        ]
+        losses = [self._agent(n, tuple(t[n] for t in batch), keys[n]).detach() for n in range(self.state.num_agents)]
         return torch.stack(losses)
 
     def _agent(self, n: int, batch: Batch, key: Tensor) -> Tensor:
         views = self.state.parameter_views.values()
-        for parameter, view, gradient in zip(
-            self.parameters, views, self.state.gradient_views.values(), strict=True
-        ):
+        for parameter, view, gradient in zip(self.parameters, views, self.state.gradient_views.values(), strict=True):
             parameter.data = view.data[n]
             parameter.grad = gradient[n]
         for buffer, stacked in zip(self.buffers, self.state.buffers.values(), strict=True):

@@ -14,23 +14,31 @@ from basinet.algorithms import draws
 __all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
 
 
-def keyed_dropout(x: Tensor, p: float, keys: Tensor) -> Tensor:
+_ELEMENTS = (nn.functional.dropout,)
+_CHANNELS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functional.dropout3d)
+
+
+def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) -> Tensor:
     """Drop elements with probability p and scale the others by 1 / (1 − p).
 
     Args:
-        x: Activations; their leading axes are those of `keys`.
+        x: Activations [*keys.shape, B, ...].
         p: Probability of dropping an element.
         keys: int64, one key an agent.
+        channels: Whether whole channels [B, C] are dropped.
 
     Returns:
         A tensor of the shape of `x`.
     """
-    kept = draws.uniform(keys, tuple(x.shape[keys.ndim :]), dtype=torch.float32) >= p
+    shape = tuple(x.shape[keys.ndim :])
+    if channels:
+        shape = shape[:2] + (1,) * len(shape[2:])
+    kept = draws.uniform(keys, shape, dtype=torch.float32) >= p
     return x * (kept.to(x.dtype) / (1 - p)) if p < 1 else x * 0
 
 
 class KeyedDropout(TorchFunctionMode):
-    """Replaces `torch.nn.functional.dropout` by its keyed twin while it is active.
+    """Replaces torch's functional dropout by its keyed twin while it is active.
 
     Args:
         keys: One key an agent, folded with a running number so that each dropout of a pass has its own mask.
@@ -41,18 +49,20 @@ class KeyedDropout(TorchFunctionMode):
         self.keys = keys
         self.calls = 0
 
-    def __torch_function__(  # noqa: D102
+    def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is not nn.functional.dropout:
+        if func not in _ELEMENTS + _CHANNELS:
             return func(*args, **(kwargs or {}))
-        return self._dropout(*args, **(kwargs or {}))
+        return self._dropout(func in _CHANNELS, *args, **(kwargs or {}))
 
-    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def _dropout(
+        self, channels: bool, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
         if not training:
             return input
         self.calls += 1
-        return keyed_dropout(input, p, draws.fold(self.keys, self.calls - 1))
+        return keyed_dropout(input, p, draws.fold(self.keys, self.calls - 1), channels=channels)
 
 
 @contextmanager
@@ -86,9 +96,7 @@ def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
         states = _generator_states(inputs.device)
         with mode:
             model(inputs)
-        changed = any(
-            not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True)
-        )
+        changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True))
     return mode.calls > 0, changed
 
 

@@ -132,7 +132,7 @@ def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, numb
     """
     parameters, buffers = _below(prefix, state.parameter_views), _below(prefix, state.buffers)
     if len(parameters) < sum(1 for _ in module.parameters()):
-        raise ValueError(f"{prefix.removesuffix('.')} shares parameters with another layer")
+        raise ValueError(f"{type(module).__name__} {prefix} shares parameters with another layer")
     weight, bias = parameters.get("weight"), parameters.get("bias")
     match module:
         case nn.Linear():
@@ -153,13 +153,6 @@ def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, numb
         case _ if isinstance(module, ELEMENTWISE_MODULES):
             return module
     raise ValueError(f"{type(module).__name__} has no stacked form")
-
-
-class _Tracer(fx.Tracer):
-    """Traces down to torch's own layers and to the models that have a rule of their own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Point) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Layer(nn.Module):
@@ -187,8 +180,10 @@ def stack(model: nn.Module, state: StackedState, keys: _Keys) -> nn.Module:
     Raises:
         ValueError: Some layer or operation has no stacked form; the message names it.
     """
+    if not any(model.children()):
+        return _Layer(_rule(model, "", state, keys, 0))
     try:
-        graph = _Tracer().trace(model)
+        graph = fx.Tracer().trace(model)
     except Exception as error:
         raise ValueError(f"the model cannot be traced: {error}") from error
     layers: dict[str, nn.Module] = {}

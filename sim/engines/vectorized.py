@@ -37,9 +37,7 @@ class VectorizedEngine:
         self.state = state
         self.dropout, random = randomness_of(model, sample)
         if random:
-            raise ValueError(
-                "the model draws from torch's global generators: only dropout can be drawn in a batch"
-            )
+            raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
         self.needs_keys = self.dropout
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
@@ -64,7 +62,5 @@ class VectorizedEngine:
         # Running statistics are updated in place by the model: on copies, which go back to the state.
         buffers = {name: b.clone() for name, b in buffers.items()}
         with KeyedDropout(key) if self.dropout else nullcontext():
-            loss = self.task.loss(
-                lambda inputs: functional_call(self.model, (parameters, buffers), (inputs,)), batch
-            )
+            loss = self.task.loss(lambda inputs: functional_call(self.model, (parameters, buffers), (inputs,)), batch)
         return loss, buffers

@@ -52,9 +52,7 @@ class CNN(nn.Sequential):
         for maps in channels:
             layers.append(nn.Conv2d(width, maps, kernel, stride=2, padding=kernel // 2))
             if norm != "none":
-                layers.append(
-                    nn.BatchNorm2d(maps) if norm == "batch" else nn.GroupNorm(math.gcd(8, maps), maps)
-                )
+                layers.append(nn.BatchNorm2d(maps) if norm == "batch" else nn.GroupNorm(math.gcd(8, maps), maps))
             layers.append(ACTIVATIONS[activation]())
             if dropout > 0:
                 layers.append(nn.Dropout2d(dropout))

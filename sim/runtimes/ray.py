@@ -44,7 +44,11 @@ class _Actor:
         if placement.workers > 1:
             backend = "nccl" if torch.cuda.is_available() and setup.config.runtime.device != "cpu" else "gloo"
             dist.init_process_group(
-                backend, init_method=address, rank=placement.rank, world_size=placement.workers, timeout=_TIMEOUT
+                backend,
+                init_method=address,
+                rank=placement.rank,
+                world_size=placement.workers,
+                timeout=_TIMEOUT,
             )
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.engine.name

@@ -60,9 +60,7 @@ def huggingface(
     try:
         import datasets
     except ImportError as error:
-        raise ImportError(
-            'The task huggingface needs the package datasets: pip install "basinet[datasets]"'
-        ) from error
+        raise ImportError('The task huggingface needs the package datasets: pip install "basinet[datasets]"') from error
 
     parts = []
     num_outputs = 0
@@ -88,8 +86,7 @@ def _check_columns(data: "datasets.Dataset", split: str, columns: Sequence[str])
     for column in columns:
         if column not in data.column_names:
             raise ValueError(
-                f"huggingface: split {split!r} has no column {column!r},"
-                f" its columns are {', '.join(data.column_names)}"
+                f"huggingface: split {split!r} has no column {column!r}, its columns are {', '.join(data.column_names)}"
             )
 
 
@@ -103,9 +100,7 @@ def _labels(data: "datasets.Dataset", split: str, column: str) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _images(
-    data: "datasets.Dataset", column: str, split: str, size: int | None, channels: int | None
-) -> Tensor:
+def _images(data: "datasets.Dataset", column: str, split: str, size: int | None, channels: int | None) -> Tensor:
     arrays = [_pixels(item, size, channels) for item in data[column]]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:

@@ -98,9 +98,7 @@ def gradient_shifts(heterogeneity: float, num_agents: int, dimension: int, seed:
     return shifts - shifts.mean(0)
 
 
-def per_coordinate(
-    name: str, value: float | Sequence[float], dimension: int, *, low: float = -math.inf
-) -> Tensor:
+def per_coordinate(name: str, value: float | Sequence[float], dimension: int, *, low: float = -math.inf) -> Tensor:
     """Spread a setting over the coordinates.
 
     Args:

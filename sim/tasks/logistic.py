@@ -45,9 +45,7 @@ class Logistic(Task):
             Tensor [B, ...], not reduced.
         """
         logits = outputs.squeeze(-1)
-        return nn.functional.binary_cross_entropy_with_logits(
-            logits, targets.to(logits.dtype), reduction="none"
-        )
+        return nn.functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Choose class 1 where the logit is positive.
@@ -95,9 +93,7 @@ def logistic(
     root = key(seed, "logistic")
     v = normal(torch.tensor(key(root, "weights")), (dimension,))
     v *= signal / v.norm()
-    train, test = (
-        _draw(key(root, split), size, v) for split, size in (("train", samples), ("test", test_samples))
-    )
+    train, test = (_draw(key(root, split), size, v) for split, size in (("train", samples), ("test", test_samples)))
     minimum = _newton(*train)
     if minimum is None:
         raise ValueError(

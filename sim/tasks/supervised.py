@@ -101,9 +101,7 @@ def _collate(name: str, data: Dataset[Any]) -> Batch:
         raise ValueError(f"supervised: {name} is empty")
     for index, item in enumerate(items):
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ValueError(
-                f"supervised: item {index} of {name} is a {type(item).__name__}, not (input, target)"
-            )
+            raise ValueError(f"supervised: item {index} of {name} is a {type(item).__name__}, not (input, target)")
     try:
         return tuple(default_collate(items))
     except (TypeError, RuntimeError) as error:

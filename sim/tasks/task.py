@@ -62,9 +62,7 @@ class Task:
         Returns:
             Tensor [B, ...], not reduced.
         """
-        return nn.functional.cross_entropy(
-            outputs.flatten(0, -2), targets.flatten(), reduction="none"
-        ).view_as(targets)
+        return nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
 
     def loss(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Compute the mean loss of a batch.

@@ -1,15 +1,27 @@
+import csv
 import json
-from pathlib import Path
+import re
+import sys
+from html.parser import HTMLParser
+from subprocess import run as run_process
 
+import matplotlib
 import numpy as np
 import pytest
 import yaml
+from matplotlib import pyplot
+
+from basinet.analysis.report import write_report
 
 STRATEGIES = {
     "centralized": {"name": "centralized"},
     "consensus": {"name": "consensus"},
     "atc": {"name": "diffusion", "order": "atc"},
     "cta": {"name": "diffusion", "order": "cta"},
+}
+SPECIAL = {
+    (32, "consensus"): {"diverged": {3: 150}},
+    (256, "cta"): {"state": "interrupted", "last": 400},
 }
 AGENTS = 12
 
@@ -40,9 +52,7 @@ def measurements(rng, shift, flat, *, centralized, last, diverged):
         row = {"step": step, "epoch": step / 45, "communicated_bytes": step * 4096, "train_loss": loss}
         row |= {"test_loss": loss * 1.1, "test_accuracy": 0.97 - 0.87 * decay - shift + level}
         row |= {"gradient_norm": decay + 0.01}
-        row["consensus_distance"] = (
-            0.0 if centralized or step == 0 else 0.05 * (decay + 0.01) * rng.lognormal()
-        )
+        row["consensus_distance"] = 0.0 if centralized or step == 0 else 0.05 * (decay + 0.01) * rng.lognormal()
         if step >= diverged:
             yield {"step": step, "train_loss": float("nan")}
             return
@@ -81,10 +91,7 @@ def write_experiment(folder):
     runs = []
     for batch_size in (32, 256):
         for index, (name, strategy) in enumerate(STRATEGIES.items()):
-            last = [(256, "cta")] == [(batch_size, name)]
-            extra = {"state": "interrupted", "last": 400} if last else {}
-            if (batch_size, name) == (32, "consensus"):
-                extra = {"diverged": {3: 150}}
+            extra = SPECIAL.get((batch_size, name), {})
             flat = batch_size**0.5 * (200 - 40 * index)
             settings = config(strategy, batch_size)
             shift = batch_size / 8000 + (0.01 if index == 0 else 0.0)
@@ -94,3 +101,122 @@ def write_experiment(folder):
     whole |= {"runs": runs, "versions": {"basinet": "0.1.0", "torch": "2.13.0", "python": "3.11.7"}}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
     return folder
+
+
+class Page(HTMLParser):
+    """Collects links, text and how elements are nested."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self, html):
+        super().__init__()
+        self.links, self.texts, self.open, self.tags = [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", "".join(self.texts))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = write_experiment(tmp_path_factory.mktemp("runs") / "batch & size")
+    before = dict(matplotlib.rcParams)
+    assert write_report(folder) == folder / "report.html"
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == []
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text())
+
+
+def test_every_figure_has_its_files(folder):
+    names = "flatness_accuracy flatness_accuracy_eigenvalue risk_flatness train_loss test_accuracy consensus"
+    names = [*names.split(), "topology", "partition"]
+    files = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")}
+    assert {path.name for path in (folder / "figures").iterdir()} == files
+    for path in (folder / "figures").iterdir():
+        start = {".png": b"\x89PNG", ".svg": b"<?xml"}.get(path.suffix, b"")
+        assert path.read_bytes().startswith(start)
+    with open(folder / "figures" / "flatness_accuracy.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 * 5 - 1 - 5
+    assert float(rows[0]["hessian_trace"]) > 0
+    assert (folder / "summary.csv").exists()
+
+
+def test_page_is_whole_by_itself(page):
+    assert page.open == []
+    assert page.tags.count("img") == 8
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert {"script", "link", "iframe"}.isdisjoint(page.tags)
+
+
+def test_page_says_what_happened(page):
+    assert "7 of 8 runs finished." in page.text
+    assert "consensus, batch_size=32: 1 of 5 replicas diverged at step 150." in page.text
+    assert "diffusion CTA, batch_size=256: interrupted at step 400 of 1000." in page.text
+    assert "centralized · consensus · diffusion (order=atc) · diffusion (order=cta)" in page.text
+    assert "torch 2.13.0" in page.text
+    assert "gradient norm of 1e-06" in page.text
+    assert "basinet run 'batch & size/experiment.yaml' --out 'batch & size-again'" in page.text
+
+
+def test_page_compares_pairs(page):
+    assert re.search(r"consensus minus centralized: [^.]*\.\d+ ± [\d.]+ over 4 pairs", page.text)
+    assert "95 % interval" in page.text
+
+
+def test_a_second_report_is_the_same(tmp_path):
+    folder = tmp_path / "one"
+    write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    write_report(folder)
+    kept = {path: path.read_bytes() for path in [folder / "report.html", *(folder / "figures").iterdir()]}
+    write_report(folder)
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_text_of_users_is_escaped(tmp_path):
+    settings = config({"name": "<b>mine</b>"}, 32) | {"analysis": []}
+    folder = tmp_path / "<i>"
+    rng = np.random.default_rng(1)
+    write_run(folder / "one", settings, rng, shift=0, flat=1, state="failed", last=50)
+    status = {"state": "failed", "step": 50, "steps": 1000, "error": "a < b & <script>"}
+    (folder / "one" / "status.json").write_text(json.dumps(status))
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(settings | {"runs": ["one", "<two>"]}))
+    page = Page(write_report(folder).read_text())
+    assert page.open == []
+    assert {"b", "i", "script"}.isdisjoint(page.tags)
+    assert "<b>mine</b>: failed at step 50 of 1000 (a < b & <script>)." in page.text
+    assert "<two>: not started." in page.text
+    assert "0 of 2 runs finished." in page.text
+    assert not (folder / "figures" / "flatness_accuracy.png").exists()
+
+
+def test_a_run_without_measurements(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config({"name": "consensus"}, 32)))
+    page = Page(write_report(tmp_path).read_text())
+    assert "There is nothing to draw yet." in page.text
+    assert "consensus: running at step 0 of 1000." in page.text
+    assert "basinet run" in page.text
+
+
+def test_needs_no_torch():
+    code = "import sys, basinet.analysis.report; sys.exit('torch' in sys.modules)"
+    assert run_process([sys.executable, "-c", code], check=False).returncode == 0

@@ -102,9 +102,7 @@ def test_unknown_column(tmp_path: Path) -> None:
         load(path, label="fine_label")
 
 
-@pytest.mark.parametrize(
-    ("labels", "kind"), [([-1, 0], "int64"), (["a", "b"], "string"), ([0.5, 1.0], "float64")]
-)
+@pytest.mark.parametrize(("labels", "kind"), [([-1, 0], "int64"), (["a", "b"], "string"), ([0.5, 1.0], "float64")])
 def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str) -> None:
     path = write(tmp_path / "a.parquet", PIXELS[:2], labels=labels, label=datasets.Value(kind))
     with pytest.raises(ValueError, match="column 'label' of split 'train' has to hold class indices"):

@@ -71,9 +71,7 @@ def test_dirichlet_shares_have_the_variance_of_the_distribution() -> None:
     labels = np.repeat(np.arange(500), 100)
     alpha, num_agents = 0.5, 4
     shares = agent_shares(dirichlet(labels, num_agents, generator(), alpha=alpha), labels)
-    assert shares.var() == pytest.approx(
-        (num_agents - 1) / num_agents**2 / (num_agents * alpha + 1), rel=0.05
-    )
+    assert shares.var() == pytest.approx((num_agents - 1) / num_agents**2 / (num_agents * alpha + 1), rel=0.05)
 
 
 def test_dirichlet_min_size() -> None:
@@ -89,9 +87,7 @@ def test_shards_bound_the_classes_of_an_agent() -> None:
     parts = shards(labels, 10, generator(), shards_per_agent=2)
     assert [len(part) for part in parts] == [20] * 10
     assert max(len(np.unique(labels[part])) for part in parts) == 2
-    assert (
-        max(len(np.unique(labels[part])) for part in shards(labels, 10, generator(), shards_per_agent=1)) == 1
-    )
+    assert max(len(np.unique(labels[part])) for part in shards(labels, 10, generator(), shards_per_agent=1)) == 1
 
 
 def test_unequal_sizes_are_geometric() -> None:

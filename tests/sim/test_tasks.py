@@ -26,9 +26,7 @@ from basinet.sim.tasks import (
 F64 = torch.float64
 
 
-def draw(
-    task: Task, num_keys: int, batch_size: int, agent: int = 0, dtype: torch.dtype = F64
-) -> tuple[Tensor, ...]:
+def draw(task: Task, num_keys: int, batch_size: int, agent: int = 0, dtype: torch.dtype = F64) -> tuple[Tensor, ...]:
     assert task.draw is not None
     keys = fold(torch.tensor(key(0, "test")), torch.arange(num_keys))
     return task.draw(keys, torch.full((num_keys,), agent), batch_size, dtype)
@@ -99,9 +97,7 @@ def test_settings_for_each_coordinate_or_one_for_all() -> None:
         quadratic(curvature=[1.0, -2.0])
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"sharp": 10.0, "flat": 0.5, "depth_sharp": 1.0, "depth_flat": 0.25}]
-)
+@pytest.mark.parametrize("settings", [{}, {"sharp": 10.0, "flat": 0.5, "depth_sharp": 1.0, "depth_flat": 0.25}])
 def test_double_well_has_the_stated_minima(settings: dict[str, float]) -> None:
     task = double_well(**settings)
     wanted = {"sharp": 6.0, "flat": 1.0, "depth_sharp": 0.5, "depth_flat": 0.5} | settings
@@ -134,9 +130,7 @@ def test_double_well_samples_tilt_the_landscape() -> None:
 
 def test_moving_a_task_moves_all_of_it() -> None:
     task: Landscape = quadratic(heterogeneity=1.0, num_agents=2).to("cpu", torch.float32)
-    assert {t.dtype for t in (task.train[0], task.origin, task.noise, task.shifts, task.hessian)} == {
-        torch.float32
-    }
+    assert {t.dtype for t in (task.train[0], task.origin, task.noise, task.shifts, task.hessian)} == {torch.float32}
     assert task.evaluate(Point(3, start=1.0)) == {"train_loss": 0.0}
     moved = digits().to("cpu", F64)
     assert (moved.train[0].dtype, moved.train[1].dtype) == (F64, torch.int64)

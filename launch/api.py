@@ -1,0 +1,116 @@
+"""The Python interface: run an experiment, look at the results."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from basinet.analysis.measure import measure_run
+from basinet.analysis.report import write_report
+from basinet.analysis.summary import summarize
+from basinet.launch.progress import TerminalMonitor
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import Run, load_runs
+from basinet.sim.simulation import prepare, simulate
+
+__all__ = ["Results", "compare", "run"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment has left on disk.
+
+    Attributes:
+        folder: The experiment's folder.
+        report: Its report.
+        states: How each run ended: done, diverged or failed.
+    """
+
+    folder: Path
+    report: Path
+    states: dict[str, str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, as read from disk."""
+        return load_runs(self.folder)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Summarise the runs over their replicas.
+
+        Returns:
+            A row a run: see `basinet.analysis.summary.summarize`.
+        """
+        return summarize(self.runs)
+
+
+def run(
+    experiment: Experiment | None = None,
+    /,
+    *,
+    out: str | Path = "runs/experiment",
+    fresh: bool = False,
+    quiet: bool = False,
+    **description: Any,
+) -> Results:
+    """Run an experiment, analyse its runs and write the report.
+
+    The same experiment into the same folder goes on where it stopped and skips what is finished. Ctrl-C stops at
+    the next occasion, with everything reached on disk.
+
+    Args:
+        experiment: An experiment; or give its keys as keywords.
+        out: The experiment's folder.
+        fresh: Whether to discard what the folder holds.
+        quiet: Whether to show no progress.
+        **description: Keys of an experiment, see `basinet.sim.experiment.Config`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ExperimentError: Something in the experiment is not allowed; nothing was written.
+        Interrupted: It was stopped before its end.
+    """
+    experiment = experiment or Experiment(description)
+    out = Path(out)
+    setups = prepare(experiment, out, fresh=fresh)
+    with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
+        states = simulate(setups, out, monitor, stop, measure_run)
+    return Results(folder=out, report=write_report(out), states=states)
+
+
+def compare(*folders: str | Path) -> list[dict[str, Any]]:
+    """Summarise the runs of several experiments side by side.
+
+    Args:
+        *folders: Folders that `run` wrote, or folders of single runs.
+
+    Returns:
+        A row a run: see `basinet.analysis.summary.summarize`.
+    """
+    return summarize([run for folder in folders for run in load_runs(folder)])
+
+
+@contextmanager
+def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a wish to stop; the second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_interrupt(_: int, __: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        monitor.console.print("stopping at the next checkpoint; press Ctrl-C again to stop at once")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

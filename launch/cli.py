@@ -1,0 +1,208 @@
+"""The command line. Torch and Ray are imported by the commands that need them, so that `--help` is quick."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+MAIN_JOB = Path(__file__).parent / "experiments" / "main.yaml"
+KINDS = ("topologies", "policies", "strategies", "optimizers", "schedules", "tasks", "models", "partitions")
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words of the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        print(f"basinet: {error}", file=sys.stderr)  # noqa: T201
+        return MISTAKE
+    return status
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Tell a mistake of the user, which gets one sentence, from a defect, which gets its traceback."""
+    from basinet.sim.component import ExperimentError
+
+    return isinstance(error, ExperimentError | FileNotFoundError)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="basinet",
+        description="Train one model on a graph of agents; measure how flat the minima are that it finds.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Any, help: str, *, table: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=function)
+        if table:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        return sub
+
+    run = command("run", _run, "run an experiment, analyse it and write its report", table=True)
+    run.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="the built-in main job if no file")
+    run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
+    run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
+    run.add_argument("--dry-run", action="store_true", help="check everything, print the runs, write nothing")
+    run.add_argument("--quiet", action="store_true", help="show no progress")
+
+    analyze = command("analyze", _analyze, "measure finished runs again, with other settings", table=True)
+    analyze.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
+    analyze.add_argument("--only", metavar="MEASURES", help="comma-separated, such as hessian_trace")
+    analyze.add_argument("--agents", action="store_true", help="measure each agent, too")
+
+    compare = command("compare", _compare, "print the runs of several experiments side by side", table=True)
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+
+    report = command("report", _report, "write the report of an experiment again")
+    report.add_argument("folder", type=Path, metavar="DIR")
+
+    topology = command("topology", _topology, "show a graph: its weights, spectrum and picture", table=True)
+    topology.add_argument("name", metavar="NAME")
+    topology.add_argument("settings", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
+    topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
+
+    listing = command("list", _list, "list what an experiment can name", table=True)
+    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    files = [word for word in options.words if "=" not in word]
+    overrides = [word for word in options.words if "=" in word]
+    from basinet.sim.component import ExperimentError
+
+    if len(files) > 1:
+        raise ExperimentError(f"{files[1]}: one experiment at a time; overrides are written key=value")
+    from basinet.sim.experiment import Experiment
+
+    file = Path(files[0]) if files else MAIN_JOB
+    experiment = Experiment.load(file, overrides)
+    out = options.out or Path("runs") / file.stem
+    if options.dry_run:
+        from basinet.sim.setup import Setup
+
+        for config in experiment.runs.values():
+            Setup.build(config)
+        _print_json({name: config.describe() for name, config in experiment.runs.items()})
+        return DONE
+
+    from basinet.launch.api import run
+    from basinet.sim.simulation import Interrupted
+
+    _say(f"{len(experiment.runs)} runs into {out}")
+    try:
+        results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
+    except Interrupted:
+        again = " ".join(["basinet run", *options.words, *(["--out", str(options.out)] if options.out else [])])
+        _say(f"interrupted; everything reached is in {out}. To go on: {again}")
+        return INTERRUPTED
+    _print_summary(results.runs, options.json)
+    for name, state in results.states.items():
+        if state == "failed":
+            _say(f"{name} failed: see {out / name / 'status.json'}")
+    _say(f"report: {results.report}")
+    return FAILED if "failed" in results.states.values() else DONE
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from basinet.analysis.measure import measure_again
+    from basinet.sim.folder import load_runs
+
+    only = options.only.split(",") if options.only else None
+    measure_again(options.folder, only=only, agents=options.agents)
+    _print_summary(load_runs(options.folder), options.json)
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from basinet.sim.folder import load_runs
+
+    _print_summary([run for folder in options.folders for run in load_runs(folder)], options.json)
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from basinet.analysis.report import write_report
+
+    _say(f"report: {write_report(options.folder)}")
+    return DONE
+
+
+def _topology(options: argparse.Namespace) -> int:
+    from basinet.launch.show import show_topology
+
+    facts, picture = show_topology(options.name, options.settings, options.out)
+    if options.json:
+        _print_json(facts)
+    else:
+        _print_table(("", options.name), [(key.replace("_", " "), str(value)) for key, value in facts.items()])
+    _say(f"picture: {picture}")
+    return DONE
+
+
+def _list(options: argparse.Namespace) -> int:
+    from basinet.launch.show import list_components
+
+    found = list_components([options.kind] if options.kind else KINDS)
+    if options.json:
+        _print_json(found)
+    else:
+        rows = [(kind, name, line) for kind, names in found.items() for name, line in names.items()]
+        _print_table(("kind", "name", "what it is"), rows)
+    return DONE
+
+
+def _print_summary(runs: Any, as_json: bool) -> None:
+    from basinet.analysis.summary import summarize, summary_table
+
+    if as_json:
+        _print_json(summarize(runs))
+    else:
+        from rich.console import Console
+
+        Console().print(summary_table(runs))
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))  # noqa: T201
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Progress on the terminal: a bar a run with loss, accuracy, speed and time left; a bar for the grid."""
+
+import sys
+import threading
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from basinet.sim.folder import Row
+
+__all__ = ["TerminalMonitor"]
+
+
+class TerminalMonitor:
+    """Shows how runs go: bars on a terminal, a line a finished run where there is none.
+
+    Args:
+        num_runs: Runs of the experiment.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, num_runs: int, *, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.lock = threading.Lock()
+        self.started_at: dict[str, tuple[float, int, int]] = {}
+        self.tasks: dict[str, TaskID] = {}
+        self.texts: dict[str, str] = {}
+        self.grid = self.progress.add_task("runs", total=num_runs, text="")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        """Show a run that begins or resumes.
+
+        Args:
+            run: Its name.
+            step: Where it begins.
+            num_steps: Its length.
+            agents: Agents of all replicas together.
+            engine: Which engine runs, and why.
+        """
+        with self.lock:
+            self.started_at[run] = (time.monotonic(), step, agents)
+            self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="")
+            self.texts[run] = ""
+        if step:
+            self.console.print(f"{run}: resumed at step {step} of {num_steps}", highlight=False)
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
+        """Show a run that has reached a step.
+
+        Args:
+            run: Its name.
+            step: The step.
+            rows: What was measured there, if anything.
+        """
+        with self.lock:
+            begun, first, agents = self.started_at[run]
+            if rows:
+                self.texts[run] = _means(rows)
+            speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
+            self.progress.update(
+                self.tasks[run], completed=step, text=f"{self.texts[run]}{_short(speed)} agent-steps/s"
+            )
+
+    def finished(self, run: str, state: str) -> None:
+        """Show that a run has ended.
+
+        Args:
+            run: Its name.
+            state: done, diverged, failed.
+        """
+        with self.lock:
+            skipped = run not in self.tasks
+            if not skipped:
+                self.progress.remove_task(self.tasks[run])
+            self.progress.advance(self.grid)
+        note = "finished before" if skipped else state
+        self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False)
+
+
+def _means(rows: list[Row]) -> str:
+    """Average loss and accuracy over the replicas."""
+    text = ""
+    for key, word in (("train_loss", "loss"), ("test_accuracy", "accuracy")):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            text += f"{word} {sum(values) / len(values):.4f} · "
+    return text
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

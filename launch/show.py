@@ -1,0 +1,111 @@
+"""What the command line shows about components: lists with a line each, and graphs with their spectra."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from basinet.algorithms.optimizers import OPTIMIZERS
+from basinet.algorithms.schedules import SCHEDULES
+from basinet.algorithms.strategies import STRATEGIES
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Config
+from basinet.sim.models import MODELS
+from basinet.sim.partitions import PARTITIONS
+from basinet.sim.setup import Setup
+from basinet.sim.tasks import TASKS
+from basinet.topologies import POLICIES, TOPOLOGIES, smallest_eigenvalue, spectral_gap
+
+__all__ = ["list_components", "show_topology"]
+
+_REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "topologies": TOPOLOGIES,
+    "policies": POLICIES,
+    "strategies": STRATEGIES,
+    "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
+    "tasks": TASKS,
+    "models": MODELS,
+    "partitions": PARTITIONS,
+}
+
+
+def list_components(kinds: Iterable[str]) -> dict[str, dict[str, str]]:
+    """List what an experiment can name.
+
+    Args:
+        kinds: Kinds of component, such as "topologies".
+
+    Returns:
+        For each kind the first line of each component's documentation.
+    """
+    return {
+        kind: {
+            name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(_REGISTRIES[kind].items())
+        }
+        for kind in kinds
+    }
+
+
+def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple[dict[str, Any], Path]:
+    """Measure and draw a graph with its weights.
+
+    Args:
+        name: A topology's name, or `module:attribute`.
+        settings: `key=value`, as below `topology` in an experiment; 16 agents by default.
+        out: Where to draw it; NAME.png by default.
+
+    Returns:
+        Facts by name, and the picture's path.
+
+    Raises:
+        ExperimentError: A setting is wrong.
+    """
+    topology: dict[str, Any] = {"name": name}
+    for word in settings:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ExperimentError(f"{word}: a setting is written key=value")
+        topology[key] = yaml.safe_load(text)
+    if ":" not in name and name != "edge_list":
+        topology.setdefault("agents", 16)
+    setup = Setup.build(
+        Config.parse({"task": "quadratic", "topology": topology, "strategy": "diffusion", "steps": 1, "replicas": 1})
+    )
+    weights, graph = setup.weights, setup.graph
+    degrees = np.array([degree for _, degree in graph.degree()])
+    symmetric = abs(weights - weights.T).max() < 1e-12
+    facts = {
+        "agents": len(graph),
+        "edges": graph.number_of_edges(),
+        "directed": graph.is_directed(),
+        "degree": f"{degrees.min()} to {degrees.max()}",
+        "spectral_gap": float(spectral_gap(weights)),
+        **({"smallest_eigenvalue": float(smallest_eigenvalue(weights))} if symmetric else {}),
+        "symmetric_weights": bool(symmetric),
+        "perron_vector": f"{setup.centroid_weights.min():.4g} to {setup.centroid_weights.max():.4g}",
+    }
+    return facts, _draw(setup, out or Path(f"{name.replace(':', '_')}.png"))
+
+
+def _draw(setup: Setup, path: Path) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from basinet.analysis.plots import plot_topology
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    names = list(setup.graph)
+    entries = setup.weights.tocoo()
+    edges = [
+        {"receiver": str(names[k]), "sender": str(names[sender]), "weight": float(weight)}
+        for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
+    ]
+    plot_topology(edges, ax=figure.add_subplot())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,76 @@
+"""Keyed draws: the same wherever they are made, and distributed as they should be."""
+
+import numpy as np
+import torch
+from scipy import stats
+
+from basinet.algorithms import draws
+
+
+def keys(n, seed=0, purpose="test"):
+    return draws.agent_keys(seed, purpose, torch.zeros(n, dtype=torch.int64), torch.arange(n))
+
+
+def test_a_draw_does_not_depend_on_the_company_it_is_made_in():
+    together = draws.uniform(draws.fold(keys(5), 3), (7,))
+    for n in range(5):
+        assert torch.equal(together[n], draws.uniform(draws.fold(keys(5)[n], 3), (7,)))
+
+
+def test_seed_replica_agent_purpose_and_step_all_count():
+    zero, one = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)
+    found = {
+        int(k)
+        for seed in (0, 1)
+        for purpose in ("a", "b")
+        for replica in (zero, one)
+        for agent in (zero, one)
+        for k in (draws.fold(draws.agent_keys(seed, purpose, replica, agent), step) for step in (0, 1))
+    }
+    assert len(found) == 32
+
+
+def test_fold_is_splitmix64():
+    """Against the published algorithm in Python integers."""
+
+    def mix(state):
+        mask = 2**64 - 1
+        z = state & mask
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return z ^ (z >> 31)
+
+    for start, data in ((0, 0), (12345, 7), (-99, 2**40)):
+        expected = mix(start + (data + 1) * 0x9E3779B97F4A7C15)
+        assert int(draws.fold(torch.tensor([start]), data)) % 2**64 == expected
+
+
+def test_uniform_and_normal_pass_kolmogorov_smirnov():
+    # Fixed seeds: each of these p-values is a single fixed number, far from the level 1e-3.
+    assert stats.kstest(draws.uniform(keys(40), (500,)).flatten(), "uniform").pvalue > 1e-3
+    assert stats.kstest(draws.normal(keys(40), (500,)).flatten(), "norm").pvalue > 1e-3
+    assert stats.kstest(draws.uniform(keys(40), (500,), dtype=torch.float32).flatten(), "uniform").pvalue > 1e-3
+
+
+def test_agents_and_steps_are_uncorrelated():
+    x = np.array([draws.normal(draws.fold(keys(30), step), (400,)).numpy() for step in range(3)])
+    correlations = np.corrcoef(x.reshape(90, 400))
+    off = correlations[~np.eye(90, dtype=bool)]
+    # 400 samples: s.d. 0.05; the largest of 4,005 independent ones stays below 5 s.d.
+    assert np.abs(off).max() < 0.25 and abs(off.mean()) < 0.005
+
+
+def test_integers_cover_their_range_evenly():
+    high = torch.tensor([1, 3, 10])
+    found = draws.integers(keys(3), high, (6000,))
+    assert found[0].max() == 0
+    for n in (1, 2):
+        counts = found[n].bincount(minlength=int(high[n]))
+        assert len(counts) == high[n] and stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_permutations_are_permutations():
+    sizes = torch.tensor([1, 4, 6])
+    order = draws.permutation(keys(3), sizes, 6)
+    for n, size in enumerate(sizes.tolist()):
+        assert sorted(order[n, :size].tolist()) == list(range(size))

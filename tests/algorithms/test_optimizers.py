@@ -1,0 +1,101 @@
+"""One optimizer an agent, however it is executed; schedules."""
+
+import pytest
+import torch
+from torch import nn, optim
+
+from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
+
+N, SHAPES = 3, ((2, 4), (5,))
+SIZE = sum(torch.Size(s).numel() for s in SHAPES)
+
+
+def split(flat):
+    parts = flat.split([torch.Size(s).numel() for s in SHAPES], dim=1)
+    return [part.view(len(flat), *shape) for part, shape in zip(parts, SHAPES, strict=True)]
+
+
+class Normed(optim.Optimizer):
+    """Not elementwise: steps by the normalised gradient of each tensor."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["lr"] * p.grad / p.grad.norm())
+                self.state[p]["count"] = self.state[p].get("count", 0) + 1
+
+
+class StackedNormed(Normed):
+    """The same, taking the leading axis as agents."""
+
+    stacked = True
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                norms = p.grad.flatten(1).norm(dim=1).view(-1, *(1 for _ in p.shape[1:]))
+                p.sub_(group["lr"] * p.grad / norms)
+
+
+MAKERS = {
+    "sgd": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "adam": (optim.Adam, {"lr": 0.1, "amsgrad": True}),
+    "adamw": (optim.AdamW, {"lr": 0.1}),
+    "rmsprop": (optim.RMSprop, {"lr": 0.1}),
+    "one each": (Normed, {"lr": 0.1}),
+    "stacked": (StackedNormed, {"lr": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_agents_have_optimizers_of_their_own(name):
+    kind, settings = MAKERS[name]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N, SIZE, dtype=torch.float64, generator=generator)
+    alone = [[nn.Parameter(layer[n].clone()) for layer in split(x)] for n in range(N)]
+    twins = [(Normed if kind is StackedNormed else kind)(parameters, **settings) for parameters in alone]
+    together = LocalOptimizer(lambda p: kind(p, **settings), kind, x, split)
+    for t in range(5):
+        g = torch.randn(N, SIZE, dtype=torch.float64, generator=generator)
+        together.step(g, 1 / (t + 1))
+        for n, twin in enumerate(twins):
+            twin.param_groups[0]["lr"] = 0.1 / (t + 1)
+            for parameter, layer in zip(alone[n], split(g), strict=True):
+                parameter.grad = layer[n]
+            twin.step()
+        for n in range(N):
+            flat = torch.cat([p.detach().flatten() for p in alone[n]])
+            torch.testing.assert_close(x[n], flat, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_state_round_trip(name):
+    kind, settings = MAKERS[name]
+    x = torch.ones(N, SIZE, dtype=torch.float64)
+    y = x.clone()
+    first = LocalOptimizer(lambda p: kind(p, **settings), kind, x, split)
+    second = LocalOptimizer(lambda p: kind(p, **settings), kind, y, split)
+    g = torch.linspace(-1, 1, N * SIZE, dtype=torch.float64).view(N, SIZE)
+    first.step(g, 1.0)
+    second.load_state_dict(first.state_dict())
+    y.copy_(x)
+    for _ in range(3):
+        first.step(g, 0.5)
+        second.step(g, 0.5)
+    assert torch.equal(x, y)
+
+
+def test_schedules_start_and_end_where_they_say():
+    assert constant(0, 10) == constant(9, 10) == 1.0
+    assert [step(t, 100) for t in (49, 50, 75)] == pytest.approx([1, 0.1, 0.01])
+    assert cosine(0, 100) == 1.0 and cosine(50, 100) == pytest.approx(0.5)
+    assert cosine(100, 100, final=0.2) == pytest.approx(0.2)
+    for schedule in SCHEDULES.values():
+        ramp = [schedule(t, 1000, warmup=4) for t in range(5)]
+        assert ramp == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

@@ -1,0 +1,269 @@
+import io
+from pathlib import Path
+
+import matplotlib
+import networkx as nx
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from basinet.analysis.plots import (
+    panels,
+    plot_consensus,
+    plot_curves,
+    plot_flatness_accuracy,
+    plot_partition,
+    plot_risk_flatness,
+    plot_topology,
+)
+from basinet.analysis.plots.data import curve_rows, point_rows
+from basinet.analysis.plots.gallery import gallery
+from basinet.analysis.plots.partition import load_partition
+from basinet.analysis.plots.style import choose_scale, styles
+from basinet.analysis.plots.topology import load_weights
+from basinet.sim.folder import Run
+
+STRATEGIES = ["centralized", "consensus", {"name": "diffusion", "order": "atc"}, "isolated"]
+
+
+def make(strategy, batch_size=32, *, path=Path("runs/one"), replicas=4, diverged=None, omit=()):
+    strategy = {"name": strategy} if isinstance(strategy, str) else strategy
+    rng = np.random.default_rng(batch_size)
+    rows = []
+    for replica in range(replicas):
+        for step in range(0, 1001, 100):
+            distance = 0.0 if strategy["name"] == "centralized" or step == 0 else float(rng.lognormal(-7))
+            row = {"step": step, "replica": replica, "epoch": step / 10, "consensus_distance": distance}
+            row |= {
+                "train_loss": 3 * 0.99**step + 0.01 * rng.random(),
+                "test_accuracy": 0.9 + 0.05 * rng.random(),
+            }
+            if step == 1000:
+                row |= {
+                    "hessian_trace": 10 + rng.random(),
+                    "hessian_top_eigenvalue": 2.0,
+                    "excess_risk": 1e-4,
+                }
+            rows.append({name: value for name, value in row.items() if name not in omit})
+    status = {"state": "done", "step": 1000, "diverged": diverged or {}}
+    config = {"strategy": strategy, "batch_size": batch_size, "replicas": replicas}
+    config["topology"] = {"name": "ring", "agents": 5}
+    return Run(f"{strategy['name']}-{batch_size}", path, config, status, rows)
+
+
+RUNS = [make(strategy) for strategy in STRATEGIES]
+
+
+def write_tables(path, weights):
+    entries = [f"{r},{s},{weights[r, s]}" for r, s in zip(*np.nonzero(weights), strict=True)]
+    (path / "topology.csv").write_text("\n".join(["receiver,sender,weight", *entries]))
+    (path / "partition.csv").write_text("replica,agent,label,samples\n0,0,3,10\n0,1,10,4\n1,0,3,7\n")
+
+
+def metropolis(graph):
+    weights = np.zeros((len(graph), len(graph)))
+    for u, v in graph.edges:
+        weights[u, v] = weights[v, u] = 1 / (1 + max(graph.degree[u], graph.degree[v]))
+    return weights + np.diag(1 - weights.sum(1))
+
+
+def draw(figure):
+    figure.savefig(io.BytesIO(), format="png", dpi=50)
+
+
+@pytest.fixture(autouse=True)
+def leaves_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    ("plot", "data"),
+    [
+        (plot_flatness_accuracy, RUNS),
+        (plot_risk_flatness, RUNS),
+        (plot_curves, RUNS),
+        (plot_consensus, RUNS),
+        (plot_topology, metropolis(nx.cycle_graph(5))),
+        (plot_partition, [{"replica": 0, "agent": k, "label": str(k), "samples": k} for k in range(4)]),
+    ],
+)
+def test_plots_take_axes_or_make_them(plot, data):
+    figure = Figure()
+    ax = figure.subplots()
+    assert plot(data, ax=ax) is ax
+    assert pyplot.get_fignums() == []
+    made = plot(data)
+    assert isinstance(made, Axes)
+    assert len(pyplot.get_fignums()) == 1
+    draw(figure)
+
+
+def test_series_differ_without_colour():
+    labels = [
+        "centralized",
+        "consensus",
+        "diffusion ATC",
+        "diffusion CTA",
+        "isolated",
+        "extra",
+        "dual averaging",
+    ]
+    found = styles(labels).values()
+    for part in ("color", "marker", "line"):
+        assert len({getattr(style, part) for style in found}) == len(labels)
+    assert styles(["consensus"]) == {"consensus": styles(labels)["consensus"]}
+
+
+def test_scale_follows_the_values():
+    assert choose_scale("train_loss", [0.01, 1.0]) == "log"
+    assert choose_scale("train_loss", [0.5, 1.0]) == "linear"
+    assert choose_scale("excess_risk", [-0.01, 1.0]) == "linear"
+    assert choose_scale("test_accuracy", [0.01, 1.0]) == "linear"
+    assert choose_scale("train_loss", []) == "linear"
+
+
+def test_points_are_replicas_that_did_not_diverge():
+    runs = [make("centralized"), make("consensus", diverged={"2": 50})]
+    rows = point_rows(runs, "hessian_trace", "test_accuracy")
+    assert [(row["strategy"], row["replica"]) for row in rows] == [
+        *(("centralized", replica) for replica in range(4)),
+        *(("consensus", replica) for replica in (0, 1, 3)),
+    ]
+    last = runs[0].metrics[-1]
+    assert rows[3]["hessian_trace"] == last["hessian_trace"]
+    ax = plot_flatness_accuracy(runs, ax=Figure().subplots())
+    drawn = [line for line in ax.lines if len(line.get_xdata()) > 1]
+    assert [len(line.get_xdata()) for line in drawn] == [4, 3]
+
+
+def test_curves_agree_with_numpy():
+    rows = curve_rows(RUNS[:1], "train_loss", x="epoch")
+    values = [row["train_loss"] for row in RUNS[0].metrics if row["step"] == 500]
+    (row,) = [row for row in rows if row["step"] == 500]
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["se"] == pytest.approx(np.std(values, ddof=1) / 2)
+    assert (row["n"], row["epoch"]) == (4, 50)
+    ax = plot_curves(RUNS, x="epoch", ax=Figure().subplots())
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("epoch", "log")
+
+
+def test_consensus_leaves_out_what_is_zero():
+    ax = plot_consensus(RUNS, ax=Figure().subplots())
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["consensus", "diffusion ATC", "isolated", "centralized: exactly 0, not drawn"]
+    assert min(ax.lines[0].get_xdata()) == 100
+    assert ax.get_yscale() == "log"
+
+
+def test_panels_by_the_other_key():
+    runs = [make(strategy, size) for size in (8, 32, 64, 512) for strategy in STRATEGIES]
+    figure = panels(runs, plot_curves, metric="test_accuracy")
+    assert [ax.get_title() for ax in figure.axes] == [f"batch_size={size}" for size in (8, 32, 64, 512)]
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 4
+    assert pyplot.get_fignums() == []
+    draw(figure)
+
+
+def test_a_single_replica_has_no_band():
+    runs = [make(strategy, replicas=1) for strategy in STRATEGIES]
+    for plot in (plot_curves, plot_consensus, plot_flatness_accuracy):
+        draw(panels(runs, plot))
+
+
+def test_topology_shows_the_weights():
+    weights = np.array([[0.5, 0.3, 0.2], [0.3, 0.7, 0.0], [0.2, 0.0, 0.8]])
+    figure = Figure()
+    ax = plot_topology(weights, ax=figure.subplots())
+    edges, nodes = ax.collections
+    assert np.diff(edges.get_linewidths())[0] < 0
+    assert nodes.get_array().tolist() == [0.5, 0.7, 0.8]
+    assert [text.get_text() for text in ax.texts] == ["0", "1", "2"]
+    draw(figure)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (4, 3), (2, 8), (4, 4)])
+@pytest.mark.parametrize("periodic", [False, True])
+def test_grids_are_drawn_row_by_row(rows, columns, periodic):
+    graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(rows, columns, periodic=periodic))
+    ax = plot_topology(metropolis(graph), ax=Figure().subplots(), layout="grid")
+    places = [text.get_position() for text in ax.texts]
+    assert places == [(k % columns, -(k // columns)) for k in range(rows * columns)]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.eye(1),
+        np.eye(4),
+        np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]),
+        metropolis(nx.star_graph(6)),
+        metropolis(nx.cycle_graph(100)),
+        metropolis(nx.convert_node_labels_to_integers(nx.grid_2d_graph(3, 4, periodic=True))),
+    ],
+    ids=["one", "isolated", "directed", "star", "large", "torus"],
+)
+@pytest.mark.parametrize("layout", [None, "grid"])
+def test_topologies_of_every_kind(weights, layout):
+    figure = Figure()
+    plot_topology(weights, ax=figure.subplots(), layout=layout)
+    draw(figure)
+
+
+def test_partition_sorts_labels_as_numbers_and_shows_one_replica():
+    rows = [
+        {"replica": replica, "agent": agent, "label": label, "samples": 10 * replica + agent}
+        for replica in (0, 1)
+        for agent in range(3)
+        for label in ("10", "9", "other")
+    ]
+    ax = plot_partition(rows, replica=1, ax=Figure().subplots())
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["9", "10", "other"]
+    assert ax.images[0].get_array().tolist() == [[10] * 3, [11] * 3, [12] * 3]
+    with pytest.raises(ValueError, match="replica 7"):
+        plot_partition(rows, replica=7)
+
+
+def test_partition_without_labels_is_bars():
+    rows = [{"replica": 0, "agent": agent, "label": "", "samples": 5} for agent in range(3)]
+    ax = plot_partition(rows, ax=Figure().subplots())
+    assert [bar.get_width() for bar in ax.patches] == [5, 5, 5]
+
+
+def test_tables_are_read_from_the_run(tmp_path):
+    weights = metropolis(nx.cycle_graph(5))
+    write_tables(tmp_path, weights)
+    run = make("consensus", path=tmp_path)
+    assert np.allclose(load_weights(run).toarray(), weights)
+    assert load_partition(run)[1] == {"replica": 0, "agent": 1, "label": "10", "samples": 4}
+    assert load_weights(RUNS[0]) is None
+    assert load_partition(RUNS[0]) == []
+
+
+def test_gallery_draws_what_was_measured(tmp_path):
+    write_tables(tmp_path, metropolis(nx.cycle_graph(5)))
+    names = {drawing.name for drawing in gallery([make("consensus", path=tmp_path)])}
+    assert names == {
+        "flatness_accuracy",
+        "flatness_accuracy_eigenvalue",
+        "risk_flatness",
+        "train_loss",
+        "test_accuracy",
+        "consensus",
+        "topology",
+        "partition",
+    }
+    bare = make("centralized", omit=("test_accuracy", "hessian_trace", "excess_risk"))
+    assert [drawing.name for drawing in gallery([bare])] == ["train_loss"]
+
+
+def test_gallery_says_how_many_replicas():
+    drawings = {drawing.name: drawing for drawing in gallery([RUNS[0], make("consensus", diverged={"0": 9})])}
+    assert "3 to 4 replicas a run" in drawings["flatness_accuracy"].caption
+    assert "Zeros" in drawings["consensus"].caption
+    assert pyplot.get_fignums() == []

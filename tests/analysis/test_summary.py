@@ -1,0 +1,248 @@
+import csv
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from basinet.analysis.summary import (
+    finals,
+    incidents,
+    labels,
+    moments,
+    paired_differences,
+    plus_minus,
+    strategy_label,
+    summarize,
+    summary_table,
+    varied,
+    write_summary,
+)
+from basinet.sim.folder import Run
+
+ATC, CTA = {"name": "diffusion", "order": "atc"}, {"name": "diffusion", "order": "cta"}
+RNG = np.random.default_rng(3)
+VALUES = {name: RNG.normal(0.9, 0.02, 5).tolist() for name in ("centralized", "consensus", "atc")}
+
+
+def make(strategy="centralized", values=(), *, metric="test_accuracy", state="done", diverged=None, **config):
+    strategy = {"name": strategy} if isinstance(strategy, str) else strategy
+    config = {"strategy": strategy, "batch_size": 32, "steps": 100} | config
+    rows = [
+        {"step": step, "replica": replica, metric: value if step else 0.1}
+        for step in (0, 100)
+        for replica, value in enumerate(values)
+    ]
+    status = {"state": state, "step": 100, "steps": 100, "diverged": diverged or {}}
+    return Run(strategy["name"], Path("runs/one") / strategy["name"], config, status, rows)
+
+
+def shown(table, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "label"),
+    [
+        ({"name": "centralized"}, "centralized"),
+        ({"name": "consensus"}, "consensus"),
+        (ATC, "diffusion ATC"),
+        (CTA, "diffusion CTA"),
+        ({"name": "isolated"}, "isolated"),
+        ({"name": "gradient_tracking"}, "gradient tracking"),
+        ("isolated", "isolated"),
+    ],
+)
+def test_strategy_label(strategy, label):
+    assert strategy_label({"strategy": strategy}) == label
+
+
+def test_varied_finds_what_differs_within_a_component():
+    ring, torus = {"name": "ring", "agents": 16}, {"name": "torus", "rows": 4}
+    assert varied([make(topology=ring), make(topology=torus)]) == ["topology.name"]
+    assert varied([make(topology=ring), make(topology=ring | {"agents": 8})]) == ["topology.agents"]
+    assert varied([make(ATC), make(CTA)]) == ["strategy.order"]
+    assert varied([make("consensus"), make(ATC)]) == ["strategy.name"]
+    nested = [{"name": "digits", "partition": {"name": "dirichlet", "alpha": alpha}} for alpha in (0.1, 1.0)]
+    assert varied([make(task=task) for task in nested]) == ["task.partition.alpha"]
+    assert varied([make()]) == varied([]) == []
+
+
+def test_varied_counts_a_setting_that_is_missing():
+    assert varied([make(ATC), make(ATC | {"period": 4})]) == ["strategy.period"]
+    assert varied([make(seed=1), make()]) == ["seed"]
+
+
+def test_labels_name_the_strategy_and_the_other_keys():
+    runs = [make(strategy, batch_size=size) for size in (32, 256) for strategy in ("centralized", ATC)]
+    assert labels(runs)[0] == "centralized, batch_size=32"
+    assert labels(runs)[3] == "diffusion ATC, batch_size=256"
+    assert labels(runs[:2]) == ["centralized", "diffusion ATC"]
+    periods = [make(ATC | {"period": period}, lr=0.1 * period) for period in (1, 4)]
+    assert labels(periods) == ["diffusion ATC, period=1, lr=0.1", "diffusion ATC, period=4, lr=0.4"]
+
+
+def test_labels_tell_equal_experiments_apart_by_folder():
+    first, second = make(), make()
+    object.__setattr__(second, "path", Path("runs/two/centralized"))
+    assert labels([first, second]) == ["centralized, folder=runs/one", "centralized, folder=runs/two"]
+
+
+def test_labels_leave_out_what_changes_no_result():
+    runs = [make("centralized", replicas=3), make("consensus", replicas=5)]
+    assert varied(runs) == ["strategy.name", "replicas"]
+    assert labels(runs) == ["centralized", "consensus"]
+
+
+def test_summary_agrees_with_numpy():
+    values = VALUES["consensus"]
+    (row,) = summarize([make("consensus", values, replicas=5)])
+    assert row["test_accuracy_mean"] == pytest.approx(np.mean(values), rel=1e-14)
+    assert row["test_accuracy_se"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(5), rel=1e-12)
+    assert (row["test_accuracy_n"], row["replicas"], row["diverged"]) == (5, 5, 0)
+
+
+def test_summary_leaves_out_replicas_that_diverged_and_values_that_are_not_finite():
+    values = [0.5, 0.6, 1e9, math.nan, None]
+    run = make("consensus", values, diverged={"2": 70})
+    (row,) = summarize([run])
+    assert finals(run, "test_accuracy") == {0: 0.5, 1: 0.6}
+    assert row["test_accuracy_mean"] == pytest.approx(0.55)
+    assert (row["test_accuracy_n"], row["replicas"], row["diverged"]) == (2, 5, 1)
+
+
+def test_rows_about_single_agents_are_not_summarized():
+    run = make(values=[0.5, 0.7])
+    run.metrics.append({"step": 100, "replica": 0, "agent": 3, "test_accuracy": 0.0, "hessian_trace": 1.0})
+    (row,) = summarize([run])
+    assert row["test_accuracy_mean"] == pytest.approx(0.6)
+    assert "hessian_trace_mean" not in row
+
+
+def test_a_single_replica_has_no_standard_error():
+    assert moments([2.0]) == (2.0, None, 1)
+    assert moments([]) == (None, None, 0)
+    run = make(values=[0.75])
+    assert summarize([run])[0]["test_accuracy_se"] is None
+    text = shown(summary_table([run]))
+    assert "0.75" in text
+    assert "±" not in text.split("mean ±")[0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (0.96123, 0.00312, "0.9612 ± 0.0031"),
+        (1234.5, 99.6, "1234 ± 100"),
+        (0.000123, 0.0000456, "(1.23 ± 0.46)e-4"),
+        (1.5e7, 2.5e6, "(1.50 ± 0.25)e7"),
+        (0.0, 0.0, "0 ± 0"),
+        (0.0, 0.02, "0.000 ± 0.020"),
+        (0.75, None, "0.75"),
+        (None, None, "–"),
+    ],
+)
+def test_plus_minus(mean, error, text):
+    assert plus_minus(mean, error) == text
+
+
+def test_summary_file(tmp_path):
+    runs = [make("centralized", [0.5, 0.7]), make(ATC, [3.0], metric="hessian_trace", batch_size=8)]
+    write_summary(runs, tmp_path / "summary.csv")
+    with open(tmp_path / "summary.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["label"] == "centralized, batch_size=32"
+    assert float(first["test_accuracy_mean"]) == pytest.approx(0.6)
+    assert (first["batch_size"], second["batch_size"], second["strategy.name"]) == ("32", "8", "diffusion")
+    assert second["test_accuracy_mean"] == second["hessian_trace_se"] == ""
+
+
+def test_table_fits_the_terminal():
+    runs = []
+    for size in (32, 256):
+        for strategy in ("centralized", "consensus", ATC, CTA):
+            run = make(strategy, [0.91234, 0.92345], batch_size=size)
+            for name in ("train_loss", "test_loss", "excess_risk", "hessian_trace", "hessian_top_eigenvalue"):
+                run.metrics.extend({"step": 100, "replica": r, name: 1e-4 * (r + 1.234)} for r in (0, 1))
+            runs.append(run)
+    text = shown(summary_table(runs))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    assert "↑" in text
+    assert text.index("batch_size=32") < text.index("consensus") < text.index("batch_size=256")
+
+
+def test_table_of_runs_without_measurements():
+    text = shown(summary_table([make("consensus", [], state="running")]))
+    assert "consensus" in text
+    assert "(running at 100)" in text
+
+
+def test_incidents():
+    runs = [
+        make("consensus", [0.5] * 5, diverged={"4": 340, "1": 120}),
+        make("centralized", [0.5] * 5),
+        make(ATC, [0.5] * 5, state="interrupted"),
+    ]
+    runs[2].status["step"] = 40
+    assert incidents(runs) == [
+        "consensus: 2 of 5 replicas diverged at step 120, 340.",
+        "diffusion ATC: interrupted at step 40 of 100.",
+    ]
+
+
+def test_paired_interval_agrees_with_scipy():
+    runs = [make("centralized", VALUES["centralized"]), make(ATC, VALUES["atc"])]
+    (found,) = paired_differences(runs, "test_accuracy")
+    differences = np.subtract(VALUES["atc"], VALUES["centralized"])
+    error = stats.sem(differences)
+    assert found.mean == pytest.approx(differences.mean())
+    assert found.error == pytest.approx(error)
+    assert found.n == 5
+    assert found.interval == pytest.approx(stats.t.interval(0.95, 4, differences.mean(), error))
+    test = stats.ttest_rel(VALUES["atc"], VALUES["centralized"])
+    assert found.shown == (test.pvalue < 0.05)
+
+
+def test_pairs_are_made_by_index_within_equal_other_keys():
+    runs = [
+        make("centralized", [1.0, 2.0, 3.0], batch_size=8),
+        make("consensus", [1.5, 2.6, 3.7], batch_size=8, diverged={"2": 10}),
+        make("centralized", [10.0, 20.0], batch_size=64),
+        make("consensus", [11.0, 21.0], batch_size=64),
+        make(ATC, [1.0, 1.0], batch_size=64, state="running"),
+        make("isolated", [1.0], batch_size=512),
+    ]
+    first, second = paired_differences(runs, "test_accuracy")
+    assert (first.condition, first.n, second.condition, second.n) == ("batch_size=8", 2, "batch_size=64", 2)
+    assert first.mean == pytest.approx(0.55)
+    assert second.mean == 1.0
+    assert paired_differences(runs, "hessian_trace") == []
+
+
+def test_sentences_claim_no_more_than_the_interval():
+    base = [0.5, 0.6, 0.7, 0.8]
+    clear = make("consensus", [value + 0.1 + 0.001 * i for i, value in enumerate(base)])
+    vague = make(ATC, [0.6, 0.5, 0.8, 0.7])
+    first, second = paired_differences([make(values=base), clear, vague], "test_accuracy")
+    assert first.sentence().startswith("consensus minus centralized: +0.10150 ± 0.00065 over 4 pairs (95 %")
+    assert "no difference shown" not in first.sentence()
+    assert "diffusion ATC minus centralized: no difference shown" in second.sentence()
+
+
+def test_a_single_pair_carries_no_interval():
+    (found,) = paired_differences([make(values=[0.5]), make("consensus", [0.75])], "test_accuracy")
+    assert (found.interval, found.error, found.shown) == (None, None, False)
+    assert found.sentence().endswith("is +0.25 in a single pair, which carries no interval.")
+
+
+def test_needs_neither_torch_nor_matplotlib():
+    code = "import sys, basinet.analysis.summary; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

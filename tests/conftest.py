@@ -1,0 +1,45 @@
+"""Shared by all rooms' tests."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from basinet.sim.block import Block
+from basinet.sim.experiment import Config
+from basinet.sim.mixer import Placement
+from basinet.sim.setup import Setup
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_setup():
+    """Build the parts of a small run in float64."""
+
+    def make(**keys: Any) -> Setup:
+        base = {
+            "task": "digits",
+            "model": {"name": "mlp", "hidden": [6]},
+            "topology": {"name": "ring", "agents": 4},
+            "strategy": "diffusion",
+            "batch_size": 5,
+            "steps": 40,
+            "replicas": 2,
+            "runtime": {"dtype": "float64", "device": "cpu"},
+        }
+        return Setup.build(Config.parse(base | keys))
+
+    return make
+
+
+@pytest.fixture
+def make_block(make_setup):
+    """Build a whole run in one block."""
+
+    def make(**keys: Any) -> Block:
+        setup = make_setup(**keys)
+        placement = Placement.split(setup.config.replicas, setup.num_agents)
+        return Block(setup, placement, torch.device("cpu"))
+
+    return make

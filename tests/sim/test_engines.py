@@ -1,0 +1,209 @@
+"""Batched gradients equal a loop of autograd over the agents, for every built-in model, in float64."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from basinet.algorithms import draws
+from basinet.sim.engines import ENGINES, make_engine
+from basinet.sim.engines.randomness import KeyedDropout, keyed_dropout
+from basinet.sim.models import CNN, MLP, Linear, Point, Softmax
+from basinet.sim.state import StackedState, load_vector
+from basinet.sim.tasks import digits, supervised
+
+N, B = 3, 5
+CPU = torch.device("cpu")
+
+MODELS = {
+    "mlp": lambda: MLP((1, 8, 8), 10, hidden=(12, 7)),
+    "mlp-tanh-layer-norm": lambda: MLP((1, 8, 8), 10, hidden=(12,), activation="tanh", norm="layer"),
+    "mlp-batch-norm": lambda: MLP((1, 8, 8), 10, hidden=(12,), norm="batch"),
+    "mlp-dropout": lambda: MLP((1, 8, 8), 10, hidden=(12, 7), dropout=0.4),
+    "softmax": lambda: Softmax((1, 8, 8), 10),
+    "linear": lambda: Linear((1, 8, 8), 10),
+    "cnn": lambda: CNN((1, 8, 8), 10, channels=(4, 6)),
+    "cnn-batch-norm": lambda: CNN((1, 8, 8), 10, channels=(4, 6), norm="batch"),
+    "cnn-group-norm-dropout": lambda: CNN((1, 8, 8), 10, channels=(4, 8), norm="group", dropout=0.3),
+}
+STACKED = [name for name in MODELS if not name.startswith("cnn")]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return digits().to("cpu", torch.float64)
+
+
+def make_state(model, seed=0):
+    """A state whose agents all differ."""
+    state = StackedState(model, N, CPU, torch.float64)
+    state.fill(slice(None), model)
+    generator = torch.Generator().manual_seed(seed)
+    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=generator, dtype=torch.float64)
+    return state
+
+
+def reference(model, task, state, batch, keys):
+    """Plain modules, plain autograd, one agent at a time."""
+    gradients, losses, buffers = [], [], []
+    for n in range(N):
+        agent = copy.deepcopy(model).train()
+        load_vector(agent, state.parameters[n], {name: b[n] for name, b in state.buffers.items()})
+        with KeyedDropout(keys[n]):
+            loss = nn.functional.cross_entropy(agent(batch[0][n]), batch[1][n])
+        loss.backward()
+        gradients.append(
+            torch.cat(
+                [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in agent.parameters()]
+            )
+        )
+        losses.append(loss.detach())
+        buffers.append({name: b.clone() for name, b in agent.named_buffers()})
+    return torch.stack(gradients), torch.stack(losses), buffers
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_equal_a_loop_of_autograd(name, engine, task):
+    if engine == "stacked" and name not in STACKED:
+        pytest.skip("convolutions are mapped or looped")
+    torch.manual_seed(1)
+    model = MODELS[name]().double()
+    state = make_state(model)
+    picks = torch.arange(N * B).view(N, B) * 7
+    batch = tuple(t[picks] for t in task.train)
+    keys = torch.arange(N) + 11
+    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    for _ in range(2):  # twice: nothing of the first pass may leak into the second
+        expected, losses, buffers = reference(model, task, state, batch, keys)
+        found = runner.gradients(batch, keys)
+        torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(found, losses, rtol=1e-12, atol=1e-13)
+        for n, expected_buffers in enumerate(buffers):
+            for buffer, value in expected_buffers.items():
+                torch.testing.assert_close(state.buffers[buffer][n], value, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_point_has_the_gradient_of_its_landscape(engine):
+    from basinet.sim.tasks import quadratic
+
+    task = quadratic(num_agents=N).to("cpu", torch.float64)
+    model = Point(task.num_outputs).double()
+    state = make_state(model)
+    batch = task.draw(torch.arange(N), torch.arange(N), B, torch.float64)
+    ENGINES[engine](model, task, state, task.train[0]).gradients(batch, torch.arange(N))
+    for n in range(N):
+        expected = task.hessian.to(torch.float64) @ (state.parameters[n] - task.minimum) + batch[1][n].mean(0)
+        torch.testing.assert_close(state.gradients[n], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_views_are_the_state_itself():
+    state = StackedState(MODELS["mlp"](), N, CPU, torch.float64)
+    for name, view in state.parameter_views.items():
+        assert view.untyped_storage().data_ptr() == state.parameters.untyped_storage().data_ptr()
+        gradient = state.gradient_views[name]
+        assert gradient.untyped_storage().data_ptr() == state.gradients.untyped_storage().data_ptr()
+    assert state.parameters.is_contiguous()
+    assert sum(v[0].numel() for v in state.parameter_views.values()) == state.parameters.shape[1]
+
+
+def test_a_model_used_twice_or_tied_is_not_stacked_but_runs(task):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(64, 64)
+            self.second = nn.Linear(64, 64)
+            self.second.weight = self.first.weight
+            self.last = nn.Linear(64, 10)
+
+        def forward(self, x):
+            x = torch.relu(self.first(x.flatten(1)))
+            return self.last(torch.relu(self.second(x)))
+
+    class Twice(Tied):
+        def forward(self, x):
+            x = x.flatten(1)
+            return self.last(torch.relu(self.first(torch.relu(self.first(x)))))
+
+    for kind in (Tied, Twice):
+        model = kind().double()
+        state = make_state(model)
+        batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+        keys = torch.arange(N)
+        with pytest.raises(ValueError):
+            ENGINES["stacked"](model, task, state, task.train[0][:2])
+        expected, _, _ = reference(model, task, state, batch, keys)
+        for engine in ("vectorized", "loop"):
+            ENGINES[engine](model, task, state, task.train[0][:2]).gradients(batch, keys)
+            torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return self.layer(x + 0.1 * torch.randn_like(x))
+
+    model = Noisy().double()
+    state = make_state(model)
+    engine, why = make_engine("auto", model, task, state, B)
+    assert engine.name == "loop" and "torch's global generators" in why
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    before = torch.get_rng_state()
+    first = engine.gradients(batch, torch.arange(N))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(engine.gradients(batch, torch.arange(N)), first)
+    assert not torch.equal(engine.gradients(batch, torch.arange(N) + 1), first)
+
+
+def test_a_loss_of_its_own_is_not_stacked(task):
+    class Penalised(type(task)):
+        def loss(self, model, batch):
+            return super().loss(model, batch) ** 2
+
+    own = Penalised(train=task.train, test=None, num_outputs=10)
+    model = Softmax((1, 8, 8), 10).double()
+    state = make_state(model)
+    engine, _ = make_engine("auto", model, own, state, B)
+    assert engine.name in ("vectorized", "loop")
+    with pytest.raises(ValueError, match="a loss of its own"):
+        ENGINES["stacked"](model, own, state, own.train[0][:2])
+
+
+def test_the_choice_leaves_the_state_alone(task):
+    model = MODELS["mlp"]().double()
+    state = make_state(model)
+    before = state.parameters.clone()
+    engine, why = make_engine("auto", model, task, state, B)
+    assert torch.equal(state.parameters, before)
+    assert engine.name == "stacked" and "ms a step" in why
+
+
+def test_dropout_masks_are_each_agents_own_and_unbiased():
+    keys = draws.agent_keys(0, "model", torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    x = torch.ones(4, 50, 200)
+    y = keyed_dropout(x, 0.25, keys)
+    assert y.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert not torch.equal(y[0], y[1])
+    # 40,000 draws: the kept share is 0.75 ± 0.0022; five standard errors
+    assert abs(float((y > 0).double().mean()) - 0.75) < 5 * (0.75 * 0.25 / 40_000) ** 0.5
+
+
+def test_regression_targets_run_on_all_engines():
+    x = torch.randn(20, 3, dtype=torch.float64)
+    task = supervised((x, x.sum(1, keepdim=True)))
+    model = Linear((3,), 1).double()
+    state = make_state(model)
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    found = []
+    for engine in ENGINES.values():
+        engine(model, task, state, x[:2]).gradients(batch, torch.arange(N))
+        found.append(state.gradients.clone())
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1], found[2])

@@ -1,0 +1,176 @@
+"""Experiments: grids, overrides, and one sentence for each mistake."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Config, Experiment
+from basinet.sim.setup import Setup
+
+BASE = {
+    "task": "digits",
+    "model": {"name": "mlp", "hidden": [6]},
+    "topology": {"name": "ring", "agents": 4},
+    "strategy": "diffusion",
+    "steps": 5,
+    "replicas": 1,
+}
+
+
+def test_a_list_makes_a_grid():
+    e = Experiment(
+        BASE | {"strategy": ["centralized", {"name": "diffusion", "order": ["atc", "cta"]}], "batch_size": [4, 8]}
+    )
+    assert list(e.runs) == [
+        "centralized_batch_size=4",
+        "centralized_batch_size=8",
+        "diffusion-atc_batch_size=4",
+        "diffusion-cta_batch_size=4",
+        "diffusion-atc_batch_size=8",
+        "diffusion-cta_batch_size=8",
+    ]
+    assert e.runs["centralized_batch_size=8"].batch_size == 8
+
+
+def test_a_list_that_is_one_value_is_no_grid():
+    e = Experiment(
+        BASE
+        | {
+            "model": {"name": "mlp", "hidden": [5, 6]},
+            "topology": {"name": "torus", "agents": 4, "shape": [2, 2]},
+        }
+    )
+    assert list(e.runs) == ["diffusion-atc"]
+    e = Experiment(BASE | {"model": {"name": "mlp", "hidden": [[5], [6, 7]]}})
+    assert list(e.runs) == ["diffusion-atc_hidden=5", "diffusion-atc_hidden=6x7"]
+    assert e.runs["diffusion-atc_hidden=6x7"].model.settings["hidden"] == [6, 7]
+
+
+def test_cases_change_several_keys_together():
+    e = Experiment(BASE | {"cases": {"small": {"batch_size": 2, "optimizer.lr": 0.5}, "large": {"batch_size": 16}}})
+    assert list(e.runs) == ["diffusion-atc_small", "diffusion-atc_large"]
+    assert e.runs["diffusion-atc_small"].optimizer.settings == {"lr": 0.5}
+    assert e.runs["diffusion-atc_large"].batch_size == 16
+
+
+def test_overrides_from_the_command_line(tmp_path):
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump(BASE))
+    e = Experiment.load(
+        file,
+        ["strategy=centralized,consensus", "model.hidden=[7,8]", "optimizer.lr=0.5", "task.partition.name=dirichlet",
+         "task.partition.alpha=0.3", "topology.agents=6", "analysis=[]", "runtime.dtype=float64"],
+    )  # fmt: skip
+    config = e.runs["consensus"]
+    assert list(e.runs) == ["centralized", "consensus"]
+    assert config.model.settings["hidden"] == [7, 8]
+    assert config.task.partition.settings == {"alpha": 0.3}
+    assert (config.topology.agents, config.analysis, config.runtime.dtype) == (6, (), "float64")
+    assert config.optimizer.settings["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"batchsize": 3}, "batchsize: an experiment has no key 'batchsize'; allowed: .*; did you mean 'batch_size'"),
+        ({"strategy": "difusion"}, "strategy: there is no strategy 'difusion'; allowed: .*; did you mean 'diffusion'"),
+        ({"strategy": {"name": "diffusion", "order": "act"}}, r"strategy.order: got 'act', which should be 'atc' or 'cta'"),
+        ({"optimizer": {"name": "sgd", "lrr": 1}}, "optimizer.lrr: sgd has no setting 'lrr'; .*did you mean 'lr'"),
+        ({"optimizer": {"name": "sgd", "lr": "fast"}}, "optimizer.lr: got 'fast', which should be a valid number"),
+        ({"optimizer": {"name": "sgd", "lr": -1}}, "optimizer: sgd refuses its settings: Invalid learning rate: -1"),
+        ({"batch_size": 0}, "batch_size: got 0, which should be greater than 0"),
+        ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),
+        ({"steps": 5, "epochs": 3}, "give steps or epochs, not both"),
+        ({"topology": {"name": "ring"}}, "topology.agents: a value is needed"),
+        ({"topology": {"name": "ring", "agents": 4, "polcy": "uniform"}}, "topology.polcy: ring has no setting 'polcy'"),
+        ({"topology": {"name": "hypercube", "agents": 12}}, "topology: .*12.*power of two"),
+        ({"topology": {"name": "torus", "agents": 12, "shape": [5, 2]}}, "topology: .*12"),
+        ({"topology": {"name": "exponential", "agents": 6}}, "topology.policy: .*undirected.*uniform"),
+        ({"topology": {"name": "ring", "agents": 2000}}, "task.partition: .*2000.*1437"),
+        ({"topology": {"agents": 4}}, "topology.name: a mapping needs the key 'name'"),
+        ({"task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": -1}}}, "task.partition.alpha: got -1"),
+        ({"task": "mnist5"}, "task: there is no task 'mnist5'"),
+        ({"model": "nowhere:Net"}, "model: the module of 'nowhere:Net' cannot be imported"),
+        ({"model": "torch.nn:Linearr"}, "model: torch.nn has no attribute 'Linearr'; .*did you mean 'Linear'"),
+        ({"model": "torch.optim:SGD"}, "model.params: torch.optim:SGD needs the setting 'params'"),
+        ({"runtime": {"name": "slurm"}}, "runtime.name: got 'slurm'; allowed: inline, ray"),
+        ({"runtime": {"nam": "ray"}}, "runtime.nam: runtime has no key 'nam'; .*did you mean 'name'"),
+        ({"runtime": {"device": "gpu0"}}, "runtime.device: got 'gpu0'; allowed are auto, cpu, cuda"),
+        ({"runtime": {"name": "ray", "actors": 9}}, "runtime.actors: got 9; allowed are at most 4"),
+        ({"analysis": ["hessian_trac"]}, "analysis.0: got 'hessian_trac'; allowed: .*did you mean 'hessian_trace'"),
+        ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
+        ({"strategy": []}, "strategy: an empty list leaves nothing to run"),
+        ({"cases": [1, 2]}, "cases: allowed is a mapping"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(change, sentence):
+    with pytest.raises(ExperimentError, match=sentence) as error:
+        for config in Experiment({key: value for key, value in (BASE | change).items()}).runs.values():
+            setup = Setup.build(config)
+            setup.optimizer([nn.Parameter(torch.zeros(1))])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("graph", "policy", "sentence"),
+    [
+        (nx.Graph([(0, 1), (2, 3)]), "metropolis", "topology: .*2 "),
+        (nx.MultiGraph([(0, 1)]), "metropolis", "topology: .*[Mm]ulti"),
+        (nx.DiGraph([(0, 1), (1, 0)]), "metropolis", "topology.policy: .*undirected"),
+        (nx.path_graph(2), np.array([[0.5, 0.5], [0.5, 0.4]]), "topology.policy: .*row 1.*0.9"),
+        (nx.path_graph(3), np.full((3, 3), 1 / 3), "topology.policy: "),
+    ],
+)
+def test_graphs_and_weights_are_checked(graph, policy, sentence):
+    with pytest.raises(ExperimentError, match=sentence) as error:
+        Setup.build(Config.parse(BASE | {"topology": {"name": graph, "policy": policy}}))
+    assert "\n" not in str(error.value)
+
+
+class TinyNet(nn.Module):
+    def __init__(self, width=5):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_objects_of_the_users_own():
+    x, y = torch.randn(40, 64), torch.randint(3, (40,))
+    e = Experiment(
+        task=torch.utils.data.TensorDataset(x, y),
+        model=nn.Linear(64, 3),
+        topology=nx.petersen_graph(),
+        strategy="diffusion",
+        optimizer={"name": torch.optim.RMSprop, "lr": 0.01},
+        steps=3,
+        replicas=1,
+    )
+    (config,) = e.runs.values()
+    setup = Setup.build(config)
+    assert setup.num_agents == 10 and setup.task.num_outputs == 3
+    assert isinstance(setup.optimizer([nn.Parameter(torch.zeros(1))]), torch.optim.RMSprop)
+    assert yaml.safe_load(yaml.safe_dump(config.describe()))["model"]["digest"]
+    # a model class gets its settings checked, and fresh values for each replica
+    config = Config.parse(BASE | {"model": {"name": TinyNet, "width": 4}})
+    assert Setup.build(config).model().layers[1].out_features == 4
+    with pytest.raises(ExperimentError, match="has no setting 'widht'"):
+        Config.parse(BASE | {"model": {"name": TinyNet, "widht": 4}})
+
+
+def test_the_description_reads_back_as_itself():
+    config = Config.parse(
+        BASE | {"schedule": {"name": "cosine", "warmup": 2}, "task": {"name": "digits", "partition": "shards"}}
+    )
+    plain = yaml.safe_load(yaml.safe_dump(config.describe()))
+    assert Config.parse(plain).describe() == config.describe()
+
+
+def test_epochs_are_passes_of_an_agent_over_its_own_data():
+    setup = Setup.build(Config.parse({k: v for k, v in BASE.items() if k != "steps"} | {"epochs": 4, "batch_size": 10}))
+    assert setup.num_steps == round(4 * (1437 / 4) / 10)

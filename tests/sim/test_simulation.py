@@ -1,0 +1,186 @@
+"""Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from basinet.sim import simulation
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import RunFolder, load_run, load_runs
+from basinet.sim.simulation import Interrupted, prepare, simulate
+
+BASE = {
+    "task": "digits",
+    "model": {"name": "mlp", "hidden": [6], "norm": "batch", "dropout": 0.2},
+    "topology": {"name": "ring", "agents": 4},
+    "strategy": "diffusion",
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "batch_size": 5,
+    "steps": 40,
+    "evaluate_every": 8,
+    "replicas": 2,
+    "runtime": {"dtype": "float64", "device": "cpu"},
+}
+
+
+class Silent:
+    """A monitor that can stop a run at a step."""
+
+    def __init__(self, stop=None, at=None):
+        self.stop, self.at, self.engines = stop, at, {}
+
+    def started(self, run, step, num_steps, agents, engine):
+        self.engines[run] = engine
+
+    def advanced(self, run, step, rows):
+        if self.at is not None and step >= self.at:
+            self.stop.set()
+
+    def finished(self, run, state):
+        pass
+
+
+def carry_out(out: Path, at=None, **changes):
+    stop = threading.Event()
+    setups = prepare(Experiment(BASE | changes), out)
+    return simulate(setups, out, Silent(stop, at), stop)
+
+
+def final_state(folder: Path):
+    return torch.load(folder / "checkpoint" / "state.pt", weights_only=True)
+
+
+def assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("sampling", ["independent", "epochs"])
+def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling, monkeypatch):
+    monkeypatch.setattr(simulation, "_SLICE", 0.0)  # look at the clock after every step
+    carry_out(tmp_path / "whole", sampling=sampling)
+    for at in (11, 24):  # within an interval between evaluations, and at its end
+        with pytest.raises(Interrupted):
+            carry_out(tmp_path / "broken", at=at, sampling=sampling)
+        status = load_run(tmp_path / "broken" / "diffusion-atc").status
+        assert status["state"] == "interrupted" and at <= status["step"] < 40
+    assert carry_out(tmp_path / "broken", sampling=sampling) == {"diffusion-atc": "done"}
+    whole, broken = (tmp_path / name / "diffusion-atc" for name in ("whole", "broken"))
+    assert_same(final_state(whole), final_state(broken))
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+
+
+def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "_CHECKPOINT_SECONDS", 0.0)
+    carry_out(tmp_path / "whole")
+    carry_out(tmp_path / "killed", at=None, steps=40)
+    run = tmp_path / "killed" / "diffusion-atc"
+
+    # As a process leaves it that dies at step 30: the checkpoint of step 24, later lines, half a line.
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "other", at=24)
+    (run / "checkpoint" / "state.pt").write_bytes(
+        (tmp_path / "other" / "diffusion-atc" / "checkpoint" / "state.pt").read_bytes()
+    )
+    lines = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(lines[:-20])
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "state": "running", "step": 24}))
+    carry_out(tmp_path / "killed")
+    assert_same(final_state(run), final_state(tmp_path / "whole" / "diffusion-atc"))
+    assert (run / "metrics.jsonl").read_text() == lines
+
+
+def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
+    carry_out(tmp_path / "e")
+    before = final_state(tmp_path / "e" / "diffusion-atc")
+    stamp = (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns
+    carry_out(tmp_path / "e")
+    assert (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns == stamp
+    with pytest.raises(ExperimentError, match="holds another experiment"):
+        carry_out(tmp_path / "e", batch_size=6)
+    assert_same(before, final_state(tmp_path / "e" / "diffusion-atc"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExperimentError, match="not empty"):
+        carry_out(tmp_path / "mine")
+
+
+def test_fresh_discards_the_runs_and_nothing_else(tmp_path):
+    carry_out(tmp_path / "e")
+    (tmp_path / "e" / "notes.txt").write_text("keep me")
+    prepare(Experiment(BASE | {"batch_size": 6}), tmp_path / "e", fresh=True)
+    assert (tmp_path / "e" / "notes.txt").exists()
+    assert load_run(tmp_path / "e" / "diffusion-atc").metrics == []
+
+
+def test_divergence_stops_that_run_alone_and_is_marked_at_its_step(tmp_path):
+    states = carry_out(
+        tmp_path / "e",
+        model={"name": "mlp", "hidden": [6]},
+        optimizer={"name": "sgd", "lr": [0.1, 1e200]},
+    )
+    assert states == {"diffusion-atc_lr=0.1": "done", "diffusion-atc_lr=1e+200": "diverged"}
+    bad = load_run(tmp_path / "e" / "diffusion-atc_lr=1e+200")
+    assert bad.status["step"] == 8 < bad.status["steps"]
+    assert all(1 <= step <= 8 for step in bad.diverged.values()) and set(bad.diverged) == {0, 1}
+    assert [row["step"] for row in bad.metrics] == [0, 0]
+    assert load_run(tmp_path / "e" / "diffusion-atc_lr=0.1").metrics[-1]["step"] == 40
+
+
+def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
+    def fail(folder, setup):
+        if "isolated" in folder.name:
+            raise ZeroDivisionError("on purpose")
+
+    setups = prepare(Experiment(BASE | {"strategy": ["isolated", "diffusion"]}), tmp_path)
+    states = simulate(setups, tmp_path, Silent(), threading.Event(), fail)
+    assert states == {"isolated": "failed", "diffusion-atc": "done"}
+    status = load_run(tmp_path / "isolated").status
+    assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
+
+
+def test_nothing_is_written_for_a_mistake(tmp_path):
+    with pytest.raises(ExperimentError):
+        prepare(Experiment(BASE | {"topology": {"name": "ring", "agents": [4, 5000]}}), tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_the_folder_holds_what_the_run_was_made_of(tmp_path):
+    carry_out(tmp_path / "e", strategy=["centralized", "isolated"], steps=8)
+    assert [run.name for run in load_runs(tmp_path / "e")] == ["centralized", "isolated"]
+    run = tmp_path / "e" / "isolated"
+    table = (run / "topology.csv").read_text().splitlines()
+    assert table[0] == "receiver,sender,weight" and len(table) == 1 + 4 * 3
+    counts = [line.split(",") for line in (run / "partition.csv").read_text().splitlines()[1:]]
+    assert sum(int(count) for replica, _, _, count in counts if replica == "0") == 1437
+    rows = load_run(run).metrics
+    assert [(row["step"], row["replica"]) for row in rows] == [(0, 0), (0, 1), (8, 0), (8, 1)]
+    assert rows[0]["consensus_distance"] == 0 < rows[2]["consensus_distance"]
+    assert rows[2]["epoch"] == pytest.approx(8 * 5 * 4 / 1437)
+
+
+def test_a_cut_line_is_left_out_but_a_broken_file_is_not_hidden(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_config({})
+    folder.append([{"step": 0, "replica": 0}, {"step": 1, "replica": 0}])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "rep')
+    assert len(load_run(tmp_path).metrics) == 2
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "rep\n{"step": 1, "replica": 0}\n')
+    with pytest.raises(json.JSONDecodeError):
+        load_run(tmp_path)

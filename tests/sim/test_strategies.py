@@ -1,0 +1,160 @@
+"""Strategies against recursions written by hand, and their exact identities."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from basinet.sim.tasks import Quadratic
+
+STEPS = 200
+K, M, B, LR = 6, 3, 4, 0.2
+
+
+@pytest.fixture
+def quadratic_block(make_block):
+    def make(strategy, policy="metropolis", replicas=2, **keys):
+        return make_block(
+            task={"name": "quadratic", "heterogeneity": 0.7},
+            model={"name": "point", "start": 2.0},
+            topology={"name": "ring", "agents": K, "policy": policy},
+            strategy=strategy,
+            optimizer={"name": "sgd", "lr": LR},
+            batch_size=B,
+            replicas=replicas,
+            **keys,
+        )
+
+    return make
+
+
+def recursion(block, strategy, step):
+    """Run the same draws through ten lines of numpy."""
+    task = block.task
+    assert isinstance(task, Quadratic)
+    h, w_star, mixing = task.hessian.numpy(), task.minimum.numpy(), block.setup.weights.toarray()
+    replicas = block.placement.replicas
+    x = np.full((replicas, K, M), 2.0)
+    for t in range(step):
+        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(replicas, K, M)
+        gradient = lambda point, s=shifts: (point - w_star) @ h + s  # noqa: E731
+        if strategy == "centralized":
+            x = x - LR * gradient(x).mean(1, keepdims=True)
+        elif strategy == "consensus":
+            x = mixing @ x - LR * gradient(x)
+        elif strategy == "atc":
+            x = mixing @ (x - LR * gradient(x))
+        elif strategy == "cta":
+            x = mixing @ x
+            x = x - LR * gradient(x)
+        elif strategy == "isolated":
+            x = x - LR * gradient(x)
+    return x.reshape(-1, M)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "component"),
+    [
+        ("centralized", "centralized"),
+        ("consensus", "consensus"),
+        ("atc", {"name": "diffusion", "order": "atc"}),
+        ("cta", {"name": "diffusion", "order": "cta"}),
+        ("isolated", "isolated"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["metropolis", "uniform"])
+def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, component, policy):
+    block = quadratic_block(component, policy)
+    block.advance(STEPS)
+    np.testing.assert_allclose(block.x.numpy(), recursion(block, strategy, STEPS), rtol=1e-12, atol=1e-12)
+
+
+def test_atc_with_the_exact_average_is_centralized(make_block):
+    average = np.full((4, 4), 1 / 4)
+    topology = {"name": nx.complete_graph(4), "policy": average}
+    atc = make_block(strategy="diffusion", topology=topology)
+    centralized = make_block(strategy="centralized", topology=topology)
+    atc.advance(40)
+    centralized.advance(40)
+    torch.testing.assert_close(atc.x, centralized.x, rtol=1e-12, atol=1e-13)
+
+
+def test_atc_is_cta_read_after_mixing(make_block):
+    atc = make_block(strategy={"name": "diffusion", "order": "atc"})
+    cta = make_block(strategy={"name": "diffusion", "order": "cta"})
+    atc.advance(30)
+    cta.advance(30)
+    cta.combine(cta.x)
+    torch.testing.assert_close(atc.x, cta.x, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "sgd", "lr": 0.3},
+        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
+        {"name": "adam", "lr": 0.01},
+        {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    ],
+)
+@pytest.mark.parametrize("model", [{"name": "mlp", "hidden": [6]}, {"name": "cnn", "channels": [4]}])
+def test_centralized_is_plain_pytorch_on_all_samples(make_block, optimizer, model):
+    block = make_block(strategy="centralized", optimizer=optimizer, model=model, schedule="cosine")
+    plain = block.setup.model().double()
+    torch.nn.utils.vector_to_parameters(block.x[0].clone(), plain.parameters())
+    reference = block.setup.optimizer(plain.parameters())
+    base = reference.param_groups[0]["lr"]
+    for step in range(20):
+        reference.param_groups[0]["lr"] = base * block.setup.rate_factor(step)
+        inputs, targets = (t[:4].flatten(0, 1) for t in block.sampler.batch(step))
+        reference.zero_grad()
+        torch.nn.functional.cross_entropy(plain(inputs), targets).backward()
+        reference.step()
+        block.advance(step + 1)
+        flat = torch.nn.utils.parameters_to_vector(plain.parameters())
+        for agent in range(4):
+            torch.testing.assert_close(block.x[agent], flat.detach(), rtol=1e-11, atol=1e-12)
+
+
+def test_copies_of_the_centralized_model_stay_equal_bit_by_bit(make_block):
+    block = make_block(strategy="centralized", optimizer={"name": "adam", "lr": 0.01})
+    block.advance(30)
+    assert torch.equal(block.x[:4], block.x[:1].expand(4, -1))
+    assert not torch.equal(block.x[0], block.x[4])
+
+
+@pytest.mark.parametrize("agents", [4, 70])
+@pytest.mark.parametrize("policy", ["metropolis", "laplacian"])
+def test_combine_conserves_the_average_of_the_agents(make_block, agents, policy):
+    block = make_block(topology={"name": "ring", "agents": agents, "policy": policy})
+    x = torch.randn(block.x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = x.view(2, agents, -1).mean(1)
+    block.combine(x)
+    torch.testing.assert_close(x.view(2, agents, -1).mean(1), before, rtol=0, atol=1e-14)
+
+
+def test_dense_and_sparse_products_agree(make_block, monkeypatch):
+    dense = make_block()
+    monkeypatch.setattr("basinet.sim.mixer._DENSE_BELOW", 0)
+    sparse = make_block()
+    assert dense.mixer.dense is not None and sparse.mixer.dense is None
+    for block in (dense, sparse):
+        block.advance(10)
+    torch.testing.assert_close(dense.x, sparse.x, rtol=1e-13, atol=1e-14)
+
+
+def test_directed_weights_conserve_the_perron_average(make_block):
+    graph = nx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 2)])
+    block = make_block(topology={"name": graph, "policy": "uniform"})
+    x = torch.randn(block.x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = block.mixer.centroid(x)
+    block.combine(x)
+    torch.testing.assert_close(block.mixer.centroid(x), before, rtol=1e-13, atol=1e-14)
+
+
+def test_bytes_are_counted_as_they_would_travel(make_block):
+    size = make_block().x.shape[1] * 8
+    for strategy, messages in (("diffusion", 8), ("consensus", 8), ("centralized", 8), ("isolated", 0)):
+        block = make_block(strategy=strategy)
+        block.advance(3)
+        assert block.bytes_sent == 3 * messages * size
