@@ -140,7 +140,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # scipy has no typ
         self._kept: _Graph | None = None
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
-        return torch.tensor(values, dtype=self._point.dtype, device=self._point.device)
+        return torch.tensor(np.ascontiguousarray(values), dtype=self._point.dtype, device=self._point.device)
 
     def _graphs(self) -> Iterator[tuple[float, "_Graph"]]:
         """Yield each chunk's share of the samples and its graph; the graph of an only chunk is kept."""
@@ -238,8 +238,8 @@ def _check_modes(model: nn.Module) -> None:
             )
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             raise ValueError(
-                f"{kind} {name!r} normalises by the statistics of the batch, so the loss is no mean over samples: "
-                "call model.eval() first, and let it track running statistics."
+                f"{kind} {name!r} normalises by the statistics of the batch, so the loss is no mean over "
+                "samples: call model.eval() first, and let it track running statistics."
             )
 
 

@@ -164,7 +164,7 @@ def _small(residuals: Array, values: Array, tol: float, norm: float) -> bool:
 
 
 def _orthogonalized(vector: Array, rows: Array) -> Array:
-    """Remove the components along orthonormal rows; the second pass removes what rounding left of the first."""
+    """Remove the components along orthonormal rows; the second pass takes what rounding left of them."""
     for _ in range(2):
         vector = vector - rows.T @ (rows @ vector)
     return vector

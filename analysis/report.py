@@ -74,8 +74,10 @@ def write_report(folder: str | Path) -> Path:
 
 def _figure(drawing: Drawing, folder: Path) -> str:
     write_csv(drawing.rows, folder / f"{drawing.name}.csv")
-    drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine("none")  # laid out now, once for both files
+    layout = drawing.figure.get_layout_engine()
+    if layout is not None:  # laid out once for both files: this takes longer than to draw
+        layout.execute(drawing.figure)
+        drawing.figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
     drawing.figure.savefig(png, format="png", dpi=130)
     with matplotlib.rc_context({"svg.hashsalt": "basinet"}):  # nothing depends on when it was written

@@ -75,7 +75,7 @@ def deflated_trace(
     operator: Any,
     ritz: Ritz,
     *,
-    num_probes: int = 10,
+    num_probes: int = 16,
     rtol: float = 0.02,
     max_probes: int = 100,
     seed: int = 0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.measure import measure_run
+from basinet.analysis.measure import measure_replicas
 from basinet.analysis.report import write_report
 from basinet.analysis.summary import summarize
 from basinet.launch.progress import TerminalMonitor
@@ -79,7 +79,7 @@ def run(
     out = Path(out)
     setups = prepare(experiment, out, fresh=fresh)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
-        states = simulate(setups, out, monitor, stop, measure_run)
+        states = simulate(setups, out, monitor, stop, measure_replicas)
     return Results(folder=out, report=write_report(out), states=states)
 
 

@@ -79,6 +79,15 @@ class TerminalMonitor:
                 self.tasks[run], completed=step, text=f"{self.texts[run]}{_short(speed)} agent-steps/s"
             )
 
+    def analyzing(self, run: str) -> None:
+        """Show that a run is being analysed.
+
+        Args:
+            run: Its name.
+        """
+        with self.lock:
+            self.progress.update(self.tasks[run], text=f"{self.texts[run]}measuring flatness …")
+
     def finished(self, run: str, state: str) -> None:
         """Show that a run has ended.
 

@@ -72,7 +72,7 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of component: topology, strategy, optimizer, …
+    """A kind of component: topology, strategy, optimizer and so on.
 
     Attributes:
         key: Its key in an experiment.

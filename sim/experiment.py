@@ -382,8 +382,7 @@ def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]
                 raise ExperimentError(f"{key}: an empty list leaves nothing to run")
             yield [key], value
         elif isinstance(value, Mapping):
-            for path in _nested_axes(key, value):
-                yield path
+            yield from _nested_axes(key, value)
 
 
 def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:

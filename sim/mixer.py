@@ -109,6 +109,7 @@ class Mixer:
         self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
         pi = torch.from_numpy(centroid_weights).to(like)
         self.pi = pi[torch.from_numpy(placement.row_agents).to(like.device)]
+        self.is_first = torch.from_numpy(placement.row_agents == 0).to(like)
 
     def _split_weights(self, weights: csr_array, like: Tensor) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
@@ -203,13 +204,18 @@ class Mixer:
     def centroid(self, x: Tensor) -> Tensor:
         """Average the agents of each replica with the weights π.
 
+        Agents that agree have exactly their common value as the centroid: what is averaged is the difference from
+        the first agent.
+
         Args:
             x: [N, ...], this worker's rows.
 
         Returns:
             [R, ...], the same on every worker.
         """
-        return self.sums(x * self.pi.view(-1, *(1 for _ in x.shape[1:])))
+        shape = (-1, *(1 for _ in x.shape[1:]))
+        first = self.sums(x * self.is_first.view(shape))
+        return first + self.sums((x - first[self.replica]) * self.pi.view(shape))
 
 
 def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
 """The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
 
 import io
-import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -20,10 +19,9 @@ from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Row, RunFolder, load_run, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
+from basinet.sim.worker import Analysis
 
 __all__ = ["Interrupted", "Monitor", "prepare", "simulate"]
-
-logger = logging.getLogger(__name__)
 
 _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
@@ -46,6 +44,9 @@ class Monitor(Protocol):
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         """A run has reached a step; `rows` holds measurements if some were taken."""
+
+    def analyzing(self, run: str) -> None:
+        """A run has taken its last step and is being analysed."""
 
     def finished(self, run: str, state: str) -> None:
         """A run is done, diverged, failed, or was skipped because it had been finished before."""
@@ -135,7 +136,7 @@ def simulate(
     out: Path,
     monitor: Monitor,
     stop: threading.Event,
-    analyze: Callable[[Path, Setup], None] | None = None,
+    analysis: Analysis | None = None,
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
@@ -146,7 +147,7 @@ def simulate(
         out: The experiment's folder.
         monitor: Is told how the runs go.
         stop: Set it to stop at the next occasion; every run then writes a checkpoint.
-        analyze: Is called with the folder and the parts of each run that ends.
+        analysis: What the workers do with the last state of a run.
 
     Returns:
         The state in which each run ended: done, diverged or failed.
@@ -159,7 +160,7 @@ def simulate(
 
     def one(name: str) -> None:
         if not stop.is_set():
-            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analyze)
+            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis)
 
     with _ray_cluster() if on_ray else nullcontext():
         if on_ray:
@@ -190,46 +191,27 @@ def _run(
     folder: RunFolder,
     monitor: Monitor,
     stop: threading.Event,
-    analyze: Callable[[Path, Setup], None] | None,
+    analysis: Analysis | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
-    before = load_run(folder.path).status
-    if before["state"] in FINISHED and (analyze is None or before.get("analyzed", False)):
-        monitor.finished(name, before["state"])
-        return str(before["state"])
-    status = dict(before)
+    status = load_run(folder.path).status
+    if status["state"] in FINISHED and (analysis is None or status.get("analyzed", False)):
+        monitor.finished(name, status["state"])
+        return str(status["state"])
     try:
-        if before["state"] not in FINISHED:
-            status = _steps(name, setup, folder, monitor, stop)
-        if status["state"] == "interrupted":
-            return "interrupted"
-        if analyze is not None:
-            analyze(folder.path, setup)
-            status["analyzed"] = True
-            folder.write_status(**status)
+        saved = torch.load(folder.checkpoint, weights_only=True) if folder.checkpoint.exists() else None
+        with _team(setup, saved["engine"] if saved else setup.config.runtime.engine) as team:
+            progress = _Progress(name, setup, folder, team, monitor)
+            state = progress.go(saved, stop)
+            if state in FINISHED and analysis is not None:
+                progress.analyze(analysis, state)
     except Exception as error:
-        logger.debug("run %s failed", name, exc_info=True)
         status = load_run(folder.path).status
-        folder.write_status(**{**status, "state": "failed", "error": str(error), "traceback": traceback.format_exc()})
-        monitor.finished(name, "failed")
-        return "failed"
-    monitor.finished(name, status["state"])
-    return str(status["state"])
-
-
-def _steps(name: str, setup: Setup, folder: RunFolder, monitor: Monitor, stop: threading.Event) -> dict[str, Any]:
-    """Take the steps of a run, from its checkpoint if there is one."""
-    saved = torch.load(folder.checkpoint, weights_only=True) if folder.checkpoint.exists() else None
-    engine = saved["engine"] if saved else setup.config.runtime.engine
-    with _team(setup, engine) as team:
-        step, diverged = 0, {}
-        if saved:
-            team.load(saved)
-            step, diverged = saved["step"], saved["diverged"]
-        folder.forget_after(step)
-        progress = _Progress(name, setup, folder, team, monitor, diverged)
-        progress.begin(step, saved is not None)
-        return progress.go(step, stop)
+        folder.write_status(**status | {"state": "failed", "error": str(error), "traceback": traceback.format_exc()})
+        state = "failed"
+    if state != "interrupted":
+        monitor.finished(name, state)
+    return state
 
 
 def _team(setup: Setup, engine: Any) -> Team:
@@ -243,44 +225,28 @@ def _team(setup: Setup, engine: Any) -> Team:
 class _Progress:
     """One run on its way: what it has reached, and what is written about it."""
 
-    def __init__(
-        self,
-        name: str,
-        setup: Setup,
-        folder: RunFolder,
-        team: Team,
-        monitor: Monitor,
-        diverged: Mapping[int, int],
-    ) -> None:
+    def __init__(self, name: str, setup: Setup, folder: RunFolder, team: Team, monitor: Monitor) -> None:
         self.name = name
         self.setup = setup
         self.folder = folder
         self.team = team
         self.monitor = monitor
-        self.diverged = dict(diverged)
+        self.diverged: dict[int, int] = {}
         self.engine = team.engine_choice()
         self.saved_at = time.monotonic()
 
-    def begin(self, step: int, resumed: bool) -> None:
-        """Write what is known before the first step, and measure the start."""
-        agents = self.setup.config.replicas * self.setup.num_agents
-        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
-        self._status(step, "running")
-        if not resumed:
-            self._tables()
-            self._measure(0)
-
-    def go(self, step: int, stop: threading.Event) -> dict[str, Any]:
-        """Advance to the end, or until asked to stop, or until every replica has diverged."""
+    def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
+        """Advance from a checkpoint, if there is one, to the end; return the state in which the run ends."""
+        step = self._begin(saved)
         setup, pace = self.setup, 1
         while step < setup.num_steps and len(self.diverged) < setup.config.replicas:
             if stop.is_set():
                 self._checkpoint(step)
                 return self._status(step, "interrupted")
             target = min(setup.num_steps, (step // setup.evaluate_every + 1) * setup.evaluate_every)
+            taken = min(target - step, pace)
             start = time.monotonic()
-            self.team.advance(min(target, step + pace))
-            taken = min(target, step + pace) - step
+            self.team.advance(step + taken)
             step += taken
             # Slices of about the same duration, whatever a step costs.
             pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
@@ -293,6 +259,28 @@ class _Progress:
                 self.monitor.advanced(self.name, step, [])
         self._checkpoint(step)
         return self._status(step, "diverged" if self.diverged else "done")
+
+    def analyze(self, analysis: Analysis, state: str) -> None:
+        """Let the workers analyse the last state, and write down what they find."""
+        self.monitor.analyzing(self.name)
+        saved = torch.load(self.folder.checkpoint, weights_only=True)
+        self.folder.append(self.team.analyze(analysis, saved))
+        self._status(saved["step"], state, analyzed=True)
+
+    def _begin(self, saved: dict[str, Any] | None) -> int:
+        """Restore a checkpoint, or write what is known before the first step and measure the start."""
+        step = 0
+        if saved:
+            self.team.load(saved)
+            step, self.diverged = saved["step"], dict(saved["diverged"])
+        self.folder.forget_after(step)
+        agents = self.setup.config.replicas * self.setup.num_agents
+        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
+        self._status(step, "running")
+        if not saved:
+            self._tables()
+            self._measure(0)
+        return step
 
     def _measure(self, step: int) -> None:
         rows, diverged = self.team.measure()
@@ -308,7 +296,7 @@ class _Progress:
         write_atomically(self.folder.checkpoint, buffer.getvalue())
         self.saved_at = time.monotonic()
 
-    def _status(self, step: int, state: str) -> dict[str, Any]:
+    def _status(self, step: int, state: str, **more: Any) -> str:
         status = {
             "state": state,
             "step": step,
@@ -318,8 +306,8 @@ class _Progress:
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
         }
-        self.folder.write_status(**status)
-        return status
+        self.folder.write_status(**status, **more)
+        return state
 
     def _tables(self) -> None:
         """Write down the graph's weights and who holds what."""

@@ -3,6 +3,7 @@
 There is one class, whoever starts it; see `basinet.sim.runtimes`.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import instantiate, load_vector, take_rows
 
-__all__ = ["Worker", "pick_device"]
+__all__ = ["Analysis", "Worker", "pick_device"]
+
+Analysis = Callable[[Setup, dict[str, Any], Iterable[int]], list[Row]]
+"""Measures some replicas of a run from the state of all rows."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -123,6 +127,19 @@ class Worker:
             replica = int(self.placement.row_replicas[row])
             found[replica] = min(found.get(replica, first + column + 1), first + column + 1)
         return found
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
+        """Analyse this worker's share of the replicas.
+
+        Args:
+            analysis: What to do.
+            state: The state of all rows.
+
+        Returns:
+            What was found.
+        """
+        share = range(self.placement.rank, self.placement.replicas, self.placement.workers)
+        return analysis(self.setup, state, share)
 
     def state(self) -> dict[str, Any]:
         """Collect the state of this worker's rows, on the CPU.

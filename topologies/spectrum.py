@@ -23,7 +23,7 @@ DENSE_AGENTS = 1000
 EIGENVALUES_AGENTS = 4096
 BALANCE_TOLERANCE = 1e-10
 RESTARTS = 100
-FILL = 100_000_000
+FILL = 100_000_000  # numbers that a factorisation may hold
 SHIFT = 1e-10  # keeps a shifted matrix just off singular
 
 
@@ -78,7 +78,10 @@ def mixing_rate(W: ArrayLike | csr_array) -> float:
     pi = _detailed_balance(matrix)
     if pi is not None:
         S = _symmetric_form(matrix)
-        return min(1.0, max(_second_eigenvalue(S, np.sqrt(pi)), -_least_eigenvalue(S)))
+        second = _second_eigenvalue(S, np.sqrt(pi))
+        if second < -_gershgorin_bound(S):
+            second = max(second, -_least_eigenvalue(S))
+        return min(1.0, second)
     # Since W 1 = 1, taking away the mean turns the eigenvalue 1 into 0 and leaves the others as they are.
     operator = LinearOperator(matrix.shape, matvec=lambda x: matrix @ x - np.mean(x), dtype=np.float64)
     return min(1.0, float(np.abs(_arpack(eigs, operator, "LM", count=2)[0]).max()))
@@ -210,10 +213,14 @@ def _second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
 
 def _least_eigenvalue(S: csr_array) -> float:
     if _is_long_and_thin(S):
-        # Gershgorin's lower bound on the spectrum of W, which is that of S.
-        shift = float(2 * S.diagonal().min() - 1 - SHIFT)
+        shift = _gershgorin_bound(S) - SHIFT
         return shift + 1 / _extreme_eigenvalue(_factorized(S, shift), S, "LA")
     return _extreme_eigenvalue(lambda x: S @ x, S, "SA")
+
+
+def _gershgorin_bound(S: csr_array) -> float:
+    # No eigenvalue of S is below this, since they are those of W, whose rows sum to one.
+    return float(2 * S.diagonal().min() - 1)
 
 
 def _extreme_eigenvalue(matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str) -> float:
@@ -221,10 +228,12 @@ def _extreme_eigenvalue(matvec: Callable[[NDArray[np.float64]], NDArray[np.float
 
 
 def _arpack(solver: Callable[..., Any], operator: Any, which: str, *, count: int = 1) -> Any:
+    # For a symmetric matrix, the error of an eigenvalue is of the order of the tolerance squared.
+    tolerance = 1e-8 if solver is eigsh else 1e-12
     # A fixed start makes the result the same on every call.
     start = np.random.default_rng(0).standard_normal(operator.shape[0])
     try:
-        return solver(operator, k=count, which=which, v0=start, ncv=40, maxiter=RESTARTS, tol=1e-12)
+        return solver(operator, k=count, which=which, v0=start, ncv=40, maxiter=RESTARTS, tol=tolerance)
     except ArpackNoConvergence as error:
         raise RuntimeError(
             f"an eigenvalue of this mixing matrix of {operator.shape[0]} agents was not found within "

@@ -125,11 +125,7 @@ class _Keys:
 
 
 def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, number: int) -> Layer:
-    """Find the stacked form of a layer.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """Find the stacked form of a layer, or raise a ValueError."""
     parameters, buffers = _below(prefix, state.parameter_views), _below(prefix, state.buffers)
     if len(parameters) < sum(1 for _ in module.parameters()):
         raise ValueError(f"{type(module).__name__} {prefix} shares parameters with another layer")

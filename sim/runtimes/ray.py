@@ -22,7 +22,7 @@ from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import join_rows
-from basinet.sim.worker import Worker
+from basinet.sim.worker import Analysis, Worker
 
 __all__ = ["RayTeam", "cluster", "runs_that_fit"]
 
@@ -116,7 +116,19 @@ class RayTeam:
             rows += part
             for replica, step in found.items():
                 diverged[replica] = min(step, diverged.get(replica, step))
-        return sorted(rows, key=lambda row: int(row["replica"])), diverged
+        return _sorted(rows), diverged
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
+        """Analyse all replicas, each worker its share.
+
+        Args:
+            analysis: What to do.
+            state: The state of all rows.
+
+        Returns:
+            What was found.
+        """
+        return _sorted([row for part in self._call("analyze", analysis, ray.put(state)) for row in part])
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows.
@@ -142,6 +154,10 @@ class RayTeam:
             Its name, and why it was chosen, as the first worker says.
         """
         return str(self._call("engine_choice")[0])
+
+
+def _sorted(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: int(row["replica"]))
 
 
 @contextmanager

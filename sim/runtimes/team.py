@@ -6,7 +6,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
-from basinet.sim.worker import Worker
+from basinet.sim.worker import Analysis, Worker
 
 __all__ = ["InlineTeam", "Team"]
 
@@ -25,6 +25,9 @@ class Team(Protocol):
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
         """Measure all replicas; see `Worker.measure`."""
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
+        """Analyse all replicas, each worker its share."""
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows."""
@@ -68,6 +71,18 @@ class InlineTeam:
             See `Worker.measure`.
         """
         return self.worker.measure()
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
+        """Analyse all replicas.
+
+        Args:
+            analysis: What to do.
+            state: The state of all rows.
+
+        Returns:
+            What was found.
+        """
+        return self.worker.analyze(analysis, state)
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows.

@@ -186,6 +186,8 @@ def test_page_compares_pairs(page):
 def test_a_second_report_is_the_same(tmp_path):
     folder = tmp_path / "one"
     write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    for table in ("topology.csv", "partition.csv"):
+        (folder / table).unlink()
     write_report(folder)
     kept = {path: path.read_bytes() for path in [folder / "report.html", *(folder / "figures").iterdir()]}
     write_report(folder)
@@ -197,6 +199,7 @@ def test_text_of_users_is_escaped(tmp_path):
     folder = tmp_path / "<i>"
     rng = np.random.default_rng(1)
     write_run(folder / "one", settings, rng, shift=0, flat=1, state="failed", last=50)
+    (folder / "one" / "topology.csv").unlink()
     status = {"state": "failed", "step": 50, "steps": 1000, "error": "a < b & <script>"}
     (folder / "one" / "status.json").write_text(json.dumps(status))
     (folder / "experiment.yaml").write_text(yaml.safe_dump(settings | {"runs": ["one", "<two>"]}))

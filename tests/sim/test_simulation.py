@@ -40,6 +40,9 @@ class Silent:
         if self.at is not None and step >= self.at:
             self.stop.set()
 
+    def analyzing(self, run):
+        pass
+
     def finished(self, run, state):
         pass
 
@@ -143,9 +146,10 @@ def test_divergence_stops_that_run_alone_and_is_marked_at_its_step(tmp_path):
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
-    def fail(folder, setup):
-        if "isolated" in folder.name:
+    def fail(setup, state, replicas):
+        if setup.config.strategy.name == "isolated":
             raise ZeroDivisionError("on purpose")
+        return []
 
     setups = prepare(Experiment(BASE | {"strategy": ["isolated", "diffusion"]}), tmp_path)
     states = simulate(setups, tmp_path, Silent(), threading.Event(), fail)

