@@ -106,7 +106,8 @@ def _points(
     pi = torch.from_numpy(setup.centroid_weights)
 
     def mean(rows: Tensor) -> Tensor:
-        return torch.tensordot(pi, rows.to(pi.dtype), dims=1).to(rows.dtype if rows.is_floating_point() else pi.dtype)
+        weighted = rows.to(pi.dtype) * pi.view(-1, *(1 for _ in rows.shape[1:]))
+        return weighted.sum(0)
 
     if "centroid" in setup.config.analysis_points:
         yield None, mean(x), {name: mean(b) for name, b in buffers.items()}

@@ -128,7 +128,8 @@ def excess_risk(
         widen = newton > scale
         while (predicted := -scale * (slope + scale * curvature / 2)) > rounding * abs(value):
             there = here.at(position + scale * direction)
-            agreement = (value - there.loss()) / predicted
+            reached = there.loss()
+            agreement = (value - reached) / predicted
             if 0.5 <= agreement <= 1.5:
                 break
             scale /= 4
@@ -141,7 +142,7 @@ def excess_risk(
         step, change = scale * direction, there.gradient() - gradient
         if step @ change > 1e-10 * np.linalg.norm(step) * np.linalg.norm(change):
             pairs.append((step, change))
-        here, value = there, there.loss()
+        here, value = there, reached
         position, gradient = position + step, gradient + change
     return ExcessRisk(
         value=start - value,

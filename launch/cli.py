@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["main"]
 
-MAIN_JOB = Path(__file__).parent / "experiments" / "main.yaml"
+BUILT_IN = Path(__file__).parent / "experiments"
 KINDS = ("topologies", "policies", "strategies", "optimizers", "schedules", "tasks", "models", "partitions")
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -62,7 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     run = command("run", _run, "run an experiment, analyse it and write its report", table=True)
-    run.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="the built-in main job if no file")
+    run.add_argument(
+        "words",
+        nargs="*",
+        metavar="EXPERIMENT.yaml | key=value",
+        help="a file or the name of a built-in experiment (main, learning_rate); main if none is given",
+    )
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
     run.add_argument("--dry-run", action="store_true", help="check everything, print the runs, write nothing")
@@ -98,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ExperimentError(f"{files[1]}: one experiment at a time; overrides are written key=value")
     from basinet.sim.experiment import Experiment
 
-    file = Path(files[0]) if files else MAIN_JOB
+    file = _find_experiment(files[0] if files else "main")
     experiment = Experiment.load(file, overrides)
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
@@ -125,6 +130,12 @@ def _run(options: argparse.Namespace) -> int:
             _say(f"{name} failed: see {out / name / 'status.json'}")
     _say(f"report: {results.report}")
     return FAILED if "failed" in results.states.values() else DONE
+
+
+def _find_experiment(name: str) -> Path:
+    """Find a file of the user's, or a built-in experiment by its name."""
+    built_in = BUILT_IN / f"{name}.yaml"
+    return built_in if built_in.exists() and not Path(name).is_file() else Path(name)
 
 
 def _analyze(options: argparse.Namespace) -> int:
@@ -181,19 +192,24 @@ def _print_summary(runs: Any, as_json: bool) -> None:
     if as_json:
         _print_json(summarize(runs))
     else:
-        from rich.console import Console
-
-        Console().print(summary_table(runs))
+        _console().print(summary_table(runs))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*header)
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*map(Text, row))
+    _console().print(table)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # In a file or a pipe a table need not be folded to a terminal's width.
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _print_json(value: Any) -> None:

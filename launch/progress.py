@@ -60,7 +60,7 @@ class TerminalMonitor:
             self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="")
             self.texts[run] = ""
         if step:
-            self.console.print(f"{run}: resumed at step {step} of {num_steps}", highlight=False)
+            self.console.print(f"{run}: resumed at step {step} of {num_steps}", highlight=False, markup=False)
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         """Show a run that has reached a step.
@@ -101,7 +101,7 @@ class TerminalMonitor:
                 self.progress.remove_task(self.tasks[run])
             self.progress.advance(self.grid)
         note = "finished before" if skipped else state
-        self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False)
+        self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False, markup=False)
 
 
 def _means(rows: list[Row]) -> str:

@@ -99,13 +99,8 @@ def _draw(setup: Setup, path: Path) -> Path:
 
     figure = Figure(figsize=(6, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    names = list(setup.graph)
-    entries = setup.weights.tocoo()
-    edges = [
-        {"receiver": str(names[k]), "sender": str(names[sender]), "weight": float(weight)}
-        for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
-    ]
-    plot_topology(edges, ax=figure.add_subplot())
+    layout = "grid" if setup.config.topology.component.name in ("grid", "torus") else None
+    plot_topology(setup.weights, ax=figure.add_subplot(), layout=layout)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path

@@ -51,7 +51,7 @@ class Block:
         self.engine, why = make_engine(engine, template, self.task, self.state, config.batch_size)
         if placement.workers > 1 and engine == "auto":
             # Each worker has tried for itself; all take what the first one chose.
-            choice = [self.engine.name, why]
+            choice: list[Any] = [self.engine.name, why]
             dist.broadcast_object_list(choice)
             if choice[0] != self.engine.name:
                 self.engine, _ = make_engine(choice[0], template, self.task, self.state, config.batch_size)

@@ -224,7 +224,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
     except (ExperimentError, TypeError, ValueError):
         return False
     for info in model.model_fields.values():
-        if info.alias == key:
+        if info.alias == key and info.annotation is not None:
             try:
                 TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
                     given[key]
@@ -250,7 +250,7 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def _settings_model(target: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[type[BaseModel], list[str]]:
     """Build a model that validates the settings of a maker, and list their names."""
     fields: dict[str, Any] = {}
-    names = []
+    names: list[str] = []
     extra: Any = "forbid"
     for name, parameter in _parameters(target).items():
         if parameter.kind is parameter.VAR_KEYWORD:

@@ -111,7 +111,7 @@ class TaskPart(_Part):
     component: Annotated[Component, _component("task")]
     partition: Annotated[Component, _component("partition")] = Field(
         default=_DEFAULTS["task.partition"], validate_default=True
-    )  # type: ignore[assignment]
+    )
 
 
 class TopologyPart(_Part):
@@ -121,7 +121,7 @@ class TopologyPart(_Part):
     agents: PositiveInt | None = None
     policy: Annotated[Component, _component("policy")] = Field(
         default=_DEFAULTS["topology.policy"], validate_default=True
-    )  # type: ignore[assignment]
+    )
 
 
 class Runtime(_Part):
@@ -177,10 +177,10 @@ class Config(_Part):
     model: Annotated[Component | None, _component("model")] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
-    optimizer: Annotated[Component, _component("optimizer")] = Field(  # type: ignore[assignment]
+    optimizer: Annotated[Component, _component("optimizer")] = Field(
         default=_DEFAULTS["optimizer"], validate_default=True
     )
-    schedule: Annotated[Component, _component("schedule")] = Field(default=_DEFAULTS["schedule"], validate_default=True)  # type: ignore[assignment]
+    schedule: Annotated[Component, _component("schedule")] = Field(default=_DEFAULTS["schedule"], validate_default=True)
     batch_size: PositiveInt = 32
     sampling: Sampling = "independent"
     steps: PositiveInt | None = None

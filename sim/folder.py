@@ -1,11 +1,11 @@
 """The folder of one run: written as the run goes, readable at any moment, safe against a crash.
 
 RUN/config.yaml      the resolved experiment of this run
-metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
-status.json      state, step, which replicas diverged, which engine ran
-topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix
-partition.csv    replica, agent, label, samples: who holds what
-checkpoint/      state.pt, replaced atomically
+RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
+RUN/status.json      state, step, which replicas diverged, which engine ran
+RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agent k is the graph's k-th node
+RUN/partition.csv    replica, agent, label, samples: who holds what
+RUN/checkpoint/      state.pt, replaced atomically
 """
 
 import csv

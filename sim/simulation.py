@@ -312,13 +312,12 @@ class _Progress:
     def _tables(self) -> None:
         """Write down the graph's weights and who holds what."""
         setup = self.setup
-        names = list(setup.graph)
         entries = setup.weights.tocoo()
         self.folder.write_table(
             "topology.csv",
             ("receiver", "sender", "weight"),
             (
-                (names[k], names[sender], float(weight))
+                (int(k), int(sender), float(weight))
                 for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
             ),
         )
@@ -326,10 +325,10 @@ class _Progress:
             self.folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
 
 
-def _partition_rows(setup: Setup) -> Iterator[tuple[int, Any, int, int]]:
+def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
     labels = setup.task.labels
     for replica, held in enumerate(setup.holdings):
-        for agent, indices in zip(setup.graph, held, strict=True):
+        for agent, indices in enumerate(held):
             values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
             for label, count in enumerate(values.bincount().tolist()):
                 if count:

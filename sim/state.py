@@ -54,7 +54,7 @@ class StackedState:
             Views [N, *shape], in the model's order.
         """
         sizes = [view[0].numel() for view in self.parameter_views.values()]
-        parts = flat.split(sizes, dim=1)
+        parts = torch.split(flat, sizes, dim=1)
         return [
             part.view(len(flat), *view.shape[1:])
             for part, view in zip(parts, self.parameter_views.values(), strict=True)

@@ -147,7 +147,8 @@ class Worker:
         Returns:
             Nested plain values and tensors.
         """
-        return _on_cpu(self.block.state_dict())
+        state: dict[str, Any] = _on_cpu(self.block.state_dict())
+        return state
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore this worker's rows.

@@ -42,10 +42,10 @@ class LocalOptimizer:
         self._one_each = kind not in ELEMENTWISE and not getattr(kind, "stacked", False)
         if kind in ELEMENTWISE:
             self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
-            groups = [self._split(x)]
+            groups = [[x]]
         elif not self._one_each:
             self._split = split
-            groups = [self._split(x)]
+            groups = [list(split(x))]
         else:
             # Agent by agent: all layers of the first, then all layers of the second, …
             self._split = lambda flat: [layer[n] for n in range(len(flat)) for layer in split(flat)]

@@ -123,11 +123,18 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         both are told apart by their folders.
     """
     keys = [key for key in varied(runs) if key not in _UNNAMED]
+    if "case" in keys:
+        # The case stands for the keys that it sets.
+        keys = [key for key in keys if key == "case" or not _follows_case(runs, key)]
 
     def differing(run: Run, *, of_strategy: bool) -> str:
         chosen = [key for key in keys if (key.split(".")[0] == "strategy") == of_strategy]
         found = [(key.removesuffix(".name").removeprefix("strategy."), _look_up(run.config, key)) for key in chosen]
-        return ", ".join(f"{key}={describe(pair[1])}" for key, pair in found if pair is not None)
+        return ", ".join(
+            describe(pair[1]) if key == "case" else f"{key}={describe(pair[1])}"
+            for key, pair in found
+            if pair is not None
+        )
 
     named: list[tuple[str, str]] = []
     places = (
@@ -146,6 +153,13 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         if len(set(named)) == len(named):
             break
     return named
+
+
+def _follows_case(runs: Sequence[Run], key: str) -> bool:
+    values: dict[Any, set[str]] = {}
+    for run in runs:
+        values.setdefault(run.config.get("case"), set()).add(repr(setting(run.config, key)))
+    return all(len(different) == 1 for different in values.values())
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

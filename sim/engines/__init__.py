@@ -67,14 +67,14 @@ def make_engine(
         return ENGINES[name](model, task, state, sample), "as asked"
     reasons = []
     batched: Engine | None = None
-    for candidate in (StackedEngine, VectorizedEngine):
+    for candidate in ("stacked", "vectorized"):
         try:
-            batched = candidate(model, task, state, sample)
-            trial = _trial_time(candidate, model, task, state.num_agents, batch_size)
+            batched = ENGINES[candidate](model, task, state, sample)
+            trial = _trial_time(ENGINES[candidate], model, task, state.num_agents, batch_size)
             break
         except (ValueError, RuntimeError, NotImplementedError) as error:
             batched = None
-            reasons.append(f"not {candidate.name}: {str(error).splitlines()[0]}")
+            reasons.append(f"not {candidate}: {str(error).splitlines()[0]}")
     if batched is None:
         return LoopEngine(model, task, state, sample), "; ".join(reasons)
     agents = min(state.num_agents, _TRIAL_AGENTS)

@@ -7,7 +7,7 @@ cannot be stacked, and another engine runs it.
 
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -219,7 +219,7 @@ class StackedEngine:
         ValueError: The model has a layer without a stacked form, or the task a loss of its own.
     """
 
-    name: ClassVar[str] = "stacked"
+    name = "stacked"
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         if type(task).loss is not Task.loss:

@@ -42,6 +42,17 @@ def make(strategy="centralized", values=(), *, metric="test_accuracy", state="do
     return Run(strategy["name"], Path("runs/one") / strategy["name"], config, status, rows)
 
 
+def test_a_case_stands_for_the_keys_that_it_sets():
+    runs = [
+        make(strategy, case=case, batch_size=size, optimizer={"name": "sgd", "lr": lr}, seed=seed)
+        for strategy in ("centralized", "consensus")
+        for case, size, lr in (("small batch", 2, 0.5), ("large batch", 16, 4.0))
+        for seed in (0, 1)
+    ]
+    assert labels(runs)[0] == "centralized, small batch, seed=0"
+    assert labels(runs)[-1] == "consensus, large batch, seed=1"
+
+
 def shown(table, width=100):
     console = Console(file=io.StringIO(), width=width)
     console.print(table)
