@@ -5,7 +5,6 @@ import io
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,7 +16,6 @@ from basinet.analysis.plots.gallery import Drawing, gallery
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
 from basinet.analysis.summary import (
-    FINISHED,
     HEADINGS,
     cells,
     finals,
@@ -27,7 +25,7 @@ from basinet.analysis.summary import (
     write_csv,
     write_summary,
 )
-from basinet.sim.folder import Run, load_runs, write_atomically
+from basinet.sim.folder import FINISHED, Run, load_runs, write_atomically
 
 __all__ = ["write_report"]
 
@@ -51,6 +49,7 @@ def write_report(folder: str | Path) -> Path:
     experiment: dict[str, Any] = yaml.safe_load(source.read_text())
     planned = experiment.pop("runs", None) or [run.name for run in runs]
     versions = experiment.pop("versions", None) or {}
+    about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
     figures = [_figure(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
@@ -58,6 +57,7 @@ def write_report(folder: str | Path) -> Path:
     parts = {
         "title": escape(name),
         "lead": escape(_lead(runs, len(planned))),
+        "about": f'<p class="about">{escape(about)}</p>' if about else "",
         "incidents": _incidents(runs, [name for name in planned if name not in {run.name for run in runs}]),
         "summary": _summary(runs),
         "differences": _differences(runs),
@@ -108,12 +108,17 @@ def _list(sentences: Iterable[str]) -> str:
 
 def _summary(runs: Sequence[Run]) -> str:
     headings, rows = cells(runs)
-    first = 0 if any(row[0] for row in rows) else 1  # the condition
+    return _table(headings, rows, numbers=range(2, len(headings)))
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range) -> str:
+    """Write a table without the columns that are empty in every row."""
+    shown = [column for column in range(len(headings)) if any(row[column] for row in rows)]
 
     def line(tag: str, texts: Sequence[str]) -> str:
-        kinds = ["", "", *[' class="number"'] * (len(texts) - 2)]
-        found = [f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True)]
-        return f"<tr>{''.join(found[first:])}</tr>"
+        kinds = [' class="number"' if column in numbers else "" for column in shown]
+        cells = [f"<{tag}{kind}>{escape(texts[column])}</{tag}>" for kind, column in zip(kinds, shown, strict=True)]
+        return f"<tr>{''.join(cells)}</tr>"
 
     body = "\n".join(line("td", row) for row in rows)
     table = f"<table>\n<thead>{line('th', headings)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
@@ -125,31 +130,33 @@ def _differences(runs: Sequence[Run]) -> str:
     baseline = "centralized" if "centralized" in strategies else strategies[0]
     accuracy = any("test_accuracy" in row for run in runs for row in run.metrics)
     hidden = {"consensus_distance", "test_loss" if accuracy else ""}
-    parts = []
+    rows: list[list[str]] = []
     for metric in (metric for metric in HEADINGS if metric not in hidden):
         differences = paired_differences(runs, metric, baseline)
         if not differences:
             continue
-        parts.append(f"<h3>{escape(_capital(axis_label(metric)))}</h3>")
-        for condition, group in groupby(differences, key=lambda difference: difference.condition):
-            parts += [f"<p>{escape(condition)}</p>"] if condition else []
-            parts.append(_list(difference.sentence() for difference in group))
-    if not parts:
+        rows += [[_capital(axis_label(metric)), d.condition, *d.cells()] for d in differences]
+    if not rows:
         return "<p>There are no finished runs of two strategies to compare.</p>"
     note = (
         f"Each strategy minus {baseline}, replica by replica: replicas of the same index share seed, initial "
         "parameters and samples. Mean ± standard error of the differences, and the 95 % t-interval of their "
-        "mean. “No difference shown” where the interval covers zero. The intervals are not corrected for "
+        "mean; no difference is shown where the interval covers zero. The intervals are not corrected for "
         "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
-    return "\n".join([f"<p>{escape(note)}</p>", *parts])
+    headings = ["metric", "condition", "difference between", "mean ± s.e.", "95 % interval", "pairs", "verdict"]
+    return f"<p>{escape(note)}</p>\n{_table(headings, rows, numbers=range(3, 6))}"
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:
     rows = []
     for key, value in experiment.items():
-        grid = isinstance(value, list) and key != "analysis"
-        text = " · ".join(map(describe, value)) if grid else describe(value)
+        if key == "cases":
+            text = " · ".join(f"{name}: {describe(values)}" for name, values in value.items())
+        elif isinstance(value, list) and key != "analysis":
+            text = " · ".join(map(describe, value))
+        else:
+            text = describe(value)
         rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>')
     return '<div class="scroll"><table>\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table></div>"
 

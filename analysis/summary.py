@@ -16,7 +16,7 @@ from rich.text import Text
 from scipy.special import stdtrit
 
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
-from basinet.sim.folder import Run, write_atomically
+from basinet.sim.folder import FINISHED, Run, write_atomically
 
 __all__ = [
     "PairedDifference",
@@ -38,7 +38,6 @@ __all__ = [
 Row = dict[str, Any]
 T = TypeVar("T")
 
-FINISHED = ("done", "diverged")
 HEADINGS = {
     "test_accuracy": "test accuracy ↑",
     "test_loss": "test loss ↓",
@@ -270,22 +269,27 @@ class PairedDifference:
         """Whether the interval leaves out zero."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
-    def sentence(self) -> str:
-        """Say what the pairs carry.
+    @property
+    def verdict(self) -> str:
+        """What the pairs carry, and no more: smaller, larger, or no difference shown."""
+        if self.interval is None:
+            return "a single pair carries no interval"
+        if not self.shown:
+            return "no difference shown"
+        return "larger" if self.mean > 0 else "smaller"
+
+    def cells(self) -> list[str]:
+        """Write the comparison as cells of a table.
 
         Returns:
-            One sentence.
+            The two strategies, the mean difference ± its standard error, its interval, the pairs, the verdict.
         """
+        pair = f"{self.strategy} − {self.baseline}"
         if self.error is None or self.interval is None:
-            pair = f"{self.strategy} minus {self.baseline}"
-            return f"{pair} is {self.mean:+.4g} in a single pair, which carries no interval."
+            return [pair, f"{self.mean:+.4g}", "", str(self.n), self.verdict]
+        amount = _write([self.mean, self.error], self.mean, self.error, join=" ± ", sign="+").replace("± +", "± ")
         interval = _write(self.interval, self.mean, self.error, join=" to ", sign="+")
-        amount = _write([self.mean, self.error], self.mean, self.error, join=" ± ", sign="+")
-        amount = amount.replace("± +", "± ")
-        detail = f"{amount} over {self.n} pairs (95 % interval {interval})"
-        if self.shown:
-            return f"{self.strategy} minus {self.baseline}: {detail}."
-        return f"{self.strategy} minus {self.baseline}: no difference shown, {detail}."
+        return [pair, amount, interval, str(self.n), self.verdict]
 
 
 def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centralized") -> list[PairedDifference]:

@@ -79,6 +79,7 @@ def run(
     out = Path(out)
     setups = prepare(experiment, out, fresh=fresh)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
+        monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
         states = simulate(setups, out, monitor, stop, measure_replicas)
     return Results(folder=out, report=write_report(out), states=states)
 

@@ -24,7 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, later = parser.parse_known_args(arguments)
+    if any(word.startswith("-") for word in later) or (later and "words" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if later:  # argparse takes no further words once an option has come between them
+        options.words += later
     try:
         status: int = options.command(options)
     except KeyboardInterrupt:
@@ -117,7 +122,6 @@ def _run(options: argparse.Namespace) -> int:
     from basinet.launch.api import run
     from basinet.sim.simulation import Interrupted
 
-    _say(f"{len(experiment.runs)} runs into {out}")
     try:
         results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
     except Interrupted:

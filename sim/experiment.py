@@ -214,9 +214,8 @@ class Config(_Part):
         """
         unknown = next((key for key in description if key not in cls.model_fields), None)
         if unknown is not None:
-            raise ExperimentError(
-                f"{unknown}: an experiment has no key '{unknown}'; {nearest(unknown, [*cls.model_fields, 'cases'])}"
-            )
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "about"])
+            raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:
             raise ExperimentError(f"{missing[0]}: an experiment needs the key '{missing[0]}'")
@@ -271,8 +270,8 @@ class Experiment:
     """A description and the runs that it stands for.
 
     Args:
-        description: Keys and values: see `Config` for the keys, and `cases`, a mapping from a case's name to
-            values that are laid over the experiment in that case.
+        description: Keys and values: see `Config` for the keys; `cases`, a mapping from a case's name to values
+            that are laid over the experiment in that case; and `about`, a text for the report.
         **values: The same as keywords.
 
     Attributes:
@@ -343,6 +342,7 @@ def _override(description: dict[str, Any], override: str) -> None:
 def _expand(description: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the points of the grid: the values on its axes, and the whole description at the point."""
     base = dict(description)
+    base.pop("about", None)
     cases = base.pop("cases", None)
     if cases is not None and not (isinstance(cases, Mapping) and all(isinstance(c, Mapping) for c in cases.values())):
         raise ExperimentError("cases: allowed is a mapping from names to mappings of keys to values")

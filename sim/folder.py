@@ -3,7 +3,7 @@
 RUN/config.yaml      the resolved experiment of this run
 RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
 RUN/status.json      state, step, which replicas diverged, which engine ran
-RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agent k is the graph's k-th node
+RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/checkpoint/      state.pt, replaced atomically
 """
@@ -19,9 +19,12 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs", "write_atomically"]
+__all__ = ["FINISHED", "Run", "RunFolder", "load_run", "load_runs", "write_atomically"]
 
 Row = dict[str, Any]
+
+FINISHED = ("done", "diverged")
+"""States of a run that has taken its last step."""
 
 _POINT = ("step", "replica", "agent")
 

@@ -18,6 +18,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import KINDS, Config
+from basinet.sim.state import instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
 
@@ -76,7 +77,7 @@ class Setup:
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
         num_steps = config.steps or _steps(config, holdings)
         _check_runtime(config, len(graph))
-        return cls(
+        setup = cls(
             config=config,
             task=task,
             model=model,
@@ -87,6 +88,27 @@ class Setup:
             num_steps=num_steps,
             evaluate_every=config.evaluate_every or math.ceil(num_steps / 10),
         )
+        setup._try()
+        return setup
+
+    def _try(self) -> None:
+        """Try the parts on each other: what does not fit together is found before anything is written."""
+        model = instantiate(self.model, 0).to(getattr(torch, self.config.runtime.dtype))
+        sample = tuple(t[:2] for t in self.task.train)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                loss = self.task.loss(model, sample)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            name = self.config.model.name if self.config.model else self.task.model
+            reason = str(error).splitlines()[0]
+            raise ExperimentError(
+                f"model: {name} cannot be trained on inputs of shape {tuple(sample[0].shape[1:])}: {reason}"
+            ) from error
+        if loss.ndim:
+            raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
+        self.optimizer([nn.Parameter(torch.zeros(1))])
+        self.strategy()
+        self.rate_factor(0)
 
     def strategy(self) -> Strategy:
         """Make the strategy.

@@ -16,7 +16,7 @@ import yaml
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
-from basinet.sim.folder import Row, RunFolder, load_run, write_atomically
+from basinet.sim.folder import FINISHED, Row, RunFolder, load_run, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.worker import Analysis
@@ -28,8 +28,6 @@ _SLICE = 0.5
 
 _CHECKPOINT_SECONDS = 15.0
 """Checkpoints are written at evaluations, but not more often than this, and at the end."""
-
-FINISHED = ("done", "diverged")
 
 
 class Interrupted(Exception):

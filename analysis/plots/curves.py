@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.data import curve_rows
-from basinet.analysis.plots.style import Scale, axis_label, choose_scale, new_axes, outside_legend, styles
+from basinet.analysis.plots.style import (
+    Scale,
+    axis_label,
+    choose_scale,
+    label_log_axes,
+    new_axes,
+    outside_legend,
+    styles,
+)
 from basinet.sim.folder import Run
 
 __all__ = ["plot_curves"]
@@ -61,6 +69,7 @@ def plot_curves(
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(metric))
     ax.grid(alpha=0.25)
+    label_log_axes(ax)
     if legend:
         outside_legend(ax)
     return ax

@@ -104,7 +104,7 @@ def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
     if not rows:
         return None
     scale = choose_scale(metric, [row["mean"] for row in rows])
-    figure = panels(runs, plot_curves, metric=metric, yscale=scale)
+    figure = panels(runs, plot_curves, share_x=False, metric=metric, yscale=scale)
     return _over_steps(runs, rows, metric, metric, figure, "")
 
 
@@ -113,7 +113,9 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
     if not any(row["mean"] > 0 for row in rows):
         return None
     extra = " Zeros, which a logarithmic axis cannot show, are left out."
-    return _over_steps(runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus), extra)
+    return _over_steps(
+        runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus, share_x=False), extra
+    )
 
 
 def _over_steps(runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str) -> Drawing:
@@ -183,7 +185,7 @@ def _distinct(
     titles = [describe(source(run)) for run, _ in shown]
     if len(set(titles)) < len(titles):
         titles = [f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)]
-    figure, axes = grid(len(shown), share=False, height=4.2)
+    figure, axes = grid(len(shown), share_x=False, share_y=False, height=4.2)
     for ax, title, (run, rows) in zip(axes, titles, shown, strict=True):
         draw(run, rows, ax)
         ax.set_title(title, fontsize="medium", wrap=True)

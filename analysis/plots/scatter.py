@@ -6,7 +6,15 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.data import point_rows
-from basinet.analysis.plots.style import Scale, axis_label, choose_scale, new_axes, outside_legend, styles
+from basinet.analysis.plots.style import (
+    Scale,
+    axis_label,
+    choose_scale,
+    label_log_axes,
+    new_axes,
+    outside_legend,
+    styles,
+)
 from basinet.analysis.summary import moments
 from basinet.sim.folder import Run
 
@@ -62,6 +70,7 @@ def plot_scatter(
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(y))
     ax.grid(alpha=0.25)
+    label_log_axes(ax)
     if legend:
         outside_legend(ax)
     return ax

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
-from math import ceil
+from math import ceil, log10
 from typing import Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from basinet.analysis.plots.names import names
 from basinet.sim.folder import Run
 
-__all__ = ["Style", "axis_label", "choose_scale", "new_axes", "outside_legend", "panels", "styles"]
+__all__ = ["Style", "axis_label", "choose_scale", "label_log_axes", "new_axes", "outside_legend", "panels", "styles"]
 
 Scale = Literal["linear", "log"]
+
+_FEW_DECADES = 2.5
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
@@ -124,12 +127,29 @@ def outside_legend(ax: Axes) -> None:
         ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, frameon=False)
 
 
-def grid(count: int, *, share: bool, width: float = 4.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+def label_log_axes(ax: Axes) -> None:
+    """Label the logarithmic axes with few plain numbers where they span few decades.
+
+    Args:
+        ax: Axes whose limits are settled.
+    """
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "log" and low > 0 and log10(high / low) < _FEW_DECADES:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def grid(
+    count: int, *, share_x: bool, share_y: bool, width: float = 4.0, height: float = 3.2
+) -> tuple[Figure, list[Axes]]:
     """Make a figure of panels, at most three in a row, that pyplot does not know.
 
     Args:
         count: How many panels.
-        share: Whether the panels share their axes.
+        share_x: Whether the panels share their horizontal axes.
+        share_y: Whether the panels share their vertical axes.
         width: Width of a panel in inches; a single one is wider.
         height: Height of a panel in inches.
 
@@ -140,19 +160,19 @@ def grid(count: int, *, share: bool, width: float = 4.0, height: float = 3.2) ->
     rows = ceil(count / columns)
     size = (max(6.0, width * columns), height * rows + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    shared: Literal["all", "none"] = "all" if share else "none"
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).ravel().tolist()
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).ravel().tolist()
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
 
 
-def panels(runs: Sequence[Run], plot: Callable[..., Axes], **kwargs: Any) -> Figure:
+def panels(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = True, **kwargs: Any) -> Figure:
     """Draw one panel for each value of the keys that vary besides the strategy.
 
     Args:
         runs: The runs.
         plot: A function `plot(runs, *, ax, legend, **kwargs)` of this package.
+        share_x: Whether the panels share their horizontal axes.
         **kwargs: Handed to `plot`.
 
     Returns:
@@ -161,16 +181,18 @@ def panels(runs: Sequence[Run], plot: Callable[..., Axes], **kwargs: Any) -> Fig
     groups: dict[str, list[Run]] = {}
     for run, (_, condition) in zip(runs, names(runs), strict=True):
         groups.setdefault(condition, []).append(run)
-    figure, axes = grid(len(groups), share=True)
+    figure, axes = grid(len(groups), share_x=share_x, share_y=True)
     handles: dict[str, Any] = {}
     for index, (ax, (condition, group)) in enumerate(zip(axes, groups.items(), strict=True)):
         plot(group, ax=ax, legend=False, **kwargs)
         ax.set_title(condition, fontsize="medium")
         ax.set_ylabel(ax.get_ylabel() if index % 3 == 0 else "")
         ax.set_xlabel(ax.get_xlabel() if index + 3 >= len(axes) else "")
-        ax.tick_params(labelbottom=index + 3 >= len(axes))
+        ax.tick_params(labelbottom=not share_x or index + 3 >= len(axes))
         found, texts = ax.get_legend_handles_labels()
         handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
+    for ax in axes:
+        label_log_axes(ax)
     if handles:
         figure.legend(
             list(handles.values()),

@@ -238,20 +238,20 @@ def test_pairs_are_made_by_index_within_equal_other_keys():
     assert paired_differences(runs, "hessian_trace") == []
 
 
-def test_sentences_claim_no_more_than_the_interval():
+def test_verdicts_claim_no_more_than_the_interval():
     base = [0.5, 0.6, 0.7, 0.8]
     clear = make("consensus", [value + 0.1 + 0.001 * i for i, value in enumerate(base)])
     vague = make(ATC, [0.6, 0.5, 0.8, 0.7])
     first, second = paired_differences([make(values=base), clear, vague], "test_accuracy")
-    assert first.sentence().startswith("consensus minus centralized: +0.10150 ± 0.00065 over 4 pairs (95 %")
-    assert "no difference shown" not in first.sentence()
-    assert "diffusion ATC minus centralized: no difference shown" in second.sentence()
+    assert first.cells()[:2] == ["consensus − centralized", "+0.10150 ± 0.00065"]
+    assert first.cells()[3:] == ["4", "larger"]
+    assert second.verdict == "no difference shown"
 
 
 def test_a_single_pair_carries_no_interval():
     (found,) = paired_differences([make(values=[0.5]), make("consensus", [0.75])], "test_accuracy")
     assert (found.interval, found.error, found.shown) == (None, None, False)
-    assert found.sentence().endswith("is +0.25 in a single pair, which carries no interval.")
+    assert found.cells()[1:] == ["+0.25", "", "1", "a single pair carries no interval"]
 
 
 def test_needs_neither_torch_nor_matplotlib():

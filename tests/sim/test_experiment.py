@@ -78,7 +78,7 @@ def test_overrides_from_the_command_line(tmp_path):
     [
         ({"batchsize": 3}, "batchsize: an experiment has no key 'batchsize'; allowed: .*; did you mean 'batch_size'"),
         ({"strategy": "difusion"}, "strategy: there is no strategy 'difusion'; allowed: .*; did you mean 'diffusion'"),
-        ({"strategy": {"name": "diffusion", "order": "act"}}, r"strategy.order: got 'act', which should be 'atc' or 'cta'"),
+        ({"strategy": {"name": "diffusion", "order": "act"}}, "strategy.order: got 'act', which should be 'atc'"),
         ({"optimizer": {"name": "sgd", "lrr": 1}}, "optimizer.lrr: sgd has no setting 'lrr'; .*did you mean 'lr'"),
         ({"optimizer": {"name": "sgd", "lr": "fast"}}, "optimizer.lr: got 'fast', which should be a valid number"),
         ({"optimizer": {"name": "sgd", "lr": -1}}, "optimizer: sgd refuses its settings: Invalid learning rate: -1"),
@@ -86,7 +86,7 @@ def test_overrides_from_the_command_line(tmp_path):
         ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),
         ({"steps": 5, "epochs": 3}, "give steps or epochs, not both"),
         ({"topology": {"name": "ring"}}, "topology.agents: a value is needed"),
-        ({"topology": {"name": "ring", "agents": 4, "polcy": "uniform"}}, "topology.polcy: ring has no setting 'polcy'"),
+        ({"topology": {"name": "ring", "agents": 4, "polcy": "uniform"}}, "polcy: ring has no setting 'polcy'"),
         ({"topology": {"name": "hypercube", "agents": 12}}, "topology: .*12.*power of two"),
         ({"topology": {"name": "torus", "agents": 12, "shape": [5, 2]}}, "topology: .*12"),
         ({"topology": {"name": "exponential", "agents": 6}}, "topology.policy: .*undirected.*uniform"),
@@ -96,6 +96,7 @@ def test_overrides_from_the_command_line(tmp_path):
         ({"task": "mnist5"}, "task: there is no task 'mnist5'"),
         ({"model": "nowhere:Net"}, "model: the module of 'nowhere:Net' cannot be imported"),
         ({"model": "torch.nn:Linearr"}, "model: torch.nn has no attribute 'Linearr'; .*did you mean 'Linear'"),
+        ({"model": {"name": "torch.nn:Linear", "in_features": 5, "out_features": 9}}, "Linear cannot be trained"),
         ({"model": "torch.optim:SGD"}, "model.params: torch.optim:SGD needs the setting 'params'"),
         ({"runtime": {"name": "slurm"}}, "runtime.name: got 'slurm'; allowed: inline, ray"),
         ({"runtime": {"nam": "ray"}}, "runtime.nam: runtime has no key 'nam'; .*did you mean 'name'"),
@@ -110,8 +111,7 @@ def test_overrides_from_the_command_line(tmp_path):
 def test_a_mistake_is_one_sentence(change, sentence):
     with pytest.raises(ExperimentError, match=sentence) as error:
         for config in Experiment({key: value for key, value in (BASE | change).items()}).runs.values():
-            setup = Setup.build(config)
-            setup.optimizer([nn.Parameter(torch.zeros(1))])
+            Setup.build(config)
     assert "\n" not in str(error.value)
 
 

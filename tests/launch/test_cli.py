@@ -1,0 +1,145 @@
+"""The command line as a user types it: statuses, sentences, files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from basinet.launch.cli import main
+
+TINY = {
+    "task": "digits",
+    "model": {"name": "mlp", "hidden": [6]},
+    "topology": {"name": "ring", "agents": 4},
+    "strategy": ["centralized", "diffusion"],
+    "batch_size": 4,
+    "steps": 20,
+    "replicas": 2,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return tmp_path
+
+
+def basinet(*words, **options):
+    command = [sys.executable, "-m", "basinet.launch.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
+    assert main(["run", "tiny.yaml", "--out", "out", "--json"]) == 0
+    found = capsys.readouterr()
+    rows = json.loads(found.out)
+    assert [row["label"] for row in rows] == ["centralized", "diffusion ATC"]
+    assert all(rows[0][f"{name}_mean"] is not None for name in ("hessian_trace", "excess_risk", "test_accuracy"))
+    assert found.err.rstrip().endswith("report: out/report.html")
+    out = folder / "out"
+    assert {"experiment.yaml", "report.html", "summary.csv", "figures", "centralized", "diffusion-atc"} == {
+        path.name for path in out.iterdir()
+    }
+    for figure in (out / "figures").glob("*.png"):
+        assert figure.with_suffix(".svg").exists() and figure.with_suffix(".csv").exists()
+    # again: nothing is run twice; a table comes out, and the folder goes on where it stopped
+    assert main(["run", "tiny.yaml", "--out", "out"]) == 0
+    assert "finished before" in capsys.readouterr().err
+    assert main(["compare", "out", "out/centralized"]) == 0
+    assert main(["report", "out"]) == 0
+    assert main(["analyze", "out/centralized", "--only", "hessian_trace", "--agents"]) == 0
+    lines = [json.loads(line) for line in (out / "centralized" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("agent" in row for row in lines) == 2 * 4
+    assert main(["run", "out/experiment.yaml", "--out", "again", "--quiet"]) == 0
+    for name in ("centralized", "diffusion-atc"):
+        again = (folder / "again" / name / "metrics.jsonl").read_text().splitlines()
+        assert again[0] == (out / name / "metrics.jsonl").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "tiny.yaml", "strategy=difusion"], "strategy: there is no strategy 'difusion'"),
+        (["run", "tiny.yaml", "stepss=3"], "did you mean 'steps'"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: the experiment cannot be read: No such file"),
+        (["run", "tiny.yaml", "other.yaml"], "other.yaml: one experiment at a time"),
+        (["run", "tiny.yaml", "topology.agents=4000"], "4000"),
+        (["analyze", "nowhere"], "holds no runs"),
+        (["compare", "nowhere"], "holds no runs"),
+        (["report", "nowhere"], "holds no runs"),
+        (["topology", "rign"], "did you mean 'ring'"),
+        (["topology", "torus", "agents=12", "shape=[5,2]"], "12"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_status_2_and_nothing_is_written(folder, capsys, words, sentence):
+    assert main(words) == 2
+    found = capsys.readouterr().err.strip()
+    assert sentence in found and found.startswith("basinet: ") and "\n" not in found
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_folder_of_another_experiment_is_refused(folder, capsys):
+    assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
+    assert main(["run", "tiny.yaml", "batch_size=5", "--out", "out"]) == 2
+    assert "holds another experiment" in capsys.readouterr().err
+    assert main(["run", "tiny.yaml", "batch_size=5", "analysis=[]", "--out", "out", "--fresh", "--quiet"]) == 0
+
+
+def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
+    assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found)[-1] == "diffusion-atc_lr=0.2" and found["centralized_lr=0.1"]["optimizer"]["lr"] == 0.1
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_lists_and_pictures(folder, capsys):
+    assert main(["list", "topologies", "--json"]) == 0
+    assert "ring" in json.loads(capsys.readouterr().out)["topologies"]
+    assert main(["list"]) == 0
+    assert "metropolis" in capsys.readouterr().out
+    assert main(["topology", "hypercube", "agents=8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spectral_gap"] == pytest.approx(0.5)
+    assert (folder / "hypercube.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_built_in_experiments_are_valid(folder, capsys):
+    for name in ("main", "learning_rate"):
+        assert main(["run", name, "--dry-run"]) == 0
+        assert json.loads(capsys.readouterr().out)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom basinet.launch.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'ray', 'matplotlib', 'scipy', 'numpy', 'networkx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert basinet("frobnicate").returncode == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder):
+    words = ["run", "tiny.yaml", "strategy=diffusion", "steps=3000000", "evaluate_every=100", "--out", "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "basinet.launch.cli", *words], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    metrics = folder / "out" / "diffusion-atc" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 6):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "To go on: basinet run " + " ".join(words[1:]) in said and "Traceback" not in said
+    status = json.loads((folder / "out" / "diffusion-atc" / "status.json").read_text())
+    assert status["state"] == "interrupted" and status["step"] > 0
+    assert (folder / "out" / "diffusion-atc" / "checkpoint" / "state.pt").exists()

@@ -1,0 +1,107 @@
+"""What users install: the built wheel, in a user's own folder with names that could get in the way."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, timeout=300)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_the_rooms_as_files(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in (
+        "basinet/__init__.py",
+        "basinet/py.typed",
+        "basinet/sim/worker.py",
+        "basinet/topologies/__init__.py",
+        "basinet/algorithms/strategies/diffusion.py",
+        "basinet/analysis/report_template.html",
+        "basinet/launch/experiments/main.yaml",
+    ):
+        assert name in names
+    assert not any(name.startswith(("tests", "sim", "basinet/tests")) for name in names)
+
+
+def test_the_wheel_works_beside_a_users_own_names(wheel, tmp_path):
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("analysis.py", "launch.py", "algorithms.py"):
+        (home / name).write_text("raise RuntimeError('a file of the user was taken for the library')\n")
+    (home / "sim").mkdir()
+    (home / "sim" / "__init__.py").write_text("raise RuntimeError('a folder of the user was taken for the library')\n")
+    (home / "mymodel.py").write_text(
+        textwrap.dedent(
+            """
+            from torch import nn
+
+            class Net(nn.Module):
+                def __init__(self, width=5):
+                    super().__init__()
+                    self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10))
+
+                def forward(self, x):
+                    return self.layers(x)
+            """
+        )
+    )
+    (home / "script.py").write_text(
+        textwrap.dedent(
+            """
+            import basinet
+            from mymodel import Net
+
+            if __name__ == "__main__":
+                results = basinet.run(
+                    task="digits", model=Net, topology={"name": "ring", "agents": 4}, strategy="diffusion",
+                    steps=10, replicas=1, analysis=[], out="from-script", quiet=True,
+                    runtime={"name": "ray", "actors": 2, "cpus_per_actor": 0.5, "device": "cpu"},
+                )
+                assert results.states == {"diffusion-atc": "done"}, results.states
+                print(basinet.__file__)
+            """
+        )
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "PYTHONPATH")}
+    environment["PYTHONPATH"] = str(site)
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    assert str(site) in run("script.py").stdout
+    words = ["task=digits", "topology.name=ring", "topology.agents=4", "strategy=diffusion", "steps=10", "replicas=1"]
+    (home / "mine.yaml").write_text("task: digits\ntopology: {name: ring, agents: 4}\nstrategy: diffusion\n")
+    model = ["model.name=mymodel:Net", "model.width=4", "analysis=[]", "--quiet"]
+    command = "from basinet.launch.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    run("-P", "-c", command, "run", "mine.yaml", *words, *model, "--out", "inline")
+    ray = ["runtime.name=ray", "runtime.actors=2", "runtime.cpus_per_actor=0.5", "runtime.device=cpu"]
+    run("-P", "-c", command, "run", "mine.yaml", *words, *model, *ray, "--out", "actors")
+    a, b = (home / out / "diffusion-atc" / "metrics.jsonl" for out in ("inline", "actors"))
+    assert a.read_text().splitlines()[0][:80] == b.read_text().splitlines()[0][:80]
