@@ -92,7 +92,8 @@ def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int
         for agent, parameters, buffers in _points(setup, state, replica):
             load_vector(model, parameters.to(device, dtype), buffers)
             where = {"step": state["step"], "replica": replica, **({} if agent is None else {"agent": agent})}
-            rows.append({**where, **measure_point(model, task, config.analysis, seed=config.seed)})
+            quality = {} if agent is None else task.evaluate(model)
+            rows.append({**where, **quality, **measure_point(model, task, config.analysis, seed=config.seed)})
     return rows
 
 

@@ -10,7 +10,17 @@ from typing import Any
 __all__ = ["main"]
 
 BUILT_IN = Path(__file__).parent / "experiments"
-KINDS = ("topologies", "policies", "strategies", "optimizers", "schedules", "tasks", "models", "partitions")
+KINDS = (
+    "topologies",
+    "policies",
+    "strategies",
+    "optimizers",
+    "schedules",
+    "tasks",
+    "models",
+    "partitions",
+    "augmentations",
+)
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 

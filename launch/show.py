@@ -11,6 +11,7 @@ import yaml
 from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
+from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Config
 from basinet.sim.models import MODELS
@@ -30,6 +31,7 @@ _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "tasks": TASKS,
     "models": MODELS,
     "partitions": PARTITIONS,
+    "augmentations": AUGMENTATIONS,
 }
 
 

@@ -13,6 +13,7 @@ from basinet.sim.mixer import Mixer, Placement
 from basinet.sim.sampling import make_sampler
 from basinet.sim.setup import Setup
 from basinet.sim.state import StackedState, instantiate
+from basinet.sim.tasks import Batch
 
 __all__ = ["Block"]
 
@@ -69,6 +70,7 @@ class Block:
             config.batch_size,
             dtype,
         )
+        self.augmentation_keys = draws.agent_keys(config.seed, "augmentation", replicas, agents)
         self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
         self.strategy = setup.strategy()
@@ -91,9 +93,18 @@ class Block:
             [N, P]; good until the next call.
         """
         keys = draws.fold(self.model_keys, self.step) if self.engine.needs_keys else self.model_keys
-        losses = self.engine.gradients(self.sampler.batch(self.step), keys)
+        losses = self.engine.gradients(self._batch(), keys)
         self.losses[:, self.step % self.setup.evaluate_every] = losses
         return self.state.gradients
+
+    def _batch(self) -> Batch:
+        """Draw the agents' batches, and augment their images."""
+        batch = self.sampler.batch(self.step)
+        augmentation = self.setup.config.task.augmentation
+        if augmentation is None:
+            return batch
+        keys = draws.fold(self.augmentation_keys, self.step)
+        return augmentation.make(images=batch[0], keys=keys), *batch[1:]
 
     def adapt(self, gradients: Tensor) -> None:
         """Let each agent's optimizer step from x: x ← adapt(x, g).

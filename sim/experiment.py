@@ -30,6 +30,7 @@ from torch.utils.data import Dataset
 from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
+from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import Component, ExperimentError, Kind, is_list_setting, nearest, sentence
 from basinet.sim.engines import EngineName
 from basinet.sim.models import MODELS
@@ -50,6 +51,7 @@ def _is_data(given: Any) -> bool:
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
     "topology": Kind("topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph)),
     "policy": Kind(
@@ -64,7 +66,7 @@ KINDS: dict[str, Kind] = {
 }
 """The kinds of component; those that live inside another's mapping have a dotted key."""
 
-_NESTED = {"task": {"partition": "partition"}, "topology": {"policy": "policy"}}
+_NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
 _PLAIN_NESTED = {"topology": ("agents",)}
 
 
@@ -106,12 +108,14 @@ def _unpack(key: str) -> Any:
 
 
 class TaskPart(_Part):
-    """The task and the split of its data among the agents."""
+    """The task, the split of its data among the agents, and how its images are augmented."""
 
     component: Annotated[Component, _component("task")]
     partition: Annotated[Component, _component("partition")] = Field(
         default=_DEFAULTS["task.partition"], validate_default=True
     )
+
+    augmentation: Annotated[Component | None, _component("augmentation")] = None
 
 
 class TopologyPart(_Part):
@@ -239,7 +243,7 @@ class Config(_Part):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields
-                    if name != "component"
+                    if name != "component" and getattr(value, name) is not None
                 }
                 value = {**value.component.describe(), **companions}
             elif isinstance(value, BaseModel):

@@ -77,6 +77,10 @@ class Setup:
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
         num_steps = config.steps or _steps(config, holdings)
         _check_runtime(config, len(graph))
+        if config.task.augmentation is not None and len(task.input_shape) != 3:
+            raise ExperimentError(
+                f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
+            )
         setup = cls(
             config=config,
             task=task,

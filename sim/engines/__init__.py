@@ -62,6 +62,12 @@ def make_engine(
     Raises:
         ValueError: The engine asked for cannot run this model; the message says why.
     """
+    engine, why = _choose(name, model, task, state, batch_size)
+    logger.info("engine %s: %s", engine.name, why)
+    return engine, why
+
+
+def _choose(name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int) -> tuple[Engine, str]:
     sample = task.train[0][:2]
     if name != "auto":
         return ENGINES[name](model, task, state, sample), "as asked"

@@ -1,0 +1,27 @@
+"""The README's Python runs as it stands, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from basinet.sim.experiment import Experiment
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {"__name__": "readme"}
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["results"].states == {"EveryOther": "done"}
+    assert (tmp_path / "runs" / "python" / "report.html").exists()
+    assert len(re.findall(r"^(?:isolated|diffusion ATC) \d", capsys.readouterr().out, flags=re.MULTILINE)) == 2
+
+
+def test_the_experiment_of_the_readme_is_valid():
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    assert list(Experiment(yaml.safe_load(block)).runs) == ["centralized", "consensus", "diffusion-atc"]
