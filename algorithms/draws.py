@@ -19,6 +19,7 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
+_SIGN = 1 << 63
 
 
 def key(seed: int, *parts: int | str) -> int:
@@ -65,10 +66,10 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
     Returns:
         int64 tensor of the broadcast shape.
     """
-    if not isinstance(data, Tensor):
-        # A Python product would leave the 64 bits; the tensor arithmetic below wraps by itself.
-        data = torch.tensor(data, dtype=torch.int64, device=keys.device)
-    h = keys + (data + 1) * _GOLDEN
+    if isinstance(data, Tensor):
+        h = keys + (data + 1) * _GOLDEN
+    else:  # Python's integers do not wrap by themselves
+        h = keys + ((((data + 1) * _GOLDEN + _SIGN) & _MASK) - _SIGN)
     h = (h ^ _shift(h, 30)) * _MIX_1
     h = (h ^ _shift(h, 27)) * _MIX_2
     return h ^ _shift(h, 31)

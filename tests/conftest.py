@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from basinet.sim.block import Block
 from basinet.sim.experiment import Config
@@ -11,6 +12,8 @@ from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 
 torch.set_num_threads(1)
+settings.register_profile("basinet", derandomize=True, deadline=None)
+settings.load_profile("basinet")
 
 
 @pytest.fixture

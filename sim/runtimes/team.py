@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol, Self
 
+import torch
+
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
@@ -48,13 +50,14 @@ class InlineTeam:
     """
 
     def __init__(self, setup: Setup, engine: EngineName) -> None:
+        self.threads = torch.get_num_threads()
         self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        torch.set_num_threads(self.threads)
 
     def advance(self, until: int) -> None:
         """Run to the given step.

@@ -111,6 +111,7 @@ class Page(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.links, self.texts, self.open, self.tags = [], [], [], []
+        self.html = html
         self.feed(html)
         self.close()
 
@@ -179,7 +180,10 @@ def test_page_says_what_happened(page):
 
 
 def test_page_compares_pairs(page):
-    assert re.search(r"consensus minus centralized: [^.]*\.\d+ ± [\d.]+ over 4 pairs", page.text)
+    rows = re.findall(r"<tr><td>Test accuracy.*?consensus − centralized</td>(.*?)</tr>", page.html)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    assert cells and all(re.fullmatch(r"[+-][\d.]+ ± [\d.]+", amount) for amount, *_ in cells)
+    assert [pairs for _, _, pairs, _ in cells] == ["4", "5"]
     assert "95 % interval" in page.text
 
 

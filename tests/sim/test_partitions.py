@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from basinet.sim.partitions import PARTITIONS, dirichlet, iid, shards, unequal
+from basinet.sim.partitions import PARTITIONS, dirichlet, iid, shards, shared, unequal
+
+DISJOINT = sorted(set(PARTITIONS) - {"shared"})
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -19,7 +21,7 @@ def agent_shares(parts: list[NDArray[np.int64]], labels: NDArray[np.int64]) -> N
 
 @settings(deadline=None, max_examples=60)
 @given(
-    name=st.sampled_from(sorted(PARTITIONS)),
+    name=st.sampled_from(DISJOINT),
     num_agents=st.integers(1, 12),
     extra=st.integers(0, 80),
     num_classes=st.integers(1, 5),
@@ -36,7 +38,7 @@ def test_covers_all_samples_once(name: str, num_agents: int, extra: int, num_cla
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(PARTITIONS))
+@pytest.mark.parametrize("name", DISJOINT)
 def test_too_many_agents(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} cannot give 7 agents at least . of 6 training samples"):
         PARTITIONS[name](np.zeros(6, dtype=int), 7, generator())
@@ -51,6 +53,12 @@ def test_works_without_classes(name: str) -> None:
 def test_needs_classes(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} divides samples by their class"):
         PARTITIONS[name](50, 4, generator())
+
+
+def test_shared_gives_everything_to_everyone() -> None:
+    parts = shared(5, 9)
+    assert len(parts) == 9 and all(part is parts[0] for part in parts)
+    assert parts[0].tolist() == [0, 1, 2, 3, 4]
 
 
 @given(count=st.integers(1, 100), num_agents=st.integers(1, 100))

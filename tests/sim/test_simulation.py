@@ -1,7 +1,10 @@
 """Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +109,36 @@ def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkey
     carry_out(tmp_path / "killed")
     assert_same(final_state(run), final_state(tmp_path / "whole" / "diffusion-atc"))
     assert (run / "metrics.jsonl").read_text() == lines
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_its_tracks_is_resumed(tmp_path):
+    carry_out(tmp_path / "whole", steps=4000)
+    script = f"""
+import threading
+from pathlib import Path
+from basinet.sim import simulation
+from basinet.sim.experiment import Experiment
+simulation._CHECKPOINT_SECONDS = 0.0
+class Silent:
+    def started(self, *_): pass
+    advanced = analyzing = finished = started
+out = Path({str(tmp_path / "killed")!r})
+simulation.simulate(simulation.prepare(Experiment({BASE | {"steps": 4000}!r}), out), out, Silent(), threading.Event())
+"""
+    run = tmp_path / "killed" / "diffusion-atc"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoint" / "state.pt").exists() or load_run(run).status["step"] < 400:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert load_run(run).status["state"] == "running"
+    carry_out(tmp_path / "killed", steps=4000)
+    assert_same(final_state(run), final_state(tmp_path / "whole" / "diffusion-atc"))
+    whole = (tmp_path / "whole" / "diffusion-atc" / "metrics.jsonl").read_text()
+    assert (run / "metrics.jsonl").read_text() == whole
 
 
 def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
