@@ -11,6 +11,7 @@ demo: $(VENV)/installed  ## Install, run the main job, name the report
 
 test: $(VENV)/installed  ## Install, run all tests
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs basinet
 
 lint: $(VENV)/installed  ## Check style, documentation and types
 	$(BIN)/ruff check .
