@@ -12,7 +12,7 @@ from basinet.analysis.lanczos import lanczos
 from basinet.analysis.risk import excess_risk
 from basinet.analysis.trace import deflated_trace
 from basinet.sim.component import ExperimentError, nearest
-from basinet.sim.experiment import Config, Measure
+from basinet.sim.config import Config, Measure
 from basinet.sim.folder import Row, RunFolder, load_runs
 from basinet.sim.setup import Setup
 from basinet.sim.state import instantiate, load_vector

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import yaml
 
+from basinet.analysis.paired import paired_differences
 from basinet.analysis.plots.gallery import Drawing, gallery
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
@@ -20,7 +21,6 @@ from basinet.analysis.summary import (
     cells,
     finals,
     incidents,
-    paired_differences,
     strategy_label,
     write_csv,
     write_summary,

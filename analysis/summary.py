@@ -1,10 +1,9 @@
-"""What runs came to: means and standard errors over the replicas, and differences between paired replicas."""
+"""What runs came to: means and standard errors over the replicas."""
 
 import csv
 import io
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
@@ -13,25 +12,24 @@ from typing import Any, TypeVar
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
-from scipy.special import stdtrit
 
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
 from basinet.sim.folder import FINISHED, Run, write_atomically
 
 __all__ = [
-    "PairedDifference",
+    "by_condition",
     "cells",
     "finals",
     "incidents",
     "labels",
     "moments",
-    "paired_differences",
     "plus_minus",
     "strategy_label",
     "summarize",
     "summary_table",
     "varied",
     "write_csv",
+    "write_digits",
     "write_summary",
 ]
 
@@ -134,8 +132,19 @@ def write_summary(runs: Sequence[Run], path: Path) -> None:
     write_csv(summarize(runs), path)
 
 
-def _write(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
-    # As many digits as two significant digits of the standard error carry.
+def write_digits(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
+    """Write values with as many digits as two significant digits of a standard error carry.
+
+    Args:
+        values: What to write.
+        mean: The mean, which chooses the power of ten.
+        error: Its standard error, which chooses the digits.
+        join: What stands between the values.
+        sign: "+" writes the sign of positive values, too.
+
+    Returns:
+        The text.
+    """
     if error <= 1e-6 * abs(mean):
         return join.join(f"{value:{sign}.4g}" for value in values)
     power = math.floor(math.log10(max(abs(mean), error)))
@@ -162,10 +171,11 @@ def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -
     """
     if mean is None:
         return "–"
-    return f"{mean:.4g}" if error is None else _write([mean, error], mean, error, join=join)
+    return f"{mean:.4g}" if error is None else write_digits([mean, error], mean, error, join=join)
 
 
-def _by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
+def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
+    """Bring items of one condition together, in the order in which conditions first appear."""
     order = list(dict.fromkeys(map(condition, items)))
     return sorted(items, key=lambda item: order.index(condition(item)))
 
@@ -190,7 +200,7 @@ def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[l
         text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
         texts.append(text)
     headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
-    return headings, _by_condition(texts, lambda text: text[0])
+    return headings, by_condition(texts, lambda text: text[0])
 
 
 def summary_table(runs: Sequence[Run]) -> Table:
@@ -240,86 +250,3 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             progress = f"{row['state']} at step {row['step']}" + (f" of {planned}" if planned else "")
             sentences.append(f"{row['label']}: {progress}" + (f" ({error})." if error else "."))
     return sentences
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """How a strategy differs from the baseline under equal other keys, replica by replica.
-
-    Attributes:
-        metric: Name of the metric.
-        condition: The other keys that vary, and their values.
-        strategy: The strategy.
-        baseline: The strategy that it is compared with.
-        mean: Mean of the differences, strategy minus baseline.
-        error: Their standard error, None for a single pair.
-        n: How many pairs.
-        interval: The 95 % t-interval of the mean, None for a single pair.
-    """
-
-    metric: str
-    condition: str
-    strategy: str
-    baseline: str
-    mean: float
-    error: float | None
-    n: int
-    interval: tuple[float, float] | None
-
-    @property
-    def shown(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
-
-    @property
-    def verdict(self) -> str:
-        """What the pairs carry, and no more: smaller, larger, or no difference shown."""
-        if self.interval is None:
-            return "a single pair carries no interval"
-        if not self.shown:
-            return "no difference shown"
-        return "larger" if self.mean > 0 else "smaller"
-
-    def cells(self) -> list[str]:
-        """Write the comparison as cells of a table.
-
-        Returns:
-            The two strategies, the mean difference ± its standard error, its interval, the pairs, the verdict.
-        """
-        pair = f"{self.strategy} − {self.baseline}"
-        if self.error is None or self.interval is None:
-            return [pair, f"{self.mean:+.4g}", "", str(self.n), self.verdict]
-        amount = _write([self.mean, self.error], self.mean, self.error, join=" ± ", sign="+").replace("± +", "± ")
-        interval = _write(self.interval, self.mean, self.error, join=" to ", sign="+")
-        return [pair, amount, interval, str(self.n), self.verdict]
-
-
-def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centralized") -> list[PairedDifference]:
-    """Compare strategies with a baseline, pairing their replicas by index.
-
-    Replicas of the same index share seed, initial parameters and samples. Unfinished runs, and pairs of which
-    one diverged, are left out.
-
-    Args:
-        runs: The runs.
-        metric: Name of the metric; its last values are compared.
-        baseline: Label of the strategy to compare with.
-
-    Returns:
-        One comparison for each condition and strategy that has pairs.
-    """
-    named = [(run, *name) for run, name in zip(runs, names(runs), strict=True) if run.status.get("state") in FINISHED]
-    references = {condition: finals(run, metric) for run, name, condition in named if name == baseline}
-    comparisons = []
-    for run, strategy, condition in named:
-        reference, values = references.get(condition, {}), finals(run, metric)
-        differences = [values[replica] - reference[replica] for replica in sorted(values.keys() & reference)]
-        mean, error, count = moments(differences)
-        if strategy == baseline or mean is None:
-            continue
-        interval = None
-        if error is not None:
-            half = float(stdtrit(count - 1, 0.975)) * error
-            interval = (mean - half, mean + half)
-        comparisons.append(PairedDifference(metric, condition, strategy, baseline, mean, error, count, interval))
-    return _by_condition(comparisons, lambda comparison: comparison.condition)

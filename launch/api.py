@@ -66,7 +66,7 @@ def run(
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
         quiet: Whether to show no progress.
-        **description: Keys of an experiment, see `basinet.sim.experiment.Config`.
+        **description: Keys of an experiment, see `basinet.sim.config.Config`.
 
     Returns:
         What was written.

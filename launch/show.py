@@ -13,7 +13,7 @@ from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import ExperimentError
-from basinet.sim.experiment import Config
+from basinet.sim.config import Config
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.setup import Setup

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
-from basinet.sim.experiment import KINDS, Config
+from basinet.sim.config import KINDS, Config
 from basinet.sim.state import instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector

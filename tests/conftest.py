@@ -7,7 +7,7 @@ import torch
 from hypothesis import settings
 
 from basinet.sim.block import Block
-from basinet.sim.experiment import Config
+from basinet.sim.config import Config
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 

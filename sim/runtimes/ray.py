@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import Config
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment import Config
 from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup

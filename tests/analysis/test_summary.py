@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from basinet.analysis.paired import paired_differences
 from basinet.analysis.summary import (
     finals,
     incidents,
     labels,
     moments,
-    paired_differences,
     plus_minus,
     strategy_label,
     summarize,

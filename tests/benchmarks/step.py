@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from basinet.sim.block import Block
-from basinet.sim.experiment import Config
+from basinet.sim.config import Config
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 

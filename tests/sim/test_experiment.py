@@ -8,7 +8,8 @@ import yaml
 from torch import nn
 
 from basinet.sim.component import ExperimentError
-from basinet.sim.experiment import Config, Experiment
+from basinet.sim.config import Config
+from basinet.sim.experiment import Experiment
 from basinet.sim.setup import Setup
 
 BASE = {

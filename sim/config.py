@@ -1,0 +1,263 @@
+"""The configuration of one run: every component chosen, every value single, all of it validated."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import networkx as nx
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from scipy.sparse import issparse
+from torch import nn
+from torch.utils.data import Dataset
+
+from basinet.algorithms.optimizers import OPTIMIZERS
+from basinet.algorithms.schedules import SCHEDULES
+from basinet.algorithms.strategies import STRATEGIES
+from basinet.sim.augmentations import AUGMENTATIONS
+from basinet.sim.component import Component, ExperimentError, Kind, nearest, sentence
+from basinet.sim.engines import EngineName
+from basinet.sim.models import MODELS
+from basinet.sim.partitions import PARTITIONS
+from basinet.sim.sampling import Sampling
+from basinet.sim.tasks import TASKS, Task
+from basinet.topologies import POLICIES, TOPOLOGIES
+
+__all__ = ["DEFAULTS", "KINDS", "NESTED", "Config", "Measure", "Runtime"]
+
+Measure = Literal["hessian_trace", "hessian_top_eigenvalue", "excess_risk"]
+
+
+def _is_data(given: Any) -> bool:
+    return isinstance(given, Task | Dataset | tuple)
+
+
+KINDS: dict[str, Kind] = {
+    "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
+    "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
+    "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "topology": Kind("topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph)),
+    "policy": Kind(
+        "topology.policy",
+        POLICIES,
+        ("graph",),
+        lambda given: isinstance(given, np.ndarray) or issparse(given),
+    ),
+    "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
+    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",)),
+    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
+}
+"""The kinds of component; those that live inside another's mapping have a dotted key."""
+
+NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
+_PLAIN = {"topology": ("agents",)}
+
+
+DEFAULTS: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "schedule": "constant",
+    "task.partition": "iid",
+    "topology.policy": "metropolis",
+}
+
+
+def _component(kind: str) -> BeforeValidator:
+    def parse(given: Any) -> Any:
+        return given if given is None else KINDS[kind].parse(given)
+
+    return BeforeValidator(parse)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _unpack(key: str) -> Any:
+    """Split a mapping like {name: ring, agents: 16, policy: metropolis} into the component and its companions."""
+
+    def unpack(given: Any) -> Any:
+        if isinstance(given, _Part):
+            return given
+        companions: dict[str, Any] = {}
+        if isinstance(given, Mapping):
+            rest = dict(given)
+            for word in (*NESTED.get(key, {}), *_PLAIN.get(key, ())):
+                if word in rest:
+                    companions[word] = rest.pop(word)
+            given = rest
+        return {"component": given, **companions}
+
+    return BeforeValidator(unpack)
+
+
+class TaskPart(_Part):
+    """The task, the split of its data among the agents, and how its images are augmented."""
+
+    component: Annotated[Component, _component("task")]
+    partition: Annotated[Component, _component("partition")] = Field(
+        default=DEFAULTS["task.partition"], validate_default=True
+    )
+
+    augmentation: Annotated[Component | None, _component("augmentation")] = None
+
+
+class TopologyPart(_Part):
+    """The graph, how many agents it has, and its combination policy."""
+
+    component: Annotated[Component, _component("topology")]
+    agents: PositiveInt | None = None
+    policy: Annotated[Component, _component("policy")] = Field(
+        default=DEFAULTS["topology.policy"], validate_default=True
+    )
+
+
+class Runtime(_Part):
+    """Where and how a run is executed.
+
+    Attributes:
+        name: "inline" (this process) or "ray" (actors that host blocks of agents).
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+        dtype: Floating type of parameters and data.
+        engine: How forward and backward of the agents are executed; "auto" takes the fastest.
+        threads: Threads of each worker; None takes one.
+        actors: How many Ray actors share the agents of a run.
+        cpus_per_actor: Processors that Ray reserves for an actor.
+        gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+    """
+
+    name: Literal["inline", "ray"] = "inline"
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    engine: EngineName = "auto"
+    threads: PositiveInt | None = None
+    actors: PositiveInt = 1
+    cpus_per_actor: PositiveFloat = 1.0
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Config(_Part):
+    """One run: every component chosen, every value single.
+
+    Attributes:
+        case: Name of the case it belongs to, if the experiment has cases.
+        task: The task, and how its data are split among the agents.
+        model: The model; None takes the task's own default.
+        topology: The graph, its agents and their combination policy.
+        strategy: The distributed part of the algorithm.
+        optimizer: The local part of the algorithm.
+        schedule: Learning-rate schedule.
+        batch_size: Samples an agent and step.
+        sampling: "independent" (with replacement) or "epochs" (each sample once an epoch).
+        steps: Steps of the run; or give `epochs`.
+        epochs: Passes of an agent over its data, on average; or give `steps`.
+        replicas: Independent repetitions, which run together.
+        seed: Root of all random draws.
+        evaluate_every: Steps between two evaluations; None makes ten of the run.
+        analysis: What is measured at the end of the run.
+        analysis_points: Where: at the centroid, and at each agent if asked.
+        analysis_dtype: Floating type of the analysis.
+        runtime: Where and how the run is executed.
+    """
+
+    case: str | None = None
+    task: Annotated[TaskPart, _unpack("task")]
+    model: Annotated[Component | None, _component("model")] = None
+    topology: Annotated[TopologyPart, _unpack("topology")]
+    strategy: Annotated[Component, _component("strategy")]
+    optimizer: Annotated[Component, _component("optimizer")] = Field(
+        default=DEFAULTS["optimizer"], validate_default=True
+    )
+    schedule: Annotated[Component, _component("schedule")] = Field(default=DEFAULTS["schedule"], validate_default=True)
+    batch_size: PositiveInt = 32
+    sampling: Sampling = "independent"
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    replicas: PositiveInt = 5
+    seed: NonNegativeInt = 0
+    evaluate_every: PositiveInt | None = None
+    analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
+    analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
+    analysis_dtype: Literal["float32", "float64"] = "float64"
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps: give steps or epochs, not both")
+        return self
+
+    @classmethod
+    def parse(cls, description: Mapping[str, Any]) -> Self:
+        """Validate a description whose values are single.
+
+        Args:
+            description: Keys and values as a user writes them.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ExperimentError: Something in it is not allowed; the message is one sentence.
+        """
+        unknown = next((key for key in description if key not in cls.model_fields), None)
+        if unknown is not None:
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "about"])
+            raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
+        missing = [key for key in ("task", "topology", "strategy") if key not in description]
+        if missing:
+            raise ExperimentError(f"{missing[0]}: an experiment needs the key '{missing[0]}'")
+        try:
+            return cls.model_validate(dict(description))
+        except ValidationError as error:
+            raise ExperimentError(_complaint(error)) from None
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the run in plain values.
+
+        Returns:
+            What `Config.parse` reads, as far as its components have names, with defaults filled in.
+        """
+        plain: dict[str, Any] = {}
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if isinstance(value, Component):
+                value = value.describe()
+            elif isinstance(value, TaskPart | TopologyPart):
+                companions = {
+                    name: part.describe() if isinstance(part := getattr(value, name), Component) else part
+                    for name in type(value).model_fields
+                    if name != "component" and getattr(value, name) is not None
+                }
+                value = {**value.component.describe(), **companions}
+            elif isinstance(value, BaseModel):
+                value = value.model_dump()
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value is not None:
+                plain[key] = value
+        return plain
+
+
+def _complaint(error: ValidationError) -> str:
+    """Turn pydantic's first complaint about a configuration into a sentence."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ExperimentError):
+        return str(cause)
+    places = [str(part) for part in first["loc"] if part not in ("component",)]
+    if places[:1] == ["runtime"] and len(places) > 1 and first["type"] == "extra_forbidden":
+        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], Runtime.model_fields)}"
+    if first["type"] == "literal_error":
+        expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
+        return f"{'.'.join(places)}: got {first['input']!r}; {nearest(str(first['input']), expected.split(', '))}"
+    return sentence(error, "", Config.model_fields)
