@@ -36,9 +36,9 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # scipy has no typ
     Neural Computation 6, 1994, doi:10.1162/neco.1994.6.1.147), for 1.4 times the cost of a gradient. Forward
     over reverse differentiation, as in `torch.func.hessian`, is wrong for affine normalisation layers.
 
-    J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are in the order of
-    `model.parameters()`; a parameter that several layers share is there once, and one that takes no part in
-    the loss has zeros. Vectors are float64; products are computed in the type and on the device of the
+    J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are the trainable
+    parameters in the order of `model.parameters()`; one that several layers share is there once, and one that
+    takes no part in the loss has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the type and on the device of the
     parameters, so it takes a float64 model to have float64 accuracy. Parameters and buffers (BatchNorm's
     running statistics) are copied when the operator is made, and the model is never written to.
 
@@ -69,7 +69,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # scipy has no typ
     """
 
     def __init__(self, model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> None:
-        parameters = dict(model.named_parameters())
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         kinds = {(p.dtype, p.device) for p in parameters.values()}
         if len(kinds) != 1 or not all(dtype.is_floating_point for dtype, _ in kinds):
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"

@@ -98,12 +98,14 @@ class Setup:
     def _try(self) -> None:
         """Try the parts on each other: what does not fit together is found before anything is written."""
         model = instantiate(self.model, 0).to(getattr(torch, self.config.runtime.dtype))
+        name = self.config.model.name if self.config.model else self.task.model
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ExperimentError(f"model: {name} has no parameters to train")
         sample = tuple(t[:2] for t in self.task.train)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 loss = self.task.loss(model, sample)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            name = self.config.model.name if self.config.model else self.task.model
             reason = str(error).splitlines()[0]
             raise ExperimentError(
                 f"model: {name} cannot be trained on inputs of shape {tuple(sample[0].shape[1:])}: {reason}"

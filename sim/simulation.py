@@ -193,7 +193,7 @@ def _run(
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
     status = load_run(folder.path).status
-    if status["state"] in FINISHED and (analysis is None or status.get("analyzed", False)):
+    if status["state"] in FINISHED and (analysis is None or status.get("analyzed") == _analyzed(setup)):
         monitor.finished(name, status["state"])
         return str(status["state"])
     try:
@@ -210,6 +210,16 @@ def _run(
     if state != "interrupted":
         monitor.finished(name, state)
     return state
+
+
+def _analyzed(setup: Setup) -> dict[str, Any]:
+    """Say what the analysis of a run covers: it is repeated when an experiment asks for another one."""
+    config = setup.config
+    return {
+        "measures": list(config.analysis),
+        "points": list(config.analysis_points),
+        "dtype": config.analysis_dtype,
+    }
 
 
 def _team(setup: Setup, engine: Any) -> Team:
@@ -263,7 +273,7 @@ class _Progress:
         self.monitor.analyzing(self.name)
         saved = torch.load(self.folder.checkpoint, weights_only=True)
         self.folder.append(self.team.analyze(analysis, saved))
-        self._status(saved["step"], state, analyzed=True)
+        self._status(saved["step"], state, analyzed=_analyzed(self.setup))
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
         """Restore a checkpoint, or write what is known before the first step and measure the start."""

@@ -15,17 +15,17 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
     views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
-    autograd.
+    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all.
 
     Args:
-        model: The model whose parameters and buffers are stacked; its values are not used.
+        model: The model whose trainable parameters and buffers are stacked; its values are not used.
         num_agents: N.
         device: Where the state lives.
         dtype: Floating type of the state.
     """
 
     def __init__(self, model: nn.Module, num_agents: int, device: torch.device, dtype: torch.dtype) -> None:
-        shapes = {name: p.shape for name, p in model.named_parameters()}
+        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
         size = sum(shape.numel() for shape in shapes.values())
         self.num_agents = num_agents
         self.parameters = torch.zeros(num_agents, size, device=device, dtype=dtype)
@@ -81,8 +81,8 @@ class StackedState:
             model: A model of the same structure.
         """
         with torch.no_grad():
-            for name, p in model.named_parameters():
-                self.parameter_views[name].data[rows] = p.to(self.parameters)
+            for name, view in self.parameter_views.items():
+                view.data[rows] = model.get_parameter(name).to(self.parameters)
             for name, b in model.named_buffers():
                 self.buffers[name][rows] = b.to(self.buffers[name])
 
@@ -99,7 +99,7 @@ def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]
         The model.
     """
     with torch.no_grad():
-        nn.utils.vector_to_parameters(parameters, model.parameters())
+        nn.utils.vector_to_parameters(parameters, (p for p in model.parameters() if p.requires_grad))
         for name, b in model.named_buffers():
             b.copy_(buffers[name])
     return model

@@ -128,7 +128,7 @@ def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, numb
     """Find the stacked form of a layer, or raise a ValueError."""
     parameters, buffers = _below(prefix, state.parameter_views), _below(prefix, state.buffers)
     if len(parameters) < sum(1 for _ in module.parameters()):
-        raise ValueError(f"{type(module).__name__} {prefix} shares parameters with another layer")
+        raise ValueError(f"{type(module).__name__} {prefix.removesuffix('.')} has frozen or shared parameters")
     weight, bias = parameters.get("weight"), parameters.get("bias")
     match module:
         case nn.Linear():

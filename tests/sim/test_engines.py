@@ -140,6 +140,23 @@ def test_a_model_used_twice_or_tied_is_not_stacked_but_runs(task):
             torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_frozen_parameters_are_no_agents_own(task):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10)).double()
+    model[1].weight.requires_grad_(False)
+    state = make_state(model)
+    assert list(state.parameter_views) == ["1.bias", "3.weight", "3.bias"]
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    with pytest.raises(ValueError, match="frozen or shared"):
+        ENGINES["stacked"](model, task, state, task.train[0][:2])
+    for engine in ("vectorized", "loop"):
+        ENGINES[engine](model, task, state, task.train[0][:2]).gradients(batch, torch.arange(N))
+        for n in range(N):
+            agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
+            nn.functional.cross_entropy(agent(batch[0][n]), batch[1][n]).backward()
+            flat = torch.cat([p.grad.flatten() for p in agent.parameters() if p.requires_grad])
+            torch.testing.assert_close(state.gradients[n], flat, rtol=1e-12, atol=1e-13)
+
+
 def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
     class Noisy(nn.Module):
         def __init__(self):

@@ -191,6 +191,19 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
 
 
+def test_another_analysis_is_made_up_for(tmp_path):
+    asked = []
+
+    def note(setup, state, replicas):
+        asked.append(setup.config.analysis)
+        return []
+
+    for analysis in (["hessian_trace"], ["hessian_trace"], ["excess_risk"]):
+        setups = prepare(Experiment(BASE | {"analysis": analysis, "steps": 8}), tmp_path)
+        simulate(setups, tmp_path, Silent(), threading.Event(), note)
+    assert asked == [("hessian_trace",), ("excess_risk",)]
+
+
 def test_nothing_is_written_for_a_mistake(tmp_path):
     with pytest.raises(ExperimentError):
         prepare(Experiment(BASE | {"topology": {"name": "ring", "agents": [4, 5000]}}), tmp_path / "e")
