@@ -172,7 +172,8 @@ def cluster() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
-        address=os.environ.get("RAY_ADDRESS"),
+        # Without "local" Ray would wait for a cluster that has been started here some day and is gone.
+        address=os.environ.get("RAY_ADDRESS", "local"),
         include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
         log_to_driver=False,
         logging_level="ERROR",

@@ -223,7 +223,7 @@ def test_unused_frozen_and_linear_parameters() -> None:
     constant = HessianOperator(Parts(), lambda m, b: b[0].sum(), data)
     assert constant.loss() == 1.0
     np.testing.assert_array_equal(constant.gradient(), np.zeros(3))
-    np.testing.assert_array_equal(constant @ np.ones(4), np.zeros(3))
+    np.testing.assert_array_equal(constant @ np.ones(3), np.zeros(3))
 
 
 def test_float32_models_compute_in_float32_behind_a_float64_border() -> None:

@@ -1,8 +1,10 @@
 """Placement does not change the result: inline, and 1, 2, 3 Ray actors."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -41,7 +43,7 @@ class Silent:
 def ray_cluster():
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -107,7 +109,9 @@ def test_two_nodes_of_a_cluster_share_a_run(inline, tmp_path):
     """A head and a second node, each with one CPU: a run of two actors needs both."""
     ray = str(Path(sys.executable).with_name("ray"))
     port = 20000 + os.getpid() % 20000
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    # What Ray notes about the cluster is kept from others; its sockets need a short path.
+    notes = tempfile.mkdtemp(prefix="ray-")
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": notes}
     common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
     nodes = []
     try:
@@ -143,6 +147,7 @@ while sum(node["Alive"] for node in ray.nodes()) < {{}}:
             node.terminate()
         for node in nodes:
             node.wait(timeout=60)
+        shutil.rmtree(notes, ignore_errors=True)
     a = load_run(inline / "diffusion-atc").metrics[-1]
     b = load_run(tmp_path / "e" / "diffusion-atc").metrics[-1]
     assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
