@@ -36,11 +36,12 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # scipy has no typ
     Neural Computation 6, 1994, doi:10.1162/neco.1994.6.1.147), for 1.4 times the cost of a gradient. Forward
     over reverse differentiation, as in `torch.func.hessian`, is wrong for affine normalisation layers.
 
-    J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are the trainable
-    parameters in the order of `model.parameters()`; one that several layers share is there once, and one that
-    takes no part in the loss has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the type and on the device of the
-    parameters, so it takes a float64 model to have float64 accuracy. Parameters and buffers (BatchNorm's
-    running statistics) are copied when the operator is made, and the model is never written to.
+    J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are the trainable parameters
+    in the order of `model.parameters()`; one that several layers share is there once, and one that takes no part
+    in the loss has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the type
+    and on the device of the parameters, so it takes a float64 model to have float64 accuracy. Parameters and
+    buffers (BatchNorm's running statistics) are copied when the operator is made, and the model is never written
+    to.
 
     Attributes:
         num_products: How many products with a vector have been computed so far.
