@@ -13,9 +13,9 @@ from basinet.analysis.risk import excess_risk
 from basinet.analysis.trace import deflated_trace
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
-from basinet.sim.folder import Row, RunFolder, load_runs
+from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
 from basinet.sim.setup import Setup
-from basinet.sim.state import instantiate, load_vector
+from basinet.sim.state import instantiate, load_checkpoint, load_vector
 from basinet.sim.tasks import Task
 from basinet.sim.worker import pick_device
 
@@ -126,18 +126,20 @@ def measure_again(folder: Path, *, only: list[str] | None = None, agents: bool =
         agents: Whether to measure each agent, too.
 
     Raises:
-        ExperimentError: A measure is not known, or a run has no checkpoint.
+        ExperimentError: A measure is not known, or a run is not finished.
     """
     for name in only or []:
         if name not in get_args(Measure):
             raise ExperimentError(f"--only: there is no measure '{name}'; {nearest(name, get_args(Measure))}")
     for run in load_runs(folder):
+        if run.status["state"] not in FINISHED:
+            raise ExperimentError(f"{run.path}: the run is not finished, but {run.status['state']}")
         changes: dict[str, Any] = {"analysis": only} if only else {}
         if agents:
             changes["analysis_points"] = ["centroid", "agents"]
+        if not (only or run.config.get("analysis")):
+            raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
         writer = RunFolder(run.path)
-        if not writer.checkpoint.exists():
-            raise ExperimentError(f"{run.path}: the run has no checkpoint yet")
         setup = Setup.build(Config.parse(run.config | changes))
-        state = torch.load(writer.checkpoint, weights_only=True)
+        state = load_checkpoint(writer.checkpoint)
         writer.append(measure_replicas(setup, state, range(setup.config.replicas)))

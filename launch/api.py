@@ -98,7 +98,7 @@ def compare(*folders: str | Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a wish to stop; the second one interrupts at once."""
+    """Turn the first Ctrl-C (or SIGTERM) into a wish to stop; the second one interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -110,8 +110,10 @@ def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
         stop.set()
         monitor.console.print("stopping at the next checkpoint; press Ctrl-C again to stop at once")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    # A cluster that takes a machine back sends SIGTERM.
+    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

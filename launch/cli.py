@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_mistake(error):
             raise
-        print(f"basinet: {error}", file=sys.stderr)  # noqa: T201
+        named = isinstance(error, OSError) and error.filename is not None
+        said = f"{error.filename}: {error.strerror}" if named else str(error)  # type: ignore[attr-defined]
+        print(f"basinet: {said}", file=sys.stderr)  # noqa: T201
         return MISTAKE
     return status
 
@@ -59,7 +62,8 @@ def _is_mistake(error: Exception) -> bool:
     """Tell a mistake of the user, which gets one sentence, from a defect, which gets its traceback."""
     from basinet.sim.component import ExperimentError
 
-    return isinstance(error, ExperimentError | FileNotFoundError)
+    wrong_place = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+    return isinstance(error, (ExperimentError, *wrong_place))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     topology = command("topology", _topology, "show a graph: its weights, spectrum and picture", table=True)
     topology.add_argument("name", metavar="NAME")
-    topology.add_argument("settings", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
+    topology.add_argument("words", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
     topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
 
     listing = command("list", _list, "list what an experiment can name", table=True)
@@ -129,19 +133,25 @@ def _run(options: argparse.Namespace) -> int:
         _print_json({name: config.describe() for name, config in experiment.runs.items()})
         return DONE
 
+    from basinet.analysis.summary import incidents
     from basinet.launch.api import run
+    from basinet.sim.folder import load_run
     from basinet.sim.simulation import Interrupted
 
     try:
         results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
     except Interrupted:
-        again = " ".join(["basinet run", *options.words, *(["--out", str(options.out)] if options.out else [])])
+        place = ["--out", str(options.out)] if options.out else []
+        again = shlex.join(["basinet", "run", *options.words, *place])
         _say(f"interrupted; everything reached is in {out}. To go on: {again}")
         return INTERRUPTED
     _print_summary(results.runs, options.json)
     for name, state in results.states.items():
         if state == "failed":
-            _say(f"{name} failed: see {out / name / 'status.json'}")
+            error = load_run(out / name).status["error"]
+            _say(f"{name} failed: {error} (traceback in {out / name / 'status.json'})")
+    for sentence in incidents(results.runs):
+        _say(sentence)
     _say(f"report: {results.report}")
     return FAILED if "failed" in results.states.values() else DONE
 
@@ -154,10 +164,13 @@ def _find_experiment(name: str) -> Path:
 
 def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
+    from basinet.analysis.report import write_report
     from basinet.sim.folder import load_runs
 
-    only = options.only.split(",") if options.only else None
+    only = None if options.only is None else [word.strip() for word in options.only.split(",")]
     measure_again(options.folder, only=only, agents=options.agents)
+    folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
+    _say(f"report: {write_report(folder)}")
     _print_summary(load_runs(options.folder), options.json)
     return DONE
 
@@ -179,7 +192,7 @@ def _report(options: argparse.Namespace) -> int:
 def _topology(options: argparse.Namespace) -> int:
     from basinet.launch.show import show_topology
 
-    facts, picture = show_topology(options.name, options.settings, options.out)
+    facts, picture = show_topology(options.name, options.words, options.out)
     if options.json:
         _print_json(facts)
     else:

@@ -71,7 +71,12 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
         key, equals, text = word.partition("=")
         if not equals:
             raise ExperimentError(f"{word}: a setting is written key=value")
-        topology[key] = yaml.safe_load(text)
+        if key == "name":
+            raise ExperimentError(f"{word}: the topology is named before its settings")
+        try:
+            topology[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
     if ":" not in name and name != "edge_list":
         topology.setdefault("agents", 16)
     setup = Setup.build(
@@ -90,7 +95,10 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
         "symmetric_weights": bool(symmetric),
         "perron_vector": f"{setup.centroid_weights.min():.4g} to {setup.centroid_weights.max():.4g}",
     }
-    return facts, _draw(setup, out or Path(f"{name.replace(':', '_')}.png"))
+    path = out or Path(f"{name.replace(':', '_')}.png")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ExperimentError(f"--out: {path} is no picture's name; allowed endings: .png, .pdf, .svg")
+    return facts, _draw(setup, path)
 
 
 def _draw(setup: Setup, path: Path) -> Path:

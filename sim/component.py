@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 __all__ = ["Component", "ExperimentError", "Kind", "nearest", "sentence"]
 
 
+_MOST_SHOWN = 30
+
+
 class ExperimentError(ValueError):
     """A mistake in what was asked: one sentence that names the key, what was given and what is allowed."""
 
@@ -41,7 +44,8 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     close = difflib.get_close_matches(str(word), allowed, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"allowed: {', '.join(allowed)}{hint}"
+    shown = ", ".join(allowed) if len(allowed) <= _MOST_SHOWN else f"{', '.join(allowed[:_MOST_SHOWN])}, …"
+    return f"allowed: {shown}{hint}"
 
 
 def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
@@ -56,7 +60,9 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
         One sentence.
     """
     first = error.errors()[0]
-    where = ".".join([path] * bool(path) + [str(part) for part in first["loc"][:1]])
+    where = ".".join(
+        [path] * bool(path) + [str(part) for part in first["loc"] if part != "component"][: 1 if path else 2]
+    )
     word = str(first["loc"][0]) if first["loc"] else path
     if first["type"] == "extra_forbidden":
         owner = path or "the experiment"
@@ -66,6 +72,8 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
     if isinstance(first.get("ctx", {}).get("error"), ValueError):
         message = str(first["ctx"]["error"])
         return message if message.startswith(word) else f"{where}: {message}"
+    if "Sequence" in first["msg"] or first["type"] in ("list_type", "tuple_type"):
+        return f"{where}: got {first['input']!r}, where a list is needed, such as [64] (its values as the key asks)"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{where}: got {first['input']!r}, which {message}"
 
@@ -187,8 +195,9 @@ class Component:
         known = {k: v for k, v in supplied.items() if k in accepted and k not in self.settings}
         try:
             return self.target(**known, **self.settings)
-        except (ValueError, OSError, ImportError) as error:
-            raise ExperimentError(f"{self.kind.key}: {error}") from error
+        except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ExperimentError(f"{self.kind.key}: {reason}") from error
 
     def describe(self) -> dict[str, Any]:
         """Describe the component in plain values.
@@ -277,7 +286,7 @@ def _import(path: str, key: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # whatever the user's module does when it is imported
         raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -10,9 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -31,6 +29,9 @@ from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
 from basinet.sim.tasks import TASKS, Task
 from basinet.topologies import POLICIES, TOPOLOGIES
+
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
 __all__ = ["DEFAULTS", "KINDS", "NESTED", "Config", "Measure", "Runtime"]
 
@@ -188,7 +189,9 @@ class Config(_Part):
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
     analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
     analysis_dtype: Literal["float32", "float64"] = "float64"
-    runtime: Runtime = Runtime()
+    runtime: Annotated[Runtime, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)] = (
+        Runtime()
+    )
 
     @model_validator(mode="after")
     def _length(self) -> Self:

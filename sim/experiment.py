@@ -64,7 +64,7 @@ class Experiment:
         """
         try:
             description = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).replace("\n", " ")
             raise ExperimentError(f"{path}: the experiment cannot be read: {reason}") from None
         if not isinstance(description, dict):
@@ -87,7 +87,19 @@ def _override(description: dict[str, Any], override: str) -> None:
             value = yaml.safe_load(f"[{text}]")
     except yaml.YAMLError:
         raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
+    if value is None and not text.strip():
+        raise ExperimentError(f"{key}: a value is needed after the equals sign")
+    instead = {"steps": "epochs", "epochs": "steps"}.get(key)
+    # What is asked for on the command line goes before what a case sets.
+    for place in (description, *_mappings(description.get("cases"))):
+        place.pop(instead, None)
+    for case in _mappings(description.get("cases")):
+        case.pop(key, None)
     _place(description, key.split("."), value)
+
+
+def _mappings(cases: Any) -> list[dict[Any, Any]]:
+    return [case for case in cases.values() if isinstance(case, dict)] if isinstance(cases, dict) else []
 
 
 def _expand(description: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
@@ -102,7 +114,7 @@ def _expand(description: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], di
         if name is not None:
             point["case"] = str(name)
         for key, value in values.items():
-            _place(point, key.split("."), value)
+            _place(point, str(key).split("."), value)
         yield from _expand_lists(point)
 
 

@@ -9,19 +9,25 @@ RUN/checkpoint/      state.pt, replaced atomically
 """
 
 import csv
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["FINISHED", "Run", "RunFolder", "load_run", "load_runs", "write_atomically"]
+from basinet.sim.component import ExperimentError
+
+__all__ = ["FINISHED", "LOCK", "Run", "RunFolder", "load_record", "load_run", "load_runs", "locked", "write_atomically"]
 
 Row = dict[str, Any]
+
+LOCK = ".lock"
 
 FINISHED = ("done", "diverged")
 """States of a run that has taken its last step."""
@@ -162,6 +168,49 @@ class RunFolder:
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of an experiment's folder for a while.
+
+    Args:
+        folder: The folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ExperimentError: Another process is at work in it.
+    """
+    with open(folder / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ExperimentError(f"--out: another process is at work in {folder}; choose another folder") from error
+        yield
+
+
+def load_record(folder: Path) -> dict[str, Any]:
+    """Read the record of an experiment.
+
+    Args:
+        folder: The experiment's folder.
+
+    Returns:
+        The experiment as given, with its runs and versions.
+    """
+    return _parse(folder / "experiment.yaml", yaml.safe_load)
+
+
+def _parse(path: Path, parser: Callable[[str], Any]) -> dict[str, Any]:
+    try:
+        found = parser(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExperimentError(f"{path}: the file is damaged; run the experiment again with --fresh") from error
+    if not isinstance(found, dict):
+        raise ExperimentError(f"{path}: the file is damaged; run the experiment again with --fresh")
+    return found
+
+
 def _read_lines(path: Path) -> list[Row]:
     """Read a JSON-lines file; a last line that a crash cut short is left out."""
     rows = []
@@ -197,8 +246,8 @@ def load_run(path: str | Path) -> Run:
     return Run(
         name=path.name,
         path=path,
-        config=yaml.safe_load((path / "config.yaml").read_text()),
-        status=json.loads(status.read_text()) if status.exists() else {"state": "running", "step": 0},
+        config=_parse(path / "config.yaml", yaml.safe_load),
+        status=_parse(status, json.loads) if status.exists() else {"state": "running", "step": 0},
         metrics=list(merged.values()),
     )
 
@@ -218,8 +267,7 @@ def load_runs(path: str | Path) -> list[Run]:
     path = Path(path)
     if (path / "config.yaml").exists():
         return [load_run(path)]
-    order = path / "experiment.yaml"
-    names = yaml.safe_load(order.read_text()).get("runs", []) if order.exists() else []
+    names = load_record(path).get("runs", []) if (path / "experiment.yaml").exists() else []
     folders = [path / name for name in names if (path / name / "config.yaml").exists()]
     if not folders:
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")

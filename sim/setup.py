@@ -18,7 +18,8 @@ from basinet.algorithms import draws
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import KINDS, Config
-from basinet.sim.state import instantiate
+from basinet.sim.engines import ENGINES
+from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
 
@@ -97,7 +98,8 @@ class Setup:
 
     def _try(self) -> None:
         """Try the parts on each other: what does not fit together is found before anything is written."""
-        model = instantiate(self.model, 0).to(getattr(torch, self.config.runtime.dtype))
+        dtype = getattr(torch, self.config.runtime.dtype)
+        model = instantiate(self.model, 0).to(dtype)
         name = self.config.model.name if self.config.model else self.task.model
         if not any(p.requires_grad for p in model.parameters()):
             raise ExperimentError(f"model: {name} has no parameters to train")
@@ -112,8 +114,15 @@ class Setup:
             ) from error
         if loss.ndim:
             raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
+        engine = self.config.runtime.engine
+        if engine != "auto":
+            try:
+                ENGINES[engine](model, self.task, StackedState(model, 1, torch.device("cpu"), dtype), sample[0])
+            except ValueError as error:
+                raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
         self.optimizer([nn.Parameter(torch.zeros(1))])
-        self.strategy()
+        if not hasattr(self.strategy(), "step"):
+            raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
         self.rate_factor(0)
 
     def strategy(self) -> Strategy:
@@ -169,7 +178,7 @@ def _graph(config: Config) -> nx.Graph:
         graph = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
     try:
         check_graph(graph)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ExperimentError(f"topology: {error}") from None
     return graph
 
@@ -181,7 +190,7 @@ def _weights(config: Config, graph: nx.Graph) -> csr_array:
         return check_mixing_matrix(weights, graph)
     except ExperimentError:
         raise
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ExperimentError(f"topology.policy: {error}") from None
 
 

@@ -16,9 +16,10 @@ import yaml
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
-from basinet.sim.folder import FINISHED, Row, RunFolder, load_run, write_atomically
+from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
+from basinet.sim.state import load_checkpoint
 from basinet.sim.worker import Analysis
 
 __all__ = ["Interrupted", "Monitor", "prepare", "simulate"]
@@ -27,7 +28,7 @@ _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
 
 _CHECKPOINT_SECONDS = 15.0
-"""Checkpoints are written at evaluations, but not more often than this, and at the end."""
+"""Seconds between two checkpoints; one more is written at the end."""
 
 
 class Interrupted(Exception):
@@ -66,25 +67,33 @@ def prepare(experiment: Experiment, out: Path, *, fresh: bool = False) -> dict[s
     """
     setups = {name: Setup.build(config) for name, config in experiment.runs.items()}
     description = {name: config.describe() for name, config in experiment.runs.items()}
+    if out.exists() and not out.is_dir():
+        raise ExperimentError(f"--out: {out} is a file; choose a folder")
+    with locked(out) if out.exists() else nullcontext():
+        _claim(experiment, out, description, fresh=fresh)
+    return setups
+
+
+def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make the experiment's folder, or find that it is another experiment's."""
     record = out / "experiment.yaml"
-    if out.exists() and not fresh and any(out.iterdir()):
+    if out.exists() and not fresh and any(path.name != LOCK for path in out.iterdir()):
         if not record.exists():
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
         if not _same(out, description):
             raise ExperimentError(
-                f"--out: {out} holds another experiment; choose another folder, or --fresh to discard it"
+                f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
             )
     if fresh and record.exists():
         _discard(out)
     for name, plain in description.items():
         RunFolder(out / name).write_config(plain)
     write_atomically(record, yaml.safe_dump(_record(experiment), sort_keys=False))
-    return setups
 
 
 def _same(out: Path, description: Mapping[str, Any]) -> bool:
     """Tell whether a folder holds exactly these runs; where and how they are executed does not matter."""
-    names = yaml.safe_load((out / "experiment.yaml").read_text()).get("runs", [])
+    names = load_record(out).get("runs", [])
     if set(names) != set(description):
         return False
     for name, plain in description.items():
@@ -103,7 +112,7 @@ def _discard(out: Path) -> None:
     """Remove the runs that an experiment's record names, and nothing else."""
     import shutil
 
-    for name in yaml.safe_load((out / "experiment.yaml").read_text()).get("runs", []):
+    for name in load_record(out).get("runs", []):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
@@ -160,7 +169,7 @@ def simulate(
         if not stop.is_set():
             states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis)
 
-    with _ray_cluster() if on_ray else nullcontext():
+    with locked(out), _ray_cluster() if on_ray else nullcontext():
         if on_ray:
             from basinet.sim.runtimes.ray import runs_that_fit
 
@@ -197,7 +206,7 @@ def _run(
         monitor.finished(name, status["state"])
         return str(status["state"])
     try:
-        saved = torch.load(folder.checkpoint, weights_only=True) if folder.checkpoint.exists() else None
+        saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         with _team(setup, saved["engine"] if saved else setup.config.runtime.engine) as team:
             progress = _Progress(name, setup, folder, team, monitor)
             state = progress.go(saved, stop)
@@ -260,18 +269,18 @@ class _Progress:
             pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
             if step == target:
                 self._measure(step)
-                if step < setup.num_steps and time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
-                    self._checkpoint(step)
-                self._status(step, "running")
             else:
                 self.monitor.advanced(self.name, step, [])
+            if step < setup.num_steps and time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+                self._checkpoint(step)
+            self._status(step, "running")
         self._checkpoint(step)
         return self._status(step, "diverged" if self.diverged else "done")
 
     def analyze(self, analysis: Analysis, state: str) -> None:
         """Let the workers analyse the last state, and write down what they find."""
         self.monitor.analyzing(self.name)
-        saved = torch.load(self.folder.checkpoint, weights_only=True)
+        saved = load_checkpoint(self.folder.checkpoint)
         self.folder.append(self.team.analyze(analysis, saved))
         self._status(saved["step"], state, analyzed=_analyzed(self.setup))
 

@@ -1,13 +1,17 @@
 """The stacked state: one row an agent, and each layer's parameters as a view into it."""
 
 import copy
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StackedState", "instantiate", "join_rows", "load_vector", "take_rows"]
+from basinet.sim.component import ExperimentError
+
+__all__ = ["StackedState", "instantiate", "join_rows", "load_checkpoint", "load_vector", "take_rows"]
 
 
 class StackedState:
@@ -120,6 +124,25 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The state of all rows.
+
+    Raises:
+        ExperimentError: The file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ExperimentError(f"{path}: the checkpoint is damaged; --fresh starts the run again") from error
+    return state
 
 
 def take_rows(state: Any, rows: slice, num_rows: int) -> Any:

@@ -44,7 +44,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
     assert all(rows[0][f"{name}_mean"] is not None for name in ("hessian_trace", "excess_risk", "test_accuracy"))
     assert found.err.rstrip().endswith("report: out/report.html")
     out = folder / "out"
-    assert {"experiment.yaml", "report.html", "summary.csv", "figures", "centralized", "diffusion-atc"} == {
+    assert {".lock", "experiment.yaml", "report.html", "summary.csv", "figures", "centralized", "diffusion-atc"} == {
         path.name for path in out.iterdir()
     }
     for figure in (out / "figures").glob("*.png"):
@@ -74,6 +74,16 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["analyze", "nowhere"], "holds no runs"),
         (["compare", "nowhere"], "holds no runs"),
         (["report", "nowhere"], "holds no runs"),
+        (["run", "tiny.yaml", "steps="], "steps: a value is needed"),
+        (["run", "tiny.yaml", "steps=true"], "steps: got True"),
+        (["run", "tiny.yaml", "model=cnn", "runtime.engine=stacked"], "runtime.engine: stacked cannot run cnn"),
+        (["run", "tiny.yaml", "strategy=os:getcwd"], "strategy: os:getcwd makes nothing that has a method 'step'"),
+        (["run", "tiny.yaml", "topology=os:getcwd"], "topology: "),
+        (["run", "tiny.yaml", "runtime.threads=-1"], "runtime.threads: got -1"),
+        (["run", "tiny.yaml", "model.hidden=8"], "model.hidden: got 8, where a list is needed"),
+        (["run", "tiny.yaml", "--out", "tiny.yaml"], "tiny.yaml is a file"),
+        (["topology", "ring", "agents=["], "agents: the value '[' is not YAML"),
+        (["topology", "ring", "--out", "x.xyz"], "allowed endings"),
         (["topology", "rign"], "did you mean 'ring'"),
         (["topology", "torus", "agents=12", "shape=[5,2]"], "12"),
     ],
@@ -90,6 +100,36 @@ def test_a_folder_of_another_experiment_is_refused(folder, capsys):
     assert main(["run", "tiny.yaml", "batch_size=5", "--out", "out"]) == 2
     assert "holds another experiment" in capsys.readouterr().err
     assert main(["run", "tiny.yaml", "batch_size=5", "analysis=[]", "--out", "out", "--fresh", "--quiet"]) == 0
+
+
+def test_the_command_line_goes_before_the_cases(folder, capsys):
+    assert main(["run", "main", "optimizer.lr=0.5", "epochs=2", "strategy=isolated", "--dry-run"]) == 0
+    for config in json.loads(capsys.readouterr().out).values():
+        assert config["optimizer"]["lr"] == 0.5 and config["epochs"] == 2 and "steps" not in config
+
+
+def test_two_processes_do_not_share_a_folder(folder, capsys):
+    from basinet.sim.folder import locked
+
+    assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
+    with locked(Path("out")):
+        assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 2
+    assert "another process is at work in out" in capsys.readouterr().err
+
+
+def test_damaged_folders_are_named(folder, capsys):
+    assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
+    for name in ("experiment.yaml", "diffusion-atc/status.json", "diffusion-atc/config.yaml"):
+        path = Path("out") / name
+        kept = path.read_text()
+        path.write_text("{")
+        capsys.readouterr()
+        assert main(["report", "out"]) == 2
+        assert f"{path}: the file is damaged" in capsys.readouterr().err
+        path.write_text(kept)
+    (Path("out") / "centralized" / "checkpoint" / "state.pt").write_bytes(b"nothing")
+    assert main(["analyze", "out", "--only", "hessian_trace"]) == 2
+    assert "the checkpoint is damaged" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
