@@ -1,6 +1,7 @@
 """The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
 
 import io
+import math
 import threading
 import time
 import traceback
@@ -303,7 +304,7 @@ class _Progress:
         rows, diverged = self.team.measure()
         for replica, at in diverged.items():
             self.diverged.setdefault(replica, at)
-        rows = [row for row in rows if row["replica"] not in self.diverged and _is_finite(row)]
+        rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
         self.folder.append(rows)
         self.monitor.advanced(self.name, step, rows)
 
@@ -352,5 +353,6 @@ def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
                     yield replica, agent, label, count
 
 
-def _is_finite(row: Row) -> bool:
-    return all(value == value and abs(value) != float("inf") for value in row.values())
+def _finite(row: Row) -> Row:
+    """Leave out what JSON cannot hold: a test loss may overflow where the training loss does not."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}

@@ -79,7 +79,7 @@ class Worker:
 
         Returns:
             The measurements of the replicas that this worker evaluates (every worker takes its share), and of
-            the replicas with a row here whose losses left the finite numbers the step at which they did so.
+            the replicas found here to have left the finite numbers, the step at which they did so.
         """
         block, mixer = self.block, self.block.mixer
         centroids = mixer.centroid(block.x)
@@ -87,8 +87,10 @@ class Worker:
         distances = mixer.centroid(deviation)
         buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
         rows = []
+        diverged = self._diverged()
         for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
             if not torch.isfinite(centroids[replica]).all():
+                diverged.setdefault(replica, block.step)
                 continue
             load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
             rows.append(
@@ -102,7 +104,7 @@ class Worker:
                     "consensus_distance": float(distances[replica]),
                 }
             )
-        return rows, self._diverged()
+        return rows, diverged
 
     def _average_buffer(self, buffer: Tensor) -> Tensor:
         """Average running statistics over the agents; counters are the same everywhere up to their own steps."""

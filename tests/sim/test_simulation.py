@@ -178,6 +178,16 @@ def test_divergence_stops_that_run_alone_and_is_marked_at_its_step(tmp_path):
     assert load_run(tmp_path / "e" / "diffusion-atc_lr=0.1").metrics[-1]["step"] == 40
 
 
+def test_an_overflow_in_the_last_step_is_seen(tmp_path):
+    runtime = BASE["runtime"] | {"dtype": "float32"}
+    optimizer = {"name": "sgd", "lr": 1e39}  # the first step leaves float32; no loss is computed after it
+    model = {"name": "mlp", "hidden": [6]}
+    assert carry_out(tmp_path, steps=1, runtime=runtime, optimizer=optimizer, model=model) == {
+        "diffusion-atc": "diverged"
+    }
+    assert load_run(tmp_path / "diffusion-atc").diverged == {0: 1, 1: 1}
+
+
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     def fail(setup, state, replicas):
         if setup.config.strategy.name == "isolated":
