@@ -179,12 +179,13 @@ def test_divergence_stops_that_run_alone_and_is_marked_at_its_step(tmp_path):
 
 
 def test_an_overflow_in_the_last_step_is_seen(tmp_path):
-    runtime = BASE["runtime"] | {"dtype": "float32"}
-    optimizer = {"name": "sgd", "lr": 1e39}  # the first step leaves float32; no loss is computed after it
-    model = {"name": "mlp", "hidden": [6]}
-    assert carry_out(tmp_path, steps=1, runtime=runtime, optimizer=optimizer, model=model) == {
-        "diffusion-atc": "diverged"
+    changes = {
+        "task": "quadratic",
+        "model": {"name": "point", "start": 1e10},
+        "optimizer": {"name": "sgd", "lr": 1e29},  # the first step leaves float32, and no loss is computed after it
+        "runtime": BASE["runtime"] | {"dtype": "float32"},
     }
+    assert carry_out(tmp_path, steps=1, **changes) == {"diffusion-atc": "diverged"}
     assert load_run(tmp_path / "diffusion-atc").diverged == {0: 1, 1: 1}
 
 
