@@ -15,7 +15,7 @@ from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
 from basinet.sim.setup import Setup
-from basinet.sim.state import instantiate, load_checkpoint, load_vector
+from basinet.sim.state import load_checkpoint, load_vector
 from basinet.sim.tasks import Task
 from basinet.sim.worker import pick_device
 
@@ -82,9 +82,9 @@ def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int
     """
     config = setup.config
     dtype = getattr(torch, config.analysis_dtype)
-    device = pick_device(config.runtime.device)
+    device = pick_device(config.runtime)
     task = setup.task.to(device, dtype)
-    model = instantiate(setup.model, 0).to(device, dtype).eval()
+    model = setup.template().to(device, dtype).eval()
     rows = []
     for replica in replicas:
         if replica in state["diverged"] or not config.analysis:
@@ -102,13 +102,15 @@ def _points(
 ) -> Iterable[tuple[int | None, Tensor, dict[str, Tensor]]]:
     """Yield the points of a replica to be measured: the agent (None for the centroid), parameters, buffers."""
     agents = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-    x = state["parameters"][agents]
-    buffers = {name: b[agents] for name, b in state["buffers"].items()}
+    x = state["rows"]["parameters"][agents]
+    buffers = {name: b[agents] for name, b in state["rows"]["buffers"].items()}
     pi = torch.from_numpy(setup.centroid_weights)
 
     def mean(rows: Tensor) -> Tensor:
-        weighted = rows.to(pi.dtype) * pi.view(-1, *(1 for _ in rows.shape[1:]))
-        return weighted.sum(0)
+        # As `Mixer.centroid`: agents that agree have exactly their common value as the mean.
+        values = rows.to(pi.dtype)
+        found = values[0] + ((values - values[0]) * pi.view(-1, *(1 for _ in rows.shape[1:]))).sum(0)
+        return found if rows.is_floating_point() else found.round().to(rows.dtype)
 
     if "centroid" in setup.config.analysis_points:
         yield None, mean(x), {name: mean(b) for name, b in buffers.items()}

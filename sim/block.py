@@ -8,6 +8,8 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.sim.component import ExperimentError
+from basinet.sim.digest import digest
 from basinet.sim.engines import EngineName, make_engine
 from basinet.sim.mixer import Mixer, Placement
 from basinet.sim.sampling import make_sampler
@@ -30,6 +32,7 @@ class Block:
     Attributes:
         x: The agents' parameters [N, P].
         step: How many steps have been taken.
+        memory: What the strategy remembers of each agent, tensors [N, ...] by name.
         bytes_sent: What all agents of a replica together have sent so far.
         losses: Batch losses since the last evaluation, [N, evaluate_every].
         engine_choice: Which engine runs, and why.
@@ -45,7 +48,7 @@ class Block:
         replicas = torch.from_numpy(placement.row_replicas).to(device)
         agents = torch.from_numpy(placement.row_agents).to(device)
 
-        template = instantiate(setup.model, 0).to(device, dtype)
+        template = setup.template().to(device, dtype)
         self.state = StackedState(template, len(placement.rows), device, dtype)
         self.x = self.state.parameters
         self._initialize()
@@ -74,6 +77,8 @@ class Block:
         self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
         self.strategy = setup.strategy()
+        self.strategy_settings = digest(self.strategy)
+        self.memory: dict[str, Tensor] = {}
         self.bytes_sent = 0
         self.losses = torch.zeros(len(placement.rows), setup.evaluate_every, device=device, dtype=dtype)
 
@@ -145,21 +150,43 @@ class Block:
         while self.step < until:
             self.strategy.step(self)
             self.step += 1
+        self._check_strategy()
+
+    def _check_strategy(self) -> None:
+        """Refuse a strategy whose state no checkpoint would hold."""
+        name = self.setup.config.strategy.name
+        if digest(self.strategy) != self.strategy_settings:
+            raise ExperimentError(
+                f"strategy: {name} changes attributes of its own as it runs, or holds what cannot be copied; what it"
+                " remembers of the agents belongs in block.memory, which checkpoints hold"
+            )
+        for key, value in self.memory.items():
+            if not isinstance(value, Tensor) or value.shape[:1] != self.x.shape[:1]:
+                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ExperimentError(
+                    f"strategy: {name} keeps memory['{key}'] of shape {shape}; allowed are tensors [N, ...]"
+                    f" with a row for each of the {len(self.x)} agents here"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Collect everything that the next step depends on.
 
         Returns:
-            Nested plain values; tensors and lists that belong to agents lead with the agents' axis.
+            Nested plain values; tensors and lists that belong to agents are under "rows" and lead with their axis.
         """
+        optimizer = self.optimizer.state_dict()
         return {
             "step": self.step,
             "bytes_sent": self.bytes_sent,
             "engine": self.engine.name,
-            "parameters": self.x,
-            "buffers": self.state.buffers,
-            "optimizer": self.optimizer.state_dict(),
-            "losses": self.losses,
+            "optimizer": optimizer["shared"],
+            "rows": {
+                "parameters": self.x,
+                "buffers": self.state.buffers,
+                "memory": self.memory,
+                "optimizer": optimizer["rows"],
+                "losses": self.losses,
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -170,8 +197,10 @@ class Block:
         """
         self.step = state["step"]
         self.bytes_sent = state["bytes_sent"]
-        self.x.copy_(state["parameters"])
+        rows = state["rows"]
+        self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():
-            buffer.copy_(state["buffers"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.losses.copy_(state["losses"])
+            buffer.copy_(rows["buffers"][name])
+        self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
+        self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
+        self.losses.copy_(rows["losses"])

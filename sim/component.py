@@ -17,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from basinet.sim.digest import digest, importable, name_of, plain
+
 __all__ = ["Component", "ExperimentError", "Kind", "nearest", "sentence"]
 
 
@@ -110,29 +112,31 @@ class Kind:
         if isinstance(given, Component):
             return given
         settings: dict[str, Any] = {}
+        known = None
         if isinstance(given, Mapping):
             settings = dict(given)
             if "name" not in settings:
                 raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
             given = settings.pop("name")
+            known = settings.pop("digest", None)
         target, name = self._find(given)
         if self.ready(target):
             if settings:
                 raise ExperimentError(
                     f"{self.key}.{next(iter(settings))}: {name} is given ready-made and takes no settings"
                 )
-            return Component(self, name, target, {}, is_ready=True)
+            return _unchanged(Component(self, name, target, {}, is_ready=True), known)
         if not callable(target):
             raise ExperimentError(
                 f"{self.key}: got {given!r}; allowed are a name ({', '.join(self.registry)}), a module:attribute, "
                 "a mapping with 'name', or an object of your own"
             )
-        return Component(self, name, target, self._validate(target, name, settings))
+        return _unchanged(Component(self, name, target, self._validate(target, name, settings)), known)
 
     def _find(self, given: Any) -> tuple[Any, str]:
         """Find what a name stands for."""
         if not isinstance(given, str):
-            return given, _name_of(given)
+            return given, name_of(given)
         if given in self.registry:
             return self.registry[given], given
         if ":" not in given:
@@ -203,17 +207,25 @@ class Component:
         """Describe the component in plain values.
 
         Returns:
-            Its name, its settings and the defaults of those not set; a ready object is named by its class and
-            a digest of its content.
+            Its name, its settings and the defaults of those not set; what no module names (a ready object, a
+            function of the user's script) comes with a digest of its content.
         """
         if self.is_ready:
-            return {"name": self.name, "digest": _digest(self.target)}
+            return {"name": self.name, "digest": digest(self.target)}
         defaults = {
             key: parameter.default
             for key, parameter in _parameters(self.target).items()
             if key not in self.kind.supplied and isinstance(parameter.default, bool | int | float | str | tuple)
         }
-        return {"name": self.name, **_plain(defaults | self.settings)}
+        known = {} if importable(self.target) else {"digest": digest(self.target)}
+        return {"name": self.name, **known, **plain(defaults | self.settings)}
+
+
+def _unchanged(component: Component, known: str | None) -> Component:
+    """Check that a component read back from a run's folder is still what it was."""
+    if known not in (None, component.describe().get("digest")):
+        raise ExperimentError(f"{component.kind.key}: {component.name} is no longer what the run was made with")
+    return component
 
 
 def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
@@ -294,29 +306,3 @@ def _import(path: str, key: str) -> Any:
             raise ExperimentError(f"{key}: {module} has no attribute '{part}'; {nearest(part, public)}")
         found = getattr(found, part)
     return found
-
-
-def _name_of(given: Any) -> str:
-    """Name an object of the user's, a class or function by its place."""
-    owner = given if hasattr(given, "__qualname__") else type(given)
-    return f"{owner.__module__}:{owner.__qualname__}"
-
-
-def _digest(value: Any) -> str:
-    """Digest a ready object, so that another one of its class is told apart."""
-    import hashlib
-
-    from ray import cloudpickle  # pickles what is defined in the user's script, too
-
-    return hashlib.sha256(cloudpickle.dumps(value)).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """Turn a setting into what YAML can hold."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return _name_of(value)

@@ -94,17 +94,16 @@ class Run:
         return curves
 
     def final(self, metric: str) -> dict[int, float]:
-        """Collect the last value of a metric in each replica that did not diverge.
+        """Collect the value of a metric at the last step of each replica that did not diverge.
 
         Args:
             metric: Name of the metric.
 
         Returns:
-            A mapping from replica to value.
+            A mapping from replica to value; a replica whose metric was not finite at the last step has none.
         """
-        return {
-            replica: values[-1] for replica, (_, values) in self.series(metric).items() if replica not in self.diverged
-        }
+        last = {row["replica"]: row for row in self.metrics if "agent" not in row}
+        return {r: row[metric] for r, row in last.items() if metric in row and r not in self.diverged}
 
 
 class RunFolder:

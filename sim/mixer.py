@@ -75,7 +75,7 @@ class _Peer:
 
     rank: int
     send: Tensor  # local rows that the peer needs
-    receive: Tensor  # buffer of the peer's rows that are needed here
+    receive: Tensor  # buffer of the peer's rows that are needed here, where the network can write
     weights: Tensor  # sparse [N, rows received]
 
 
@@ -138,7 +138,7 @@ class Mixer:
                     _Peer(
                         rank=other,
                         send=torch.from_numpy(wanted - p.rows.start).to(like.device),
-                        receive=like.new_empty(len(needed), like.shape[1]),
+                        receive=like.new_empty(len(needed), like.shape[1], device=self._wire(like)),
                         weights=part(other, needed),
                     )
                 )
@@ -159,7 +159,7 @@ class Mixer:
                 request.wait()
             for peer in self.peers:
                 if len(peer.receive):
-                    torch.addmm(self.result, peer.weights, peer.receive, out=self.result)
+                    torch.addmm(self.result, peer.weights, peer.receive.to(x.device), out=self.result)
         x.copy_(self.result)
 
     def _exchange(self, x: Tensor) -> Sequence[dist.Work]:
@@ -167,10 +167,14 @@ class Mixer:
         operations = []
         for peer in self.peers:
             if len(peer.send):
-                operations.append(dist.P2POp(dist.isend, x[peer.send], peer.rank))
+                operations.append(dist.P2POp(dist.isend, x[peer.send].to(self._wire(x)), peer.rank))
             if len(peer.receive):
                 operations.append(dist.P2POp(dist.irecv, peer.receive, peer.rank))
         return dist.batch_isend_irecv(operations) if operations else []
+
+    def _wire(self, like: Tensor) -> torch.device:
+        """Where the network reads and writes: gloo sends from the host's memory only."""
+        return torch.device("cpu") if dist.get_backend() == "gloo" else like.device
 
     def sums(self, rows: Tensor) -> Tensor:
         """Sum rows over the agents of each replica, on all workers.

@@ -1,7 +1,9 @@
 """What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
 
+import io
 import json
 import math
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +17,11 @@ from torch import nn, optim
 from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
+from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
-from basinet.sim.component import ExperimentError
+from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import KINDS, Config
-from basinet.sim.engines import ENGINES
+from basinet.sim.engines import make_engine
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
@@ -91,7 +94,7 @@ class Setup:
             centroid_weights=perron_vector(weights),
             holdings=holdings,
             num_steps=num_steps,
-            evaluate_every=config.evaluate_every or math.ceil(num_steps / 10),
+            evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
         )
         setup._try()
         return setup
@@ -99,7 +102,7 @@ class Setup:
     def _try(self) -> None:
         """Try the parts on each other: what does not fit together is found before anything is written."""
         dtype = getattr(torch, self.config.runtime.dtype)
-        model = instantiate(self.model, 0).to(dtype)
+        model = self.template().to(dtype)
         name = self.config.model.name if self.config.model else self.task.model
         if not any(p.requires_grad for p in model.parameters()):
             raise ExperimentError(f"model: {name} has no parameters to train")
@@ -117,19 +120,52 @@ class Setup:
         engine = self.config.runtime.engine
         if engine != "auto":
             try:
-                ENGINES[engine](model, self.task, StackedState(model, 1, torch.device("cpu"), dtype), sample[0])
+                make_engine(engine, model, self.task, StackedState(model, 1, torch.device("cpu"), dtype), 2)
             except ValueError as error:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
-        self.optimizer([nn.Parameter(torch.zeros(1))])
+        self._try_optimizer(model, dtype)
         if not hasattr(self.strategy(), "step"):
             raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
         self.rate_factor(0)
+
+    def _try_optimizer(self, model: nn.Module, dtype: torch.dtype) -> None:
+        """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
+        component = self.config.optimizer
+        state = StackedState(model, 2, torch.device("cpu"), dtype)
+        file = io.BytesIO()
+        try:
+            optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)
+            optimizer.step(state.gradients, 1.0)
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except ExperimentError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise ExperimentError(
+                f"optimizer: {component.name} keeps in its state what no checkpoint can hold; allowed are tensors,"
+                " numbers, strings, and lists and mappings of them"
+            ) from error
+        except Exception as error:  # whatever a class of the user's own does
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise ExperimentError(
+                f"optimizer: {component.name} cannot step here ({reason}); allowed are optimizers whose groups have"
+                " an 'lr' and whose step needs no closure"
+            ) from error
+
+    def template(self) -> nn.Module:
+        """Make the model that tells names, shapes and frozen values, the same wherever it is made.
+
+        Returns:
+            A model on the CPU, in the type in which its maker makes it.
+        """
+        return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
 
     def strategy(self) -> Strategy:
         """Make the strategy.
 
         Returns:
-            A strategy, with a state of its own if it has one.
+            A strategy.
         """
         strategy: Strategy = self.config.strategy.make()
         return strategy
@@ -199,7 +235,7 @@ def _task(config: Config, num_agents: int) -> Task:
     if component.is_ready:
         given = component.target
         return given if isinstance(given, Task) else _user_data(given)
-    made = _made_task(_Made(component.make, json.dumps(component.describe(), default=str)), config.seed, num_agents)
+    made = _made_task(_Made(component), config.seed, num_agents)
     return made if isinstance(made, Task) else _user_data(made)
 
 
@@ -212,23 +248,23 @@ def _user_data(given: Any) -> Task:
         raise ExperimentError(f"task: {error}") from None
 
 
-@dataclass(frozen=True)
 class _Made:
-    """A maker that is told apart by its description, so that the runs of a grid share their data."""
+    """A component that is told apart by its maker and its description, so that the runs of a grid share their data."""
 
-    make: Callable[..., Any]
-    description: str
+    def __init__(self, component: Component) -> None:
+        self.component = component
+        self.identity = (id(component.target), json.dumps(component.describe()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Made) and self.description == other.description
+        return isinstance(other, _Made) and self.identity == other.identity
 
     def __hash__(self) -> int:
-        return hash(self.description)
+        return hash(self.identity)
 
 
 @lru_cache(maxsize=4)
 def _made_task(maker: _Made, seed: int, num_agents: int) -> Any:
-    return maker.make(seed=draws.key(seed, "task"), num_agents=num_agents)
+    return maker.component.make(seed=draws.key(seed, "task"), num_agents=num_agents)
 
 
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
@@ -249,14 +285,32 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
     labels = len(task.train[0]) if task.labels is None else task.labels.numpy()
     partition = config.task.partition
-    return [
-        partition.make(
-            labels=labels,
-            num_agents=num_agents,
-            rng=np.random.default_rng(draws.key(config.seed, "partition", replica)),
-        )
-        for replica in range(config.replicas)
-    ]
+    num_samples = len(task.train[0])
+    holdings = []
+    for replica in range(config.replicas):
+        rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
+        parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
+        holdings.append(_check_partition(parts, partition.name, num_agents, num_samples))
+    return holdings
+
+
+def _check_partition(parts: Any, name: str, num_agents: int, num_samples: int) -> list[np.ndarray]:
+    """Check what a partition returned: those of the user's own may return anything."""
+    try:
+        arrays = [np.asarray(part) for part in parts]
+    except (TypeError, ValueError):
+        arrays = []
+    if len(arrays) != num_agents:
+        raise ExperimentError(f"task.partition: {name} must return {num_agents} index arrays, one an agent")
+    for agent, part in enumerate(arrays):
+        if part.ndim != 1 or part.dtype.kind not in "iu":
+            raise ExperimentError(f"task.partition: {name} gives agent {agent} no index array [n] of integers")
+        if len(part) == 0 or part.min() < 0 or part.max() >= num_samples:
+            raise ExperimentError(
+                f"task.partition: {name} gives agent {agent} {len(part)} indices; allowed are one or more, from 0 to"
+                f" {num_samples - 1}"
+            )
+    return arrays
 
 
 def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:

@@ -12,10 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import yaml
 
 from basinet.sim.component import ExperimentError
+from basinet.sim.digest import plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
@@ -85,10 +87,10 @@ def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *,
             raise ExperimentError(
                 f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
             )
-    if fresh and record.exists():
-        _discard(out)
-    for name, plain in description.items():
-        RunFolder(out / name).write_config(plain)
+    if fresh:
+        _discard(out, description)
+    for name, config in description.items():
+        RunFolder(out / name).write_config(config)
     write_atomically(record, yaml.safe_dump(_record(experiment), sort_keys=False))
 
 
@@ -97,46 +99,37 @@ def _same(out: Path, description: Mapping[str, Any]) -> bool:
     names = load_record(out).get("runs", [])
     if set(names) != set(description):
         return False
-    for name, plain in description.items():
+    for name, config in description.items():
         if not (out / name / "config.yaml").exists():
             continue
         old = load_run(out / name).config
-        for key in {*old, *plain} - {"runtime", "analysis", "analysis_points", "analysis_dtype"}:
-            if old.get(key) != plain.get(key):
+        for key in {*old, *config} - {"runtime", "analysis", "analysis_points", "analysis_dtype"}:
+            if old.get(key) != config.get(key):
                 return False
-        if old["runtime"]["dtype"] != plain["runtime"]["dtype"]:
+        if old["runtime"]["dtype"] != config["runtime"]["dtype"]:
             return False
     return True
 
 
-def _discard(out: Path) -> None:
-    """Remove the runs that an experiment's record names, and nothing else."""
+def _discard(out: Path, description: Mapping[str, Any]) -> None:
+    """Remove the runs that the folder's record or the new experiment names, and nothing else."""
     import shutil
 
-    for name in load_record(out).get("runs", []):
-        shutil.rmtree(out / name, ignore_errors=True)
+    record = out / "experiment.yaml"
+    names = load_record(out).get("runs", []) if record.exists() else []
+    for name in {*names, *description}:
+        if (out / name / "config.yaml").exists():
+            shutil.rmtree(out / name)
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:
     """Write down the experiment as given, its runs, and the versions that run it."""
     packages = ("basinet", "torch", "numpy", "scipy", "networkx", "ray")
     return {
-        **_as_given(experiment.description),
+        **plain(experiment.description),
         "runs": list(experiment.runs),
         "versions": {package: version(package) for package in packages},
     }
-
-
-def _as_given(value: Any) -> Any:
-    """Copy a description into plain values; an object of the user's own is named by its class."""
-    if isinstance(value, Mapping):
-        return {str(k): _as_given(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_given(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    owner = value if hasattr(value, "__qualname__") else type(value)
-    return f"{owner.__module__}:{owner.__qualname__}"
 
 
 def simulate(
@@ -348,9 +341,9 @@ def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
     for replica, held in enumerate(setup.holdings):
         for agent, indices in enumerate(held):
             values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
-            for label, count in enumerate(values.bincount().tolist()):
-                if count:
-                    yield replica, agent, label, count
+            found, counts = np.unique(values.numpy(), return_counts=True)
+            for label, count in zip(found.tolist(), counts.tolist(), strict=True):
+                yield replica, agent, label, count
 
 
 def _finite(row: Row) -> Row:

@@ -145,41 +145,42 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def take_rows(state: Any, rows: slice, num_rows: int) -> Any:
-    """Take some agents' part of a nested state: of tensors and lists as long as the number of rows.
+def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Take some agents' part of a state.
 
     Args:
-        state: Nested mappings of tensors, lists and plain values.
+        state: A mapping whose entry "rows" holds what leads with the agents' axis: nested mappings of tensors
+            and lists. Everything else is the same for all.
         rows: Which rows.
-        num_rows: How many rows the state has.
 
     Returns:
         The same nesting with the rows taken.
     """
-    if isinstance(state, dict):
-        return {name: take_rows(value, rows, num_rows) for name, value in state.items()}
-    if isinstance(state, Tensor) and state.ndim and len(state) == num_rows:
-        return state[rows].clone()
-    if isinstance(state, list) and len(state) == num_rows:
-        return state[rows]
-    return state
+    return {**state, "rows": _map([state["rows"]], lambda parts: _copy(parts[0][rows]))}
 
 
-def join_rows(parts: list[Any], counts: list[int]) -> Any:
-    """Put the workers' parts of a nested state together again.
+def join_rows(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the workers' parts of a state together again.
 
     Args:
         parts: The state of each worker, in the order of rows.
-        counts: How many rows each worker has.
 
     Returns:
-        The state of all rows; what does not lead with the rows' axis is the same everywhere and taken once.
+        The state of all rows; what does not belong to rows is taken from the first.
     """
-    first = parts[0]
-    if isinstance(first, dict):
-        return {name: join_rows([part[name] for part in parts], counts) for name in first}
-    if isinstance(first, Tensor) and all(p.ndim and len(p) == n for p, n in zip(parts, counts, strict=True)):
-        return torch.cat(parts)
-    if isinstance(first, list) and all(len(p) == n for p, n in zip(parts, counts, strict=True)):
-        return [item for part in parts for item in part]
-    return first
+    return {**parts[0], "rows": _map([part["rows"] for part in parts], _join)}
+
+
+def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
+    """Apply a function to the leaves that some nested mappings have at the same place."""
+    if isinstance(parts[0], dict):
+        return {name: _map([part[name] for part in parts], function) for name in parts[0]}
+    return function(parts)
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _join(parts: list[Any]) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]

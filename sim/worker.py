@@ -3,6 +3,7 @@
 There is one class, whoever starts it; see `basinet.sim.runtimes`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.block import Block
+from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
-from basinet.sim.state import instantiate, load_vector, take_rows
+from basinet.sim.state import load_vector, take_rows
 
 __all__ = ["Analysis", "Worker", "pick_device"]
 
@@ -22,18 +24,19 @@ Analysis = Callable[[Setup, dict[str, Any], Iterable[int]], list[Row]]
 """Measures some replicas of a run from the state of all rows."""
 
 
-def pick_device(name: str) -> torch.device:
-    """Choose a device.
+def pick_device(runtime: Runtime) -> torch.device:
+    """Choose the device of a worker.
 
     Args:
-        name: "auto" (a GPU if torch sees one), or torch's name of a device.
+        runtime: Its `device` is "auto" (a GPU if torch sees one that this worker may use), or torch's name of one.
 
     Returns:
         The device.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    if runtime.device != "auto":
+        return torch.device(runtime.device)
+    may_use = runtime.name == "inline" or runtime.gpus_per_actor > 0
+    return torch.device("cuda" if may_use and torch.cuda.is_available() else "cpu")
 
 
 class Worker:
@@ -51,8 +54,8 @@ class Worker:
         self.setup = setup
         self.placement = placement
         torch.set_num_threads(setup.config.runtime.threads or 1)
-        self.block = Block(setup, placement, pick_device(setup.config.runtime.device), engine)
-        self.model = instantiate(setup.model, 0).to(self.block.x)
+        self.block = Block(setup, placement, pick_device(setup.config.runtime), engine)
+        self.model = setup.template().to(self.block.x)
 
     def advance(self, until: int) -> int:
         """Take steps.
@@ -93,13 +96,17 @@ class Worker:
                 diverged.setdefault(replica, block.step)
                 continue
             load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
+            metrics = block.task.evaluate(self.model.eval())
+            if not math.isfinite(metrics["train_loss"]):
+                diverged.setdefault(replica, block.step)
+                continue
             rows.append(
                 {
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
                     "communicated_bytes": block.bytes_sent,
-                    **block.task.evaluate(self.model.eval()),
+                    **metrics,
                     "gradient_norm": gradient_norm(self.model, block),
                     "consensus_distance": float(distances[replica]),
                 }
@@ -107,9 +114,10 @@ class Worker:
         return rows, diverged
 
     def _average_buffer(self, buffer: Tensor) -> Tensor:
-        """Average running statistics over the agents; counters are the same everywhere up to their own steps."""
-        mean = self.block.mixer.centroid(buffer.to(self.block.x.dtype))
-        return mean if buffer.is_floating_point() else mean.round().to(buffer.dtype)
+        """Average running statistics over the agents, and counters, to the nearest integer."""
+        if buffer.is_floating_point():
+            return self.block.mixer.centroid(buffer)
+        return self.block.mixer.centroid(buffer.double()).round().to(buffer.dtype)
 
     def _epoch(self, replica: int) -> dict[str, float]:
         if not self.setup.holdings:
@@ -159,8 +167,7 @@ class Worker:
             state: The state of all rows, as a checkpoint holds it.
         """
         rows = self.placement.rows
-        total = self.placement.replicas * self.placement.agents
-        self.block.load_state_dict(take_rows(state, slice(rows.start, rows.stop), total))
+        self.block.load_state_dict(take_rows(state, slice(rows.start, rows.stop)))
 
 
 def gradient_norm(model: nn.Module, block: Block, chunk: int = 4096) -> float:

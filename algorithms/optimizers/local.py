@@ -22,7 +22,7 @@ class LocalOptimizer:
 
     - an elementwise optimizer of torch runs once, over the flat state [N, P];
     - a class that says `stacked = True` gets the layers' stacked parameters [N, *shape] and treats the leading
-      axis as agents;
+      axis as agents, in its state, too, but for what it names in `shared_state`;
     - any other class is instantiated once an agent, on that agent's own parameters.
 
     Args:
@@ -39,6 +39,7 @@ class LocalOptimizer:
         x: Tensor,
         split: Callable[[Tensor], Sequence[Tensor]],
     ) -> None:
+        self._kind = kind
         self._one_each = kind not in ELEMENTWISE and not getattr(kind, "stacked", False)
         if kind in ELEMENTWISE:
             self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
@@ -72,13 +73,36 @@ class LocalOptimizer:
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect the optimizers' state.
+        """Collect the optimizers' state and the settings of their groups, which some of them change.
 
         Returns:
-            Nested plain values whose tensors and lists lead with the agents' axis.
+            `rows`: nested mappings whose tensors and lists lead with the agents' axis, and `shared`: what is the
+            same for all agents.
+
+        Raises:
+            TypeError: A stacked optimizer keeps what neither leads with the agents' axis nor is a number, under a
+                name that its class does not list in `shared_state`.
         """
-        states = [o.state_dict()["state"] for o in self.optimizers]
-        return {"agents": states} if self._one_each else {"together": states[0]}
+        saved = [optimizer.state_dict() for optimizer in self.optimizers]
+        if self._one_each:
+            return {"rows": {"each": saved}, "shared": {}}
+        rows: dict[Any, Any] = {}
+        shared: dict[Any, Any] = {}
+        for place, held in saved[0]["state"].items():
+            rows[place], shared[place] = {}, {}
+            for name, value in held.items():
+                (rows if self._leads_with_agents(name, value) else shared)[place][name] = value
+        return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
+
+    def _leads_with_agents(self, name: str, value: Any) -> bool:
+        if self._kind in ELEMENTWISE:
+            return isinstance(value, Tensor) and value.shape == self._parameters[0].shape
+        if name in getattr(self._kind, "shared_state", ()) or value is None or isinstance(value, bool | int | float):
+            return False
+        if isinstance(value, Tensor) and (value.ndim == 0 or len(value) == len(self._parameters[0])):
+            return value.ndim > 0
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"its state '{name}' ({shape}) does not lead with the agents' axis, nor is it in shared_state")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` collected.
@@ -86,8 +110,22 @@ class LocalOptimizer:
         Args:
             state: The state of these agents.
         """
-        states = state["agents"] if "agents" in state else [state["together"]]
-        for optimizer, saved in zip(self.optimizers, states, strict=True):
-            groups = optimizer.state_dict()["param_groups"]
-            # torch keeps the tensors that it is given.
-            optimizer.load_state_dict({"state": copy.deepcopy(saved), "param_groups": groups})
+        if self._one_each:
+            saved = state["rows"]["each"]
+        else:
+            together, shared = state["rows"]["together"], state["shared"]
+            merged = {place: {**held, **together[place]} for place, held in shared["state"].items()}
+            saved = [{**shared, "state": merged}]
+        for optimizer, held in zip(self.optimizers, saved, strict=True):
+            _restore(optimizer, held)
+
+
+def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a state bit by bit: torch casts it to the type of the parameters."""
+    optimizer.load_state_dict(copy.deepcopy(saved))  # torch keeps the tensors that it is given
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for place, held in saved["state"].items():
+        loaded = optimizer.state[parameters[place] if isinstance(place, int) else place]
+        for name, value in held.items():
+            if isinstance(value, Tensor):
+                loaded[name] = value.to(loaded[name].device, copy=True)

@@ -17,6 +17,12 @@ class Block(Protocol):
     x: Tensor
     """The agents' parameters [N, P]."""
 
+    step: int
+    """How many steps have been taken."""
+
+    memory: dict[str, Tensor]
+    """What the strategy remembers of each agent between steps, by name: tensors [N, ...]; empty at first."""
+
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x, [N, P]; good until the next call."""
 
@@ -31,7 +37,11 @@ class Block(Protocol):
 
 
 class Strategy(Protocol):
-    """How agents use gradients and neighbours."""
+    """How agents use gradients and neighbours.
+
+    A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
+    checkpoints hold it and one strategy can serve many runs.
+    """
 
     def step(self, block: Block) -> None:
         """Advance all agents of the block by one step."""

@@ -35,7 +35,8 @@ class LoopEngine:
         self.dropout, self.random = randomness_of(model, sample)
         self.needs_keys = self.dropout or self.random
         self.parameters = [self.model.get_parameter(name) for name in state.parameter_views]
-        self.buffers = [self.model.get_buffer(name) for name in state.buffers]
+        places = [name.rpartition(".") for name in state.buffers]
+        self.buffers = [(self.model.get_submodule(owner)._buffers, name) for owner, _, name in places]
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.
@@ -56,12 +57,17 @@ class LoopEngine:
         for parameter, view, gradient in zip(self.parameters, views, self.state.gradient_views.values(), strict=True):
             parameter.data = view.data[n]
             parameter.grad = gradient[n]
-        for buffer, stacked in zip(self.buffers, self.state.buffers.values(), strict=True):
-            buffer.data = stacked[n]
+        buffers = [stacked[n] for stacked in self.state.buffers.values()]
+        for (owner, name), view in zip(self.buffers, buffers, strict=True):
+            owner[name] = view
         with (
             seeded(int(key)) if self.random else nullcontext(),
             KeyedDropout(key) if self.dropout else nullcontext(),
         ):
             loss = self.task.loss(self.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
+        for (owner, name), buffer in zip(self.buffers, buffers, strict=True):
+            now = owner[name]
+            if now is not None and now is not buffer:  # the model has put another tensor in its place
+                buffer.copy_(now.detach())
         return loss

@@ -130,23 +130,23 @@ def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, numb
     if len(parameters) < sum(1 for _ in module.parameters()):
         raise ValueError(f"{type(module).__name__} {prefix.removesuffix('.')} has frozen or shared parameters")
     weight, bias = parameters.get("weight"), parameters.get("bias")
+    kind = type(module)  # exactly: a subclass may compute something else
     match module:
-        case nn.Linear():
-            assert weight is not None
+        case nn.Linear() if kind is nn.Linear and weight is not None:
             gradients = _below(prefix, state.gradient_views)
             return lambda x: linear(weight, bias, gradients, x)
-        case nn.Flatten(start_dim=1, end_dim=-1):
+        case nn.Flatten(start_dim=1, end_dim=-1) if kind is nn.Flatten:
             return lambda x: x.flatten(2)
-        case nn.Dropout(p=p):
+        case nn.Dropout(p=p) if kind is nn.Dropout:
             return lambda x: keyed_dropout(x, p, draws.fold(keys.now, number))
-        case nn.LayerNorm():
+        case nn.LayerNorm() if kind is nn.LayerNorm:
             return lambda x: layer_norm(module, weight, bias, x)
-        case nn.BatchNorm1d() if module.momentum is not None:
+        case nn.BatchNorm1d() if kind is nn.BatchNorm1d and module.momentum is not None:
             return lambda x: batch_norm(module, parameters, buffers, x)
-        case Point():
+        case Point() if kind is Point:
             value = parameters["value"]
             return lambda x: value.unsqueeze(1).expand(-1, x.shape[1], -1)
-        case _ if isinstance(module, ELEMENTWISE_MODULES):
+        case _ if kind in ELEMENTWISE_MODULES:
             return module
     raise ValueError(f"{type(module).__name__} has no stacked form")
 
@@ -176,6 +176,9 @@ def stack(model: nn.Module, state: StackedState, keys: _Keys) -> nn.Module:
     Raises:
         ValueError: Some layer or operation has no stacked form; the message names it.
     """
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in vars(module):
+            raise ValueError(f"{type(module).__name__} {name} has hooks or a forward of its own")
     if not any(model.children()):
         return _Layer(_rule(model, "", state, keys, 0))
     try:

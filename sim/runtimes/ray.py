@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any, Self
 
 import ray
-import torch
 import torch.distributed as dist
 
 from basinet.sim.component import ExperimentError
@@ -22,7 +21,7 @@ from basinet.sim.folder import Row
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import join_rows
-from basinet.sim.worker import Analysis, Worker
+from basinet.sim.worker import Analysis, Worker, pick_device
 
 __all__ = ["RayTeam", "cluster", "runs_that_fit"]
 
@@ -42,7 +41,9 @@ class _Actor:
     def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
         """Meet the other workers and build the block; return the engine's name."""
         if placement.workers > 1:
-            backend = "nccl" if torch.cuda.is_available() and setup.config.runtime.device != "cpu" else "gloo"
+            runtime = setup.config.runtime
+            # NCCL wants a GPU for each worker.
+            backend = "nccl" if pick_device(runtime).type == "cuda" and runtime.gpus_per_actor >= 1 else "gloo"
             dist.init_process_group(
                 backend,
                 init_method=address,
@@ -74,11 +75,9 @@ class RayTeam:
         try:
             address = ray.get(self.actors[0].address.remote())
             shared = ray.put(setup)
-            self.counts = []
             pending = []
             for rank, actor in enumerate(self.actors):
                 placement = Placement.split(setup.config.replicas, setup.num_agents, workers, rank)
-                self.counts.append(len(placement.rows))
                 pending.append(actor.start.remote(shared, placement, address, engine))
             ray.get(pending)
         except BaseException:
@@ -136,7 +135,7 @@ class RayTeam:
         Returns:
             Nested plain values and tensors.
         """
-        state: dict[str, Any] = join_rows(self._call("state"), self.counts)
+        state: dict[str, Any] = join_rows(self._call("state"))
         return state
 
     def load(self, state: dict[str, Any]) -> None:

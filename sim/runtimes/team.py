@@ -51,7 +51,11 @@ class InlineTeam:
 
     def __init__(self, setup: Setup, engine: EngineName) -> None:
         self.threads = torch.get_num_threads()
-        self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
+        try:
+            self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -40,8 +40,8 @@ class Task:
 
     @property
     def labels(self) -> Tensor | None:
-        """Class of each training sample, int64 [n], or None where there are no classes."""
-        return self.train[-1] if self.classification else None
+        """Class of each training sample, int64 [n], or None where a sample has no class or more than one."""
+        return self.train[-1] if self.classification and self.train[-1].ndim == 1 else None
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:

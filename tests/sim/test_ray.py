@@ -73,7 +73,8 @@ def test_actors_give_the_metrics_of_one_process(actors, inline, ray_cluster, tmp
             for key in a:
                 assert b[key] == pytest.approx(a[key], rel=1e-10, abs=1e-12), key
         x, y = (
-            torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["parameters"] for run in (here, there)
+            torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
+            for run in (here, there)
         )
         torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
 
