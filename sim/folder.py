@@ -102,8 +102,9 @@ class Run:
         Returns:
             A mapping from replica to value; a replica whose metric was not finite at the last step has none.
         """
-        last = {row["replica"]: row for row in self.metrics if "agent" not in row}
-        return {r: row[metric] for r, row in last.items() if metric in row and r not in self.diverged}
+        rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in self.diverged]
+        last = {row["replica"]: row["step"] for row in rows}
+        return {row["replica"]: row[metric] for row in rows if metric in row and row["step"] == last[row["replica"]]}
 
 
 class RunFolder:

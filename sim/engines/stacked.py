@@ -5,6 +5,7 @@ stacked parameters [N, ...]. Each layer has its rule here; a model with a layer 
 cannot be stacked, and another engine runs it.
 """
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -182,7 +183,7 @@ def stack(model: nn.Module, state: StackedState, keys: _Keys) -> nn.Module:
     if not any(model.children()):
         return _Layer(_rule(model, "", state, keys, 0))
     try:
-        graph = fx.Tracer().trace(model)
+        graph = fx.Tracer().trace(copy.deepcopy(model))  # a forward may change the model
     except Exception as error:
         raise ValueError(f"the model cannot be traced: {error}") from error
     layers: dict[str, nn.Module] = {}

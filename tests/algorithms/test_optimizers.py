@@ -99,3 +99,36 @@ def test_schedules_start_and_end_where_they_say():
     for schedule in SCHEDULES.values():
         ramp = [schedule(t, 1000, warmup=4) for t in range(5)]
         assert ramp == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+class Counting(optim.SGD):
+    """Keeps its rate in the group, as schedule-free optimizers do, and a sum in another floating type."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["weight"] = group.get("weight", 1.0) / 2
+            for p in group["params"]:
+                total = self.state[p].setdefault("sum", torch.zeros(p.shape, dtype=torch.float64))
+                total += p.grad.double() / 3
+                p.sub_(group["weight"] * total)
+
+
+class StackedCounting(Counting):
+    stacked = True
+
+
+@pytest.mark.parametrize("kind", [Counting, StackedCounting])
+def test_numbers_in_groups_and_other_types_survive(kind):
+    x = torch.ones(N, SIZE)
+    y = x.clone()
+    first, second = (LocalOptimizer(lambda p: kind(p, lr=0.1), kind, z, split) for z in (x, y))
+    g = torch.linspace(-1, 1, N * SIZE).view(N, SIZE)
+    first.step(g, 1.0)
+    second.load_state_dict(first.state_dict())
+    y.copy_(x)
+    first.step(g, 1.0)
+    second.step(g, 1.0)
+    assert torch.equal(x, y)
+    held = [state["sum"] for state in second.optimizers[0].state.values()]
+    assert all(total.dtype == torch.float64 for total in held)

@@ -224,3 +224,77 @@ def test_regression_targets_run_on_all_engines():
         found.append(state.gradients.clone())
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1], found[2])
+
+
+class Doubled(nn.Linear):
+    """A layer that is no plain linear one."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Counter(nn.Module):
+    """Puts another tensor in the place of a buffer at each pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.mean = 0.9 * self.mean + x.mean().detach()
+        return self.layer(x + self.mean)
+
+
+def hooked():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.register_forward_hook(lambda module, inputs, output: 3 * output)
+    return model
+
+
+ODD = {
+    "subclass": lambda: nn.Sequential(nn.Flatten(), Doubled(64, 10)),
+    "hook": hooked,
+    "parametrized": lambda: nn.Sequential(nn.Flatten(), parametrized(nn.Linear(64, 10))),
+    "root": lambda: nn.Sequential(nn.Flatten(), nn.Bilinear(1, 1, 1, bias=False), nn.Linear(64, 10))[::2],
+    "own forward": lambda: own_forward(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
+    "buffer put in place": Counter,
+}
+
+
+def parametrized(layer):
+    nn.utils.parametrize.register_parametrization(layer, "weight", nn.Tanh())
+    return layer
+
+
+def own_forward(model):
+    plain = model.forward
+    model.forward = lambda x: -plain(x)
+    return model
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_model_is_run_as_it_is(name, task):
+    torch.manual_seed(1)
+    model = ODD[name]().double()
+    state = make_state(model)
+    picks = torch.arange(N * B).view(N, B) * 7
+    batch = tuple(t[picks] for t in task.train)
+    engine, why = make_engine("auto", model, task, state, B)
+    assert (engine.name == "stacked") == (name == "root"), why
+    for _ in range(2):
+        expected, losses, buffers = reference(model, task, state, batch, torch.arange(N))
+        found = engine.gradients(batch, torch.arange(N))
+        torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(found, losses, rtol=1e-12, atol=1e-13)
+        for n, wanted in enumerate(buffers):
+            for buffer, value in wanted.items():
+                torch.testing.assert_close(state.buffers[buffer][n], value, rtol=1e-12, atol=1e-13)
+
+
+def test_an_engine_that_errs_is_refused(task):
+    model = Counter().double()
+    with pytest.raises(ValueError, match="differs from the loop's"):
+        make_engine("vectorized", model, task, make_state(model), B)

@@ -175,3 +175,74 @@ def test_the_description_reads_back_as_itself():
 def test_epochs_are_passes_of_an_agent_over_its_own_data():
     setup = Setup.build(Config.parse({k: v for k, v in BASE.items() if k != "steps"} | {"epochs": 4, "batch_size": 10}))
     assert setup.num_steps == round(4 * (1437 / 4) / 10)
+
+
+def test_tasks_that_differ_in_code_alone_are_not_shared():
+    def maker(scale):
+        return lambda: (scale * torch.ones(40, 64), torch.arange(40) % 3)
+
+    first, second = (Setup.build(Config.parse(BASE | {"task": {"name": maker(scale)}})) for scale in (1.0, 2.0))
+    assert float(second.task.train[0][0, 0]) == 2 * float(first.task.train[0][0, 0])
+    assert first.config.describe()["task"]["digest"] != second.config.describe()["task"]["digest"]
+
+
+class OnlyPositions(torch.optim.Optimizer):
+    def __init__(self, params, step_size=0.1):
+        super().__init__(params, {"step_size": step_size})
+
+    def step(self, closure=None):
+        pass
+
+
+class Hoarder(torch.optim.SGD):
+    def step(self, closure=None):
+        self.state[self.param_groups[0]["params"][0]]["who"] = TinyNet
+
+
+class Unled(torch.optim.SGD):
+    stacked = True
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["basis"] = torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "sentence"),
+    [
+        (torch.optim.LBFGS, "optimizer: torch.optim.lbfgs:LBFGS cannot step here .*no closure"),
+        (OnlyPositions, "optimizer: .*OnlyPositions cannot step here .*have an 'lr'"),
+        (Hoarder, "optimizer: .*Hoarder keeps in its state what no checkpoint can hold"),
+        (Unled, "optimizer: .*Unled cannot step here .*'basis'.*shared_state"),
+    ],
+)
+def test_an_optimizer_that_cannot_work_is_refused(optimizer, sentence):
+    with pytest.raises(ExperimentError, match=sentence) as error:
+        Setup.build(Config.parse(BASE | {"optimizer": optimizer}))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("partition", "sentence"),
+    [
+        (lambda labels, num_agents: [np.arange(9)] * 3, "must return 4 index arrays"),
+        (lambda labels, num_agents: [np.arange(9), [], [1], [2]], "agent 1 no index array"),
+        (lambda labels, num_agents: [np.arange(9), np.arange(0), [1], [2]], "agent 1 0 indices; allowed are one"),
+        (lambda labels, num_agents: [[1], [1437], [1], [2]], "from 0 to 1436"),
+        (lambda labels, num_agents: None, "must return 4 index arrays"),
+    ],
+)
+def test_a_partition_of_the_users_own_is_checked(partition, sentence):
+    with pytest.raises(ExperimentError, match=f"task.partition: .*{sentence}"):
+        Setup.build(Config.parse(BASE | {"task": {"name": "digits", "partition": partition}}))
+
+
+def test_targets_of_several_numbers_have_no_classes():
+    pixels = (torch.randn(40, 6), torch.randint(3, (40, 4)))
+    config = Config.parse(
+        BASE | {"task": pixels, "model": {"name": nn.Unflatten, "dim": 1, "unflattened_size": (4, 3)}}
+    )
+    assert config.task.component.is_ready
+    from basinet.sim.tasks import supervised
+
+    assert supervised(pixels).labels is None

@@ -1,6 +1,7 @@
 """Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -162,6 +163,89 @@ def test_fresh_discards_the_runs_and_nothing_else(tmp_path):
     prepare(Experiment(BASE | {"batch_size": 6}), tmp_path / "e", fresh=True)
     assert (tmp_path / "e" / "notes.txt").exists()
     assert load_run(tmp_path / "e" / "diffusion-atc").metrics == []
+
+
+def test_fresh_discards_what_a_crash_left_of_the_preparation(tmp_path):
+    carry_out(tmp_path / "e")
+    (tmp_path / "e" / "experiment.yaml").unlink()
+    prepare(Experiment(BASE), tmp_path / "e", fresh=True)
+    assert load_run(tmp_path / "e" / "diffusion-atc").metrics == []
+    assert not (tmp_path / "e" / "diffusion-atc" / "checkpoint").exists()
+
+
+class HeavyBall:
+    """Diffusion with a momentum that is mixed, too: a strategy that remembers something of each agent."""
+
+    def __init__(self, beta=0.9):
+        self.beta = beta
+
+    def step(self, block):
+        m = block.memory.setdefault("momentum", torch.zeros_like(block.x))
+        m.mul_(self.beta).add_(block.gradients())
+        block.adapt(m)
+        block.combine(block.x)
+        block.combine(m)
+
+
+class Forgetful:
+    """The same, with its momentum where no checkpoint finds it."""
+
+    def __init__(self):
+        self.momentum = 0.0
+
+    def step(self, block):
+        self.momentum = 0.9 * self.momentum + block.gradients()
+        block.adapt(self.momentum)
+
+
+class Global:
+    """Keeps what is no agent's in the agents' memory."""
+
+    def step(self, block):
+        block.memory["count"] = torch.ones(3)
+        block.adapt(block.gradients())
+
+
+def test_what_a_strategy_remembers_survives(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "_SLICE", 0.0)
+    carry_out(tmp_path / "whole", strategy=HeavyBall)
+    (run,) = load_runs(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "broken", strategy=HeavyBall, at=11)
+    carry_out(tmp_path / "broken", strategy=HeavyBall)
+    assert final_state(run.path)["rows"]["memory"]["momentum"].abs().sum() > 0
+    assert_same(final_state(run.path), final_state(tmp_path / "broken" / run.name))
+
+
+def test_a_strategy_that_would_forget_is_refused(tmp_path):
+    for kind, sentence in ((Forgetful, "changes attributes of its own"), (Global, "keeps memory..count.. of shape")):
+        assert list(carry_out(tmp_path / kind.__name__, strategy=kind).values()) == ["failed"]
+        (run,) = load_runs(tmp_path / kind.__name__)
+        assert run.status["step"] == 0
+        assert re.search(sentence, run.status["error"])
+
+
+def test_a_metric_that_is_not_finite_at_the_end_has_no_final_value(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_config({})
+    folder.append([{"step": 0, "replica": 0, "test_loss": 1.0, "train_loss": 1.0}, {"step": 5, "replica": 0}])
+    folder.append([{"step": 5, "replica": 0, "train_loss": 0.5}, {"step": 5, "replica": 0, "agent": 1, "test_loss": 2}])
+    assert load_run(tmp_path).final("test_loss") == {}
+    assert load_run(tmp_path).final("train_loss") == {0: 0.5}
+
+
+def test_frozen_values_are_the_same_wherever_they_are_made(tmp_path):
+    def model(input_shape, num_outputs):
+        layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6), torch.nn.Linear(6, 10))
+        layers[1].requires_grad_(False)
+        return layers
+
+    setups = prepare(Experiment(BASE | {"model": model, "seed": 3}), tmp_path)
+    (setup,) = setups.values()
+    first, second = setup.template()[1].weight, setup.template()[1].weight
+    assert torch.equal(first, second)
+    other = next(iter(prepare(Experiment(BASE | {"model": model, "seed": 4}), tmp_path / "o").values()))
+    assert not torch.equal(first, other.template()[1].weight)
 
 
 def test_divergence_stops_that_run_alone_and_is_marked_at_its_step(tmp_path):
