@@ -79,6 +79,9 @@ class Block:
         self.strategy = setup.strategy()
         self.strategy_settings = digest(self.strategy)
         self.memory: dict[str, Tensor] = {}
+        # Where mixed rows are written: over the gradients if these are used up, else to a tensor of its own.
+        self.gradients_used_up = True
+        self.scratch: Tensor | None = None
         self.bytes_sent = 0
         self.losses = torch.zeros(len(placement.rows), setup.evaluate_every, device=device, dtype=dtype)
 
@@ -95,8 +98,9 @@ class Block:
         """Draw each agent's batch and compute its gradient at x.
 
         Returns:
-            [N, P]; good until the next call.
+            [N, P]; good until they are given to `adapt`, or until the next call.
         """
+        self.gradients_used_up = False
         keys = draws.fold(self.model_keys, self.step) if self.engine.needs_keys else self.model_keys
         losses = self.engine.gradients(self._batch(), keys)
         self.losses[:, self.step % self.setup.evaluate_every] = losses
@@ -115,19 +119,25 @@ class Block:
         """Let each agent's optimizer step from x: x ← adapt(x, g).
 
         Args:
-            gradients: [N, P].
+            gradients: [N, P]; those that `gradients` returned are used up by it.
         """
         self.optimizer.step(gradients, self.setup.rate_factor(self.step))
+        self.gradients_used_up |= gradients is self.state.gradients
 
     def combine(self, x: Tensor) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
-        Each agent sends its row to each of its neighbours.
+        Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves
+        there: views of x that were taken before stay behind.
 
         Args:
             x: [N, P].
         """
-        self.mixer.combine(x)
+        mixed = self.state.gradients
+        if x is mixed or not self.gradients_used_up:
+            mixed = self.scratch = torch.empty_like(x) if self.scratch is None else self.scratch
+        self.mixer.combine(x, mixed)
+        self.state.exchange(x, mixed)
         self.bytes_sent += self.mixer.num_messages * x.shape[1] * x.element_size()
 
     def average(self, x: Tensor) -> None:

@@ -13,7 +13,10 @@ from torch import Tensor
 __all__ = ["Mixer", "Placement"]
 
 _DENSE_BELOW = 64
-"""Up to this many agents a dense product is faster than a sparse one, whatever the graph."""
+"""Up to this many agents a dense product is faster than a sparse one on a GPU, whatever the graph."""
+
+_DENSE_SHARE = 0.25
+"""From this share of entries that are not zero on, a dense product is faster everywhere."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,31 @@ class _Peer:
     rank: int
     send: Tensor  # local rows that the peer needs
     receive: Tensor  # buffer of the peer's rows that are needed here, where the network can write
-    weights: Tensor  # sparse [N, rows received]
+    weights: "_Sparse"  # [N, rows received]
+
+
+class _Sparse:
+    """A sparse matrix in the form in which its products are fast on a device."""
+
+    def __init__(self, matrix: csr_array, like: Tensor) -> None:
+        self.on_cpu = like.device.type == "cpu"
+        if self.on_cpu:
+            from basinet.sim import kernels  # compiles, which takes a moment
+
+            starts, columns, weights = kernels.pad(matrix)
+            self.padded = starts, columns, torch.from_numpy(weights).to(like.dtype).numpy()
+            self.mix = kernels.mix
+        else:
+            self.matrix = _to_torch(matrix, like)
+
+    def multiply(self, x: Tensor, out: Tensor, *, add: bool) -> None:
+        """Compute out ← W x, or out ← out + W x."""
+        if self.on_cpu:
+            self.mix(*self.padded, x.numpy(), out.numpy(), add)
+        elif add:
+            torch.addmm(out, self.matrix, x, out=out)
+        else:
+            torch.mm(self.matrix, x, out=out)
 
 
 class Mixer:
@@ -95,14 +122,14 @@ class Mixer:
 
     def __init__(self, weights: csr_array, placement: Placement, like: Tensor, centroid_weights: np.ndarray) -> None:
         self.placement = placement
-        self.result = torch.empty_like(like)
         self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
         rows, agents = placement.rows, placement.agents
         whole = rows.start % agents == 0 and rows.stop % agents == 0
         self.whole = whole
         self.dense: Tensor | None = None
         self.peers: list[_Peer] = []
-        if whole and agents <= _DENSE_BELOW:
+        dense = weights.nnz >= _DENSE_SHARE * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
+        if whole and dense:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
         else:
             self._split_weights(weights, like)
@@ -124,11 +151,11 @@ class Mixer:
         def columns_needed(by: int, of: int) -> np.ndarray:
             return np.unique(column[(owner[row] == by) & (owner[column] == of)])
 
-        def part(of: int, columns: np.ndarray) -> Tensor:
+        def part(of: int, columns: np.ndarray) -> _Sparse:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
             matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
-            return _to_torch(matrix, like)
+            return _Sparse(matrix, like)
 
         self.local = part(here, np.asarray(p.rows))
         for other in range(p.workers):
@@ -143,24 +170,24 @@ class Mixer:
                     )
                 )
 
-    def combine(self, x: Tensor) -> None:
-        """Replace x by W x.
+    def combine(self, x: Tensor, result: Tensor) -> None:
+        """Compute W x.
 
         Args:
-            x: [N, P], this worker's rows; changed in place.
+            x: [N, P], this worker's rows.
+            result: [N, P], where W x goes; another tensor than `x`.
         """
         if self.dense is not None:
             shape = (-1, self.placement.agents, x.shape[1])
-            torch.matmul(self.dense, x.view(shape), out=self.result.view(shape))
-        else:
-            travelling = self._exchange(x)
-            torch.mm(self.local, x, out=self.result)
-            for request in travelling:
-                request.wait()
-            for peer in self.peers:
-                if len(peer.receive):
-                    torch.addmm(self.result, peer.weights, peer.receive.to(x.device), out=self.result)
-        x.copy_(self.result)
+            torch.matmul(self.dense, x.view(shape), out=result.view(shape))
+            return
+        travelling = self._exchange(x)
+        self.local.multiply(x, result, add=False)
+        for request in travelling:
+            request.wait()
+        for peer in self.peers:
+            if len(peer.receive):
+                peer.weights.multiply(peer.receive.to(x.device), result, add=True)
 
     def _exchange(self, x: Tensor) -> Sequence[dist.Work]:
         """Start sending and receiving the boundary rows."""

@@ -29,20 +29,14 @@ class StackedState:
     """
 
     def __init__(self, model: nn.Module, num_agents: int, device: torch.device, dtype: torch.dtype) -> None:
-        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        size = sum(shape.numel() for shape in shapes.values())
+        self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        size = sum(shape.numel() for shape in self.shapes.values())
         self.num_agents = num_agents
         self.parameters = torch.zeros(num_agents, size, device=device, dtype=dtype)
         self.gradients = torch.zeros_like(self.parameters)
-        self.parameter_views: dict[str, Tensor] = {}
-        self.gradient_views: dict[str, Tensor] = {}
-        offset = 0
-        for name, shape in shapes.items():
-            place = slice(offset, offset + shape.numel())
-            view = self.parameters[:, place].view(num_agents, *shape)
-            self.parameter_views[name] = view.requires_grad_()
-            self.gradient_views[name] = self.gradients[:, place].view(num_agents, *shape)
-            offset = place.stop
+        parameters, gradients = self.split(self.parameters), self.split(self.gradients)
+        self.parameter_views = dict(zip(self.shapes, (view.requires_grad_() for view in parameters), strict=True))
+        self.gradient_views = dict(zip(self.shapes, gradients, strict=True))
         self.buffers: dict[str, Tensor] = {
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
@@ -57,12 +51,25 @@ class StackedState:
         Returns:
             Views [N, *shape], in the model's order.
         """
-        sizes = [view[0].numel() for view in self.parameter_views.values()]
-        parts = torch.split(flat, sizes, dim=1)
-        return [
-            part.view(len(flat), *view.shape[1:])
-            for part, view in zip(parts, self.parameter_views.values(), strict=True)
-        ]
+        layers, offset = [], 0
+        for shape in self.shapes.values():
+            place = slice(offset, offset + shape.numel())
+            layers.append(flat[:, place].view(len(flat), *shape))
+            offset = place.stop
+        return layers
+
+    def exchange(self, x: Tensor, other: Tensor) -> None:
+        """Let two tensors trade places in memory, and the views follow: x holds what `other` held.
+
+        Args:
+            x: [N, P]; the parameters, or any tensor like them.
+            other: [N, P]; the gradients, or any tensor like them.
+        """
+        x.data, other.data = other.data, x.data
+        for flat, views in ((self.parameters, self.parameter_views), (self.gradients, self.gradient_views)):
+            if flat is x or flat is other:
+                for view, moved in zip(views.values(), self.split(flat), strict=True):
+                    view.data = moved
 
     def differentiate(self, loss: Tensor) -> None:
         """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
@@ -72,8 +79,9 @@ class StackedState:
         """
         loss.backward()  # type: ignore[no-untyped-call]
         for name, leaf in self.parameter_views.items():
-            # A layer that fills its gradient view by itself leaves no `grad`.
-            if leaf.grad is not None:
+            if leaf.grad is None:  # the loss does not depend on it
+                self.gradient_views[name].zero_()
+            else:
                 self.gradient_views[name].copy_(leaf.grad)
                 leaf.grad = None
 

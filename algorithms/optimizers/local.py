@@ -28,7 +28,7 @@ class LocalOptimizer:
     Args:
         factory: Makes an optimizer from an iterable of parameters; `lr` of its groups is the base rate.
         kind: The optimizer's class.
-        x: The agents' parameters [N, P]; stepped in place.
+        x: The agents' parameters [N, P]; stepped in place, wherever they have moved to.
         split: Takes [N, P] apart into layers [N, *shape] that are views.
     """
 
@@ -40,6 +40,7 @@ class LocalOptimizer:
         split: Callable[[Tensor], Sequence[Tensor]],
     ) -> None:
         self._kind = kind
+        self._x = x
         self._one_each = kind not in ELEMENTWISE and not getattr(kind, "stacked", False)
         if kind in ELEMENTWISE:
             self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
@@ -65,7 +66,9 @@ class LocalOptimizer:
             gradients: [N, P].
             factor: The schedule's factor on the learning rate.
         """
-        for parameter, gradient in zip(self._parameters, self._split(gradients), strict=True):
+        places = zip(self._parameters, self._split(self._x), self._split(gradients), strict=True)
+        for parameter, place, gradient in places:
+            parameter.data = place.detach()
             parameter.grad = gradient
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -24,13 +24,16 @@ class Block(Protocol):
     """What the strategy remembers of each agent between steps, by name: tensors [N, ...]; empty at first."""
 
     def gradients(self) -> Tensor:
-        """Draw each agent's batch and compute its gradient at x, [N, P]; good until the next call."""
+        """Draw each agent's batch and compute its gradient at x, [N, P].
+
+        It is good until it is given to `adapt`, or until the next call: keep a copy of what is needed later.
+        """
 
     def adapt(self, gradients: Tensor) -> None:
         """Let each agent's optimizer step from x with the given gradients [N, P]: x ← adapt(x, g)."""
 
     def combine(self, x: Tensor) -> None:
-        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P]."""
+        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view."""
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""

@@ -85,8 +85,8 @@ def _choose(name: EngineName, model: nn.Module, task: Task, state: StackedState,
         try:
             trial = _Trial(ENGINES[candidate], model, task, min(state.num_agents, _BATCHED_AGENTS), batch_size)
             trial.check(expected)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            reasons.append(f"not {candidate}: {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever a model of the user's own does where it is not called as usual
+            reasons.append(f"not {candidate}: {(str(error) or type(error).__name__).splitlines()[0]}")
             continue
         if name != "auto":
             return ENGINES[name](model, task, state, sample), "as asked"

@@ -1,31 +1,30 @@
 """All agents as one computation by batched layers: a matrix product a layer for all agents together.
 
-The model is traced once (torch.fx) and rewritten so that every layer takes activations [N, B, ...] and the
-stacked parameters [N, ...]. Each layer has its rule here; a model with a layer or operation that has none
-cannot be stacked, and another engine runs it.
+The model is traced once (torch.fx) into a tape of layers that take activations [N, B, ...] and the stacked
+parameters [N, ...]. Each layer has its rule here; a model with a layer or operation that has none cannot be
+stacked, and another engine runs it.
 """
 
 import copy
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from basinet.algorithms import draws
+from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Flatten, Layer, Local, Views, cross_entropy
 from basinet.sim.engines.randomness import keyed_dropout
 from basinet.sim.models import Point
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["StackedEngine", "stack"]
-
-Views = dict[str, Tensor]
-Layer = Callable[[Tensor], Tensor]
+__all__ = ["StackedEngine"]
 
 ELEMENTWISE_MODULES = (
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.Tanh, nn.Identity,
+    nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity,
 )  # fmt: skip
 ELEMENTWISE_FUNCTIONS = {
     operator.add, operator.mul, operator.sub, operator.neg, torch.add, torch.mul, torch.sub,
@@ -34,50 +33,12 @@ ELEMENTWISE_FUNCTIONS = {
 }  # fmt: skip
 
 
-class _Linear(torch.autograd.Function):
-    """Each agent's affine map as one batched product, whose backward pass writes into the gradient views."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gradients: Views) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.gradients = gradients
-        if bias is None:
-            return torch.bmm(x, weight.mT)
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, None, None, None]:
-        (g,) = outer
-        x, weight = ctx.saved_tensors
-        ctx.gradients["weight"].copy_(torch.bmm(g.mT, x))
-        if "bias" in ctx.gradients:
-            torch.sum(g, 1, out=ctx.gradients["bias"])
-        return torch.bmm(g, weight) if ctx.needs_input_grad[0] else None, None, None, None
-
-
-def linear(weight: Tensor, bias: Tensor | None, gradients: Views, x: Tensor) -> Tensor:
-    """Apply each agent's affine map.
-
-    Args:
-        weight: [N, out, in].
-        bias: [N, out] or None.
-        gradients: Views of the same shapes that the backward pass fills.
-        x: [N, B, ..., in].
-
-    Returns:
-        Tensor [N, B, ..., out].
-    """
-    product: Tensor = _Linear.apply(x.flatten(1, -2), weight, bias, gradients)  # type: ignore[no-untyped-call]
-    return product.view(*x.shape[:-1], weight.shape[1])
-
-
-def layer_norm(layer: nn.LayerNorm, weight: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor:
+def layer_norm(layer: nn.LayerNorm, parameters: Views, x: Tensor) -> Tensor:
     """Normalise each sample, then scale and shift by each agent's own factors.
 
     Args:
         layer: The layer of one agent.
-        weight: [N, *normalized_shape] or None.
-        bias: The same.
+        parameters: `weight` and `bias` [N, *normalized_shape], if the layer has them.
         x: [N, B, ..., *normalized_shape].
 
     Returns:
@@ -85,9 +46,9 @@ def layer_norm(layer: nn.LayerNorm, weight: Tensor | None, bias: Tensor | None, 
     """
     x = nn.functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
     axes = (slice(None),) + (None,) * (x.ndim - 1 - len(layer.normalized_shape))
-    if weight is not None:
-        x = x * weight[axes]
-    return x if bias is None else x + bias[axes]
+    if "weight" in parameters:
+        x = x * parameters["weight"][axes]
+    return x + parameters["bias"][axes] if "bias" in parameters else x
 
 
 def batch_norm(layer: nn.BatchNorm1d, parameters: Views, buffers: Views, x: Tensor) -> Tensor:
@@ -125,85 +86,158 @@ class _Keys:
     now: Tensor
 
 
-def _rule(module: nn.Module, prefix: str, state: StackedState, keys: _Keys, number: int) -> Layer:
-    """Find the stacked form of a layer, or raise a ValueError."""
-    parameters, buffers = _below(prefix, state.parameter_views), _below(prefix, state.buffers)
-    if len(parameters) < sum(1 for _ in module.parameters()):
-        raise ValueError(f"{type(module).__name__} {prefix.removesuffix('.')} has frozen or shared parameters")
-    weight, bias = parameters.get("weight"), parameters.get("bias")
-    kind = type(module)  # exactly: a subclass may compute something else
-    match module:
-        case nn.Linear() if kind is nn.Linear and weight is not None:
-            gradients = _below(prefix, state.gradient_views)
-            return lambda x: linear(weight, bias, gradients, x)
-        case nn.Flatten(start_dim=1, end_dim=-1) if kind is nn.Flatten:
-            return lambda x: x.flatten(2)
-        case nn.Dropout(p=p) if kind is nn.Dropout:
-            return lambda x: keyed_dropout(x, p, draws.fold(keys.now, number))
-        case nn.LayerNorm() if kind is nn.LayerNorm:
-            return lambda x: layer_norm(module, weight, bias, x)
-        case nn.BatchNorm1d() if kind is nn.BatchNorm1d and module.momentum is not None:
-            return lambda x: batch_norm(module, parameters, buffers, x)
-        case Point() if kind is Point:
-            value = parameters["value"]
-            return lambda x: value.unsqueeze(1).expand(-1, x.shape[1], -1)
-        case _ if kind in ELEMENTWISE_MODULES:
-            return module
-    raise ValueError(f"{type(module).__name__} has no stacked form")
+@dataclass
+class _Node:
+    """An entry of the tape.
+
+    Attributes:
+        layer: What it computes.
+        inputs: Which entries it computes from; -1 is the model's input.
+        wanted: Whose gradients it has to return: those of entries that depend on parameters.
+    """
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    wanted: tuple[bool, ...]
 
 
-class _Layer(nn.Module):
-    """A stacked layer as a module, which is what a traced graph can call."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-def stack(model: nn.Module, state: StackedState, keys: _Keys) -> nn.Module:
-    """Rewrite a model for stacked activations.
+class _Tape:
+    """The model as a list of layers, run forward and backward for all agents.
 
     Args:
         model: The model of one agent.
-        state: The agents' state, whose views the result uses.
+        state: The agents' state, whose views the layers use.
         keys: Where dropout finds the agents' keys.
-
-    Returns:
-        A module that maps inputs [N, B, ...] to outputs [N, B, ...].
 
     Raises:
         ValueError: Some layer or operation has no stacked form; the message names it.
     """
-    for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in vars(module):
-            raise ValueError(f"{type(module).__name__} {name} has hooks or a forward of its own")
-    if not any(model.children()):
-        return _Layer(_rule(model, "", state, keys, 0))
-    try:
-        graph = fx.Tracer().trace(copy.deepcopy(model))  # a forward may change the model
-    except Exception as error:
-        raise ValueError(f"the model cannot be traced: {error}") from error
-    layers: dict[str, nn.Module] = {}
-    used: set[str] = set()
-    dropouts = 0
-    for node in graph.nodes:
+
+    def __init__(self, model: nn.Module, state: StackedState, keys: _Keys) -> None:
+        self.state = state
+        self.keys = keys
+        self.nodes: list[_Node] = []
+        self.dropouts = 0
+        self.used: set[str] = set()
+        for name, module in model.named_modules():
+            has_hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+            if has_hooks or "forward" in vars(module):
+                raise ValueError(f"{type(module).__name__} {name} has hooks or a forward of its own")
+        if any(model.children()):
+            self._trace(model)
+        else:
+            self._append(self._module_layer(model, "", in_place=False), (-1,))
+        self.unused = [view for name, view in state.gradient_views.items() if name not in self.used]
+
+    def _trace(self, model: nn.Module) -> None:
+        try:
+            graph = fx.Tracer().trace(copy.deepcopy(model))  # a forward may change the model
+        except Exception as error:
+            raise ValueError(f"the model cannot be traced: {error}") from error
+        places: dict[fx.Node, int] = {}
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                if places:
+                    raise ValueError("the model has several inputs")
+                places[node] = -1
+            elif node.op == "output":
+                if not isinstance(node.args[0], fx.Node) or places[node.args[0]] != len(self.nodes) - 1:
+                    raise ValueError("the model's output is not the last thing that it computes")
+            elif not node.users:
+                raise ValueError(f"the model computes {node.name} for nothing")
+            else:
+                places[node] = len(self.nodes)
+                self._append(self._layer(model, node, places), tuple(places[n] for n in node.all_input_nodes))
+
+    def _layer(self, model: nn.Module, node: fx.Node, places: dict[fx.Node, int]) -> Layer:
+        """Find the stacked form of a traced operation, or raise a ValueError."""
         if node.op == "call_module":
-            module = model.get_submodule(node.target)
-            layer = _rule(module, f"{node.target}.", state, keys, dropouts)
-            dropouts += isinstance(module, nn.Dropout)
-            if node.target in used and any(True for _ in module.parameters()):
-                raise ValueError(f"{node.target} is used twice")
-            used.add(node.target)
-            layers[node.name] = layer if isinstance(layer, nn.Module) else _Layer(layer)
-            node.target = node.name
-        elif node.op == "call_function" and node.target not in ELEMENTWISE_FUNCTIONS:
-            raise ValueError(f"{getattr(node.target, '__name__', node.target)} has no stacked form")
-        elif node.op in ("call_method", "get_attr"):
-            raise ValueError(f"{node.op.removeprefix('call_')} {node.target} has no stacked form")
-    return fx.GraphModule(layers, graph)
+            (source,) = node.all_input_nodes
+            alone = len(source.users) == 1 and places[source] >= 0
+            in_place = alone and isinstance(self.nodes[places[source]].layer, Affine)
+            return self._module_layer(model.get_submodule(str(node.target)), f"{node.target}.", in_place=in_place)
+        if node.op != "call_function" or node.target not in ELEMENTWISE_FUNCTIONS:
+            name = getattr(node.target, "__name__", node.target)
+            raise ValueError(f"{node.op.removeprefix('call_')} {name} has no stacked form")
+
+        def function(*tensors: Tensor) -> Any:
+            values = dict(zip(node.all_input_nodes, tensors, strict=True))
+            arguments = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+
+        return Local(function, {}, {})
+
+    def _module_layer(self, module: nn.Module, prefix: str, *, in_place: bool) -> Layer:
+        """Find the stacked form of a module, or raise a ValueError."""
+        name = f"{type(module).__name__} {prefix.removesuffix('.')}".strip()
+        parameters, buffers = _below(prefix, self.state.parameter_views), _below(prefix, self.state.buffers)
+        gradients = _below(prefix, self.state.gradient_views)
+        if len(parameters) < sum(1 for _ in module.parameters()):
+            raise ValueError(f"{name} has frozen or shared parameters")
+        names = {prefix + parameter for parameter in parameters}
+        if names & self.used:
+            raise ValueError(f"{name} is used twice")
+        self.used |= names
+        kind = type(module)  # exactly: a subclass may compute something else
+        if kind is nn.Linear:
+            return Affine(parameters, gradients)
+        if kind in ACTIVATIONS:
+            return Activation(*ACTIVATIONS[kind], in_place=in_place)
+        if isinstance(module, nn.Flatten) and kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+            return Flatten()
+        if isinstance(module, nn.Dropout) and kind is nn.Dropout:
+            number, self.dropouts = self.dropouts, self.dropouts + 1
+            return Local(lambda x: keyed_dropout(x, module.p, draws.fold(self.keys.now, number)), {}, {})
+        if isinstance(module, nn.LayerNorm) and kind is nn.LayerNorm:
+            return Local(lambda x: layer_norm(module, parameters, x), parameters, gradients)
+        if isinstance(module, nn.BatchNorm1d) and kind is nn.BatchNorm1d and module.momentum is not None:
+            return Local(lambda x: batch_norm(module, parameters, buffers, x), parameters, gradients)
+        if kind is Point:
+            value = parameters["value"]
+            return Local(lambda x: value.unsqueeze(1).expand(-1, x.shape[1], -1), parameters, gradients)
+        if kind in ELEMENTWISE_MODULES:
+            return Local(module, {}, {})
+        raise ValueError(f"{name} has no stacked form")
+
+    def _append(self, layer: Layer, inputs: tuple[int, ...]) -> None:
+        wanted = tuple(place >= 0 and self._depends_on_parameters(self.nodes[place]) for place in inputs)
+        self.nodes.append(_Node(layer, inputs, wanted))
+
+    @staticmethod
+    def _depends_on_parameters(node: _Node) -> bool:
+        return any(node.wanted) or bool(getattr(node.layer, "parameters", None))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs.
+
+        Args:
+            x: Inputs of all agents, [N, B, ...].
+
+        Returns:
+            Outputs [N, B, ...].
+        """
+        values: list[Tensor] = []
+        for node in self.nodes:
+            values.append(node.layer.forward(*(x if place < 0 else values[place] for place in node.inputs)))
+        return values[-1]
+
+    def backward(self, gradient: Tensor) -> None:
+        """Write the parameters' gradients into the state.
+
+        Args:
+            gradient: Of the outputs.
+        """
+        gradients: list[Tensor | None] = [*(None for _ in self.nodes[1:]), gradient]
+        for node in reversed(self.nodes):
+            g = gradients.pop()
+            if g is None:  # it depends on no parameters
+                continue
+            for place, inner in zip(node.inputs, node.layer.backward(g, node.wanted), strict=True):
+                if inner is not None:
+                    before = gradients[place]
+                    gradients[place] = inner if before is None else before + inner
+        for view in self.unused:
+            view.zero_()
 
 
 def _below(prefix: str, views: Views) -> Views:
@@ -228,12 +262,15 @@ class StackedEngine:
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         if type(task).loss is not Task.loss:
             raise ValueError(f"{type(task).__name__} has a loss of its own, which is not a mean over samples")
-        self.task = task
-        self.state = state
         self.keys = _Keys()
-        self.model = stack(model, state, self.keys)
-        self.needs_keys = any(isinstance(m, nn.Dropout) for m in model.modules())
+        self.tape = _Tape(model, state, self.keys)
+        self.needs_keys = self.tape.dropouts > 0
+        self.task = task
+        # Negative class indices stand for samples that the cross-entropy leaves out.
+        ordinary = type(task).sample_loss is Task.sample_loss and task.draw is None and int(task.train[-1].min()) >= 0
+        self.loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = cross_entropy if ordinary else self._any_loss
 
+    @torch.no_grad()
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.
 
@@ -245,9 +282,16 @@ class StackedEngine:
             Losses [N].
         """
         self.keys.now = keys
-        outputs = self.model(batch[0])
-        # Samples of all agents side by side: the loss of a sample does not know whose it is.
-        samples = self.task.sample_loss(outputs.flatten(0, 1), batch[-1].flatten(0, 1))
-        losses: Tensor = samples.view(self.state.num_agents, -1).mean(1)
-        self.state.differentiate(losses.sum())
-        return losses.detach()
+        losses, gradient = self.loss(self.tape.forward(batch[0]), batch[-1])
+        self.tape.backward(gradient)
+        return losses
+
+    def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the agents' losses and the gradient of their sum with respect to the outputs."""
+        with torch.enable_grad():
+            outputs = outputs.detach().requires_grad_()
+            # Samples of all agents side by side: the loss of a sample does not know whose it is.
+            samples = self.task.sample_loss(outputs.flatten(0, 1), targets.flatten(0, 1))
+            losses = samples.view(len(outputs), -1).mean(1)
+            (gradient,) = torch.autograd.grad(losses.sum(), outputs)
+        return losses.detach(), gradient

@@ -135,7 +135,7 @@ def test_combine_conserves_the_average_of_the_agents(make_block, agents, policy)
 
 def test_dense_and_sparse_products_agree(make_block, monkeypatch):
     dense = make_block()
-    monkeypatch.setattr("basinet.sim.mixer._DENSE_BELOW", 0)
+    monkeypatch.setattr("basinet.sim.mixer._DENSE_SHARE", 2.0)
     sparse = make_block()
     assert dense.mixer.dense is not None and sparse.mixer.dense is None
     for block in (dense, sparse):
