@@ -42,14 +42,18 @@ class _Holdings:
         self.sizes_on_host = np.array([len(h) for h in holdings])
         self.sizes = torch.from_numpy(self.sizes_on_host).to(device)
 
-    def take(self, data: Batch, slots: Tensor) -> Batch:
-        """Look up the samples in each agent's given slots [N, B]."""
-        chosen = self.indices[self.offsets[:, None] + slots]
-        return tuple(t[chosen] for t in data)
+    def find(self, slots: Tensor) -> Tensor:
+        """Look up which samples are in each agent's given slots [..., N, B]."""
+        return self.indices[self.offsets[:, None] + slots]
 
 
-class IndependentSampler:
-    """Draws each sample of a batch independently, with replacement, from the agent's own data.
+def _take(data: Batch, samples: Tensor) -> Batch:
+    """Collect samples [N, B]."""
+    return tuple(t.index_select(0, samples.view(-1)).view(*samples.shape, *t.shape[1:]) for t in data)
+
+
+class _DataSampler:
+    """Draws from the agents' own data.
 
     Args:
         data: The training data.
@@ -63,6 +67,13 @@ class IndependentSampler:
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
+
+
+class IndependentSampler(_DataSampler):
+    """Draws each sample of a batch independently, with replacement, from the agent's own data."""
+
+    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
+        super().__init__(data, holdings, keys, batch_size)
         self.ahead = max(1, min(64, _AHEAD // (len(keys) * batch_size)))
         self.first = -self.ahead
 
@@ -79,26 +90,16 @@ class IndependentSampler:
             steps = torch.arange(step, step + self.ahead, device=self.keys.device)
             keys = draws.fold(self.keys, steps[:, None])
             sizes = self.holdings.sizes.expand(self.ahead, -1)
-            self.slots = draws.integers(keys, sizes, (self.batch_size,))
+            self.samples = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)))
             self.first = step
-        return self.holdings.take(self.data, self.slots[step - self.first])
+        return _take(self.data, self.samples[step - self.first])
 
 
-class EpochSampler:
-    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs.
-
-    Args:
-        data: The training data.
-        holdings: Indices of the samples that each agent holds.
-        keys: One key an agent, int64 [N].
-        batch_size: B.
-    """
+class EpochSampler(_DataSampler):
+    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs."""
 
     def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
-        self.data = data
-        self.holdings = _Holdings(holdings, keys.device)
-        self.keys = keys
-        self.batch_size = batch_size
+        super().__init__(data, holdings, keys, batch_size)
         sizes = self.holdings.sizes_on_host
         # A batch may end in a later epoch than it began.
         self.span = 1 + -(-(batch_size - 1) // int(sizes.min()))
@@ -120,7 +121,7 @@ class EpochSampler:
         position = step * self.batch_size + torch.arange(self.batch_size, device=self.keys.device)
         epoch = position // sizes
         place = (epoch - epoch[:, :1]) * self.length + position % sizes
-        return self.holdings.take(self.data, self.orders.gather(1, place))
+        return _take(self.data, self.holdings.find(self.orders.gather(1, place)))
 
     def _order(self, first: np.ndarray) -> None:
         """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""

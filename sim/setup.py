@@ -170,11 +170,13 @@ class Setup:
         strategy: Strategy = self.config.strategy.make()
         return strategy
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    def optimizer(self, parameters: Iterable[nn.Parameter], *, fused: bool | None = None) -> optim.Optimizer:
         """Make the optimizer of some parameters.
 
         Args:
             parameters: What it steps.
+            fused: A setting of torch's optimizers that is taken where the experiment does not choose among their
+                implementations.
 
         Returns:
             An optimizer.
@@ -183,8 +185,10 @@ class Setup:
             ExperimentError: The optimizer refuses its settings.
         """
         component = self.config.optimizer
+        chosen = {"fused", "foreach", "capturable", "differentiable"} & component.settings.keys()
+        defaults = {} if fused is None or chosen else {"fused": fused}
         try:
-            optimizer: optim.Optimizer = component.target(parameters, **component.settings)
+            optimizer: optim.Optimizer = component.target(parameters, **defaults, **component.settings)
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {error}") from error
         return optimizer

@@ -30,9 +30,13 @@ class StackedState:
 
     def __init__(self, model: nn.Module, num_agents: int, device: torch.device, dtype: torch.dtype) -> None:
         self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        size = sum(shape.numel() for shape in self.shapes.values())
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        self._places = [
+            ((num_agents, *shape), (sum(sizes), *torch.empty(shape, device="meta").stride()), sum(sizes[:layer]))
+            for layer, shape in enumerate(self.shapes.values())
+        ]
         self.num_agents = num_agents
-        self.parameters = torch.zeros(num_agents, size, device=device, dtype=dtype)
+        self.parameters = torch.zeros(num_agents, sum(sizes), device=device, dtype=dtype)
         self.gradients = torch.zeros_like(self.parameters)
         parameters, gradients = self.split(self.parameters), self.split(self.gradients)
         self.parameter_views = dict(zip(self.shapes, (view.requires_grad_() for view in parameters), strict=True))
@@ -51,12 +55,8 @@ class StackedState:
         Returns:
             Views [N, *shape], in the model's order.
         """
-        layers, offset = [], 0
-        for shape in self.shapes.values():
-            place = slice(offset, offset + shape.numel())
-            layers.append(flat[:, place].view(len(flat), *shape))
-            offset = place.stop
-        return layers
+        start = flat.storage_offset()
+        return [flat.as_strided(shape, strides, start + offset) for shape, strides, offset in self._places]
 
     def exchange(self, x: Tensor, other: Tensor) -> None:
         """Let two tensors trade places in memory, and the views follow: x holds what `other` held.

@@ -1,7 +1,7 @@
 """One optimizer an agent, executed for all agents of a block together where that is the same thing."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn, optim
@@ -13,6 +13,9 @@ ELEMENTWISE = frozenset({
     optim.RMSprop, optim.Rprop,
 })  # fmt: skip
 """torch's optimizers that treat every number by itself: one of them on the flat state is K of them."""
+
+_FUSED = frozenset({optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad})
+"""Those that torch can step in one pass over memory, on the CPU as on a GPU."""
 
 
 class LocalOptimizer:
@@ -26,7 +29,8 @@ class LocalOptimizer:
     - any other class is instantiated once an agent, on that agent's own parameters.
 
     Args:
-        factory: Makes an optimizer from an iterable of parameters; `lr` of its groups is the base rate.
+        factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may overrule;
+            `lr` of its groups is the base rate.
         kind: The optimizer's class.
         x: The agents' parameters [N, P]; stepped in place, wherever they have moved to.
         split: Takes [N, P] apart into layers [N, *shape] that are views.
@@ -34,7 +38,7 @@ class LocalOptimizer:
 
     def __init__(
         self,
-        factory: Callable[[Iterable[nn.Parameter]], optim.Optimizer],
+        factory: Callable[..., optim.Optimizer],
         kind: type[optim.Optimizer],
         x: Tensor,
         split: Callable[[Tensor], Sequence[Tensor]],
@@ -56,7 +60,7 @@ class LocalOptimizer:
             groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
         members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
         self._parameters = [parameter for group in members for parameter in group]
-        self.optimizers = [factory(group) for group in members]
+        self.optimizers = [factory(group, **({"fused": True} if kind in _FUSED else {})) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def step(self, gradients: Tensor, factor: float) -> None:

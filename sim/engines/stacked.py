@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -282,8 +283,9 @@ class StackedEngine:
             Losses [N].
         """
         self.keys.now = keys
-        losses, gradient = self.loss(self.tape.forward(batch[0]), batch[-1])
-        self.tape.backward(gradient)
+        with np.errstate(all="ignore"):  # a run that diverges is marked, not warned of
+            losses, gradient = self.loss(self.tape.forward(batch[0]), batch[-1])
+            self.tape.backward(gradient)
         return losses
 
     def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,7 @@ MAKERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
     "adam": (optim.Adam, {"lr": 0.1, "amsgrad": True}),
     "adamw": (optim.AdamW, {"lr": 0.1}),
+    "adagrad": (optim.Adagrad, {"lr": 0.1, "weight_decay": 0.01}),
     "rmsprop": (optim.RMSprop, {"lr": 0.1}),
     "one each": (Normed, {"lr": 0.1}),
     "stacked": (StackedNormed, {"lr": 0.1}),
@@ -60,7 +61,7 @@ def test_agents_have_optimizers_of_their_own(name):
     x = torch.randn(N, SIZE, dtype=torch.float64, generator=generator)
     alone = [[nn.Parameter(layer[n].clone()) for layer in split(x)] for n in range(N)]
     twins = [(Normed if kind is StackedNormed else kind)(parameters, **settings) for parameters in alone]
-    together = LocalOptimizer(lambda p: kind(p, **settings), kind, x, split)
+    together = LocalOptimizer(lambda p, **more: kind(p, **more, **settings), kind, x, split)
     for t in range(5):
         g = torch.randn(N, SIZE, dtype=torch.float64, generator=generator)
         together.step(g, 1 / (t + 1))
@@ -79,8 +80,8 @@ def test_state_round_trip(name):
     kind, settings = MAKERS[name]
     x = torch.ones(N, SIZE, dtype=torch.float64)
     y = x.clone()
-    first = LocalOptimizer(lambda p: kind(p, **settings), kind, x, split)
-    second = LocalOptimizer(lambda p: kind(p, **settings), kind, y, split)
+    first = LocalOptimizer(lambda p, **more: kind(p, **more, **settings), kind, x, split)
+    second = LocalOptimizer(lambda p, **more: kind(p, **more, **settings), kind, y, split)
     g = torch.linspace(-1, 1, N * SIZE, dtype=torch.float64).view(N, SIZE)
     first.step(g, 1.0)
     second.load_state_dict(first.state_dict())
@@ -122,7 +123,7 @@ class StackedCounting(Counting):
 def test_numbers_in_groups_and_other_types_survive(kind):
     x = torch.ones(N, SIZE)
     y = x.clone()
-    first, second = (LocalOptimizer(lambda p: kind(p, lr=0.1), kind, z, split) for z in (x, y))
+    first, second = (LocalOptimizer(lambda p, **more: kind(p, lr=0.1, **more), kind, z, split) for z in (x, y))
     g = torch.linspace(-1, 1, N * SIZE).view(N, SIZE)
     first.step(g, 1.0)
     second.load_state_dict(first.state_dict())
