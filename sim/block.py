@@ -20,6 +20,32 @@ from basinet.sim.tasks import Batch
 __all__ = ["Block"]
 
 
+class _Watch:
+    """Notices at which step each agent's loss leaves the finite numbers, without waiting for the device."""
+
+    def __init__(self, num_agents: int, like: Tensor) -> None:
+        self.first_bad = torch.zeros(num_agents, dtype=torch.int64, device=like.device)
+        self.recent = like.new_zeros(num_agents, 16)
+        self.steps: list[int] = []
+
+    def add(self, losses: Tensor, step: int) -> None:
+        """Take note of the losses [N] of a step."""
+        if len(self.steps) == self.recent.shape[1]:
+            self.found()
+        self.recent[:, len(self.steps)] = losses
+        self.steps.append(step)
+
+    def found(self) -> Tensor:
+        """Return the first step with such a loss, or 0, for each agent: int64 [N]."""
+        if self.steps:
+            bad = ~self.recent[:, : len(self.steps)].isfinite()
+            steps = torch.tensor(self.steps, device=bad.device)
+            new = bad.any(1) & (self.first_bad == 0)
+            self.first_bad += new * steps[bad.int().argmax(1)]
+            self.steps = []
+        return self.first_bad
+
+
 class Block:
     """The agents of one worker: their state, data, engine, optimizer and neighbours.
 
@@ -34,7 +60,7 @@ class Block:
         step: How many steps have been taken.
         memory: What the strategy remembers of each agent, tensors [N, ...] by name.
         bytes_sent: What all agents of a replica together have sent so far.
-        losses: Batch losses since the last evaluation, [N, evaluate_every].
+        watch: Knows which agents' losses have left the finite numbers.
         engine_choice: Which engine runs, and why.
     """
 
@@ -83,7 +109,7 @@ class Block:
         self.gradients_used_up = True
         self.scratch: Tensor | None = None
         self.bytes_sent = 0
-        self.losses = torch.zeros(len(placement.rows), setup.evaluate_every, device=device, dtype=dtype)
+        self.watch = _Watch(len(placement.rows), self.x)
 
     def _initialize(self) -> None:
         """Start all agents of a replica from one keyed draw of the model's initial values."""
@@ -103,7 +129,7 @@ class Block:
         self.gradients_used_up = False
         keys = draws.fold(self.model_keys, self.step) if self.engine.needs_keys else self.model_keys
         losses = self.engine.gradients(self._batch(), keys)
-        self.losses[:, self.step % self.setup.evaluate_every] = losses
+        self.watch.add(losses, self.step + 1)
         return self.state.gradients
 
     def _batch(self) -> Batch:
@@ -195,7 +221,7 @@ class Block:
                 "buffers": self.state.buffers,
                 "memory": self.memory,
                 "optimizer": optimizer["rows"],
-                "losses": self.losses,
+                "first_bad": self.watch.found(),
             },
         }
 
@@ -213,4 +239,4 @@ class Block:
             buffer.copy_(rows["buffers"][name])
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
-        self.losses.copy_(rows["losses"])
+        self.watch.first_bad.copy_(rows["first_bad"])

@@ -127,15 +127,11 @@ class Worker:
         return {"epoch": seen * len(held) / sum(len(h) for h in held)}
 
     def _diverged(self) -> dict[int, int]:
-        """Find the first step since the last evaluation with a loss that is not finite, replica by replica."""
-        block = self.block
-        every = self.setup.evaluate_every
-        first = (block.step - 1) // every * every
-        bad = ~torch.isfinite(block.losses[:, : block.step - first])
+        """Find the first step with a loss that is not finite, replica by replica."""
         found: dict[int, int] = {}
-        for row, column in bad.nonzero().tolist():
-            replica = int(self.placement.row_replicas[row])
-            found[replica] = min(found.get(replica, first + column + 1), first + column + 1)
+        for replica, step in zip(self.placement.row_replicas.tolist(), self.block.watch.found().tolist(), strict=True):
+            if step:
+                found[replica] = min(step, found.get(replica, step))
         return found
 
     def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
