@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.sim.block import Block
 from basinet.sim.config import Runtime
@@ -96,7 +96,7 @@ class Worker:
                 diverged.setdefault(replica, block.step)
                 continue
             load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
-            metrics = block.task.evaluate(self.model.eval())
+            metrics = block.task.evaluate(self.model.eval(), gradient=True)
             if not math.isfinite(metrics["train_loss"]):
                 diverged.setdefault(replica, block.step)
                 continue
@@ -107,7 +107,6 @@ class Worker:
                     **self._epoch(replica),
                     "communicated_bytes": block.bytes_sent,
                     **metrics,
-                    "gradient_norm": gradient_norm(self.model, block),
                     "consensus_distance": float(distances[replica]),
                 }
             )
@@ -164,28 +163,6 @@ class Worker:
         """
         rows = self.placement.rows
         self.block.load_state_dict(take_rows(state, slice(rows.start, rows.stop)))
-
-
-def gradient_norm(model: nn.Module, block: Block, chunk: int = 4096) -> float:
-    """Compute the norm of the gradient of the mean training loss.
-
-    Args:
-        model: The model, in the mode in which it shall be measured.
-        block: Gives the task.
-        chunk: Samples at a time.
-
-    Returns:
-        The Euclidean norm.
-    """
-    data = block.task.train
-    model.zero_grad(set_to_none=True)
-    for start in range(0, len(data[0]), chunk):
-        batch = tuple(t[start : start + chunk] for t in data)
-        loss = block.task.loss(model, batch) * (len(batch[0]) / len(data[0]))
-        loss.backward()  # type: ignore[no-untyped-call]
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    model.zero_grad(set_to_none=True)
-    return float(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
 
 
 def _on_cpu(state: Any) -> Any:

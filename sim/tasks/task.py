@@ -87,44 +87,53 @@ class Task:
         """
         return outputs.argmax(-1)
 
-    def evaluate(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, *, gradient: bool = False, chunk: int = 4096) -> dict[str, float]:
         """Measure a model, in the mode (training or evaluation) that it is in.
 
         Args:
             model: A model on the device of the data.
+            gradient: Whether to measure the norm of the training loss's gradient, too.
             chunk: Samples that pass through the model at a time; it bounds the memory and leaves the result
                 as it is, to rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, and where they are defined `test_loss` and `test_accuracy`.
+            `train_loss`, `gradient_norm` if asked, and where they are defined `test_loss` and `test_accuracy`.
         """
-        with torch.no_grad():
-            metrics = {"train_loss": self._measure(model, self.train, chunk)[0]}
-            if self.test is not None:
-                loss, accuracy = self._measure(model, self.test, chunk)
-                metrics["test_loss"] = loss
-                if self.classification:
-                    metrics["test_accuracy"] = accuracy
+        if gradient:
+            model.zero_grad(set_to_none=True)
+        metrics = {"train_loss": self._measure(model, self.train, chunk, backward=gradient)[0]}
+        if gradient:
+            squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
+            metrics["gradient_norm"] = float(torch.stack(squares).sum().sqrt())
+            model.zero_grad(set_to_none=True)
+        if self.test is not None:
+            loss, accuracy = self._measure(model, self.test, chunk)
+            metrics["test_loss"] = loss
+            if self.classification:
+                metrics["test_accuracy"] = accuracy
         return metrics
 
-    def _measure(self, model: nn.Module, data: Batch, chunk: int) -> tuple[float, float]:
-        """Return the mean loss and, for a classification, the accuracy."""
+    def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
+        """Return the mean loss and, for a classification, the accuracy; differentiate the loss if asked."""
         loss = accuracy = 0.0
-        for part in zip(*(torch.split(tensor, chunk) for tensor in data), strict=True):
-            weight = len(part[0]) / len(data[0])
-            part_loss, part_accuracy = self._measure_part(model, part)
-            loss += weight * part_loss
-            accuracy += weight * part_accuracy
+        with torch.set_grad_enabled(backward):
+            for part in zip(*(torch.split(tensor, chunk) for tensor in data), strict=True):
+                weight = len(part[0]) / len(data[0])
+                part_loss, part_accuracy = self._measure_part(model, part)
+                if backward:
+                    (part_loss * weight).backward()  # type: ignore[no-untyped-call]
+                loss += weight * float(part_loss.detach())
+                accuracy += weight * part_accuracy
         return loss, accuracy
 
-    def _measure_part(self, model: nn.Module, part: Batch) -> tuple[float, float]:
+    def _measure_part(self, model: nn.Module, part: Batch) -> tuple[Tensor, float]:
         inputs = part[0]
         outputs: Tensor = model(inputs)
         # One pass serves both; a loss that asks for the outputs of other inputs gets these.
         loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
         if not self.classification:
-            return float(loss), 0.0
-        return float(loss), float((self.predict(outputs) == part[-1]).double().mean())
+            return loss, 0.0
+        return loss, float((self.predict(outputs) == part[-1]).double().mean())
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Move every tensor of the task to a device and its floating tensors to a type.
