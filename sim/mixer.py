@@ -1,7 +1,7 @@
 """Mixing: the product with W, and what has to travel between workers for it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ __all__ = ["Mixer", "Placement"]
 
 _DENSE_BELOW = 64
 """Up to this many agents a dense product is faster than a sparse one on a GPU, whatever the graph."""
+
+_PIECE = 2**18
+"""Numbers that are averaged at a time: they stay in the cache."""
 
 _DENSE_SHARE = 0.25
 """From this share of entries that are not zero on, a dense product is faster everywhere."""
@@ -136,7 +139,7 @@ class Mixer:
         self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
         pi = torch.from_numpy(centroid_weights).to(like)
         self.pi = pi[torch.from_numpy(placement.row_agents).to(like.device)]
-        self.is_first = torch.from_numpy(placement.row_agents == 0).to(like)
+        self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == 0)).to(like.device)
 
     def _split_weights(self, weights: csr_array, like: Tensor) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
@@ -244,9 +247,37 @@ class Mixer:
         Returns:
             [R, ...], the same on every worker.
         """
-        shape = (-1, *(1 for _ in x.shape[1:]))
-        first = self.sums(x * self.is_first.view(shape))
-        return first + self.sums((x - first[self.replica]) * self.pi.view(shape))
+        first = x.new_zeros(self.placement.replicas, *x.shape[1:])
+        first[self.replica[self.firsts]] = x[self.firsts]
+        if self.placement.workers > 1:
+            dist.all_reduce(first)
+        total = torch.zeros_like(first)
+        for rows in self._pieces(x):
+            difference = x[rows] - first[self.replica[rows]]
+            difference *= self.pi[rows].view(-1, *(1 for _ in x.shape[1:]))
+            total.index_add_(0, self.replica[rows], difference)
+        if self.placement.workers > 1:
+            dist.all_reduce(total)
+        return first + total
+
+    def distances(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute the consensus distance of each replica, Σ_k π_k ‖x_k − x̄‖².
+
+        Args:
+            x: [N, P], this worker's rows.
+            centroids: [R, P].
+
+        Returns:
+            [R], the same on every worker.
+        """
+        squares = [(x[rows] - centroids[self.replica[rows]]).norm(dim=1).square() for rows in self._pieces(x)]
+        return self.centroid(torch.cat(squares))
+
+    def _pieces(self, x: Tensor) -> Iterator[slice]:
+        """Cut the rows into pieces, so that what is computed from them needs little memory beside them."""
+        length = max(1, _PIECE // max(1, x[0].numel()))
+        for start in range(0, len(x), length):
+            yield slice(start, start + length)
 
 
 def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:

@@ -86,8 +86,7 @@ class Worker:
         """
         block, mixer = self.block, self.block.mixer
         centroids = mixer.centroid(block.x)
-        deviation = (block.x - centroids[mixer.replica]).square().sum(1)
-        distances = mixer.centroid(deviation)
+        distances = mixer.distances(block.x, centroids)
         buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
         rows = []
         diverged = self._diverged()

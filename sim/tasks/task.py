@@ -114,24 +114,24 @@ class Task:
         return metrics
 
     def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
-        """Return the mean loss and, for a classification, the accuracy; differentiate the loss if asked."""
+        """Return the mean loss and, of a classification's test data, the accuracy; differentiate the loss if asked."""
         loss = accuracy = 0.0
         with torch.set_grad_enabled(backward):
             for part in zip(*(torch.split(tensor, chunk) for tensor in data), strict=True):
                 weight = len(part[0]) / len(data[0])
-                part_loss, part_accuracy = self._measure_part(model, part)
+                part_loss, part_accuracy = self._measure_part(model, part, classify=data is self.test)
                 if backward:
                     (part_loss * weight).backward()  # type: ignore[no-untyped-call]
                 loss += weight * float(part_loss.detach())
                 accuracy += weight * part_accuracy
         return loss, accuracy
 
-    def _measure_part(self, model: nn.Module, part: Batch) -> tuple[Tensor, float]:
+    def _measure_part(self, model: nn.Module, part: Batch, *, classify: bool) -> tuple[Tensor, float]:
         inputs = part[0]
         outputs: Tensor = model(inputs)
         # One pass serves both; a loss that asks for the outputs of other inputs gets these.
         loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
-        if not self.classification:
+        if not (classify and self.classification):
             return loss, 0.0
         return loss, float((self.predict(outputs) == part[-1]).double().mean())
 
