@@ -54,6 +54,7 @@ class Block:
         placement: Which rows of the whole state live here.
         device: Where they live.
         engine: Name of the engine, or "auto".
+        threads: How many threads may be used.
 
     Attributes:
         x: The agents' parameters [N, P].
@@ -62,9 +63,12 @@ class Block:
         bytes_sent: What all agents of a replica together have sent so far.
         watch: Knows which agents' losses have left the finite numbers.
         engine_choice: Which engine runs, and why.
+        threads: How many threads the work is worth.
     """
 
-    def __init__(self, setup: Setup, placement: Placement, device: torch.device, engine: EngineName = "auto") -> None:
+    def __init__(
+        self, setup: Setup, placement: Placement, device: torch.device, engine: EngineName = "auto", threads: int = 1
+    ) -> None:
         config = setup.config
         dtype = getattr(torch, config.runtime.dtype)
         self.setup = setup
@@ -78,16 +82,20 @@ class Block:
         self.state = StackedState(template, len(placement.rows), device, dtype)
         self.x = self.state.parameters
         self._initialize()
-        self.engine, why = make_engine(engine, template, self.task, self.state, config.batch_size)
+        self.engine, why, self.threads = make_engine(
+            engine, template, self.task, self.state, config.batch_size, threads
+        )
         if placement.workers > 1 and engine == "auto":
             # Each worker has tried for itself; all take what the first one chose.
             choice: list[Any] = [self.engine.name, why]
             dist.broadcast_object_list(choice)
             if choice[0] != self.engine.name:
-                self.engine, _ = make_engine(choice[0], template, self.task, self.state, config.batch_size)
+                self.engine, _, self.threads = make_engine(
+                    choice[0], template, self.task, self.state, config.batch_size, threads
+                )
             why = choice[1]
         self.engine_choice = f"{self.engine.name} ({why})"
-        self.mixer = Mixer(setup.weights, placement, self.x, setup.centroid_weights)
+        self.mixer = Mixer(setup.weights, placement, self.x, setup.centroid_weights, self.threads)
         self.sampler = make_sampler(
             config.sampling,
             self.task,

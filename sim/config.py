@@ -130,7 +130,8 @@ class Runtime(_Part):
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
         engine: How forward and backward of the agents are executed; "auto" takes the fastest.
-        threads: Threads of each worker; None takes one.
+        threads: Threads that each worker may use, if its work is worth them; None grants it those of its
+            processors.
         actors: How many Ray actors share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.

@@ -1,7 +1,9 @@
 """Mixing: the product with W, and what has to travel between workers for it."""
 
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,8 +90,10 @@ class _Peer:
 class _Sparse:
     """A sparse matrix in the form in which its products are fast on a device."""
 
-    def __init__(self, matrix: csr_array, like: Tensor) -> None:
+    def __init__(self, matrix: csr_array, like: Tensor, pool: ThreadPoolExecutor | None, threads: int) -> None:
         self.on_cpu = like.device.type == "cpu"
+        self.pool = pool
+        self.bounds = [matrix.shape[0] * share // threads for share in range(threads + 1)]
         if self.on_cpu:
             from basinet.sim import kernels  # compiles, which takes a moment
 
@@ -102,7 +106,14 @@ class _Sparse:
     def multiply(self, x: Tensor, out: Tensor, *, add: bool) -> None:
         """Compute out ← W x, or out ← out + W x."""
         if self.on_cpu:
-            self.mix(*self.padded, x.numpy(), out.numpy(), add)
+            starts, columns, weights = self.padded
+            source, target = x.numpy(), out.numpy()
+
+            def mix(first: int, last: int) -> None:
+                self.mix(starts[first : last + 1], columns, weights, source, target[first:last], add)
+
+            # Each thread has its own rows, so that their number changes no result.
+            deque((self.pool.map if self.pool else map)(mix, self.bounds[:-1], self.bounds[1:]))
         elif add:
             torch.addmm(out, self.matrix, x, out=out)
         else:
@@ -121,10 +132,20 @@ class Mixer:
         placement: The rows of this worker.
         like: A tensor [N, P] whose device and type the products have.
         centroid_weights: Weights π of the agents in the centroid, [K].
+        threads: How many threads share a sparse product.
     """
 
-    def __init__(self, weights: csr_array, placement: Placement, like: Tensor, centroid_weights: np.ndarray) -> None:
+    def __init__(
+        self,
+        weights: csr_array,
+        placement: Placement,
+        like: Tensor,
+        centroid_weights: np.ndarray,
+        threads: int = 1,
+    ) -> None:
         self.placement = placement
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
         rows, agents = placement.rows, placement.agents
         whole = rows.start % agents == 0 and rows.stop % agents == 0
@@ -158,7 +179,7 @@ class Mixer:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
             matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
-            return _Sparse(matrix, like)
+            return _Sparse(matrix, like, self.pool, self.threads)
 
         self.local = part(here, np.asarray(p.rows))
         for other in range(p.workers):

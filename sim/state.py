@@ -31,21 +31,41 @@ class StackedState:
 
     def __init__(self, model: nn.Module, num_agents: int, device: torch.device, dtype: torch.dtype) -> None:
         self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        sizes = [shape.numel() for shape in self.shapes.values()]
-        self._places = [
-            ((num_agents, *shape), (sum(sizes), *torch.empty(shape, device="meta").stride()), sum(sizes[:layer]))
-            for layer, shape in enumerate(self.shapes.values())
-        ]
-        self.num_agents = num_agents
-        self.parameters = _zeros(num_agents, sum(sizes), device, dtype)
-        self.gradients = _zeros(num_agents, sum(sizes), device, dtype)
-        parameters, gradients = self.split(self.parameters), self.split(self.gradients)
-        self.parameter_views = dict(zip(self.shapes, (view.requires_grad_() for view in parameters), strict=True))
-        self.gradient_views = dict(zip(self.shapes, gradients, strict=True))
-        self.buffers: dict[str, Tensor] = {
+        size = sum(shape.numel() for shape in self.shapes.values())
+        buffers = {
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
+        self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
+
+    def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Take tensors [N, ...] as the state, and cut the views."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        self._places = [
+            ((len(parameters), *shape), (sum(sizes), *torch.empty(shape, device="meta").stride()), sum(sizes[:layer]))
+            for layer, shape in enumerate(self.shapes.values())
+        ]
+        self.num_agents = len(parameters)
+        self.parameters, self.gradients, self.buffers = parameters, gradients, buffers
+        leaves = [view.requires_grad_() for view in self.split(parameters)]
+        self.parameter_views = dict(zip(self.shapes, leaves, strict=True))
+        self.gradient_views = dict(zip(self.shapes, self.split(gradients), strict=True))
+        self._parts: list[tuple[slice, StackedState]] = []
+
+    def part(self, rows: slice) -> "StackedState":
+        """Take some agents as a state of their own, in the same memory.
+
+        Args:
+            rows: Which agents.
+
+        Returns:
+            A state that follows this one.
+        """
+        part = copy.copy(self)
+        buffers = {name: b[rows] for name, b in self.buffers.items()}
+        part._set(self.parameters[rows], self.gradients[rows], buffers)
+        self._parts.append((rows, part))
+        return part
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Take [N, P] apart into layers.
@@ -67,10 +87,16 @@ class StackedState:
             other: [N, P]; the gradients, or any tensor like them.
         """
         x.data, other.data = other.data, x.data
+        self._follow()
+
+    def _follow(self) -> None:
+        """Cut the views anew."""
         for flat, views in ((self.parameters, self.parameter_views), (self.gradients, self.gradient_views)):
-            if flat is x or flat is other:
-                for view, moved in zip(views.values(), self.split(flat), strict=True):
-                    view.data = moved
+            for view, moved in zip(views.values(), self.split(flat), strict=True):
+                view.data = moved
+        for rows, part in self._parts:
+            part.parameters.data, part.gradients.data = self.parameters[rows], self.gradients[rows]
+            part._follow()
 
     def differentiate(self, loss: Tensor) -> None:
         """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.

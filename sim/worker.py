@@ -4,6 +4,7 @@ There is one class, whoever starts it; see `basinet.sim.runtimes`.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,6 +40,25 @@ def pick_device(runtime: Runtime) -> torch.device:
     return torch.device("cuda" if may_use and torch.cuda.is_available() else "cpu")
 
 
+def granted_threads(runtime: Runtime) -> int:
+    """Find how many threads a worker may use.
+
+    Args:
+        runtime: Its `threads`, if given, are the answer.
+
+    Returns:
+        Else the processors that Ray reserves for an actor, or those that this process may use: as its affinity and
+        `OMP_NUM_THREADS` say.
+    """
+    if runtime.threads is not None:
+        return runtime.threads
+    if runtime.name == "ray":
+        return max(1, int(runtime.cpus_per_actor))
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    processors = len(os.sched_getaffinity(0))
+    return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
+
+
 class Worker:
     """Runs and measures one block.
 
@@ -53,8 +73,11 @@ class Worker:
     def __init__(self, setup: Setup, placement: Placement, engine: EngineName) -> None:
         self.setup = setup
         self.placement = placement
-        torch.set_num_threads(setup.config.runtime.threads or 1)
-        self.block = Block(setup, placement, pick_device(setup.config.runtime), engine)
+        runtime = setup.config.runtime
+        torch.set_num_threads(1)
+        self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
+        if not self.block.engine.divisible:
+            torch.set_num_threads(self.block.threads)
         self.model = setup.template().to(self.block.x)
 
     def advance(self, until: int) -> int:

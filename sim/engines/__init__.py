@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.engines.divided import DividedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
 from basinet.sim.engines.vectorized import VectorizedEngine
@@ -26,12 +27,16 @@ class Engine(Protocol):
 
     name: str
     needs_keys: bool
+    divisible: bool
+    """Whether agents can be computed in several threads at once."""
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses [N]."""
 
 
-ENGINES: dict[str, Callable[[nn.Module, Task, StackedState, Tensor], Engine]] = {
+EngineKind = Callable[[nn.Module, Task, StackedState, Tensor], Engine]
+
+ENGINES: dict[str, EngineKind] = {
     "stacked": StackedEngine,
     "vectorized": VectorizedEngine,
     "loop": LoopEngine,
@@ -43,13 +48,19 @@ _LOOPED_AGENTS = 4
 _BATCHED_AGENTS = 256
 """The others are tried on at most so many: beyond, their cost is proportional, too."""
 
+_TRIAL_SECONDS = 0.3
+"""A trial ends after so many."""
+
+_WORTH_THREADS = 0.02
+"""Seconds that a step must take for a second thread to be worth its waiting."""
+
 _TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-6}
 """How far a gradient may be from the loop's, relative to its norm: at a kink of ReLU a unit may fall on either side."""
 
 
 def make_engine(
-    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int
-) -> tuple[Engine, str]:
+    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, threads: int = 1
+) -> tuple[Engine, str, int]:
     """Build the engine asked for, or the one that is fastest for this model, state and device.
 
     A model whose every layer has a stacked form is stacked or looped, any other is mapped or looped: whichever
@@ -63,23 +74,33 @@ def make_engine(
         task: Gives loss and data.
         state: The agents' state.
         batch_size: Samples an agent and step.
+        threads: How many threads may be used; their number does not change what an agent computes.
 
     Returns:
-        The engine, and why it was chosen.
+        The engine, why it was chosen, and how many threads its work is worth.
 
     Raises:
         ValueError: The engine asked for cannot run this model; the message says why.
     """
-    engine, why = _choose(name, model, task, state, batch_size)
+    kind, why, seconds = _choose(name, model, task, state, batch_size)
+    engine: Engine = kind(model, task, state, task.train[0][:2])
+    if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
+        threads = 1
+    if engine.divisible and min(threads, state.num_agents) > 1:
+        engine = DividedEngine(kind, model, task, state, min(threads, state.num_agents))
+        why += f"; {threads} threads"
     logger.info("engine %s: %s", engine.name, why)
-    return engine, why
+    return engine, why, threads
 
 
-def _choose(name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int) -> tuple[Engine, str]:
-    sample = task.train[0][:2]
-    if name == "loop":
-        return LoopEngine(model, task, state, sample), "as asked"
+def _choose(
+    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int
+) -> tuple[EngineKind, str, float]:
+    """Choose the kind of engine; return why, and the seconds that a step takes."""
     expected = _Trial(LoopEngine, model, task, min(state.num_agents, _LOOPED_AGENTS), batch_size)
+    loop = expected.seconds * state.num_agents
+    if name == "loop":
+        return LoopEngine, "as asked", loop
     reasons = []
     for candidate in ("stacked", "vectorized") if name == "auto" else (name,):
         try:
@@ -88,56 +109,50 @@ def _choose(name: EngineName, model: nn.Module, task: Task, state: StackedState,
         except Exception as error:  # whatever a model of the user's own does where it is not called as usual
             reasons.append(f"not {candidate}: {(str(error) or type(error).__name__).splitlines()[0]}")
             continue
+        batched = trial.seconds * state.num_agents
         if name != "auto":
-            return ENGINES[name](model, task, state, sample), "as asked"
-        batched, loop = trial.seconds * state.num_agents, expected.seconds * state.num_agents
+            return ENGINES[name], "as asked", batched
         reasons.append(f"{candidate} {1e3 * batched:.2f} ms, loop {1e3 * loop:.2f} ms a step")
-        chosen = ENGINES[candidate] if batched <= loop else LoopEngine
-        return chosen(model, task, state, sample), "; ".join(reasons)
+        return (ENGINES[candidate] if batched <= loop else LoopEngine), "; ".join(reasons), min(batched, loop)
     if name != "auto":
         raise ValueError(reasons[0].partition(": ")[2])
-    return LoopEngine(model, task, state, sample), "; ".join(reasons)
+    return LoopEngine, "; ".join(reasons), loop
 
 
 class _Trial:
-    """Some passes of an engine on a state of its own: the seconds an agent, and what came out."""
+    """Some passes of an engine on a state of its own: the seconds an agent, and what came out of the first."""
 
-    def __init__(
-        self,
-        kind: Callable[[nn.Module, Task, StackedState, Tensor], Engine],
-        model: nn.Module,
-        task: Task,
-        num_agents: int,
-        batch_size: int,
-    ) -> None:
+    def __init__(self, kind: EngineKind, model: nn.Module, task: Task, num_agents: int, batch_size: int) -> None:
         data = task.train
         device, dtype = data[0].device, next(model.parameters()).dtype
-        self.state = StackedState(model, num_agents, device, dtype)
-        self.state.fill(slice(None), model)
+        state = StackedState(model, num_agents, device, dtype)
+        state.fill(slice(None), model)
         # Neighbouring agents differ, so that one's values taken for another's would be seen.
         shift = torch.arange(num_agents, device=device)[:, None] % 8
-        self.state.parameters.mul_(1 + 0.01 * shift).add_(0.001 * shift)
-        engine = kind(model, task, self.state, data[0][:2])
+        state.parameters.mul_(1 + 0.01 * shift).add_(0.001 * shift)
+        engine = kind(model, task, state, data[0][:2])
         picks = torch.arange(num_agents * batch_size, device=device).view(num_agents, batch_size) % len(data[0])
         batch = tuple(t[picks] for t in data)
         keys = torch.arange(num_agents, device=device)
         clock = time.perf_counter if device.type == "cuda" else time.process_time
-        times = []
-        for _ in range(4):
+        times: list[float] = []
+        # The first pass warms up; a slow one is not repeated often.
+        while len(times) < 2 or (len(times) < 4 and sum(times) < _TRIAL_SECONDS):
             start = clock()
-            self.losses = engine.gradients(batch, keys)
+            losses = engine.gradients(batch, keys)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(clock() - start)
+            if len(times) == 1:
+                results = {"loss": losses, "gradient": state.gradients}
+                results |= {f"buffer {name}": b for name, b in state.buffers.items()}
+                self.results = {name: t[:_LOOPED_AGENTS].double() for name, t in results.items()}
         self.seconds = min(times[1:]) / num_agents
+        self.tolerance = _TOLERANCE[dtype]
 
     def check(self, expected: "_Trial") -> None:
         """Raise a ValueError if the results for the first agents are not the expected ones."""
-        tolerance = _TOLERANCE[self.state.parameters.dtype]
-        pairs = {"loss": (self.losses, expected.losses), "gradient": (self.state.gradients, expected.state.gradients)}
-        pairs |= {f"buffer {name}": (b, expected.state.buffers[name]) for name, b in self.state.buffers.items()}
-        for name, (found, wanted) in pairs.items():
-            wanted = wanted.double()
-            difference = (found[: len(wanted)].double() - wanted).norm()
-            if wanted.isfinite().all() and not difference <= tolerance * wanted.norm():
+        for name, wanted in expected.results.items():
+            difference = (self.results[name] - wanted).norm()
+            if wanted.isfinite().all() and not difference <= self.tolerance * wanted.norm():
                 raise ValueError(f"the {name} differs from the loop's by {float(difference):.3g}")

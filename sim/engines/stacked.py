@@ -259,6 +259,7 @@ class StackedEngine:
     """
 
     name = "stacked"
+    divisible = True
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         if type(task).loss is not Task.loss:

@@ -30,6 +30,7 @@ class VectorizedEngine:
     """
 
     name = "vectorized"
+    divisible = False
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         self.model = copy.deepcopy(model).train()

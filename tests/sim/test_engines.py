@@ -169,7 +169,7 @@ def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
 
     model = Noisy().double()
     state = make_state(model)
-    engine, why = make_engine("auto", model, task, state, B)
+    engine, why, _ = make_engine("auto", model, task, state, B)
     assert engine.name == "loop" and "torch's global generators" in why
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     before = torch.get_rng_state()
@@ -187,7 +187,7 @@ def test_a_loss_of_its_own_is_not_stacked(task):
     own = Penalised(train=task.train, test=None, num_outputs=10)
     model = Softmax((1, 8, 8), 10).double()
     state = make_state(model)
-    engine, _ = make_engine("auto", model, own, state, B)
+    engine, _, _ = make_engine("auto", model, own, state, B)
     assert engine.name in ("vectorized", "loop")
     with pytest.raises(ValueError, match="a loss of its own"):
         ENGINES["stacked"](model, own, state, own.train[0][:2])
@@ -197,7 +197,7 @@ def test_the_choice_leaves_the_state_alone(task):
     model = MODELS["mlp"]().double()
     state = make_state(model)
     before = state.parameters.clone()
-    engine, why = make_engine("auto", model, task, state, B)
+    engine, why, _ = make_engine("auto", model, task, state, B)
     assert torch.equal(state.parameters, before)
     assert engine.name == "stacked" and "ms a step" in why
 
@@ -282,7 +282,7 @@ def test_an_odd_model_is_run_as_it_is(name, task):
     state = make_state(model)
     picks = torch.arange(N * B).view(N, B) * 7
     batch = tuple(t[picks] for t in task.train)
-    engine, why = make_engine("auto", model, task, state, B)
+    engine, why, _ = make_engine("auto", model, task, state, B)
     assert (engine.name == "stacked") == (name == "root"), why
     for _ in range(2):
         expected, losses, buffers = reference(model, task, state, batch, torch.arange(N))
@@ -298,3 +298,25 @@ def test_an_engine_that_errs_is_refused(task):
     model = Counter().double()
     with pytest.raises(ValueError, match="differs from the loop's"):
         make_engine("vectorized", model, task, make_state(model), B)
+
+
+@pytest.mark.parametrize("name", ["mlp-dropout", "mlp-batch-norm", "cnn"])
+def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
+    monkeypatch.setattr("basinet.sim.engines._WORTH_THREADS", 0.0)
+    torch.manual_seed(1)
+    model = MODELS[name]().double()
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    found = []
+    for threads in (1, 2, 5):
+        state = make_state(model)
+        kind = "loop" if name == "cnn" else "stacked"
+        engine, why, _ = make_engine(kind, model, task, state, B, threads)
+        assert (f"{threads} threads" in why) == (threads > 1)
+        for _ in range(2):  # the second time from where the parameters have moved to
+            losses = engine.gradients(batch, torch.arange(N))
+            moved = state.parameters - 0.1 * state.gradients
+            state.exchange(state.parameters, moved)
+        found.append([losses, state.parameters, state.gradients, *state.buffers.values()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert torch.equal(a, b)

@@ -1,0 +1,61 @@
+"""The agents divided among threads, each with an engine of its own."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.state import StackedState
+from basinet.sim.tasks.task import Batch, Task
+
+__all__ = ["DividedEngine"]
+
+
+class DividedEngine:
+    """Runs one engine for each share of the agents, side by side.
+
+    What an agent computes does not depend on who else is in its share, so that the number of threads changes no
+    result. One thread to a share is faster than many threads inside each operation.
+
+    Args:
+        kind: Makes the engines.
+        model: The model of one agent.
+        task: Gives the loss.
+        state: The agents' state.
+        threads: How many shares, at most one an agent.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[[nn.Module, Task, StackedState, Tensor], Any],
+        model: nn.Module,
+        task: Task,
+        state: StackedState,
+        threads: int,
+    ) -> None:
+        bounds = [state.num_agents * share // threads for share in range(threads + 1)]
+        self.shares = [slice(first, last) for first, last in pairwise(bounds)]
+        self.engines = [kind(model, task, state.part(share), task.train[0][:2]) for share in self.shares]
+        self.name: str = self.engines[0].name
+        self.needs_keys: bool = self.engines[0].needs_keys
+        self.divisible = True
+        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Write each agent's gradient into the state.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        jobs = [
+            self.pool.submit(engine.gradients, tuple(t[share] for t in batch), keys[share])
+            for engine, share in zip(self.engines, self.shares, strict=True)
+        ]
+        return torch.cat([job.result() for job in jobs])
