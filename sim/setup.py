@@ -170,13 +170,13 @@ class Setup:
         strategy: Strategy = self.config.strategy.make()
         return strategy
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], *, fused: bool | None = None) -> optim.Optimizer:
+    def optimizer(self, parameters: Iterable[nn.Parameter], **defaults: Any) -> optim.Optimizer:
         """Make the optimizer of some parameters.
 
         Args:
             parameters: What it steps.
-            fused: A setting of torch's optimizers that is taken where the experiment does not choose among their
-                implementations.
+            **defaults: Settings that the experiment may overrule: `fused` is taken where it does not choose among
+                the implementations that torch has.
 
         Returns:
             An optimizer.
@@ -185,10 +185,10 @@ class Setup:
             ExperimentError: The optimizer refuses its settings.
         """
         component = self.config.optimizer
-        chosen = {"fused", "foreach", "capturable", "differentiable"} & component.settings.keys()
-        defaults = {} if fused is None or chosen else {"fused": fused}
+        if {"foreach", "capturable", "differentiable"} & component.settings.keys():
+            defaults.pop("fused", None)
         try:
-            optimizer: optim.Optimizer = component.target(parameters, **defaults, **component.settings)
+            optimizer: optim.Optimizer = component.target(parameters, **(defaults | component.settings))
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {error}") from error
         return optimizer

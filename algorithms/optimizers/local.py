@@ -24,8 +24,9 @@ class LocalOptimizer:
     The state of an optimizer (momentum, second moments) stays with its agent: mixing moves parameters alone.
 
     - an elementwise optimizer of torch runs once, over the flat state [N, P];
-    - a class that says `stacked = True` gets the layers' stacked parameters [N, *shape] and treats the leading
-      axis as agents, in its state, too, but for what it names in `shared_state`;
+    - a class that says `stacked = "layers"` gets the layers' stacked parameters [N, *shape], one that says
+      `stacked = "flat"` a parameter [N, P]; the keyword `agents` tells it that the leading axis counts agents, and
+      its state leads with them, too, but for what it names in `shared_state`;
     - any other class is instantiated once an agent, on that agent's own parameters.
 
     Args:
@@ -45,8 +46,9 @@ class LocalOptimizer:
     ) -> None:
         self._kind = kind
         self._x = x
-        self._one_each = kind not in ELEMENTWISE and not getattr(kind, "stacked", False)
-        if kind in ELEMENTWISE:
+        stacked = getattr(kind, "stacked", None)
+        self._one_each = kind not in ELEMENTWISE and stacked is None
+        if kind in ELEMENTWISE or stacked == "flat":
             self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
             groups = [[x]]
         elif not self._one_each:
@@ -60,7 +62,10 @@ class LocalOptimizer:
             groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
         members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
         self._parameters = [parameter for group in members for parameter in group]
-        self.optimizers = [factory(group, **({"fused": True} if kind in _FUSED else {})) for group in members]
+        more: dict[str, Any] = {"fused": True} if kind in _FUSED else {}
+        if stacked is not None:
+            more["agents"] = len(x)
+        self.optimizers = [factory(group, **more) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def step(self, gradients: Tensor, factor: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.optimizers import NSGD, LocalOptimizer
 from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
 N, SHAPES = 3, ((2, 4), (5,))
@@ -19,7 +19,7 @@ def split(flat):
 class Normed(optim.Optimizer):
     """Not elementwise: steps by the normalised gradient of each tensor."""
 
-    def __init__(self, params, lr=0.1):
+    def __init__(self, params, lr=0.1, agents=None):
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
@@ -33,7 +33,7 @@ class Normed(optim.Optimizer):
 class StackedNormed(Normed):
     """The same, taking the leading axis as agents."""
 
-    stacked = True
+    stacked = "layers"
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -49,6 +49,8 @@ MAKERS = {
     "adamw": (optim.AdamW, {"lr": 0.1}),
     "adagrad": (optim.Adagrad, {"lr": 0.1, "weight_decay": 0.01}),
     "rmsprop": (optim.RMSprop, {"lr": 0.1}),
+    "nsgd": (NSGD, {"lr": 0.1}),
+    "nsgd with momentum": (NSGD, {"lr": 0.1, "momentum": 0.9}),
     "one each": (Normed, {"lr": 0.1}),
     "stacked": (StackedNormed, {"lr": 0.1}),
 }
@@ -105,6 +107,9 @@ def test_schedules_start_and_end_where_they_say():
 class Counting(optim.SGD):
     """Keeps its rate in the group, as schedule-free optimizers do, and a sum in another floating type."""
 
+    def __init__(self, params, lr, agents=None):
+        super().__init__(params, lr)
+
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
@@ -116,7 +121,7 @@ class Counting(optim.SGD):
 
 
 class StackedCounting(Counting):
-    stacked = True
+    stacked = "layers"
 
 
 @pytest.mark.parametrize("kind", [Counting, StackedCounting])
@@ -133,3 +138,30 @@ def test_numbers_in_groups_and_other_types_survive(kind):
     assert torch.equal(x, y)
     held = [state["sum"] for state in second.optimizers[0].state.values()]
     assert all(total.dtype == torch.float64 for total in held)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_normalised_sgd_follows_its_equation(momentum):
+    layers = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((3, 2), (4,), ())]
+    optimizer = NSGD(layers, lr=0.3, momentum=momentum)
+    x = torch.cat([p.detach().flatten() for p in layers])
+    m = torch.zeros_like(x)
+    for _ in range(4):
+        g = torch.randn_like(x)
+        for p, part in zip(layers, g.split([6, 4, 1]), strict=True):
+            p.grad = part.view(p.shape)
+        optimizer.step()
+        m = momentum * m + (1 - momentum) * g
+        x = x - 0.3 * m / m.norm()
+        torch.testing.assert_close(torch.cat([p.detach().flatten() for p in layers]), x, rtol=1e-13, atol=0)
+    before = [p.detach().clone() for p in layers]
+    still = NSGD(layers, lr=0.3)
+    still.zero_grad(set_to_none=False)
+    still.step()  # where the gradient is zero, so is the step
+    assert all(torch.equal(p, q) for p, q in zip(layers, before, strict=True))
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1}, {"momentum": 1.0}])
+def test_normalised_sgd_refuses(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        NSGD([nn.Parameter(torch.zeros(1))], **settings)

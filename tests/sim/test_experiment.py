@@ -200,7 +200,10 @@ class Hoarder(torch.optim.SGD):
 
 
 class Unled(torch.optim.SGD):
-    stacked = True
+    stacked = "layers"
+
+    def __init__(self, params, lr=0.1, agents=None):
+        super().__init__(params, lr)
 
     def step(self, closure=None):
         for p in self.param_groups[0]["params"]:
