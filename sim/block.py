@@ -80,6 +80,7 @@ class Block:
 
         template = setup.template().to(device, dtype)
         self.state = StackedState(template, len(placement.rows), device, dtype)
+        self.state.autocast = getattr(torch, config.runtime.autocast) if config.runtime.autocast else None
         self.x = self.state.parameters
         self._initialize()
         self.engine, why, self.threads = make_engine(

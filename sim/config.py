@@ -129,6 +129,7 @@ class Runtime(_Part):
         name: "inline" (this process) or "ray" (actors that host blocks of agents).
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
+        autocast: "bfloat16" computes products and convolutions of the gradients in it, as torch's autocast does.
         engine: How forward and backward of the agents are executed; "auto" takes the fastest.
         threads: Threads that each worker may use, if its work is worth them; None grants it those of its
             processors.
@@ -140,6 +141,7 @@ class Runtime(_Part):
     name: Literal["inline", "ray"] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
+    autocast: Literal["bfloat16"] | None = None
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     actors: PositiveInt = 1

@@ -20,7 +20,7 @@ _DENSE_BELOW = 64
 _PIECE = 2**18
 """Numbers that are averaged at a time: they stay in the cache."""
 
-_DENSE_SHARE = 0.25
+_DENSE_SHARE = 0.5
 """From this share of entries that are not zero on, a dense product is faster everywhere."""
 
 

@@ -120,18 +120,24 @@ class Setup:
         engine = self.config.runtime.engine
         if engine != "auto":
             try:
-                make_engine(engine, model, self.task, StackedState(model, 1, torch.device("cpu"), dtype), 2)
+                make_engine(engine, model, self.task, self._two_agents(model), 2)
             except ValueError as error:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
-        self._try_optimizer(model, dtype)
+        self._try_optimizer(model)
         if not hasattr(self.strategy(), "step"):
             raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
         self.rate_factor(0)
 
-    def _try_optimizer(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def _two_agents(self, model: nn.Module) -> StackedState:
+        runtime = self.config.runtime
+        state = StackedState(model, 2, torch.device("cpu"), getattr(torch, runtime.dtype))
+        state.autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
+        return state
+
+    def _try_optimizer(self, model: nn.Module) -> None:
         """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
         component = self.config.optimizer
-        state = StackedState(model, 2, torch.device("cpu"), dtype)
+        state = self._two_agents(model)
         file = io.BytesIO()
         try:
             optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)

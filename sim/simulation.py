@@ -106,7 +106,7 @@ def _same(out: Path, description: Mapping[str, Any]) -> bool:
         for key in {*old, *config} - {"runtime", "analysis", "analysis_points", "analysis_dtype"}:
             if old.get(key) != config.get(key):
                 return False
-        if old["runtime"]["dtype"] != config["runtime"]["dtype"]:
+        if any(old["runtime"].get(key) != config["runtime"][key] for key in ("dtype", "autocast")):
             return False
     return True
 

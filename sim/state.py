@@ -20,7 +20,8 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
     views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
-    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all.
+    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all. `autocast` is the
+    shorter type in which engines may compute what torch's autocast says, or None.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
@@ -36,6 +37,7 @@ class StackedState:
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
+        self.autocast: torch.dtype | None = None
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
 
     def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:

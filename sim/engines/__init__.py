@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.engines.divided import DividedEngine
+from basinet.sim.engines.graphed import GraphedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
 from basinet.sim.engines.vectorized import VectorizedEngine
@@ -54,7 +56,7 @@ _TRIAL_SECONDS = 0.3
 _WORTH_THREADS = 0.02
 """Seconds that a step must take for a second thread to be worth its waiting."""
 
-_TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-6}
+_TOLERANCE = {torch.bfloat16: 0.2, torch.float32: 2e-2, torch.float64: 1e-6}
 """How far a gradient may be from the loop's, relative to its norm: at a kink of ReLU a unit may fall on either side."""
 
 
@@ -82,8 +84,11 @@ def make_engine(
     Raises:
         ValueError: The engine asked for cannot run this model; the message says why.
     """
-    kind, why, seconds = _choose(name, model, task, state, batch_size)
-    engine: Engine = kind(model, task, state, task.train[0][:2])
+    with warnings.catch_warnings():
+        # The trial finds out by itself where torch's vectorised map is slow.
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        kind, why, seconds = _choose(name, model, task, state, batch_size)
+    engine = kind(model, task, state, task.train[0][:2])
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
     if engine.divisible and min(threads, state.num_agents) > 1:
@@ -97,35 +102,56 @@ def _choose(
     name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int
 ) -> tuple[EngineKind, str, float]:
     """Choose the kind of engine; return why, and the seconds that a step takes."""
-    expected = _Trial(LoopEngine, model, task, min(state.num_agents, _LOOPED_AGENTS), batch_size)
-    loop = expected.seconds * state.num_agents
-    if name == "loop":
-        return LoopEngine, "as asked", loop
+
+    def trial(kind: EngineKind, most_agents: int) -> _Trial:
+        return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size)
+
+    expected = trial(LoopEngine, _LOOPED_AGENTS)
+    able: list[tuple[float, str, EngineKind]] = [(expected.seconds, "loop", LoopEngine)]
     reasons = []
-    for candidate in ("stacked", "vectorized") if name == "auto" else (name,):
+    for candidate in ("stacked", "vectorized") if name == "auto" else (name,) if name != "loop" else ():
         try:
-            trial = _Trial(ENGINES[candidate], model, task, min(state.num_agents, _BATCHED_AGENTS), batch_size)
-            trial.check(expected)
+            seconds = trial(ENGINES[candidate], _BATCHED_AGENTS).checked(expected)
         except Exception as error:  # whatever a model of the user's own does where it is not called as usual
-            reasons.append(f"not {candidate}: {(str(error) or type(error).__name__).splitlines()[0]}")
-            continue
-        batched = trial.seconds * state.num_agents
-        if name != "auto":
-            return ENGINES[name], "as asked", batched
-        reasons.append(f"{candidate} {1e3 * batched:.2f} ms, loop {1e3 * loop:.2f} ms a step")
-        return (ENGINES[candidate] if batched <= loop else LoopEngine), "; ".join(reasons), min(batched, loop)
-    if name != "auto":
-        raise ValueError(reasons[0].partition(": ")[2])
-    return LoopEngine, "; ".join(reasons), loop
+            reasons.append(f"not {candidate}: {_first_line(error)}")
+        else:
+            able.append((seconds, candidate, ENGINES[candidate]))
+            break
+    if name not in ("auto", "loop"):
+        if len(able) == 1:
+            raise ValueError(reasons[0].partition(": ")[2])
+        del able[0]
+    if state.parameters.device.type == "cuda":
+        for _, label, kind in tuple(able):
+            graph = _recorded(kind)
+            try:
+                able.append((trial(graph, _BATCHED_AGENTS).checked(expected), f"{label} as a CUDA graph", graph))
+            except Exception as error:  # whatever cannot be recorded
+                reasons.append(f"no CUDA graph of {label}: {_first_line(error)}")
+    seconds, _, kind = min(able, key=lambda choice: choice[0])
+    times = [f"{label} {1e3 * seconds * state.num_agents:.2f} ms" for seconds, label, _ in reversed(able)]
+    reasons.append("as asked" if len(able) == 1 and name != "auto" else f"{', '.join(times)} a step")
+    return kind, "; ".join(reasons), seconds * state.num_agents
+
+
+def _recorded(kind: EngineKind) -> EngineKind:
+    return lambda model, task, state, sample: GraphedEngine(kind(model, task, state, sample), state)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Trial:
     """Some passes of an engine on a state of its own: the seconds an agent, and what came out of the first."""
 
-    def __init__(self, kind: EngineKind, model: nn.Module, task: Task, num_agents: int, batch_size: int) -> None:
+    def __init__(
+        self, kind: EngineKind, model: nn.Module, task: Task, like: StackedState, num_agents: int, batch_size: int
+    ) -> None:
         data = task.train
-        device, dtype = data[0].device, next(model.parameters()).dtype
+        device, dtype = like.parameters.device, like.parameters.dtype
         state = StackedState(model, num_agents, device, dtype)
+        state.autocast = like.autocast
         state.fill(slice(None), model)
         # Neighbouring agents differ, so that one's values taken for another's would be seen.
         shift = torch.arange(num_agents, device=device)[:, None] % 8
@@ -148,11 +174,12 @@ class _Trial:
                 results |= {f"buffer {name}": b for name, b in state.buffers.items()}
                 self.results = {name: t[:_LOOPED_AGENTS].double() for name, t in results.items()}
         self.seconds = min(times[1:]) / num_agents
-        self.tolerance = _TOLERANCE[dtype]
+        self.tolerance = _TOLERANCE[like.autocast or dtype]
 
-    def check(self, expected: "_Trial") -> None:
-        """Raise a ValueError if the results for the first agents are not the expected ones."""
+    def checked(self, expected: "_Trial") -> float:
+        """Return the seconds an agent, or raise a ValueError if the first agents' results are not the expected ones."""
         for name, wanted in expected.results.items():
             difference = (self.results[name] - wanted).norm()
             if wanted.isfinite().all() and not difference <= self.tolerance * wanted.norm():
                 raise ValueError(f"the {name} differs from the loop's by {float(difference):.3g}")
+        return self.seconds

@@ -64,6 +64,7 @@ class LoopEngine:
         with (
             seeded(int(key)) if self.random else nullcontext(),
             KeyedDropout(key) if self.dropout else nullcontext(),
+            torch.autocast(key.device.type, self.state.autocast, enabled=self.state.autocast is not None),
         ):
             loss = self.task.loss(self.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -255,7 +255,7 @@ class StackedEngine:
         sample: Not used: the trace needs no data.
 
     Raises:
-        ValueError: The model has a layer without a stacked form, or the task a loss of its own.
+        ValueError: The model has a layer without a stacked form, the task a loss of its own, or autocast is asked for.
     """
 
     name = "stacked"
@@ -264,6 +264,8 @@ class StackedEngine:
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         if type(task).loss is not Task.loss:
             raise ValueError(f"{type(task).__name__} has a loss of its own, which is not a mean over samples")
+        if state.autocast is not None:
+            raise ValueError("its layers compute in the type of the parameters")
         self.keys = _Keys()
         self.tape = _Tape(model, state, self.keys)
         self.needs_keys = self.tape.dropouts > 0

@@ -51,7 +51,9 @@ class VectorizedEngine:
         Returns:
             Losses [N].
         """
-        losses, buffers = torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
+        autocast = self.state.autocast
+        with torch.autocast(keys.device.type, autocast, enabled=autocast is not None):
+            losses, buffers = torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
         self.state.differentiate(losses.sum())
         for name, value in buffers.items():
             self.state.buffers[name].copy_(value)

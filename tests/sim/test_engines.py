@@ -320,3 +320,25 @@ def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert torch.equal(a, b)
+
+
+def test_autocast_computes_in_a_shorter_type(task):
+    task = task.to("cpu", torch.float32)
+    torch.manual_seed(1)
+    model = MODELS["cnn-batch-norm"]()
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    found = {}
+    for autocast in (None, torch.bfloat16):
+        for kind in ("vectorized", "loop"):
+            state = StackedState(model, N, CPU, torch.float32)
+            state.fill(slice(None), model)
+            state.autocast = autocast
+            engine, _, _ = make_engine(kind, model, task, state, B)
+            engine.gradients(batch, torch.arange(N))
+            found[kind, autocast] = state.gradients / state.gradients.norm()
+    exact = found["loop", None]
+    torch.testing.assert_close(found["vectorized", None], exact, rtol=1e-3, atol=1e-5)
+    for kind in ("vectorized", "loop"):
+        assert 1e-5 < (found[kind, torch.bfloat16] - exact).norm() < 0.2
+    with pytest.raises(ValueError, match="compute in the type of the parameters"):
+        make_engine("stacked", MODELS["mlp"](), task, state, B)

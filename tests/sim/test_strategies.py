@@ -158,3 +158,29 @@ def test_bytes_are_counted_as_they_would_travel(make_block):
         block = make_block(strategy=strategy)
         block.advance(3)
         assert block.bytes_sent == 3 * messages * size
+
+
+@pytest.mark.parametrize("strategy", ["consensus", "diffusion", {"name": "diffusion", "order": "cta"}])
+def test_views_follow_where_the_parameters_move(make_block, strategy):
+    block = make_block(strategy=strategy)
+    block.advance(3)
+    state = block.state
+    for flat, views in ((state.parameters, state.parameter_views), (state.gradients, state.gradient_views)):
+        joined = torch.cat([view.detach().flatten(1) for view in views.values()], dim=1)
+        assert torch.equal(joined, flat)
+        storage = flat.untyped_storage().data_ptr()
+        assert all(view.untyped_storage().data_ptr() == storage for view in views.values())
+    assert block.x is state.parameters and state.parameters.data_ptr() != state.gradients.data_ptr()
+
+
+def test_any_rows_can_be_mixed(make_block):
+    block = make_block(strategy="isolated")
+    block.advance(2)
+    x, memory = block.x.clone(), torch.randn_like(block.x)
+    mixed = torch.stack([torch.from_numpy(block.setup.weights.toarray()) @ part for part in memory.split(4)]).flatten(
+        0, 1
+    )
+    g = block.gradients().clone()
+    block.combine(memory)
+    torch.testing.assert_close(memory, mixed, rtol=1e-12, atol=1e-13)
+    assert torch.equal(block.x, x) and torch.equal(block.state.gradients, g)  # the gradients are still needed

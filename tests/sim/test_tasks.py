@@ -311,3 +311,14 @@ def test_evaluating_a_loss_of_other_inputs() -> None:
     model = Linear((1,), 1)
     model.load_state_dict({"1.weight": torch.tensor([[2.0]])})
     assert task.evaluate(model) == {"train_loss": 4.0}
+
+
+def test_the_gradient_norm_is_that_of_the_whole_training_loss():
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).view(6, 2)
+    task = supervised((x, x.sum(1, keepdim=True)))
+    model = MODELS["linear"](input_shape=(2,), num_outputs=1).double()
+    weight = model[1].weight
+    expected = 2 * ((x @ weight.detach().mT - x.sum(1, keepdim=True)) * x).mean(0).norm()
+    for chunk in (2, 5, 6):
+        assert task.evaluate(model, gradient=True, chunk=chunk)["gradient_norm"] == pytest.approx(float(expected))
+    assert weight.grad is None

@@ -1,0 +1,77 @@
+"""An engine recorded once as a CUDA graph and replayed at each step, which spares the launch of each kernel."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from basinet.sim.state import StackedState
+from basinet.sim.tasks.task import Batch
+
+__all__ = ["GraphedEngine"]
+
+
+class Recordable(Protocol):
+    """An engine."""
+
+    name: str
+    needs_keys: bool
+
+    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Write each agent's gradient into the state, and return the losses [N]."""
+
+
+class GraphedEngine:
+    """Replays another engine's passes.
+
+    A graph reads and writes fixed places in memory, while the parameters move when they are mixed: there is one
+    graph for each place in which they have been.
+
+    Args:
+        engine: What is recorded; it must not wait for the device.
+        state: The agents' state, on a GPU.
+    """
+
+    def __init__(self, engine: Recordable, state: StackedState) -> None:
+        self.engine = engine
+        self.state = state
+        self.name = engine.name
+        self.needs_keys = engine.needs_keys
+        self.divisible = False
+        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
+
+    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Write each agent's gradient into the state.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        place = self.state.parameters.data_ptr(), self.state.gradients.data_ptr()
+        if place not in self.graphs:
+            self.graphs[place] = self._record(batch, keys)
+        graph, held_batch, held_keys, losses = self.graphs[place]
+        for held, given in zip((*held_batch, held_keys), (*batch, keys), strict=True):
+            held.copy_(given, non_blocking=True)
+        graph.replay()
+        return losses.clone()
+
+    def _record(self, batch: Batch, keys: Tensor) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]:
+        """Record a pass, after some that warm up; running statistics are put back to what they were."""
+        batch, keys = tuple(t.clone() for t in batch), keys.clone()
+        buffers = {name: b.clone() for name, b in self.state.buffers.items()}
+        side = torch.cuda.Stream(keys.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(keys.device))
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.engine.gradients(batch, keys)
+        torch.cuda.current_stream(keys.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            losses = self.engine.gradients(batch, keys)
+        for name, b in buffers.items():
+            self.state.buffers[name].copy_(b)
+        return graph, batch, keys, losses

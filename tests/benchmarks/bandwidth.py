@@ -1,0 +1,72 @@
+"""Mixing and optimizers against the speed of memory: bytes that have to move, over those that a copy moves."""
+
+from collections.abc import Iterator
+
+import networkx as nx
+import torch
+from torch import Tensor, optim
+from torch.profiler import ProfilerActivity, profile
+
+from basinet.algorithms.optimizers import NSGD, LocalOptimizer
+from basinet.sim.mixer import Mixer, Placement
+from basinet.topologies import metropolis, perron_vector
+from tests.benchmarks.harness import Row, Step, Time, copying, in_turn
+
+GRAPHS = {
+    "ring": nx.cycle_graph,
+    "random 4-regular": lambda agents: nx.random_regular_graph(4, agents, seed=0),
+}
+SIZES = [(16, 10**3), (16, 10**4), (16, 10**6), (256, 10**4), (1000, 10**4), (10_000, 10**3), (100_000, 10**3)]
+
+OPTIMIZERS = {
+    "SGD": (optim.SGD, {"lr": 1e-3}, 3),
+    "SGD with momentum": (optim.SGD, {"lr": 1e-3, "momentum": 0.9}, 5),
+    "Adam": (optim.Adam, {"lr": 1e-3}, 7),
+    "normalised SGD": (NSGD, {"lr": 1e-3}, 4),
+}
+"""Class, settings, and how often a step has to pass over numbers of the state's size."""
+
+
+def _row(group: str, work: str, step: Step, numbers: int, passes: float) -> Row:
+    """Compare a step that has to move `passes` × `numbers` numbers with a copy, which is two passes."""
+    times: list[tuple[Time, ...]] = in_turn(step, copying(numbers))
+    row = Row(group, work, (">=", 0.7), base="a copy of the same bytes")
+    row.ratios = [passes / 2 * copied.cpu / own.cpu for own, copied in times]
+    row.ours_ms = sorted(1e3 * own.cpu for own, _ in times)[len(times) // 2]
+    row.ours_wall_ms = sorted(1e3 * own.wall for own, _ in times)[len(times) // 2]
+    row.base_ms = sorted(1e3 * passes / 2 * copied.cpu for _, copied in times)[len(times) // 2]
+    row.more = {"gb_per_s": 4e-6 * passes * numbers / row.ours_ms}
+    return row
+
+
+def mixing() -> Iterator[Row]:
+    """Measure W x for sparse W: each row reads its neighbours and itself, and is written once."""
+    for name, make in GRAPHS.items():
+        for agents, size in SIZES:
+            weights = metropolis(make(agents))
+            x, out = (torch.zeros(agents, size).normal_() for _ in range(2))
+            mixer = Mixer(weights, Placement.split(1, agents), x, perron_vector(weights))
+            passes = weights.nnz / agents + 1
+            yield _row("mixing", f"{name}, K={agents:,}, P={size:,}", _mix(mixer, x, out), x.numel(), passes)
+
+
+def _mix(mixer: Mixer, x: Tensor, out: Tensor) -> Step:
+    return lambda: mixer.combine(x, out)
+
+
+def optimizers() -> Iterator[Row]:
+    """Measure elementwise optimizers on the flat state, and the largest temporary that they ask for."""
+    agents, size = 16, 10**6
+    for name, (kind, settings, passes) in OPTIMIZERS.items():
+        x, g = torch.zeros(agents, size).normal_(), torch.zeros(agents, size).normal_()
+        local = LocalOptimizer(lambda p, k=kind, s=settings, **more: k(p, **more, **s), kind, x, lambda flat: [flat])
+
+        def step(local: LocalOptimizer = local, g: Tensor = g) -> None:
+            local.step(g, 1.0)
+
+        row = _row("optimizers", f"{name}, K={agents}, P={size:,}", step, x.numel(), passes)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            step()
+        most = max((event.cpu_memory_usage for event in seen.events()), default=0)
+        row.more["largest_temporary_over_kp"] = most / (4 * x.numel())
+        yield row
