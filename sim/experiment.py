@@ -179,7 +179,7 @@ def _place(description: dict[str, Any], path: Sequence[str], value: Any) -> None
 
 
 def strategy_name(config: Config) -> str:
-    """Name a run's strategy, with its order where it has one.
+    """Name a run's strategy, with its order where it has one, and the settings that are not its defaults.
 
     Args:
         config: The run.
@@ -189,7 +189,8 @@ def strategy_name(config: Config) -> str:
     """
     described = config.strategy.describe()
     name = str(described.pop("name")).split(":")[-1]
-    words = [str(v) if key == "order" else f"{key}={v}" for key, v in described.items() if key != "digest"]
+    kept = ("order", *config.strategy.settings)
+    words = [str(v) if key == "order" else f"{key}={v}" for key, v in described.items() if key in kept]
     return "-".join([name, *words])
 
 

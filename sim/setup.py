@@ -124,8 +124,14 @@ class Setup:
             except ValueError as error:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
         self._try_optimizer(model)
-        if not hasattr(self.strategy(), "step"):
+        strategy = self.strategy()
+        if not hasattr(strategy, "step"):
             raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
+        if hasattr(strategy, "check"):
+            try:
+                strategy.check(self.weights)
+            except ValueError as error:
+                raise ExperimentError(f"strategy: {self.config.strategy.name} {error}") from None
         self.rate_factor(0)
 
     def _two_agents(self, model: nn.Module) -> StackedState:

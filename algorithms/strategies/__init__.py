@@ -5,14 +5,47 @@ from collections.abc import Callable
 from basinet.algorithms.strategies.centralized import Centralized
 from basinet.algorithms.strategies.consensus import Consensus
 from basinet.algorithms.strategies.diffusion import Diffusion
+from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
+from basinet.algorithms.strategies.extra import Extra
+from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
+from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
+from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
 from basinet.algorithms.strategies.strategy import Block, Strategy
 
-__all__ = ["STRATEGIES", "Block", "Centralized", "Consensus", "Diffusion", "Isolated", "Strategy"]
+__all__ = [
+    "D2",
+    "STRATEGIES",
+    "Block",
+    "Centralized",
+    "Consensus",
+    "DecentLaM",
+    "Diffusion",
+    "ExactDiffusion",
+    "Extra",
+    "GossipPGA",
+    "GradientTracking",
+    "Isolated",
+    "LocalSGD",
+    "QuasiGlobalMomentum",
+    "SlowMo",
+    "Strategy",
+]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "centralized": Centralized,
     "consensus": Consensus,
+    "d2": D2,
+    "decentlam": DecentLaM,
     "diffusion": Diffusion,
+    "exact_diffusion": ExactDiffusion,
+    "extra": Extra,
+    "gossip_pga": GossipPGA,
+    "gradient_tracking": GradientTracking,
     "isolated": Isolated,
+    "local_sgd": LocalSGD,
+    "nids": ExactDiffusion,
+    "quasi_global_momentum": QuasiGlobalMomentum,
+    "slowmo": SlowMo,
 }
+"""The strategies that an experiment can name."""

@@ -2,9 +2,13 @@
 
 from typing import Protocol
 
+import numpy as np
+from scipy.sparse import csr_array
 from torch import Tensor
 
-__all__ = ["Block", "Strategy"]
+__all__ = ["Block", "Strategy", "require_doubly_stochastic", "require_symmetric"]
+
+_TOLERANCE = 1e-8
 
 
 class Block(Protocol):
@@ -43,8 +47,39 @@ class Strategy(Protocol):
     """How agents use gradients and neighbours.
 
     A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
-    checkpoints hold it and one strategy can serve many runs.
+    checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
+    `check(weights)` that raises a ValueError for others.
     """
 
     def step(self, block: Block) -> None:
         """Advance all agents of the block by one step."""
+
+
+def require_symmetric(weights: csr_array) -> None:
+    """Refuse a mixing matrix that is not symmetric.
+
+    Args:
+        weights: Mixing matrix [K, K].
+
+    Raises:
+        ValueError: It is not.
+    """
+    if abs(weights - weights.T).max() > _TOLERANCE:
+        raise ValueError("needs symmetric weights, and these are not; metropolis makes them, on an undirected graph")
+
+
+def require_doubly_stochastic(weights: csr_array) -> None:
+    """Refuse a mixing matrix whose columns do not sum to one.
+
+    Args:
+        weights: Mixing matrix [K, K].
+
+    Raises:
+        ValueError: They do not.
+    """
+    sums = np.asarray(weights.sum(axis=0)).ravel()
+    if abs(sums - 1).max() > _TOLERANCE:
+        raise ValueError(
+            f"needs weights whose columns sum to one, and column {abs(sums - 1).argmax()} sums to "
+            f"{sums[abs(sums - 1).argmax()]:.4g}; metropolis makes them, on an undirected graph"
+        )

@@ -172,7 +172,7 @@ class _Trial:
             if len(times) == 1:
                 results = {"loss": losses, "gradient": state.gradients}
                 results |= {f"buffer {name}": b for name, b in state.buffers.items()}
-                self.results = {name: t[:_LOOPED_AGENTS].double() for name, t in results.items()}
+                self.results = {name: t[:_LOOPED_AGENTS].to(torch.float64, copy=True) for name, t in results.items()}
         self.seconds = min(times[1:]) / num_agents
         self.tolerance = _TOLERANCE[like.autocast or dtype]
 

@@ -342,3 +342,14 @@ def test_autocast_computes_in_a_shorter_type(task):
         assert 1e-5 < (found[kind, torch.bfloat16] - exact).norm() < 0.2
     with pytest.raises(ValueError, match="compute in the type of the parameters"):
         make_engine("stacked", MODELS["mlp"](), task, state, B)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])  # two passes, or four
+def test_a_trial_compares_the_first_pass(task, monkeypatch, seconds):
+    from basinet.sim import engines
+
+    model = MODELS["mlp-batch-norm"]().double()
+    state = make_state(model)
+    trial = engines._Trial(ENGINES["stacked"], model, task, state, N, B)
+    monkeypatch.setattr(engines, "_TRIAL_SECONDS", seconds)
+    assert engines._Trial(ENGINES["loop"], model, task, state, N, B).checked(trial) > 0

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.sim.component import ExperimentError
 from basinet.sim.tasks import Quadratic
 
 STEPS = 200
@@ -13,11 +14,11 @@ K, M, B, LR = 6, 3, 4, 0.2
 
 @pytest.fixture
 def quadratic_block(make_block):
-    def make(strategy, policy="metropolis", replicas=2, **keys):
+    def make(strategy, policy="metropolis", replicas=2, topology=None, **keys):
         return make_block(
             task={"name": "quadratic", "heterogeneity": 0.7},
             model={"name": "point", "start": 2.0},
-            topology={"name": "ring", "agents": K, "policy": policy},
+            topology={"name": topology or "ring", "agents": K, "policy": policy},
             strategy=strategy,
             optimizer={"name": "sgd", "lr": LR},
             batch_size=B,
@@ -28,45 +29,148 @@ def quadratic_block(make_block):
     return make
 
 
+RECURSIONS = {
+    "centralized": lambda w, x, g, old: x[-1] - LR * g[-1].mean(1, keepdims=True),
+    "isolated": lambda w, x, g, old: x[-1] - LR * g[-1],
+    "consensus": lambda w, x, g, old: w @ x[-1] - LR * g[-1],
+    "diffusion": lambda w, x, g, old: w @ (x[-1] - LR * g[-1]),
+    "exact_diffusion": lambda w, x, g, old: _corrected((np.eye(K) + w) / 2, x, g),
+    "nids": lambda w, x, g, old: _corrected((np.eye(K) + w) / 2, x, g),
+    "d2": lambda w, x, g, old: _corrected(w, x, g),
+    "extra": lambda w, x, g, old: (
+        w @ x[-1] - LR * g[-1]
+        if len(x) == 1
+        else (np.eye(K) + w) @ x[-1] - (np.eye(K) + w) / 2 @ x[-2] - LR * (g[-1] - g[-2])
+    ),
+    "local_sgd": lambda w, x, g, old: _averaged(x[-1] - LR * g[-1], len(x) % 4 == 0),
+    "gossip_pga": lambda w, x, g, old: _averaged(x[-1] - LR * g[-1], len(x) % 8 == 0, w),
+    "gradient_tracking": lambda w, x, g, old: w @ (x[-1] - LR * _tracked(old, w @ (old.get("y", 0) + _change(g)))),
+    "gradient_tracking-diging": lambda w, x, g, old: (
+        w @ x[-1] - LR * _tracked(old, w @ old["y"] + _change(g) if "y" in old else g[-1])
+    ),
+}
+"""x_{n+1} from all x, g(x) and draws so far, as the papers write it; `old` keeps what else a method carries."""
+
+
+def _corrected(w, x, g):
+    return w @ (x[-1] - LR * g[-1] if len(x) == 1 else 2 * x[-1] - x[-2] - LR * (g[-1] - g[-2]))
+
+
+def _averaged(x, now, otherwise=None):
+    return x.mean(1, keepdims=True) + 0 * x if now else x if otherwise is None else otherwise @ x
+
+
+def _change(g):
+    return g[-1] - (g[-2] if len(g) > 1 else 0)
+
+
+def _tracked(old, y):
+    old["y"] = y
+    return y
+
+
 def recursion(block, strategy, step):
-    """Run the same draws through ten lines of numpy."""
+    """Run the same draws through a line of numpy."""
     task = block.task
     assert isinstance(task, Quadratic)
     h, w_star, mixing = task.hessian.numpy(), task.minimum.numpy(), block.setup.weights.toarray()
     replicas = block.placement.replicas
-    x = np.full((replicas, K, M), 2.0)
+    x, g, old = [np.full((replicas, K, M), 2.0)], [], {}
     for t in range(step):
         shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(replicas, K, M)
-        gradient = lambda point, s=shifts: (point - w_star) @ h + s  # noqa: E731
-        if strategy == "centralized":
-            x = x - LR * gradient(x).mean(1, keepdims=True)
-        elif strategy == "consensus":
-            x = mixing @ x - LR * gradient(x)
-        elif strategy == "atc":
-            x = mixing @ (x - LR * gradient(x))
-        elif strategy == "cta":
-            x = mixing @ x
-            x = x - LR * gradient(x)
-        elif strategy == "isolated":
-            x = x - LR * gradient(x)
-    return x.reshape(-1, M)
+        if strategy == "diffusion-cta":
+            x.append(mixing @ x[-1])
+            x.append(x[-1] - LR * ((x[-1] - w_star) @ h + shifts))
+        else:
+            g.append((x[-1] - w_star) @ h + shifts)
+            x.append(RECURSIONS[strategy](mixing, x, g, old))
+    return x[-1].reshape(-1, M)
+
+
+CENTRAL = ("centralized", "isolated", "local_sgd")
+SYMMETRIC = ("exact_diffusion", "nids", "d2", "extra", "gradient_tracking", "gradient_tracking-diging")
+
+
+@pytest.mark.parametrize("strategy", [*RECURSIONS, "diffusion-cta"])
+@pytest.mark.parametrize("policy", ["laplacian", "uniform"])
+def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, policy):
+    name, _, order = strategy.partition("-")
+    component = {"name": name, "order": order} if order else name
+    policy = {"name": "laplacian", "step": 0.25} if policy == "laplacian" else policy
+    topology = nx.barbell_graph(3, 0)
+    if policy == "uniform" and strategy in SYMMETRIC:
+        with pytest.raises(ExperimentError, match=f"strategy: {name} needs (symmetric )?weights.*metropolis"):
+            quadratic_block(component, policy, topology=topology)
+        return
+    block = quadratic_block(component, policy, topology=topology)
+    block.advance(STEPS)
+    np.testing.assert_allclose(block.x.numpy(), recursion(block, strategy, STEPS), rtol=1e-11, atol=1e-11)
+
+
+def test_d2_needs_weights_that_are_not_too_alternating(quadratic_block):
+    with pytest.raises(ExperimentError, match=r"d2 needs weights whose smallest eigenvalue is above -1/3.*-0.3333"):
+        quadratic_block("d2")  # Metropolis weights on a ring of six agents
 
 
 @pytest.mark.parametrize(
-    ("strategy", "component"),
-    [
-        ("centralized", "centralized"),
-        ("consensus", "consensus"),
-        ("atc", {"name": "diffusion", "order": "atc"}),
-        ("cta", {"name": "diffusion", "order": "cta"}),
-        ("isolated", "isolated"),
-    ],
+    "strategy", ["exact_diffusion", "d2", "extra", "gradient_tracking", "gradient_tracking-diging"]
 )
-@pytest.mark.parametrize("policy", ["metropolis", "uniform"])
-def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, component, policy):
-    block = quadratic_block(component, policy)
-    block.advance(STEPS)
-    np.testing.assert_allclose(block.x.numpy(), recursion(block, strategy, STEPS), rtol=1e-12, atol=1e-12)
+def test_exact_methods_reach_the_minimum_and_diffusion_its_bias(make_block, strategy):
+    name, _, order = strategy.partition("-")
+    keys = {
+        "task": {"name": "quadratic", "heterogeneity": 0.7, "noise": 0.0, "curvature": [2.0, 1.0, 0.5]},
+        "model": {"name": "point", "start": 2.0},
+        "topology": {"name": "ring", "agents": K, "policy": {"name": "laplacian", "step": 0.25}},
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "replicas": 1,
+    }
+    exact = make_block(strategy={"name": name, "order": order} if order else name, **keys)
+    exact.advance(1500)
+    assert float((exact.x - exact.task.minimum).abs().max()) < 1e-10
+    diffusion = make_block(strategy="diffusion", **keys)
+    diffusion.advance(1500)
+    # The fixed point of x = W (x − μ (H (x − w*) + b)), solved as one linear system.
+    w, h = diffusion.setup.weights.toarray(), diffusion.task.hessian.numpy()
+    b = diffusion.task.shifts.numpy()
+    system = np.eye(K * M) - np.kron(w, np.eye(M) - 0.1 * h)
+    bias = np.linalg.solve(system, (-0.1 * w @ b).ravel()).reshape(K, M)
+    np.testing.assert_allclose((diffusion.x - diffusion.task.minimum).numpy(), bias, atol=1e-10)
+    assert abs(bias).max() > 1e-3
+
+
+@pytest.mark.parametrize("strategy", ["quasi_global_momentum", "decentlam", "slowmo"])
+def test_momentum_of_the_network_follows_the_papers(quadratic_block, strategy):
+    block = quadratic_block(strategy)
+    h, w_star, w = block.task.hessian.numpy(), block.task.minimum.numpy(), block.setup.weights.toarray()
+    x = np.full((2, K, M), 2.0)
+    start, m = x, np.zeros_like(x)
+    for t in range(40):
+        g = (x - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        if strategy == "quasi_global_momentum":
+            moved = w @ (x - LR * (0.9 * m + g))
+            m, x = 0.9 * m + 0.1 * (x - moved) / LR, moved
+        elif strategy == "decentlam":
+            m = 0.9 * m + (x - w @ (x - LR * g)) / LR
+            x = x - LR * m
+        elif (t + 1) % 8:
+            x = w @ (x - LR * g)
+        else:
+            mean = (x - LR * g).mean(1, keepdims=True)
+            m = 0.5 * m + (start - mean) / LR
+            x = start = start - LR * m
+    block.advance(40)
+    np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-11, atol=1e-11)
+
+
+def test_tracking_on_the_complete_graph_is_centralized(make_block):
+    keys = {"topology": {"name": "complete", "agents": 4}, "optimizer": {"name": "sgd", "lr": 0.1}}
+    tracking = make_block(strategy="gradient_tracking", **keys)
+    centralized = make_block(strategy="centralized", **keys)
+    local = make_block(strategy={"name": "local_sgd", "period": 1}, **keys)
+    for block in (tracking, centralized, local):
+        block.advance(30)
+    torch.testing.assert_close(tracking.x, centralized.x, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(local.x, centralized.x, rtol=1e-11, atol=1e-12)
 
 
 def test_atc_with_the_exact_average_is_centralized(make_block):

@@ -1,0 +1,42 @@
+"""EXTRA: consensus with a correction that removes the bias of data that differ between agents."""
+
+from dataclasses import dataclass
+
+from scipy.sparse import csr_array
+
+from basinet.algorithms.strategies.strategy import Block, require_symmetric
+
+__all__ = ["Extra"]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Consensus corrected by its past: x_{n+1} = x_n + W x_n − W̄ x_{n−1} + d_n − d_{n−1}, W̄ = (I + W) / 2.
+
+    d_n = adapt(x_n, g(x_n)) − x_n is what the optimizer adds, −μ g for SGD; the first step is x_1 = W x_0 + d_0.
+
+    References:
+        W. Shi, Q. Ling, G. Wu, W. Yin: EXTRA: an exact first-order algorithm for decentralized consensus optimization,
+        SIAM J. Optim. 25 (2015), doi:10.1137/14096668X.
+    """
+
+    def check(self, weights: csr_array) -> None:
+        """Refuse weights with which the correction is not exact.
+
+        Args:
+            weights: Mixing matrix [K, K].
+        """
+        require_symmetric(weights)
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        x = block.x.clone()
+        block.adapt(block.gradients())
+        added = block.x - x
+        mixed = x.clone()
+        block.combine(mixed)
+        if "past" in block.memory:
+            block.x.copy_(x + mixed + added - block.memory["past"])
+        else:
+            block.x.copy_(mixed + added)
+        block.memory["past"] = (x + mixed) / 2 + added  # W̄ x_n + d_n
