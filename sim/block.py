@@ -1,5 +1,6 @@
 """A block: the agents that one process hosts, and the verbs over which strategies are written."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -171,9 +172,29 @@ class Block:
         mixed = self.state.gradients
         if x is mixed or not self.gradients_used_up:
             mixed = self.scratch = torch.empty_like(x) if self.scratch is None else self.scratch
+        if x.shape != mixed.shape:
+            mixed = torch.empty_like(x)
         self.mixer.combine(x, mixed)
         self.state.exchange(x, mixed)
         self.bytes_sent += self.mixer.num_messages * x.shape[1] * x.element_size()
+        if x is self.x:
+            self._follow(self.combine)
+
+    def _follow(self, verb: Callable[[Tensor], None]) -> None:
+        """Let optimizer state and running statistics go the way of the parameters, as the experiment says."""
+        config = self.setup.config
+        followers: list[Tensor] = []
+        if config.optimizer_state == "reset":
+            for tensor in self.optimizer.rows():
+                tensor.zero_()
+        elif config.optimizer_state == "mix":
+            followers += self.optimizer.rows()
+        if config.buffers == "mix":
+            followers += [b for b in self.state.buffers.values() if b.is_floating_point()]
+        for tensor in followers:
+            flat = tensor.reshape(len(tensor), -1).to(self.x.dtype, copy=True)
+            verb(flat)
+            tensor.copy_(flat.view(tensor.shape))
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica.
@@ -185,6 +206,8 @@ class Block:
         """
         self.mixer.average(x)
         self.bytes_sent += 2 * self.placement.agents * x.shape[1] * x.element_size()
+        if x is self.x:
+            self._follow(self.average)
 
     def advance(self, until: int) -> None:
         """Take steps.

@@ -159,6 +159,9 @@ class Config(_Part):
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
         optimizer: The local part of the algorithm.
+        optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
+            parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
+        buffers: The same for the model's running statistics: kept or mixed.
         schedule: Learning-rate schedule.
         batch_size: Samples an agent and step.
         sampling: "independent" (with replacement) or "epochs" (each sample once an epoch).
@@ -181,6 +184,8 @@ class Config(_Part):
     optimizer: Annotated[Component, _component("optimizer")] = Field(
         default=DEFAULTS["optimizer"], validate_default=True
     )
+    optimizer_state: Literal["keep", "mix", "reset"] = "keep"
+    buffers: Literal["keep", "mix"] = "keep"
     schedule: Annotated[Component, _component("schedule")] = Field(default=DEFAULTS["schedule"], validate_default=True)
     batch_size: PositiveInt = 32
     sampling: Sampling = "independent"

@@ -83,7 +83,7 @@ class _Peer:
 
     rank: int
     send: Tensor  # local rows that the peer needs
-    receive: Tensor  # buffer of the peer's rows that are needed here, where the network can write
+    needed: int  # how many of the peer's rows are needed here
     weights: "_Sparse"  # [N, rows received]
 
 
@@ -189,7 +189,7 @@ class Mixer:
                     _Peer(
                         rank=other,
                         send=torch.from_numpy(wanted - p.rows.start).to(like.device),
-                        receive=like.new_empty(len(needed), like.shape[1], device=self._wire(like)),
+                        needed=len(needed),
                         weights=part(other, needed),
                     )
                 )
@@ -205,23 +205,25 @@ class Mixer:
             shape = (-1, self.placement.agents, x.shape[1])
             torch.matmul(self.dense, x.view(shape), out=result.view(shape))
             return
-        travelling = self._exchange(x)
+        received, travelling = self._exchange(x)
         self.local.multiply(x, result, add=False)
         for request in travelling:
             request.wait()
-        for peer in self.peers:
-            if len(peer.receive):
-                peer.weights.multiply(peer.receive.to(x.device), result, add=True)
+        for peer, rows in zip(self.peers, received, strict=True):
+            if peer.needed:
+                peer.weights.multiply(rows.to(x.device), result, add=True)
 
-    def _exchange(self, x: Tensor) -> Sequence[dist.Work]:
-        """Start sending and receiving the boundary rows."""
-        operations = []
+    def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
+        """Start sending and receiving the boundary rows; they will be in the tensors returned."""
+        operations, received = [], []
         for peer in self.peers:
+            # Where the network can write.
+            received.append(x.new_empty(peer.needed, x.shape[1], device=self._wire(x)))
             if len(peer.send):
                 operations.append(dist.P2POp(dist.isend, x[peer.send].to(self._wire(x)), peer.rank))
-            if len(peer.receive):
-                operations.append(dist.P2POp(dist.irecv, peer.receive, peer.rank))
-        return dist.batch_isend_irecv(operations) if operations else []
+            if peer.needed:
+                operations.append(dist.P2POp(dist.irecv, received[-1], peer.rank))
+        return received, dist.batch_isend_irecv(operations) if operations else []
 
     def _wire(self, like: Tensor) -> torch.device:
         """Where the network reads and writes: gloo sends from the host's memory only."""

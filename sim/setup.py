@@ -148,6 +148,8 @@ class Setup:
         try:
             optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)
             optimizer.step(state.gradients, 1.0)
+            if self.config.optimizer_state != "keep":
+                optimizer.rows()
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             torch.load(file, weights_only=True)
@@ -161,8 +163,8 @@ class Setup:
         except Exception as error:  # whatever a class of the user's own does
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise ExperimentError(
-                f"optimizer: {component.name} cannot step here ({reason}); allowed are optimizers whose groups have"
-                " an 'lr' and whose step needs no closure"
+                f"optimizer: {component.name} cannot work here ({reason}); allowed are optimizers whose groups have"
+                " an 'lr', whose step needs no closure, and whose state leads with the agents if it is mixed or reset"
             ) from error
 
     def template(self) -> nn.Module:

@@ -21,7 +21,7 @@ _FUSED = frozenset({optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad})
 class LocalOptimizer:
     """The agents' optimizers: x_k ← adapt(x_k, g_k), each agent with its own state.
 
-    The state of an optimizer (momentum, second moments) stays with its agent: mixing moves parameters alone.
+    Each agent has its own optimizer state (momentum, second moments).
 
     - an elementwise optimizer of torch runs once, over the flat state [N, P];
     - a class that says `stacked = "layers"` gets the layers' stacked parameters [N, *shape], one that says
@@ -105,6 +105,25 @@ class LocalOptimizer:
             for name, value in held.items():
                 (rows if self._leads_with_agents(name, value) else shared)[place][name] = value
         return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
+
+    def rows(self) -> list[Tensor]:
+        """Collect the state that leads with the agents' axis.
+
+        Returns:
+            The optimizer's own tensors [N, ...].
+
+        Raises:
+            TypeError: The optimizer is instantiated once an agent, and its state has no such axis.
+        """
+        if self._one_each:
+            raise TypeError("it is instantiated once an agent, so that its state cannot be mixed or reset")
+        (optimizer,) = self.optimizers
+        return [
+            value
+            for held in optimizer.state.values()
+            for name, value in held.items()
+            if self._leads_with_agents(name, value)
+        ]
 
     def _leads_with_agents(self, name: str, value: Any) -> bool:
         if self._kind in ELEMENTWISE:

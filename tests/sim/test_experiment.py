@@ -213,10 +213,10 @@ class Unled(torch.optim.SGD):
 @pytest.mark.parametrize(
     ("optimizer", "sentence"),
     [
-        (torch.optim.LBFGS, "optimizer: torch.optim.lbfgs:LBFGS cannot step here .*no closure"),
-        (OnlyPositions, "optimizer: .*OnlyPositions cannot step here .*have an 'lr'"),
+        (torch.optim.LBFGS, "optimizer: torch.optim.lbfgs:LBFGS cannot work here .*no closure"),
+        (OnlyPositions, "optimizer: .*OnlyPositions cannot work here .*have an 'lr'"),
         (Hoarder, "optimizer: .*Hoarder keeps in its state what no checkpoint can hold"),
-        (Unled, "optimizer: .*Unled cannot step here .*'basis'.*shared_state"),
+        (Unled, "optimizer: .*Unled cannot work here .*'basis'.*shared_state"),
     ],
 )
 def test_an_optimizer_that_cannot_work_is_refused(optimizer, sentence):

@@ -20,10 +20,9 @@ def quadratic_block(make_block):
             model={"name": "point", "start": 2.0},
             topology={"name": topology or "ring", "agents": K, "policy": policy},
             strategy=strategy,
-            optimizer={"name": "sgd", "lr": LR},
             batch_size=B,
             replicas=replicas,
-            **keys,
+            **{"optimizer": {"name": "sgd", "lr": LR}, **keys},
         )
 
     return make
@@ -288,3 +287,44 @@ def test_any_rows_can_be_mixed(make_block):
     block.combine(memory)
     torch.testing.assert_close(memory, mixed, rtol=1e-12, atol=1e-13)
     assert torch.equal(block.x, x) and torch.equal(block.state.gradients, g)  # the gradients are still needed
+
+
+@pytest.mark.parametrize("policy", ["keep", "mix", "reset"])
+@pytest.mark.parametrize("strategy", ["diffusion", "local_sgd"])
+def test_momentum_under_mixing_is_as_declared(quadratic_block, policy, strategy):
+    block = quadratic_block(strategy, optimizer={"name": "sgd", "lr": LR, "momentum": 0.5}, optimizer_state=policy)
+    h, w_star, w = block.task.hessian.numpy(), block.task.minimum.numpy(), block.setup.weights.toarray()
+    x, m = np.full((2, K, M), 2.0), np.zeros((2, K, M))
+    for t in range(20):
+        m = 0.5 * m + (x - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        x = x - LR * m
+        now = w if strategy == "diffusion" else np.full((K, K), 1 / K) if (t + 1) % 4 == 0 else None
+        if now is not None:
+            x = now @ x
+            m = {"keep": m, "mix": now @ m, "reset": 0 * m}[policy]
+    block.advance(20)
+    np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-11, atol=1e-11)
+    messages = 20 * 2 * K if strategy == "diffusion" else 5 * 2 * K
+    assert block.bytes_sent == messages * M * 8 * (2 if policy == "mix" else 1)
+
+
+def test_running_statistics_can_be_mixed(make_block):
+    model = {"name": "mlp", "hidden": [6], "norm": "batch"}
+    mixed, kept = (make_block(model=model, buffers=how, strategy="diffusion") for how in ("mix", "keep"))
+    for block in (mixed, kept):
+        block.advance(1)
+    w = torch.from_numpy(kept.setup.weights.toarray())
+    for name, buffer in kept.state.buffers.items():
+        if buffer.is_floating_point():
+            expected = torch.cat([w @ part for part in buffer.split(4)])
+            torch.testing.assert_close(mixed.state.buffers[name], expected, rtol=1e-12, atol=1e-13)
+        else:
+            assert torch.equal(mixed.state.buffers[name], buffer)
+
+
+def test_state_of_separate_optimizers_cannot_be_mixed(make_block):
+    class Separate(torch.optim.SGD):
+        pass
+
+    with pytest.raises(ExperimentError, match=r"Separate cannot work here .*once an agent"):
+        make_block(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
