@@ -1,0 +1,163 @@
+"""Steady states on quadratics: what a strategy's own step does, solved exactly, against closed forms and simulation.
+
+A strategy that is affine on quadratics is probed: its step is run from the unit vectors of its whole state and noise,
+which gives the matrices of its recursion; the discrete Lyapunov equation then gives mean and covariance.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from basinet.algorithms.strategies import STRATEGIES
+
+K, M, LR, BATCH = 6, 3, 0.1, 2
+CURVATURE, NOISE = np.array([2.0, 1.0, 0.2]), np.array([1.0, 0.5, 2.0])
+SETTINGS = {
+    "slowmo": {"momentum": 0.3, "period": 4},
+    "gossip_pga": {"period": 3},
+    "quasi_global_momentum": {"momentum": 0.5},
+}
+POLICY = {"name": "laplacian", "step": 0.3}
+
+
+def make(make_block, strategy, replicas, heterogeneity=0.5):
+    return make_block(
+        task={
+            "name": "quadratic", "curvature": CURVATURE.tolist(), "noise": NOISE.tolist(), "heterogeneity": heterogeneity,
+        },
+        model={"name": "point", "start": 1.0},
+        topology={"name": "ring", "agents": K, "policy": POLICY},
+        strategy=strategy,
+        optimizer={"name": "sgd", "lr": LR},
+        batch_size=BATCH,
+        replicas=replicas,
+        steps=10**6,
+    )  # fmt: skip
+
+
+class Given:
+    """A sampler that returns the gradient shifts it is given, one [N, M] a step."""
+
+    def __init__(self, shifts):
+        self.shifts, self.calls = shifts, 0
+
+    def batch(self, step):
+        self.calls += 1
+        return torch.zeros(len(self.shifts[0]), 1, M, dtype=torch.float64), self.shifts[self.calls - 1][:, None]
+
+
+def get(block, replicas):
+    parts = [block.x, *(block.memory[name] for name in sorted(block.memory))]
+    return torch.cat([part.reshape(replicas, -1) for part in parts], dim=1).numpy().copy()
+
+
+def put(block, states):
+    parts = [block.x, *(block.memory[name] for name in sorted(block.memory))]
+    for part, values in zip(
+        parts, np.split(states, np.cumsum([p[0].numel() * K for p in parts])[:-1], axis=1), strict=True
+    ):
+        part.copy_(torch.from_numpy(values.copy()).view(part.shape))
+
+
+def probe(make_block, strategy, period=1, heterogeneity=0.5):
+    """Return F, G, c of s ← F s + G ξ + c over a period, with s the whole state and ξ the noise of its steps."""
+    small = make(make_block, strategy, 1, heterogeneity)
+    small.advance(period)
+    size, noises = get(small, 1).shape[1], period * K * M
+    replicas = size + noises + 1
+    block = make(make_block, strategy, replicas, heterogeneity)
+    block.advance(period)
+    states = np.zeros((replicas, size))
+    states[:size] = np.eye(size)
+    put(block, states)
+    own = block.task.shifts.repeat(replicas, 1)
+    shifts = np.zeros((period, replicas, K * M))
+    for j in range(noises):
+        shifts[j // (K * M), size + j, j % (K * M)] = 1.0
+    block.sampler = Given([own + torch.from_numpy(s).view(-1, M) for s in shifts])
+    block.advance(2 * period)
+    after = get(block, replicas)
+    c = after[-1]
+    return (after[:size] - c).T, (after[size:-1] - c).T, c
+
+
+def steady_state(F, G, c):
+    """Mean and covariance of the recursion, by doubling; unexcited modes that do not decay do no harm."""
+    P, m = G @ np.diag(np.tile(NOISE / BATCH, G.shape[1] // M)) @ G.T, c
+    for _ in range(15):
+        P, m, F = P + F @ P @ F.T, m + F @ m, F @ F
+    return m[: K * M].reshape(K, M) - 1.0, P[: K * M, : K * M]
+
+
+def excess_risk(mean, covariance):
+    h = np.tile(CURVATURE, K)
+    return float(h @ (np.diag(covariance) + mean.ravel() ** 2) / (2 * K))
+
+
+def period_of(strategy):
+    component = STRATEGIES[strategy](**SETTINGS.get(strategy, {}))
+    return getattr(component, "period", 1)
+
+
+def name_of(strategy):
+    return {"name": strategy, **SETTINGS.get(strategy, {})}
+
+
+def closed_form(strategy, w, b):
+    """Excess risk from the eigenvalues of W: one scalar recursion for each mode of W and of H."""
+    lambdas, vectors = np.linalg.eigh(w)
+    central = (LR * NOISE / BATCH / (2 - LR * CURVATURE)).sum() / (2 * K)
+    if strategy == "centralized":
+        return central
+    total = central
+    for value, vector in zip(lambdas, vectors.T, strict=True):
+        if np.isclose(value, 1):
+            continue
+        shift = vector @ b
+        if strategy == "consensus":
+            beta, gain = value - LR * CURVATURE, 1.0
+            mean = -LR * shift / (1 - value + LR * CURVATURE)
+        else:
+            beta = value * (1 - LR * CURVATURE)
+            gain = value if strategy == "diffusion" else 1.0
+            mean = -LR * gain * shift / (1 - beta)
+        variance = LR**2 * gain**2 * NOISE / BATCH / (1 - beta**2)
+        total += (CURVATURE * (variance + mean**2)).sum() / (2 * K)
+    return total
+
+
+@pytest.mark.parametrize("strategy", ["centralized", "consensus", "diffusion", "cta"])
+@pytest.mark.parametrize("heterogeneity", [0.0, 0.5])
+def test_the_probe_agrees_with_the_closed_form(make_block, strategy, heterogeneity):
+    component = {"name": "diffusion", "order": "cta"} if strategy == "cta" else strategy
+    block = make(make_block, component, 1, heterogeneity)
+    found = excess_risk(*steady_state(*probe(make_block, component, heterogeneity=heterogeneity)))
+    wanted = closed_form(strategy, block.setup.weights.toarray(), block.task.shifts.numpy())
+    assert found == pytest.approx(wanted, rel=1e-10)
+
+
+def test_atc_is_below_consensus_and_cta(make_block):
+    risks = {
+        name: excess_risk(*steady_state(*probe(make_block, component)))
+        for name, component in {
+            "consensus": "consensus", "atc": "diffusion", "cta": {"name": "diffusion", "order": "cta"},
+        }.items()
+    }  # fmt: skip
+    assert risks["atc"] < min(risks["consensus"], risks["cta"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "isolated"])
+def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
+    period = period_of(strategy)
+    mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))
+    replicas = 2000
+    block = make(make_block, name_of(strategy), replicas)
+    block.advance(-(-400 // period) * period)
+    error = block.x.numpy().reshape(replicas, K, M) - 1.0
+    risks = (CURVATURE * error**2).sum((1, 2)) / (2 * K)
+    z = (risks.mean() - excess_risk(mean, covariance)) / (risks.std(ddof=1) / np.sqrt(replicas))
+    # 13 strategies: the largest of so many standard normal numbers exceeds 4 with a probability below 1e-3.
+    assert abs(z) < 4
+    spread = error.std(0, ddof=1) / np.sqrt(replicas)
+    assert np.abs((error.mean(0) - mean) / spread).max() < 4.5  # 18 numbers a strategy
