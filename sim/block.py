@@ -109,6 +109,8 @@ class Block:
             config.batch_size,
             dtype,
         )
+        self.rows = replicas, agents
+        self.purposes: dict[str, Tensor] = {}
         self.augmentation_keys = draws.agent_keys(config.seed, "augmentation", replicas, agents)
         self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
@@ -160,7 +162,20 @@ class Block:
         self.optimizer.step(gradients, self.setup.rate_factor(self.step))
         self.gradients_used_up |= gradients is self.state.gradients
 
-    def combine(self, x: Tensor) -> None:
+    def keys(self, purpose: str) -> Tensor:
+        """Give the agents' keys for random draws of this step.
+
+        Args:
+            purpose: What the draws are for.
+
+        Returns:
+            int64 [N].
+        """
+        if purpose not in self.purposes:
+            self.purposes[purpose] = draws.agent_keys(self.setup.config.seed, purpose, *self.rows)
+        return draws.fold(self.purposes[purpose], self.step)
+
+    def combine(self, x: Tensor, sent: int | None = None) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
         Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves
@@ -168,6 +183,7 @@ class Block:
 
         Args:
             x: [N, P].
+            sent: Bytes that a row takes as it travels; by default those of its numbers.
         """
         mixed = self.state.gradients
         if x is mixed or not self.gradients_used_up:
@@ -176,7 +192,7 @@ class Block:
             mixed = torch.empty_like(x)
         self.mixer.combine(x, mixed)
         self.state.exchange(x, mixed)
-        self.bytes_sent += self.mixer.num_messages * x.shape[1] * x.element_size()
+        self.bytes_sent += self.mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
         if x is self.x:
             self._follow(self.combine)
 

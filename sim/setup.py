@@ -39,7 +39,8 @@ class Setup:
         model: Makes the model of one agent, or is one.
         graph: Agents are its nodes, in its own order.
         weights: Mixing matrix W [K, K].
-        centroid_weights: Perron vector π of W, [K]: the weights of the agents in the centroid.
+        centroid_weights: Weights π of the agents in the centroid, [K]: the Perron vector of W, or all the same where
+            the columns of W sum to one.
         holdings: For each replica and agent the indices of the samples that it holds; empty where the task
             generates samples.
         num_steps: Steps of the run.
@@ -75,7 +76,8 @@ class Setup:
             ExperimentError: Something asked for cannot be had; the message is one sentence.
         """
         graph = _graph(config)
-        weights = _weights(config, graph)
+        columns = getattr(config.strategy.make(), "stochastic", "rows") == "columns"
+        weights = _weights(config, graph, columns=columns)
         task = _task(config, len(graph)).to("cpu", getattr(torch, config.runtime.dtype))
         model = _model(config, task)
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
@@ -91,7 +93,7 @@ class Setup:
             model=model,
             graph=graph,
             weights=weights,
-            centroid_weights=perron_vector(weights),
+            centroid_weights=np.full(len(graph), 1 / len(graph)) if columns else perron_vector(weights),
             holdings=holdings,
             num_steps=num_steps,
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
@@ -237,15 +239,22 @@ def _graph(config: Config) -> nx.Graph:
     return graph
 
 
-def _weights(config: Config, graph: nx.Graph) -> csr_array:
+def _weights(config: Config, graph: nx.Graph, *, columns: bool) -> csr_array:
+    """Make the mixing matrix; its rows sum to one, or its columns."""
     policy = config.topology.policy
     try:
         weights = policy.make(graph=graph)
+        if columns:
+            reverse = graph.reverse(copy=False) if graph.is_directed() else graph
+            return csr_array(check_mixing_matrix(csr_array(weights).T, reverse).T)
         return check_mixing_matrix(weights, graph)
     except ExperimentError:
         raise
     except (TypeError, ValueError) as error:
-        raise ExperimentError(f"topology.policy: {error}") from None
+        reason = (
+            f"{error} (transposed, since {config.strategy.name} wants columns that sum to one)" if columns else error
+        )
+        raise ExperimentError(f"topology.policy: {reason}") from None
 
 
 def _task(config: Config, num_agents: int) -> Task:

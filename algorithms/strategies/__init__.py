@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from basinet.algorithms.strategies.centralized import Centralized
+from basinet.algorithms.strategies.choco import ChocoSGD
 from basinet.algorithms.strategies.consensus import Consensus
 from basinet.algorithms.strategies.diffusion import Diffusion
 from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
@@ -11,6 +12,7 @@ from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
+from basinet.algorithms.strategies.push_sum import PushSum
 from basinet.algorithms.strategies.strategy import Block, Strategy
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "STRATEGIES",
     "Block",
     "Centralized",
+    "ChocoSGD",
     "Consensus",
     "DecentLaM",
     "Diffusion",
@@ -27,6 +30,7 @@ __all__ = [
     "GradientTracking",
     "Isolated",
     "LocalSGD",
+    "PushSum",
     "QuasiGlobalMomentum",
     "SlowMo",
     "Strategy",
@@ -34,6 +38,7 @@ __all__ = [
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "centralized": Centralized,
+    "choco": ChocoSGD,
     "consensus": Consensus,
     "d2": D2,
     "decentlam": DecentLaM,
@@ -45,6 +50,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "isolated": Isolated,
     "local_sgd": LocalSGD,
     "nids": ExactDiffusion,
+    "push_sum": PushSum,
     "quasi_global_momentum": QuasiGlobalMomentum,
     "slowmo": SlowMo,
 }

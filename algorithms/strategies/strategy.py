@@ -36,8 +36,14 @@ class Block(Protocol):
     def adapt(self, gradients: Tensor) -> None:
         """Let each agent's optimizer step from x with the given gradients [N, P]: x ← adapt(x, g)."""
 
-    def combine(self, x: Tensor) -> None:
-        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view."""
+    def combine(self, x: Tensor, sent: int | None = None) -> None:
+        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view.
+
+        `sent` are the bytes that a row takes as it travels; by default those of its numbers.
+        """
+
+    def keys(self, purpose: str) -> Tensor:
+        """Give one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""
@@ -48,7 +54,8 @@ class Strategy(Protocol):
 
     A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
     checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
-    `check(weights)` that raises a ValueError for others.
+    `check(weights)` that raises a ValueError for others; one whose weights sum to one over what an agent sends, not
+    over what it receives, says `stochastic = "columns"`.
     """
 
     def step(self, block: Block) -> None:

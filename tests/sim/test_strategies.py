@@ -16,13 +16,16 @@ K, M, B, LR = 6, 3, 4, 0.2
 def quadratic_block(make_block):
     def make(strategy, policy="metropolis", replicas=2, topology=None, **keys):
         return make_block(
-            task={"name": "quadratic", "heterogeneity": 0.7},
             model={"name": "point", "start": 2.0},
             topology={"name": topology or "ring", "agents": K, "policy": policy},
             strategy=strategy,
             batch_size=B,
             replicas=replicas,
-            **{"optimizer": {"name": "sgd", "lr": LR}, **keys},
+            **{
+                "task": {"name": "quadratic", "heterogeneity": 0.7},
+                "optimizer": {"name": "sgd", "lr": LR},
+                **keys,
+            },
         )
 
     return make
@@ -328,3 +331,60 @@ def test_state_of_separate_optimizers_cannot_be_mixed(make_block):
 
     with pytest.raises(ExperimentError, match=r"Separate cannot work here .*once an agent"):
         make_block(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
+
+
+def push(graph):
+    """Split what each agent has evenly among itself and those that it sends to."""
+    sends = nx.to_numpy_array(graph).T + np.eye(len(graph))
+    return sends / sends.sum(0)
+
+
+LOPSIDED = nx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 3), (3, 0), (2, 4), (4, 5), (5, 2), (0, 5)])
+
+
+def test_push_sum_follows_the_paper_on_a_directed_graph(quadratic_block):
+    block = quadratic_block("push_sum", push, topology=LOPSIDED)
+    h, w_star, p = block.task.hessian.numpy(), block.task.minimum.numpy(), push(LOPSIDED)
+    np.testing.assert_allclose(block.setup.weights.toarray(), p)
+    u, v = np.full((2, K, M), 2.0), np.ones((K, 1))
+    for t in range(60):
+        g = (u / v - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        u, v = p @ (u - LR * g), p @ v
+    block.advance(60)
+    np.testing.assert_allclose(block.x.numpy(), (u / v).reshape(-1, M), rtol=1e-11, atol=1e-11)
+    assert abs(v - 1).max() > 0.2  # the weights matter
+
+
+def test_push_sum_with_doubly_stochastic_weights_is_diffusion(make_block):
+    one, other = (make_block(strategy=strategy) for strategy in ("push_sum", "diffusion"))
+    for block in (one, other):
+        block.advance(30)
+    torch.testing.assert_close(one.x, other.x, rtol=1e-11, atol=1e-12)
+
+
+def test_push_sum_wants_columns_that_sum_to_one(quadratic_block):
+    with pytest.raises(ExperimentError, match=r"topology.policy: row 0 .*push_sum wants columns that sum to one"):
+        quadratic_block("push_sum", "uniform", topology=LOPSIDED)
+
+
+def test_choco_without_compression_is_diffusion(make_block):
+    choco = make_block(strategy={"name": "choco", "compressor": "none", "gamma": 1.0})
+    diffusion = make_block(strategy="diffusion")
+    for block in (choco, diffusion):
+        block.advance(30)
+    torch.testing.assert_close(choco.x, diffusion.x, rtol=1e-11, atol=1e-12)
+    assert choco.bytes_sent == diffusion.bytes_sent
+
+
+@pytest.mark.parametrize("compressor", ["top_k", "random_k", "sign", "qsgd"])
+def test_choco_agrees_in_fewer_bytes(quadratic_block, compressor):
+    strategy = {"name": "choco", "compressor": compressor, "share": 0.34, "gamma": 0.2}
+    still = {"name": "quadratic", "heterogeneity": 0.7, "noise": 0.0}
+    block = quadratic_block(strategy, task=still, optimizer={"name": "sgd", "lr": 0.02})
+    isolated = quadratic_block("isolated", task=still, optimizer={"name": "sgd", "lr": 0.02})
+    for each in (block, isolated):
+        each.advance(2000)
+    spread = [float(each.mixer.distances(each.x, each.mixer.centroid(each.x))[0]) for each in (block, isolated)]
+    assert spread[0] < spread[1] / 50
+    messages = 2000 * 2 * K
+    assert block.bytes_sent == messages * {"top_k": 17, "random_k": 24, "sign": 9, "qsgd": 11}[compressor]

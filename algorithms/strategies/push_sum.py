@@ -1,0 +1,35 @@
+"""Push-sum: agents on a directed graph send shares of what they have, and weigh what they get."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from basinet.algorithms.strategies.strategy import Block
+
+__all__ = ["PushSum"]
+
+
+@dataclass(frozen=True)
+class PushSum:
+    """Adapt at z, send shares of u, divide by the shares of one that have come: stochastic gradient push (SGP).
+
+    u ← P (u + adapt(z, g(z)) − z), v ← P v, z = u / v, with v = 1 at first. The columns of P sum to one: each agent
+    splits what it has among those that it sends to, without knowing what these receive. All agents count the same in
+    the mean that is conserved, Σ_k u_k / K. Where the rows sum to one, too, it is diffusion (ATC).
+
+    References:
+        M. Assran, N. Loizou, N. Ballas, M. Rabbat: Stochastic gradient push for distributed deep learning, ICML 2019,
+        arXiv:1811.10792. D. Kempe, A. Dobra, J. Gehrke: Gossip-based computation of aggregate information, FOCS 2003,
+        doi:10.1109/SFCS.2003.1238221.
+    """
+
+    stochastic: ClassVar[str] = "columns"
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        v = block.memory.setdefault("mass", block.x.new_ones(len(block.x), 1))
+        z = block.x.clone()
+        block.adapt(block.gradients())
+        u = z * v + (block.x - z)
+        block.combine(u)
+        block.combine(v)
+        block.x.copy_(u / v)
