@@ -1,6 +1,7 @@
 """A block: the agents that one process hosts, and the verbs over which strategies are written."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
 from basinet.sim.engines import EngineName, make_engine
@@ -45,6 +47,18 @@ class _Watch:
             self.first_bad += new * steps[bad.int().argmax(1)]
             self.steps = []
         return self.first_bad
+
+
+def _is_like(x: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors can trade places in memory."""
+    same = x.shape == other.shape and x.dtype == other.dtype and x.device == other.device
+    return same and x.is_contiguous() and x._base is None
+
+
+def _unchanging(strategy: Strategy) -> object:
+    """Take down what a strategy holds: its content, or where that cannot be read, which objects it holds."""
+    content = digest(strategy)
+    return content if content == digest(strategy) else {name: id(held) for name, held in vars(strategy).items()}
 
 
 class Block:
@@ -97,7 +111,9 @@ class Block:
                 )
             why = choice[1]
         self.engine_choice = f"{self.engine.name} ({why})"
-        self.mixer = Mixer(setup.weights, placement, self.x, setup.centroid_weights, self.threads)
+        pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.mixers = [Mixer(weights, placement, self.x, setup.centroid_weights, pool) for weights in setup.sequence]
+        self.mixer = self.mixers[0]
         self.sampler = make_sampler(
             config.sampling,
             self.task,
@@ -115,7 +131,7 @@ class Block:
         self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
         self.strategy = setup.strategy()
-        self.strategy_settings = digest(self.strategy)
+        self.strategy_settings = _unchanging(self.strategy)
         self.memory: dict[str, Tensor] = {}
         # Where mixed rows are written: over the gradients if these are used up, else to a tensor of its own.
         self.gradients_used_up = True
@@ -178,21 +194,25 @@ class Block:
     def combine(self, x: Tensor, sent: int | None = None) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
-        Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves
-        there: views of x that were taken before stay behind.
+        Each agent sends its row to each of its neighbours. Where `x` are the parameters or a tensor of the memory, the
+        mixed rows are written elsewhere, and `x` moves there: views of it that were taken before stay behind.
 
         Args:
-            x: [N, P].
+            x: [N, ...] of any width.
             sent: Bytes that a row takes as it travels; by default those of its numbers.
         """
-        mixed = self.state.gradients
-        if x is mixed or not self.gradients_used_up:
-            mixed = self.scratch = torch.empty_like(x) if self.scratch is None else self.scratch
-        if x.shape != mixed.shape:
-            mixed = torch.empty_like(x)
-        self.mixer.combine(x, mixed)
-        self.state.exchange(x, mixed)
-        self.bytes_sent += self.mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
+        mixer = self.mixers[self.step % len(self.mixers)]
+        if any(x is own for own in (self.x, *self.memory.values())) and _is_like(x, self.x):
+            mixed = self.state.gradients
+            if not self.gradients_used_up:
+                mixed = self.scratch = torch.empty_like(self.x) if self.scratch is None else self.scratch
+            mixer.combine(x, mixed)
+            self.state.exchange(x, mixed)
+        else:
+            result = torch.empty(x.shape, device=self.x.device, dtype=self.x.dtype)
+            mixer.combine(x.to(self.x).contiguous(), result)
+            x.copy_(result)
+        self.bytes_sent += mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
         if x is self.x:
             self._follow(self.combine)
 
@@ -239,10 +259,10 @@ class Block:
     def _check_strategy(self) -> None:
         """Refuse a strategy whose state no checkpoint would hold."""
         name = self.setup.config.strategy.name
-        if digest(self.strategy) != self.strategy_settings:
+        if _unchanging(self.strategy) != self.strategy_settings:
             raise ExperimentError(
-                f"strategy: {name} changes attributes of its own as it runs, or holds what cannot be copied; what it"
-                " remembers of the agents belongs in block.memory, which checkpoints hold"
+                f"strategy: {name} changes attributes of its own as it runs; what it remembers of the agents belongs"
+                " in block.memory, which checkpoints hold"
             )
         for key, value in self.memory.items():
             if not isinstance(value, Tensor) or value.shape[:1] != self.x.shape[:1]:

@@ -29,6 +29,7 @@ from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
 from basinet.sim.tasks import TASKS, Task
 from basinet.topologies import POLICIES, TOPOLOGIES
+from basinet.topologies.sequences import GraphSequence
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
@@ -47,7 +48,9 @@ KINDS: dict[str, Kind] = {
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
-    "topology": Kind("topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph)),
+    "topology": Kind(
+        "topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph | GraphSequence)
+    ),
     "policy": Kind(
         "topology.policy",
         POLICIES,

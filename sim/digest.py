@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib
-import pickle
 import types
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def name_of(given: Any) -> str:
         ('builtins:sorted', 'builtins:list')
     """
     owner = given if hasattr(given, "__qualname__") else type(given)
-    return f"{owner.__module__}:{owner.__qualname__}"
+    return f"{getattr(owner, '__module__', None)}:{owner.__qualname__}"
 
 
 def importable(given: Any) -> bool:
@@ -39,10 +39,11 @@ def importable(given: Any) -> bool:
     Returns:
         Whether it is a class or function that its module holds under its name.
     """
-    if not hasattr(given, "__qualname__") or given.__module__ in (None, "__main__"):
+    module = getattr(given, "__module__", None)
+    if not hasattr(given, "__qualname__") or not isinstance(module, str) or module == "__main__":
         return False
     try:
-        found: Any = importlib.import_module(given.__module__)
+        found: Any = importlib.import_module(module)
         for part in given.__qualname__.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError):
@@ -62,9 +63,9 @@ def digest(value: Any) -> str:
     walk = _Walk()
     try:
         walk.visit(value)
-    except (TypeError, RecursionError, pickle.PicklingError):
+    except Exception:  # whatever an object does that is no plain data
         return uuid.uuid4().hex[:16]
-    return hashlib.sha256(b"\n".join(walk.found)).hexdigest()[:16]
+    return walk.hash.hexdigest()[:16]
 
 
 def plain(value: Any) -> Any:
@@ -91,7 +92,7 @@ class _Walk:
     """Visits an object's parts, as pickling would, and notes what it finds."""
 
     def __init__(self) -> None:
-        self.found: list[bytes] = []
+        self.hash = hashlib.sha256()
         self.places: dict[int, int] = {}
         self.kept: list[Any] = []  # alive, so that no identity is used twice
 
@@ -116,7 +117,8 @@ class _Walk:
             self.note(str((value.dtype, value.shape, value.requires_grad)))
             self.visit(flat.view(torch.uint8).numpy() if flat.numel() else None)
         elif isinstance(value, np.ndarray) and value.dtype != object:
-            self.found += [str((value.dtype, value.shape)).encode(), value.tobytes()]
+            self.note(str((value.dtype, value.shape)))
+            self.hash.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         elif type(value) in (list, tuple, dict):
             self.note(str(len(value)))
             for part in value.items() if isinstance(value, dict) else value:
@@ -128,27 +130,29 @@ class _Walk:
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             self.visit([_code(value.__code__), value.__defaults__, value.__kwdefaults__, cells])
         elif isinstance(value, type):
-            held = {k: v for k, v in sorted(vars(value).items()) if k not in _INCIDENTAL}
+            # What makes the class what it is; not what Python or a decorator has hung on to it.
+            held = {name: part for name, part in sorted(vars(value).items()) if _tells(name, part)}
             self.visit([value.__qualname__, value.__bases__, held])
-        elif isinstance(value, property | classmethod | staticmethod):
-            self.visit([getattr(value, name, None) for name in ("fget", "fset", "__func__")])
+        elif isinstance(value, _DECORATED):
+            self.visit([getattr(value, name, None) for name in ("fget", "fset", "__func__", "func")])
         else:
             made = value.__reduce_ex__(4)
             parts = (made,) if isinstance(made, str) else made
             self.visit([list(part) if isinstance(part, Iterator) else part for part in parts])
 
     def note(self, text: str) -> None:
-        self.found.append(text.encode())
+        self.hash.update(f"{text}\n".encode())
 
 
-_INCIDENTAL = (
-    "__module__",
-    "__doc__",
-    "__firstlineno__",
-    "__dict__",
-    "__weakref__",
-    "__static_attributes__",
-)
+_DECORATED = (property, classmethod, staticmethod, cached_property)
+_DATA = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
+
+
+def _tells(name: str, part: Any) -> bool:
+    """Whether an attribute of a class is the user's own: a method, or data without underscores around its name."""
+    return isinstance(part, (types.FunctionType, *_DECORATED)) or (
+        isinstance(part, _DATA) and not name.startswith("__")
+    )
 
 
 def _code(code: types.CodeType) -> list[Any]:

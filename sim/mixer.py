@@ -90,10 +90,11 @@ class _Peer:
 class _Sparse:
     """A sparse matrix in the form in which its products are fast on a device."""
 
-    def __init__(self, matrix: csr_array, like: Tensor, pool: ThreadPoolExecutor | None, threads: int) -> None:
+    def __init__(self, matrix: csr_array, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
         self.on_cpu = like.device.type == "cpu"
         self.pool = pool
-        self.bounds = [matrix.shape[0] * share // threads for share in range(threads + 1)]
+        shares = pool._max_workers if pool else 1
+        self.bounds = [matrix.shape[0] * share // shares for share in range(shares + 1)]
         if self.on_cpu:
             from basinet.sim import kernels  # compiles, which takes a moment
 
@@ -132,7 +133,7 @@ class Mixer:
         placement: The rows of this worker.
         like: A tensor [N, P] whose device and type the products have.
         centroid_weights: Weights π of the agents in the centroid, [K].
-        threads: How many threads share a sparse product.
+        pool: Threads that share a sparse product, if there are several.
     """
 
     def __init__(
@@ -141,11 +142,10 @@ class Mixer:
         placement: Placement,
         like: Tensor,
         centroid_weights: np.ndarray,
-        threads: int = 1,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self.placement = placement
-        self.threads = threads
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.pool = pool
         self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
         rows, agents = placement.rows, placement.agents
         whole = rows.start % agents == 0 and rows.stop % agents == 0
@@ -179,7 +179,7 @@ class Mixer:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
             matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
-            return _Sparse(matrix, like, self.pool, self.threads)
+            return _Sparse(matrix, like, self.pool)
 
         self.local = part(here, np.asarray(p.rows))
         for other in range(p.workers):

@@ -25,8 +25,13 @@ from basinet.sim.engines import make_engine
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
+from basinet.topologies.sequences import GraphSequence
 
 __all__ = ["Setup"]
+
+
+_OWN_SIZE = ("edge_list",)
+"""Topologies that know their number of agents themselves."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Setup:
         config: The run.
         task: Data, loss, metrics, in the run's floating type on the CPU.
         model: Makes the model of one agent, or is one.
-        graph: Agents are its nodes, in its own order.
-        weights: Mixing matrix W [K, K].
+        graph: Agents are its nodes, in its own order; the edges of all steps, where they change.
+        sequence: Mixing matrices W [K, K] of the steps, over and over; a single one if the graph does not change.
         centroid_weights: Weights π of the agents in the centroid, [K]: the Perron vector of W, or all the same where
             the columns of W sum to one.
         holdings: For each replica and agent the indices of the samples that it holds; empty where the task
@@ -51,7 +56,7 @@ class Setup:
     task: Task
     model: Callable[[], nn.Module] | nn.Module
     graph: nx.Graph
-    weights: csr_array
+    sequence: tuple[csr_array, ...]
     centroid_weights: np.ndarray
     holdings: list[list[np.ndarray]]
     num_steps: int
@@ -61,6 +66,11 @@ class Setup:
     def num_agents(self) -> int:
         """K."""
         return len(self.graph)
+
+    @property
+    def weights(self) -> csr_array:
+        """The mixing matrix W [K, K]; where it changes from step to step, the mean over a period."""
+        return sum(self.sequence[1:], self.sequence[0]) / len(self.sequence) if self.sequence[1:] else self.sequence[0]
 
     @classmethod
     def build(cls, config: Config) -> "Setup":
@@ -75,9 +85,10 @@ class Setup:
         Raises:
             ExperimentError: Something asked for cannot be had; the message is one sentence.
         """
-        graph = _graph(config)
+        steps = _graphs(config)
+        graph = steps[0] if len(steps) == 1 else nx.compose_all(steps)
         columns = getattr(config.strategy.make(), "stochastic", "rows") == "columns"
-        weights = _weights(config, graph, columns=columns)
+        sequence = tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps)
         task = _task(config, len(graph)).to("cpu", getattr(torch, config.runtime.dtype))
         model = _model(config, task)
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
@@ -92,8 +103,8 @@ class Setup:
             task=task,
             model=model,
             graph=graph,
-            weights=weights,
-            centroid_weights=np.full(len(graph), 1 / len(graph)) if columns else perron_vector(weights),
+            sequence=sequence,
+            centroid_weights=_centroid_weights(sequence, columns=columns),
             holdings=holdings,
             num_steps=num_steps,
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
@@ -131,7 +142,8 @@ class Setup:
             raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
         if hasattr(strategy, "check"):
             try:
-                strategy.check(self.weights)
+                for weights in self.sequence:
+                    strategy.check(weights)
             except ValueError as error:
                 raise ExperimentError(f"strategy: {self.config.strategy.name} {error}") from None
         self.rate_factor(0)
@@ -221,33 +233,53 @@ class Setup:
         return float(self.config.schedule.make(t=step, num_steps=self.num_steps))
 
 
-def _graph(config: Config) -> nx.Graph:
+def _graphs(config: Config) -> list[nx.Graph]:
+    """Make the graph, or those of a period."""
     part = config.topology
     if part.component.is_ready:
-        graph = part.component.target
-        if part.agents not in (None, len(graph)):
-            raise ExperimentError(f"topology.agents: got {part.agents}, but the graph given has {len(graph)} nodes")
+        made = part.component.target
     else:
-        needs = part.component.name in part.component.kind.registry and part.component.name != "edge_list"
+        needs = part.component.name in part.component.kind.registry and part.component.name not in _OWN_SIZE
         if part.agents is None and needs:
             raise ExperimentError("topology.agents: a value is needed, such as 16")
-        graph = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
+        made = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
+    graphs = list(made) if isinstance(made, GraphSequence) else [made]
     try:
-        check_graph(graph)
+        check_graph(made.union() if isinstance(made, GraphSequence) else made)
     except (TypeError, ValueError) as error:
         raise ExperimentError(f"topology: {error}") from None
-    return graph
+    if part.component.is_ready and part.agents not in (None, len(graphs[0])):
+        raise ExperimentError(f"topology.agents: got {part.agents}, but the graph given has {len(graphs[0])} nodes")
+    return graphs
 
 
-def _weights(config: Config, graph: nx.Graph, *, columns: bool) -> csr_array:
+def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.ndarray:
+    """Find how much each agent counts in what the mixing conserves."""
+    agents = sequence[0].shape[0]
+    if columns:
+        return np.full(agents, 1 / agents)
+    if len(sequence) == 1:
+        return perron_vector(sequence[0])
+    for step, weights in enumerate(sequence):
+        sums = np.asarray(weights.sum(axis=0)).ravel()
+        if abs(sums - 1).max() > 1e-8:
+            raise ExperimentError(
+                f"topology.policy: a sequence of graphs needs weights whose columns sum to one, and column "
+                f"{abs(sums - 1).argmax()} of step {step} sums to {sums[abs(sums - 1).argmax()]:.4g};"
+                " metropolis makes them"
+            )
+    return np.full(agents, 1 / agents)
+
+
+def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool) -> csr_array:
     """Make the mixing matrix; its rows sum to one, or its columns."""
     policy = config.topology.policy
     try:
         weights = policy.make(graph=graph)
         if columns:
             reverse = graph.reverse(copy=False) if graph.is_directed() else graph
-            return csr_array(check_mixing_matrix(csr_array(weights).T, reverse).T)
-        return check_mixing_matrix(weights, graph)
+            return csr_array(check_mixing_matrix(csr_array(weights).T, reverse, connected=connected).T)
+        return check_mixing_matrix(weights, graph, connected=connected)
     except ExperimentError:
         raise
     except (TypeError, ValueError) as error:

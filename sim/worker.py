@@ -76,7 +76,7 @@ class Worker:
         runtime = setup.config.runtime
         torch.set_num_threads(1)
         self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
-        if not self.block.engine.divisible:
+        if not self.block.engine.grain:
             torch.set_num_threads(self.block.threads)
         self.model = setup.template().to(self.block.x)
 
@@ -118,7 +118,7 @@ class Worker:
                 diverged.setdefault(replica, block.step)
                 continue
             load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
-            metrics = block.task.evaluate(self.model.eval(), gradient=True)
+            metrics = block.task.evaluate_with_gradient(self.model.eval())
             if not math.isfinite(metrics["train_loss"]):
                 diverged.setdefault(replica, block.step)
                 continue

@@ -10,13 +10,27 @@ from collections.abc import Callable
 import networkx as nx
 from scipy.sparse import csr_array
 
-from basinet.topologies.classic import complete, path, ring, star
+from basinet.topologies.classic import complete, path, ring, star, wheel
+from basinet.topologies.clusters import barbell, clusters, lollipop
+from basinet.topologies.connectivity import algebraic_connectivity, effective_resistance, kirchhoff_index
+from basinet.topologies.cost import Cost, communication_cost
+from basinet.topologies.equitopo import equitopo
+from basinet.topologies.expanders import margulis, paley
 from basinet.topologies.exponential import exponential
-from basinet.topologies.files import edge_list
+from basinet.topologies.files import adjacency_list, adjacency_matrix, edge_list, graphml
+from basinet.topologies.geometric import random_geometric
+from basinet.topologies.hastings import hastings
 from basinet.topologies.lattice import grid, hypercube, torus
+from basinet.topologies.matrices import file
 from basinet.topologies.mixing import check_graph, check_mixing_matrix, neighborhoods
-from basinet.topologies.policies import laplacian, metropolis, uniform, weights
+from basinet.topologies.optimal import best_constant, fastest
+from basinet.topologies.policies import laplacian, lazy, max_degree, metropolis, uniform, weights
 from basinet.topologies.random_graphs import erdos_renyi, random_regular
+from basinet.topologies.relative import relative_degree, relative_variance
+from basinet.topologies.scale_free import barabasi_albert
+from basinet.topologies.sinkhorn import sinkhorn
+from basinet.topologies.small_world import newman_watts, watts_strogatz
+from basinet.topologies.social import davis, florentine, karate
 from basinet.topologies.spectrum import (
     eigenvalues,
     mixing_rate,
@@ -24,52 +38,118 @@ from basinet.topologies.spectrum import (
     smallest_eigenvalue,
     spectral_gap,
 )
+from basinet.topologies.theory import consensus_factor, effective_neighbors, mixing_time
+from basinet.topologies.trees import caterpillar, tree
 
 __all__ = [
     "POLICIES",
     "TOPOLOGIES",
+    "Cost",
+    "adjacency_list",
+    "adjacency_matrix",
+    "algebraic_connectivity",
+    "barabasi_albert",
+    "barbell",
+    "best_constant",
+    "caterpillar",
     "check_graph",
     "check_mixing_matrix",
+    "clusters",
+    "communication_cost",
     "complete",
+    "consensus_factor",
+    "davis",
     "edge_list",
+    "effective_neighbors",
+    "effective_resistance",
     "eigenvalues",
+    "equitopo",
     "erdos_renyi",
     "exponential",
+    "fastest",
+    "file",
+    "florentine",
+    "graphml",
     "grid",
+    "hastings",
     "hypercube",
+    "karate",
+    "kirchhoff_index",
     "laplacian",
+    "lazy",
+    "lollipop",
+    "margulis",
+    "max_degree",
     "metropolis",
     "mixing_rate",
+    "mixing_time",
     "neighborhoods",
+    "newman_watts",
+    "paley",
     "path",
     "perron_vector",
+    "random_geometric",
     "random_regular",
+    "relative_degree",
+    "relative_variance",
     "ring",
+    "sinkhorn",
     "smallest_eigenvalue",
     "spectral_gap",
     "star",
     "torus",
+    "tree",
     "uniform",
+    "watts_strogatz",
     "weights",
+    "wheel",
 ]
 
 TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
     "ring": ring,
     "path": path,
     "star": star,
+    "wheel": wheel,
     "complete": complete,
     "grid": grid,
     "torus": torus,
     "hypercube": hypercube,
+    "tree": tree,
+    "caterpillar": caterpillar,
+    "barbell": barbell,
+    "lollipop": lollipop,
+    "clusters": clusters,
     "exponential": exponential,
+    "equitopo": equitopo,
+    "margulis": margulis,
+    "paley": paley,
     "erdos_renyi": erdos_renyi,
     "random_regular": random_regular,
+    "random_geometric": random_geometric,
+    "watts_strogatz": watts_strogatz,
+    "newman_watts": newman_watts,
+    "barabasi_albert": barabasi_albert,
+    "karate": karate,
+    "davis": davis,
+    "florentine": florentine,
     "edge_list": edge_list,
+    "adjacency_list": adjacency_list,
+    "adjacency_matrix": adjacency_matrix,
+    "graphml": graphml,
 }
 
 POLICIES: dict[str, Callable[..., csr_array]] = {
     "metropolis": metropolis,
+    "lazy": lazy,
     "uniform": uniform,
     "laplacian": laplacian,
+    "max_degree": max_degree,
+    "best_constant": best_constant,
+    "fastest": fastest,
+    "hastings": hastings,
+    "relative_degree": relative_degree,
+    "relative_variance": relative_variance,
+    "sinkhorn": sinkhorn,
     "weights": weights,
+    "file": file,
 }

@@ -1,10 +1,10 @@
-"""The named graphs of every textbook: ring, path, star and complete graph."""
+"""The named graphs of every textbook: ring, path, star, wheel and complete graph."""
 
 import networkx as nx
 
 from basinet.topologies._checks import require_agents
 
-__all__ = ["complete", "path", "ring", "star"]
+__all__ = ["complete", "path", "ring", "star", "wheel"]
 
 
 def ring(num_agents: int) -> nx.Graph:
@@ -62,6 +62,25 @@ def star(num_agents: int) -> nx.Graph:
     """
     require_agents(num_agents, "star")
     return nx.star_graph(num_agents - 1)
+
+
+def wheel(num_agents: int) -> nx.Graph:
+    """A ring with a hub: agent 0 in the middle, joined to every other agent, the others on a ring.
+
+    Its Laplacian has the eigenvalue 0, K, and ``3 - 2 cos(2 pi j / (K - 1))`` for 0 < j < K - 1.
+
+    Args:
+        num_agents: Number of agents K, the middle one included, at least 1.
+
+    Returns:
+        Graph on the nodes 0..K-1.
+
+    Example:
+        >>> sorted(wheel(5).edges)
+        [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 4), (2, 3), (3, 4)]
+    """
+    require_agents(num_agents, "wheel")
+    return nx.wheel_graph(num_agents)
 
 
 def complete(num_agents: int) -> nx.Graph:

@@ -1,11 +1,12 @@
 """What makes a graph and a mixing matrix fit for use: the checks, and the neighbourhoods they rest on."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array, issparse
 from scipy.sparse.csgraph import connected_components
 
@@ -45,14 +46,30 @@ def neighborhoods(graph: nx.Graph) -> csr_array:
         )
     if not graph:
         raise ValueError("the graph has no nodes, but must have at least one agent")
-    index = {agent: k for k, agent in enumerate(graph)}
+    agents = list(graph)
     receivers = [neighbors for _, neighbors in graph.adjacency()]
     starts = np.cumsum([0, *map(len, receivers)])
-    columns = np.fromiter(map(index.__getitem__, chain.from_iterable(receivers)), np.int64, starts[-1])
-    sends = csr_array((np.ones(len(columns)), columns, starts), shape=(len(graph), len(graph))).tocoo()
-    between = sends.row != sends.col
-    hears = (sends.data[between], (sends.col[between], sends.row[between]))
-    return csr_array(hears, shape=sends.shape)
+    labels: Iterable[Any] = chain.from_iterable(receivers)
+    if agents != list(range(len(agents))):
+        labels = map({agent: k for k, agent in enumerate(agents)}.__getitem__, labels)
+    columns = np.fromiter(labels, np.int64, starts[-1])
+    rows = np.repeat(np.arange(len(agents)), np.diff(starts))
+    between = rows != columns
+    hears = (np.ones(np.count_nonzero(between)), (columns[between], rows[between]))
+    return csr_array(hears, shape=(len(agents), len(agents)))
+
+
+def with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:
+    """Give the agents' own weights to a matrix that has none.
+
+    Args:
+        W: Weights between agents [K, K], with an empty diagonal.
+        diagonal: The weights that agents give to their own values [K].
+
+    Returns:
+        The whole matrix.
+    """
+    return (W + diags_array(diagonal)).tocsr()
 
 
 def check_graph(graph: nx.Graph) -> None:
@@ -72,17 +89,21 @@ def check_graph(graph: nx.Graph) -> None:
     _require_connected(hears, "graph", list(graph), kind)
 
 
-def check_mixing_matrix(W: ArrayLike | csr_array, graph: nx.Graph | None = None) -> csr_array:
+def check_mixing_matrix(
+    W: ArrayLike | csr_array, graph: nx.Graph | None = None, *, connected: bool = True
+) -> csr_array:
     """Refuse a matrix that does not mix, and return any other in the form that Basinet works with.
 
     The convention is ``x_k <- sum_l W[k, l] x_l``: row k holds the weights agent k gives to what it
-    receives, so that it is non-negative and sums to one (within 1e-8). The agents must form one strongly
-    connected component of W.
+    receives, so that it is non-negative and sums to one (within 1e-8). By default the agents must form one
+    strongly connected component of W.
 
     Args:
         W: Mixing matrix [K, K], dense or sparse.
         graph: Graph whose edges (and self-loops) W may use, in the graph's node order. By default any
             edge is allowed.
+        connected: Whether the agents have to form one strongly connected component; those of one step of a
+            sequence need not.
 
     Returns:
         The same matrix as a csr_array of float64 without stored zeros.
@@ -119,6 +140,8 @@ def check_mixing_matrix(W: ArrayLike | csr_array, graph: nx.Graph | None = None)
     if graph is not None:
         _require_support(matrix, graph)
     agents = list(range(matrix.shape[0]) if graph is None else graph)
+    if not connected:
+        return matrix
     _require_connected(matrix, "mixing matrix", agents, "strongly connected")
     return matrix
 

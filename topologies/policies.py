@@ -10,12 +10,12 @@ import math
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from basinet.topologies.mixing import TOLERANCE, neighborhoods
+from basinet.topologies._checks import require_undirected
+from basinet.topologies.mixing import TOLERANCE, neighborhoods, with_diagonal
 
-__all__ = ["laplacian", "metropolis", "uniform", "weights"]
+__all__ = ["laplacian", "lazy", "max_degree", "metropolis", "uniform", "weights"]
 
 
 def metropolis(graph: nx.Graph) -> csr_array:
@@ -44,14 +44,42 @@ def metropolis(graph: nx.Graph) -> csr_array:
         https://doi.org/10.1016/j.jpdc.2006.08.010, 2007
     """
     W = neighborhoods(graph)
-    if graph.is_directed():
-        raise ValueError(
-            "the policy metropolis needs an undirected graph, but this one is directed; "
-            "uniform, laplacian and weights allow both"
-        )
+    require_undirected(graph, "metropolis")
     degree = np.diff(W.indptr)
     W.data = 1 / (1 + np.maximum(np.repeat(degree, degree), degree[W.indices]))
-    return _with_diagonal(W, 1 - W.sum(axis=1))
+    return with_diagonal(W, 1 - W.sum(axis=1))
+
+
+def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
+    """Metropolis weights, of which each agent first keeps a part for itself: ``keep I + (1 - keep) W``.
+
+    At one half all eigenvalues are non-negative, so that consensus tolerates larger step sizes, but agents agree
+    half as fast.
+
+    Args:
+        graph: Undirected graph.
+        keep: What an agent keeps, in [0, 1); 0 gives the Metropolis weights.
+
+    Returns:
+        Mixing matrix [K, K], symmetric.
+
+    Raises:
+        ValueError: If ``keep`` is outside [0, 1).
+
+    Example:
+        >>> lazy(nx.path_graph(2)).toarray()
+        array([[0.75, 0.25],
+               [0.25, 0.75]])
+
+    References:
+        Olshevsky, Linear time average consensus and distributed optimization on fixed graphs,
+        https://arxiv.org/abs/1411.4186, 2014
+    """
+    if not 0 <= keep < 1:
+        raise ValueError(f"the policy lazy has keep {keep:g}, but it must lie in [0, 1)")
+    require_undirected(graph, "lazy")
+    W = (1 - keep) * metropolis(graph)
+    return (W + diags_array(np.full(len(graph), keep))).tocsr()
 
 
 def uniform(graph: nx.Graph) -> csr_array:
@@ -78,7 +106,7 @@ def uniform(graph: nx.Graph) -> csr_array:
     """
     W = neighborhoods(graph)
     share = 1 / (1 + np.diff(W.indptr))
-    return _with_diagonal(diags_array(share) @ W, share)
+    return with_diagonal(diags_array(share) @ W, share)
 
 
 def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
@@ -120,7 +148,30 @@ def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
             f"the policy laplacian has step {step:g}, but on this graph it must lie in "
             f"(0, 1/{max(largest, 1)}], one over the largest number of neighbours"
         )
-    return _with_diagonal(step * hears, 1 - step * degree)
+    return with_diagonal(step * hears, 1 - step * degree)
+
+
+def max_degree(graph: nx.Graph) -> csr_array:
+    """Every edge has the weight 1 / K, the only one that needs no look at the graph: ``W = I - L / K``.
+
+    No agent can have more than K - 1 neighbours, hence the name. It mixes slowly on any graph that is sparse.
+
+    Args:
+        graph: Graph or DiGraph, as for `laplacian`.
+
+    Returns:
+        Mixing matrix [K, K], symmetric for an undirected graph.
+
+    Example:
+        >>> max_degree(nx.path_graph(4)).toarray()[1]
+        array([0.25, 0.5 , 0.25, 0.  ])
+
+    References:
+        Xiao and Boyd, Fast linear iterations for distributed averaging,
+        https://doi.org/10.1016/j.sysconle.2004.02.022, 2004
+    """
+    hears = neighborhoods(graph)
+    return with_diagonal(hears / len(graph), 1 - hears.sum(axis=1) / len(graph))
 
 
 def weights(graph: nx.Graph) -> csr_array:
@@ -166,8 +217,4 @@ def weights(graph: nx.Graph) -> csr_array:
             f"the policy weights finds that agent {list(graph)[k]!r} gives weights with the sum "
             f"{received[k] + kept[k]:.10g}, but must find 1, or at most 1 where there is no self-loop"
         )
-    return _with_diagonal(W, kept)
-
-
-def _with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:
-    return (W + diags_array(diagonal)).tocsr()
+    return with_diagonal(W, kept)

@@ -1,16 +1,15 @@
 """Random graphs, drawn until one is connected: Erdős–Rényi and random regular."""
 
 import math
-from collections.abc import Callable
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
-from basinet.topologies._checks import require_agents
+from basinet.topologies._build import ATTEMPTS, first_connected
+from basinet.topologies._checks import require_agents, require_probability
 
 __all__ = ["erdos_renyi", "random_regular"]
-
-ATTEMPTS = 100
 
 
 def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int = 0) -> nx.Graph:
@@ -42,16 +41,18 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
     require_agents(num_agents, "erdos_renyi")
     if probability is None:
         edge_probability = min(1.0, 2 * math.log(num_agents) / num_agents)
-    elif 0 < probability <= 1:
-        edge_probability = probability
     else:
-        raise ValueError(f"erdos_renyi: probability is {probability}, but must lie in (0, 1]")
-    return _first_connected(
-        lambda draw: nx.fast_gnp_random_graph(num_agents, edge_probability, seed=draw),
-        seed,
-        f"erdos_renyi: none of {ATTEMPTS} graphs drawn with probability {edge_probability:.3g} for "
-        f"{num_agents} agents was connected; raise the probability above "
-        f"ln K / K = {math.log(num_agents) / num_agents:.3g}",
+        require_probability(probability, "erdos_renyi")
+        edge_probability = probability
+    return first_connected(
+        num_agents,
+        lambda word: _independent_pairs(num_agents, edge_probability, np.random.default_rng(word)),
+        seed=seed,
+        message=(
+            f"erdos_renyi: none of {ATTEMPTS} graphs drawn with probability {edge_probability:.3g} for "
+            f"{num_agents} agents was connected; raise the probability above "
+            f"ln K / K = {math.log(num_agents) / num_agents:.3g}"
+        ),
     )
 
 
@@ -93,25 +94,26 @@ def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Gra
             "one of the two must be even"
         )
 
-    def draw(seed: int) -> nx.Graph:
-        # Older releases of networkx list the nodes in the order of the edges.
-        graph = nx.empty_graph(num_agents)
-        graph.add_edges_from(nx.random_regular_graph(degree, num_agents, seed=seed).edges)
-        return graph
-
-    return _first_connected(
-        draw,
-        seed,
-        f"random_regular: none of {ATTEMPTS} graphs drawn with degree {degree} for {num_agents} agents "
-        "was connected; raise the degree",
+    return first_connected(
+        num_agents,
+        lambda word: list(nx.random_regular_graph(degree, num_agents, seed=word).edges),
+        seed=seed,
+        message=(
+            f"random_regular: none of {ATTEMPTS} graphs drawn with degree {degree} for {num_agents} agents "
+            "was connected; raise the degree"
+        ),
     )
 
 
-def _first_connected(draw: Callable[[int], nx.Graph], seed: int, message: str) -> nx.Graph:
-    if seed < 0:
-        raise ValueError(f"the seed of a random graph is {seed}, but must not be negative")
-    for word in np.random.SeedSequence(seed).generate_state(ATTEMPTS):
-        graph = draw(int(word))
-        if nx.is_connected(graph):
-            return graph
-    raise ValueError(message)
+def _independent_pairs(num_agents: int, probability: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    # The pairs (u, v) with v < u, numbered row by row: the steps from one that is joined to the next are geometric.
+    count = num_agents * (num_agents - 1) // 2
+    numbers = np.array([-1])
+    while numbers[-1] < count - 1:
+        steps = rng.geometric(probability, int(1.1 * probability * count) + 10)
+        numbers = np.append(numbers, numbers[-1] + np.cumsum(np.minimum(steps, count)))
+    numbers = numbers[(numbers >= 0) & (numbers < count)]
+    u = ((1 + np.sqrt(1 + 8.0 * numbers)) / 2).astype(np.int64)
+    # The root is rounded: where it is off, by one.
+    u += (u * (u + 1) // 2 <= numbers).astype(np.int64) - (u * (u - 1) // 2 > numbers)
+    return np.column_stack([u, numbers - u * (u - 1) // 2])

@@ -6,25 +6,26 @@ similar to the symmetric matrix ``S = diag(pi)^(1/2) W diag(pi)^(-1/2)`` and all
 That holds for every policy on an undirected graph.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array
-from scipy.sparse.csgraph import breadth_first_order, reverse_cuthill_mckee
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, splu, spsolve
+from scipy.sparse.csgraph import breadth_first_order
+from scipy.sparse.linalg import LinearOperator, eigs, spsolve
 
+from basinet.topologies._krylov import (
+    DENSE_AGENTS,
+    arpack,
+    gershgorin_bound,
+    is_long_and_thin,
+    least_eigenvalue,
+    second_eigenvalue,
+)
 from basinet.topologies.mixing import check_mixing_matrix
 
 __all__ = ["eigenvalues", "mixing_rate", "perron_vector", "smallest_eigenvalue", "spectral_gap"]
 
-DENSE_AGENTS = 1000
 EIGENVALUES_AGENTS = 4096
 BALANCE_TOLERANCE = 1e-10
-RESTARTS = 100
-FILL = 100_000_000  # numbers that a factorisation may hold
-SHIFT = 1e-10  # keeps a shifted matrix just off singular
 
 
 def eigenvalues(W: ArrayLike | csr_array) -> NDArray[np.float64] | NDArray[np.complex128]:
@@ -78,13 +79,13 @@ def mixing_rate(W: ArrayLike | csr_array) -> float:
     pi = _detailed_balance(matrix)
     if pi is not None:
         S = _symmetric_form(matrix)
-        second = _second_eigenvalue(S, np.sqrt(pi))
-        if second < -_gershgorin_bound(S):
-            second = max(second, -_least_eigenvalue(S))
+        second = second_eigenvalue(S, np.sqrt(pi))
+        if second < -gershgorin_bound(S):
+            second = max(second, -least_eigenvalue(S))
         return min(1.0, second)
     # Since W 1 = 1, taking away the mean turns the eigenvalue 1 into 0 and leaves the others as they are.
     operator = LinearOperator(matrix.shape, matvec=lambda x: matrix @ x - np.mean(x), dtype=np.float64)
-    return min(1.0, float(np.abs(_arpack(eigs, operator, "LM", count=2)[0]).max()))
+    return min(1.0, float(np.abs(arpack(eigs, operator, "LM", tolerance=1e-12, count=2)[0]).max()))
 
 
 def spectral_gap(W: ArrayLike | csr_array) -> float:
@@ -130,7 +131,7 @@ def smallest_eigenvalue(W: ArrayLike | csr_array) -> float:
         )
     if matrix.shape[0] <= DENSE_AGENTS:
         return float(_dense_eigenvalues(matrix).real.min())
-    return _least_eigenvalue(_symmetric_form(matrix))
+    return least_eigenvalue(_symmetric_form(matrix))
 
 
 def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
@@ -154,12 +155,12 @@ def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
     if np.all(np.abs(matrix.sum(axis=0) - 1) <= BALANCE_TOLERANCE):
         return np.full(num_agents, 1 / num_agents)
     pi = _detailed_balance(matrix)
-    if pi is None and (num_agents <= DENSE_AGENTS or _is_long_and_thin(matrix)):
+    if pi is None and (num_agents <= DENSE_AGENTS or is_long_and_thin(matrix)):
         # pi^T (I - W) = 0 with pi_0 = 1.
         others = (diags_array(np.ones(num_agents)) - matrix).T.tocsc()[1:, 1:]
         pi = np.append(1.0, spsolve(others, matrix[[0], 1:].toarray()[0]))
     elif pi is None:
-        pi = np.abs(_arpack(eigs, matrix.T, "LR")[1][:, 0])
+        pi = np.abs(arpack(eigs, matrix.T, "LR", tolerance=1e-12)[1][:, 0])
     return np.asarray(pi / pi.sum())
 
 
@@ -194,66 +195,3 @@ def _dense_eigenvalues(W: csr_array) -> NDArray[np.float64] | NDArray[np.complex
     else:
         values = np.linalg.eigvalsh(_symmetric_form(W).toarray())
     return values[np.argsort(-np.abs(values), kind="stable")]
-
-
-def _second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
-    # ``root`` is the eigenvector of the eigenvalue 1.
-    if _is_long_and_thin(S):
-        shift = 1 + SHIFT
-        solve = _factorized(S, shift)
-
-        def inverse(x: NDArray[np.float64]) -> NDArray[np.float64]:
-            y = solve(x - root * (root @ x))
-            return np.asarray(y - root * (root @ y))
-
-        return shift + 1 / _extreme_eigenvalue(inverse, S, "SA")
-    # Moves the eigenvalue 1 to -1, the other end.
-    return _extreme_eigenvalue(lambda x: S @ x - 2 * root * (root @ x), S, "LA")
-
-
-def _least_eigenvalue(S: csr_array) -> float:
-    if _is_long_and_thin(S):
-        shift = _gershgorin_bound(S) - SHIFT
-        return shift + 1 / _extreme_eigenvalue(_factorized(S, shift), S, "LA")
-    return _extreme_eigenvalue(lambda x: S @ x, S, "SA")
-
-
-def _gershgorin_bound(S: csr_array) -> float:
-    # No eigenvalue of S is below this, since they are those of W, whose rows sum to one.
-    return float(2 * S.diagonal().min() - 1)
-
-
-def _extreme_eigenvalue(matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str) -> float:
-    return float(_arpack(eigsh, LinearOperator(S.shape, matvec=matvec, dtype=np.float64), end)[0][0])
-
-
-def _arpack(solver: Callable[..., Any], operator: Any, which: str, *, count: int = 1) -> Any:
-    # For a symmetric matrix, the error of an eigenvalue is of the order of the tolerance squared.
-    tolerance = 1e-8 if solver is eigsh else 1e-12
-    # A fixed start makes the result the same on every call.
-    start = np.random.default_rng(0).standard_normal(operator.shape[0])
-    try:
-        return solver(operator, k=count, which=which, v0=start, ncv=40, maxiter=RESTARTS, tol=tolerance)
-    except ArpackNoConvergence as error:
-        raise RuntimeError(
-            f"an eigenvalue of this mixing matrix of {operator.shape[0]} agents was not found within "
-            f"{RESTARTS} restarts of ARPACK, because it mixes too slowly; at most {DENSE_AGENTS} agents are "
-            "always possible"
-        ) from error
-
-
-def _is_long_and_thin(W: csr_array) -> bool:
-    # Graphs such as rings and tori mix too slowly for Krylov methods, but a factorisation stays sparse along
-    # them: the bandwidth of a good ordering bounds its fill. It would fill up in graphs that mix fast.
-    pattern = (W + W.T).tocsr()
-    place = np.argsort(reverse_cuthill_mckee(pattern, symmetric_mode=True))
-    entries = pattern.tocoo()
-    bandwidth = np.abs(place[entries.row] - place[entries.col]).max()
-    return bool(10 * bandwidth <= W.shape[0] and W.shape[0] * bandwidth <= FILL)
-
-
-def _factorized(S: csr_array, shift: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    shifted = (S - shift * diags_array(np.ones(S.shape[0]))).tocsc()
-    factors = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    solve: Callable[[NDArray[np.float64]], NDArray[np.float64]] = factors.solve
-    return solve

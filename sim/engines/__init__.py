@@ -29,8 +29,8 @@ class Engine(Protocol):
 
     name: str
     needs_keys: bool
-    divisible: bool
-    """Whether agents can be computed in several threads at once."""
+    grain: int
+    """Agents can be divided among threads in multiples of so many; 0 if they cannot."""
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses [N]."""
@@ -91,9 +91,10 @@ def make_engine(
     engine = kind(model, task, state, task.train[0][:2])
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
-    if engine.divisible and min(threads, state.num_agents) > 1:
-        engine = DividedEngine(kind, model, task, state, min(threads, state.num_agents))
-        why += f"; {threads} threads"
+    shares = min(threads, state.num_agents // engine.grain) if engine.grain else 1
+    if shares > 1:
+        engine = DividedEngine(kind, model, task, state, shares, engine.grain)
+        why += f"; {shares} threads"
     logger.info("engine %s: %s", engine.name, why)
     return engine, why, threads
 

@@ -25,7 +25,8 @@ class DividedEngine:
         model: The model of one agent.
         task: Gives the loss.
         state: The agents' state.
-        threads: How many shares, at most one an agent.
+        threads: How many shares at most.
+        grain: Agents come into shares in multiples of so many.
     """
 
     def __init__(
@@ -35,14 +36,16 @@ class DividedEngine:
         task: Task,
         state: StackedState,
         threads: int,
+        grain: int,
     ) -> None:
-        bounds = [state.num_agents * share // threads for share in range(threads + 1)]
+        bounds = [state.num_agents * share // threads // grain * grain for share in range(threads)]
+        bounds = [*sorted(set(bounds)), state.num_agents]
         self.shares = [slice(first, last) for first, last in pairwise(bounds)]
         self.engines = [kind(model, task, state.part(share), task.train[0][:2]) for share in self.shares]
         self.name: str = self.engines[0].name
         self.needs_keys: bool = self.engines[0].needs_keys
-        self.divisible = True
-        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.grain = grain
+        self.pool = ThreadPoolExecutor(len(self.shares), initializer=torch.set_num_threads, initargs=(1,))
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.

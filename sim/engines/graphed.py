@@ -11,6 +11,10 @@ from basinet.sim.tasks.task import Batch
 __all__ = ["GraphedEngine"]
 
 
+_MOST_GRAPHS = 8
+"""Graphs that are kept at a time: parameters and gradients move among a few places."""
+
+
 class Recordable(Protocol):
     """An engine."""
 
@@ -37,7 +41,7 @@ class GraphedEngine:
         self.state = state
         self.name = engine.name
         self.needs_keys = engine.needs_keys
-        self.divisible = False
+        self.grain = 0
         self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
@@ -52,6 +56,8 @@ class GraphedEngine:
         """
         place = self.state.parameters.data_ptr(), self.state.gradients.data_ptr()
         if place not in self.graphs:
+            if len(self.graphs) == _MOST_GRAPHS:
+                self.graphs.clear()
             self.graphs[place] = self._record(batch, keys)
         graph, held_batch, held_keys, losses = self.graphs[place]
         for held, given in zip((*held_batch, held_keys), (*batch, keys), strict=True):

@@ -34,7 +34,7 @@ class LoopEngine:
         self.state = state
         self.dropout, self.random = randomness_of(model, sample)
         self.needs_keys = self.dropout or self.random
-        self.divisible = not self.random  # torch's generators are shared by all threads
+        self.grain = 0 if self.random else 1  # torch's generators are shared by all threads
         self.parameters = [self.model.get_parameter(name) for name in state.parameter_views]
         places = [name.rpartition(".") for name in state.buffers]
         self.buffers = [(self.model.get_submodule(owner)._buffers, name) for owner, _, name in places]

@@ -30,7 +30,7 @@ class VectorizedEngine:
     """
 
     name = "vectorized"
-    divisible = False
+    grain = 0
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
         self.model = copy.deepcopy(model).train()

@@ -87,31 +87,43 @@ class Task:
         """
         return outputs.argmax(-1)
 
-    def evaluate(self, model: nn.Module, *, gradient: bool = False, chunk: int = 4096) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
         """Measure a model, in the mode (training or evaluation) that it is in.
 
         Args:
             model: A model on the device of the data.
-            gradient: Whether to measure the norm of the training loss's gradient, too.
             chunk: Samples that pass through the model at a time; it bounds the memory and leaves the result
                 as it is, to rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, `gradient_norm` if asked, and where they are defined `test_loss` and `test_accuracy`.
+            `train_loss`, and where they are defined `test_loss` and `test_accuracy`.
         """
-        if gradient:
-            model.zero_grad(set_to_none=True)
-        metrics = {"train_loss": self._measure(model, self.train, chunk, backward=gradient)[0]}
-        if gradient:
-            squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
-            metrics["gradient_norm"] = float(torch.stack(squares).sum().sqrt())
-            model.zero_grad(set_to_none=True)
-        if self.test is not None:
-            loss, accuracy = self._measure(model, self.test, chunk)
-            metrics["test_loss"] = loss
-            if self.classification:
-                metrics["test_accuracy"] = accuracy
-        return metrics
+        return {"train_loss": self._measure(model, self.train, chunk)[0], **self._test(model, chunk)}
+
+    def evaluate_with_gradient(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
+        """Measure a model, and the norm of its training loss's gradient in the same pass.
+
+        Args:
+            model: See `evaluate`.
+            chunk: See `evaluate`.
+
+        Returns:
+            What `evaluate` returns, and `gradient_norm`.
+        """
+        model.zero_grad(set_to_none=True)
+        loss = self._measure(model, self.train, chunk, backward=True)[0]
+        squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
+        model.zero_grad(set_to_none=True)
+        gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt())}
+        if type(self).evaluate is not Task.evaluate:  # a task of the user's own measures in its own way
+            return {**self.evaluate(model), **gradient}
+        return {"train_loss": loss, **gradient, **self._test(model, chunk)}
+
+    def _test(self, model: nn.Module, chunk: int) -> dict[str, float]:
+        if self.test is None:
+            return {}
+        loss, accuracy = self._measure(model, self.test, chunk)
+        return {"test_loss": loss, "test_accuracy": accuracy} if self.classification else {"test_loss": loss}
 
     def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
         """Return the mean loss and, of a classification's test data, the accuracy; differentiate the loss if asked."""

@@ -165,3 +165,11 @@ def test_normalised_sgd_follows_its_equation(momentum):
 def test_normalised_sgd_refuses(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         NSGD([nn.Parameter(torch.zeros(1))], **settings)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-24, 1e20])
+def test_the_step_of_normalised_sgd_has_its_length_at_any_scale(size):
+    p = nn.Parameter(torch.zeros(4, 3).mT)  # not contiguous
+    p.grad = torch.full((3, 4), size)
+    NSGD([p], lr=0.5).step()
+    assert float(p.detach().norm()) == pytest.approx(0.5, rel=1e-3 if size > 1e-38 else 1.0)

@@ -12,8 +12,12 @@ from torch import nn
 from basinet.sim.digest import digest, plain
 
 SCRIPT = """
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property, singledispatchmethod
 import torch
 from torch import nn
+from basinet.algorithms.strategies import Strategy
 from basinet.sim.digest import digest
 class Net(nn.Module):
     def __init__(self):
@@ -23,7 +27,31 @@ class Net(nn.Module):
         self.act = lambda x: x in {"a", "b"}
     def forward(self, x):
         return self.layer(x)
-print(digest([Net, Net(), Net().forward]))
+
+@dataclass(frozen=True)
+class Settings:
+    times: int = 2
+    names: tuple = ("a", "b")
+
+class Base(ABC):
+    @abstractmethod
+    def run(self): ...
+
+class Own(Base):
+    __slots__ = ("x",)
+    def run(self): return 1
+
+class Lazy:
+    @cached_property
+    def value(self): return 3
+    @singledispatchmethod
+    def other(self, x): return x
+
+class Wide(Strategy):
+    def step(self, block): pass
+
+for value in (Net, Net(), Net().forward, Settings, Settings(), Settings(3), Own, Own(), Lazy, Lazy(), Wide, Wide()):
+    print(digest(value))
 """
 
 
@@ -34,7 +62,8 @@ def test_two_processes_agree():
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(found) == 1
+    (lines,) = found
+    assert len(set(lines.split())) == 12
 
 
 def maker(value):
@@ -74,3 +103,11 @@ def test_plain_values():
         "f": "builtins:sorted",
     }
     assert plain(torch.zeros(2)).startswith("torch:Tensor ")
+
+
+def test_what_cannot_be_read_is_never_the_same():
+    layer = nn.utils.parametrizations.orthogonal(nn.Linear(2, 2))
+    with open(__file__) as file:
+        assert digest(file) != digest(file)
+    for value in (layer, torch.zeros(2).to_sparse(), torch.zeros(2, device="meta")):
+        assert len(digest(value)) == 16

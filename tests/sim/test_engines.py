@@ -300,20 +300,23 @@ def test_an_engine_that_errs_is_refused(task):
         make_engine("vectorized", model, task, make_state(model), B)
 
 
-@pytest.mark.parametrize("name", ["mlp-dropout", "mlp-batch-norm", "cnn"])
+@pytest.mark.parametrize("name", ["cnn", "mlp-dropout", "mlp-batch-norm", "silu"])
 def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
     monkeypatch.setattr("basinet.sim.engines._WORTH_THREADS", 0.0)
+    task = task.to("cpu", torch.float32)
     torch.manual_seed(1)
-    model = MODELS[name]().double()
-    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    kind, agents = ("loop", 5) if name == "cnn" else ("stacked", 101)
+    model = MLP((1, 8, 8), 10, hidden=(7,), activation="silu") if name == "silu" else MODELS[name]()
+    picks = torch.arange(agents * 3).view(agents, 3)
+    batch, keys = tuple(t[picks] for t in task.train), torch.arange(agents)
     found = []
-    for threads in (1, 2, 5):
-        state = make_state(model)
-        kind = "loop" if name == "cnn" else "stacked"
-        engine, why, _ = make_engine(kind, model, task, state, B, threads)
+    for threads in (1, 2, 3):
+        state = StackedState(model, agents, CPU, torch.float32)
+        state.fill(slice(None), model)
+        engine, why, _ = make_engine(kind, model, task, state, 3, threads)
         assert (f"{threads} threads" in why) == (threads > 1)
         for _ in range(2):  # the second time from where the parameters have moved to
-            losses = engine.gradients(batch, torch.arange(N))
+            losses = engine.gradients(batch, keys)
             moved = state.parameters - 0.1 * state.gradients
             state.exchange(state.parameters, moved)
         found.append([losses, state.parameters, state.gradients, *state.buffers.values()])
@@ -353,3 +356,21 @@ def test_a_trial_compares_the_first_pass(task, monkeypatch, seconds):
     trial = engines._Trial(ENGINES["stacked"], model, task, state, N, B)
     monkeypatch.setattr(engines, "_TRIAL_SECONDS", seconds)
     assert engines._Trial(ENGINES["loop"], model, task, state, N, B).checked(trial) > 0
+
+
+def test_an_engine_leaves_no_cycle_behind(task):
+    import gc
+    import weakref
+
+    model = MODELS["mlp-dropout"]().double()
+    state = make_state(model)
+    gc.collect()
+    gc.disable()
+    try:
+        engine, _, _ = make_engine("auto", model, task, state, B)
+        engine.gradients(tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N))
+        gone = weakref.ref(state)
+        del engine, state
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -388,3 +388,39 @@ def test_choco_agrees_in_fewer_bytes(quadratic_block, compressor):
     assert spread[0] < spread[1] / 50
     messages = 2000 * 2 * K
     assert block.bytes_sent == messages * {"top_k": 17, "random_k": 24, "sign": 9, "qsgd": 11}[compressor]
+
+
+@pytest.mark.parametrize("policy", ["metropolis", {"name": "laplacian", "step": 0.2}])
+@pytest.mark.parametrize(
+    "case", ["narrow", "wide", "transposed", "strided", "another type", "view of x", "gradients", "x"]
+)
+def test_whatever_is_combined_is_mixed_and_nothing_else_moves(make_block, case, policy):
+    block = make_block(topology={"name": "ring", "agents": 10, "policy": policy}, strategy="diffusion", replicas=1)
+    block.advance(1)
+    g = block.gradients()  # now the gradients are needed
+    rows, size = block.x.shape
+    x = {
+        "narrow": torch.randn(rows, 1, dtype=torch.float64),
+        "wide": torch.randn(rows, 2 * size, dtype=torch.float64),
+        "transposed": torch.randn(size, rows, dtype=torch.float64).mT,
+        "strided": torch.randn(rows, 2 * size, dtype=torch.float64)[:, ::2],
+        "another type": torch.randn(rows, size),
+        "view of x": block.x.detach(),
+        "gradients": g,
+        "x": block.x,
+    }[case]
+    w = torch.from_numpy(block.setup.weights.toarray())
+    mixed = w @ x.double()
+    others = [t.clone() for t in (block.x, g)]
+    block.combine(x)
+    torch.testing.assert_close(x.double(), mixed, rtol=1e-6 if case == "another type" else 1e-12, atol=1e-7)
+    if case not in ("x", "view of x"):
+        assert torch.equal(block.x, others[0])
+    if case != "gradients":
+        assert torch.equal(block.state.gradients, others[1])
+    block.adapt(g)
+    before = block.x.clone()
+    block.combine(block.x)
+    torch.testing.assert_close(block.x, w @ before, rtol=1e-12, atol=1e-13)
+    joined = torch.cat([view.detach().flatten(1) for view in block.state.parameter_views.values()], dim=1)
+    assert torch.equal(joined, block.x)

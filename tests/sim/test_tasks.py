@@ -320,5 +320,15 @@ def test_the_gradient_norm_is_that_of_the_whole_training_loss():
     weight = model[1].weight
     expected = 2 * ((x @ weight.detach().mT - x.sum(1, keepdim=True)) * x).mean(0).norm()
     for chunk in (2, 5, 6):
-        assert task.evaluate(model, gradient=True, chunk=chunk)["gradient_norm"] == pytest.approx(float(expected))
+        assert task.evaluate_with_gradient(model, chunk=chunk)["gradient_norm"] == pytest.approx(float(expected))
     assert weight.grad is None
+
+
+def test_a_task_may_measure_in_its_own_way():
+    class Own(Task):
+        def evaluate(self, model):
+            return {"train_loss": 0.5, "test_accuracy": 0.25}
+
+    own = Own(train=(torch.randn(6, 2), torch.arange(6) % 2), num_outputs=2)
+    found = own.evaluate_with_gradient(MODELS["linear"](input_shape=(2,), num_outputs=2))
+    assert found.pop("gradient_norm") > 0 and found == {"train_loss": 0.5, "test_accuracy": 0.25}

@@ -1,10 +1,25 @@
-"""Edge-list files."""
+"""Graphs and matrices in files."""
 
 import networkx as nx
 import numpy as np
 import pytest
+from scipy.sparse import csr_array, save_npz
 
-from basinet.topologies import edge_list, grid, perron_vector, uniform, weights
+from basinet.topologies import (
+    adjacency_list,
+    adjacency_matrix,
+    edge_list,
+    exponential,
+    file,
+    florentine,
+    graphml,
+    grid,
+    metropolis,
+    perron_vector,
+    ring,
+    uniform,
+    weights,
+)
 
 
 def test_round_trip(tmp_path):
@@ -59,3 +74,133 @@ def test_mistakes_are_one_sentence(tmp_path, content, sentence):
 def test_missing_file(tmp_path):
     with pytest.raises(ValueError, match=r"^edge_list: path is '.*none\.txt', which cannot be read \(No such file"):
         edge_list(3, path=tmp_path / "none.txt")
+
+
+def saved(matrix, path):
+    match path.suffix if matrix is not None else None:
+        case ".npz":
+            save_npz(path, csr_array(matrix))
+        case ".npy":
+            np.save(path, matrix)
+        case ".csv":
+            np.savetxt(path, matrix, delimiter=",", fmt="%.17g")
+    return path
+
+
+@pytest.mark.parametrize("graph", [grid(12), exponential(6)])
+def test_adjacency_lists_round_trip(tmp_path, graph):
+    nx.write_adjlist(graph, tmp_path / "graph.txt.gz")
+    read = adjacency_list(len(graph), path=tmp_path / "graph.txt.gz", directed=graph.is_directed())
+    assert list(read) == list(range(len(graph)))
+    assert nx.utils.graphs_equal(read, graph)
+
+
+def test_graphml_round_trip(tmp_path):
+    graph = florentine(None)
+    nx.write_graphml(graph, tmp_path / "families.graphml")
+    assert nx.utils.graphs_equal(graphml(15, path=tmp_path / "families.graphml"), graph)
+    directed = nx.DiGraph([("rome", "oslo"), ("oslo", "bern")])
+    nx.write_graphml(directed, tmp_path / "towns.graphml")
+    read = graphml(None, path=tmp_path / "towns.graphml")
+    assert list(read) == ["rome", "oslo", "bern"]
+    assert read.is_directed() and set(read.edges) == set(directed.edges)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".csv"])
+def test_matrices_round_trip(tmp_path, ending):
+    graph = ring(5)
+    W = metropolis(graph)
+    path = saved(W.toarray(), tmp_path / f"weights{ending}")
+    np.testing.assert_array_equal(file(graph, path=str(path)).toarray(), W.toarray())
+    path = saved(nx.to_numpy_array(graph), tmp_path / f"ring{ending}")
+    read = adjacency_matrix(5, path=path)
+    assert nx.utils.edges_equal(read.edges, graph.edges)
+    assert list(read) == list(range(5))
+    assert read.edges[0, 1] == {"weight": 1.0}
+    one_way = nx.to_numpy_array(exponential(5))
+    read = adjacency_matrix(None, path=saved(one_way, tmp_path / f"one_way{ending}"), directed=True)
+    assert set(read.edges) == set(exponential(5).edges)
+
+
+def test_integers_and_booleans_are_numbers(tmp_path):
+    matrix = np.eye(3, k=1, dtype=bool) | np.eye(3, k=-1, dtype=bool)
+    for kind in (bool, np.int64, np.float32):
+        read = adjacency_matrix(3, path=saved(matrix.astype(kind), tmp_path / "path.npy"))
+        assert set(read.edges) == {(0, 1), (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "name", "sentence"),
+    [
+        (np.ones((2, 3)), "m.npy", "{path} has the shape (2, 3), but must be square"),
+        (np.ones(3), "m.npy", "{path} has the shape (3,), but must be a matrix"),
+        (np.array([[0, np.nan], [np.nan, 0]]), "m.csv", "{path} holds a number that is not finite"),
+        (np.eye(3, k=1), "m.npz", "{path} is not symmetric, but an undirected graph's matrix must be;"),
+        (np.eye(2) * 1j, "m.npy", "{path} is not a matrix of numbers (Cannot cast"),
+        (np.array([["a"]]), "m.npy", "{path} is not a matrix of numbers ("),
+        (np.ones((2, 2)), "m.csv", "num_agents is 4, but {path} has 2 agents; give 2 or leave the number out"),
+        (np.ones((2, 2)), "m.txt", "path is {path}, but must end in .npz, .npy, .csv"),
+        (None, "none.npz", "path is {path}, which cannot be read (No such file"),
+        (None, "none.npy", "path is {path}, which cannot be read (No such file"),
+        (None, "none.csv", "path is {path}, which cannot be read ("),
+    ],
+)
+def test_mistakes_in_matrices_are_one_sentence(tmp_path, matrix, name, sentence):
+    path = saved(matrix, tmp_path / name)
+    with pytest.raises(ValueError) as caught:
+        adjacency_matrix(4, path=path)
+    assert str(caught.value).startswith("adjacency_matrix: " + sentence.format(path=repr(str(path))))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["m.npz", "m.npy", "m.csv"])
+@pytest.mark.parametrize("content", ["", "rubbish", "1,2\n3\n"])
+def test_rubbish_is_no_matrix(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=r"^the policy file: '.*' (is not a matrix of numbers|has)") as caught:
+        file(ring(3), path=tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_off_the_edges_are_refused(tmp_path):
+    path = saved(np.full((4, 4), 0.25), tmp_path / "weights.npy")
+    with pytest.raises(ValueError, match=r"^entry \[0, 2\] of the mixing matrix is 0.25, but the graph has no edge"):
+        file(ring(4), path=path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "graphml: path is {path}, which cannot be read (No such file"),
+        ("0 1", "graphml: {path} is not a GraphML file ("),
+        ("<graphml/>", "graphml: {path} is not a GraphML file ("),
+        ("<html></html>", "graphml: {path} is not a GraphML file ("),
+    ],
+)
+def test_rubbish_is_no_graphml(tmp_path, content, sentence):
+    path = tmp_path / "graph.graphml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError) as caught:
+        graphml(None, path=path)
+    assert str(caught.value).startswith(sentence.format(path=repr(str(path))))
+    assert "\n" not in str(caught.value)
+
+
+def test_graphml_of_a_multigraph_is_refused(tmp_path):
+    nx.write_graphml(nx.MultiGraph([(0, 1), (0, 1)]), tmp_path / "graph.graphml")
+    with pytest.raises(
+        ValueError, match=r"^graphml: .* has two edges between the same agents, but may have one at most$"
+    ):
+        graphml(2, path=tmp_path / "graph.graphml")
+
+
+def test_empty_adjacency_list(tmp_path):
+    (tmp_path / "graph.txt").write_text("# nobody\n")
+    with pytest.raises(ValueError, match=r"^adjacency_list: '.*' holds no agent$"):
+        adjacency_list(None, path=tmp_path / "graph.txt")
+    with pytest.raises(ValueError, match=r"^adjacency_list: path is '.*none.txt', which cannot be read \(No such file"):
+        adjacency_list(None, path=tmp_path / "none.txt")
+    (tmp_path / "graph.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"^adjacency_list: '.*' is not an adjacency list \("):
+        adjacency_list(None, path=tmp_path / "graph.txt")

@@ -121,6 +121,12 @@ def test_bad_matrices_are_refused(W, graph, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_round_need_not_connect_the_agents():
+    assert check_mixing_matrix(np.eye(3), path(3), connected=False).nnz == 3
+    with pytest.raises(ValueError, match=r"^row 0 of the mixing matrix sums to 2"):
+        check_mixing_matrix(2 * np.eye(3), connected=False)
+
+
 def test_rows_may_be_off_by_rounding_only():
     check_mixing_matrix([[0.5, 0.5 + 9e-9], [0.5, 0.5]])
     with pytest.raises(ValueError, match="row 0"):

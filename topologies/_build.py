@@ -1,0 +1,84 @@
+"""How graphs are built: from an array of edges at once, and drawn until one is connected."""
+
+from collections.abc import Callable, Sequence
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from basinet.topologies._checks import require_seed
+
+__all__ = ["ATTEMPTS", "cliques", "first_connected", "from_edges"]
+
+ATTEMPTS = 100
+
+
+def from_edges(num_agents: int, edges: ArrayLike, *, directed: bool = False, **attributes: float) -> nx.Graph:
+    """The graph with these edges.
+
+    Args:
+        num_agents: Number of agents K.
+        edges: Pairs of agents [E, 2]; a pair that is given twice counts once.
+        directed: Whether the pair (u, v) means only that u sends to v.
+        **attributes: Attributes that every edge gets.
+
+    Returns:
+        Graph on the nodes 0..K-1, or DiGraph if ``directed``.
+    """
+    graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
+    graph.add_edges_from(zip(*_pairs(edges).T.tolist(), strict=True), **attributes)
+    return graph
+
+
+def cliques(starts: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Edges of complete graphs that stand side by side.
+
+    Args:
+        starts: First agent of each.
+        sizes: Number of agents of each.
+
+    Returns:
+        Pairs of agents [E, 2].
+    """
+    sides = zip(starts, sizes, strict=True)
+    return np.concatenate([start + np.transpose(np.triu_indices(size, 1)) for start, size in sides])
+
+
+def first_connected(
+    num_agents: int,
+    draw: Callable[[int], ArrayLike],
+    *,
+    seed: int,
+    message: str,
+    directed: bool = False,
+    **attributes: float,
+) -> nx.Graph:
+    """Draw the edges of a graph until they connect all its agents.
+
+    Args:
+        num_agents: Number of agents K.
+        draw: From a seed to pairs of agents [E, 2].
+        seed: Seed of the first draw and all that follow, a non-negative integer.
+        message: The sentence that says that none of 100 draws was connected.
+        directed: Whether the pair (u, v) means only that u sends to v; the graph is then strongly connected.
+        **attributes: Attributes that every edge gets.
+
+    Returns:
+        Connected graph on the nodes 0..K-1.
+
+    Raises:
+        ValueError: If none of 100 draws is connected.
+    """
+    require_seed(seed)
+    for word in np.random.SeedSequence(seed).generate_state(ATTEMPTS):
+        edges = _pairs(draw(int(word)))
+        joined = coo_array((np.ones(len(edges)), tuple(edges.T)), shape=(num_agents, num_agents)).tocsr()
+        if connected_components(joined, directed=directed, connection="strong", return_labels=False) == 1:
+            return from_edges(num_agents, edges, directed=directed, **attributes)
+    raise ValueError(message)
+
+
+def _pairs(edges: ArrayLike) -> NDArray[np.int64]:
+    return np.asarray(edges, dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,80 @@
+"""Matrices in files, and the mixing matrix that one of them holds."""
+
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from scipy.sparse import csr_array, load_npz
+
+from basinet.topologies.mixing import check_mixing_matrix
+
+__all__ = ["file", "read_matrix"]
+
+READERS: dict[str, Callable[..., Any]] = {
+    ".npz": load_npz,
+    ".npy": np.load,
+    ".csv": partial(np.loadtxt, delimiter=",", ndmin=2),
+}
+
+
+def file(graph: nx.Graph, *, path: str | Path) -> csr_array:
+    r"""The mixing matrix is read from a file: weights that were optimised elsewhere, say.
+
+    Args:
+        graph: Graph or DiGraph. Rows and columns of the matrix follow its node order, and entries off its edges and
+            the diagonal must be zero.
+        path: The file: .npz (a sparse matrix, as scipy.sparse.save_npz writes it), .npy (an array, as numpy.save
+            does) or .csv (numbers separated by commas). Row k holds the weights that agent k gives to what it
+            receives.
+
+    Returns:
+        Mixing matrix [K, K].
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     place = Path(folder) / "weights.csv"
+        ...     _ = place.write_text("0.75,0.25\n0.5,0.5\n")
+        ...     file(nx.path_graph(2), path=place).toarray()
+        array([[0.75, 0.25],
+               [0.5 , 0.5 ]])
+    """
+    return check_mixing_matrix(read_matrix(path, "the policy file"), graph)
+
+
+def read_matrix(path: str | Path, reader: str) -> csr_array:
+    """Read a matrix of numbers.
+
+    Args:
+        path: The file, ending in .npz, .npy or .csv.
+        reader: Who reads it, for the message.
+
+    Returns:
+        The matrix, float64, without stored zeros.
+
+    Raises:
+        ValueError: If the file cannot be read, or is no matrix of real numbers.
+    """
+    read = READERS.get(Path(path).suffix)
+    if read is None:
+        raise ValueError(f"{reader}: path is {str(path)!r}, but must end in {', '.join(READERS)}")
+    try:
+        # An empty file is but a warning to numpy.
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            matrix = csr_array(read(path)).astype(np.float64, casting="safe")
+    except OSError as error:
+        raise ValueError(
+            f"{reader}: path is {str(path)!r}, which cannot be read ({error.strerror or error})"
+        ) from error
+    except (ValueError, TypeError, EOFError, LookupError, UserWarning, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{reader}: {str(path)!r} is not a matrix of numbers ({reason})") from error
+    if matrix.ndim != 2:
+        raise ValueError(f"{reader}: {str(path)!r} has the shape {matrix.shape}, but must be a matrix")
+    matrix.eliminate_zeros()
+    return matrix
