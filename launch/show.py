@@ -18,12 +18,12 @@ from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.setup import Setup
 from basinet.sim.tasks import TASKS
-from basinet.topologies import POLICIES, TOPOLOGIES, smallest_eigenvalue, spectral_gap
+from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, consensus_factor, smallest_eigenvalue, spectral_gap
 
 __all__ = ["list_components", "show_topology"]
 
 _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "topologies": TOPOLOGIES,
+    "topologies": {**TOPOLOGIES, **SEQUENCES},
     "policies": POLICIES,
     "strategies": STRATEGIES,
     "optimizers": OPTIMIZERS,
@@ -77,12 +77,12 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
             topology[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
-    if ":" not in name and name != "edge_list":
-        topology.setdefault("agents", 16)
-    setup = Setup.build(
-        Config.parse({"task": "quadratic", "topology": topology, "strategy": "diffusion", "steps": 1, "replicas": 1})
-    )
-    weights, graph = setup.weights, setup.graph
+    keys = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1}
+    config = Config.parse(keys | {"topology": topology})
+    if config.topology.agents is None and config.topology.component.needs("num_agents"):
+        config = Config.parse(keys | {"topology": topology | {"agents": 16}})
+    setup = Setup.build(config)
+    weights, graph = setup.weights, setup.graph  # of a sequence: the mean, and all edges
     degrees = np.array([degree for _, degree in graph.degree()])
     symmetric = abs(weights - weights.T).max() < 1e-12
     facts = {
@@ -90,7 +90,9 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
         "edges": graph.number_of_edges(),
         "directed": graph.is_directed(),
         "degree": f"{degrees.min()} to {degrees.max()}",
+        **({"period": len(setup.sequence)} if len(setup.sequence) > 1 else {}),
         "spectral_gap": float(spectral_gap(weights)),
+        "consensus_factor": float(consensus_factor(setup.sequence)),
         **({"smallest_eigenvalue": float(smallest_eigenvalue(weights))} if symmetric else {}),
         "symmetric_weights": bool(symmetric),
         "perron_vector": f"{setup.centroid_weights.min():.4g} to {setup.centroid_weights.max():.4g}",

@@ -203,6 +203,18 @@ class Component:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ExperimentError(f"{self.kind.key}: {reason}") from error
 
+    def needs(self, name: str) -> bool:
+        """Tell whether the maker has a parameter that takes whole numbers only, not None.
+
+        Args:
+            name: The parameter.
+
+        Returns:
+            Whether it does.
+        """
+        parameter = None if self.is_ready else _parameters(self.target).get(name)
+        return parameter is not None and parameter.annotation is int
+
     def describe(self) -> dict[str, Any]:
         """Describe the component in plain values.
 

@@ -28,8 +28,7 @@ from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
 from basinet.sim.tasks import TASKS, Task
-from basinet.topologies import POLICIES, TOPOLOGIES
-from basinet.topologies.sequences import GraphSequence
+from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
@@ -49,7 +48,10 @@ KINDS: dict[str, Kind] = {
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
     "topology": Kind(
-        "topology", TOPOLOGIES, ("num_agents", "seed"), lambda given: isinstance(given, nx.Graph | GraphSequence)
+        "topology",
+        {**TOPOLOGIES, **SEQUENCES},
+        ("num_agents", "seed"),
+        lambda given: isinstance(given, nx.Graph | GraphSequence),
     ),
     "policy": Kind(
         "topology.policy",

@@ -24,14 +24,9 @@ from basinet.sim.config import KINDS, Config
 from basinet.sim.engines import make_engine
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
-from basinet.topologies import check_graph, check_mixing_matrix, perron_vector
-from basinet.topologies.sequences import GraphSequence
+from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["Setup"]
-
-
-_OWN_SIZE = ("edge_list",)
-"""Topologies that know their number of agents themselves."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +234,7 @@ def _graphs(config: Config) -> list[nx.Graph]:
     if part.component.is_ready:
         made = part.component.target
     else:
-        needs = part.component.name in part.component.kind.registry and part.component.name not in _OWN_SIZE
-        if part.agents is None and needs:
+        if part.agents is None and part.component.needs("num_agents"):
             raise ExperimentError("topology.agents: a value is needed, such as 16")
         made = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
     graphs = list(made) if isinstance(made, GraphSequence) else [made]

@@ -24,10 +24,17 @@ from basinet.topologies.lattice import grid, hypercube, torus
 from basinet.topologies.matrices import file
 from basinet.topologies.mixing import check_graph, check_mixing_matrix, neighborhoods
 from basinet.topologies.optimal import best_constant, fastest
-from basinet.topologies.policies import laplacian, lazy, max_degree, metropolis, uniform, weights
+from basinet.topologies.policies import laplacian, lazy, max_degree, metropolis, push, uniform, weights
 from basinet.topologies.random_graphs import erdos_renyi, random_regular
 from basinet.topologies.relative import relative_degree, relative_variance
 from basinet.topologies.scale_free import barabasi_albert
+from basinet.topologies.sequences import (
+    GraphSequence,
+    one_peer_exponential,
+    one_peer_hypercube,
+    random_matchings,
+    random_subsets,
+)
 from basinet.topologies.sinkhorn import sinkhorn
 from basinet.topologies.small_world import newman_watts, watts_strogatz
 from basinet.topologies.social import davis, florentine, karate
@@ -43,8 +50,10 @@ from basinet.topologies.trees import caterpillar, tree
 
 __all__ = [
     "POLICIES",
+    "SEQUENCES",
     "TOPOLOGIES",
     "Cost",
+    "GraphSequence",
     "adjacency_list",
     "adjacency_matrix",
     "algebraic_connectivity",
@@ -85,11 +94,16 @@ __all__ = [
     "mixing_time",
     "neighborhoods",
     "newman_watts",
+    "one_peer_exponential",
+    "one_peer_hypercube",
     "paley",
     "path",
     "perron_vector",
+    "push",
     "random_geometric",
+    "random_matchings",
     "random_regular",
+    "random_subsets",
     "relative_degree",
     "relative_variance",
     "ring",
@@ -138,10 +152,18 @@ TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
     "graphml": graphml,
 }
 
+SEQUENCES: dict[str, Callable[..., GraphSequence]] = {
+    "one_peer_exponential": one_peer_exponential,
+    "one_peer_hypercube": one_peer_hypercube,
+    "random_matchings": random_matchings,
+    "random_subsets": random_subsets,
+}
+
 POLICIES: dict[str, Callable[..., csr_array]] = {
     "metropolis": metropolis,
     "lazy": lazy,
     "uniform": uniform,
+    "push": push,
     "laplacian": laplacian,
     "max_degree": max_degree,
     "best_constant": best_constant,

@@ -36,7 +36,7 @@ def second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
         root: Eigenvector of the eigenvalue 1, of length one.
 
     Returns:
-        The second eigenvalue.
+        The second eigenvalue; from a matrix that is not long and thin, 0 if it is negative.
     """
     if is_long_and_thin(S):
         shift = 1 + SHIFT
@@ -47,8 +47,8 @@ def second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
             return np.asarray(y - root * (root @ y))
 
         return shift + 1 / extreme_eigenvalue(inverse, S, "SA")
-    # Moves the eigenvalue 1 to -1, the other end.
-    return extreme_eigenvalue(lambda x: S @ x - 2 * root * (root @ x), S, "LA", tolerance=1e-6)
+    # Moves the eigenvalue 1 to 0: moved to the other end, it would slow ARPACK down.
+    return extreme_eigenvalue(lambda x: S @ x - root * (root @ x), S, "LA", tolerance=1e-6)
 
 
 def least_eigenvalue(S: csr_array, *, tolerance: float = 1e-8) -> float:

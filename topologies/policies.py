@@ -15,7 +15,7 @@ from scipy.sparse import csr_array, diags_array
 from basinet.topologies._checks import require_undirected
 from basinet.topologies.mixing import TOLERANCE, neighborhoods, with_diagonal
 
-__all__ = ["laplacian", "lazy", "max_degree", "metropolis", "uniform", "weights"]
+__all__ = ["laplacian", "lazy", "max_degree", "metropolis", "push", "uniform", "weights"]
 
 
 def metropolis(graph: nx.Graph) -> csr_array:
@@ -107,6 +107,33 @@ def uniform(graph: nx.Graph) -> csr_array:
     W = neighborhoods(graph)
     share = 1 / (1 + np.diff(W.indptr))
     return with_diagonal(diags_array(share) @ W, share)
+
+
+def push(graph: nx.Graph) -> csr_array:
+    """Each agent splits what it has evenly between itself and those that it sends to.
+
+    ``W[k, l] = 1 / (1 + o_l)`` for l in N_k and for l = k, with o_l the number of agents that l sends to. The columns
+    of W sum to one, not the rows: it is for strategies that say so, such as push-sum.
+
+    Args:
+        graph: Graph or DiGraph.
+
+    Returns:
+        Matrix [K, K] whose columns sum to one.
+
+    Example:
+        >>> push(nx.path_graph(3)).toarray().round(3)
+        array([[0.5  , 0.333, 0.   ],
+               [0.5  , 0.333, 0.5  ],
+               [0.   , 0.333, 0.5  ]])
+
+    References:
+        Kempe, Dobra and Gehrke, Gossip-based computation of aggregate information,
+        https://doi.org/10.1109/SFCS.2003.1238221, 2003
+    """
+    W = neighborhoods(graph)
+    share = 1 / (1 + np.asarray(W.sum(axis=0)).ravel())
+    return with_diagonal(W @ diags_array(share), share)
 
 
 def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:

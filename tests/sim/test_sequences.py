@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from basinet.sim.component import ExperimentError
-from basinet.topologies.sequences import (
+from basinet.topologies import (
     GraphSequence,
     one_peer_exponential,
     one_peer_hypercube,

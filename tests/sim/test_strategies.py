@@ -333,8 +333,7 @@ def test_state_of_separate_optimizers_cannot_be_mixed(make_block):
         make_block(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
 
 
-def push(graph):
-    """Split what each agent has evenly among itself and those that it sends to."""
+def _split(graph):
     sends = nx.to_numpy_array(graph).T + np.eye(len(graph))
     return sends / sends.sum(0)
 
@@ -343,8 +342,8 @@ LOPSIDED = nx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 3), (3, 0), (2, 4), (4, 5), (
 
 
 def test_push_sum_follows_the_paper_on_a_directed_graph(quadratic_block):
-    block = quadratic_block("push_sum", push, topology=LOPSIDED)
-    h, w_star, p = block.task.hessian.numpy(), block.task.minimum.numpy(), push(LOPSIDED)
+    block = quadratic_block("push_sum", "push", topology=LOPSIDED)
+    h, w_star, p = block.task.hessian.numpy(), block.task.minimum.numpy(), _split(LOPSIDED)
     np.testing.assert_allclose(block.setup.weights.toarray(), p)
     u, v = np.full((2, K, M), 2.0), np.ones((K, 1))
     for t in range(60):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from basinet.topologies import (
     POLICIES,
     TOPOLOGIES,
+    GraphSequence,
     barabasi_albert,
     barbell,
     caterpillar,
@@ -48,7 +49,8 @@ from basinet.topologies import (
 
 READ = {"edge_list", "adjacency_list", "adjacency_matrix", "graphml"}
 OBSERVED = {"karate": 34, "davis": 32, "florentine": 15}
-GENERATED = {name: family for name, family in TOPOLOGIES.items() if name not in READ | set(OBSERVED)}
+SEQUENCES = {name for name in TOPOLOGIES if inspect.signature(TOPOLOGIES[name]).return_annotation is GraphSequence}
+GENERATED = {name: family for name, family in TOPOLOGIES.items() if name not in READ | set(OBSERVED) | SEQUENCES}
 RANDOM = [name for name in GENERATED if "seed" in inspect.signature(GENERATED[name]).parameters]
 SIZES = {"hypercube": [1, 2, 4, 8, 16], "margulis": [1, 4, 9, 16, 25], "paley": [5, 13, 17, 29]}
 

@@ -1,5 +1,6 @@
 """Combination policies: their properties on random graphs, their errors, and user's own weights."""
 
+import inspect
 import math
 import sys
 
@@ -13,6 +14,7 @@ from scipy.sparse import csr_array
 from basinet.topologies import (
     POLICIES,
     TOPOLOGIES,
+    GraphSequence,
     best_constant,
     check_mixing_matrix,
     complete,
@@ -32,6 +34,7 @@ from basinet.topologies import (
     neighborhoods,
     path,
     perron_vector,
+    push,
     relative_degree,
     relative_variance,
     ring,
@@ -277,6 +280,7 @@ def test_every_policy_is_listed():
         relative_variance,
         best_constant,
         fastest,
+        push,
         weights,
         POLICIES["file"],
     }
@@ -291,10 +295,11 @@ FAMILIES = {
     "florentine": (None, {}),
     "clusters": (18, {"bridges": 2}),
 }
-NOT_GENERATED = {"edge_list", "adjacency_list", "adjacency_matrix", "graphml"}
+SEQUENCES = {name for name in TOPOLOGIES if inspect.signature(TOPOLOGIES[name]).return_annotation is GraphSequence}
+NOT_GENERATED = {"edge_list", "adjacency_list", "adjacency_matrix", "graphml", *SEQUENCES}
 
 
-@pytest.mark.parametrize("family", TOPOLOGIES.keys() - NOT_GENERATED)
+@pytest.mark.parametrize("family", sorted(TOPOLOGIES.keys() - NOT_GENERATED))
 def test_every_policy_on_every_family(family):
     num_agents, chosen = FAMILIES.get(family, (18, {}))
     graph = TOPOLOGIES[family](num_agents, **chosen)
