@@ -13,10 +13,12 @@ from basinet.algorithms.strategies.isolated import Isolated
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
 from basinet.algorithms.strategies.push_sum import PushSum
+from basinet.algorithms.strategies.sam import SAM
 from basinet.algorithms.strategies.strategy import Block, Strategy
 
 __all__ = [
     "D2",
+    "SAM",
     "STRATEGIES",
     "Block",
     "Centralized",
@@ -52,6 +54,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "nids": ExactDiffusion,
     "push_sum": PushSum,
     "quasi_global_momentum": QuasiGlobalMomentum,
+    "sam": SAM,
     "slowmo": SlowMo,
 }
 """The strategies that an experiment can name."""

@@ -1,7 +1,9 @@
 """Diffusion: local step and mixing one after the other, so that each uses what the other has found."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from basinet.algorithms.strategies.strategy import Block
 
@@ -17,19 +19,26 @@ class Diffusion:
 
     Args:
         order: "atc" (adapt then combine) or "cta" (combine then adapt).
+        rounds: How often agents combine in a step: W^rounds in the place of W, to control how far they disagree.
 
     References:
         J. Chen, A. H. Sayed: Diffusion adaptation strategies for distributed optimization and learning over
         networks, IEEE TSP 60 (2012), doi:10.1109/TSP.2012.2198470. A. H. Sayed: Adaptation, learning, and
-        optimization over networks (2014), doi:10.1561/2200000051.
+        optimization over networks (2014), doi:10.1561/2200000051. L. Kong, T. Lin, A. Koloskova, M. Jaggi, S. U. Stich:
+        Consensus control for decentralized deep learning, ICML 2021, arXiv:2102.04828.
     """
 
     order: Literal["atc", "cta"] = "atc"
+    rounds: Annotated[int, Field(ge=1)] = 1
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
         if self.order == "cta":
-            block.combine(block.x)
+            self._combine(block)
         block.adapt(block.gradients())
         if self.order == "atc":
+            self._combine(block)
+
+    def _combine(self, block: Block) -> None:
+        for _ in range(self.rounds):
             block.combine(block.x)

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from basinet.algorithms.optimizers import NSGD, LocalOptimizer
 from basinet.sim.mixer import Mixer, Placement
 from basinet.topologies import metropolis, perron_vector
-from tests.benchmarks.harness import Row, Step, Time, copying, in_turn
+from tests.benchmarks.harness import Row, Step, Time, copying, in_turn, measure
 
 GRAPHS = {
     "ring": nx.cycle_graph,
@@ -47,11 +47,20 @@ def mixing() -> Iterator[Row]:
             x, out = (torch.zeros(agents, size).normal_() for _ in range(2))
             mixer = Mixer(weights, Placement.split(1, agents), x, perron_vector(weights))
             passes = weights.nnz / agents + 1
-            yield _row("mixing", f"{name}, K={agents:,}, P={size:,}", _mix(mixer, x, out), x.numel(), passes)
+            row = _row("mixing", f"{name}, K={agents:,}, P={size:,}", _mix(mixer, x, out), x.numel(), passes)
+            # What memory gives where rows are scattered: one neighbour of each agent is collected.
+            neighbors = torch.from_numpy(weights.indices[weights.indptr[:-1]].astype("int64"))
+            gather = min(measure(_gather(x, neighbors, out)).cpu for _ in range(3))
+            row.more["gather_gb_per_s"] = 8e-9 * x.numel() / gather
+            yield row
 
 
 def _mix(mixer: Mixer, x: Tensor, out: Tensor) -> Step:
     return lambda: mixer.combine(x, out)
+
+
+def _gather(x: Tensor, rows: Tensor, out: Tensor) -> Step:
+    return lambda: torch.index_select(x, 0, rows, out=out)
 
 
 def optimizers() -> Iterator[Row]:

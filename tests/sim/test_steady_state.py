@@ -150,9 +150,11 @@ def test_atc_is_below_consensus_and_cta(make_block):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("isolated", "push_sum", "choco")])
+@pytest.mark.parametrize(
+    "strategy", [name for name in STRATEGIES if name not in ("isolated", "push_sum", "choco", "sam")]
+)
 def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
-    """But isolated agents, which share no minimum, and what is no affine recursion: push-sum divides, choco selects."""
+    """But isolated agents, which share no minimum, and what is not affine: push-sum, choco and SAM."""
     period = period_of(strategy)
     mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))
     replicas = 2000

@@ -423,3 +423,27 @@ def test_whatever_is_combined_is_mixed_and_nothing_else_moves(make_block, case, 
     torch.testing.assert_close(block.x, w @ before, rtol=1e-12, atol=1e-13)
     joined = torch.cat([view.detach().flatten(1) for view in block.state.parameter_views.values()], dim=1)
     assert torch.equal(joined, block.x)
+
+
+@pytest.mark.parametrize("network", ["diffusion", "centralized"])
+def test_sam_steps_with_the_gradient_uphill(quadratic_block, network):
+    block = quadratic_block({"name": "sam", "rho": 0.3, "network": network})
+    h, w_star, w = block.task.hessian.numpy(), block.task.minimum.numpy(), block.setup.weights.toarray()
+    x = np.full((2, K, M), 2.0)
+    for t in range(40):
+        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (x - w_star) @ h + shifts
+        g = (x + 0.3 * g / np.linalg.norm(g, axis=-1, keepdims=True) - w_star) @ h + shifts
+        x = w @ (x - LR * g) if network == "diffusion" else x - LR * g.mean(1, keepdims=True)
+    block.advance(40)
+    np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("order", ["atc", "cta"])
+def test_rounds_of_combination_are_powers_of_the_weights(quadratic_block, order):
+    twice = quadratic_block({"name": "diffusion", "order": order, "rounds": 2})
+    w = twice.setup.weights.toarray()
+    squared = quadratic_block({"name": "diffusion", "order": order}, lambda graph: w @ w, topology=nx.complete_graph(K))
+    for block in (twice, squared):
+        block.advance(20)
+    torch.testing.assert_close(twice.x, squared.x, rtol=1e-11, atol=1e-12)

@@ -1,0 +1,47 @@
+"""Sharpness-aware minimisation on a network: gradients taken where the loss is worse nearby."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from basinet.algorithms.strategies.strategy import Block
+
+__all__ = ["SAM"]
+
+
+@dataclass(frozen=True)
+class SAM:
+    """Adapt with the gradient at x_k + ρ g_k / ‖g_k‖, of the same batch; each agent looks around by itself.
+
+    With diffusion, agents then combine (D-SAM, DFedSAM); centralised, all step with the mean of these gradients, which
+    is SAM with m-sharpness, m the batch size of an agent. A step takes two passes; running statistics are updated by
+    both.
+
+    Args:
+        rho: Radius ρ of the neighbourhood.
+        network: "diffusion" (ATC) or "centralized".
+
+    References:
+        P. Foret, A. Kleiner, H. Mobahi, B. Neyshabur: Sharpness-aware minimization for efficiently improving
+        generalization, ICLR 2021, arXiv:2010.01412. Y. Shi, L. Shen, K. Wei, Y. Sun, B. Yuan, X. Wang, D. Tao:
+        Improving the model consistency of decentralized federated learning, ICML 2023, arXiv:2302.04083.
+    """
+
+    rho: Annotated[float, Field(gt=0)] = 0.05
+    network: Literal["diffusion", "centralized"] = "diffusion"
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        x = block.x.clone()
+        g = block.gradients()
+        norms = g.norm(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
+        block.x.addcmul_(g, (self.rho / norms).expand_as(g))
+        g = block.gradients()
+        block.x.copy_(x)
+        if self.network == "centralized":
+            block.average(g)
+        block.adapt(g)
+        if self.network == "diffusion":
+            block.combine(block.x)
