@@ -10,6 +10,11 @@ __all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
 # The label of the strategy says the first three; the others do not change what a replica computes.
 _UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
 
+_SPELLING = {
+    "choco": "CHOCO", "d2": "D²", "decentlam": "DecentLaM", "diging": "DIGing", "extra": "EXTRA", "nids": "NIDS",
+    "pga": "PGA", "sam": "SAM", "sgd": "SGD", "slowmo": "SlowMo",
+}  # fmt: skip
+
 
 def describe(value: Any) -> str:
     """Write a value of an experiment in short.
@@ -104,8 +109,10 @@ def strategy_label(config: Mapping[str, Any]) -> str:
     """
     strategy = config.get("strategy", "")
     settings = strategy if isinstance(strategy, Mapping) else {"name": strategy}
-    order = str(settings.get("order") or "").upper()
-    return f"{settings.get('name', '')} {order}".strip().replace("_", " ")
+    order = str(settings.get("order") or "")
+    order = _SPELLING.get(order, order.upper())
+    words = str(settings.get("name", "")).split("_")
+    return f"{' '.join(_SPELLING.get(word, word) for word in words)} {order}".strip()
 
 
 def _join(*parts: str) -> str:

@@ -69,6 +69,8 @@ def shown(table, width=100):
         ({"name": "isolated"}, "isolated"),
         ({"name": "gradient_tracking"}, "gradient tracking"),
         ("isolated", "isolated"),
+        ({"name": "gossip_pga", "period": 8}, "gossip PGA"),
+        ({"name": "gradient_tracking", "order": "diging"}, "gradient tracking DIGing"),
     ],
 )
 def test_strategy_label(strategy, label):
