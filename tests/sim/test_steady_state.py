@@ -20,7 +20,7 @@ SETTINGS = {
 POLICY = {"name": "laplacian", "step": 0.3}
 
 
-def make(make_block, strategy, replicas, heterogeneity=0.5):
+def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR):
     return make_block(
         task={
             "name": "quadratic",
@@ -31,7 +31,7 @@ def make(make_block, strategy, replicas, heterogeneity=0.5):
         model={"name": "point", "start": 1.0},
         topology={"name": "ring", "agents": K, "policy": POLICY},
         strategy=strategy,
-        optimizer={"name": "sgd", "lr": LR},
+        optimizer={"name": "sgd", "lr": lr},
         batch_size=BATCH,
         replicas=replicas,
         steps=10**6,
@@ -62,13 +62,13 @@ def put(block, states):
         part.copy_(torch.from_numpy(values.copy()).view(part.shape))
 
 
-def probe(make_block, strategy, period=1, heterogeneity=0.5):
+def probe(make_block, strategy, period=1, heterogeneity=0.5, lr=LR):
     """Return F, G, c of s ← F s + G ξ + c over a period, with s the whole state and ξ the noise of its steps."""
-    small = make(make_block, strategy, 1, heterogeneity)
+    small = make(make_block, strategy, 1, heterogeneity, lr)
     small.advance(period)
     size, noises = get(small, 1).shape[1], period * K * M
     replicas = size + noises + 1
-    block = make(make_block, strategy, replicas, heterogeneity)
+    block = make(make_block, strategy, replicas, heterogeneity, lr)
     block.advance(period)
     states = np.zeros((replicas, size))
     states[:size] = np.eye(size)
@@ -147,6 +147,22 @@ def test_atc_is_below_consensus_and_cta(make_block):
         }.items()
     }  # fmt: skip
     assert risks["atc"] < min(risks["consensus"], risks["cta"])
+
+
+@pytest.mark.parametrize("strategy", ["centralized", "diffusion", "consensus"])
+def test_stability_ends_where_theory_says(make_block, strategy):
+    weights = make(make_block, strategy, 1).setup.weights.toarray()
+    # Consensus is stable while |λ − μ h| < 1 for all eigenvalues λ of W and h of H, the others while |1 − μ h| < 1.
+    bound = 1 + np.linalg.eigvalsh(weights)[0] if strategy == "consensus" else 2.0
+    low, high = 0.0, 3.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        F, _, _ = probe(make_block, strategy, lr=middle)
+        if strategy == "centralized":  # its copies start equal, and differences between them would stay
+            F = np.kron(np.full((1, K), 1 / K), np.eye(M)) @ F @ np.kron(np.ones((K, 1)), np.eye(M))
+        stable = np.abs(np.linalg.eigvals(F)).max() < 1
+        low, high = (middle, high) if stable else (low, middle)
+    assert low * CURVATURE.max() == pytest.approx(bound, rel=0.01)
 
 
 @pytest.mark.slow
