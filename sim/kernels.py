@@ -1,5 +1,7 @@
 """Compiled loops for the CPU: what torch has no kernel for that comes near the speed of memory."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -33,7 +35,17 @@ def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     return starts, columns, values
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function when it is first called, and keep what comes out where there is a place for it."""
+    options = {"nogil": True, "fastmath": {"contract"}}
+    try:
+        kept: Callable[..., None] = njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        kept = njit(**options)(function)
+    return kept
+
+
+@_compiled
 def mix(starts, columns, weights, x, out, add):  # type: ignore[no-untyped-def]
     """Compute out ← W x, or out ← out + W x.
 

@@ -35,3 +35,15 @@ def test_products_equal_those_of_scipy(dtype, size, density):
     half = np.zeros((5, size), dtype)  # some rows only
     mix(starts[4:10], places, values.astype(dtype), x, half, False)
     np.testing.assert_allclose(half, (matrix @ x)[4:9], rtol=tolerance, atol=tolerance)
+
+
+def test_it_compiles_where_nothing_can_be_kept(monkeypatch):
+    from basinet.sim import kernels
+
+    def refusing(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function")
+        return lambda function: ("compiled", function, options)
+
+    monkeypatch.setattr(kernels, "njit", refusing)
+    assert kernels._compiled(pad)[:2] == ("compiled", pad)
