@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from basinet.algorithms.norms import inverse_norms
+
 __all__ = ["NSGD"]
 
 
@@ -77,11 +79,7 @@ class NSGD(Optimizer):
         ]
         if not stepped:
             return loss
-        # In double precision: the square of a small float32 is zero.
-        rows = [m.reshape(self.agents or 1, -1) for _, m, _ in stepped]
-        norms = torch.stack([torch.linalg.vector_norm(m, dim=1, dtype=torch.float64) for m in rows]).norm(dim=0)
-        largest = torch.finfo(stepped[0][1].dtype).max
-        inverse = torch.where(norms > 0, 1 / norms, 0).clamp_max(largest).to(stepped[0][1].dtype)
+        inverse = inverse_norms([m if self.agents else m.unsqueeze(0) for _, m, _ in stepped])
         for p, m, lr in stepped:
             p.addcmul_(m, inverse.view(-1, *(1 for _ in p.shape[1:])) if self.agents else inverse[0], value=-lr)
         return loss

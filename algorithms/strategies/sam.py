@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
+from basinet.algorithms.norms import inverse_norms
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["SAM"]
@@ -36,8 +36,7 @@ class SAM:
         """Advance by one step."""
         x = block.x.clone()
         g = block.gradients()
-        norms = g.norm(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
-        block.x.addcmul_(g, (self.rho / norms).expand_as(g))
+        block.x.addcmul_(g, inverse_norms([g])[:, None], value=self.rho)
         g = block.gradients()
         block.x.copy_(x)
         if self.network == "centralized":
