@@ -17,7 +17,7 @@ from basinet.sim.engines import EngineName, make_engine
 from basinet.sim.mixer import Mixer, Placement
 from basinet.sim.sampling import make_sampler
 from basinet.sim.setup import Setup
-from basinet.sim.state import StackedState, instantiate
+from basinet.sim.state import instantiate
 from basinet.sim.tasks import Batch
 
 __all__ = ["Block"]
@@ -94,8 +94,7 @@ class Block:
         agents = torch.from_numpy(placement.row_agents).to(device)
 
         template = setup.template().to(device, dtype)
-        self.state = StackedState(template, len(placement.rows), device, dtype)
-        self.state.autocast = getattr(torch, config.runtime.autocast) if config.runtime.autocast else None
+        self.state = setup.state(template, len(placement.rows), device)
         self.x = self.state.parameters
         self._initialize()
         self.engine, why, self.threads = make_engine(
@@ -127,8 +126,7 @@ class Block:
         )
         self.rows = replicas, agents
         self.purposes: dict[str, Tensor] = {}
-        self.augmentation_keys = draws.agent_keys(config.seed, "augmentation", replicas, agents)
-        self.model_keys = draws.agent_keys(config.seed, "model", replicas, agents)
+        self.unread_keys = torch.zeros_like(agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
         self.strategy = setup.strategy()
         self.strategy_settings = _unchanging(self.strategy)
@@ -155,7 +153,8 @@ class Block:
             [N, P]; good until they are given to `adapt`, or until the next call.
         """
         self.gradients_used_up = False
-        keys = draws.fold(self.model_keys, self.step) if self.engine.needs_keys else self.model_keys
+        # An engine that draws nothing does not read them.
+        keys = self.keys("model") if self.engine.needs_keys else self.unread_keys
         losses = self.engine.gradients(self._batch(), keys)
         self.watch.add(losses, self.step + 1)
         return self.state.gradients
@@ -166,8 +165,7 @@ class Block:
         augmentation = self.setup.config.task.augmentation
         if augmentation is None:
             return batch
-        keys = draws.fold(self.augmentation_keys, self.step)
-        return augmentation.make(images=batch[0], keys=keys), *batch[1:]
+        return augmentation.make(images=batch[0], keys=self.keys("augmentation")), *batch[1:]
 
     def adapt(self, gradients: Tensor) -> None:
         """Let each agent's optimizer step from x: x ← adapt(x, g).

@@ -235,7 +235,7 @@ class Component:
 
 def _unchanged(component: Component, known: str | None) -> Component:
     """Check that a component read back from a run's folder is still what it was."""
-    if known not in (None, component.describe().get("digest")):
+    if known is not None and known != component.describe().get("digest"):
         raise ExperimentError(f"{component.kind.key}: {component.name} is no longer what the run was made with")
     return component
 

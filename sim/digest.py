@@ -6,6 +6,7 @@ import types
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -121,9 +122,8 @@ class _Walk:
             self.hash.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         elif type(value) in (list, tuple, dict):
             self.note(str(len(value)))
-            for part in value.items() if isinstance(value, dict) else value:
-                for item in part if isinstance(value, dict) else (part,):
-                    self.visit(item)
+            for part in chain.from_iterable(value.items()) if isinstance(value, dict) else value:
+                self.visit(part)
         elif isinstance(value, set | frozenset):
             self.visit(sorted(digest(part) for part in value))
         elif isinstance(value, types.FunctionType):

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
+from basinet.algorithms.strategies.strategy import require_doubly_stochastic
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import KINDS, Config
 from basinet.sim.engines import make_engine
@@ -128,7 +129,7 @@ class Setup:
         engine = self.config.runtime.engine
         if engine != "auto":
             try:
-                make_engine(engine, model, self.task, self._two_agents(model), 2)
+                make_engine(engine, model, self.task, self.state(model, 2, torch.device("cpu")), 2)
             except ValueError as error:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
         self._try_optimizer(model)
@@ -143,16 +144,25 @@ class Setup:
                 raise ExperimentError(f"strategy: {self.config.strategy.name} {error}") from None
         self.rate_factor(0)
 
-    def _two_agents(self, model: nn.Module) -> StackedState:
+    def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
+        """Allocate the state of some agents, in the types of the run.
+
+        Args:
+            model: The model whose parameters are stacked.
+            num_agents: How many agents.
+            device: Where the state lives.
+
+        Returns:
+            A state of zeros.
+        """
         runtime = self.config.runtime
-        state = StackedState(model, 2, torch.device("cpu"), getattr(torch, runtime.dtype))
-        state.autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
-        return state
+        autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
+        return StackedState(model, num_agents, device, getattr(torch, runtime.dtype), autocast)
 
     def _try_optimizer(self, model: nn.Module) -> None:
         """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
         component = self.config.optimizer
-        state = self._two_agents(model)
+        state = self.state(model, 2, torch.device("cpu"))
         file = io.BytesIO()
         try:
             optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)
@@ -255,13 +265,10 @@ def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.n
     if len(sequence) == 1:
         return perron_vector(sequence[0])
     for step, weights in enumerate(sequence):
-        sums = np.asarray(weights.sum(axis=0)).ravel()
-        if abs(sums - 1).max() > 1e-8:
-            raise ExperimentError(
-                f"topology.policy: a sequence of graphs needs weights whose columns sum to one, and column "
-                f"{abs(sums - 1).argmax()} of step {step} sums to {sums[abs(sums - 1).argmax()]:.4g};"
-                " metropolis makes them"
-            )
+        try:
+            require_doubly_stochastic(weights)
+        except ValueError as error:
+            raise ExperimentError(f"topology.policy: a sequence of graphs {error} (step {step})") from None
     return np.full(agents, 1 / agents)
 
 

@@ -20,24 +20,31 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
     views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
-    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all. `autocast` is the
-    shorter type in which engines may compute what torch's autocast says, or None.
+    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
         num_agents: N.
         device: Where the state lives.
         dtype: Floating type of the state.
+        autocast: A shorter type in which engines may compute what torch's autocast says, or None.
     """
 
-    def __init__(self, model: nn.Module, num_agents: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        num_agents: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
         size = sum(shape.numel() for shape in self.shapes.values())
         buffers = {
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
-        self.autocast: torch.dtype | None = None
+        self.autocast = autocast
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
 
     def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:

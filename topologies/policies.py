@@ -197,8 +197,7 @@ def max_degree(graph: nx.Graph) -> csr_array:
         Xiao and Boyd, Fast linear iterations for distributed averaging,
         https://doi.org/10.1016/j.sysconle.2004.02.022, 2004
     """
-    hears = neighborhoods(graph)
-    return with_diagonal(hears / len(graph), 1 - hears.sum(axis=1) / len(graph))
+    return laplacian(graph, step=1 / len(graph))
 
 
 def weights(graph: nx.Graph) -> csr_array:

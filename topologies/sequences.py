@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from basinet.topologies._build import from_edges
+from basinet.topologies._checks import require_probability
 from basinet.topologies.random_graphs import random_regular
 
 __all__ = [
@@ -82,7 +84,7 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
     """
     _require_pair("one_peer_exponential", num_agents)
     return GraphSequence([
-        _on_agents(num_agents, [(k, (k + 2**j) % num_agents) for k in range(num_agents)], directed=True)
+        from_edges(num_agents, [(k, (k + 2**j) % num_agents) for k in range(num_agents)], directed=True)
         for j in range((num_agents - 1).bit_length())
     ])  # fmt: skip
 
@@ -114,7 +116,7 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
     if num_agents != 2**digits:
         raise ValueError(f"one_peer_hypercube: num_agents is {num_agents}, but must be a power of two")
     return GraphSequence([
-        _on_agents(num_agents, [(k, k ^ 2**j) for k in range(num_agents) if k < k ^ 2**j]) for j in range(digits)
+        from_edges(num_agents, [(k, k ^ 2**j) for k in range(num_agents) if k < k ^ 2**j]) for j in range(digits)
     ])  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
     _require_period("random_matchings", period)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(num_agents)[: num_agents // 2 * 2].reshape(-1, 2) for _ in range(period)]
-    return GraphSequence([_on_agents(num_agents, np.sort(pairs, axis=1).tolist()) for pairs in orders])
+    return GraphSequence([from_edges(num_agents, np.sort(pairs, axis=1)) for pairs in orders])
 
 
 def random_subsets(
@@ -158,21 +160,17 @@ def random_subsets(
     Returns:
         A sequence of graphs on the edges of one.
 
-    Raises:
-        ValueError: If ``probability`` is outside (0, 1].
-
     Example:
         >>> sequence = random_subsets(8, degree=3, period=5)
         >>> max(len(graph.edges) for graph in sequence) <= 12
         True
     """
-    if not 0 < probability <= 1:
-        raise ValueError(f"random_subsets: probability is {probability}, but must lie in (0, 1]")
+    require_probability(probability, "random_subsets")
     _require_period("random_subsets", period)
     edges = np.array(list(random_regular(num_agents, degree=degree, seed=seed).edges)).reshape(-1, 2)
     rng = np.random.default_rng([seed, 1])
     return GraphSequence([
-        _on_agents(num_agents, edges[rng.random(len(edges)) < probability].tolist()) for _ in range(period)
+        from_edges(num_agents, edges[rng.random(len(edges)) < probability]) for _ in range(period)
     ])  # fmt: skip
 
 
@@ -184,9 +182,3 @@ def _require_pair(family: str, num_agents: int) -> None:
 def _require_period(family: str, period: int) -> None:
     if period < 1:
         raise ValueError(f"{family}: period is {period}, but must be at least 1")
-
-
-def _on_agents(num_agents: int, edges: list[tuple[int, int]], *, directed: bool = False) -> nx.Graph:
-    graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
-    graph.add_edges_from(edges)
-    return graph

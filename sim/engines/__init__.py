@@ -3,13 +3,13 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from basinet.sim.engines.divided import DividedEngine
+from basinet.sim.engines.engine import Engine, EngineKind
 from basinet.sim.engines.graphed import GraphedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
@@ -17,26 +17,12 @@ from basinet.sim.engines.vectorized import VectorizedEngine
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["ENGINES", "Engine", "EngineName", "make_engine"]
+__all__ = ["ENGINES", "Batch", "Engine", "EngineName", "make_engine"]
 
 logger = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "stacked", "vectorized", "loop"]
 
-
-class Engine(Protocol):
-    """Computes the gradients of all agents of a block."""
-
-    name: str
-    needs_keys: bool
-    grain: int
-    """Agents can be divided among threads in multiples of so many; 0 if they cannot."""
-
-    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state, and return the losses [N]."""
-
-
-EngineKind = Callable[[nn.Module, Task, StackedState, Tensor], Engine]
 
 ENGINES: dict[str, EngineKind] = {
     "stacked": StackedEngine,
@@ -108,20 +94,20 @@ def _choose(
         return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size)
 
     expected = trial(LoopEngine, _LOOPED_AGENTS)
-    able: list[tuple[float, str, EngineKind]] = [(expected.seconds, "loop", LoopEngine)]
+    able: list[tuple[float, str, EngineKind]] = []
+    if name in ("auto", "loop"):
+        able.append((expected.seconds, "loop", LoopEngine))
     reasons = []
-    for candidate in ("stacked", "vectorized") if name == "auto" else (name,) if name != "loop" else ():
+    for candidate in {"auto": ("stacked", "vectorized"), "loop": ()}.get(name, (name,)):
         try:
             seconds = trial(ENGINES[candidate], _BATCHED_AGENTS).checked(expected)
         except Exception as error:  # whatever a model of the user's own does where it is not called as usual
+            if name != "auto":
+                raise ValueError(_first_line(error)) from error
             reasons.append(f"not {candidate}: {_first_line(error)}")
         else:
             able.append((seconds, candidate, ENGINES[candidate]))
             break
-    if name not in ("auto", "loop"):
-        if len(able) == 1:
-            raise ValueError(reasons[0].partition(": ")[2])
-        del able[0]
     if state.parameters.device.type == "cuda":
         for _, label, kind in tuple(able):
             graph = _recorded(kind)
@@ -151,8 +137,7 @@ class _Trial:
     ) -> None:
         data = task.train
         device, dtype = like.parameters.device, like.parameters.dtype
-        state = StackedState(model, num_agents, device, dtype)
-        state.autocast = like.autocast
+        state = StackedState(model, num_agents, device, dtype, like.autocast)
         state.fill(slice(None), model)
         # Neighbouring agents differ, so that one's values taken for another's would be seen.
         shift = torch.arange(num_agents, device=device)[:, None] % 8

@@ -1,13 +1,12 @@
 """The agents divided among threads, each with an engine of its own."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.engines.engine import EngineKind
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
@@ -31,7 +30,7 @@ class DividedEngine:
 
     def __init__(
         self,
-        kind: Callable[[nn.Module, Task, StackedState, Tensor], Any],
+        kind: EngineKind,
         model: nn.Module,
         task: Task,
         state: StackedState,
@@ -42,8 +41,8 @@ class DividedEngine:
         bounds = [*sorted(set(bounds)), state.num_agents]
         self.shares = [slice(first, last) for first, last in pairwise(bounds)]
         self.engines = [kind(model, task, state.part(share), task.train[0][:2]) for share in self.shares]
-        self.name: str = self.engines[0].name
-        self.needs_keys: bool = self.engines[0].needs_keys
+        self.name = self.engines[0].name
+        self.needs_keys = self.engines[0].needs_keys
         self.grain = grain
         self.pool = ThreadPoolExecutor(len(self.shares), initializer=torch.set_num_threads, initargs=(1,))
 

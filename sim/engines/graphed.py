@@ -1,10 +1,9 @@
 """An engine recorded once as a CUDA graph and replayed at each step, which spares the launch of each kernel."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
+from basinet.sim.engines.engine import Engine
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch
 
@@ -13,16 +12,6 @@ __all__ = ["GraphedEngine"]
 
 _MOST_GRAPHS = 8
 """Graphs that are kept at a time: parameters and gradients move among a few places."""
-
-
-class Recordable(Protocol):
-    """An engine."""
-
-    name: str
-    needs_keys: bool
-
-    def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state, and return the losses [N]."""
 
 
 class GraphedEngine:
@@ -36,7 +25,7 @@ class GraphedEngine:
         state: The agents' state, on a GPU.
     """
 
-    def __init__(self, engine: Recordable, state: StackedState) -> None:
+    def __init__(self, engine: Engine, state: StackedState) -> None:
         self.engine = engine
         self.state = state
         self.name = engine.name

@@ -1,6 +1,7 @@
 """Mixing and optimizers against the speed of memory: bytes that have to move, over those that a copy moves."""
 
 from collections.abc import Iterator
+from statistics import median
 
 import networkx as nx
 import torch
@@ -32,9 +33,9 @@ def _row(group: str, work: str, step: Step, numbers: int, passes: float) -> Row:
     times: list[tuple[Time, ...]] = in_turn(step, copying(numbers))
     row = Row(group, work, (">=", 0.7), base="a copy of the same bytes")
     row.ratios = [passes / 2 * copied.cpu / own.cpu for own, copied in times]
-    row.ours_ms = sorted(1e3 * own.cpu for own, _ in times)[len(times) // 2]
-    row.ours_wall_ms = sorted(1e3 * own.wall for own, _ in times)[len(times) // 2]
-    row.base_ms = sorted(1e3 * passes / 2 * copied.cpu for _, copied in times)[len(times) // 2]
+    row.ours_ms = median(1e3 * own.cpu for own, _ in times)
+    row.ours_wall_ms = median(1e3 * own.wall for own, _ in times)
+    row.base_ms = median(1e3 * passes / 2 * copied.cpu for _, copied in times)
     row.more = {"gb_per_s": 4e-6 * passes * numbers / row.ours_ms}
     return row
 

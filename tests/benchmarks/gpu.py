@@ -1,6 +1,7 @@
 """A step of 16 agents on one GPU against a step of one plain model on the same samples, in bfloat16 autocast."""
 
 from collections.abc import Iterator
+from statistics import median
 
 import torch
 
@@ -46,7 +47,7 @@ def rows() -> Iterator[Row]:
 
     times = in_turn(ours, plain, seconds=3.0)
     row.ratios = [base.wall / own.wall for own, base in times]
-    row.ours_wall_ms = sorted(1e3 * own.wall / 5 for own, _ in times)[len(times) // 2]
-    row.base_ms = sorted(1e3 * base.wall / 5 for _, base in times)[len(times) // 2]
+    row.ours_wall_ms = median(1e3 * own.wall / 5 for own, _ in times)
+    row.base_ms = median(1e3 * base.wall / 5 for _, base in times)
     row.more = {"engine": block.engine_choice, "samples_per_s": AGENTS * BATCH / row.ours_wall_ms * 1e3}
     yield row

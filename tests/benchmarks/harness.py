@@ -89,6 +89,13 @@ def copying(numbers: int) -> Step:
     return lambda: target.copy_(source)
 
 
+def resident() -> int:
+    """Bytes of this process in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmRSS"))
+    return 1024 * int(line.split()[1])
+
+
 def machine() -> dict[str, object]:
     """Describe where and with what a table was measured."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()

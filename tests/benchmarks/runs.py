@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from basinet.sim.config import Config
@@ -30,8 +31,8 @@ def evaluation() -> Iterator[Row]:
         times = in_turn(team.measure, lambda b=block: b.advance(b.step + 20))
         row = Row("evaluation", f"16 agents, 1,000 steps, replicas={replicas}", ("<=", 0.05), base="the whole run")
         row.ratios = [11 * m.cpu / (11 * m.cpu + 50 * s.cpu) for m, s in times]
-        row.ours_ms = sorted(11e3 * m.cpu for m, _ in times)[len(times) // 2]
-        row.base_ms = sorted(1e3 * (11 * m.cpu + 50 * s.cpu) for m, s in times)[len(times) // 2]
+        row.ours_ms = median(11e3 * m.cpu for m, _ in times)
+        row.base_ms = median(1e3 * (11 * m.cpu + 50 * s.cpu) for m, s in times)
         yield row
 
 

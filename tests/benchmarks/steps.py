@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from basinet.sim.config import Config
 from basinet.sim.mixer import Placement
 from basinet.sim.setup import Setup
 from tests.benchmarks import models
-from tests.benchmarks.harness import Row, Step, copying, in_turn, measure
+from tests.benchmarks.harness import Row, Step, copying, in_turn, measure, resident
 
 MLP = {"name": "mlp", "hidden": [128]}
 
@@ -124,8 +124,8 @@ def rows() -> Iterator[Row]:
         mine = [1e3 * own.cpu / steps for own, _, _ in times]
         row = Row("steps", work, given["target"], base="one step on the same samples, and six passes over the state")
         row.ratios = [a / b for a, b in zip(mine, floors, strict=True)]
-        row.ours_ms, row.base_ms = sorted(mine)[len(mine) // 2], sorted(floors)[len(floors) // 2]
-        row.ours_wall_ms = sorted(1e3 * own.wall / steps for own, _, _ in times)[len(times) // 2]
+        row.ours_ms, row.base_ms = median(mine), median(floors)
+        row.ours_wall_ms = median(1e3 * own.wall / steps for own, _, _ in times)
         row.more = {
             "engine": block.engine_choice,
             "parameters": size,
@@ -152,12 +152,12 @@ def many(agents: int) -> None:
         "topology": {"name": "random_regular", "degree": 4, "agents": agents},
         "batch_size": 1,
     }
-    start = _resident()
+    start = resident()
     setup = make_setup(**config)
-    before = _resident()
+    before = resident()
     block = Block(setup, Placement.split(1, agents), torch.device("cpu"))
     block.advance(3)
-    grown = _resident() - before
+    grown = resident() - before
     matrix = block.x.numel() * 4
     elementwise = torch.zeros_like(block.x), torch.ones_like(block.x)
     optimizer = torch.optim.SGD([elementwise[0]], lr=1e-9, fused=True)
@@ -171,17 +171,10 @@ def many(agents: int) -> None:
     name = f"{agents:,} agents, random 4-regular graph, softmax regression, batch 1"
     step = Row("many", name, ("<=", 1.5), base="the optimizer's and the mixing kernel alone")
     step.ratios = [own.cpu / base.cpu for own, base in times]
-    step.ours_ms, step.base_ms = (sorted(1e3 * t[i].cpu for t in times)[len(times) // 2] for i in (0, 1))
-    step.ours_wall_ms = sorted(1e3 * own.wall for own, _ in times)[len(times) // 2]
+    step.ours_ms, step.base_ms = (median(1e3 * t[i].cpu for t in times) for i in (0, 1))
+    step.ours_wall_ms = median(1e3 * own.wall for own, _ in times)
     memory = Row("many", "resident memory of its block, over K·P·4 bytes", ("<=", 3.0), base="K·P·4 bytes")
     memory.ratios = [grown / matrix]
     memory.more = {"block_mb": grown / 1e6, "graph_and_task_mb": (before - start) / 1e6}
     keep = Row.__dataclass_fields__
     print(json.dumps([{k: v for k, v in row.plain().items() if k in keep} for row in (step, memory)]))
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmRSS"))
-    return 1024 * int(line.split()[1])

@@ -333,9 +333,8 @@ def test_autocast_computes_in_a_shorter_type(task):
     found = {}
     for autocast in (None, torch.bfloat16):
         for kind in ("vectorized", "loop"):
-            state = StackedState(model, N, CPU, torch.float32)
+            state = StackedState(model, N, CPU, torch.float32, autocast)
             state.fill(slice(None), model)
-            state.autocast = autocast
             engine, _, _ = make_engine(kind, model, task, state, B)
             engine.gradients(batch, torch.arange(N))
             found[kind, autocast] = state.gradients / state.gradients.norm()
