@@ -14,7 +14,9 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
 from basinet.sim.engines import EngineName, make_engine
-from basinet.sim.mixer import Mixer, Placement
+from basinet.sim.mixer import Mixer
+from basinet.sim.neighbors import Neighbors
+from basinet.sim.placement import Placement
 from basinet.sim.sampling import make_sampler
 from basinet.sim.setup import Setup
 from basinet.sim.state import instantiate
@@ -113,6 +115,7 @@ class Block:
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self.mixers = [Mixer(weights, placement, self.x, setup.centroid_weights, pool) for weights in setup.sequence]
         self.mixer = self.mixers[0]
+        self.push_mixers = [Mixer(weights, placement, self.x, setup.centroid_weights, pool) for weights in setup.push]
         self.sampler = make_sampler(
             config.sampling,
             self.task,
@@ -126,6 +129,7 @@ class Block:
         )
         self.rows = replicas, agents
         self.purposes: dict[str, Tensor] = {}
+        self.known_neighbors: dict[int, Neighbors] = {}
         self.unread_keys = torch.zeros_like(agents)
         self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
         self.strategy = setup.strategy()
@@ -158,6 +162,20 @@ class Block:
         losses = self.engine.gradients(self._batch(), keys)
         self.watch.add(losses, self.step + 1)
         return self.state.gradients
+
+    def full_gradients(self) -> Tensor:
+        """Compute each agent's gradient over all of its data at x, as it is: nothing is augmented.
+
+        Returns:
+            [N, P].
+        """
+        total = torch.zeros_like(self.x)
+        self.gradients_used_up = True
+        keys = self.keys("model")
+        for batch, share in self.sampler.sweep():
+            self.engine.gradients(batch, keys)
+            total.addcmul_(self.state.gradients, share[:, None].to(total))
+        return total
 
     def _batch(self) -> Batch:
         """Draw the agents' batches, and augment their images."""
@@ -199,7 +217,17 @@ class Block:
             x: [N, ...] of any width.
             sent: Bytes that a row takes as it travels; by default those of its numbers.
         """
-        mixer = self.mixers[self.step % len(self.mixers)]
+        self._mix(self.mixers[self.step % len(self.mixers)], x, sent)
+
+    def push(self, x: Tensor) -> None:
+        """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l; like `combine` else.
+
+        Args:
+            x: [N, ...] of any width.
+        """
+        self._mix(self.push_mixers[self.step % len(self.push_mixers)], x, None)
+
+    def _mix(self, mixer: Mixer, x: Tensor, sent: int | None) -> None:
         if any(x is own for own in (self.x, *self.memory.values())) and _is_like(x, self.x):
             mixed = self.state.gradients
             if not self.gradients_used_up:
@@ -213,6 +241,29 @@ class Block:
         self.bytes_sent += mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
         if x is self.x:
             self._follow(self.combine)
+
+    @property
+    def neighbors(self) -> Neighbors:
+        """The agents' neighbours one by one, at this step."""
+        place = self.step % len(self.mixers)
+        if place not in self.known_neighbors:
+            weights = self.setup.sequence[place]
+            self.known_neighbors[place] = Neighbors(weights, self.placement, self.x)
+        return self.known_neighbors[place]
+
+    def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
+        """Give each neighbour a row, and get one from each.
+
+        Args:
+            messages: [N, D, ...], for the neighbour in each slot of `neighbors`.
+            sent: Bytes that a row takes as it travels; by default those of its numbers.
+
+        Returns:
+            [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
+        """
+        size = messages[0, 0].numel() * messages.element_size() if messages.shape[1] else 0
+        self.bytes_sent += self.neighbors.num_messages * (size if sent is None else sent)
+        return self.neighbors.exchange(messages)
 
     def _follow(self, verb: Callable[[Tensor], None]) -> None:
         """Let optimizer state and running statistics go the way of the parameters, as the experiment says."""

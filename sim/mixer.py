@@ -5,76 +5,29 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
-__all__ = ["Mixer", "Placement"]
+from basinet.sim.placement import Placement, wire
+
+__all__ = ["Mixer"]
 
 _DENSE_BELOW = 64
 """Up to this many agents a dense product is faster than a sparse one on a GPU, whatever the graph."""
+
+_TOLERANCE = 1e-8
+"""Rows of W that sum to one up to so much keep agents that agree exactly where they are."""
 
 _PIECE = 2**18
 """Numbers that are averaged at a time: they stay in the cache."""
 
 _DENSE_SHARE = 0.5
 """From this share of entries that are not zero on, a dense product is faster everywhere."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Which rows of the whole state [R·K, P] a worker hosts; row r·K + k is agent k of replica r.
-
-    Attributes:
-        replicas: R.
-        agents: K.
-        bounds: Worker w hosts the rows from bounds[w] to bounds[w + 1].
-        rank: This worker.
-    """
-
-    replicas: int
-    agents: int
-    bounds: tuple[int, ...]
-    rank: int = 0
-
-    @classmethod
-    def split(cls, replicas: int, agents: int, workers: int = 1, rank: int = 0) -> "Placement":
-        """Split the rows evenly among workers.
-
-        Args:
-            replicas: R.
-            agents: K.
-            workers: How many, at most R·K.
-            rank: This worker.
-
-        Returns:
-            A placement.
-        """
-        bounds = np.linspace(0, replicas * agents, workers + 1).round().astype(int)
-        return cls(replicas, agents, tuple(bounds.tolist()), rank)
-
-    @property
-    def workers(self) -> int:
-        """How many workers there are."""
-        return len(self.bounds) - 1
-
-    @property
-    def rows(self) -> range:
-        """Rows of this worker."""
-        return range(self.bounds[self.rank], self.bounds[self.rank + 1])
-
-    @property
-    def row_replicas(self) -> np.ndarray:
-        """Replica of each row of this worker."""
-        return np.asarray(self.rows) // self.agents
-
-    @property
-    def row_agents(self) -> np.ndarray:
-        """Agent of each row of this worker."""
-        return np.asarray(self.rows) % self.agents
 
 
 @dataclass(frozen=True)
@@ -88,37 +41,49 @@ class _Peer:
 
 
 class _Sparse:
-    """A sparse matrix in the form in which its products are fast on a device."""
+    """Some columns of W in the form in which its products are fast on a device.
 
-    def __init__(self, matrix: csr_array, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
+    Products are written with differences, x_k ← s_k x_k + Σ_l W[k, l] (x_l − x_k) with s the sums of the rows, so that
+    agents that agree stay as they are: weights rounded to the floating type of x do not sum to one exactly, and an
+    algorithm that corrects itself from step to step would add that up.
+
+    Args:
+        matrix: The entries of W off its diagonal, for this worker's rows and the columns of one worker.
+        sums: The sums of the rows of W.
+        like: A tensor whose device and type the products have.
+        pool: Threads that share a product, if there are several.
+    """
+
+    def __init__(self, matrix: csr_array, sums: np.ndarray, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
         self.on_cpu = like.device.type == "cpu"
         self.pool = pool
-        shares = pool._max_workers if pool else 1
-        self.bounds = [matrix.shape[0] * share // shares for share in range(shares + 1)]
+        count = pool._max_workers if pool else 1
+        bounds = [matrix.shape[0] * share // count for share in range(count + 1)]
         if self.on_cpu:
             from basinet.sim import kernels  # compiles, which takes a moment
 
             starts, columns, weights = kernels.pad(matrix)
-            self.padded = starts, columns, torch.from_numpy(weights).to(like.dtype).numpy()
+            self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
+            rounded = torch.from_numpy(sums).to(like.dtype).numpy()
+            # Each thread has its own rows, so that their number changes no result.
+            self.shares = [(slice(a, b), starts[a : b + 1], rounded[a:b]) for a, b in pairwise(bounds)]
             self.mix = kernels.mix
         else:
             self.matrix = _to_torch(matrix, like)
 
-    def multiply(self, x: Tensor, out: Tensor, *, add: bool) -> None:
-        """Compute out ← W x, or out ← out + W x."""
+    def multiply(self, x: Tensor, own: Tensor, out: Tensor, *, add: bool) -> None:
+        """Compute W x with rows x of a worker, given this worker's own rows; or add it to what the own ones gave."""
         if self.on_cpu:
-            starts, columns, weights = self.padded
-            source, target = x.numpy(), out.numpy()
+            columns, weights = self.entries
+            source, mine, target = x.numpy(), own.numpy(), out.numpy()
 
-            def mix(first: int, last: int) -> None:
-                self.mix(starts[first : last + 1], columns, weights, source, target[first:last], add)
+            def mix(share: tuple[slice, np.ndarray, np.ndarray]) -> None:
+                rows, starts, sums = share
+                self.mix(starts, columns, weights, source, mine[rows], sums, target[rows], add)
 
-            # Each thread has its own rows, so that their number changes no result.
-            deque((self.pool.map if self.pool else map)(mix, self.bounds[:-1], self.bounds[1:]))
-        elif add:
-            torch.addmm(out, self.matrix, x, out=out)
+            deque((self.pool.map if self.pool else map)(mix, self.shares))
         else:
-            torch.mm(self.matrix, x, out=out)
+            torch.addmm(out if add else own, self.matrix, x, out=out)
 
 
 class Mixer:
@@ -146,7 +111,13 @@ class Mixer:
     ) -> None:
         self.placement = placement
         self.pool = pool
-        self.num_messages = int(weights.nnz - np.count_nonzero(weights.diagonal()))
+        others = weights - diags_array(weights.diagonal(), format="csr")
+        others.eliminate_zeros()
+        others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
+        sums = np.asarray(weights.sum(axis=1)).ravel()
+        sums[abs(sums - 1) < _TOLERANCE] = 1
+        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, all of whose rows sum to s − 1
+        self.num_messages = int(others.nnz)
         rows, agents = placement.rows, placement.agents
         whole = rows.start % agents == 0 and rows.stop % agents == 0
         self.whole = whole
@@ -155,17 +126,19 @@ class Mixer:
         dense = weights.nnz >= _DENSE_SHARE * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
         if whole and dense:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
+            self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
+            self.differences = like.new_empty(0)
         else:
-            self._split_weights(weights, like)
+            self._split_weights(others, sums, diagonal, like)
         self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
         pi = torch.from_numpy(centroid_weights).to(like)
         self.pi = pi[torch.from_numpy(placement.row_agents).to(like.device)]
         self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == 0)).to(like.device)
 
-    def _split_weights(self, weights: csr_array, like: Tensor) -> None:
+    def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
         p = self.placement
-        entries = weights.tocoo()
+        entries = others.tocoo()
         replicas = np.arange(p.replicas)[:, None] * p.agents
         row, column = (replicas + entries.row).ravel(), (replicas + entries.col).ravel()
         value = np.tile(entries.data, p.replicas)
@@ -179,7 +152,9 @@ class Mixer:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
             matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
-            return _Sparse(matrix, like, self.pool)
+            if of == here and like.device.type != "cpu":
+                matrix = csr_array(matrix + diags_array(diagonal[p.row_agents]))
+            return _Sparse(matrix, sums[p.row_agents], like, self.pool)
 
         self.local = part(here, np.asarray(p.rows))
         for other in range(p.workers):
@@ -203,31 +178,30 @@ class Mixer:
         """
         if self.dense is not None:
             shape = (-1, self.placement.agents, x.shape[1])
-            torch.matmul(self.dense, x.view(shape), out=result.view(shape))
+            first = x.view(shape)[:, :1]
+            differences = torch.sub(x.view(shape), first, out=self.differences.resize_(result.view(shape).shape))
+            base = first if self.row_sums is None else first * self.row_sums
+            torch.baddbmm(base, self.dense.expand(len(first), -1, -1), differences, out=result.view(shape))
             return
         received, travelling = self._exchange(x)
-        self.local.multiply(x, result, add=False)
+        self.local.multiply(x, x, result, add=False)
         for request in travelling:
             request.wait()
         for peer, rows in zip(self.peers, received, strict=True):
             if peer.needed:
-                peer.weights.multiply(rows.to(x.device), result, add=True)
+                peer.weights.multiply(rows.to(x.device), x, result, add=True)
 
     def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
         """Start sending and receiving the boundary rows; they will be in the tensors returned."""
         operations, received = [], []
         for peer in self.peers:
             # Where the network can write.
-            received.append(x.new_empty(peer.needed, x.shape[1], device=self._wire(x)))
+            received.append(x.new_empty(peer.needed, x.shape[1], device=wire(x)))
             if len(peer.send):
-                operations.append(dist.P2POp(dist.isend, x[peer.send].to(self._wire(x)), peer.rank))
+                operations.append(dist.P2POp(dist.isend, x[peer.send].to(wire(x)), peer.rank))
             if peer.needed:
                 operations.append(dist.P2POp(dist.irecv, received[-1], peer.rank))
         return received, dist.batch_isend_irecv(operations) if operations else []
-
-    def _wire(self, like: Tensor) -> torch.device:
-        """Where the network reads and writes: gloo sends from the host's memory only."""
-        return torch.device("cpu") if dist.get_backend() == "gloo" else like.device
 
     def sums(self, rows: Tensor) -> Tensor:
         """Sum rows over the agents of each replica, on all workers.

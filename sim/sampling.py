@@ -1,6 +1,6 @@
 """Batches: which samples each agent sees at each step, drawn by key for all agents at once, on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -23,6 +23,9 @@ class Sampler(Protocol):
 
     def batch(self, step: int) -> Batch:
         """Draw the batches of a step: tensors [N, B, ...]."""
+
+    def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Go through all of the agents' data: batches, and which share of an agent's data they are, [N]."""
 
 
 class _Holdings:
@@ -67,6 +70,26 @@ class _DataSampler:
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
+
+    def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Go through all of the agents' data: whole batches first, then what is left, sample by sample.
+
+        Yields:
+            Tensors [N, B, ...], and which share of an agent's data they are, [N]; 0 where it has no more.
+        """
+        sizes, length = self.holdings.sizes[:, None], self.batch_size
+        whole = sizes // length
+        on_host = self.holdings.sizes_on_host
+        first = torch.arange(length, device=sizes.device)
+        for j in range(int((on_host // length).max())):
+            slots = (j * length + first).clamp(max=sizes - 1)
+            yield _take(self.data, self.holdings.find(slots)), ((j < whole).double() * length / sizes)[:, 0]
+        for j in range(int((on_host % length).max())):
+            slots = whole * length + j
+            yield (
+                _take(self.data, self.holdings.find(slots.clamp(max=sizes - 1))),
+                ((slots < sizes).double() / sizes)[:, 0],
+            )
 
 
 class IndependentSampler(_DataSampler):
@@ -169,6 +192,14 @@ class StreamSampler:
             Tensors [N, B, ...].
         """
         return self.draw(draws.fold(self.keys, step), self.agents, self.batch_size, self.dtype)
+
+    def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Refuse to go through samples that have no end.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("the task generates its samples, so that there is no gradient over all of them")
 
 
 def make_sampler(

@@ -46,6 +46,7 @@ class Setup:
             generates samples.
         num_steps: Steps of the run.
         evaluate_every: Steps between two evaluations.
+        push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
     """
 
     config: Config
@@ -57,6 +58,7 @@ class Setup:
     holdings: list[list[np.ndarray]]
     num_steps: int
     evaluate_every: int
+    push: tuple[csr_array, ...] = ()
 
     @property
     def num_agents(self) -> int:
@@ -83,8 +85,16 @@ class Setup:
         """
         steps = _graphs(config)
         graph = steps[0] if len(steps) == 1 else nx.compose_all(steps)
-        columns = getattr(config.strategy.make(), "stochastic", "rows") == "columns"
+        strategy: Any = config.strategy.make()
+        if getattr(strategy, "static", False) and len(steps) > 1:
+            raise ExperimentError(
+                f"strategy: {config.strategy.name} needs the same graph at every step, and"
+                f" {config.topology.component.name} has {len(steps)} that take turns"
+            )
+        stochastic = getattr(strategy, "stochastic", "rows")
+        columns = stochastic == "columns"
         sequence = tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps)
+        push = tuple(_reverse_weights(config, step) for step in steps) if stochastic == "both" else ()
         task = _task(config, len(graph)).to("cpu", getattr(torch, config.runtime.dtype))
         model = _model(config, task)
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
@@ -104,6 +114,7 @@ class Setup:
             holdings=holdings,
             num_steps=num_steps,
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
+            push=push,
         )
         setup._try()
         return setup
@@ -133,7 +144,18 @@ class Setup:
             except ValueError as error:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
         self._try_optimizer(model)
-        strategy = self.strategy()
+        strategy: Any = self.strategy()
+        if getattr(strategy, "full_gradients", False):
+            if self.task.draw is not None:
+                raise ExperimentError(
+                    f"strategy: {self.config.strategy.name} needs gradients over all of an agent's data, and the task"
+                    " generates its samples"
+                )
+            if any(b.is_floating_point() for b in model.buffers()):
+                raise ExperimentError(
+                    f"strategy: {self.config.strategy.name} needs gradients over all of an agent's data, and those of"
+                    f" {name} depend on the batch that a sample is in (it has running statistics)"
+                )
         if not hasattr(strategy, "step"):
             raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
         if hasattr(strategy, "check"):
@@ -288,6 +310,12 @@ def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool)
             f"{error} (transposed, since {config.strategy.name} wants columns that sum to one)" if columns else error
         )
         raise ExperimentError(f"topology.policy: {reason}") from None
+
+
+def _reverse_weights(config: Config, graph: nx.Graph) -> csr_array:
+    """Make a mixing matrix whose columns sum to one: the policy's for the reversed graph, transposed."""
+    reverse = graph.reverse(copy=False) if graph.is_directed() else graph
+    return csr_array(_weights(config, reverse, columns=False, connected=False).T)
 
 
 def _task(config: Config, num_agents: int) -> Task:

@@ -15,7 +15,7 @@ from basinet.sim.block import Block
 from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
 

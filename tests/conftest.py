@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from basinet.sim.block import Block
 from basinet.sim.config import Config
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 
 torch.set_num_threads(1)

@@ -42,13 +42,12 @@ class ExactDiffusion:
         """Advance by one step."""
         correction = block.memory.setdefault("correction", torch.zeros_like(block.x))  # x − ψ'
         block.adapt(block.gradients())
-        psi = block.x.clone()
+        phi = block.x + correction
+        mixed = phi.clone()
+        block.combine(mixed)
+        # Small differences are added up, not small differences of large numbers.
+        correction.add_(mixed.sub_(phi), alpha=0.5 if self.lazy else 1.0)
         block.x.add_(correction)
-        phi = block.x.clone() if self.lazy else block.x
-        block.combine(block.x)
-        if self.lazy:
-            block.x.lerp_(phi, 0.5)
-        torch.sub(block.x, psi, out=correction)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import Block, require_symmetric
@@ -30,13 +31,10 @@ class Extra:
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        x = block.x.clone()
-        block.adapt(block.gradients())
-        added = block.x - x
-        mixed = x.clone()
+        correction = block.memory.setdefault("correction", torch.zeros_like(block.x))  # x − W̄ x' − d'
+        mixed = block.x.clone()
         block.combine(mixed)
-        if "past" in block.memory:
-            block.x.copy_(x + mixed + added - block.memory["past"])
-        else:
-            block.x.copy_(mixed + added)
-        block.memory["past"] = (x + mixed) / 2 + added  # W̄ x_n + d_n
+        change = mixed - block.x
+        block.adapt(block.gradients())
+        block.x.add_(change).add_(correction)
+        correction.add_(change, alpha=0.5)

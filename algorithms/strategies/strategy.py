@@ -6,9 +6,22 @@ import numpy as np
 from scipy.sparse import csr_array
 from torch import Tensor
 
-__all__ = ["Block", "Strategy", "require_doubly_stochastic", "require_symmetric"]
+__all__ = ["Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
 
 _TOLERANCE = 1e-8
+
+
+class Neighbors(Protocol):
+    """The neighbours of each agent, in slots: in the order of the agents, with empty slots at the end."""
+
+    weights: Tensor
+    """Weight that an agent gives to the neighbour in each slot, [N, D]; 0 where it hears nobody there."""
+
+    own: Tensor
+    """Weight that it gives to itself, [N]."""
+
+    heard: Tensor
+    """Whether it hears the neighbour in the slot, bool [N, D]."""
 
 
 class Block(Protocol):
@@ -42,6 +55,25 @@ class Block(Protocol):
         `sent` are the bytes that a row takes as it travels; by default those of its numbers.
         """
 
+    def push(self, x: Tensor) -> None:
+        """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l, for any [N, P].
+
+        A strategy that uses it says `stochastic = "both"`.
+        """
+
+    @property
+    def neighbors(self) -> Neighbors:
+        """The agents' neighbours one by one, each in a slot of its own."""
+
+    def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
+        """Give each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
+
+        `sent` are the bytes that a row takes as it travels; by default those of its numbers.
+        """
+
+    def full_gradients(self) -> Tensor:
+        """Compute each agent's gradient over all of its data at x, [N, P]."""
+
     def keys(self, purpose: str) -> Tensor:
         """Give one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 
@@ -54,8 +86,12 @@ class Strategy(Protocol):
 
     A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
     checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
-    `check(weights)` that raises a ValueError for others; one whose weights sum to one over what an agent sends, not
-    over what it receives, says `stochastic = "columns"`.
+    `check(weights)` that raises a ValueError for others. Some say more of themselves:
+
+    - `stochastic = "columns"`: its weights sum to one over what an agent sends, not over what it receives; "both": it
+      mixes with weights of either kind, and calls `push`;
+    - `static = True`: it needs the same graph at every step;
+    - `full_gradients = True`: it takes gradients over all of an agent's data.
     """
 
     def step(self, block: Block) -> None:

@@ -18,7 +18,7 @@ class GraphedEngine:
     """Replays another engine's passes.
 
     A graph reads and writes fixed places in memory, while the parameters move when they are mixed: there is one
-    graph for each place in which they have been.
+    graph for each place in which they have been, and for each batch size.
 
     Args:
         engine: What is recorded; it must not wait for the device.
@@ -31,7 +31,7 @@ class GraphedEngine:
         self.name = engine.name
         self.needs_keys = engine.needs_keys
         self.grain = 0
-        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
+        self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.
@@ -43,7 +43,7 @@ class GraphedEngine:
         Returns:
             Losses [N].
         """
-        place = self.state.parameters.data_ptr(), self.state.gradients.data_ptr()
+        place = self.state.parameters.data_ptr(), self.state.gradients.data_ptr(), batch[0].shape[1]
         if place not in self.graphs:
             if len(self.graphs) == _MOST_GRAPHS:
                 self.graphs.clear()

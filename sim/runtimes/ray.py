@@ -18,7 +18,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import join_rows
 from basinet.sim.worker import Analysis, Worker, pick_device

@@ -6,7 +6,7 @@ import torch
 
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.worker import Analysis, Worker
 

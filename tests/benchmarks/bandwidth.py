@@ -9,7 +9,8 @@ from torch import Tensor, optim
 from torch.profiler import ProfilerActivity, profile
 
 from basinet.algorithms.optimizers import NSGD, LocalOptimizer
-from basinet.sim.mixer import Mixer, Placement
+from basinet.sim.mixer import Mixer
+from basinet.sim.placement import Placement
 from basinet.topologies import metropolis, perron_vector
 from tests.benchmarks.harness import Row, Step, Time, copying, in_turn, measure
 

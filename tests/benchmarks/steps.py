@@ -16,7 +16,7 @@ from torch import nn
 
 from basinet.sim.block import Block
 from basinet.sim.config import Config
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from tests.benchmarks import models
 from tests.benchmarks.harness import Row, Step, copying, in_turn, measure, resident

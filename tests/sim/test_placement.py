@@ -9,7 +9,7 @@ import torch
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.block import Block
 from basinet.sim.config import Config
-from basinet.sim.mixer import Placement
+from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 
 OPTIMIZERS = {

@@ -447,3 +447,22 @@ def test_rounds_of_combination_are_powers_of_the_weights(quadratic_block, order)
     for block in (twice, squared):
         block.advance(20)
     torch.testing.assert_close(twice.x, squared.x, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", ["exact_diffusion", "extra", "gradient_tracking"])
+def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
+    block = make_block(
+        task={"name": "quadratic", "curvature": [1.0, 0.5], "noise": [0.0, 0.0], "heterogeneity": 0.5},
+        model={"name": "point", "start": 3.0},
+        topology={"name": "ring", "agents": 6},
+        strategy=strategy,
+        batch_size=1,
+        steps=10**6,
+        replicas=1,
+        runtime={"dtype": "float32"},
+    )
+    block.advance(500)
+    settled = block.x.clone()
+    block.advance(3000)
+    # Weights of 1/3 in single precision sum to 1 + 3e-8: so much of x, added up over the steps, would move x by 1e-3.
+    assert (block.x - settled).abs().max() < 1e-5

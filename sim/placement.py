@@ -1,0 +1,75 @@
+"""Which rows of the state live on which worker."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["Placement", "wire"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which rows of the whole state [R·K, P] a worker hosts; row r·K + k is agent k of replica r.
+
+    Attributes:
+        replicas: R.
+        agents: K.
+        bounds: Worker w hosts the rows from bounds[w] to bounds[w + 1].
+        rank: This worker.
+    """
+
+    replicas: int
+    agents: int
+    bounds: tuple[int, ...]
+    rank: int = 0
+
+    @classmethod
+    def split(cls, replicas: int, agents: int, workers: int = 1, rank: int = 0) -> "Placement":
+        """Split the rows evenly among workers.
+
+        Args:
+            replicas: R.
+            agents: K.
+            workers: How many, at most R·K.
+            rank: This worker.
+
+        Returns:
+            A placement.
+        """
+        bounds = np.linspace(0, replicas * agents, workers + 1).round().astype(int)
+        return cls(replicas, agents, tuple(bounds.tolist()), rank)
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return len(self.bounds) - 1
+
+    @property
+    def rows(self) -> range:
+        """Rows of this worker."""
+        return range(self.bounds[self.rank], self.bounds[self.rank + 1])
+
+    @property
+    def row_replicas(self) -> np.ndarray:
+        """Replica of each row of this worker."""
+        return np.asarray(self.rows) // self.agents
+
+    @property
+    def row_agents(self) -> np.ndarray:
+        """Agent of each row of this worker."""
+        return np.asarray(self.rows) % self.agents
+
+
+def wire(like: Tensor) -> torch.device:
+    """Find where the network reads and writes tensors: gloo sends from the host's memory only.
+
+    Args:
+        like: A tensor that is to travel.
+
+    Returns:
+        A device.
+    """
+    return torch.device("cpu") if dist.get_backend() == "gloo" else like.device

@@ -1,0 +1,103 @@
+"""The verbs of a block beside adapt and combine: exchange with single neighbours, push, gradients over all data."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad
+
+from basinet.sim.component import ExperimentError
+
+
+@pytest.mark.parametrize("graph", [nx.star_graph(4), nx.DiGraph([(0, 1), (1, 2), (2, 0), (1, 0)]), nx.cycle_graph(5)])
+def test_each_neighbor_gets_the_row_meant_for_it(make_block, graph):
+    block = make_block(topology={"name": graph, "policy": "uniform"}, replicas=2)
+    agents, weights = len(graph), block.setup.weights.toarray()
+    neighbors = block.neighbors
+    slots = [sorted((set(graph.predecessors(k)) | set(graph.successors(k))) if graph.is_directed() else graph[k])
+             for k in graph]  # fmt: skip
+    assert neighbors.heard.shape == (2 * agents, max(map(len, slots)))
+    messages = torch.arange(1.0, 1 + neighbors.heard.numel() * 3, dtype=torch.float64).view(*neighbors.heard.shape, 3)
+    before = block.bytes_sent
+    received = block.exchange(messages)
+    hears = weights * (1 - np.eye(agents))
+    assert block.bytes_sent - before == np.count_nonzero(hears) * 3 * 8
+    for r in range(2):
+        for k in range(agents):
+            n = r * agents + k
+            assert neighbors.own[n] == weights[k, k]
+            for d in range(neighbors.heard.shape[1]):
+                sender = slots[k][d] if d < len(slots[k]) else None
+                if sender is None or not hears[k, sender]:
+                    assert not neighbors.heard[n, d] and neighbors.weights[n, d] == 0 and (received[n, d] == 0).all()
+                    continue
+                assert neighbors.heard[n, d] and neighbors.weights[n, d] == weights[k, sender]
+                meant = messages[r * agents + sender, slots[sender].index(k)]
+                assert torch.equal(received[n, d], meant)
+
+
+def test_the_weighted_sum_of_what_is_exchanged_is_the_combination(make_block):
+    block = make_block(topology={"name": "wheel", "agents": 6}, replicas=3)
+    x = torch.randn(18, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    received = block.exchange(x[:, None].expand(-1, block.neighbors.heard.shape[1], -1))
+    combined = x.clone()
+    block.combine(combined)
+    mine = block.neighbors.own[:, None] * x + torch.einsum("nd,ndp->np", block.neighbors.weights, received)
+    torch.testing.assert_close(mine, combined, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 1000])
+def test_full_gradients_are_those_of_all_data_of_an_agent(make_block, batch_size):
+    block = make_block(task={"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.5}}, batch_size=batch_size)
+    block.advance(2)
+    sizes = {len(held) for replica in block.setup.holdings for held in replica}
+    assert len(sizes) > 1
+    found = block.full_gradients()
+    model = block.setup.template().to(torch.float64)
+    names = [name for name, _ in model.named_parameters()]
+    for n in range(len(block.x)):
+        held = torch.from_numpy(block.setup.holdings[n // 4][n % 4])
+        data = tuple(t[held] for t in block.task.train)
+        parameters = dict(zip(names, (layer[n] for layer in block.state.split(block.x)), strict=True))
+
+        def loss(parameters, data=data):
+            return nn.functional.cross_entropy(functional_call(model, parameters, data[:1]), data[1])
+
+        wanted = torch.cat([g.flatten() for g in grad(loss)(parameters).values()])
+        torch.testing.assert_close(found[n], wanted, rtol=1e-10, atol=1e-12)
+
+
+class Sweeps:
+    """Adapts with gradients over all data."""
+
+    full_gradients = True
+
+    def step(self, block):
+        block.adapt(block.full_gradients())
+
+
+def test_full_gradients_are_refused_where_there_are_none(make_setup):
+    with pytest.raises(ExperimentError, match="needs gradients over all of an agent's data, and the task generates"):
+        make_setup(task="quadratic", model="point", strategy=Sweeps())
+    norm = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    with pytest.raises(ExperimentError, match="running statistics"):
+        make_setup(model=norm, strategy=Sweeps())
+
+
+def test_a_strategy_can_ask_for_one_graph(make_setup):
+    Sweeps.static = True
+    try:
+        with pytest.raises(ExperimentError, match="needs the same graph at every step, and one_peer_exponential has 2"):
+            make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy=Sweeps())
+    finally:
+        del Sweeps.static
+
+
+def test_agents_that_agree_stay_where_they_are_in_single_precision(make_block):
+    for topology in ("ring", "complete", "wheel"):
+        block = make_block(topology={"name": topology, "agents": 7}, runtime={"dtype": "float32"}, replicas=1)
+        x = torch.randn(1, block.x.shape[1]).expand(7, -1).clone()
+        mixed = x.clone()
+        block.combine(mixed)
+        assert torch.equal(mixed, x)  # no bias that a correction could add up
