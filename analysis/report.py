@@ -1,19 +1,16 @@
 """The report of an experiment: one page that can be sent to someone, and the files it was made from."""
 
-import base64
-import io
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import matplotlib
 import yaml
 
+from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.paired import paired_differences
-from basinet.analysis.plots.gallery import Drawing, gallery
+from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
 from basinet.analysis.summary import (
@@ -22,10 +19,9 @@ from basinet.analysis.summary import (
     finals,
     incidents,
     strategy_label,
-    write_csv,
     write_summary,
 )
-from basinet.sim.folder import FINISHED, Run, load_runs, write_atomically
+from basinet.sim.folder import FINISHED, Run, load_runs
 
 __all__ = ["write_report"]
 
@@ -51,7 +47,7 @@ def write_report(folder: str | Path) -> Path:
     versions = experiment.pop("versions", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
-    figures = [_figure(drawing, folder / "figures") for drawing in gallery(runs)]
+    figures = [figure_html(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
     command = f"basinet run {shlex.quote(f'{name}/{source.name}')} --out {shlex.quote(f'{name}-again')}"
     parts = {
@@ -67,28 +63,7 @@ def write_report(folder: str | Path) -> Path:
         "command": escape(command),
         "versions": escape(", ".join(f"{key} {value}" for key, value in versions.items()) or "not recorded"),
     }
-    page = folder / "report.html"
-    write_atomically(page, Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(parts))
-    return page
-
-
-def _figure(drawing: Drawing, folder: Path) -> str:
-    write_csv(drawing.rows, folder / f"{drawing.name}.csv")
-    layout = drawing.figure.get_layout_engine()
-    if layout is not None:  # laid out once for both files: this takes longer than to draw
-        layout.execute(drawing.figure)
-        drawing.figure.set_layout_engine("none")
-    png, svg = io.BytesIO(), io.BytesIO()
-    drawing.figure.savefig(png, format="png", dpi=130)
-    with matplotlib.rc_context({"svg.hashsalt": "basinet"}):  # nothing depends on when it was written
-        drawing.figure.savefig(svg, format="svg", metadata={"Date": None})
-    write_atomically(folder / f"{drawing.name}.png", png.getvalue())
-    write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
-    data = base64.b64encode(png.getvalue()).decode()
-    return (
-        f'<h3>{escape(drawing.title)}</h3>\n<figure><img alt="{escape(drawing.title)}" '
-        f'src="data:image/png;base64,{data}">\n<figcaption>{escape(drawing.caption)}</figcaption></figure>'
-    )
+    return write_page(folder / "report.html", _TEMPLATE, parts)
 
 
 def _lead(runs: Sequence[Run], planned: int) -> str:
@@ -99,30 +74,12 @@ def _lead(runs: Sequence[Run], planned: int) -> str:
 
 def _incidents(runs: Sequence[Run], missing: Sequence[str]) -> str:
     sentences = incidents(runs) + [f"{name}: not started." for name in missing]
-    return f'<div class="alert">{_list(sentences)}</div>' if sentences else ""
-
-
-def _list(sentences: Iterable[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "\n</ul>"
+    return f'<div class="alert">{list_html(sentences)}</div>' if sentences else ""
 
 
 def _summary(runs: Sequence[Run]) -> str:
     headings, rows = cells(runs)
-    return _table(headings, rows, numbers=range(2, len(headings)))
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range) -> str:
-    """Write a table without the columns that are empty in every row."""
-    shown = [column for column in range(len(headings)) if any(row[column] for row in rows)]
-
-    def line(tag: str, texts: Sequence[str]) -> str:
-        kinds = [' class="number"' if column in numbers else "" for column in shown]
-        cells = [f"<{tag}{kind}>{escape(texts[column])}</{tag}>" for kind, column in zip(kinds, shown, strict=True)]
-        return f"<tr>{''.join(cells)}</tr>"
-
-    body = "\n".join(line("td", row) for row in rows)
-    table = f"<table>\n<thead>{line('th', headings)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    return f'<div class="scroll numbers">{table}</div>'
+    return table_html(headings, rows, numbers=range(2, len(headings)))
 
 
 def _differences(runs: Sequence[Run]) -> str:
@@ -145,7 +102,7 @@ def _differences(runs: Sequence[Run]) -> str:
         "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
     headings = ["metric", "condition", "difference between", "mean ± s.e.", "95 % interval", "pairs", "verdict"]
-    return f"<p>{escape(note)}</p>\n{_table(headings, rows, numbers=range(3, 6))}"
+    return f"<p>{escape(note)}</p>\n{table_html(headings, rows, numbers=range(3, 6))}"
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """The Python interface: run an experiment, look at the results."""
 
+import shlex
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +12,15 @@ from typing import Any
 
 from basinet.analysis.measure import measure_replicas
 from basinet.analysis.report import write_report
+from basinet.analysis.studies import STUDIES, Findings, check_folder, write_findings
 from basinet.analysis.summary import summarize
-from basinet.launch.progress import TerminalMonitor
+from basinet.launch.progress import TerminalMonitor, study_progress
+from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Run, load_runs
 from basinet.sim.simulation import prepare, simulate
 
-__all__ = ["Results", "compare", "run"]
+__all__ = ["Results", "compare", "reproduce", "run"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,33 @@ def compare(*folders: str | Path) -> list[dict[str, Any]]:
         A row a run: see `basinet.analysis.summary.summarize`.
     """
     return summarize([run for folder in folders for run in load_runs(folder)])
+
+
+def reproduce(name: str, *, out: str | Path, quiet: bool = False) -> tuple[Findings, Path]:
+    """Run a study and write what it finds.
+
+    Nothing is written before the end, so that one that is interrupted leaves a folder as it was.
+
+    Args:
+        name: A name in `basinet.analysis.studies.STUDIES`.
+        out: Where the findings go: a new folder, or one that holds a study, which is written over.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The findings, and the report.
+
+    Raises:
+        ExperimentError: There is no such study, or the folder holds something else.
+    """
+    if name not in STUDIES:
+        raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
+    out = Path(out)
+    check_folder(out)
+    begun = time.monotonic()
+    with study_progress(name, quiet=quiet) as progress:
+        findings = STUDIES[name](progress)
+    command = shlex.join(["basinet", "reproduce", name])
+    return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
 
 
 @contextmanager

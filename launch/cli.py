@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
+    reproduce = command(
+        "reproduce", _reproduce, "measure a published claim anew; without a name, list them", table=True
+    )
+    reproduce.add_argument("name", nargs="?", metavar="NAME")
+    reproduce.add_argument("--out", type=Path, metavar="DIR", help="where the findings go (default runs/NAME)")
+    reproduce.add_argument("--quiet", action="store_true", help="show no progress")
+
     topology = command("topology", _topology, "show a graph: its weights, spectrum and picture", table=True)
     topology.add_argument("name", metavar="NAME")
     topology.add_argument("words", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
@@ -186,6 +193,29 @@ def _report(options: argparse.Namespace) -> int:
     from basinet.analysis.report import write_report
 
     _say(f"report: {write_report(options.folder)}")
+    return DONE
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    if options.name is None:
+        from basinet.analysis.studies import STUDIES
+        from basinet.launch.show import first_lines
+
+        found = first_lines(STUDIES)
+        if options.json:
+            _print_json(found)
+        else:
+            _print_table(("study", "what it does"), list(found.items()))
+        return DONE
+    from basinet.launch.api import reproduce
+
+    findings, report = reproduce(options.name, out=options.out or Path("runs") / options.name, quiet=options.quiet)
+    if options.json:
+        _print_json([check.row() for check in findings.checks])
+    else:
+        headings = ("claim", "the theory predicts", "measured", "agrees if", "verdict")
+        _print_table(headings, [check.cells() for check in findings.checks])
+    _say(f"report: {report}")
     return DONE
 
 

@@ -3,6 +3,8 @@
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from basinet.sim.folder import Row
 
-__all__ = ["TerminalMonitor"]
+__all__ = ["TerminalMonitor", "study_progress"]
 
 
 class TerminalMonitor:
@@ -102,6 +104,30 @@ class TerminalMonitor:
             self.progress.advance(self.grid)
         note = "finished before" if skipped else state
         self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False, markup=False)
+
+
+@contextmanager
+def study_progress(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """Show how a study goes: a bar on a terminal, nothing where there is none.
+
+    Args:
+        name: The study.
+        quiet: Whether to show nothing.
+
+    Yields:
+        A function that takes how much is done, from 0 to 1, and what is being done.
+    """
+    console = Console(file=sys.stderr)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %")
+    with Progress(
+        *columns,
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(name, total=1.0, text="")
+        yield lambda done, text: bar.update(task, completed=done, text=text)
 
 
 def _means(rows: list[Row]) -> str:

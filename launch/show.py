@@ -20,7 +20,7 @@ from basinet.sim.setup import Setup
 from basinet.sim.tasks import TASKS
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, consensus_factor, smallest_eigenvalue, spectral_gap
 
-__all__ = ["list_components", "show_topology"]
+__all__ = ["first_lines", "list_components", "show_topology"]
 
 _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "topologies": {**TOPOLOGIES, **SEQUENCES},
@@ -44,12 +44,19 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, str]]:
     Returns:
         For each kind the first line of each component's documentation.
     """
-    return {
-        kind: {
-            name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(_REGISTRIES[kind].items())
-        }
-        for kind in kinds
-    }
+    return {kind: first_lines(_REGISTRIES[kind]) for kind in kinds}
+
+
+def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
+    """Collect what a registry's entries say of themselves.
+
+    Args:
+        registry: Documented callables by name.
+
+    Returns:
+        The first line of each entry's documentation, in the order of the names.
+    """
+    return {name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(registry.items())}
 
 
 def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple[dict[str, Any], Path]:

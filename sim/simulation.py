@@ -25,7 +25,7 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint
 from basinet.sim.worker import Analysis
 
-__all__ = ["Interrupted", "Monitor", "prepare", "simulate"]
+__all__ = ["Interrupted", "Monitor", "prepare", "simulate", "versions"]
 
 _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
@@ -124,12 +124,17 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
 
 def _record(experiment: Experiment) -> dict[str, Any]:
     """Write down the experiment as given, its runs, and the versions that run it."""
+    return {**plain(experiment.description), "runs": list(experiment.runs), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Look up what runs an experiment.
+
+    Returns:
+        The version of each package that results may depend on.
+    """
     packages = ("basinet", "torch", "numpy", "scipy", "networkx", "ray")
-    return {
-        **plain(experiment.description),
-        "runs": list(experiment.runs),
-        "versions": {package: version(package) for package in packages},
-    }
+    return {package: version(package) for package in packages}
 
 
 def simulate(

@@ -8,6 +8,7 @@ from basinet.sim.tasks.huggingface import huggingface
 from basinet.sim.tasks.landscape import Landscape
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
+from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import Regression, supervised
 from basinet.sim.tasks.task import Batch, Task
 
@@ -19,12 +20,14 @@ __all__ = [
     "Logistic",
     "Quadratic",
     "Regression",
+    "Ripples",
     "Task",
     "digits",
     "double_well",
     "huggingface",
     "logistic",
     "quadratic",
+    "ripples",
     "supervised",
 ]
 
@@ -33,6 +36,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "quadratic": quadratic,
     "logistic": logistic,
     "double_well": double_well,
+    "ripples": ripples,
     "huggingface": huggingface,
 }
 """The tasks that an experiment can name."""

@@ -74,6 +74,8 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["analyze", "nowhere"], "holds no runs"),
         (["compare", "nowhere"], "holds no runs"),
         (["report", "nowhere"], "holds no runs"),
+        (["reproduce", "heavy-tail"], "did you mean 'heavy-tails'"),
+        (["reproduce", "heavy-tails", "--out", "."], "holds something else than a study"),
         (["run", "tiny.yaml", "steps="], "steps: a value is needed"),
         (["run", "tiny.yaml", "steps=true"], "steps: got True"),
         (["run", "tiny.yaml", "model=cnn", "runtime.engine=stacked"], "runtime.engine: stacked cannot run cnn"),
@@ -147,6 +149,26 @@ def test_lists_and_pictures(folder, capsys):
     assert main(["topology", "hypercube", "agents=8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["spectral_gap"] == pytest.approx(0.5)
     assert (folder / "hypercube.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
+    from basinet.analysis import studies
+
+    def growth(progress):
+        """Measure growth."""
+        progress(0.5, "half way")
+        check = studies.Check.near("slope", 2.0, 1.95, within=0.1)
+        return studies.Findings("Growth", [], [check], [], [])
+
+    monkeypatch.setitem(studies.STUDIES, "growth", growth)
+    assert main(["reproduce", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["growth"] == "Measure growth."
+    assert main(["reproduce", "growth", "--json"]) == 0
+    found = capsys.readouterr()
+    assert json.loads(found.out)[0]["verdict"] == "agrees"
+    assert found.err.rstrip().endswith("report: runs/growth/report.html")
+    assert main(["reproduce", "growth", "--out", "runs/growth"]) == 0
+    assert "within 0.1" in capsys.readouterr().out
 
 
 def test_the_built_in_experiments_are_valid(folder, capsys):

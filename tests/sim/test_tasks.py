@@ -20,6 +20,7 @@ from basinet.sim.tasks import (
     double_well,
     logistic,
     quadratic,
+    ripples,
     supervised,
 )
 
@@ -126,6 +127,17 @@ def test_double_well_samples_tilt_the_landscape() -> None:
     torch.testing.assert_close(slope, gradient(task.value, w) + targets[0].mean(0))
     point = Point(1, start=float(task.minima[0])).double()
     assert task.evaluate(point)["train_loss"] == pytest.approx(-0.5)
+
+
+def test_ripples_have_one_stationary_point() -> None:
+    task = ripples(dimension=3)
+    w = torch.linspace(-40, 40, 12_001, dtype=F64)[:, None].expand(-1, 3)
+    torch.testing.assert_close(gradient(lambda w: task.value(w).sum(), w), task.gradient(w))
+    assert (task.gradient(w) * w.sign() >= 0).all()  # downhill leads to 0 from everywhere, …
+    assert task.gradient(w)[w[:, 0].abs() > 1].abs().min() > 0.2  # … and nowhere gets slow
+    assert not task.gradient(torch.zeros(3, dtype=F64)).any()
+    curvature = task.gradient(w).diff(dim=0) / w.diff(dim=0)
+    assert 1.9 < curvature.max() <= 2 and curvature.min() < 0  # not convex
 
 
 def test_moving_a_task_moves_all_of_it() -> None:

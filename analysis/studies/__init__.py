@@ -1,0 +1,8 @@
+"""Studies that `basinet reproduce` knows: published claims, measured anew in a few minutes."""
+
+from basinet.analysis.studies.heavy_tails import heavy_tails
+from basinet.analysis.studies.study import Check, Findings, Progress, Study, check_folder, write_findings
+
+__all__ = ["STUDIES", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
+
+STUDIES: dict[str, Study] = {"heavy-tails": heavy_tails}
