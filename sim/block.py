@@ -75,6 +75,7 @@ class Block:
 
     Attributes:
         x: The agents' parameters [N, P].
+        num_agents: K, how many agents a replica has, here and elsewhere.
         step: How many steps have been taken.
         memory: What the strategy remembers of each agent, tensors [N, ...] by name.
         bytes_sent: What all agents of a replica together have sent so far.
@@ -91,6 +92,7 @@ class Block:
         self.setup = setup
         self.placement = placement
         self.task = setup.task.to(device, dtype)
+        self.num_agents = placement.agents
         self.step = 0
         replicas = torch.from_numpy(placement.row_replicas).to(device)
         agents = torch.from_numpy(placement.row_agents).to(device)
@@ -185,13 +187,14 @@ class Block:
             return batch
         return augmentation.make(images=batch[0], keys=self.keys("augmentation")), *batch[1:]
 
-    def adapt(self, gradients: Tensor) -> None:
+    def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
         """Let each agent's optimizer step from x: x ← adapt(x, g).
 
         Args:
             gradients: [N, P]; those that `gradients` returned are used up by it.
+            active: Which agents step, bool [N]; the others keep x and what their optimizer remembers.
         """
-        self.optimizer.step(gradients, self.setup.rate_factor(self.step))
+        self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)
         self.gradients_used_up |= gradients is self.state.gradients
 
     def keys(self, purpose: str) -> Tensor:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
 
 __all__ = ["ELEMENTWISE", "LocalOptimizer"]
@@ -68,21 +69,35 @@ class LocalOptimizer:
         self.optimizers = [factory(group, **more) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
-    def step(self, gradients: Tensor, factor: float) -> None:
+    def step(self, gradients: Tensor, factor: float, active: Tensor | None = None) -> None:
         """Step from x with the given gradients.
 
         Args:
             gradients: [N, P].
             factor: The schedule's factor on the learning rate.
+            active: Which agents step, bool [N]; the others keep their parameters and their optimizer's state, but not
+                what an optimizer counts for all agents together, such as the steps of Adam.
         """
         places = zip(self._parameters, self._split(self._x), self._split(gradients), strict=True)
         for parameter, place, gradient in places:
             parameter.data = place.detach()
             parameter.grad = gradient
-        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+        steppers = [True] * len(self.optimizers)
+        if active is not None and self._one_each:
+            steppers = active.tolist()
+        elif active is not None:
+            before, held = self._x.clone(), [tensor.clone() for tensor in self.rows()]
+        for optimizer, rates, steps in zip(self.optimizers, self._rates, steppers, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            optimizer.step()
+            if steps:
+                optimizer.step()
+        if active is not None and not self._one_each:
+            _keep(self._x, before, active)
+            now = self.rows()
+            # What is remembered for the first time begins with zeros for those that rest.
+            for tensor, then in zip(now, held or map(torch.zeros_like, now), strict=True):
+                _keep(tensor, then, active)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect the optimizers' state and the settings of their groups, which some of them change.
@@ -149,6 +164,11 @@ class LocalOptimizer:
             saved = [{**shared, "state": merged}]
         for optimizer, held in zip(self.optimizers, saved, strict=True):
             _restore(optimizer, held)
+
+
+def _keep(tensor: Tensor, before: Tensor, active: Tensor) -> None:
+    """Put back the rows of the agents that are not active."""
+    torch.where(active.view(-1, *(1 for _ in tensor.shape[1:])), tensor, before, out=tensor)
 
 
 def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:

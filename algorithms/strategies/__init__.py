@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from basinet.algorithms.strategies.asynchronous import AsynchronousDiffusion
 from basinet.algorithms.strategies.centralized import Centralized
 from basinet.algorithms.strategies.choco import ChocoSGD
 from basinet.algorithms.strategies.consensus import Consensus
@@ -12,14 +13,20 @@ from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
-from basinet.algorithms.strategies.push_sum import PushSum
+from basinet.algorithms.strategies.push_pull import PushPull
+from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
+from basinet.algorithms.strategies.relay import RelaySGD
 from basinet.algorithms.strategies.sam import SAM
 from basinet.algorithms.strategies.strategy import Block, Strategy
+from basinet.algorithms.strategies.variance_reduction import GTHSGD, GTSARAH
 
 __all__ = [
     "D2",
+    "GTHSGD",
+    "GTSARAH",
     "SAM",
     "STRATEGIES",
+    "AsynchronousDiffusion",
     "Block",
     "Centralized",
     "ChocoSGD",
@@ -32,13 +39,17 @@ __all__ = [
     "GradientTracking",
     "Isolated",
     "LocalSGD",
+    "PushDIGing",
+    "PushPull",
     "PushSum",
     "QuasiGlobalMomentum",
+    "RelaySGD",
     "SlowMo",
     "Strategy",
 ]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "asynchronous": AsynchronousDiffusion,
     "centralized": Centralized,
     "choco": ChocoSGD,
     "consensus": Consensus,
@@ -49,11 +60,16 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "extra": Extra,
     "gossip_pga": GossipPGA,
     "gradient_tracking": GradientTracking,
+    "gt_hsgd": GTHSGD,
+    "gt_sarah": GTSARAH,
     "isolated": Isolated,
     "local_sgd": LocalSGD,
     "nids": ExactDiffusion,
+    "push_diging": PushDIGing,
+    "push_pull": PushPull,
     "push_sum": PushSum,
     "quasi_global_momentum": QuasiGlobalMomentum,
+    "relay": RelaySGD,
     "sam": SAM,
     "slowmo": SlowMo,
 }

@@ -1,31 +1,47 @@
 """Gradient tracking: each agent steps along an estimate of the network's mean gradient."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+import torch
+from pydantic import Field
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
 
-__all__ = ["GradientTracking"]
+__all__ = ["GradientTracking", "Tracking", "track"]
+
+
+def track(block: Block, v: Tensor, mix: Callable[[Tensor], None] | None) -> Tensor:
+    """Let the trackers follow what they track: y ← mix(y) + v_n − v_{n−1}, with y = v_0 at first.
+
+    Args:
+        block: The agents.
+        v: v_n, [N, P], which is kept.
+        mix: Mixes the trackers in place, without changing their sum; None does not.
+
+    Returns:
+        The trackers y, [N, P], as they are kept in the memory.
+    """
+    y = block.memory.setdefault("tracker", torch.zeros_like(v))
+    if mix is not None:
+        mix(y)
+    y += v
+    if "tracked" in block.memory:
+        y -= block.memory["tracked"]
+    block.memory["tracked"] = v
+    return y
 
 
 @dataclass(frozen=True)
-class GradientTracking:
-    """Adapt with a tracker y of the mean gradient, which travels beside the parameters; y starts as g_0.
-
-    DIGing: y ← W y + g_n − g_{n−1}, x ← adapt(W x, y).  ATC: y ← W (y + g_n − g_{n−1}), x ← W adapt(x, y).
-    The mean of the trackers is always that of the gradients. ATC is also known as Aug-DGM and ATC-tracking.
+class Tracking(ABC):
+    """Adapt with a tracker y of the network's mean of some v, which travels beside the parameters.
 
     Args:
         order: "atc" (both are mixed after they have changed) or "diging" (before).
-
-    References:
-        A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying
-        graphs, SIAM J. Optim. 27 (2017), doi:10.1137/16M1084316. J. Xu, S. Zhu, Y. C. Soh, L. Xie: Augmented
-        distributed gradient methods for multi-agent optimization under uncoordinated constant stepsizes, CDC 2015,
-        doi:10.1109/CDC.2015.7402509. S. Pu, A. Nedić: Distributed stochastic gradient tracking methods, Math. Program.
-        187 (2021), doi:10.1007/s10107-020-01487-0.
     """
 
     order: Literal["atc", "diging"] = "atc"
@@ -40,22 +56,62 @@ class GradientTracking:
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        g = block.gradients()
-        if "tracker" not in block.memory:
-            block.memory["tracker"] = g.clone()
-            if self.order == "atc":
-                block.combine(block.memory["tracker"])
-        else:
-            y, change = block.memory["tracker"], g - block.memory["gradient"]
-            if self.order == "atc":
-                y += change
-                block.combine(y)
-            else:
-                block.combine(y)
-                y += change
-        block.memory["gradient"] = g.clone()
+        v = self.estimate(block)
         if self.order == "diging":
+            y = track(block, v, block.combine)
             block.combine(block.x)
-        block.adapt(block.memory["tracker"])
-        if self.order == "atc":
+            block.adapt(y)
+        else:
+            y = track(block, v, None)
+            block.combine(y)
+            block.adapt(y)
             block.combine(block.x)
+
+    @abstractmethod
+    def estimate(self, block: Block) -> Tensor:
+        """Estimate each agent's gradient at x.
+
+        Args:
+            block: The agents.
+
+        Returns:
+            v_n, a tensor [N, P] of its own.
+        """
+
+
+@dataclass(frozen=True)
+class GradientTracking(Tracking):
+    """Adapt with a tracker y of the mean gradient, which travels beside the parameters; y starts as v_0.
+
+    DIGing: y ← W y + v_n − v_{n−1}, x ← adapt(W x, y).  ATC: y ← W (y + v_n − v_{n−1}), x ← W adapt(x, y).
+    v_n is the gradient g_n, or with momentum v_n = β v_{n−1} + g_n (momentum tracking). The mean of the trackers is
+    always that of the v. ATC is also known as Aug-DGM, ATC-tracking and GNSD.
+
+    Args:
+        order: "atc" (both are mixed after they have changed) or "diging" (before).
+        momentum: β, in [0, 1). It is tracked, where the optimizer's own momentum would be of what has been tracked.
+
+    References:
+        A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying
+        graphs, SIAM J. Optim. 27 (2017), doi:10.1137/16M1084316. J. Xu, S. Zhu, Y. C. Soh, L. Xie: Augmented
+        distributed gradient methods for multi-agent optimization under uncoordinated constant stepsizes, CDC 2015,
+        doi:10.1109/CDC.2015.7402509. S. Pu, A. Nedić: Distributed stochastic gradient tracking methods, Math. Program.
+        187 (2021), doi:10.1007/s10107-020-01487-0. Y. Takezawa, H. Bao, K. Niwa, R. Sato, M. Yamada: Momentum tracking:
+        momentum acceleration for decentralized deep learning on heterogeneous data, TMLR 2023, arXiv:2209.15505.
+    """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def estimate(self, block: Block) -> Tensor:
+        """Compute the gradient, or its momentum.
+
+        Args:
+            block: The agents.
+
+        Returns:
+            v_n, [N, P].
+        """
+        v = block.gradients().clone()
+        if self.momentum and "tracked" in block.memory:
+            v.add_(block.memory["tracked"], alpha=self.momentum)
+        return v

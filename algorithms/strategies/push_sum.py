@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
+from basinet.algorithms.strategies.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block
 
-__all__ = ["PushSum"]
+__all__ = ["PushDIGing", "PushSum"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,45 @@ class PushSum:
         """Advance by one step."""
         v = block.memory.setdefault("mass", block.x.new_ones(len(block.x), 1))
         z = block.x.clone()
-        block.adapt(block.gradients())
+        block.adapt(self.direction(block))
         u = z * v + (block.x - z)
         block.combine(u)
         block.combine(v)
         block.x.copy_(u / v)
+
+    def direction(self, block: Block) -> Tensor:
+        """Find along what to step: the agents' own gradients.
+
+        Args:
+            block: The agents.
+
+        Returns:
+            [N, P].
+        """
+        return block.gradients()
+
+
+@dataclass(frozen=True)
+class PushDIGing(PushSum):
+    """Push-sum along trackers y of the gradients: u ← P (u + adapt(z, y) − z), v ← P v, z = u / v.
+
+    y ← P y + g_n − g_{n−1}, with y = g_0 at first. With full gradients all agents reach the minimum of the mean of
+    their losses itself, on any strongly connected directed graph, where push-sum stops at a bias of the order of the
+    step.
+
+    References:
+        A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying
+        graphs, SIAM J. Optim. 27 (2017), doi:10.1137/16M1084316. C. Xi, R. Xin, U. A. Khan: ADD-OPT: accelerated
+        distributed directed optimization, IEEE TAC 63 (2018), arXiv:1607.04757.
+    """
+
+    def direction(self, block: Block) -> Tensor:
+        """Find along what to step: the trackers.
+
+        Args:
+            block: The agents.
+
+        Returns:
+            [N, P].
+        """
+        return track(block, block.gradients().clone(), block.combine)

@@ -34,6 +34,9 @@ class Block(Protocol):
     x: Tensor
     """The agents' parameters [N, P]."""
 
+    num_agents: int
+    """K, how many agents a replica has, here and elsewhere."""
+
     step: int
     """How many steps have been taken."""
 
@@ -46,8 +49,11 @@ class Block(Protocol):
         It is good until it is given to `adapt`, or until the next call: keep a copy of what is needed later.
         """
 
-    def adapt(self, gradients: Tensor) -> None:
-        """Let each agent's optimizer step from x with the given gradients [N, P]: x ← adapt(x, g)."""
+    def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
+        """Let each agent's optimizer step from x with the given gradients [N, P]: x ← adapt(x, g).
+
+        Where `active`, bool [N], is given, the others keep x and what their optimizer remembers.
+        """
 
     def combine(self, x: Tensor, sent: int | None = None) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view.

@@ -19,6 +19,13 @@ OPTIMIZERS = {
 }
 SCHEDULES = {"sgd": "cosine", "adam": "constant", "nsgd": {"name": "step", "milestones": [0.5]}}
 
+TOPOLOGIES = {
+    "push_sum": {"name": "exponential", "policy": "push"},
+    "push_diging": {"name": "exponential", "policy": "push"},
+    "push_pull": {"name": "exponential", "policy": "uniform"},
+    "relay": {"name": "tree"},
+}
+
 SCRIPT = """
 import sys
 import torch
@@ -39,11 +46,7 @@ def everything(workers, rank):
             config = {
                 "task": "digits",
                 "model": {"name": "mlp", "hidden": [4]},
-                "topology": {
-                    "name": "wheel" if strategy != "push_sum" else "exponential",
-                    "agents": 5,
-                    "policy": {"name": "lazy"} if strategy != "push_sum" else "push",
-                },
+                "topology": {"agents": 5, **TOPOLOGIES.get(strategy, {"name": "wheel", "policy": "lazy"})},
                 "strategy": strategy,
                 "optimizer": optimizer,
                 "schedule": SCHEDULES[name],

@@ -16,8 +16,23 @@ SETTINGS = {
     "slowmo": {"momentum": 0.3, "period": 4},
     "gossip_pga": {"period": 3},
     "quasi_global_momentum": {"momentum": 0.5},
+    "gt_hsgd": {"beta": 0.3},
+}
+TOPOLOGIES = {"relay": "path"}
+NOT_PROBED = {
+    "isolated": "its agents share no minimum",
+    "push_sum": "it divides by what it remembers",
+    "push_diging": "it divides by what it remembers",
+    "choco": "compression is not affine",
+    "sam": "it divides by the norm of the gradient",
+    "gt_sarah": "it needs a training set",
+    "asynchronous": "its mixing is random",
 }
 POLICY = {"name": "laplacian", "step": 0.3}
+
+
+def _name(strategy):
+    return strategy if isinstance(strategy, str) else strategy["name"]
 
 
 def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR):
@@ -29,7 +44,7 @@ def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR):
             "heterogeneity": heterogeneity,
         },
         model={"name": "point", "start": 1.0},
-        topology={"name": "ring", "agents": K, "policy": POLICY},
+        topology={"name": TOPOLOGIES.get(_name(strategy), "ring"), "agents": K, "policy": POLICY},
         strategy=strategy,
         optimizer={"name": "sgd", "lr": lr},
         batch_size=BATCH,
@@ -41,12 +56,11 @@ def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR):
 class Given:
     """A sampler that returns the gradient shifts it is given, one [N, M] a step."""
 
-    def __init__(self, shifts):
-        self.shifts, self.calls = shifts, 0
+    def __init__(self, shifts, first):
+        self.shifts, self.first = shifts, first
 
     def batch(self, step):
-        self.calls += 1
-        return torch.zeros(len(self.shifts[0]), 1, M, dtype=torch.float64), self.shifts[self.calls - 1][:, None]
+        return torch.zeros(len(self.shifts[0]), 1, M, dtype=torch.float64), self.shifts[step - self.first][:, None]
 
 
 def get(block, replicas):
@@ -77,7 +91,7 @@ def probe(make_block, strategy, period=1, heterogeneity=0.5, lr=LR):
     shifts = np.zeros((period, replicas, K * M))
     for j in range(noises):
         shifts[j // (K * M), size + j, j % (K * M)] = 1.0
-    block.sampler = Given([own + torch.from_numpy(s).view(-1, M) for s in shifts])
+    block.sampler = Given([own + torch.from_numpy(s).view(-1, M) for s in shifts], period)
     block.advance(2 * period)
     after = get(block, replicas)
     c = after[-1]
@@ -166,11 +180,8 @@ def test_stability_ends_where_theory_says(make_block, strategy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "strategy", [name for name in STRATEGIES if name not in ("isolated", "push_sum", "choco", "sam")]
-)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in NOT_PROBED])
 def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
-    """But isolated agents, which share no minimum, and what is not affine: push-sum, choco and SAM."""
     period = period_of(strategy)
     mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))
     replicas = 2000
@@ -179,7 +190,7 @@ def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
     error = block.x.numpy().reshape(replicas, K, M) - 1.0
     risks = (CURVATURE * error**2).sum((1, 2)) / (2 * K)
     z = (risks.mean() - excess_risk(mean, covariance)) / (risks.std(ddof=1) / np.sqrt(replicas))
-    # 13 strategies: the largest of so many standard normal numbers exceeds 4 with a probability below 1e-3.
+    # Some 20 strategies: the largest of so many standard normal numbers exceeds 4 with a probability near 1e-3.
     assert abs(z) < 4
     spread = error.std(0, ddof=1) / np.sqrt(replicas)
     assert np.abs((error.mean(0) - mean) / spread).max() < 4.5  # 18 numbers a strategy

@@ -9,26 +9,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.tasks import Quadratic
 
 STEPS = 200
-K, M, B, LR = 6, 3, 4, 0.2
-
-
-@pytest.fixture
-def quadratic_block(make_block):
-    def make(strategy, policy="metropolis", replicas=2, topology=None, **keys):
-        return make_block(
-            model={"name": "point", "start": 2.0},
-            topology={"name": topology or "ring", "agents": K, "policy": policy},
-            strategy=strategy,
-            batch_size=B,
-            replicas=replicas,
-            **{
-                "task": {"name": "quadratic", "heterogeneity": 0.7},
-                "optimizer": {"name": "sgd", "lr": LR},
-                **keys,
-            },
-        )
-
-    return make
+K, M, LR = 6, 3, 0.2
 
 
 RECURSIONS = {

@@ -1,0 +1,32 @@
+"""Push–pull: gradient tracking on directed graphs, with weights of either kind."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from basinet.algorithms.strategies.gradient_tracking import track
+from basinet.algorithms.strategies.strategy import Block
+
+__all__ = ["PushPull"]
+
+
+@dataclass(frozen=True)
+class PushPull:
+    """Pull the parameters, push the trackers: y ← C y + g_n − g_{n−1}, x ← R adapt(x, y), with y = g_0 at first.
+
+    The rows of R sum to one: agents average what they receive. The columns of C sum to one: agents split their tracker
+    among those that they send to, so that the trackers keep the sum of the gradients. R are the weights of the
+    topology's policy, C those that it makes for the reversed graph, transposed. All agents count the same in what is
+    minimised, without weights of both kinds at once. Also known as the AB algorithm.
+
+    References:
+        S. Pu, W. Shi, J. Xu, A. Nedić: Push–pull gradient methods for distributed optimization in networks, IEEE TAC 66
+        (2021), arXiv:1810.06653. R. Xin, U. A. Khan: A linear algorithm for optimization over directed graphs with
+        geometric convergence, IEEE Control Syst. Lett. 2 (2018), arXiv:1803.02503.
+    """
+
+    stochastic: ClassVar[str] = "both"
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        block.adapt(track(block, block.gradients().clone(), block.push))
+        block.combine(block.x)
