@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms import draws
@@ -115,9 +116,16 @@ class Block:
             why = choice[1]
         self.engine_choice = f"{self.engine.name} ({why})"
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        self.mixers = [Mixer(weights, placement, self.x, setup.centroid_weights, pool) for weights in setup.sequence]
+
+        def mixers(sequence: tuple[csr_array, ...], *, differences: bool = True) -> list[Mixer]:
+            pi = setup.centroid_weights
+            return [Mixer(weights, placement, self.x, pi, pool, differences=differences) for weights in sequence]
+
+        self.mixers = mixers(setup.sequence)
         self.mixer = self.mixers[0]
-        self.push_mixers = [Mixer(weights, placement, self.x, setup.centroid_weights, pool) for weights in setup.push]
+        self.push_mixers = mixers(setup.push)
+        # Second moments and variances must not become negative.
+        self.follow_mixers = mixers(setup.sequence, differences=False) if "mix" in self._policies() else []
         self.sampler = make_sampler(
             config.sampling,
             self.task,
@@ -243,7 +251,7 @@ class Block:
             x.copy_(result)
         self.bytes_sent += mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
         if x is self.x:
-            self._follow(self.combine)
+            self._follow(lambda held: self._mix(self.follow_mixers[self.step % len(self.mixers)], held, None))
 
     @property
     def neighbors(self) -> Neighbors:
@@ -268,16 +276,19 @@ class Block:
         self.bytes_sent += self.neighbors.num_messages * (size if sent is None else sent)
         return self.neighbors.exchange(messages)
 
+    def _policies(self) -> tuple[str, str]:
+        return self.setup.config.optimizer_state, self.setup.config.buffers
+
     def _follow(self, verb: Callable[[Tensor], None]) -> None:
         """Let optimizer state and running statistics go the way of the parameters, as the experiment says."""
-        config = self.setup.config
+        optimizer_state, buffers = self._policies()
         followers: list[Tensor] = []
-        if config.optimizer_state == "reset":
+        if optimizer_state == "reset":
             for tensor in self.optimizer.rows():
                 tensor.zero_()
-        elif config.optimizer_state == "mix":
+        elif optimizer_state == "mix":
             followers += self.optimizer.rows()
-        if config.buffers == "mix":
+        if buffers == "mix":
             followers += [b for b in self.state.buffers.values() if b.is_floating_point()]
         for tensor in followers:
             flat = tensor.reshape(len(tensor), -1).to(self.x.dtype, copy=True)

@@ -49,7 +49,7 @@ class _Sparse:
 
     Args:
         matrix: The entries of W off its diagonal, for this worker's rows and the columns of one worker.
-        sums: The sums of the rows of W.
+        sums: The sums s of the rows of W.
         like: A tensor whose device and type the products have.
         pool: Threads that share a product, if there are several.
     """
@@ -99,6 +99,8 @@ class Mixer:
         like: A tensor [N, P] whose device and type the products have.
         centroid_weights: Weights π of the agents in the centroid, [K].
         pool: Threads that share a sparse product, if there are several.
+        differences: Whether products are written with differences between agents, so that those that agree stay as
+            they are; without them, what is not negative stays so.
     """
 
     def __init__(
@@ -108,26 +110,31 @@ class Mixer:
         like: Tensor,
         centroid_weights: np.ndarray,
         pool: ThreadPoolExecutor | None = None,
+        *,
+        differences: bool = True,
     ) -> None:
         self.placement = placement
         self.pool = pool
+        self.differences = differences
         others = weights - diags_array(weights.diagonal(), format="csr")
         others.eliminate_zeros()
         others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
+        self.num_messages = int(others.nnz)
         sums = np.asarray(weights.sum(axis=1)).ravel()
         sums[abs(sums - 1) < _TOLERANCE] = 1
         diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, all of whose rows sum to s − 1
-        self.num_messages = int(others.nnz)
+        if not differences:
+            others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
         rows, agents = placement.rows, placement.agents
         whole = rows.start % agents == 0 and rows.stop % agents == 0
         self.whole = whole
         self.dense: Tensor | None = None
         self.peers: list[_Peer] = []
         dense = weights.nnz >= _DENSE_SHARE * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
-        if whole and dense:
+        if whole and dense and differences:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
             self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
-            self.differences = like.new_empty(0)
+            self.scratch = like.new_empty(0)
         else:
             self._split_weights(others, sums, diagonal, like)
         self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
@@ -179,17 +186,18 @@ class Mixer:
         if self.dense is not None:
             shape = (-1, self.placement.agents, x.shape[1])
             first = x.view(shape)[:, :1]
-            differences = torch.sub(x.view(shape), first, out=self.differences.resize_(result.view(shape).shape))
+            differences = torch.sub(x.view(shape), first, out=self.scratch.resize_(result.view(shape).shape))
             base = first if self.row_sums is None else first * self.row_sums
             torch.baddbmm(base, self.dense.expand(len(first), -1, -1), differences, out=result.view(shape))
             return
+        own = x if self.differences else torch.zeros_like(x)
         received, travelling = self._exchange(x)
-        self.local.multiply(x, x, result, add=False)
+        self.local.multiply(x, own, result, add=False)
         for request in travelling:
             request.wait()
         for peer, rows in zip(self.peers, received, strict=True):
             if peer.needed:
-                peer.weights.multiply(rows.to(x.device), x, result, add=True)
+                peer.weights.multiply(rows.to(x.device), own, result, add=True)
 
     def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
         """Start sending and receiving the boundary rows; they will be in the tensors returned."""

@@ -101,3 +101,18 @@ def test_agents_that_agree_stay_where_they_are_in_single_precision(make_block):
         mixed = x.clone()
         block.combine(mixed)
         assert torch.equal(mixed, x)  # no bias that a correction could add up
+
+
+@pytest.mark.parametrize("topology", ["star", "complete", "ring"])
+def test_second_moments_stay_positive_when_they_are_mixed(make_block, topology):
+    block = make_block(
+        topology={"name": topology, "agents": 6}, optimizer={"name": "adam", "lr": 0.01}, optimizer_state="mix"
+    )
+    block.advance(1)
+    _, second = block.optimizer.rows()
+    second.copy_(torch.rand(second.shape, dtype=torch.float64) ** 40)
+    second[1::2] = 0
+    held, wanted = second.clone(), block.setup.weights.toarray()
+    block.combine(block.x)
+    assert (second >= 0).all()
+    torch.testing.assert_close(second.view(2, 6, -1), torch.from_numpy(wanted) @ held.view(2, 6, -1))
