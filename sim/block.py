@@ -101,6 +101,8 @@ class Block:
         template = setup.template().to(device, dtype)
         self.state = setup.state(template, len(placement.rows), device)
         self.x = self.state.parameters
+        self.personal = self.state.columns(config.personal)
+        self.shared_size = self.x.shape[1] - sum(columns.stop - columns.start for columns in self.personal)
         self._initialize()
         self.engine, why, self.threads = make_engine(
             engine, template, self.task, self.state, config.batch_size, threads
@@ -239,6 +241,7 @@ class Block:
         self._mix(self.push_mixers[self.step % len(self.push_mixers)], x, None)
 
     def _mix(self, mixer: Mixer, x: Tensor, sent: int | None) -> None:
+        kept = self._own(x)
         if any(x is own for own in (self.x, *self.memory.values())) and _is_like(x, self.x):
             mixed = self.state.gradients
             if not self.gradients_used_up:
@@ -249,7 +252,8 @@ class Block:
             result = torch.empty(x.shape, device=self.x.device, dtype=self.x.dtype)
             mixer.combine(x.to(self.x).contiguous(), result)
             x.copy_(result)
-        self.bytes_sent += mixer.num_messages * (x.shape[1] * x.element_size() if sent is None else sent)
+        self._put_back(x, kept)
+        self.bytes_sent += mixer.num_messages * (self._size(x) if sent is None else sent)
         if x is self.x:
             self._follow(lambda held: self._mix(self.follow_mixers[self.step % len(self.mixers)], held, None))
 
@@ -266,15 +270,30 @@ class Block:
         """Give each neighbour a row, and get one from each.
 
         Args:
-            messages: [N, D, ...], for the neighbour in each slot of `neighbors`.
+            messages: [N, D, ...], for the neighbour in each slot of `neighbors`; of personal parameters an agent gets
+                back its own.
             sent: Bytes that a row takes as it travels; by default those of its numbers.
 
         Returns:
             [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
         """
-        size = messages[0, 0].numel() * messages.element_size() if messages.shape[1] else 0
-        self.bytes_sent += self.neighbors.num_messages * (size if sent is None else sent)
-        return self.neighbors.exchange(messages)
+        self.bytes_sent += self.neighbors.num_messages * (self._size(messages[:, 0]) if sent is None else sent)
+        received = self.neighbors.exchange(messages)
+        self._put_back(received, self._own(messages))
+        return received
+
+    def _own(self, x: Tensor) -> list[Tensor]:
+        """Take down what belongs to personal parameters, where the last axis counts parameters."""
+        return [x[..., columns].clone() for columns in self.personal] if x.shape[-1] == self.x.shape[1] else []
+
+    def _put_back(self, x: Tensor, kept: list[Tensor]) -> None:
+        for columns, own in zip(self.personal if kept else [], kept, strict=True):
+            x[..., columns] = own
+
+    def _size(self, x: Tensor) -> int:
+        """Bytes of a row [N, ...] as it travels: what is personal does not."""
+        numbers = self.shared_size if x.shape[-1] == self.x.shape[1] else x[0].numel()
+        return numbers * x.element_size()
 
     def _policies(self) -> tuple[str, str]:
         return self.setup.config.optimizer_state, self.setup.config.buffers
@@ -303,8 +322,10 @@ class Block:
         Args:
             x: [N, P].
         """
+        kept = self._own(x)
         self.mixer.average(x)
-        self.bytes_sent += 2 * self.placement.agents * x.shape[1] * x.element_size()
+        self._put_back(x, kept)
+        self.bytes_sent += 2 * self.placement.agents * self._size(x)
         if x is self.x:
             self._follow(self.average)
 

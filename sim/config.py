@@ -167,6 +167,8 @@ class Config(_Part):
         optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
             parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.
+        personal: Parameters that stay each agent's own and are not mixed, by name, with * for any letters, such as
+            "head.*". What a run measures is then the mean over the agents' own models.
         schedule: Learning-rate schedule.
         batch_size: Samples an agent and step.
         sampling: "independent" (with replacement) or "epochs" (each sample once an epoch).
@@ -191,6 +193,7 @@ class Config(_Part):
     )
     optimizer_state: Literal["keep", "mix", "reset"] = "keep"
     buffers: Literal["keep", "mix"] = "keep"
+    personal: tuple[str, ...] = ()
     schedule: Annotated[Component, _component("schedule")] = Field(default=DEFAULTS["schedule"], validate_default=True)
     batch_size: PositiveInt = 32
     sampling: Sampling = "independent"

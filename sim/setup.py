@@ -145,6 +145,7 @@ class Setup:
                 raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
         self._try_optimizer(model)
         strategy: Any = self.strategy()
+        self._try_personal(model, strategy)
         if getattr(strategy, "full_gradients", False):
             if self.task.draw is not None:
                 raise ExperimentError(
@@ -181,6 +182,23 @@ class Setup:
         autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
         return StackedState(model, num_agents, device, getattr(torch, runtime.dtype), autocast)
 
+    def _try_personal(self, model: nn.Module, strategy: Any) -> None:
+        """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+        config = self.config
+        if not config.personal:
+            return
+        try:
+            self.state(model, 1, torch.device("cpu")).columns(config.personal)
+        except ValueError as error:
+            raise ExperimentError(f"personal: {error}") from None
+        if getattr(strategy, "mixes_all", False):
+            raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
+        if config.analysis and "centroid" in config.analysis_points:
+            raise ExperimentError(
+                "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
+                " or no analysis"
+            )
+
     def _try_optimizer(self, model: nn.Module) -> None:
         """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
         component = self.config.optimizer
@@ -189,8 +207,12 @@ class Setup:
         try:
             optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)
             optimizer.step(state.gradients, 1.0)
-            if self.config.optimizer_state != "keep":
-                optimizer.rows()
+            held = [] if self.config.optimizer_state == "keep" else optimizer.rows()
+            if self.config.personal and any(t[0].numel() != state.parameters.shape[1] for t in held):
+                raise ExperimentError(
+                    f"optimizer_state: got {self.config.optimizer_state}, but {component.name} does not remember a"
+                    " number for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
+                )
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             torch.load(file, weights_only=True)

@@ -1,8 +1,9 @@
 """The stacked state: one row an agent, and each layer's parameters as a view into it."""
 
 import copy
+import fnmatch
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,31 @@ class StackedState:
         """
         start = flat.storage_offset()
         return [flat.as_strided(shape, strides, start + offset) for shape, strides, offset in self._places]
+
+    def columns(self, patterns: Sequence[str]) -> list[slice]:
+        """Find the columns of some parameters.
+
+        Args:
+            patterns: Names, with * for any letters.
+
+        Returns:
+            Slices of [N, P].
+
+        Raises:
+            ValueError: A pattern fits no parameter, or they fit all.
+        """
+        names = list(self.shapes)
+        for pattern in patterns:
+            if not fnmatch.filter(names, pattern):
+                raise ValueError(f"no parameter fits '{pattern}'; there are {', '.join(names)}")
+        chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        if all(chosen):
+            raise ValueError(
+                "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
+            )
+        ends = np.cumsum([shape.numel() for shape in self.shapes.values()]).tolist()
+        starts = [0, *ends[:-1]]
+        return [slice(a, b) for a, b, is_chosen in zip(starts, ends, chosen, strict=True) if is_chosen]
 
     def exchange(self, x: Tensor, other: Tensor) -> None:
         """Let two tensors trade places in memory, and the views follow: x holds what `other` held.

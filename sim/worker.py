@@ -101,7 +101,7 @@ class Worker:
         return self.block.engine_choice
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure the centroid of each replica.
+        """Measure the centroid of each replica, or the mean over its agents where some parameters are personal.
 
         Returns:
             The measurements of the replicas that this worker evaluates (every worker takes its share), and of
@@ -109,16 +109,19 @@ class Worker:
         """
         block, mixer = self.block, self.block.mixer
         centroids = mixer.centroid(block.x)
-        distances = mixer.distances(block.x, centroids)
+        distances = self._distances(centroids)
         buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
         rows = []
         diverged = self._diverged()
+        means = self._agents() if block.personal else None
         for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
             if not torch.isfinite(centroids[replica]).all():
                 diverged.setdefault(replica, block.step)
                 continue
-            load_vector(self.model, centroids[replica], {name: b[replica] for name, b in buffers.items()})
-            metrics = block.task.evaluate_with_gradient(self.model.eval())
+            if means is None:
+                metrics = self._evaluate(centroids[replica], {name: b[replica] for name, b in buffers.items()})
+            else:
+                metrics = means[replica]
             if not math.isfinite(metrics["train_loss"]):
                 diverged.setdefault(replica, block.step)
                 continue
@@ -133,6 +136,31 @@ class Worker:
                 }
             )
         return rows, diverged
+
+    def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
+        load_vector(self.model, parameters, buffers)
+        return self.block.task.evaluate_with_gradient(self.model.eval())
+
+    def _agents(self) -> list[dict[str, float]]:
+        """Measure all agents, each with its own parameters, and take the mean of each replica."""
+        buffers = self.block.state.buffers
+        found = [
+            self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(self.block.x.detach())
+        ]
+        table = torch.tensor([list(row.values()) for row in found], dtype=torch.float64, device=self.block.x.device)
+        means = self.block.mixer.sums(table) / self.placement.agents
+        return [dict(zip(found[0], row, strict=True)) for row in means.tolist()]
+
+    def _distances(self, centroids: Tensor) -> Tensor:
+        """Compute the consensus distance of each replica, in the parameters that are mixed."""
+        block = self.block
+        if not block.personal:
+            return block.mixer.distances(block.x, centroids)
+        x, centroids = block.x.clone(), centroids.clone()
+        for columns in block.personal:
+            x[:, columns] = 0
+            centroids[:, columns] = 0
+        return block.mixer.distances(x, centroids)
 
     def _average_buffer(self, buffer: Tensor) -> Tensor:
         """Average running statistics over the agents, and counters, to the nearest integer."""

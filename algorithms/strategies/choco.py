@@ -1,7 +1,7 @@
 """CHOCO-SGD: diffusion that sends compressed differences."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ class ChocoSGD(Compression):
         learning with arbitrary communication compression, ICLR 2020, arXiv:1907.09356.
     """
 
+    mixes_all: ClassVar[bool] = True
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.3
 
     def step(self, block: Block) -> None:

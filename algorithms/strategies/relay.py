@@ -26,6 +26,7 @@ class RelaySGD:
     """
 
     static: ClassVar[bool] = True
+    mixes_all: ClassVar[bool] = True
 
     def check(self, weights: csr_array) -> None:
         """Refuse a graph that is no tree.

@@ -97,7 +97,8 @@ class Strategy(Protocol):
     - `stochastic = "columns"`: its weights sum to one over what an agent sends, not over what it receives; "both": it
       mixes with weights of either kind, and calls `push`;
     - `static = True`: it needs the same graph at every step;
-    - `full_gradients = True`: it takes gradients over all of an agent's data.
+    - `full_gradients = True`: it takes gradients over all of an agent's data;
+    - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves.
     """
 
     def step(self, block: Block) -> None:

@@ -8,6 +8,9 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from basinet.sim.component import ExperimentError
+from basinet.sim.placement import Placement
+from basinet.sim.state import load_vector
+from basinet.sim.worker import Worker
 
 
 @pytest.mark.parametrize("graph", [nx.star_graph(4), nx.DiGraph([(0, 1), (1, 2), (2, 0), (1, 0)]), nx.cycle_graph(5)])
@@ -116,3 +119,53 @@ def test_second_moments_stay_positive_when_they_are_mixed(make_block, topology):
     block.combine(block.x)
     assert (second >= 0).all()
     torch.testing.assert_close(second.view(2, 6, -1), torch.from_numpy(wanted) @ held.view(2, 6, -1))
+
+
+def test_personal_parameters_stay_with_their_agent(make_block):
+    block = make_block(personal=["3.*"], analysis=[])
+    first, size = 64 * 6 + 6, block.x.shape[1]  # what the second layer follows
+    x = torch.randn(8, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = block.setup.weights.toarray()
+    for verb, mixing in ((block.combine, weights), (block.average, np.full((4, 4), 1 / 4))):
+        mixed, before = x.clone(), block.bytes_sent
+        verb(mixed)
+        wanted = (torch.from_numpy(mixing) @ x.view(2, 4, size)).view(8, size)
+        torch.testing.assert_close(mixed[:, :first], wanted[:, :first])
+        assert torch.equal(mixed[:, first:], x[:, first:])
+        assert block.bytes_sent - before == 8 * first * 8  # 8 messages on a ring of 4; up and down for an average
+    messages = x[:, None].expand(-1, 2, -1)
+    received = block.exchange(messages)
+    assert torch.equal(received[..., first:], messages[..., first:])
+    assert not torch.equal(received[..., :first], messages[..., :first])
+
+
+def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
+    setup = make_setup(personal=["3.*"], analysis=[], task={"name": "digits", "partition": {"name": "dirichlet"}})
+    worker = Worker(setup, Placement.split(2, 4), "auto")
+    worker.advance(30)
+    (row, _), _ = worker.measure()
+    model, accuracies = setup.template().double(), []
+    for n in range(4):
+        load_vector(model, worker.block.x[n], {})
+        accuracies.append(setup.task.evaluate(model)["test_accuracy"])
+    assert row["test_accuracy"] == pytest.approx(np.mean(accuracies), rel=1e-12)
+    shared = worker.block.x[:4, : 64 * 6 + 6]
+    spread = (shared - shared.mean(0)).square().sum(1).mean()
+    assert row["consensus_distance"] == pytest.approx(float(spread), rel=1e-9)
+    heads = worker.block.x[:4, 64 * 6 + 6 :]
+    assert (heads - heads.mean(0)).norm() > 10 * (shared - shared.mean(0)).norm()
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"personal": ["head"]}, "personal: no parameter fits 'head'; there are 1.weight, 1.bias, 3.weight, 3.bias"),
+        ({"personal": ["*"]}, "personal: all parameters are chosen"),
+        ({"personal": ["3.*"], "analysis": ["hessian_trace"]}, "analysis_points: got centroid"),
+        ({"personal": ["3.*"], "strategy": "choco"}, "personal: choco cannot leave some parameters out"),
+    ],
+)
+def test_personal_parameters_that_make_no_sense_are_refused(make_setup, keys, sentence):
+    with pytest.raises(ExperimentError) as caught:
+        make_setup(**{"analysis": []} | keys)
+    assert str(caught.value).startswith(sentence)
