@@ -223,8 +223,8 @@ class Block:
     def combine(self, x: Tensor, sent: int | None = None) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
-        Each agent sends its row to each of its neighbours. Where `x` are the parameters or a tensor of the memory, the
-        mixed rows are written elsewhere, and `x` moves there: views of it that were taken before stay behind.
+        Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves there where it can:
+        views of it that were taken before stay behind.
 
         Args:
             x: [N, ...] of any width.
@@ -251,7 +251,10 @@ class Block:
         else:
             result = torch.empty(x.shape, device=self.x.device, dtype=self.x.dtype)
             mixer.combine(x.to(self.x).contiguous(), result)
-            x.copy_(result)
+            if _is_like(x, result) and x is not self.state.gradients:
+                x.data = result
+            else:
+                x.copy_(result)
         self._put_back(x, kept)
         self.bytes_sent += mixer.num_messages * (self._size(x) if sent is None else sent)
         if x is self.x:

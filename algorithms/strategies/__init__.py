@@ -11,6 +11,7 @@ from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
 from basinet.algorithms.strategies.extra import Extra
 from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
+from basinet.algorithms.strategies.local_tracking import LocalTracking
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
 from basinet.algorithms.strategies.push_pull import PushPull
@@ -39,6 +40,7 @@ __all__ = [
     "GradientTracking",
     "Isolated",
     "LocalSGD",
+    "LocalTracking",
     "PushDIGing",
     "PushPull",
     "PushSum",
@@ -63,6 +65,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "gt_hsgd": GTHSGD,
     "gt_sarah": GTSARAH,
     "isolated": Isolated,
+    "k_gt": LocalTracking,
     "local_sgd": LocalSGD,
     "nids": ExactDiffusion,
     "push_diging": PushDIGing,

@@ -1,9 +1,10 @@
 """Exact diffusion: diffusion with a correction that removes the bias of data that differ between agents."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import Block, require_symmetric
@@ -19,16 +20,23 @@ class ExactDiffusion:
     ψ' is the ψ of the step before (in the first step, φ = ψ), and W̄ = (I + W) / 2. With full gradients all agents
     reach the minimum itself, where diffusion stops at a bias of the order of the step.
 
-    With one step size for all agents it is also known as NIDS.
+    With one step size for all agents it is also known as NIDS. With a period τ agents take τ steps alone, each with a
+    τ-th of the correction, before they combine: local exact diffusion (LED), on the complete graph a form of SCAFFOLD.
+
+    Args:
+        period: Steps τ from one combination to the next.
 
     References:
         K. Yuan, B. Ying, X. Zhao, A. H. Sayed: Exact diffusion for distributed optimization and learning, IEEE TSP 67
         (2019), doi:10.1109/TSP.2018.2875898. Z. Li, W. Shi, M. Yan: A decentralized proximal-gradient method with
         network independent step-sizes and separated convergence rates, IEEE TSP 67 (2019),
-        doi:10.1109/TSP.2019.2926022.
+        doi:10.1109/TSP.2019.2926022. S. A. Alghunaim: Local exact-diffusion for decentralized optimization and
+        learning, IEEE TAC 69 (2024), arXiv:2302.00620.
     """
 
     lazy: ClassVar[bool] = True
+    static: ClassVar[bool] = True
+    period: Annotated[int, Field(ge=1)] = 1
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the correction is not exact.
@@ -42,12 +50,14 @@ class ExactDiffusion:
         """Advance by one step."""
         correction = block.memory.setdefault("correction", torch.zeros_like(block.x))  # x − ψ'
         block.adapt(block.gradients())
-        phi = block.x + correction
-        mixed = phi.clone()
-        block.combine(mixed)
-        # Small differences are added up, not small differences of large numbers.
-        correction.add_(mixed.sub_(phi), alpha=0.5 if self.lazy else 1.0)
-        block.x.add_(correction)
+        block.x.add_(correction, alpha=1 / self.period)
+        if (block.step + 1) % self.period == 0:
+            change = block.x.clone()
+            block.combine(change)
+            change.sub_(block.x)  # small differences are added up, not a small difference of large numbers
+            share = 0.5 if self.lazy else 1.0
+            correction.add_(change, alpha=share)
+            block.x.add_(change, alpha=share)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,9 @@ class D2(ExactDiffusion):
     """Exact diffusion with W in the place of W̄: x_{n+1} = W (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) for SGD.
 
     It mixes faster, and needs λ_min(W) > −1/3.
+
+    Args:
+        period: Steps from one combination to the next.
 
     References:
         H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu: D²: Decentralized training over decentralized data, ICML 2018,

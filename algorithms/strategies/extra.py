@@ -1,6 +1,7 @@
 """EXTRA: consensus with a correction that removes the bias of data that differ between agents."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.sparse import csr_array
@@ -21,6 +22,8 @@ class Extra:
         SIAM J. Optim. 25 (2015), doi:10.1137/14096668X.
     """
 
+    static: ClassVar[bool] = True
+
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the correction is not exact.
 
@@ -32,9 +35,9 @@ class Extra:
     def step(self, block: Block) -> None:
         """Advance by one step."""
         correction = block.memory.setdefault("correction", torch.zeros_like(block.x))  # x − W̄ x' − d'
-        mixed = block.x.clone()
-        block.combine(mixed)
-        change = mixed - block.x
+        change = block.x.clone()
+        block.combine(change)
+        change.sub_(block.x)
         block.adapt(block.gradients())
         block.x.add_(change).add_(correction)
         correction.add_(change, alpha=0.5)

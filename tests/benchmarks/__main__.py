@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bandwidth, gpu, peers, runs, scaling, steps
+from tests.benchmarks import bandwidth, gpu, peers, runs, scaling, steps, strategies
 from tests.benchmarks.harness import Row, machine
 
 GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
@@ -25,6 +25,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "evaluation": [runs.evaluation],
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],
+    "strategies": [strategies.rows],
     "peers": [peers.rows],
     "gpu": [gpu.rows],
 }
@@ -40,7 +41,7 @@ def main() -> None:
         if group not in GROUPS:
             sys.exit(f"there is no group '{group}'; allowed: {', '.join(GROUPS)}")
     torch.set_num_threads(1)
-    console = Console(width=150)
+    console = Console(width=170)
     found: list[Row] = []
     for group in chosen.groups or GROUPS:
         for measure in GROUPS[group]:
@@ -58,18 +59,18 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("work", "ours ms", "wall ms", "base ms", "ratio", "min–max", "target", "", title="Processor time")
-    for column in table.columns[1:]:
+    table = Table("work", "ours ms", "wall ms", "base ms", "ratio", "min–max", "target", "", "", title="Processor time")
+    for column in table.columns[1:-1]:
         column.justify = "right"
     for row in rows:
         if not row.ratios:
-            table.add_row(row.work, *[""] * 5, str(row.more.get("skipped", "")), "–")
+            table.add_row(row.work, *[""] * 6, "–", str(row.more.get("skipped", "")))
             continue
         spread = f"{min(row.ratios):.2f}–{max(row.ratios):.2f}" if len(row.ratios) > 1 else ""
         target = f"{row.target[0]} {row.target[1]:g}" if row.target else ""
         mark = {True: "[green]met", False: "[red]missed", None: ""}[row.met]
         times = [f"{t:.3g}" if t is not None else "" for t in (row.ours_ms, row.ours_wall_ms, row.base_ms)]
-        table.add_row(row.work, *times, f"{row.ratio:.2f}", spread, target, mark)
+        table.add_row(row.work, *times, f"{row.ratio:.2f}", spread, target, mark, row.note)
     return table
 
 

@@ -27,6 +27,7 @@ class Row:
         base_ms: Processor milliseconds of what it is compared to.
         base: What that is.
         ratios: The ratio of each repeat.
+        note: What else the table shall show.
         more: Further numbers.
     """
 
@@ -38,6 +39,7 @@ class Row:
     base_ms: float | None = None
     base: str = ""
     ratios: list[float] = field(default_factory=list)
+    note: str = ""
     more: dict[str, object] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ SETTINGS = {
     "gossip_pga": {"period": 3},
     "quasi_global_momentum": {"momentum": 0.5},
     "gt_hsgd": {"beta": 0.3},
+    "k_gt": {"period": 3},
 }
 TOPOLOGIES = {"relay": "path"}
 NOT_PROBED = {
@@ -35,15 +36,15 @@ def _name(strategy):
     return strategy if isinstance(strategy, str) else strategy["name"]
 
 
-def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR):
+def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, start=1.0):
     return make_block(
         task={
             "name": "quadratic",
             "curvature": CURVATURE.tolist(),
-            "noise": NOISE.tolist(),
+            "noise": noise.tolist(),
             "heterogeneity": heterogeneity,
         },
-        model={"name": "point", "start": 1.0},
+        model={"name": "point", "start": start},
         topology={"name": TOPOLOGIES.get(_name(strategy), "ring"), "agents": K, "policy": POLICY},
         strategy=strategy,
         optimizer={"name": "sgd", "lr": lr},
@@ -177,6 +178,26 @@ def test_stability_ends_where_theory_says(make_block, strategy):
         stable = np.abs(np.linalg.eigvals(F)).max() < 1
         low, high = (middle, high) if stable else (low, middle)
     assert low * CURVATURE.max() == pytest.approx(bound, rel=0.01)
+
+
+EXACT = ("exact_diffusion", "d2", "extra", "gradient_tracking", "gt_hsgd", "k_gt", "push_pull", "relay")
+
+
+@pytest.mark.parametrize("strategy", EXACT)
+def test_exact_methods_converge_at_the_rate_of_their_iteration_matrix(make_block, strategy):
+    """Without noise the error shrinks like the largest eigenvalue below one: those at one belong to what stays."""
+    period = period_of(strategy)
+    F, _, _ = probe(make_block, name_of(strategy), period)
+    sizes = np.abs(np.linalg.eigvals(F))
+    wanted = np.log(sizes[sizes < 1 - 1e-6].max()) / period
+    block = make(make_block, name_of(strategy), 1, noise=0 * NOISE, start=3.0)
+    steps = np.arange(450, 901, 30)  # a multiple of every period
+    errors = []
+    for step in steps:
+        block.advance(step)
+        errors.append(float((block.x - 1).norm()))
+    assert errors[-1] > 1e-10  # far above rounding
+    assert np.polyfit(steps, np.log(errors), 1)[0] == pytest.approx(wanted, rel=0.01)
 
 
 @pytest.mark.slow

@@ -68,6 +68,44 @@ def test_hybrid_gradients_follow_the_paper(quadratic_block):
     torch.testing.assert_close(same.x, plain.x, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("strategy", ["exact_diffusion", "d2"])
+def test_local_exact_diffusion_follows_the_paper(quadratic_block, strategy):
+    block = quadratic_block({"name": strategy, "period": 3}, "lazy")
+    block.advance(60)
+    g, w = Gradients(block), block.setup.weights.toarray()
+    w = (np.eye(6) + w) / 2 if strategy == "exact_diffusion" else w
+    x, y = np.full(g.shape, 2.0), 0
+    for t in range(60):
+        x = x - LR * g(x, t) - y / 3
+        if t % 3 == 2:
+            mixed = w @ x
+            y, x = y + x - mixed, mixed
+    close(block, x)
+
+
+def test_local_tracking_follows_the_paper(quadratic_block):
+    block = quadratic_block({"name": "k_gt", "period": 3}, "lazy")
+    block.advance(60)
+    g, w = Gradients(block), block.setup.weights.toarray()
+    x, c = np.full(g.shape, 2.0), np.zeros(g.shape)
+    for round_ in range(20):
+        start = x
+        for t in range(3 * round_, 3 * round_ + 3):
+            x = x - LR * (g(x, t) + c)
+        z = (start - x) / (3 * LR)
+        c = c - z + w @ z
+        x = w @ (start - 3 * LR * z)
+    close(block, x)
+
+
+@pytest.mark.parametrize("strategy", ["exact_diffusion", "k_gt"])
+def test_corrected_local_steps_reach_the_minimum(quadratic_block, strategy):
+    block = quadratic_block({"name": strategy, "period": 3}, **EXACT)
+    block.advance(1500)
+    assert float((block.x - block.task.minimum).abs().max()) < 1e-10
+    assert block.bytes_sent == 500 * 12 * 3 * 8 * (2 if strategy == "k_gt" else 1)
+
+
 @pytest.fixture
 def regression():
     """Least squares with a unique minimum, which the agents' data do not share."""
