@@ -118,13 +118,11 @@ class TaskPart(_Part):
 
 
 class TopologyPart(_Part):
-    """The graph, how many agents it has, and its combination policy."""
+    """The graph, how many agents it has, and its combination policy; None takes the graph's own, or the default."""
 
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None
-    policy: Annotated[Component, _component("policy")] = Field(
-        default=DEFAULTS["topology.policy"], validate_default=True
-    )
+    policy: Annotated[Component | None, _component("policy")] = None
 
 
 class Runtime(_Part):

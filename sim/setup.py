@@ -19,9 +19,8 @@ from torch.utils.data import Dataset
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
-from basinet.algorithms.strategies.strategy import require_doubly_stochastic
 from basinet.sim.component import Component, ExperimentError
-from basinet.sim.config import KINDS, Config
+from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.engines import make_engine
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
@@ -40,8 +39,8 @@ class Setup:
         model: Makes the model of one agent, or is one.
         graph: Agents are its nodes, in its own order; the edges of all steps, where they change.
         sequence: Mixing matrices W [K, K] of the steps, over and over; a single one if the graph does not change.
-        centroid_weights: Weights π of the agents in the centroid, [K]: the Perron vector of W, or all the same where
-            the columns of W sum to one.
+        centroid_weights: Weights π of the agents in the centroid, [K]: the Perron vector of W, that of all W if it
+            changes from step to step, or all the same where the columns of W sum to one.
         holdings: For each replica and agent the indices of the samples that it holds; empty where the task
             generates samples.
         num_steps: Steps of the run.
@@ -68,7 +67,7 @@ class Setup:
     @property
     def weights(self) -> csr_array:
         """The mixing matrix W [K, K]; where it changes from step to step, the mean over a period."""
-        return sum(self.sequence[1:], self.sequence[0]) / len(self.sequence) if self.sequence[1:] else self.sequence[0]
+        return _mean(self.sequence)
 
     @classmethod
     def build(cls, config: Config) -> "Setup":
@@ -301,24 +300,34 @@ def _graphs(config: Config) -> list[nx.Graph]:
     return graphs
 
 
+def _mean(sequence: tuple[csr_array, ...]) -> csr_array:
+    return sum(sequence[1:], sequence[0]) / len(sequence) if sequence[1:] else sequence[0]
+
+
 def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.ndarray:
-    """Find how much each agent counts in what the mixing conserves."""
+    """Find how much each agent counts in what the mixing conserves: π with π^T W = π^T for the W of every step."""
     agents = sequence[0].shape[0]
     if columns:
         return np.full(agents, 1 / agents)
-    if len(sequence) == 1:
-        return perron_vector(sequence[0])
+    try:
+        pi = perron_vector(_mean(sequence))
+    except ValueError as error:
+        raise ExperimentError(f"topology.policy: {error}") from None
     for step, weights in enumerate(sequence):
-        try:
-            require_doubly_stochastic(weights)
-        except ValueError as error:
-            raise ExperimentError(f"topology.policy: a sequence of graphs {error} (step {step})") from None
-    return np.full(agents, 1 / agents)
+        if len(sequence) > 1 and abs(pi @ weights - pi).max() > 1e-8 * pi.max():
+            raise ExperimentError(
+                f"topology.policy: the weights of the sequence conserve no centroid, since agents count for one thing "
+                f"in step {step} and for another in others; allowed are weights whose columns sum to one, such as "
+                "metropolis makes on undirected graphs and sinkhorn on directed ones, or the strategy push_sum with "
+                "the policy push"
+            )
+    return pi
 
 
 def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool) -> csr_array:
     """Make the mixing matrix; its rows sum to one, or its columns."""
-    policy = config.topology.policy
+    own = graph.graph.get("policy", DEFAULTS["topology.policy"])
+    policy = config.topology.policy or KINDS["policy"].parse(own)
     try:
         weights = policy.make(graph=graph)
         if columns:

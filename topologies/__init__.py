@@ -10,16 +10,18 @@ from collections.abc import Callable
 import networkx as nx
 from scipy.sparse import csr_array
 
+from basinet.topologies.base_graph import base_graph, hyper_hypercube, simple_base_graph
 from basinet.topologies.classic import complete, path, ring, star, wheel
 from basinet.topologies.clusters import barbell, clusters, lollipop
 from basinet.topologies.connectivity import algebraic_connectivity, effective_resistance, kirchhoff_index
 from basinet.topologies.cost import Cost, communication_cost
-from basinet.topologies.equitopo import equitopo
+from basinet.topologies.equitopo import equitopo, one_peer_equitopo
 from basinet.topologies.expanders import margulis, paley
 from basinet.topologies.exponential import exponential
 from basinet.topologies.files import adjacency_list, adjacency_matrix, edge_list, graphml
 from basinet.topologies.geometric import random_geometric
 from basinet.topologies.hastings import hastings
+from basinet.topologies.inner_outer import inner_outer_exponential, inner_outer_ring
 from basinet.topologies.lattice import grid, hypercube, torus
 from basinet.topologies.matrices import file
 from basinet.topologies.mixing import check_graph, check_mixing_matrix, neighborhoods
@@ -59,6 +61,7 @@ __all__ = [
     "algebraic_connectivity",
     "barabasi_albert",
     "barbell",
+    "base_graph",
     "best_constant",
     "caterpillar",
     "check_graph",
@@ -81,7 +84,10 @@ __all__ = [
     "graphml",
     "grid",
     "hastings",
+    "hyper_hypercube",
     "hypercube",
+    "inner_outer_exponential",
+    "inner_outer_ring",
     "karate",
     "kirchhoff_index",
     "laplacian",
@@ -94,6 +100,7 @@ __all__ = [
     "mixing_time",
     "neighborhoods",
     "newman_watts",
+    "one_peer_equitopo",
     "one_peer_exponential",
     "one_peer_hypercube",
     "paley",
@@ -107,6 +114,7 @@ __all__ = [
     "relative_degree",
     "relative_variance",
     "ring",
+    "simple_base_graph",
     "sinkhorn",
     "smallest_eigenvalue",
     "spectral_gap",
@@ -155,6 +163,12 @@ TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
 SEQUENCES: dict[str, Callable[..., GraphSequence]] = {
     "one_peer_exponential": one_peer_exponential,
     "one_peer_hypercube": one_peer_hypercube,
+    "one_peer_equitopo": one_peer_equitopo,
+    "hyper_hypercube": hyper_hypercube,
+    "simple_base_graph": simple_base_graph,
+    "base_graph": base_graph,
+    "inner_outer_ring": inner_outer_ring,
+    "inner_outer_exponential": inner_outer_exponential,
     "random_matchings": random_matchings,
     "random_subsets": random_subsets,
 }

@@ -1,6 +1,8 @@
 """How graphs are built: from an array of edges at once, and drawn until one is connected."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import networkx as nx
 import numpy as np
@@ -10,26 +12,72 @@ from scipy.sparse.csgraph import connected_components
 
 from basinet.topologies._checks import require_seed
 
-__all__ = ["ATTEMPTS", "cliques", "first_connected", "from_edges"]
+__all__ = ["ATTEMPTS", "cliques", "first_connected", "from_edges", "shifted"]
 
 ATTEMPTS = 100
 
 
-def from_edges(num_agents: int, edges: ArrayLike, *, directed: bool = False, **attributes: float) -> nx.Graph:
+def from_edges(
+    num_agents: int,
+    edges: ArrayLike,
+    *,
+    directed: bool = False,
+    weight: ArrayLike | None = None,
+    policy: str | None = None,
+) -> nx.Graph:
     """The graph with these edges.
 
     Args:
         num_agents: Number of agents K.
         edges: Pairs of agents [E, 2]; a pair that is given twice counts once.
         directed: Whether the pair (u, v) means only that u sends to v.
-        **attributes: Attributes that every edge gets.
+        weight: Weights of the edges, a number or [E], in their attribute ``weight``; by default they have none.
+        policy: The graph's own policy, in its attribute ``policy``; by default it has none.
 
     Returns:
         Graph on the nodes 0..K-1, or DiGraph if ``directed``.
     """
-    graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
-    graph.add_edges_from(zip(*_pairs(edges).T.tolist(), strict=True), **attributes)
+    pairs = _pairs(edges)
+    senders, receivers = pairs.T.tolist()
+    with _garbage_left():
+        graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
+        if weight is None:
+            graph.add_edges_from(zip(senders, receivers, strict=True))
+        else:
+            weights = np.broadcast_to(np.asarray(weight, dtype=np.float64), len(pairs)).tolist()
+            graph.add_weighted_edges_from(zip(senders, receivers, weights, strict=True))
+    if policy is not None:
+        graph.graph["policy"] = policy
     return graph
+
+
+def shifted(num_agents: int, shift: int, *, weight: float | None = None, policy: str | None = None) -> nx.DiGraph:
+    """The graph on which each agent k sends to ``k + shift`` (mod K) alone.
+
+    Args:
+        num_agents: Number of agents K.
+        shift: Distance to the receiver.
+        weight: Weight of all edges, as for `from_edges`.
+        policy: The graph's own policy, as for `from_edges`.
+
+    Returns:
+        DiGraph on the nodes 0..K-1.
+    """
+    agents = np.arange(num_agents)
+    pairs = np.column_stack([agents, (agents + shift) % num_agents])
+    return from_edges(num_agents, pairs, directed=True, weight=weight, policy=policy)
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Nothing of a graph under construction is garbage, but looking for some takes longer than building it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def cliques(starts: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
@@ -53,7 +101,7 @@ def first_connected(
     seed: int,
     message: str,
     directed: bool = False,
-    **attributes: float,
+    weight: float | None = None,
 ) -> nx.Graph:
     """Draw the edges of a graph until they connect all its agents.
 
@@ -63,7 +111,7 @@ def first_connected(
         seed: Seed of the first draw and all that follow, a non-negative integer.
         message: The sentence that says that none of 100 draws was connected.
         directed: Whether the pair (u, v) means only that u sends to v; the graph is then strongly connected.
-        **attributes: Attributes that every edge gets.
+        weight: Weight of all edges, as for `from_edges`.
 
     Returns:
         Connected graph on the nodes 0..K-1.
@@ -76,7 +124,7 @@ def first_connected(
         edges = _pairs(draw(int(word)))
         joined = coo_array((np.ones(len(edges)), tuple(edges.T)), shape=(num_agents, num_agents)).tocsr()
         if connected_components(joined, directed=directed, connection="strong", return_labels=False) == 1:
-            return from_edges(num_agents, edges, directed=directed, **attributes)
+            return from_edges(num_agents, edges, directed=directed, weight=weight)
     raise ValueError(message)
 
 

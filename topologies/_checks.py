@@ -22,6 +22,34 @@ def require_agents(num_agents: int, family: str) -> None:
         raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least 1")
 
 
+def require_pair(num_agents: int, family: str) -> None:
+    """Refuse a sequence in which nobody has anybody to meet.
+
+    Args:
+        num_agents: Number of agents K that was asked for.
+        family: Name of the topology, for the message.
+
+    Raises:
+        ValueError: If ``num_agents`` is below two.
+    """
+    if num_agents < 2:
+        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least 2")
+
+
+def require_period(period: int, family: str) -> None:
+    """Refuse a sequence without steps.
+
+    Args:
+        period: Number of steps that was asked for.
+        family: Name of the topology, for the message.
+
+    Raises:
+        ValueError: If ``period`` is below one.
+    """
+    if period < 1:
+        raise ValueError(f"{family}: period is {period}, but must be at least 1")
+
+
 def require_probability(probability: float, family: str) -> None:
     """Refuse a probability with which no edge would be drawn.
 

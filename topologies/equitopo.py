@@ -4,10 +4,11 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies._build import ATTEMPTS, first_connected
-from basinet.topologies._checks import require_agents
+from basinet.topologies._build import ATTEMPTS, first_connected, from_edges, shifted
+from basinet.topologies._checks import require_agents, require_pair, require_period, require_seed
+from basinet.topologies.sequences import GraphSequence
 
-__all__ = ["equitopo"]
+__all__ = ["equitopo", "one_peer_equitopo"]
 
 
 def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = True, seed: int = 0) -> nx.Graph:
@@ -73,3 +74,60 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
         # Half a turn one way is half a turn the other.
         nx.set_edge_attributes(graph, {(k, k + half): 2 * weight for k in range(half)}, "weight")
     return graph
+
+
+def one_peer_equitopo(
+    num_agents: int, *, directed: bool = True, step: float = 0.5, period: int = 100, seed: int = 0
+) -> GraphSequence:
+    """At each step a shift u from 1 to K - 1 is drawn, and agent k sends to k + u (mod K) alone.
+
+    The directed sequence is the paper's OD-EquiDyn over all shifts, with the weights ``(1 - eta) I + eta A``, where
+    A gives (K - 1) / K to the sender and 1 / K to oneself. A step leaves of the squared disagreement the part
+    ``(1 - eta)^2 + eta^2 (1 - 2 / K)`` in the mean over the draws: at eta = 1/2 one half, whatever K. The undirected
+    one is its OU-EquiDyn: the agents are gone through from one that is drawn, and k meets k + u if both are still
+    alone; at least two thirds of the agents meet somebody, so that ``1 - 4/3 eta (1 - eta)`` is left at most.
+
+    Args:
+        num_agents: Number of agents K, at least 2.
+        directed: Whether messages go one way only.
+        step: The factor eta, in (0, 1).
+        period: Graphs that are drawn before they repeat, at least 1.
+        seed: Seed of the draws, a non-negative integer.
+
+    Returns:
+        A sequence of graphs with weights, whose own policy is `weights`.
+
+    Raises:
+        ValueError: If ``step`` is outside (0, 1).
+
+    Example:
+        >>> [sorted(graph.edges(0, data="weight")) for graph in one_peer_equitopo(8, period=2)]
+        [[(0, 6, 0.4375)], [(0, 5, 0.4375)]]
+
+    References:
+        Song et al., Communication-Efficient Topologies for Decentralized Learning with O(1) Consensus Rate,
+        https://arxiv.org/abs/2210.07881, 2022
+    """
+    require_pair(num_agents, "one_peer_equitopo")
+    require_period(period, "one_peer_equitopo")
+    require_seed(seed)
+    if not 0 < step < 1:
+        raise ValueError(f"one_peer_equitopo: step is {step}, but must lie in (0, 1)")
+    rng = np.random.default_rng(seed)
+    weight = step * (num_agents - 1) / num_agents
+    shifts = rng.integers(1, num_agents, period).tolist()
+    if directed:
+        return GraphSequence([shifted(num_agents, shift, weight=weight, policy="weights") for shift in shifts])
+    firsts = rng.integers(0, num_agents, period).tolist()
+    return GraphSequence([
+        from_edges(num_agents, _meetings(num_agents, shift, first), weight=weight, policy="weights")
+        for shift, first in zip(shifts, firsts, strict=True)
+    ])  # fmt: skip
+
+
+def _meetings(num_agents: int, shift: int, first: int) -> NDArray[np.int64]:
+    # Going through the agents, one block of as many as the shift meets the next, which is then passed over.
+    shift = min(shift, num_agents - shift)
+    order = np.arange(num_agents - shift)
+    meets = order[order // shift % 2 == 0]
+    return (np.column_stack([meets, meets + shift]) + first) % num_agents

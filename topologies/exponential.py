@@ -1,7 +1,9 @@
 """The static exponential graph."""
 
 import networkx as nx
+import numpy as np
 
+from basinet.topologies._build import from_edges
 from basinet.topologies._checks import require_agents
 
 __all__ = ["exponential"]
@@ -28,7 +30,7 @@ def exponential(num_agents: int) -> nx.DiGraph:
         https://arxiv.org/abs/2110.13363, 2021
     """
     require_agents(num_agents, "exponential")
-    hops = [2**j for j in range((num_agents - 1).bit_length())]
-    graph = nx.empty_graph(num_agents, create_using=nx.DiGraph)
-    graph.add_edges_from((k, (k + hop) % num_agents) for k in range(num_agents) for hop in hops)
-    return graph
+    agents = np.arange(num_agents)
+    hops = 2 ** np.arange((num_agents - 1).bit_length())
+    receivers = np.add.outer(agents, hops).ravel() % num_agents
+    return from_edges(num_agents, np.column_stack([np.repeat(agents, len(hops)), receivers]), directed=True)

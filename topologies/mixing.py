@@ -27,14 +27,29 @@ def neighborhoods(graph: nx.Graph) -> csr_array:
     Returns:
         Matrix of zeros and ones [K, K], float64, with an empty diagonal.
 
-    Raises:
-        TypeError: If ``graph`` is not a networkx graph.
-        ValueError: If it is a multigraph or has no nodes.
-
     Example:
         >>> neighborhoods(nx.DiGraph([("a", "b")])).toarray()
         array([[0., 0.],
                [1., 0.]])
+    """
+    senders, receivers = edge_ends(graph)
+    between = senders != receivers
+    hears = (np.ones(np.count_nonzero(between)), (receivers[between], senders[between]))
+    return csr_array(hears, shape=(len(graph), len(graph)))
+
+
+def edge_ends(graph: nx.Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both ends of every edge, as places in the graph's node order, in the order of ``graph.adjacency()``.
+
+    Args:
+        graph: Graph or DiGraph with any labels.
+
+    Returns:
+        Senders and receivers; an undirected edge stands there twice, once each way, and a self-loop once.
+
+    Raises:
+        TypeError: If ``graph`` is not a networkx graph.
+        ValueError: If it is a multigraph or has no nodes.
     """
     if not isinstance(graph, nx.Graph):
         raise TypeError(f"the graph is a {type(graph).__name__}, but must be a networkx Graph or DiGraph")
@@ -52,11 +67,7 @@ def neighborhoods(graph: nx.Graph) -> csr_array:
     labels: Iterable[Any] = chain.from_iterable(receivers)
     if agents != list(range(len(agents))):
         labels = map({agent: k for k, agent in enumerate(agents)}.__getitem__, labels)
-    columns = np.fromiter(labels, np.int64, starts[-1])
-    rows = np.repeat(np.arange(len(agents)), np.diff(starts))
-    between = rows != columns
-    hears = (np.ones(np.count_nonzero(between)), (columns[between], rows[between]))
-    return csr_array(hears, shape=(len(agents), len(agents)))
+    return np.repeat(np.arange(len(agents)), np.diff(starts)), np.fromiter(labels, np.int64, starts[-1])
 
 
 def with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from basinet.topologies._checks import require_undirected
-from basinet.topologies.mixing import TOLERANCE, neighborhoods, with_diagonal
+from basinet.topologies.mixing import TOLERANCE, edge_ends, neighborhoods, with_diagonal
 
 __all__ = ["laplacian", "lazy", "max_degree", "metropolis", "push", "uniform", "weights"]
 
@@ -223,20 +223,21 @@ def weights(graph: nx.Graph) -> csr_array:
         array([[0.5 , 0.5 ],
                [0.25, 0.75]])
     """
-    hears = neighborhoods(graph)
-    given = dict.fromkeys(graph, math.nan)
-    for u, v, weight in graph.edges(data="weight"):
-        if not (isinstance(weight, (int, float, np.number)) and 0 <= weight < math.inf):
-            raise ValueError(
-                f"the policy weights finds the weight {weight} on the edge from {u!r} to {v!r}, but needs a "
-                "number that is finite and not negative on every edge"
-            )
-        if u == v:
-            given[u] = float(weight)
-    W = nx.to_scipy_sparse_array(graph, dtype=np.float64).T.tocsr() * hears
+    senders, receivers = edge_ends(graph)
+    given = [edge.get("weight") for _, neighbors in graph.adjacency() for edge in neighbors.values()]
+    known = [isinstance(weight, (int, float, np.number)) and 0 <= weight < math.inf for weight in given]
+    if not all(known):
+        first, agents = known.index(False), list(graph)
+        raise ValueError(
+            f"the policy weights finds the weight {given[first]} on the edge from {agents[senders[first]]!r} to "
+            f"{agents[receivers[first]]!r}, but needs a number that is finite and not negative on every edge"
+        )
+    weight = np.array(given, dtype=np.float64)
+    between = senders != receivers
+    W = csr_array((weight[between], (receivers[between], senders[between])), shape=(len(graph), len(graph)))
     received = W.sum(axis=1)
-    own = np.fromiter(given.values(), np.float64, len(given))
-    kept = np.where(np.isnan(own), np.maximum(1 - received, 0), own)
+    kept = np.maximum(1 - received, 0)
+    kept[senders[~between]] = weight[~between]
     if len(wrong := np.flatnonzero(np.abs(received + kept - 1) > TOLERANCE)):
         k = wrong[0]
         raise ValueError(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from basinet.topologies._build import from_edges
-from basinet.topologies._checks import require_probability
+from basinet.topologies._build import from_edges, shifted
+from basinet.topologies._checks import require_pair, require_period, require_probability
 from basinet.topologies.random_graphs import random_regular
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
 class GraphSequence:
     """Graphs on the same agents, one a step, over and over.
 
-    A single graph need not be connected; all of them together have to be.
+    A single graph need not be connected; all of them together have to be. A graph that belongs with certain weights
+    names their policy in its attribute ``policy``, ``graph.graph["policy"] = "weights"``, say: the experiment then
+    uses it unless it chooses another.
 
     Args:
         graphs: The graphs of one period, on the same nodes in the same order.
@@ -65,8 +67,8 @@ class GraphSequence:
 def one_peer_exponential(num_agents: int) -> GraphSequence:
     """At step t, agent k sends to agent ``k + 2^(t mod log2 K)`` (mod K) alone.
 
-    With uniform weights, one half each, and K a power of two, agents that start apart agree exactly after log2 K
-    steps. Each step costs one message an agent.
+    With uniform weights, one half each, which are the graphs' own policy, and K a power of two, agents that start
+    apart agree exactly after log2 K steps. Each step costs one message an agent.
 
     Args:
         num_agents: Number of agents K, at least 2.
@@ -82,11 +84,8 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
         Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
         https://arxiv.org/abs/2110.13363, 2021
     """
-    _require_pair("one_peer_exponential", num_agents)
-    return GraphSequence([
-        from_edges(num_agents, [(k, (k + 2**j) % num_agents) for k in range(num_agents)], directed=True)
-        for j in range((num_agents - 1).bit_length())
-    ])  # fmt: skip
+    require_pair(num_agents, "one_peer_exponential")
+    return GraphSequence([shifted(num_agents, 2**j, policy="uniform") for j in range((num_agents - 1).bit_length())])
 
 
 def one_peer_hypercube(num_agents: int) -> GraphSequence:
@@ -111,12 +110,13 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
         Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
         Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
     """
-    _require_pair("one_peer_hypercube", num_agents)
+    require_pair(num_agents, "one_peer_hypercube")
     digits = (num_agents - 1).bit_length()
     if num_agents != 2**digits:
         raise ValueError(f"one_peer_hypercube: num_agents is {num_agents}, but must be a power of two")
+    agents = np.arange(num_agents)
     return GraphSequence([
-        from_edges(num_agents, [(k, k ^ 2**j) for k in range(num_agents) if k < k ^ 2**j]) for j in range(digits)
+        from_edges(num_agents, np.column_stack([low := agents[agents & 2**j == 0], low + 2**j])) for j in range(digits)
     ])  # fmt: skip
 
 
@@ -138,8 +138,8 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
     References:
         Boyd et al., Randomized gossip algorithms, https://doi.org/10.1109/TIT.2006.874516, 2006
     """
-    _require_pair("random_matchings", num_agents)
-    _require_period("random_matchings", period)
+    require_pair(num_agents, "random_matchings")
+    require_period(period, "random_matchings")
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(num_agents)[: num_agents // 2 * 2].reshape(-1, 2) for _ in range(period)]
     return GraphSequence([from_edges(num_agents, np.sort(pairs, axis=1)) for pairs in orders])
@@ -166,19 +166,9 @@ def random_subsets(
         True
     """
     require_probability(probability, "random_subsets")
-    _require_period("random_subsets", period)
+    require_period(period, "random_subsets")
     edges = np.array(list(random_regular(num_agents, degree=degree, seed=seed).edges)).reshape(-1, 2)
     rng = np.random.default_rng([seed, 1])
     return GraphSequence([
         from_edges(num_agents, edges[rng.random(len(edges)) < probability]) for _ in range(period)
     ])  # fmt: skip
-
-
-def _require_pair(family: str, num_agents: int) -> None:
-    if num_agents < 2:
-        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least 2")
-
-
-def _require_period(family: str, period: int) -> None:
-    if period < 1:
-        raise ValueError(f"{family}: period is {period}, but must be at least 1")

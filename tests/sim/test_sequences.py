@@ -8,31 +8,37 @@ import torch
 from basinet.sim.component import ExperimentError
 from basinet.topologies import (
     GraphSequence,
+    base_graph,
+    hyper_hypercube,
+    metropolis,
     one_peer_exponential,
     one_peer_hypercube,
     random_matchings,
     random_subsets,
+    weights,
 )
 
 K, M, LR = 8, 3, 0.2
 PATHS = GraphSequence([nx.path_graph(4), nx.Graph([(0, 1), (2, 3)]), nx.star_graph(3)])
 
 
-def make(make_block, topology, policy="metropolis", **keys):
+def make(make_block, topology, policy=None, **keys):
     return make_block(
         task={"name": "quadratic", "heterogeneity": 0.7},
         model={"name": "point", "start": 2.0},
-        topology={"name": topology, "policy": policy},
+        topology={"name": topology} | ({"policy": policy} if policy else {}),
         optimizer={"name": "sgd", "lr": LR},
         **keys,
     )
 
 
 @pytest.mark.parametrize(
-    ("sequence", "policy"), [(one_peer_exponential(K), "uniform"), (one_peer_hypercube(K), "metropolis")]
+    "sequence",
+    [one_peer_exponential(K), one_peer_hypercube(K), hyper_hypercube(K), base_graph(K)],
+    ids=["exponential", "hypercube", "hyper_hypercube", "base_graph"],
 )
-def test_one_peer_a_step_averages_exactly_in_finite_time(make_block, sequence, policy):
-    block = make(make_block, sequence, policy, strategy="diffusion")
+def test_one_peer_a_step_averages_exactly_in_finite_time(make_block, sequence):
+    block = make(make_block, sequence, strategy="diffusion")
     x = torch.randn(block.x.shape, dtype=torch.float64)
     mean = x.view(2, K, M).mean(1, keepdim=True).expand(2, K, M).reshape(-1, M)
     for step in range(3):
@@ -41,6 +47,64 @@ def test_one_peer_a_step_averages_exactly_in_finite_time(make_block, sequence, p
         block.combine(x)
     torch.testing.assert_close(x, mean, rtol=1e-13, atol=1e-14)
     assert block.bytes_sent == 3 * K * M * 8  # one message an agent and step
+
+
+def test_graphs_name_their_own_policy_until_another_is_chosen(make_block):
+    sequence = base_graph(7)
+    own, chosen = make(make_block, sequence), make(make_block, sequence, "metropolis")
+    named = make_block(topology={"name": "base_graph", "agents": 7})
+    for graph, w, again, other in zip(
+        sequence, own.setup.sequence, named.setup.sequence, chosen.setup.sequence, strict=True
+    ):
+        np.testing.assert_array_equal(w.toarray(), weights(graph).toarray())
+        np.testing.assert_array_equal(w.toarray(), again.toarray())
+        np.testing.assert_array_equal(other.toarray(), metropolis(graph).toarray())
+    assert "policy" not in named.setup.config.describe()["topology"]
+    graph = nx.path_graph(3)
+    graph.graph["policy"] = "metropole"
+    with pytest.raises(
+        ExperimentError, match=r"^topology.policy: there is no .*'metropole'; .*did you mean 'metropolis'"
+    ):
+        make(make_block, graph)
+
+
+def test_push_sum_averages_over_directed_graphs_that_change(make_block):
+    """Kempe, Dobra and Gehrke: shares and their mass go the same ways, so that every quotient tends to the mean."""
+    rng = np.random.default_rng(4)
+    steps = []
+    for _ in range(7):
+        graph = nx.empty_graph(K, create_using=nx.DiGraph)
+        graph.add_edges_from((k, int(rng.choice(np.delete(np.arange(K), k)))) for k in range(K))
+        steps.append(graph)
+    block = make(make_block, GraphSequence(steps), "push", strategy="push_sum")
+    assert max(abs(w.sum(1) - 1).max() for w in block.setup.sequence) > 0.3
+    u = torch.randn(block.x.shape, dtype=torch.float64)
+    mean = u.view(2, K, M).mean(1, keepdim=True).expand(2, K, M).reshape(-1, M)
+    v = torch.ones(len(u), 1, dtype=torch.float64)
+    for step in range(400):
+        block.step = step
+        block.combine(u)
+        block.combine(v)
+    torch.testing.assert_close(u / v, mean, rtol=0, atol=1e-12)
+    block = make(make_block, GraphSequence(steps), "push", strategy="push_sum")
+    h, w_star = block.task.hessian.numpy(), block.task.minimum.numpy()
+    matrices = [w.toarray() for w in block.setup.sequence]
+    u, v = np.full((2, K, M), 2.0), np.ones((2, K, 1))
+    for t in range(20):
+        z = u / v
+        g = (z - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        u, v = matrices[t % 7] @ (u - LR * g), matrices[t % 7] @ v
+    block.advance(20)
+    np.testing.assert_allclose(block.x.numpy(), (u / v).reshape(-1, M), rtol=1e-11, atol=1e-11)
+
+
+def test_a_sequence_may_share_a_perron_vector(make_block):
+    people = [1.0, 2.0, 3.0, 4.0]
+    block = make(make_block, PATHS, {"name": "hastings", "perron": people})
+    pi = np.array(people) / 10
+    np.testing.assert_allclose(block.setup.centroid_weights, pi, rtol=1e-12)
+    for w in block.setup.sequence:
+        np.testing.assert_allclose(pi @ w, pi, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("strategy", ["diffusion", "consensus", "gradient_tracking"])
@@ -77,7 +141,7 @@ def test_random_sequences_are_keyed_by_their_seed():
     ("topology", "policy", "sentence"),
     [
         (GraphSequence([nx.Graph([(0, 1), (2, 3)])] * 2), "metropolis", "topology: .*2 connected components"),
-        (PATHS, "uniform", "topology.policy: a sequence of graphs needs weights whose columns sum to one, .*step 0"),
+        (PATHS, "uniform", "topology.policy: the weights of the sequence conserve no centroid, .*step 0 .*push_sum"),
     ],
 )
 def test_sequences_are_checked(make_block, topology, policy, sentence):
