@@ -199,7 +199,7 @@ def _report(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     if options.name is None:
         from basinet.analysis.studies import STUDIES
-        from basinet.launch.show import first_lines
+        from basinet.launch.listing import first_lines
 
         found = first_lines(STUDIES)
         if options.json:
@@ -226,20 +226,31 @@ def _topology(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(facts)
     else:
-        _print_table(("", options.name), [(key.replace("_", " "), str(value)) for key, value in facts.items()])
+        _print_table(("", options.name), [(key.replace("_", " "), _in_words(value)) for key, value in facts.items()])
     _say(f"picture: {picture}")
     return DONE
 
 
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "not found: it mixes too slowly"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _list(options: argparse.Namespace) -> int:
-    from basinet.launch.show import list_components
+    from basinet.launch.listing import list_components
 
     found = list_components([options.kind] if options.kind else KINDS)
     if options.json:
         _print_json(found)
-    else:
-        rows = [(kind, name, line) for kind, names in found.items() for name, line in names.items()]
-        _print_table(("kind", "name", "what it is"), rows)
+        return DONE
+    rows = [
+        (kind, name, entry["about"] or "", entry["source"] or "")
+        for kind, names in found.items()
+        for name, entry in names.items()
+    ]
+    shown = slice(1 if options.kind else 0, None)  # a single kind is known
+    _print_table(("kind", "name", "what it is", "source")[shown], [row[shown] for row in rows])
     return DONE
 
 
@@ -253,10 +264,10 @@ def _print_summary(runs: Any, as_json: bool) -> None:
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*header)
+    table = Table(*(Column(title, overflow="fold") for title in header))
     for row in rows:
         table.add_row(*map(Text, row))
     _console().print(table)

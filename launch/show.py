@@ -1,62 +1,38 @@
-"""What the command line shows about components: lists with a line each, and graphs with their spectra."""
+"""What the command line shows about a topology: facts about its graph and weights, and a picture with the spectrum."""
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import yaml
+from scipy.sparse import csr_array
 
-from basinet.algorithms.optimizers import OPTIMIZERS
-from basinet.algorithms.schedules import SCHEDULES
-from basinet.algorithms.strategies import STRATEGIES
-from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import ExperimentError
-from basinet.sim.config import Config
-from basinet.sim.models import MODELS
-from basinet.sim.partitions import PARTITIONS
+from basinet.sim.config import DEFAULTS, Config
 from basinet.sim.setup import Setup
-from basinet.sim.tasks import TASKS
-from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, consensus_factor, smallest_eigenvalue, spectral_gap
+from basinet.topologies import (
+    algebraic_connectivity,
+    communication_cost,
+    consensus_factor,
+    effective_neighbors,
+    effective_resistance,
+    eigenvalues,
+    mixing_time,
+    smallest_eigenvalue,
+    spectral_gap,
+)
+from basinet.topologies.theory import steps_to_shrink
 
-__all__ = ["first_lines", "list_components", "show_topology"]
+__all__ = ["show_topology", "spectrum"]
 
-_REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "topologies": {**TOPOLOGIES, **SEQUENCES},
-    "policies": POLICIES,
-    "strategies": STRATEGIES,
-    "optimizers": OPTIMIZERS,
-    "schedules": SCHEDULES,
-    "tasks": TASKS,
-    "models": MODELS,
-    "partitions": PARTITIONS,
-    "augmentations": AUGMENTATIONS,
-}
-
-
-def list_components(kinds: Iterable[str]) -> dict[str, dict[str, str]]:
-    """List what an experiment can name.
-
-    Args:
-        kinds: Kinds of component, such as "topologies".
-
-    Returns:
-        For each kind the first line of each component's documentation.
-    """
-    return {kind: first_lines(_REGISTRIES[kind]) for kind in kinds}
-
-
-def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
-    """Collect what a registry's entries say of themselves.
-
-    Args:
-        registry: Documented callables by name.
-
-    Returns:
-        The first line of each entry's documentation, in the order of the names.
-    """
-    return {name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(registry.items())}
+_MOST_EIGENVALUES = {True: 4096, False: 1500}  # symmetric, or not: seconds to half a minute
+_MOST_RESISTANCES = 4096
+_MOST_STEPS, _MOST_AGENTS_OF_STEPS = 6, 24  # drawn one by one
+_GAMMAS = (0.9, 0.99)
+_FLOAT32 = 4  # bytes
 
 
 def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple[dict[str, Any], Path]:
@@ -68,7 +44,7 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
         out: Where to draw it; NAME.png by default.
 
     Returns:
-        Facts by name, and the picture's path.
+        Facts by name, None where a number could not be found, and the picture's path.
 
     Raises:
         ExperimentError: A setting is wrong.
@@ -88,38 +64,148 @@ def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple
     config = Config.parse(keys | {"topology": topology})
     if config.topology.agents is None and config.topology.component.needs("num_agents"):
         config = Config.parse(keys | {"topology": topology | {"agents": 16}})
-    setup = Setup.build(config)
-    weights, graph = setup.weights, setup.graph  # of a sequence: the mean, and all edges
-    degrees = np.array([degree for _, degree in graph.degree()])
-    symmetric = abs(weights - weights.T).max() < 1e-12
-    facts = {
-        "agents": len(graph),
-        "edges": graph.number_of_edges(),
-        "directed": graph.is_directed(),
-        "degree": f"{degrees.min()} to {degrees.max()}",
-        **({"period": len(setup.sequence)} if len(setup.sequence) > 1 else {}),
-        "spectral_gap": float(spectral_gap(weights)),
-        "consensus_factor": float(consensus_factor(setup.sequence)),
-        **({"smallest_eigenvalue": float(smallest_eigenvalue(weights))} if symmetric else {}),
-        "symmetric_weights": bool(symmetric),
-        "perron_vector": f"{setup.centroid_weights.min():.4g} to {setup.centroid_weights.max():.4g}",
-    }
     path = out or Path(f"{name.replace(':', '_')}.png")
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ExperimentError(f"--out: {path} is no picture's name; allowed endings: .png, .pdf, .svg")
+    setup = Setup.build(config)
+    facts = _graph_facts(setup) | (_step_facts(setup) if len(setup.sequence) == 1 else _period_facts(setup))
     return facts, _draw(setup, path)
+
+
+def _graph_facts(setup: Setup) -> dict[str, Any]:
+    """Facts about the graph, that of all edges if it changes, whatever its weights."""
+    graph = setup.graph
+    degrees = [degree for _, degree in graph.degree()]
+    facts: dict[str, Any] = {
+        "agents": len(graph),
+        "edges": graph.number_of_edges(),
+        "directed": graph.is_directed(),
+        "degree": f"{min(degrees)} to {max(degrees)}",
+    }
+    if not graph.is_directed():
+        facts["algebraic_connectivity"] = _found(partial(algebraic_connectivity, graph))
+        if 1 < len(graph) <= _MOST_RESISTANCES:
+            facts["effective_resistance"] = effective_resistance(graph)
+            facts["kirchhoff_index"] = facts["effective_resistance"] * len(graph) * (len(graph) - 1) / 2
+    return facts
+
+
+def _step_facts(setup: Setup) -> dict[str, Any]:
+    """Facts about the weights of a graph that does not change."""
+    W = setup.weights
+    cost = communication_cost(W, num_parameters=1, itemsize=_FLOAT32)
+    return {
+        **_weight_facts(setup),
+        "spectral_gap": _found(partial(spectral_gap, W)),
+        "mixing_time": _found(partial(mixing_time, W)),
+        "consensus_factor": _found(partial(consensus_factor, [W])),
+        **({"smallest_eigenvalue": _found(partial(smallest_eigenvalue, W))} if _is_symmetric(W) else {}),
+        **{f"effective_neighbors_{g}": _found(partial(effective_neighbors, W, gamma=g)) for g in _GAMMAS},
+        "messages_per_step": _messages(W),
+        "bytes_per_step_and_parameter": _messages(W) * _FLOAT32,
+        "most_messages_of_an_agent": cost.max_degree,
+    }
+
+
+def _period_facts(setup: Setup) -> dict[str, Any]:
+    """Facts about the weights of a sequence, over a period."""
+    factor = _found(partial(consensus_factor, setup.sequence))
+    messages = sum(map(_messages, setup.sequence))
+    costs = [communication_cost(W, num_parameters=1) for W in setup.sequence]
+    return {
+        **_weight_facts(setup),
+        "period": len(setup.sequence),
+        "consensus_factor_of_a_period": factor,
+        "mixing_time": None if factor is None else len(setup.sequence) * steps_to_shrink(factor),
+        "messages_per_period": messages,
+        "bytes_per_period_and_parameter": messages * _FLOAT32,
+        "most_messages_of_an_agent_in_a_step": max(cost.max_degree for cost in costs),
+    }
+
+
+def _weight_facts(setup: Setup) -> dict[str, Any]:
+    pi = setup.centroid_weights
+    policy = setup.config.topology.policy
+    return {
+        "policy": policy.name if policy else setup.graph.graph.get("policy", DEFAULTS["topology.policy"]),
+        "symmetric_weights": all(map(_is_symmetric, setup.sequence)),
+        "perron_vector": f"{pi.min():.4g} to {pi.max():.4g}",
+    }
+
+
+def _is_symmetric(W: csr_array) -> bool:
+    return bool(abs(W - W.T).max() < 1e-12)
+
+
+def _messages(W: csr_array) -> int:
+    return int(W.nnz - np.count_nonzero(W.diagonal()))
+
+
+def _found(measure: Callable[[], float]) -> float | None:
+    """Measure what an iteration may fail to find for many agents that mix slowly."""
+    try:
+        return float(measure())
+    except RuntimeError:
+        return None
+
+
+def spectrum(setup: Setup) -> np.ndarray | None:
+    """Find all eigenvalues of the mixing matrix, or of the product of those of a period.
+
+    Args:
+        setup: The parts of a run.
+
+    Returns:
+        Eigenvalues [K], largest modulus first; None if there are too many agents.
+    """
+    symmetric = len(setup.sequence) == 1 and _is_symmetric(setup.weights)
+    if setup.num_agents > _MOST_EIGENVALUES[symmetric]:
+        return None
+    if len(setup.sequence) == 1:
+        return eigenvalues(setup.weights)
+    product = np.eye(setup.num_agents)
+    for W in setup.sequence:
+        product = W @ product
+    # Where agents average exactly, rounding alone would spread the zeros over the plane.
+    even = np.abs(product - product.T).max() < 1e-12
+    values = np.linalg.eigvalsh(product) if even else np.linalg.eigvals(product)
+    return np.asarray(values[np.argsort(-np.abs(values), kind="stable")])
 
 
 def _draw(setup: Setup, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from basinet.analysis.plots import plot_topology
+    from basinet.analysis.plots import plot_spectrum, plot_topology
 
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    changes = len(setup.sequence) > 1
+    steps = setup.sequence[:_MOST_STEPS] if changes and setup.num_agents <= _MOST_AGENTS_OF_STEPS else ()
+    values = spectrum(setup)
+    width = 6.5 if values is None else 11
+    figure = Figure(figsize=(width, 5 + bool(steps) * 2.4), layout="constrained")
     FigureCanvasAgg(figure)
-    layout = "grid" if setup.config.topology.component.name in ("grid", "torus") else None
-    plot_topology(setup.weights, ax=figure.add_subplot(), layout=layout)
+    half = max(1, len(steps))
+    cells = figure.add_gridspec(1 + bool(steps), 2 * half, height_ratios=[5, 2.4][: 1 + bool(steps)])
+    name = setup.config.topology.component.name
+    layout = "grid" if name in ("grid", "torus") else "circular" if changes else None
+    places = _places(setup.graph)
+    ax = figure.add_subplot(cells[0, :] if values is None else cells[0, :half])
+    plot_topology(setup.weights, ax=ax, layout=layout, positions=places)
+    ax.set_title(f"{name}, mean of {len(setup.sequence)} steps" if changes else name)
+    if values is not None:
+        ax = plot_spectrum(values, ax=figure.add_subplot(cells[0, half:]))
+        ax.set_title("eigenvalues of the product of a period" if changes else "eigenvalues of W")
+    for number, W in enumerate(steps):
+        ax = figure.add_subplot(cells[1, 2 * number : 2 * number + 2])
+        plot_topology(W, ax=ax, layout=layout, positions=places, scale=0.5, colorbar=False)
+        ax.set_title(f"step {number}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
+
+
+def _places(graph: nx.Graph) -> list[tuple[float, float]] | None:
+    """Where the agents are, if the graph says so in networkx's attribute `pos`."""
+    places = [place for _, place in graph.nodes(data="pos")]
+    flat = all(np.shape(place) == (2,) for place in places)
+    return [(float(x), float(y)) for x, y in places] if flat else None

@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal, solve_discrete_lyapunov
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from basinet.topologies._krylov import DENSE_AGENTS, extreme_eigenvalue
 from basinet.topologies.mixing import check_mixing_matrix
-from basinet.topologies.spectrum import mixing_rate
+from basinet.topologies.spectrum import mixing_rate, perron_vector
 
 __all__ = ["consensus_factor", "effective_neighbors", "mixing_time"]
 
 SYMMETRY_TOLERANCE = 1e-12
 LANCZOS_STEPS = 200
+FADED = 1e-3
 
 
 def mixing_time(W: ArrayLike | csr_array, *, eps: float = 0.25) -> float:
@@ -43,13 +45,28 @@ def mixing_time(W: ArrayLike | csr_array, *, eps: float = 0.25) -> float:
     References:
         Levin, Peres and Wilmer, Markov Chains and Mixing Times, https://doi.org/10.1090/mbk/058, 2008
     """
+    return steps_to_shrink(mixing_rate(W), eps=eps)
+
+
+def steps_to_shrink(factor: float, *, eps: float = 0.25) -> float:
+    """How often something has to shrink by a factor until a fraction of it is left: the least t, ``factor^t <= eps``.
+
+    Args:
+        factor: What is left after once, at least 0.
+        eps: Fraction that may remain, in (0, 1).
+
+    Returns:
+        A whole number from 1 on, and infinity where nothing shrinks.
+
+    Raises:
+        ValueError: If ``eps`` is outside (0, 1).
+    """
     if not 0 < eps < 1:
         raise ValueError(f"eps is {eps}, but must lie in (0, 1)")
-    rate = mixing_rate(W)
-    if rate == 1:
+    if factor >= 1:
         return math.inf
-    # Where the quotient is a whole number, rounding must not add a combine.
-    return 1.0 if rate == 0 else max(1.0, float(math.ceil(math.log(eps) / math.log(rate) - 1e-9)))
+    # Where the quotient is a whole number, rounding must not add a step.
+    return 1.0 if factor == 0 else max(1.0, float(math.ceil(math.log(eps) / math.log(factor) - 1e-9)))
 
 
 def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: int = 16, seed: int = 0) -> float:
@@ -64,8 +81,9 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
     for a symmetric W. It says which learning rates the agents can afford together, where the spectral gap does not:
     gamma stands for how slowly training forgets.
 
-    Up to 1000 agents it is exact. Above, W must be symmetric and stays sparse, and the mean over the spectrum is
-    estimated by Lanczos quadrature from random signs, to a few percent.
+    Up to 1000 agents it is exact. Above, W stays sparse, and the variance is estimated from random signs, to a few
+    percent: by Lanczos quadrature over the spectrum if W is symmetric, otherwise by following them from combine to
+    combine until nothing but their centroid is left.
 
     Args:
         W: Mixing matrix [K, K], dense or sparse.
@@ -77,7 +95,8 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
         Effective number of neighbours, oneself included: 1 for agents that never talk, K for exact averaging.
 
     Raises:
-        ValueError: If ``gamma`` is outside [0, 1), or W has more than 1000 agents and is not symmetric.
+        ValueError: If ``gamma`` is outside [0, 1), or W has more than 1000 agents, is not symmetric and does not
+            connect all of them.
 
     Example:
         >>> round(effective_neighbors([[0.5, 0.5], [0.5, 0.5]], gamma=0.9), 12)
@@ -91,21 +110,19 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
         raise ValueError(f"gamma is {gamma}, but must lie in [0, 1)")
     matrix = check_mixing_matrix(W, connected=False)
     K = matrix.shape[0]
-    symmetric = abs(matrix - matrix.T).max() <= SYMMETRY_TOLERANCE
+    symmetric = _is_symmetric(matrix)
     if K <= DENSE_AGENTS and symmetric:
         variance = _variance(np.linalg.eigvalsh(matrix.toarray()), gamma).mean()
     elif K <= DENSE_AGENTS:
         dense = matrix.toarray()
         variance = np.trace(solve_discrete_lyapunov(math.sqrt(gamma) * dense, dense @ dense.T)) / K
-    elif symmetric:
-        signs = 2.0 * np.random.default_rng(seed).integers(0, 2, (num_probes, K)) - 1
-        rest = np.mean([_quadrature(matrix, probe - probe.mean(), gamma) for probe in signs])
-        variance = (_variance(np.ones(1), gamma)[0] + rest) / K
     else:
-        raise ValueError(
-            f"the mixing matrix has {K} agents and is not symmetric, but the effective number of neighbours of more "
-            f"than {DENSE_AGENTS} agents is found for symmetric matrices only"
-        )
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (num_probes, K))
+        if symmetric:
+            rest = np.mean([_quadrature(matrix, probe - probe.mean(), gamma) for probe in signs])
+            variance = (_variance(np.ones(1), gamma)[0] + rest) / K
+        else:
+            variance = _followed(matrix, signs.T, gamma)
     return float(1 / (1 - gamma) / variance)
 
 
@@ -135,6 +152,8 @@ def consensus_factor(matrices: Sequence[ArrayLike | csr_array]) -> float:
     if len(sizes := {W.shape[0] for W in checked}) > 1:
         raise ValueError(f"the mixing matrices have {sorted(sizes)} agents, but must all have as many")
     K = checked[0].shape[0]
+    if len(checked) == 1 and _is_symmetric(checked[0]) and connected_components(checked[0], return_labels=False) == 1:
+        return mixing_rate(checked[0])
     if K <= DENSE_AGENTS:
         product = np.eye(K) - 1 / K
         for W in reversed(checked):
@@ -155,8 +174,27 @@ def consensus_factor(matrices: Sequence[ArrayLike | csr_array]) -> float:
     return math.sqrt(max(0.0, largest - 1))
 
 
+def _is_symmetric(W: csr_array) -> bool:
+    return bool(abs(W - W.T).max() <= SYMMETRY_TOLERANCE)
+
+
 def _variance(values: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
     return np.asarray(values**2 / (1 - gamma * values**2))
+
+
+def _followed(W: csr_array, probes: NDArray[np.float64], gamma: float) -> float:
+    # mean_k sum_j gamma^j |W^(j+1) z|_k^2 in the mean over signs z, which tend to 1 pi^T z: what differs from it fades.
+    pi = perron_vector(W)
+    centroid = pi @ probes
+    rest = probes - centroid
+    variance, weight = float(pi @ pi) / (1 - gamma), 1.0
+    while True:
+        rest = W @ rest
+        left = float(np.mean(rest**2))
+        variance += weight * (left + 2 * float(np.mean(rest * centroid)))
+        weight *= gamma
+        if weight * left <= FADED * (1 - gamma) * variance:
+            return variance
 
 
 def _quadrature(W: csr_array, start: NDArray[np.float64], gamma: float) -> float:

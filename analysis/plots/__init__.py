@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.flatness_accuracy import plot_flatness_accuracy
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.risk_flatness import plot_risk_flatness
+    from basinet.analysis.plots.spectrum import plot_spectrum
     from basinet.analysis.plots.style import panels
     from basinet.analysis.plots.topology import plot_topology
 
@@ -18,6 +19,7 @@ __all__ = [
     "plot_flatness_accuracy",
     "plot_partition",
     "plot_risk_flatness",
+    "plot_spectrum",
     "plot_topology",
 ]
 

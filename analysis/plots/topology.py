@@ -1,6 +1,7 @@
 """The graph of the agents with its mixing weights."""
 
 import csv
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Any
 
@@ -18,6 +19,7 @@ from basinet.sim.folder import Run
 __all__ = ["load_weights", "plot_topology"]
 
 _MOST_NODES = 60
+_MOST_PLACES = 4096  # where it is known where the agents are
 _WEIGHT = "mixing weight"
 
 
@@ -69,7 +71,14 @@ def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
     return positions
 
 
-def _draw_graph(matrix: sparse.csr_array, ax: Axes, wanted: str | None, norm: Normalize) -> None:
+def _draw_graph(
+    matrix: sparse.csr_array,
+    ax: Axes,
+    wanted: str | None,
+    norm: Normalize,
+    places: Sequence[tuple[float, float]] | None,
+    scale: float,
+) -> None:
     directed = abs(matrix - matrix.T).max() > 1e-9
     # networkx draws an edge from u to v; the weight W[k, l] belongs to the message from l to k.
     graph = nx.from_scipy_sparse_array(matrix.T, create_using=nx.DiGraph if directed else nx.Graph)
@@ -77,15 +86,18 @@ def _draw_graph(matrix: sparse.csr_array, ax: Axes, wanted: str | None, norm: No
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     weights = [weight for _, _, weight in graph.edges(data="weight")]
     layout = _layout(graph, wanted)
-    positions = _positions(graph, layout)
-    dot = 260 if len(own) <= 30 else 130
+    positions = _positions(graph, layout) if places is None else dict(enumerate(places))
+    small = len(own) > _MOST_NODES
+    dot = scale * (max(4.0, 6000 / len(own)) if small else 260 if len(own) <= 30 else 130)
     if weights:
         thin = min(1.0, max(0.2, 2 * len(own) / len(weights)))  # many edges would blacken the figure
         style: dict[str, Any] = {
             "edge_color": [colormaps["viridis_r"](norm(weight)) for weight in weights],
-            "width": [thin * (1 + 4 * norm(weight)) for weight in weights],
+            "width": [scale * thin * (1 + 4 * norm(weight)) for weight in weights],
         }
-        if directed or layout == "grid":  # bent: opposite edges, and those around a torus, hide no others
+        if small:  # there is no room for arrows
+            style |= {"arrows": False}
+        elif directed or layout == "grid":  # bent: opposite edges, and those around a torus, hide no others
             arrow = "-|>" if directed else "-"
             style |= {
                 "arrows": True,
@@ -102,10 +114,11 @@ def _draw_graph(matrix: sparse.csr_array, ax: Axes, wanted: str | None, norm: No
         vmin=norm.vmin,
         vmax=norm.vmax,
         edgecolors="black",
+        linewidths=0.3 if small else 1.0,
         node_size=dot,
         ax=ax,
     )
-    for node, weight in zip(graph, own, strict=True):
+    for node, weight in [] if small else zip(graph, own, strict=True):
         ink = "white" if norm(weight) > 0.5 else "black"
         ax.text(*positions[node], str(node), color=ink, fontsize=8 if dot > 200 else 6, ha="center", va="center")
     ax.margins(0.12)
@@ -138,9 +151,13 @@ def plot_topology(
     *,
     ax: Axes | None = None,
     layout: str | None = None,
+    positions: Sequence[tuple[float, float]] | None = None,
+    scale: float = 1.0,
     colorbar: bool = True,
 ) -> Axes:
     """Draw a mixing matrix: a graph with its weights, or its nonzero entries where there are over 60 agents.
+
+    Where the agents' positions are given, up to 4096 of them are drawn as a graph.
 
     Edges are coloured (and as wide) by weight, nodes by the weight an agent gives to itself, on one scale.
 
@@ -149,6 +166,8 @@ def plot_topology(
         ax: Where to draw; new axes if None.
         layout: `circular`, `grid` (row by row) or `spring`; if None, spring for connected irregular graphs,
             and circular for others.
+        positions: Where the agents are, [K, 2], instead of a layout.
+        scale: Factor on the size of nodes and the width of edges, for small axes.
         colorbar: Whether to draw the scale of the weights.
 
     Returns:
@@ -158,11 +177,12 @@ def plot_topology(
     matrix = sparse.csr_array(weights, dtype=float)
     matrix.eliminate_zeros()
     norm = Normalize(0.0, max(float(matrix.max()), 1e-12))
-    if matrix.shape[0] > _MOST_NODES:
-        _draw_matrix(matrix, ax, norm)
+    as_graph = matrix.shape[0] <= (_MOST_NODES if positions is None else _MOST_PLACES)
+    if as_graph:
+        _draw_graph(matrix, ax, layout, norm, positions, scale)
     else:
-        _draw_graph(matrix, ax, layout, norm)
+        _draw_matrix(matrix, ax, norm)
     if colorbar:
-        label = _WEIGHT if matrix.shape[0] > _MOST_NODES else f"{_WEIGHT} (nodes: of the agent itself)"
+        label = f"{_WEIGHT} (nodes: of the agent itself)" if as_graph else _WEIGHT
         ax.figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=ax, label=label, shrink=0.8)
     return ax

@@ -16,6 +16,7 @@ from basinet.analysis.plots import (
     plot_flatness_accuracy,
     plot_partition,
     plot_risk_flatness,
+    plot_spectrum,
     plot_topology,
 )
 from basinet.analysis.plots.data import curve_rows, point_rows
@@ -89,6 +90,7 @@ def leaves_matplotlib_alone():
         (plot_curves, RUNS),
         (plot_consensus, RUNS),
         (plot_topology, metropolis(nx.cycle_graph(5))),
+        (plot_spectrum, np.linalg.eigvalsh(metropolis(nx.cycle_graph(5)))),
         (plot_partition, [{"replica": 0, "agent": k, "label": str(k), "samples": k} for k in range(4)]),
     ],
 )
@@ -213,6 +215,37 @@ def test_topologies_of_every_kind(weights, layout):
     figure = Figure()
     plot_topology(weights, ax=figure.subplots(), layout=layout)
     draw(figure)
+
+
+def test_agents_are_drawn_where_they_are():
+    places = [(0.0, 0.5), (2.0, 0.0), (1.0, 3.0)]
+    ax = plot_topology(metropolis(nx.path_graph(3)), ax=Figure().subplots(), positions=places)
+    assert [text.get_position() for text in ax.texts] == places
+    many = np.random.default_rng(0).random((200, 2))
+    ax = plot_topology(metropolis(nx.cycle_graph(200)), ax=Figure().subplots(), positions=many.tolist())
+    edges, nodes = ax.collections
+    np.testing.assert_allclose(nodes.get_offsets(), many)
+    assert len(edges.get_segments()) == 200 and not ax.texts
+
+
+def test_spectra_are_drawn_in_order_or_in_the_plane():
+    values = np.array([1.0, -0.7, 0.5, 0.2])
+    ax = plot_spectrum(values, ax=Figure().subplots())
+    *rates, line = ax.lines
+    assert line.get_xdata().tolist() == [1, 2, 3, 4] and line.get_ydata().tolist() == [1, 0.5, 0.2, -0.7]
+    assert [rate.get_ydata()[0] for rate in rates] == [0.7, -0.7]
+    assert ax.get_legend_handles_labels()[1] == ["mixing rate 0.7"]
+    circulant = np.fft.fft([0.5, 0.5, 0, 0, 0])
+    ax = plot_spectrum(circulant, ax=Figure().subplots())
+    unit, rate, points = ax.lines
+    np.testing.assert_allclose(np.hypot(*rate.get_xydata().T), np.cos(np.pi / 5))
+    np.testing.assert_allclose(np.hypot(*unit.get_xydata().T), 1)
+    np.testing.assert_array_equal(points.get_xydata(), np.column_stack([circulant.real, circulant.imag]))
+    draw(ax.figure)
+    # One agent, and exact averaging to rounding.
+    assert plot_spectrum(np.ones(1), ax=Figure().subplots()).get_legend_handles_labels()[1] == ["mixing rate 0"]
+    ax = plot_spectrum(np.array([1, 1e-17]), ax=Figure().subplots())
+    assert ax.get_legend_handles_labels()[1] == ["mixing rate 0"]
 
 
 def test_partition_sorts_labels_as_numbers_and_shows_one_replica():

@@ -141,16 +141,6 @@ def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
-def test_lists_and_pictures(folder, capsys):
-    assert main(["list", "topologies", "--json"]) == 0
-    assert "ring" in json.loads(capsys.readouterr().out)["topologies"]
-    assert main(["list"]) == 0
-    assert "metropolis" in capsys.readouterr().out
-    assert main(["topology", "hypercube", "agents=8", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["spectral_gap"] == pytest.approx(0.5)
-    assert (folder / "hypercube.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
     from basinet.analysis import studies
 

@@ -1,6 +1,5 @@
 """Combination policies: their properties on random graphs and on every family."""
 
-
 import networkx as nx
 import numpy as np
 import pytest
