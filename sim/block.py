@@ -143,7 +143,10 @@ class Block:
         self.purposes: dict[str, Tensor] = {}
         self.known_neighbors: dict[int, Neighbors] = {}
         self.unread_keys = torch.zeros_like(agents)
-        self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split)
+        own = draws.agent_keys(config.seed, "optimizer", replicas, agents)
+        common = draws.agent_keys(config.seed, "all optimizers", replicas, torch.zeros_like(agents))
+        keys = torch.stack([own, common], dim=1)
+        self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split, keys)
         self.strategy = setup.strategy()
         self.strategy_settings = _unchanging(self.strategy)
         self.memory: dict[str, Tensor] = {}

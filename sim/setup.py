@@ -17,7 +17,7 @@ from torch import nn, optim
 from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
@@ -204,7 +204,8 @@ class Setup:
         state = self.state(model, 2, torch.device("cpu"))
         file = io.BytesIO()
         try:
-            optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split)
+            keys = torch.zeros(2, 2, dtype=torch.int64)
+            optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split, keys)
             optimizer.step(state.gradients, 1.0)
             held = [] if self.config.optimizer_state == "keep" else optimizer.rows()
             if self.config.personal and any(t[0].numel() != state.parameters.shape[1] for t in held):
@@ -212,6 +213,10 @@ class Setup:
                     f"optimizer_state: got {self.config.optimizer_state}, but {component.name} does not remember a"
                     " number for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
                 )
+            if self.config.optimizer_state == "mix" and not getattr(optimizer.optimizers[0], "in_common", True):
+                raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
+            if getattr(self.strategy(), "shares_subspaces", False):
+                SharedSubspaces(optimizer)  # it refuses others
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             torch.load(file, weights_only=True)

@@ -2,14 +2,18 @@
 
 from torch import optim
 
+from basinet.algorithms.optimizers.galore import GaLore, GoLore
 from basinet.algorithms.optimizers.local import LocalOptimizer
 from basinet.algorithms.optimizers.normalized import NSGD
+from basinet.algorithms.optimizers.shared import SharedSubspaces
 
-__all__ = ["NSGD", "OPTIMIZERS", "LocalOptimizer"]
+__all__ = ["NSGD", "OPTIMIZERS", "GaLore", "GoLore", "LocalOptimizer", "SharedSubspaces"]
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
+    "galore": GaLore,
+    "golore": GoLore,
     "nsgd": NSGD,
     "sgd": optim.SGD,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-__all__ = ["ELEMENTWISE", "LocalOptimizer"]
+__all__ = ["ELEMENTWISE", "LocalOptimizer", "restore_types"]
 
 ELEMENTWISE = frozenset({
     optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.Adadelta, optim.Adamax, optim.NAdam, optim.RAdam,
@@ -27,7 +27,8 @@ class LocalOptimizer:
     - an elementwise optimizer of torch runs once, over the flat state [N, P];
     - a class that says `stacked = "layers"` gets the layers' stacked parameters [N, *shape], one that says
       `stacked = "flat"` a parameter [N, P]; the keyword `agents` tells it that the leading axis counts agents, and
-      its state leads with them, too, but for what it names in `shared_state`;
+      its state leads with them, too, but for what it names in `shared_state`; what it names in `fixed_state` is
+      neither mixed nor reset; one that says `keyed = True` draws at random, by the keyword `keys`;
     - any other class is instantiated once an agent, on that agent's own parameters.
 
     Args:
@@ -36,6 +37,11 @@ class LocalOptimizer:
         kind: The optimizer's class.
         x: The agents' parameters [N, P]; stepped in place, wherever they have moved to.
         split: Takes [N, P] apart into layers [N, *shape] that are views.
+        keys: Keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica have.
+
+    Attributes:
+        split: Takes [N, P] apart into what the optimizers step, views in their order.
+        optimizers: The optimizers, one or one an agent.
     """
 
     def __init__(
@@ -44,21 +50,22 @@ class LocalOptimizer:
         kind: type[optim.Optimizer],
         x: Tensor,
         split: Callable[[Tensor], Sequence[Tensor]],
+        keys: Tensor | None = None,
     ) -> None:
         self._kind = kind
         self._x = x
         stacked = getattr(kind, "stacked", None)
         self._one_each = kind not in ELEMENTWISE and stacked is None
         if kind in ELEMENTWISE or stacked == "flat":
-            self._split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
+            self.split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
             groups = [[x]]
         elif not self._one_each:
-            self._split = split
+            self.split = split
             groups = [list(split(x))]
         else:
             # Agent by agent: all layers of the first, then all layers of the second, …
-            self._split = lambda flat: [layer[n] for n in range(len(flat)) for layer in split(flat)]
-            views = self._split(x)
+            self.split = lambda flat: [layer[n] for n in range(len(flat)) for layer in split(flat)]
+            views = self.split(x)
             layers = len(views) // len(x)
             groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
         members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
@@ -66,6 +73,8 @@ class LocalOptimizer:
         more: dict[str, Any] = {"fused": True} if kind in _FUSED else {}
         if stacked is not None:
             more["agents"] = len(x)
+        if getattr(kind, "keyed", False):
+            more["keys"] = keys
         self.optimizers = [factory(group, **more) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
@@ -78,7 +87,7 @@ class LocalOptimizer:
             active: Which agents step, bool [N]; the others keep their parameters and their optimizer's state, but not
                 what an optimizer counts for all agents together, such as the steps of Adam.
         """
-        places = zip(self._parameters, self._split(self._x), self._split(gradients), strict=True)
+        places = zip(self._parameters, self.split(self._x), self.split(gradients), strict=True)
         for parameter, place, gradient in places:
             parameter.data = place.detach()
             parameter.grad = gradient
@@ -86,7 +95,7 @@ class LocalOptimizer:
         if active is not None and self._one_each:
             steppers = active.tolist()
         elif active is not None:
-            before, held = self._x.clone(), [tensor.clone() for tensor in self.rows()]
+            before, held = self._x.clone(), [tensor.clone() for tensor in self.rows(fixed=True)]
         for optimizer, rates, steps in zip(self.optimizers, self._rates, steppers, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -94,7 +103,7 @@ class LocalOptimizer:
                 optimizer.step()
         if active is not None and not self._one_each:
             _keep(self._x, before, active)
-            now = self.rows()
+            now = self.rows(fixed=bool(held))
             # What is remembered for the first time begins with zeros for those that rest.
             for tensor, then in zip(now, held or map(torch.zeros_like, now), strict=True):
                 _keep(tensor, then, active)
@@ -121,8 +130,11 @@ class LocalOptimizer:
                 (rows if self._leads_with_agents(name, value) else shared)[place][name] = value
         return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
 
-    def rows(self) -> list[Tensor]:
+    def rows(self, *, fixed: bool = False) -> list[Tensor]:
         """Collect the state that leads with the agents' axis.
+
+        Args:
+            fixed: Whether to include what is neither mixed nor reset.
 
         Returns:
             The optimizer's own tensors [N, ...].
@@ -137,7 +149,7 @@ class LocalOptimizer:
             value
             for held in optimizer.state.values()
             for name, value in held.items()
-            if self._leads_with_agents(name, value)
+            if self._leads_with_agents(name, value) and (fixed or name not in getattr(self._kind, "fixed_state", ()))
         ]
 
     def _leads_with_agents(self, name: str, value: Any) -> bool:
@@ -172,8 +184,17 @@ def _keep(tensor: Tensor, before: Tensor, active: Tensor) -> None:
 
 
 def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a state bit by bit: torch casts it to the type of the parameters."""
     optimizer.load_state_dict(copy.deepcopy(saved))  # torch keeps the tensors that it is given
+    restore_types(optimizer, saved)
+
+
+def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Give a loaded state its bits back: torch has cast it to the type of the parameters.
+
+    Args:
+        optimizer: It has loaded the state.
+        saved: The state.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for place, held in saved["state"].items():
         loaded = optimizer.state[parameters[place] if isinstance(place, int) else place]

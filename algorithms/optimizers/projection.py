@@ -1,0 +1,166 @@
+"""Subspaces of matrices: what they keep of a gradient, and how they are chosen, by the gradient or at random.
+
+All functions take stacks of matrices [N, s, l] that lie on their side: s ≤ l.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from basinet.algorithms import draws
+
+__all__ = ["LowRank", "Sparse", "Subspace", "as_matrices"]
+
+
+def as_matrices(stack: Tensor) -> Tensor:
+    """Lay each member of a stack out as a matrix on its side; a convolution's rows are its output channels.
+
+    Args:
+        stack: [N, m, ...], at least three axes.
+
+    Returns:
+        [N, s, l] with s ≤ l, a view where memory allows.
+
+    Example:
+        >>> as_matrices(torch.zeros(2, 8, 3)).shape, as_matrices(torch.zeros(2, 8, 3, 3, 3)).shape
+        (torch.Size([2, 3, 8]), torch.Size([2, 8, 27]))
+    """
+    matrices = stack.flatten(2)
+    return matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+
+
+@dataclass(frozen=True)
+class Subspace(ABC):
+    """A family of subspaces of the matrices s × l, each of rank · l dimensions.
+
+    Args:
+        rank: r, below s.
+    """
+
+    rank: int
+
+    @abstractmethod
+    def follow(self, gradients: Tensor) -> Tensor:
+        """Choose the subspaces that keep the most of some gradients.
+
+        Args:
+            gradients: [N, s, l].
+
+        Returns:
+            Their bases, [N, ...].
+        """
+
+    @abstractmethod
+    def draw(self, keys: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Draw subspaces at random, no direction before another: E P Pᵀ = (r / s) I.
+
+        Args:
+            keys: int64 [N].
+            shape: (s, l).
+            dtype: Type of the matrices.
+
+        Returns:
+            Their bases, [N, ...]; equal keys have equal ones.
+        """
+
+    @abstractmethod
+    def project(self, matrices: Tensor, basis: Tensor) -> Tensor:
+        """Compute the coordinates of what lies in the subspaces.
+
+        Args:
+            matrices: [N, s, l].
+            basis: The bases.
+
+        Returns:
+            [N, ...], rank · l numbers each.
+        """
+
+    @abstractmethod
+    def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Compute the matrices that have some coordinates.
+
+        Args:
+            coordinates: As `project` returns them, or flat, [N, rank · l].
+            basis: The bases.
+            shape: (s, l).
+
+        Returns:
+            [N, s, l].
+        """
+
+    @abstractmethod
+    def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Project from one subspace to another: the coordinates in `new` of what has the given ones in `old`.
+
+        Args:
+            coordinates: As `project` returns them.
+            old: The bases they are of.
+            new: The bases wanted.
+            shape: (s, l).
+
+        Returns:
+            Coordinates.
+        """
+
+
+class LowRank(Subspace):
+    """P R with an orthonormal P [s, r]: the coordinates of G are R = Pᵀ G [r, l]."""
+
+    def follow(self, gradients: Tensor) -> Tensor:
+        """Take the first r left singular vectors."""
+        # Where a run diverges, it is its parameters that tell: the decomposition refuses what is not finite.
+        finite = _computable(gradients).nan_to_num(0.0, 0.0, 0.0)
+        u: Tensor = torch.linalg.svd(finite, full_matrices=False).U
+        return u[..., : self.rank].to(gradients.dtype, copy=True)
+
+    def draw(self, keys: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Draw uniformly from the Stiefel manifold: Q of a normal matrix's Q R, with a positive diagonal of R."""
+        q, r = torch.linalg.qr(draws.normal(keys, (shape[0], self.rank)))
+        haar: Tensor = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+        return haar.to(dtype)
+
+    def project(self, matrices: Tensor, basis: Tensor) -> Tensor:
+        """Compute Pᵀ G."""
+        return torch.bmm(basis.mT, matrices)
+
+    def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Compute P R."""
+        return torch.bmm(basis, coordinates.reshape(len(basis), self.rank, shape[1]))
+
+    def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Compute (P_newᵀ P_old) R."""
+        return torch.bmm(torch.bmm(new.mT, old), coordinates)
+
+
+class Sparse(Subspace):
+    """Matrices that are zero but for rank · l entries: a basis is their places, int64 [rank · l]."""
+
+    def follow(self, gradients: Tensor) -> Tensor:
+        """Take the entries of the largest size."""
+        return gradients.flatten(1).abs().topk(self.rank * gradients.shape[2], dim=1, sorted=False).indices
+
+    def draw(self, keys: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Draw from all sets of so many entries."""
+        return draws.uniform(keys, (math.prod(shape),)).topk(self.rank * shape[1], dim=1, sorted=False).indices
+
+    def project(self, matrices: Tensor, basis: Tensor) -> Tensor:
+        """Pick the entries."""
+        return matrices.flatten(1).gather(1, basis)
+
+    def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Put the entries in their places."""
+        matrices = coordinates.new_zeros(len(coordinates), *shape)
+        matrices.flatten(1).scatter_(1, basis, coordinates)
+        return matrices
+
+    def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Keep the entries that are in both."""
+        return self.project(self.lift(coordinates, old, shape), new)
+
+
+def _computable(x: Tensor) -> Tensor:
+    """Widen the types that have no decompositions."""
+    return x if x.dtype == torch.float64 else x.float()

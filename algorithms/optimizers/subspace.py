@@ -1,0 +1,335 @@
+"""Optimizers whose state lives in subspaces of the matrices, which are chosen anew from time to time."""
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from basinet.algorithms import draws
+from basinet.algorithms.optimizers.local import restore_types
+from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices
+
+__all__ = ["SubspaceOptimizer"]
+
+_KINDS: dict[str, type[Subspace]] = {"low_rank": LowRank, "sparse": Sparse}
+
+
+class SubspaceOptimizer(Optimizer):
+    r"""Step inside a subspace of each matrix, which changes every τ steps.
+
+    $$
+    R_t = P_t^⊤ G_t, \qquad N_t = \mathrm{base}(R_t), \qquad X_{t+1} = X_t - μ α P_t N_t
+    $$
+
+    P [s, r] is orthonormal, on the short side of the matrix. Where it changes, the base's momentum is projected from
+    the old subspace to the new one, M ← P_newᵀ P_old M; second moments stay as they are. A random subspace holds r / s
+    of the momentum's energy, so that momentum is little more than forgotten there.
+
+    Parameters with fewer than two axes, and matrices whose short side is at most the rank, get the base optimizer
+    itself, without the scale α; convolutions are matrices [outputs, the rest]. An embedding is better left out: give
+    it a group with rank None. Beside the parameters a matrix s × l takes s·r numbers for the projection (r·l places if
+    it is sparse), r·l for a momentum, 2·r·l for AdamW.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate μ.
+        rank: r, or None for no subspace.
+        period: τ, steps from one choice of the subspaces to the next.
+        scale: α. A random subspace passes r / s of a gradient on average, which s / r makes up for.
+        momentum: β of SGD, as torch has it: M ← β M + R. (The papers write M ← β M + (1 − β) R, with a learning rate
+            that is 1 / (1 − β) times as large.)
+        base: "sgd" or "adamw", as torch defines them.
+        betas: β₁ and β₂ of AdamW.
+        eps: ε of AdamW.
+        weight_decay: λ: added to the gradient as λ X before the projection by SGD, decoupled in AdamW.
+        maximize: Whether to step up.
+        subspace: "low_rank", or "sparse": as many entries as rank r has coordinates, r·l, of the largest size or at
+            random, in the place of P Pᵀ.
+        random_from: The step from which subspaces are drawn at random; GoLore@x% of T steps is (1 − x) T. By default
+            never (GaLore) or from the start (GoLore).
+        shared: Whether all agents draw the same subspaces.
+        seed: Seed of the draws on a plain model: processes that have the same draw the same subspaces.
+        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica
+            have; in the place of the seed.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    stacked = "layers"
+    keyed = True
+    fixed_state: ClassVar[frozenset[str]] = frozenset({"basis"})
+    always_random: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 0.01,
+        rank: int | None = 4,
+        period: int = 200,
+        scale: float = 1.0,
+        momentum: float = 0.0,
+        base: Literal["sgd", "adamw"] = "sgd",
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        subspace: Literal["low_rank", "sparse"] = "low_rank",
+        random_from: int | None = None,
+        shared: bool = False,
+        seed: int = 0,
+        agents: int | None = None,
+        keys: Tensor | None = None,
+    ) -> None:
+        self.agents = agents
+        self.shared = shared
+        self.random_from = 0 if random_from is None and self.always_random else random_from
+        if keys is None:
+            keys = torch.full((agents or 1, 2), draws.key(seed, "optimizer"))
+            keys[:, 0] = draws.fold(keys[:, 0], torch.arange(len(keys)))
+        self.keys = keys[:, 1 if shared else 0]
+        if shared and self.random_from is None:
+            raise ValueError("shared is for random subspaces, and GaLore's never are without random_from")
+        if self.random_from is not None and self.random_from < 0:
+            raise ValueError(f"random_from must be at least 0, got {random_from}")
+        defaults = {
+            "lr": lr, "rank": rank, "period": period, "scale": scale, "momentum": momentum, "base": base,
+            "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "subspace": subspace,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("agents", "shared", "random_from", "keys")}
+        return {**super().__getstate__(), **own}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own.
+
+        Args:
+            param_group: `params`, and the settings that differ.
+        """
+        super().add_param_group(param_group)
+        _check(self.param_groups[-1])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step.
+
+        Args:
+            closure: Computes the gradients again and returns the loss.
+
+        Returns:
+            The loss, if a closure is given.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for place, (p, group) in enumerate(self._members()):
+            if p.grad is not None:
+                self._step(place, p, group, p.grad)
+        return loss
+
+    def step_in_backward(self) -> list[RemovableHandle]:
+        """Step each parameter as soon as its gradient is there, and let go of the gradient: `step` is then not called.
+
+        No more than a layer's gradient is held at a time. It is for one backward pass a step: gradients are not
+        accumulated, clipped or scaled.
+
+        Returns:
+            Handles whose `remove` ends it.
+        """
+        handles: list[RemovableHandle] = []
+        for number, group in enumerate(self.param_groups):
+            for p in group["params"]:
+                hook = partial(self._step_and_let_go, len(handles), number)
+                handles.append(p.register_post_accumulate_grad_hook(hook))
+        return handles
+
+    @torch.no_grad()
+    def _step_and_let_go(self, place: int, group: int, p: Tensor) -> None:
+        assert p.grad is not None
+        self._step(place, p, self.param_groups[group], p.grad)
+        p.grad = None
+
+    @property
+    def refresh_due(self) -> bool:
+        """Whether the next step chooses subspaces anew.
+
+        GaLore follows the gradient of that step for a whole period; where its noise outweighs it, a larger batch for
+        this step alone is what convergence needs.
+        """
+        return any(
+            self.state.get(p, {}).get("step", 0) % group["period"] == 0
+            for p, group in self._members()
+            if self._subspace(p, group)
+        )
+
+    @property
+    def in_common(self) -> bool:
+        """Whether all agents are in the same subspaces at all times."""
+        return self.shared and self.random_from == 0
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Draw the random subspaces that are due, ahead of the step that is to use them."""
+        for place, (p, group) in enumerate(self._members()):
+            subspace = self._subspace(p, group)
+            if subspace and self._is_random(self.state[p]):
+                self._refresh(subspace, place, p, group, p)
+
+    @torch.no_grad()
+    def project(self, tensors: Iterable[Tensor]) -> Tensor:
+        """Compute the coordinates of tensors like the parameters in the present subspaces.
+
+        Args:
+            tensors: One a parameter, in order; gradients or parameters.
+
+        Returns:
+            [N, Q]: r·l numbers a matrix, and all numbers of a parameter that has no subspace.
+        """
+        parts = []
+        for (p, group), tensor in zip(self._members(), tensors, strict=True):
+            stack = self._stack(tensor)
+            subspace = self._subspace(p, group)
+            part = subspace.project(as_matrices(stack), self.state[p]["basis"]) if subspace else stack
+            parts.append(part.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    @torch.no_grad()
+    def lift(self, coordinates: Tensor) -> list[Tensor]:
+        """Compute what has the given coordinates in the present subspaces: P Pᵀ x for those of x.
+
+        Args:
+            coordinates: [N, Q], as `project` returns them.
+
+        Returns:
+            Tensors like the parameters, in order.
+        """
+        tensors, start = [], 0
+        for p, group in self._members():
+            subspace, stack = self._subspace(p, group), self._stack(p)
+            short, long = as_matrices(stack).shape[1:] if subspace else (1, stack[0].numel())
+            size = subspace.rank * long if subspace else long
+            part = coordinates[:, start : start + size]
+            start += size
+            if subspace:
+                part = _as_stack(subspace.lift(part, self.state[p]["basis"], (short, long)), stack)
+            tensors.append(part.reshape(p.shape))
+        return tensors
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state, in the types in which it was saved.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        super().load_state_dict(state_dict)
+        restore_types(self, state_dict)
+
+    def _members(self) -> Iterable[tuple[nn.Parameter, dict[str, Any]]]:
+        return ((p, group) for group in self.param_groups for p in group["params"])
+
+    def _stack(self, tensor: Tensor) -> Tensor:
+        """Give a plain model's tensor the leading axis of a single agent."""
+        return tensor if self.agents else tensor.unsqueeze(0)
+
+    def _subspace(self, p: Tensor, group: dict[str, Any]) -> Subspace | None:
+        """Tell in what kind of subspace a parameter is stepped, or None if in none."""
+        rank, shape = group["rank"], p.shape[1:] if self.agents else p.shape
+        if rank is None or len(shape) < 2 or rank >= min(shape[0], math.prod(shape[1:])):
+            return None
+        return _KINDS[group["subspace"]](rank)
+
+    def _is_random(self, state: dict[str, Any]) -> bool:
+        return self.random_from is not None and state.get("step", 0) >= self.random_from
+
+    def _refresh(self, subspace: Subspace, place: int, p: Tensor, group: dict[str, Any], gradient: Tensor) -> None:
+        """Choose the subspaces of a parameter if that is due, and carry its momentum over."""
+        state, matrices = self.state[p], as_matrices(self._stack(gradient))
+        step, old = state.setdefault("step", 0), state.get("basis")
+        if step % group["period"] or state.get("refreshed") == step:
+            return
+        short, long = matrices.shape[1:]
+        if self._is_random(state):
+            keys = draws.fold(draws.fold(self.keys.to(p.device), place), step)
+            basis = subspace.draw(keys, (short, long), p.dtype)
+        else:
+            basis = subspace.follow(matrices)
+        if old is not None and "momentum" in state:
+            state["momentum"] = subspace.carry(state["momentum"], old, basis, (short, long))
+        state["basis"], state["refreshed"] = basis, step
+
+    def _step(self, place: int, p: Tensor, group: dict[str, Any], gradient: Tensor) -> None:
+        """Step one parameter: X ← X − μ α P base(Pᵀ G)."""
+        if gradient.is_sparse:
+            raise RuntimeError(f"{type(self).__name__} needs dense gradients, and parameter {place} has a sparse one")
+        state, decay = self.state[p], group["weight_decay"]
+        if group["maximize"]:
+            gradient = -gradient
+        if decay and group["base"] == "sgd":
+            gradient = gradient.add(p, alpha=decay)
+        elif decay:
+            p.mul_(1 - group["lr"] * decay)
+        subspace = self._subspace(p, group)
+        if subspace is None:
+            p.add_(_direction(state, gradient, group), alpha=-group["lr"])
+            return
+        self._refresh(subspace, place, p, group, gradient)
+        matrices, stack = as_matrices(self._stack(gradient)), self._stack(p)
+        direction = _direction(state, subspace.project(matrices, state["basis"]), group)
+        lifted = subspace.lift(direction, state["basis"], (matrices.shape[1], matrices.shape[2]))
+        stack.add_(_as_stack(lifted, stack), alpha=-group["lr"] * group["scale"])
+
+
+def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    """Advance the base optimizer's state by a step, and return its direction."""
+    step = state["step"] = state.get("step", 0) + 1
+    if group["base"] == "sgd":
+        if not group["momentum"]:
+            return gradient
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(gradient)
+        momentum: Tensor = state["momentum"]
+        return momentum.mul_(group["momentum"]).add_(gradient)
+    if "momentum" not in state:
+        state["momentum"], state["second_moment"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    beta1, beta2 = group["betas"]
+    m, v = state["momentum"].lerp_(gradient, 1 - beta1), state["second_moment"]
+    v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    root: Tensor = v.sqrt().div_(math.sqrt(1 - beta2**step)).add_(group["eps"])
+    return torch.div(m, root, out=root).div_(1 - beta1**step)
+
+
+def _as_stack(matrices: Tensor, like: Tensor) -> Tensor:
+    """Undo `as_matrices`."""
+    upright = matrices if matrices.shape[1] == like.shape[1] else matrices.mT
+    return upright.reshape(like.shape)
+
+
+def _check(group: dict[str, Any]) -> None:
+    """Refuse settings that are out of their range."""
+    allowed = {
+        "lr": (group["lr"] >= 0, "at least 0"),
+        "rank": (group["rank"] is None or group["rank"] >= 1, "at least 1, or None"),
+        "period": (group["period"] >= 1, "at least 1"),
+        "scale": (group["scale"] > 0, "positive"),
+        "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
+        "base": (group["base"] in ("sgd", "adamw"), "sgd or adamw"),
+        "betas": (all(0 <= beta < 1 for beta in group["betas"]), "in [0, 1)"),
+        "eps": (group["eps"] >= 0, "at least 0"),
+        "weight_decay": (group["weight_decay"] >= 0, "at least 0"),
+        "subspace": (group["subspace"] in _KINDS, " or ".join(_KINDS)),
+    }
+    for name, (is_allowed, words) in allowed.items():
+        if not is_allowed:
+            raise ValueError(f"{name} must be {words}, got {group[name]!r}")
+    if group["base"] == "adamw" and group["momentum"]:
+        raise ValueError(f"momentum is for base sgd; adamw has betas[0] in its place, got momentum={group['momentum']}")
