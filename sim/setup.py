@@ -213,10 +213,7 @@ class Setup:
                     f"optimizer_state: got {self.config.optimizer_state}, but {component.name} does not remember a"
                     " number for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
                 )
-            if self.config.optimizer_state == "mix" and not getattr(optimizer.optimizers[0], "in_common", True):
-                raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
-            if getattr(self.strategy(), "shares_subspaces", False):
-                SharedSubspaces(optimizer)  # it refuses others
+            self._try_subspaces(optimizer)
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             torch.load(file, weights_only=True)
@@ -233,6 +230,19 @@ class Setup:
                 f"optimizer: {component.name} cannot work here ({reason}); allowed are optimizers whose groups have"
                 " an 'lr', whose step needs no closure, and whose state leads with the agents if it is mixed or reset"
             ) from error
+
+    def _try_subspaces(self, optimizer: LocalOptimizer) -> None:
+        """Refuse what needs the agents to step in the same subspaces where they do not."""
+        config = self.config
+        if config.optimizer_state == "mix" and not getattr(optimizer.optimizers[0], "in_common", True):
+            raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
+        if getattr(self.strategy(), "shares_subspaces", False):
+            SharedSubspaces(optimizer)  # it refuses others
+            if (config.optimizer_state, config.buffers) != ("keep", "keep"):
+                raise ExperimentError(
+                    f"strategy: {config.strategy.name} exchanges parameters alone; allowed is keep, for optimizer_state"
+                    " and for buffers"
+                )
 
     def template(self) -> nn.Module:
         """Make the model that tells names, shapes and frozen values, the same wherever it is made.

@@ -19,6 +19,7 @@ from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.relay import RelaySGD
 from basinet.algorithms.strategies.sam import SAM
 from basinet.algorithms.strategies.strategy import Block, Strategy
+from basinet.algorithms.strategies.subspace import SubspaceCentralized, SubspaceConsensus, SubspaceDiffusion
 from basinet.algorithms.strategies.variance_reduction import GTHSGD, GTSARAH
 
 __all__ = [
@@ -48,6 +49,9 @@ __all__ = [
     "RelaySGD",
     "SlowMo",
     "Strategy",
+    "SubspaceCentralized",
+    "SubspaceConsensus",
+    "SubspaceDiffusion",
 ]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
@@ -75,5 +79,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "relay": RelaySGD,
     "sam": SAM,
     "slowmo": SlowMo,
+    "subspace_centralized": SubspaceCentralized,
+    "subspace_consensus": SubspaceConsensus,
+    "subspace_diffusion": SubspaceDiffusion,
 }
 """The strategies that an experiment can name."""

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from basinet.algorithms.optimizers import LocalOptimizer
+
 __all__ = ["Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
 
 _TOLERANCE = 1e-8
@@ -33,6 +35,9 @@ class Block(Protocol):
 
     x: Tensor
     """The agents' parameters [N, P]."""
+
+    optimizer: LocalOptimizer
+    """The agents' optimizers."""
 
     num_agents: int
     """K, how many agents a replica has, here and elsewhere."""
@@ -98,7 +103,8 @@ class Strategy(Protocol):
       mixes with weights of either kind, and calls `push`;
     - `static = True`: it needs the same graph at every step;
     - `full_gradients = True`: it takes gradients over all of an agent's data;
-    - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves.
+    - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
+    - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces.
     """
 
     def step(self, block: Block) -> None:

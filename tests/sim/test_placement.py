@@ -16,8 +16,11 @@ OPTIMIZERS = {
     "sgd": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     "adam": {"name": "adam", "lr": 0.01},
     "nsgd": {"name": "nsgd", "lr": 0.05, "momentum": 0.5},
+    "golore": {"name": "golore", "lr": 0.1, "rank": 2, "period": 7, "momentum": 0.5, "shared": True},
 }
-SCHEDULES = {"sgd": "cosine", "adam": "constant", "nsgd": {"name": "step", "milestones": [0.5]}}
+SCHEDULES = {
+    "sgd": "cosine", "adam": "constant", "nsgd": {"name": "step", "milestones": [0.5]}, "golore": "cosine",
+}  # fmt: skip
 
 TOPOLOGIES = {
     "push_sum": {"name": "exponential", "policy": "push"},
@@ -43,6 +46,9 @@ def everything(workers, rank):
     found = {}
     for strategy in STRATEGIES:
         for name, optimizer in OPTIMIZERS.items():
+            shares = getattr(STRATEGIES[strategy], "shares_subspaces", False)
+            if strategy != "diffusion" and shares != (name == "golore"):
+                continue
             config = {
                 "task": "digits",
                 "model": {"name": "mlp", "hidden": [4]},

@@ -28,6 +28,9 @@ NOT_PROBED = {
     "sam": "it divides by the norm of the gradient",
     "gt_sarah": "it needs a training set",
     "asynchronous": "its mixing is random",
+    "subspace_centralized": "it is for matrices",
+    "subspace_consensus": "it is for matrices",
+    "subspace_diffusion": "it is for matrices",
 }
 POLICY = {"name": "laplacian", "step": 0.3}
 
