@@ -1,8 +1,9 @@
 """Studies that `basinet reproduce` knows: published claims, measured anew in a few minutes."""
 
+from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.study import Check, Findings, Progress, Study, check_folder, write_findings
 
 __all__ = ["STUDIES", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
-STUDIES: dict[str, Study] = {"heavy-tails": heavy_tails}
+STUDIES: dict[str, Study] = {"galore-counterexample": galore_counterexample, "heavy-tails": heavy_tails}
