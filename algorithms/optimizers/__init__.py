@@ -2,18 +2,42 @@
 
 from torch import optim
 
+from basinet.algorithms.optimizers.clipped import ClippedSGD
 from basinet.algorithms.optimizers.galore import GaLore, GoLore
+from basinet.algorithms.optimizers.heavy_tails import heavy_tail_rate, heavy_tail_settings
 from basinet.algorithms.optimizers.local import LocalOptimizer
 from basinet.algorithms.optimizers.normalized import NSGD
+from basinet.algorithms.optimizers.normalized import NSGD, NSGDC, NSGDm
 from basinet.algorithms.optimizers.shared import SharedSubspaces
+from basinet.algorithms.optimizers.two_points import ANSGDC, NSGDCVR
 
-__all__ = ["NSGD", "OPTIMIZERS", "GaLore", "GoLore", "LocalOptimizer", "SharedSubspaces"]
+__all__ = [
+    "ANSGDC",
+    "NSGD",
+    "NSGDC",
+    "NSGDCVR",
+    "OPTIMIZERS",
+    "ClippedSGD",
+    "GaLore",
+    "GoLore",
+    "LocalOptimizer",
+    "NSGDm",
+    "SharedSubspaces",
+    "heavy_tail_rate",
+    "heavy_tail_settings",
+]
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "a_nsgdc": ANSGDC,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
+    "clipped_sgd": ClippedSGD,
     "galore": GaLore,
     "golore": GoLore,
     "nsgd": NSGD,
+    "nsgdc": NSGDC,
+    "nsgdc_vr": NSGDCVR,
+    "nsgdm": NSGDm,
     "sgd": optim.SGD,
 }
+"""The optimizers that an experiment can name."""

@@ -1,31 +1,44 @@
-"""Normalised SGD: each agent steps by the direction of its gradient."""
+"""Normalised SGD: each agent steps by the direction of its momentum; with clipping, NSGDC."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from basinet.algorithms.norms import inverse_norms
+from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
+from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
 
-__all__ = ["NSGD"]
+__all__ = ["NSGD", "NSGDC", "NSGDm"]
 
 
-class NSGD(Optimizer):
+class NSGD(PerAgentOptimizer):
     r"""Step by the normalised momentum of the gradient.
 
     $$
-    m_t = β m_{t-1} + (1 - β) g_t, \qquad x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
+    m_t = θ m_{t-1} + (1 - θ) \min(1, h / ‖g_t‖) g_t, \qquad x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
     $$
 
-    The norm is one over all parameters of an agent; where it is zero, the step is. The step length is the
-    learning rate, however heavy the tails of the gradient noise are.
+    The norms are over all parameters of an agent; where one is zero, the step is. The step length is the learning
+    rate, however heavy the tails of the gradient noise are. It never gets shorter by itself: the rate sets how near a
+    minimum the agents come.
+
+    Without momentum the steps follow a median of the gradients: where their noise is skewed, the agents stop at points
+    where not the mean gradient vanishes. In the same way agents that first normalise and then combine (diffusion) go
+    to the geometric median of their own minima, not to the minimum of the mean loss. To normalise after agreement, use
+    it with `gradient_tracking`, which then is GT-NSGDm.
+
+    With momentum it is also known as NSGDm (NSGD-M), with momentum and clipping as NSGDC.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate μ, the length of a step.
-        momentum: β; without it nothing is kept between steps.
+        momentum: θ; without it nothing is kept between steps, with it m, as large as the parameters.
+        clip: h, the largest norm of a gradient that enters the momentum.
+        weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
+        maximize: Whether to climb.
+        tuned: Takes lr, momentum and clip from `heavy_tail_settings`, whose arguments these are, all but the method.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -40,54 +53,111 @@ class NSGD(Optimizer):
         tensor([-3., -4.])
 
     References:
-        A. Cutkosky, H. Mehta: Momentum improves normalized SGD, ICML 2020, arXiv:2002.03305. T. Sun, X. Liu, K. Yuan:
-        Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed noise, JMLR 26 (2025),
-        arXiv:2410.16561.
+        A. Cutkosky, H. Mehta: Momentum improves normalized SGD, ICML 2020, arXiv:2002.03305; High-probability bounds
+        for non-convex stochastic optimization with heavy tails, NeurIPS 2021, arXiv:2106.14343. T. Sun, X. Liu,
+        K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed noise, JMLR 26
+        (2025), arXiv:2410.16561.
     """
 
-    stacked = "flat"
+    method: Method = "nsgd"
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 0.01, momentum: float = 0.0, agents: int | None = None
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        clip: float = math.inf,
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        tuned: Mapping[str, Any] | None = None,
+        agents: int | None = None,
     ) -> None:
-        if not lr >= 0:
-            raise ValueError(f"lr must be at least 0, got {lr}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        self.agents = agents
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        settings = {"lr": lr, "momentum": momentum, "clip": clip} | tuned_settings(self.method, tuned)
+        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step.
-
-        Args:
-            closure: Computes the gradients again and returns the loss.
-
-        Returns:
-            The loss, if a closure is given.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        stepped = [
-            (p, self._direction(p, group), group["lr"])
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None
+    def _update(self, entries: Sequence[Entry]) -> None:
+        estimates = [
+            self._accumulate(p, h, group["momentum"])
+            for h, (p, group) in zip(self._increments(entries), entries, strict=True)
         ]
-        if not stepped:
-            return loss
-        inverse = inverse_norms([m if self.agents else m.unsqueeze(0) for _, m, _ in stepped])
-        for p, m, lr in stepped:
-            p.addcmul_(m, inverse.view(-1, *(1 for _ in p.shape[1:])) if self.agents else inverse[0], value=-lr)
-        return loss
+        inverse = self._inverse_norms(estimates)
+        for m, (p, group) in zip(estimates, entries, strict=True):
+            self._move(p, group, m, inverse)
 
-    def _direction(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Update and return the momentum of a parameter, or its gradient where there is none."""
-        assert p.grad is not None
-        if not group["momentum"]:
-            return p.grad
+    def _increments(self, entries: Sequence[Entry]) -> list[Tensor]:
+        """Compute what enters the momentum, before it is weighted."""
+        return self._clipped(entries)
+
+    def _accumulate(self, p: nn.Parameter, h: Tensor, momentum: float) -> Tensor:
+        """Update and return the momentum of a parameter, or the gradient where there is none."""
+        if not momentum:
+            return h
         m: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
-        return m.lerp_(p.grad, 1 - group["momentum"])
+        return m.lerp_(h, 1 - momentum)
+
+
+class NSGDm(NSGD):
+    """NSGD with momentum, by default 0.9, and without clipping.
+
+    Args:
+        params: See `NSGD`.
+        lr: See `NSGD`.
+        momentum: See `NSGD`.
+        weight_decay: See `NSGD`.
+        maximize: See `NSGD`.
+        tuned: See `NSGD`.
+        agents: See `NSGD`.
+    """
+
+    method: Method = "nsgdm"
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        tuned: Mapping[str, Any] | None = None,
+        agents: int | None = None,
+    ) -> None:
+        super().__init__(params, lr, momentum, weight_decay=weight_decay, maximize=maximize, tuned=tuned, agents=agents)
+
+
+class NSGDC(NSGD):
+    """NSGD with momentum, by default 0.9, and clipping, by default at norm 1.
+
+    A central server that averages gradients before the step clips their mean. Clipping each agent's gradient, as
+    diffusion does, biases sums of unlike gradients: h should be a bound that is met rarely, such as that of
+    `heavy_tail_settings`.
+
+    Args:
+        params: See `NSGD`.
+        lr: See `NSGD`.
+        momentum: See `NSGD`.
+        clip: See `NSGD`.
+        weight_decay: See `NSGD`.
+        maximize: See `NSGD`.
+        tuned: See `NSGD`.
+        agents: See `NSGD`.
+    """
+
+    method: Method = "nsgdc"
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        clip: float = 1.0,
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        tuned: Mapping[str, Any] | None = None,
+        agents: int | None = None,
+    ) -> None:
+        super().__init__(
+            params, lr, momentum, clip, weight_decay=weight_decay, maximize=maximize, tuned=tuned, agents=agents
+        )

@@ -87,6 +87,11 @@ class GradientTracking(Tracking):
     v_n is the gradient g_n, or with momentum v_n = β v_{n−1} + g_n (momentum tracking). The mean of the trackers is
     always that of the v. ATC is also known as Aug-DGM, ATC-tracking and GNSD.
 
+    With momentum and the optimizer `nsgd` ATC is GT-NSGDm: agents normalise what they have agreed on, and go to the
+    minimum of the mean loss under heavy-tailed noise as well, where diffusion with that optimizer goes to the geometric
+    median of the agents' minima. On one graph the optimizer's own momentum (`nsgdm`) comes to the same, since tracker
+    and momentum are linear filters that start from zero.
+
     Args:
         order: "atc" (both are mixed after they have changed) or "diging" (before).
         momentum: β, in [0, 1). It is tracked, where the optimizer's own momentum would be of what has been tracked.
@@ -98,6 +103,8 @@ class GradientTracking(Tracking):
         doi:10.1109/CDC.2015.7402509. S. Pu, A. Nedić: Distributed stochastic gradient tracking methods, Math. Program.
         187 (2021), doi:10.1007/s10107-020-01487-0. Y. Takezawa, H. Bao, K. Niwa, R. Sato, M. Yamada: Momentum tracking:
         momentum acceleration for decentralized deep learning on heterogeneous data, TMLR 2023, arXiv:2209.15505.
+        S. Yu, D. Jakovetić, S. Kar: Decentralized nonconvex optimization under heavy-tailed noise: normalization and
+        optimal convergence, arXiv:2505.03736.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -1,0 +1,67 @@
+"""Clipped SGD: each agent steps by its gradient, or by the part of it that a threshold lets pass."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
+from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
+
+__all__ = ["ClippedSGD"]
+
+
+class ClippedSGD(PerAgentOptimizer):
+    r"""Step by the clipped gradient.
+
+    $$
+    x_{t+1} = x_t - μ \min(1, h / ‖g_t‖) g_t
+    $$
+
+    The norm is over all parameters of an agent. Nothing is kept between steps.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate μ.
+        clip: h, the largest norm of a gradient.
+        weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
+        maximize: Whether to climb.
+        tuned: Takes lr and clip from `heavy_tail_settings`, whose arguments these are, all but the method.
+        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+
+    Raises:
+        ValueError: A setting is out of its range.
+
+    Example:
+        >>> import torch
+        >>> x = nn.Parameter(torch.zeros(2))
+        >>> optimizer = ClippedSGD([x], lr=2.0, clip=2.5)
+        >>> x.grad = torch.tensor([3.0, 4.0])
+        >>> optimizer.step()
+        >>> x.data
+        tensor([-3., -4.])
+
+    References:
+        J. Zhang et al.: Why are adaptive methods good for attention models?, NeurIPS 2020, arXiv:1912.03194.
+    """
+
+    method: Method = "clipped_sgd"
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        clip: float = 1.0,
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        tuned: Mapping[str, Any] | None = None,
+        agents: int | None = None,
+    ) -> None:
+        settings = {"lr": lr, "clip": clip} | tuned_settings(self.method, tuned)
+        settings.pop("momentum", None)
+        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
+
+    def _update(self, entries: Sequence[Entry]) -> None:
+        for g, (p, group) in zip(self._clipped(entries), entries, strict=True):
+            self._move(p, group, g)

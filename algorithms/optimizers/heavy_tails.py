@@ -1,0 +1,161 @@
+"""Step, momentum and clipping of normalised SGD, from what is known of the problem and its heavy-tailed noise."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+__all__ = ["Method", "heavy_tail_rate", "heavy_tail_settings", "tuned_settings"]
+
+Method = Literal["nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "a_nsgdc", "clipped_sgd"]
+
+
+def heavy_tail_settings(
+    method: Method,
+    *,
+    steps: int,
+    p: float | None = 2.0,
+    sigma: float = 1.0,
+    smoothness: float = 1.0,
+    gap: float = 1.0,
+    hessian_lipschitz: float | None = None,
+    gradient: float | None = None,
+    bounded_differences: bool = False,
+) -> dict[str, float]:
+    r"""Choose settings that balance the terms of the convergence bounds after T steps.
+
+    With E‖g − ∇J‖^p ≤ σ^p, 1 < p ≤ 2, J L-smooth, Δ = J(x_0) − inf J, α = 1 − θ, r = LΔ / (σ²T) and G ≥ ‖∇J(x_0)‖:
+
+    | method | α = min(1, ·) | μ | h |
+    | --- | --- | --- | --- |
+    | nsgd, without noise | 1 | √(Δ / (LT)) | ∞ |
+    | nsgdm | r^(p/(3p−2)) | √(Δα / (LT)) | ∞ |
+    | nsgdm, p unknown | T^(−1/2) | √(Δα / (LT)) | ∞ |
+    | nsgdc | r^(p/(3p−2)) | √(Δα / (LT)) | 2G + σ α^(−1/p) |
+    | nsgdc_vr | r^(p/(2p−1)) | √(Δ α^(1/p) / (LT)) | 2G + σ α^(−1/p) |
+    | nsgdc_vr, bounded differences | r^(2p/(5p−4)) | √(Δ α^(1/2) / (LT)) | 2G + σ α^(−1/p) |
+    | a_nsgdc | (√H Δ / (σ^(3/2) T))^(2p/(5p−3)) | (Δα² / (HT))^(1/3), at most √(Δ / (LT)) | 2G + σ α^(−1/p) |
+    | clipped_sgd | r^(p/(3p−2)) | α / L | 2G + σ α^(−1/p) |
+
+    Without noise α is 1, and all normalised methods are gradient descent with steps √(Δ / (LT)), at the rate √(LΔ/T).
+
+    Args:
+        method: The optimizer's name.
+        steps: T, how many steps will be taken: the settings are for this horizon.
+        p: The order of the noise moment that is bounded, in (1, 2]; None where it is unknown (nsgdm only).
+        sigma: σ, its size.
+        smoothness: L, the Lipschitz constant of the gradient.
+        gap: Δ, how far the loss is above its infimum at the start.
+        hessian_lipschitz: H, the Lipschitz constant of the Hessian (a_nsgdc only, which needs it).
+        gradient: G, by default √(2LΔ), which smoothness allows.
+        bounded_differences: Whether ‖g(x) − g(y)‖ ≤ L ‖x − y‖ holds for each sample, not for a moment alone (nsgdc_vr
+            only).
+
+    Returns:
+        `lr`, `momentum` and `clip` as far as the method has them.
+
+    Raises:
+        ValueError: A value is out of its range, or the method does not know it.
+
+    Example:
+        >>> heavy_tail_settings("nsgdm", steps=10_000, sigma=0.0)
+        {'lr': 0.01, 'momentum': 0.0}
+
+    References:
+        T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed
+        noise, JMLR 26 (2025), arXiv:2410.16561, whose rates these settings attain. p unknown: Z. Liu, Z. Zhou:
+        Nonconvex stochastic optimization under heavy-tailed noises, ICLR 2025, arXiv:2412.19529.
+    """
+    _check(method, steps, p, hessian_lipschitz, bounded_differences)
+    for name, value in (("sigma", sigma), ("smoothness", smoothness), ("gap", gap)):
+        if not (value > 0 or (name == "sigma" and value == 0)):
+            raise ValueError(f"{name} must be {'at least' if name == 'sigma' else 'above'} 0, got {value}")
+    ratio = smoothness * gap / (sigma**2 * steps) if sigma else math.inf
+    longest = math.sqrt(gap / (smoothness * steps))
+    if method == "nsgd":
+        return {"lr": longest, "momentum": 0.0}
+    if p is None:
+        alpha = steps**-0.5 if sigma else 1.0
+        return {"lr": longest * math.sqrt(alpha), "momentum": 1 - alpha}
+    if method == "a_nsgdc":
+        assert hessian_lipschitz is not None
+        quotient = math.sqrt(hessian_lipschitz) * gap / (sigma**1.5 * steps) if sigma else math.inf
+        alpha = min(1.0, quotient) ** (2 * p / (5 * p - 3))
+        lr = min((gap * alpha**2 / (hessian_lipschitz * steps)) ** (1 / 3), longest)
+    elif method == "nsgdc_vr":
+        power = 2 * p / (5 * p - 4) if bounded_differences else p / (2 * p - 1)
+        alpha = min(1.0, ratio) ** power
+        lr = longest * alpha ** (0.25 if bounded_differences else 0.5 / p)
+    else:
+        alpha = min(1.0, ratio) ** (p / (3 * p - 2))
+        lr = alpha / smoothness if method == "clipped_sgd" else longest * math.sqrt(alpha)
+    bound = math.sqrt(2 * smoothness * gap) if gradient is None else gradient
+    clip = {} if method == "nsgdm" else {"clip": 2 * bound + sigma * alpha ** (-1 / p)}
+    return {"lr": lr, **({} if method == "clipped_sgd" else {"momentum": 1 - alpha}), **clip}
+
+
+def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_differences: bool = False) -> float:
+    """Give the exponent at which the mean gradient norm falls with T under these settings.
+
+    Args:
+        method: The optimizer's name.
+        p: The order of the noise moment that is bounded.
+        known: Whether the settings know p.
+        bounded_differences: See `heavy_tail_settings`.
+
+    Returns:
+        The slope of log mean ‖∇J‖ over log T.
+
+    Raises:
+        ValueError: The method has no guarantee.
+
+    Example:
+        >>> heavy_tail_rate("nsgdc", 2.0)
+        -0.25
+    """
+    if method == "nsgd":
+        raise ValueError("nsgd has no rate under noise: without momentum it stops where a median of gradients is zero")
+    if not known:
+        return -(p - 1) / (2 * p)
+    if method == "a_nsgdc":
+        return -2 * (p - 1) / (5 * p - 3)
+    if method == "nsgdc_vr":
+        return -2 * (p - 1) / (5 * p - 4) if bounded_differences else -(p - 1) / (2 * p - 1)
+    return -(p - 1) / (3 * p - 2)
+
+
+def tuned_settings(method: Method, tuned: Mapping[str, Any] | None) -> dict[str, float]:
+    """Choose the settings of an optimizer as its keyword `tuned` asks.
+
+    Args:
+        method: The optimizer's name.
+        tuned: Arguments of `heavy_tail_settings`, or None.
+
+    Returns:
+        Settings that go before those given; none if nothing is asked.
+
+    Raises:
+        ValueError: An argument is missing, unknown or out of its range.
+    """
+    if tuned is None:
+        return {}
+    try:
+        return heavy_tail_settings(method, **tuned)
+    except TypeError as error:
+        raise ValueError(f"tuned: {str(error).removeprefix('heavy_tail_settings() ')}") from None
+
+
+def _check(
+    method: str, steps: int, p: float | None, hessian_lipschitz: float | None, bounded_differences: bool
+) -> None:
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    if not steps >= 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if p is not None and not 1 < p <= 2:
+        raise ValueError(f"p must be in (1, 2], got {p}")
+    if p is None and method not in ("nsgd", "nsgdm"):
+        raise ValueError(f"{method} needs p; nsgdm does without")
+    if (hessian_lipschitz is not None) != (method == "a_nsgdc") or not (hessian_lipschitz or 1) > 0:
+        raise ValueError(f"hessian_lipschitz must be above 0 for a_nsgdc, and is for it alone; got {hessian_lipschitz}")
+    if bounded_differences and method != "nsgdc_vr":
+        raise ValueError(f"bounded_differences is for nsgdc_vr alone, not for {method}")

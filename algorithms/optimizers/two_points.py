@@ -1,0 +1,152 @@
+"""Normalised SGD that evaluates gradients elsewhere than at the parameters: variance-reduced, and accelerated."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.algorithms.optimizers.heavy_tails import Method
+from basinet.algorithms.optimizers.normalized import NSGDC
+from basinet.algorithms.optimizers.per_agent import Entry
+
+__all__ = ["ANSGDC", "NSGDCVR"]
+
+
+class _Remembering(NSGDC):
+    """NSGDC that knows where the parameters were when its gradients were last evaluated."""
+
+    _prepared = False
+
+    def _update(self, entries: Sequence[Entry]) -> None:
+        if not self._prepared:
+            raise RuntimeError(
+                f"{type(self).__name__} needs gradients elsewhere than at the parameters: give step a closure, or call"
+                " prepare before it"
+            )
+        self._prepared = False
+        super()._update(entries)
+
+    def _previous(self, p: nn.Parameter) -> Tensor:
+        previous: Tensor = self.state[p].setdefault("previous", p.detach().clone())
+        return previous
+
+
+class NSGDCVR(_Remembering):
+    r"""NSGDC with variance reduction: the momentum is carried from point to point by differences of gradients.
+
+    $$
+    m_t = θ \bigl(m_{t-1} + g_t(x_t) - g_t(x_{t-1})\bigr) + (1 - θ) \min(1, h / ‖g_t(x_t)‖) g_t(x_t), \qquad
+    x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
+    $$
+
+    Both gradients g_t are of the same samples, with the same random masks: with samples of their own they do not
+    cancel, and it does not converge. A step takes two gradients; m and the previous point are kept, each as large as
+    the parameters.
+
+    `prepare` leaves in the gradients all of the sum but θ m_{t−1}. Where agents average their gradients before the
+    step, each has clipped its own: the sum is linear in what remains, so that averaging it is right.
+
+    Args:
+        params: See `NSGD`.
+        lr: See `NSGD`.
+        momentum: See `NSGD`.
+        clip: See `NSGD`.
+        weight_decay: See `NSGD`.
+        maximize: See `NSGD`.
+        tuned: See `NSGD`.
+        agents: See `NSGD`.
+
+    References:
+        A. Cutkosky, F. Orabona: Momentum-based variance reduction in non-convex SGD, NeurIPS 2019, arXiv:1905.10018.
+        T. Sun, X. Liu, K. Yuan, JMLR 26 (2025), arXiv:2410.16561.
+    """
+
+    method: Method = "nsgdc_vr"
+
+    @torch.no_grad()
+    def prepare(self, closure: Callable[[], Any]) -> Any:
+        """Evaluate the gradients here and at the previous point, and leave their combination.
+
+        Args:
+            closure: See `PerAgentOptimizer.prepare`.
+
+        Returns:
+            The loss at the parameters.
+        """
+        loss = super().prepare(closure)
+        entries = self._entries()
+        here = [p.grad.clone() for p, _ in entries if p.grad is not None]
+        clipped = [c.clone() for c in self._clipped(entries)]
+        places = [self._previous(p) for p, _ in entries]
+        with self._moved(entries, places):
+            super().prepare(closure)
+        for g, c, place, (p, group) in zip(here, clipped, places, entries, strict=True):
+            assert p.grad is not None
+            theta = group["momentum"]
+            torch.sub(g, p.grad, out=p.grad).mul_(theta).add_(c, alpha=1 - theta)
+            place.copy_(p)
+        self._prepared = True
+        return loss
+
+    def _increments(self, entries: Sequence[Entry]) -> list[Tensor]:
+        return [p.grad for p, _ in entries if p.grad is not None]
+
+    def _accumulate(self, p: nn.Parameter, h: Tensor, momentum: float) -> Tensor:
+        if not momentum:
+            return h
+        m: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
+        return m.mul_(momentum).add_(h)
+
+
+class ANSGDC(_Remembering):
+    r"""Accelerated NSGDC: the gradient is evaluated ahead, where the old ones in the momentum then are right.
+
+    $$
+    v_t = x_t + \frac{θ}{1 - θ} (x_t - x_{t-1}), \qquad
+    m_t = θ m_{t-1} + (1 - θ) \min(1, h / ‖g_t(v_t)‖) g_t(v_t), \qquad x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
+    $$
+
+    Also known as implicit gradient transport, NIGT. It is faster than NSGDC where the Hessian is Lipschitz. A step
+    takes one gradient, which `prepare` evaluates; m and the previous point are kept, each as large as the parameters.
+
+    Args:
+        params: See `NSGD`.
+        lr: See `NSGD`.
+        momentum: See `NSGD`.
+        clip: See `NSGD`.
+        weight_decay: See `NSGD`.
+        maximize: See `NSGD`.
+        tuned: See `NSGD`.
+        agents: See `NSGD`.
+
+    References:
+        A. Cutkosky, H. Mehta: Momentum improves normalized SGD, ICML 2020, arXiv:2002.03305. T. Sun, X. Liu, K. Yuan,
+        JMLR 26 (2025), arXiv:2410.16561.
+    """
+
+    method: Method = "a_nsgdc"
+
+    @torch.no_grad()
+    def prepare(self, closure: Callable[[], Any]) -> Any:
+        """Evaluate the gradients at the point ahead.
+
+        Args:
+            closure: See `PerAgentOptimizer.prepare`.
+
+        Returns:
+            The loss there.
+        """
+        entries = [(p, group) for group in self.param_groups for p in group["params"]]
+        places = [self._previous(p) for p, _ in entries]
+        thetas = [group["momentum"] for _, group in entries]
+        ahead = [
+            p.add(p - place, alpha=theta / (1 - theta))
+            for theta, place, (p, _) in zip(thetas, places, entries, strict=True)
+        ]
+        with self._moved(entries, ahead):
+            loss = super().prepare(closure)
+        for place, (p, _) in zip(places, entries, strict=True):
+            place.copy_(p)
+        self._prepared = True
+        return loss

@@ -1,0 +1,112 @@
+"""Settings for heavy-tailed noise: they balance the bounds, and the balance falls at the stated rate."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from basinet.algorithms.optimizers import NSGDC, OPTIMIZERS, NSGDm, heavy_tail_rate, heavy_tail_settings
+
+P = [1.2, 1.5, 1.8, 2.0]
+L, GAP, SIGMA, HESSIAN = 2.0, 21.7, 0.7, 2.9
+
+# The bound on the mean gradient norm: descent, bias of the momentum, noise of the momentum.
+BIAS = {
+    "nsgdm": lambda lr, alpha, p: L * lr / alpha,
+    "nsgdc": lambda lr, alpha, p: L * lr / alpha,
+    "nsgdc_vr": lambda lr, alpha, p: L * lr * alpha ** (-1 / p),
+    "bounded": lambda lr, alpha, p: L * lr * alpha**-0.5,
+    "a_nsgdc": lambda lr, alpha, p: HESSIAN * (lr / alpha) ** 2 + L * lr,
+}
+
+
+def settings_of(name, steps, p, sigma=SIGMA):
+    method = "nsgdc_vr" if name == "bounded" else name
+    more = {"hessian_lipschitz": HESSIAN} if method == "a_nsgdc" else {}
+    more |= {"bounded_differences": True} if name == "bounded" else {}
+    return heavy_tail_settings(method, steps=steps, p=p, sigma=sigma, smoothness=L, gap=GAP, **more)
+
+
+def rate_of(name, p):
+    return heavy_tail_rate("nsgdc_vr" if name == "bounded" else name, p, bounded_differences=name == "bounded")
+
+
+def bound(name, steps, p):
+    found = settings_of(name, steps, p)
+    alpha = 1 - found["momentum"]
+    return [GAP / (found["lr"] * steps), BIAS[name](found["lr"], alpha, p), SIGMA * alpha ** ((p - 1) / p)]
+
+
+@pytest.mark.parametrize("p", P)
+@pytest.mark.parametrize("name", BIAS)
+def test_every_term_of_the_bound_falls_at_the_rate(name, p):
+    early, late = (bound(name, steps, p) for steps in (10**10, 10**12))
+    slopes = [math.log(b / a) / math.log(100) for a, b in zip(early, late, strict=True)]
+    # 1 − θ loses digits where it is small; the step's own term of the accelerated method falls faster.
+    assert slopes == pytest.approx([rate_of(name, p)] * 3, abs=0.005)
+
+
+def test_rates_are_those_published():
+    rates = {name: [round(-rate_of(name, p), 3) for p in P] for name in ("nsgdc", "nsgdc_vr", "a_nsgdc")}
+    assert rates == {
+        "nsgdc": [0.125, 0.2, 0.235, 0.25],
+        "nsgdc_vr": [0.143, 0.25, 0.308, 0.333],
+        "a_nsgdc": [0.133, 0.222, 0.267, 0.286],
+    }
+    assert heavy_tail_rate("nsgdm", 1.5, known=False) == pytest.approx(-1 / 6)
+    assert rate_of("bounded", 2.0) == pytest.approx(-1 / 3)
+
+
+@pytest.mark.parametrize("name", [*BIAS, "nsgd"])
+def test_without_noise_all_take_the_steps_of_gradient_descent(name):
+    for steps in (1000, 100_000):
+        found = settings_of(name, steps, 1.5, sigma=0.0)
+        assert found["lr"] == pytest.approx(math.sqrt(GAP / (L * steps))) and found["momentum"] == 0
+        assert found.get("clip", math.inf) >= 2 * math.sqrt(2 * L * GAP)
+
+
+def test_thresholds_grow_as_the_theory_says():
+    for p in P:
+        for name, power in (("nsgdc", 1 / (3 * p - 2)), ("a_nsgdc", 2 / (5 * p - 3)), ("clipped_sgd", 1 / (3 * p - 2))):
+            early, late = (settings_of(name, steps, p)["clip"] for steps in (10**28, 10**30))
+            assert math.log(late / early) / math.log(100) == pytest.approx(power, abs=0.005)
+    lr = [settings_of("clipped_sgd", steps, 1.5)["lr"] for steps in (10**6, 10**8)]
+    assert math.log(lr[1] / lr[0]) / math.log(100) == pytest.approx(-1.5 / 2.5)
+
+
+def test_without_p():
+    found = heavy_tail_settings("nsgdm", steps=10_000, p=None, smoothness=L, gap=GAP)
+    assert found["momentum"] == pytest.approx(0.99)
+    assert found["lr"] == pytest.approx(math.sqrt(GAP / L) * 10_000**-0.75)
+
+
+def test_optimizers_take_them():
+    tuned = {"steps": 1000, "p": 1.5, "sigma": SIGMA, "smoothness": L, "gap": GAP}
+    for name in ("nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "clipped_sgd", "a_nsgdc"):
+        more = {"hessian_lipschitz": HESSIAN} if name == "a_nsgdc" else {}
+        optimizer = OPTIMIZERS[name]([nn.Parameter(torch.zeros(1))], tuned=tuned | more)
+        expected = heavy_tail_settings(name, **tuned, **more)
+        assert expected.items() <= optimizer.param_groups[0].items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 10, "p": 1.0}, r"p must be in \(1, 2\]"),
+        ({"steps": 10, "p": None}, "nsgdc needs p; nsgdm does without"),
+        ({"steps": 10, "sigma": -1}, "sigma must be at least 0"),
+        ({"steps": 10, "gap": 0}, "gap must be above 0"),
+        ({"steps": 10, "hessian_lipschitz": 1.0}, "hessian_lipschitz .* for it alone"),
+        ({"steps": 10, "bounded_differences": True}, "bounded_differences is for nsgdc_vr alone"),
+        ({"p": 1.5}, "tuned: missing 1 required keyword-only argument: 'steps'"),
+        ({"step": 10}, "tuned: .*unexpected keyword argument 'step'"),
+    ],
+)
+def test_what_is_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        NSGDC([nn.Parameter(torch.zeros(1))], tuned=settings)
+    with pytest.raises(ValueError, match="nsgd has no rate"):
+        heavy_tail_rate("nsgd", 1.5)
+    assert NSGDm.method == "nsgdm"

@@ -1,0 +1,246 @@
+"""Normalised and clipped SGD against their equations, written by hand on one flat vector."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, OPTIMIZERS, ClippedSGD, NSGDm
+
+F64 = torch.float64
+SHAPES = ((3, 2), (4,), ())
+SIZES = [torch.Size(shape).numel() for shape in SHAPES]
+SIZE = sum(SIZES)
+LR, THETA, H = 0.3, 0.8, 2.0
+
+MAKERS = {
+    "nsgd": (NSGD, {}),
+    "nsgdm": (NSGDm, {"momentum": THETA}),
+    "nsgdc": (NSGDC, {"momentum": THETA, "clip": H}),
+    "nsgdc_vr": (NSGDCVR, {"momentum": THETA, "clip": H}),
+    "a_nsgdc": (ANSGDC, {"momentum": THETA, "clip": H}),
+    "clipped_sgd": (ClippedSGD, {"clip": H}),
+}
+STATE = {"nsgd": 0, "nsgdm": 1, "nsgdc": 1, "nsgdc_vr": 2, "a_nsgdc": 2, "clipped_sgd": 0}
+"""What is kept, in numbers a parameter."""
+
+
+def noise(t, n=0):
+    """Gradient noise of agent n at step t: the same at every point, but for a factor that is not."""
+    generator = torch.Generator().manual_seed(100 * n + t)
+    return torch.randn(2, SIZE, dtype=F64, generator=generator)
+
+
+def oracle(x, t, n=0):
+    """The gradient of one sample of a loss that is not quadratic, at any of its points."""
+    additive, factor = noise(t, n)
+    return x.sin() + 0.3 * x + additive + factor * x.cos()
+
+
+def clip(g):
+    return min(1.0, H / float(g.norm())) * g
+
+
+def by_hand(name, x, steps, n=0, weight_decay=0.0):
+    m, previous = torch.zeros_like(x), x
+    for t in range(steps):
+        g = oracle(x, t, n)
+        if name == "nsgd":
+            m = g
+        elif name == "nsgdm":
+            m = THETA * m + (1 - THETA) * g
+        elif name == "nsgdc":
+            m = THETA * m + (1 - THETA) * clip(g)
+        elif name == "nsgdc_vr":
+            m = THETA * m + (1 - THETA) * clip(g) + THETA * (g - oracle(previous, t, n))
+        elif name == "a_nsgdc":
+            m = THETA * m + (1 - THETA) * clip(oracle(x + THETA / (1 - THETA) * (x - previous), t, n))
+        direction = clip(g) if name == "clipped_sgd" else m / m.norm()
+        previous, x = x, (1 - LR * weight_decay) * x - LR * direction
+    return x
+
+
+def layers(x):
+    return [nn.Parameter(part.reshape(shape).clone()) for part, shape in zip(x.split(SIZES), SHAPES, strict=True)]
+
+
+def flat(parameters):
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def closure_of(parameters, t, n=0):
+    def closure():
+        x = flat(parameters)
+        for p, part in zip(parameters, oracle(x.double(), t, n).split(SIZES), strict=True):
+            p.grad = part.view(p.shape).to(p.dtype)
+        return float(x.sum())
+
+    return closure
+
+
+def start():
+    return torch.linspace(-1, 2, SIZE, dtype=F64)
+
+
+def test_the_equations_are_those_of_the_registered_names():
+    assert {name: kind for name, (kind, _) in MAKERS.items()}.items() <= OPTIMIZERS.items()
+    for kind, _ in MAKERS.values():
+        kind([nn.Parameter(torch.zeros(2))], lr=0.1)  # every setting but the rate has a default
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_follows_its_equation(name, weight_decay):
+    kind, settings = MAKERS[name]
+    parameters = layers(start())
+    groups = [{"params": parameters[:2]}, {"params": parameters[2:]}]
+    optimizer = kind(groups, lr=LR, weight_decay=weight_decay, **settings)
+    for t in range(8):
+        before = float(flat(parameters).sum())
+        loss = optimizer.step(closure_of(parameters, t))
+        assert loss == before or name == "a_nsgdc"
+    expected = by_hand(name, start(), 8, weight_decay=weight_decay)
+    torch.testing.assert_close(flat(parameters), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_stacked_agents_are_agents_by_themselves(name):
+    kind, settings = MAKERS[name]
+    x = nn.Parameter(torch.stack([start(), -start(), start().flip(0)]))
+    optimizer = kind([x], lr=LR, agents=3, **settings)
+    for t in range(6):
+
+        def closure(t=t):
+            x.grad = torch.stack([oracle(row, t, n) for n, row in enumerate(x.detach())])
+
+        optimizer.step(closure)
+    for n, row in enumerate((start(), -start(), start().flip(0))):
+        torch.testing.assert_close(x[n].detach(), by_hand(name, row, 6, n), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_state_has_the_stated_size_and_comes_back(name, dtype):
+    kind, settings = MAKERS[name]
+    first = layers(start().to(dtype))
+    optimizer = kind(first, lr=LR, **settings)
+    for t in range(3):
+        optimizer.step(closure_of(first, t))
+    held = [value for state in optimizer.state.values() for value in state.values()]
+    assert sum(value.numel() * value.element_size() for value in held) == STATE[name] * SIZE * dtype.itemsize
+    second = layers(flat(first))
+    again = kind(second, lr=1.0, **settings)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch keeps the tensors that it is given
+    for t in range(3, 6):
+        optimizer.step(closure_of(first, t))
+        again.step(closure_of(second, t))
+    assert torch.equal(flat(first), flat(second)) and first[0].dtype == dtype
+    # A number of few digits moves by about as many of the last one as there were steps.
+    error = 6 * 10 * torch.finfo(dtype).eps
+    torch.testing.assert_close(flat(first).double(), by_hand(name, start(), 6), rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_climbing_is_descending_the_negative_loss(name):
+    kind, settings = MAKERS[name]
+    down, up = layers(start()), layers(start())
+    descent, ascent = kind(down, lr=LR, **settings), kind(up, lr=LR, maximize=True, **settings)
+    for t in range(4):
+
+        def negative(t=t):
+            closure_of(up, t)()
+            for p in up:
+                p.grad.neg_()
+
+        descent.step(closure_of(down, t))
+        ascent.step(negative)
+    assert torch.equal(flat(down), flat(up))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_schedulers_of_torch_set_the_rate(name):
+    kind, settings = MAKERS[name]
+    parameters = layers(start())
+    optimizer = kind(parameters, lr=LR, **settings)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    lengths = []
+    for t in range(4):
+        before = flat(parameters)
+        optimizer.step(closure_of(parameters, t))
+        lengths.append(float((flat(parameters) - before).norm()))
+        schedule.step()
+    if name == "clipped_sgd":
+        assert all(length <= LR * 0.5**t * H * (1 + 1e-12) for t, length in enumerate(lengths))
+    else:
+        assert lengths == pytest.approx([LR * 0.5**t for t in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("special", "general"),
+    [
+        ((NSGDC, {"momentum": THETA, "clip": math.inf}), (NSGDm, {"momentum": THETA})),
+        ((NSGDm, {"momentum": 0.0}), (NSGD, {})),
+        ((NSGDCVR, {"momentum": 0.0, "clip": H}), (NSGDC, {"momentum": 0.0, "clip": H})),
+        ((ANSGDC, {"momentum": 0.0, "clip": H}), (NSGDC, {"momentum": 0.0, "clip": H})),
+        ((ClippedSGD, {"clip": math.inf}), (torch.optim.SGD, {})),
+    ],
+    ids=["NSGDC, h = ∞", "NSGDm, θ = 0", "VR, θ = 0", "A, θ = 0", "clipped, h = ∞"],
+)
+def test_special_cases_are_equal_bit_by_bit(special, general):
+    ends = []
+    for kind, settings in (special, general):
+        parameters = layers(start())
+        optimizer = kind(parameters, lr=LR, **settings)
+        for t in range(6):
+            optimizer.step(closure_of(parameters, t))
+        ends.append(flat(parameters))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("kind", [NSGDCVR, ANSGDC])
+def test_preparing_leaves_the_parameters_alone_and_comes_before_a_step(kind):
+    parameters = layers(start())
+    optimizer = kind(parameters, lr=LR, momentum=THETA, clip=H)
+    for t in range(3):
+        before = flat(parameters)
+        optimizer.prepare(closure_of(parameters, t))
+        assert torch.equal(flat(parameters), before)
+        optimizer.step()
+    with pytest.raises(RuntimeError, match="needs gradients elsewhere"):
+        optimizer.step()
+    failing = layers(start())
+    broken = kind(failing, lr=LR)
+    broken.step(closure_of(failing, 0))
+    before = flat(failing)
+    with pytest.raises(ZeroDivisionError):
+        broken.prepare(lambda: 1 / 0)
+    assert torch.equal(flat(failing), before)
+
+
+def test_prepared_gradients_of_variance_reduction_average_over_agents():
+    """A server that averages what agents have prepared steps by the mean of their recursions."""
+    x, previous, m = start(), start(), torch.zeros(SIZE, dtype=F64)
+    copies = nn.Parameter(start().expand(3, -1).clone())
+    optimizer = NSGDCVR([copies], lr=LR, momentum=THETA, clip=H, agents=3)
+    for t in range(5):
+
+        def closure(t=t):
+            copies.grad = torch.stack([oracle(row, t, n) for n, row in enumerate(copies.detach())])
+
+        optimizer.prepare(closure)
+        copies.grad.copy_(copies.grad.mean(0))
+        optimizer.step()
+        here, there = ([oracle(place, t, n) for n in range(3)] for place in (x, previous))
+        h = sum((1 - THETA) * clip(g) + THETA * (g - old) for g, old in zip(here, there, strict=True)) / 3
+        m = THETA * m + h
+        previous, x = x, x - LR * m / m.norm()
+    torch.testing.assert_close(copies.detach(), x.expand(3, -1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1.0}, {"momentum": 1.0}, {"clip": 0.0}, {"weight_decay": -0.1}])
+def test_what_is_refused(settings):
+    for kind in (NSGD, NSGDC, NSGDCVR, ANSGDC):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+            kind([nn.Parameter(torch.zeros(1))], **settings)
