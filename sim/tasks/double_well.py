@@ -1,13 +1,14 @@
 """A line with a sharp and a flat minimum, to see which of the two an algorithm prefers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.tasks.landscape import Landscape, gradient_shifts, per_coordinate, still_sample
+from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def double_well(
     flat: Annotated[float, Field(gt=0)] = 1.0,
     depth_sharp: Annotated[float, Field(gt=0)] = 0.5,
     depth_flat: Annotated[float, Field(gt=0)] = 0.5,
-    noise: Annotated[float, Field(ge=0)] = 1.0,
+    noise: Annotated[float, Field(ge=0)] | Mapping[str, Any] = 1.0,
     heterogeneity: Annotated[float, Field(ge=0)] = 0.0,
     num_agents: int = 1,
     seed: int = 0,
@@ -69,7 +70,8 @@ def double_well(
         flat: Curvature of the flat minimum, h_f.
         depth_sharp: Height of the barrier above the sharp minimum, D_s.
         depth_flat: Height of the barrier above the flat minimum, D_f.
-        noise: Standard deviation of the gradient of one sample.
+        noise: Standard deviation of the gradient of one sample; or noise of another law, as attributes of
+            `basinet.sim.tasks.Noise` by name.
         heterogeneity: Standard deviation of the gradient shifts b_k of the agents, before they are centred.
         num_agents: Number of agents K; the simulator supplies it.
         seed: Seed of the shifts; the simulator supplies it.
@@ -88,7 +90,7 @@ def double_well(
         train=still_sample(1),
         num_outputs=1,
         origin=torch.zeros(1, dtype=torch.float64),
-        noise=per_coordinate("noise", noise**2, 1),
+        **gradient_noise(noise if isinstance(noise, Mapping) else noise**2, 1),
         shifts=gradient_shifts(heterogeneity, num_agents, 1, seed),
         minima=distances * torch.tensor([-1.0, 1.0], dtype=torch.float64),
         depths=depths,

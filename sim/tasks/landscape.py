@@ -1,13 +1,15 @@
-"""Loss landscapes over a few coordinates, with gradient noise of a known covariance."""
+"""Loss landscapes over a few coordinates, with gradient noise of a known law."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, normal
+from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.task import Batch, Task
 
 
@@ -15,34 +17,44 @@ from basinet.sim.tasks.task import Batch, Task
 class Landscape(Task):
     """A function J of M coordinates; a sample is a random tilt of it.
 
-    The loss of agent k on a sample is Q(w) = J(w) + (b_k + s)ᵀ(w − origin) with fresh noise s ~ N(0, R), so
-    that its gradient is ∇J(w) + b_k + s. The training data is the one sample without tilt: its loss is J.
+    The loss of agent k on a sample is Q(w) = (1 + ε) J(w) + (b_k + s)ᵀ(w − origin) with fresh noise s and ε, so that
+    its gradient is (1 + ε) ∇J(w) + b_k + s. By default s ~ N(0, R) and ε = 0. The training data is the one sample
+    without noise: its loss is J.
 
     Attributes:
         origin: The point about which samples tilt, [M].
-        noise: Variance of each coordinate of the gradient of one sample, the diagonal of R, [M].
+        noise: σ² of each coordinate, the diagonal of R for Gaussian noise, [M].
+        law: The law of the noise.
         shifts: The gradient shift b_k of each agent, [K, M]; the rows sum to zero.
     """
 
     origin: Tensor
     noise: Tensor
+    law: Noise = field(default_factory=Noise)
     shifts: Tensor
     model: str = "point"
     classification: bool = False
 
     @property
     def noise_covariance(self) -> Tensor:
-        """Covariance R of the gradient of one sample, [M, M]."""
-        return torch.diag(self.noise)
+        """Covariance R of the gradient of one sample where ∇J is zero, [M, M]; infinite up to a tail index of 2."""
+        scaled = self.noise * self.law.variance(self.num_outputs)
+        return scaled.expand(len(scaled), -1) if self.law.shape == "line" else torch.diag(scaled)
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch]:
-        """Fresh samples: the inputs are zeros [N, B, 1], the targets are the tilts b_k + s, [N, B, M]."""
+        """Fresh samples: the inputs are zeros [N, B, 1], the targets are the tilts b_k + s, [N, B, M].
+
+        With multiplicative noise the targets have one more column, ε.
+        """
         return self._sample
 
     def _sample(self, keys: Tensor, agents: Tensor, batch_size: int, dtype: torch.dtype) -> Batch:
-        noise = normal(keys, (batch_size, self.num_outputs)) * self.noise.sqrt()
-        targets = (self.shifts[agents].unsqueeze(1) + noise).to(dtype)
+        noise = self.law.vectors(keys, batch_size, self.num_outputs) * self.noise.sqrt()
+        targets = self.shifts[agents].unsqueeze(1) + noise
+        if self.law.multiplicative:
+            targets = torch.cat([targets, self.law.factors(keys, batch_size)], dim=-1)
+        targets = targets.to(dtype)
         return targets.new_zeros(len(keys), batch_size, 1), targets
 
     def value(self, w: Tensor) -> Tensor:
@@ -57,16 +69,19 @@ class Landscape(Task):
         raise NotImplementedError
 
     def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the loss of each sample, J(w) + tiltᵀ(w − origin).
+        """Compute the loss of each sample, (1 + ε) J(w) + tiltᵀ(w − origin).
 
         Args:
             outputs: Points w, [B, ..., M].
-            targets: Tilts, [B, ..., M].
+            targets: Tilts, and with multiplicative noise ε, [B, ..., M or M + 1].
 
         Returns:
             Tensor [B, ...], not reduced.
         """
-        return self.value(outputs) + (targets * (outputs - self.origin)).sum(-1)
+        value, tilt = self.value(outputs), targets[..., : self.num_outputs]
+        if targets.shape[-1] > self.num_outputs:
+            value = (1 + targets[..., -1]) * value
+        return value + (tilt * (outputs - self.origin)).sum(-1)
 
 
 def still_sample(dimension: int) -> Batch:
@@ -96,6 +111,22 @@ def gradient_shifts(heterogeneity: float, num_agents: int, dimension: int, seed:
     keys = fold(torch.tensor(key(seed, "gradient shift")), torch.arange(num_agents))
     shifts = heterogeneity * normal(keys, (dimension,))
     return shifts - shifts.mean(0)
+
+
+def gradient_noise(noise: float | Sequence[float] | Mapping[str, Any], dimension: int) -> dict[str, Any]:
+    """Read the setting of the noise.
+
+    Args:
+        noise: The variances of Gaussian noise, M numbers or one for all; or attributes of `Noise` by name.
+        dimension: Number of coordinates M.
+
+    Returns:
+        `noise` and `law` of a landscape.
+    """
+    if not isinstance(noise, Mapping):
+        return {"noise": per_coordinate("noise", noise, dimension, low=0.0), "law": Noise()}
+    law = Noise.parse(noise)
+    return {"noise": per_coordinate("noise.size", law.size**2, dimension), "law": law}
 
 
 def per_coordinate(name: str, value: float | Sequence[float], dimension: int, *, low: float = -math.inf) -> Tensor:

@@ -1,14 +1,14 @@
 """A quadratic with gradient noise: everything about it has a closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.tasks.landscape import Landscape, gradient_shifts, per_coordinate, still_sample
+from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, per_coordinate, still_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def quadratic(
     *,
     dimension: Annotated[int, Field(ge=1)] | None = None,
     curvature: float | Sequence[float] = (2.0, 1.0, 0.2),
-    noise: float | Sequence[float] = 1.0,
+    noise: float | Sequence[float] | Mapping[str, Any] = 1.0,
     minimum: float | Sequence[float] = 1.0,
     heterogeneity: Annotated[float, Field(ge=0)] = 0.0,
     num_agents: int = 1,
@@ -62,7 +62,8 @@ def quadratic(
     Args:
         dimension: Number of coordinates M; needed only where `curvature` is one number.
         curvature: Eigenvalues of H, not negative: M numbers, or one for all.
-        noise: Diagonal of R, the variances of the gradient of one sample: M numbers, or one for all.
+        noise: Diagonal of R, the variances of the gradient of one sample: M numbers, or one for all; or noise of
+            another law, as attributes of `basinet.sim.tasks.Noise` by name.
         minimum: The minimum w*: M numbers, or one for all. The model `point` starts at 0 by default.
         heterogeneity: Standard deviation of the shifts b_k ~ N(0, heterogeneity² I), before they are centred.
         num_agents: Number of agents K; the simulator supplies it.
@@ -82,7 +83,7 @@ def quadratic(
         train=still_sample(dimension),
         num_outputs=dimension,
         origin=per_coordinate("minimum", minimum, dimension),
-        noise=per_coordinate("noise", noise, dimension, low=0.0),
+        **gradient_noise(noise, dimension),
         shifts=gradient_shifts(heterogeneity, num_agents, dimension, seed),
         curvature=per_coordinate("curvature", curvature, dimension, low=0.0),
     )

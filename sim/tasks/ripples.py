@@ -1,13 +1,14 @@
 """A valley with ripples: nonconvex, with one stationary point and a gradient that does not vanish far away."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.tasks.landscape import Landscape, gradient_shifts, per_coordinate, still_sample
+from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Ripples(Landscape):
 def ripples(
     *,
     dimension: Annotated[int, Field(ge=1)] = 10,
-    noise: Annotated[float, Field(ge=0)] = 1.0,
+    noise: float | Sequence[float] | Mapping[str, Any] = 1.0,
     heterogeneity: Annotated[float, Field(ge=0)] = 0.0,
     num_agents: int = 1,
     seed: int = 0,
@@ -56,7 +57,8 @@ def ripples(
 
     Args:
         dimension: Number of coordinates M.
-        noise: Variance of each coordinate of s.
+        noise: Variances of the coordinates of s, M numbers or one for all; or noise of another law, as attributes of
+            `basinet.sim.tasks.Noise` by name.
         heterogeneity: Standard deviation of the gradient shifts b_k of the agents, before they are centred.
         num_agents: Number of agents K; the simulator supplies it.
         seed: Seed of the shifts; the simulator supplies it.
@@ -73,6 +75,6 @@ def ripples(
         train=still_sample(dimension),
         num_outputs=dimension,
         origin=torch.zeros(dimension, dtype=torch.float64),
-        noise=per_coordinate("noise", noise, dimension),
+        **gradient_noise(noise, dimension),
         shifts=gradient_shifts(heterogeneity, num_agents, dimension, seed),
     )
