@@ -27,8 +27,8 @@ _ALLOWED: dict[str, tuple[Callable[[float], bool], str]] = {
 class PerAgentOptimizer(Optimizer):
     """An optimizer that takes norms over all parameters of an agent, those of all groups together.
 
-    A subclass says in `_update` how it steps from the gradients that the parameters hold, and where it needs others
-    than those at the parameters, evaluates them in `prepare`.
+    A subclass says in `_update` how it steps from the gradients that the parameters hold. One that needs others than
+    those at the parameters evaluates them in a method `prepare(closure)`, which `step` calls where it has a closure.
 
     Args:
         params: Parameters, or groups of them.
@@ -48,35 +48,26 @@ class PerAgentOptimizer(Optimizer):
         self.agents = agents
         super().__init__(params, defaults)
 
-    def prepare(self, closure: Callable[[], Any]) -> Any:
-        """Evaluate the gradients that the next step needs, and leave them in the parameters' `grad`.
-
-        The parameters are afterwards what they were before.
-
-        Args:
-            closure: Computes the gradients anew, on the same samples at each call, and returns the loss.
-
-        Returns:
-            The loss at the parameters.
-        """
-        with torch.enable_grad():
-            return closure()
-
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step.
 
         Args:
-            closure: Computes the gradients anew and returns the loss: they are prepared with it first.
+            closure: Computes the gradients anew, on the same samples at each call, and returns the loss; without it
+                they are those that the parameters hold.
 
         Returns:
             The loss, if a closure is given.
         """
-        loss = None if closure is None else self.prepare(closure)
+        loss = None if closure is None else getattr(self, "prepare", self._evaluate)(closure)
         entries = self._entries()
         if entries:
             self._update(entries)
         return loss
+
+    def _evaluate(self, closure: Callable[[], Any]) -> Any:
+        with torch.enable_grad():
+            return closure()
 
     def _update(self, entries: Sequence[Entry]) -> None:
         raise NotImplementedError

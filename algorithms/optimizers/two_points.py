@@ -28,8 +28,16 @@ class _Remembering(NSGDC):
         super()._update(entries)
 
     def _previous(self, p: nn.Parameter) -> Tensor:
-        previous: Tensor = self.state[p].setdefault("previous", p.detach().clone())
-        return previous
+        """Give the previous point; of an agent without momentum, which has no past, this one."""
+        state = self.state[p]
+        if "momentum" not in state:
+            return p.detach()
+        started = state["momentum"].reshape(self.agents or 1, -1).any(1)
+        return torch.where(self._along(started, p), state["previous"], p.detach())
+
+    def _arrive(self, p: nn.Parameter) -> None:
+        """Remember this point as the previous one of the next step."""
+        self.state[p].setdefault("previous", torch.empty_like(p)).copy_(p)
 
 
 class NSGDCVR(_Remembering):
@@ -69,23 +77,22 @@ class NSGDCVR(_Remembering):
         """Evaluate the gradients here and at the previous point, and leave their combination.
 
         Args:
-            closure: See `PerAgentOptimizer.prepare`.
+            closure: Computes the gradients anew, on the same samples at each call, and returns the loss.
 
         Returns:
             The loss at the parameters.
         """
-        loss = super().prepare(closure)
+        loss = self._evaluate(closure)
         entries = self._entries()
         here = [p.grad.clone() for p, _ in entries if p.grad is not None]
         clipped = [c.clone() for c in self._clipped(entries)]
-        places = [self._previous(p) for p, _ in entries]
-        with self._moved(entries, places):
-            super().prepare(closure)
-        for g, c, place, (p, group) in zip(here, clipped, places, entries, strict=True):
+        with self._moved(entries, [self._previous(p) for p, _ in entries]):
+            self._evaluate(closure)
+        for g, c, (p, group) in zip(here, clipped, entries, strict=True):
             assert p.grad is not None
             theta = group["momentum"]
             torch.sub(g, p.grad, out=p.grad).mul_(theta).add_(c, alpha=1 - theta)
-            place.copy_(p)
+            self._arrive(p)
         self._prepared = True
         return loss
 
@@ -132,21 +139,20 @@ class ANSGDC(_Remembering):
         """Evaluate the gradients at the point ahead.
 
         Args:
-            closure: See `PerAgentOptimizer.prepare`.
+            closure: Computes the gradients anew, on the same samples at each call, and returns the loss.
 
         Returns:
             The loss there.
         """
         entries = [(p, group) for group in self.param_groups for p in group["params"]]
-        places = [self._previous(p) for p, _ in entries]
         thetas = [group["momentum"] for _, group in entries]
         ahead = [
-            p.add(p - place, alpha=theta / (1 - theta))
-            for theta, place, (p, _) in zip(thetas, places, entries, strict=True)
+            p.add(p - self._previous(p), alpha=theta / (1 - theta))
+            for theta, (p, _) in zip(thetas, entries, strict=True)
         ]
         with self._moved(entries, ahead):
-            loss = super().prepare(closure)
-        for place, (p, _) in zip(places, entries, strict=True):
-            place.copy_(p)
+            loss = self._evaluate(closure)
+        for p, _ in entries:
+            self._arrive(p)
         self._prepared = True
         return loss

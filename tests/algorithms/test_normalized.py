@@ -239,6 +239,30 @@ def test_prepared_gradients_of_variance_reduction_average_over_agents():
     torch.testing.assert_close(copies.detach(), x.expand(3, -1), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [NSGDCVR, ANSGDC])
+def test_an_agent_whose_state_is_reset_begins_anew(kind):
+    x = nn.Parameter(torch.stack([start(), start()]))
+    optimizer = kind([x], lr=LR, momentum=THETA, clip=H, agents=2)
+
+    def closure(t):
+        def evaluate():
+            x.grad = torch.stack([oracle(row, t) for row in x.detach()])
+
+        return evaluate
+
+    for t in range(3):
+        optimizer.step(closure(t))
+    for value in optimizer.state[x].values():
+        value[1] = 0
+    fresh = layers(x[1].detach())
+    twin = kind(fresh, lr=LR, momentum=THETA, clip=H)
+    for t in range(3, 6):
+        optimizer.step(closure(t))
+        twin.step(closure_of(fresh, t))
+    torch.testing.assert_close(x[1].detach(), flat(fresh), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(x[0], x[1])
+
+
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"momentum": 1.0}, {"clip": 0.0}, {"weight_decay": -0.1}])
 def test_what_is_refused(settings):
     for kind in (NSGD, NSGDC, NSGDCVR, ANSGDC):
