@@ -20,5 +20,5 @@ def inverse_norms(parts: Sequence[Tensor]) -> Tensor:
     dtype = parts[0].dtype
     # In double precision: the square of a small float32 is zero.
     rows = [torch.linalg.vector_norm(part.reshape(len(part), -1), dim=1, dtype=torch.float64) for part in parts]
-    norms = torch.stack(rows).norm(dim=0)
+    norms = rows[0] if len(rows) == 1 else torch.stack(rows).norm(dim=0)
     return torch.where(norms > 0, 1 / norms, 0).clamp_max(torch.finfo(dtype).max).to(dtype)

@@ -7,9 +7,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from basinet.algorithms import draws
 from basinet.analysis.hessian import HessianOperator
 from basinet.analysis.lanczos import lanczos
 from basinet.analysis.risk import excess_risk
+from basinet.analysis.tail_index import gradient_noise_norms, hill
 from basinet.analysis.trace import deflated_trace
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
@@ -28,18 +30,21 @@ CHUNK = 4096
 """Samples at a time, which bounds the memory of the retained graph."""
 
 
-def measure_point(model: nn.Module, task: Task, measures: Iterable[Measure], *, seed: int = 0) -> dict[str, float]:
-    """Measure one point of a task's training loss.
+def measure_point(
+    model: nn.Module, task: Task, measures: Iterable[Measure], *, seed: int = 0, replica: int = 0
+) -> dict[str, float]:
+    """Measure one point of a task's training loss, or the gradients of its samples.
 
     Args:
         model: The point, in the mode and floating type in which it shall be measured.
         task: Gives the loss and the training data, in the same type and on the same device.
         measures: What to measure.
-        seed: Seed of the starting vector and of the probes.
+        seed: Seed of the starting vector, of the probes, and of the samples whose tail index is estimated.
+        replica: Gives replicas samples of their own.
 
     Returns:
-        Values by name; an estimate comes with its error: a standard error for the trace, a residual bound for the
-        eigenvalue, the gradient norm at which the descent stopped for the excess risk.
+        Values by name; an estimate comes with its error: a standard error for the trace and the tail index, a residual
+        bound for the eigenvalue, the gradient norm at which the descent stopped for the excess risk.
 
     Example:
         >>> from basinet.sim.models import Point
@@ -66,6 +71,10 @@ def measure_point(model: nn.Module, task: Task, measures: Iterable[Measure], *, 
         risk = excess_risk(model, task.loss, task.train, chunk=CHUNK)
         found["excess_risk"] = risk.value
         found["excess_risk_gradient_norm"] = risk.gradient_norm
+    if "tail_index" in measures:
+        tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica)))
+        found["tail_index"] = tail.value
+        found["tail_index_error"] = tail.error
     return found
 
 
@@ -93,7 +102,8 @@ def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int
             load_vector(model, parameters.to(device, dtype), buffers)
             where = {"step": state["step"], "replica": replica, **({} if agent is None else {"agent": agent})}
             quality = {} if agent is None else task.evaluate(model)
-            rows.append({**where, **quality, **measure_point(model, task, config.analysis, seed=config.seed)})
+            found = measure_point(model, task, config.analysis, seed=config.seed, replica=replica)
+            rows.append({**where, **quality, **found})
     return rows
 
 

@@ -43,6 +43,7 @@ HEADINGS = {
     "excess_risk": "excess risk ↓",
     "hessian_trace": "Hessian trace ↓",
     "hessian_top_eigenvalue": "Hessian λ_max ↓",
+    "tail_index": "tail index",
     "consensus_distance": "consensus distance",
 }
 """Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""

@@ -35,7 +35,7 @@ NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
 __all__ = ["DEFAULTS", "KINDS", "NESTED", "Config", "Measure", "Runtime"]
 
-Measure = Literal["hessian_trace", "hessian_top_eigenvalue", "excess_risk"]
+Measure = Literal["hessian_trace", "hessian_top_eigenvalue", "excess_risk", "tail_index"]
 
 
 def _is_data(given: Any) -> bool:

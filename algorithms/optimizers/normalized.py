@@ -93,8 +93,14 @@ class NSGD(PerAgentOptimizer):
         """Update and return the momentum of a parameter, or the gradient where there is none."""
         if not momentum:
             return h
-        m: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
-        return m.lerp_(h, 1 - momentum)
+        return self._momentum(p).lerp_(h, 1 - momentum)
+
+    def _momentum(self, p: nn.Parameter) -> Tensor:
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+        m: Tensor = state["momentum"]
+        return m
 
 
 class NSGDm(NSGD):

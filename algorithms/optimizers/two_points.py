@@ -37,7 +37,11 @@ class _Remembering(NSGDC):
 
     def _arrive(self, p: nn.Parameter) -> None:
         """Remember this point as the previous one of the next step."""
-        self.state[p].setdefault("previous", torch.empty_like(p)).copy_(p)
+        state = self.state[p]
+        if "previous" in state:
+            state["previous"].copy_(p)
+        else:
+            state["previous"] = p.detach().clone()
 
 
 class NSGDCVR(_Remembering):
@@ -102,8 +106,7 @@ class NSGDCVR(_Remembering):
     def _accumulate(self, p: nn.Parameter, h: Tensor, momentum: float) -> Tensor:
         if not momentum:
             return h
-        m: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
-        return m.mul_(momentum).add_(h)
+        return self._momentum(p).mul_(momentum).add_(h)
 
 
 class ANSGDC(_Remembering):

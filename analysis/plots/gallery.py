@@ -15,6 +15,7 @@ from basinet.analysis.plots.names import describe, labels, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels
+from basinet.analysis.plots.tail_index import plot_tail_index
 from basinet.analysis.plots.topology import load_weights, plot_topology
 from basinet.sim.folder import Run
 
@@ -61,6 +62,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _curves(runs, "train_loss"),
         _curves(runs, quality),
         _consensus(runs),
+        _tail_index(runs),
         _topology(runs),
         _partition(runs),
     ]
@@ -116,6 +118,20 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
     return _over_steps(
         runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus, share_x=False), extra
     )
+
+
+def _tail_index(runs: Sequence[Run]) -> Drawing | None:
+    rows = point_rows(runs, "tail_index", "tail_index_error")
+    if not rows:
+        return None
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_tail_index(runs, ax=ax)
+    caption = (
+        "Hill's estimate of the tail index of ‖g − mean g‖, g the gradient of one sample, at the centroid after the "
+        "last step: a point for each replica, with bars of 1.96 standard errors. Left of the line at 2 the noise has "
+        "no variance."
+    )
+    return Drawing("tail_index", "Tail index of the gradient noise", caption + _absent(runs, rows), figure, rows)
 
 
 def _over_steps(runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str) -> Drawing:

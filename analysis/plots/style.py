@@ -59,6 +59,7 @@ _AXES = {
     "hessian_trace": "Hessian trace Tr H (smaller is flatter)",
     "hessian_top_eigenvalue": "largest Hessian eigenvalue λ_max (smaller is flatter)",
     "excess_risk": "excess risk J(x) − J(x*)",
+    "tail_index": "tail index of the gradient noise (smaller is heavier)",
 }
 
 
