@@ -15,9 +15,6 @@ __all__ = ["Descent", "mean_gradient_norms"]
 _CHUNK = 200
 """Steps whose noise is drawn at once."""
 
-_LOOKS = 1000
-"""How often a descent is looked at, at most."""
-
 
 class Descent(NamedTuple):
     """A method, as an optimizer class and its settings."""
@@ -34,13 +31,14 @@ def mean_gradient_norms(
     start: float = 3.0,
     repeats: int = 16,
     skip: float = 0.0,
+    looks: int = 1000,
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Tensor]:
     """Average ‖∇J(x_t)‖ over the steps t of descents that see the same noise.
 
-    The repetitions are the agents of one optimizer. The norm is that of the true gradient, at a thousand steps evenly
-    spaced. (The least of the norms is no measure: it is that of a random walk that comes by.)
+    The repetitions are the agents of one optimizer. The norm is that of the true gradient. (The least of the norms is
+    no measure: it is that of a random walk that comes by.)
 
     Args:
         task: The landscape, with its noise.
@@ -49,6 +47,7 @@ def mean_gradient_norms(
         start: Where every coordinate starts.
         repeats: How many repetitions R.
         skip: The part of the steps that is left out of the average, from the first one on.
+        looks: At how many steps, evenly spaced, the norm is taken at least, or at all.
         seed: Seed of the noise.
         advance: Is told how many steps have been taken since it was last called.
 
@@ -61,19 +60,18 @@ def mean_gradient_norms(
         for x, descent in zip(points, descents.values(), strict=True)
     ]
     keys = fold(torch.tensor(key(seed, "descents", steps)), torch.arange(repeats))
-    every = max(1, steps // _LOOKS)
-    looks = range(int(skip * steps), steps, every)
+    looked_at = range(int(skip * steps), steps, max(1, steps // looks))
     totals = [torch.zeros(repeats, dtype=torch.float64) for _ in descents]
     for first in range(0, steps, _CHUNK):
         chunk = range(first, min(first + _CHUNK, steps))
         samples = _samples(task, fold(keys, torch.tensor(chunk)[:, None]))
         for x, optimizer, total in zip(points, optimizers, totals, strict=True):
             for t in chunk:
-                if t in looks:
+                if t in looked_at:
                     total += torch.linalg.vector_norm(task.gradient(x.detach()), dim=1)
                 optimizer.step(_closure(task, x, samples[t - first]))
         advance(len(chunk) * len(descents))
-    return {name: total / len(looks) for name, total in zip(descents, totals, strict=True)}
+    return {name: total / len(looked_at) for name, total in zip(descents, totals, strict=True)}
 
 
 def _samples(task: Ripples, keys: Tensor) -> Tensor:

@@ -130,9 +130,9 @@ def heavy_tails(
             Drawing(
                 "floors",
                 "Without noise, and without momentum",
-                "Left: no noise; dotted: the slope −1/2. Right: one-sided noise along a fixed direction; of NSGD, which "
-                "has no momentum, the mean over the second half of the steps; dotted: the mean of the noise minus its "
-                "median, and the slope of NSGDC.",
+                "Left: no noise; dotted: the slope −1/2. Right: one-sided noise along a fixed direction; of NSGD, "
+                "which has no momentum, the mean over the second half of the steps; dotted: the mean of the noise "
+                "minus its median, and the slope of NSGDC.",
                 _draw(rows, _extremes()),
                 [row for row in rows if row["condition"] in (_QUIET, _ASKEW)],
             ),
@@ -211,9 +211,9 @@ def _hill_check(norms: Tensor) -> Check:
 
 
 _RATES_CAPTION = (
-    "Mean over the steps of the norm of the true gradient, and over the repetitions (the standard errors are smaller than "
-    "the markers), against the horizon T. Dotted: lines of the slopes that the theory predicts, through the first point. "
-    "Both axes are logarithmic."
+    "Mean over the steps of the norm of the true gradient, and over the repetitions (the standard errors are smaller "
+    "than the markers), against the horizon T. Dotted: lines of the slopes that the theory predicts, through the first "
+    "point. Both axes are logarithmic."
 )
 
 

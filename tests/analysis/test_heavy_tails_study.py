@@ -1,0 +1,73 @@
+"""The rates of normalised SGD: short versions of the study, and values that are exact."""
+
+import math
+
+import pytest
+import torch
+
+from basinet.algorithms.draws import fold, key
+from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate
+from basinet.analysis.studies.descents import Descent, mean_gradient_norms
+from basinet.analysis.studies.heavy_tails import heavy_tails, noise_of, slope, tuned
+from basinet.sim.tasks import ripples
+
+HORIZONS = (500, 2000)
+
+
+@pytest.mark.parametrize("p", [1.2, 1.5, 1.8, 2.0])
+def test_slopes_are_those_of_the_theory(p):
+    # Each mean is good to 0.5 % and better (checked below), a slope over log 4 then to 0.005; the rest of the tolerance
+    # of 0.03 is for terms of the bounds that fall faster.
+    kinds = {kind.method: kind for kind in (NSGDC, NSGDCVR, ANSGDC)}
+    rows = {name: [] for name in kinds}
+    for steps in HORIZONS:
+        descents = {name: tuned(kind, steps, p) for name, kind in kinds.items()}
+        for name, values in mean_gradient_norms(ripples(noise=noise_of(p)), descents, steps).items():
+            assert float(values.std()) / 4 < 0.01 * float(values.mean())
+            rows[name].append({"steps": steps, "gradient_norm": float(values.mean())})
+    for name, found in rows.items():
+        assert slope(found) == pytest.approx(heavy_tail_rate(name, p), abs=0.03), name
+
+
+def test_without_noise_the_rate_is_that_of_gradient_descent():
+    exact = {316: 0.5296, 1000: 0.3043, 3162: 0.1732, 10_000: 0.09805}
+    rows = []
+    for steps, norm in exact.items():
+        task, descent = ripples(noise=0.0), tuned(NSGD, steps, 2.0, sigma=0.0)
+        (values,) = mean_gradient_norms(task, {"": descent}, steps, repeats=1, looks=steps).values()
+        assert float(values) == pytest.approx(norm, rel=5e-4)  # the digits given
+        rows.append({"steps": steps, "gradient_norm": float(values)})
+    assert slope(rows[1:]) == pytest.approx(-0.5, abs=0.01)
+
+
+def test_without_noise_all_methods_are_one():
+    kinds = (NSGD, NSGDm, NSGDC, NSGDCVR, ANSGDC)
+    descents = {kind.method: tuned(kind, 316, 1.5, sigma=0.0) for kind in kinds}
+    found = mean_gradient_norms(ripples(noise=0.0), descents, 316, repeats=1, looks=316)
+    assert len({float(values) for values in found.values()}) == 1
+    assert float(found["nsgd"]) == pytest.approx(0.5296, abs=5e-5)
+
+
+def test_descents_see_the_samples_of_the_task():
+    task = ripples(dimension=2, noise={"law": "pareto", "tail": 1.6, "p": 1.5, "multiplicative": 0.5})
+    (found,) = mean_gradient_norms(task, {"": Descent(NSGD, {"lr": 0.3})}, 3, repeats=2, skip=0.5).values()
+    for n in range(2):
+        x, norms = torch.full((2,), 3.0, dtype=torch.float64), []
+        for t in range(3):
+            keys = fold(fold(torch.tensor(key(0, "descents", 3)), torch.tensor([n])), t)
+            batch = tuple(part[0] for part in task.draw(keys, torch.tensor([0]), 1, torch.float64))
+            norms.append(float(task.gradient(x).norm()))
+            point = x.clone().requires_grad_()
+            (g,) = torch.autograd.grad(task.loss(lambda _, point=point: point.expand(1, 2), batch), point)
+            x = x - 0.3 * g / g.norm()
+        assert float(found[n]) == pytest.approx(sum(norms[1:]) / 2, rel=1e-12)
+
+
+def test_the_study_runs_from_end_to_end():
+    told = []
+    findings = heavy_tails(lambda done, doing: told.append((done, doing)), horizons=(50, 100), repeats=2)
+    assert told[-1][0] == pytest.approx(1) and told == sorted(told, key=lambda pair: pair[0])
+    assert len(findings.checks) == 1 + 4 * 4 + 3
+    assert all(math.isfinite(check.measured) and math.isfinite(check.predicted) for check in findings.checks)
+    assert [drawing.name for drawing in findings.drawings] == ["rates", "floors", "tail_index"]
+    assert all(drawing.rows for drawing in findings.drawings)
