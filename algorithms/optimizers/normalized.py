@@ -27,7 +27,7 @@ class NSGD(PerAgentOptimizer):
     Without momentum the steps follow a median of the gradients: where their noise is skewed, the agents stop at points
     where not the mean gradient vanishes. In the same way agents that first normalise and then combine (diffusion) go
     to the geometric median of their own minima, not to the minimum of the mean loss. To normalise after agreement, use
-    it with `gradient_tracking`, which then is GT-NSGDm.
+    it with `gradient_tracking`, which with momentum then is GT-NSGDm.
 
     With momentum it is also known as NSGDm (NSGD-M), with momentum and clipping as NSGDC.
 

@@ -17,6 +17,7 @@ from basinet.analysis.plots import (
     plot_partition,
     plot_risk_flatness,
     plot_spectrum,
+    plot_tail_index,
     plot_topology,
 )
 from basinet.analysis.plots.data import curve_rows, point_rows
@@ -46,6 +47,8 @@ def make(strategy, batch_size=32, *, path=Path("runs/one"), replicas=4, diverged
                     "hessian_trace": 10 + rng.random(),
                     "hessian_top_eigenvalue": 2.0,
                     "excess_risk": 1e-4,
+                    "tail_index": 2.5,
+                    "tail_index_error": 0.2,
                 }
             rows.append({name: value for name, value in row.items() if name not in omit})
     status = {"state": "done", "step": 1000, "diverged": diverged or {}}
@@ -89,6 +92,7 @@ def leaves_matplotlib_alone():
         (plot_risk_flatness, RUNS),
         (plot_curves, RUNS),
         (plot_consensus, RUNS),
+        (plot_tail_index, RUNS),
         (plot_topology, metropolis(nx.cycle_graph(5))),
         (plot_spectrum, np.linalg.eigvalsh(metropolis(nx.cycle_graph(5)))),
         (plot_partition, [{"replica": 0, "agent": k, "label": str(k), "samples": k} for k in range(4)]),
@@ -288,10 +292,11 @@ def test_gallery_draws_what_was_measured(tmp_path):
         "train_loss",
         "test_accuracy",
         "consensus",
+        "tail_index",
         "topology",
         "partition",
     }
-    bare = make("centralized", omit=("test_accuracy", "hessian_trace", "excess_risk"))
+    bare = make("centralized", omit=("test_accuracy", "hessian_trace", "excess_risk", "tail_index"))
     assert [drawing.name for drawing in gallery([bare])] == ["train_loss"]
 
 

@@ -7,15 +7,16 @@ import torch
 RING = {"name": "ring", "agents": 9}
 
 
-def test_tracking_with_normalised_momentum_is_gt_nsgdm(make_block):
-    """The paper tracks each agent's momentum, then normalises; the optimizer takes the momentum of the tracker."""
+@pytest.mark.parametrize("momentum", ["tracked", "of the tracker"])
+def test_tracking_and_normalisation_are_gt_nsgdm(make_block, momentum):
     lr, theta, steps = 0.05, 0.8, 60
+    tracked = momentum == "tracked"
     block = make_block(
         task={"name": "quadratic", "heterogeneity": 1.0, "noise": {"law": "pareto", "tail": 1.6, "p": 1.5}},
         model={"name": "point", "start": 2.0},
         topology=RING,
-        strategy="gradient_tracking",
-        optimizer={"name": "nsgdm", "lr": lr, "momentum": theta},
+        strategy={"name": "gradient_tracking", "momentum": theta if tracked else 0.0},
+        optimizer={"name": "nsgd", "lr": lr, "momentum": 0.0 if tracked else theta},
     )
     w, h, minimum = block.setup.weights.toarray(), block.task.hessian.numpy(), block.task.minimum.numpy()
     x = np.full((2, 9, 3), 2.0)
