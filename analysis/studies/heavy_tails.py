@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from basinet.algorithms.draws import key
-from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate
+from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate, heavy_tail_settings
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
@@ -108,7 +108,13 @@ def heavy_tails(
             progress(done / total, text)
 
         found = mean_gradient_norms(
-            ripples(noise=noise), descents, steps, repeats=repeats if noise else 1, skip=skip, advance=advance
+            ripples(noise=noise),
+            descents,
+            steps,
+            repeats=repeats if noise else 1,
+            skip=skip,
+            looks=1000 if noise else steps,  # without noise the norm is periodic at last, and so every step counts
+            advance=advance,
         )
         rows += [_row(condition, name, steps, values) for name, values in found.items()]
     norms = Noise.parse(noise_of(1.5)).vectors(torch.tensor([key(0, "norms")]), 20_000, 10)[0].norm(dim=1)
@@ -192,8 +198,10 @@ def _checks(rows: Sequence[Row]) -> Iterator[Check]:
             else:
                 yield Check.near(claim, rate, measured, within=_TOLERANCE)
     askew = _series(rows, _ASKEW)
-    longest = askew["NSGD"][-1]["gradient_norm"]
-    yield Check.near("where NSGD without momentum stops", _floor(), longest, within=0.02 * _floor())
+    last = askew["NSGD"][-1]
+    # It is exact for short steps; those here may change the gradient by L μ.
+    change = _PROBLEM["smoothness"] * heavy_tail_settings("nsgd", steps=last["steps"], **_PROBLEM)["lr"]
+    yield Check.near("where NSGD without momentum stops", _floor(), last["gradient_norm"], within=change)
     yield Check.near("slope of NSGDC, skewed noise, p = 1.5", _rate("NSGDC", 1.5), slope(askew["NSGDC"]), _TOLERANCE)
 
 
@@ -206,7 +214,7 @@ def _floor() -> float:
 def _hill_check(norms: Tensor) -> Check:
     tail, found = noise_of(1.5)["tail"], hill(norms)
     inside = found.low <= tail <= found.high
-    rule = f"in the 95 % interval {found.low:.3g} to {found.high:.3g}"
+    rule = f"in {found.low:.3g} to {found.high:.3g}, 95 %"
     return Check("tail index of the noise, p = 1.5", tail, found.value, rule, inside)
 
 
@@ -227,7 +235,7 @@ def _extremes() -> dict[str, dict[str, float]]:
 
 def _draw(rows: Sequence[Row], slopes: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw a panel a condition, with dotted lines of the given slopes."""
-    figure, axes = grid(len(slopes), share_x=True, share_y=False)
+    figure, axes = grid(len(slopes), share_x=False, share_y=False)
     looks = styles(["NSGD", *_METHODS])
     labelled: dict[str, Any] = {}
     for ax, (condition, predicted) in zip(axes, slopes.items(), strict=True):
