@@ -27,7 +27,7 @@ _METHODS: dict[str, type[NSGD]] = {
     "NSGDC-VR": NSGDCVR,
     "A-NSGDC": ANSGDC,
 }
-_PROBLEM = {"smoothness": 2.0, "gap": 21.72, "gradient": 2.56}
+_PROBLEM: dict[str, Any] = {"smoothness": 2.0, "gap": 21.72, "gradient": 2.56}
 """L, Δ and ‖∇J‖ at the start of the task ripples in ten dimensions from 3 (1, …, 1)."""
 
 _HESSIAN_LIPSCHITZ = 2.9

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from basinet.algorithms.optimizers import NSGD, LocalOptimizer
+from basinet.algorithms.optimizers import NSGD, NSGDC, ClippedSGD, LocalOptimizer
 from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
 N, SHAPES = 3, ((2, 4), (5,))
@@ -51,6 +51,8 @@ MAKERS = {
     "rmsprop": (optim.RMSprop, {"lr": 0.1}),
     "nsgd": (NSGD, {"lr": 0.1}),
     "nsgd with momentum": (NSGD, {"lr": 0.1, "momentum": 0.9}),
+    "nsgdc": (NSGDC, {"lr": 0.1, "clip": 2.0, "weight_decay": 0.01}),
+    "clipped sgd": (ClippedSGD, {"lr": 0.1, "clip": 2.0}),
     "one each": (Normed, {"lr": 0.1}),
     "stacked": (StackedNormed, {"lr": 0.1}),
 }
