@@ -6,7 +6,6 @@ from basinet.algorithms.optimizers.clipped import ClippedSGD
 from basinet.algorithms.optimizers.galore import GaLore, GoLore
 from basinet.algorithms.optimizers.heavy_tails import heavy_tail_rate, heavy_tail_settings
 from basinet.algorithms.optimizers.local import LocalOptimizer
-from basinet.algorithms.optimizers.normalized import NSGD
 from basinet.algorithms.optimizers.normalized import NSGD, NSGDC, NSGDm
 from basinet.algorithms.optimizers.shared import SharedSubspaces
 from basinet.algorithms.optimizers.two_points import ANSGDC, NSGDCVR

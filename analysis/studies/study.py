@@ -56,7 +56,7 @@ class Check:
             >>> Check.near("slope", -0.25, -0.22, within=0.05).verdict
             'agrees'
         """
-        return cls(claim, predicted, measured, f"within {within:g}", abs(measured - predicted) <= within)
+        return cls(claim, predicted, measured, f"within {within:.3g}", abs(measured - predicted) <= within)
 
     @property
     def verdict(self) -> str:
