@@ -210,6 +210,17 @@ class Block:
         self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)
         self.gradients_used_up |= gradients is self.state.gradients
 
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """Take rows apart into the model's layers.
+
+        Args:
+            x: [N, P], laid out like the parameters.
+
+        Returns:
+            Views [N, *shape] of them, in the model's order.
+        """
+        return self.state.split(x)
+
     def keys(self, purpose: str) -> Tensor:
         """Give the agents' keys for random draws of this step.
 

@@ -3,17 +3,22 @@
 from collections.abc import Callable
 
 from basinet.algorithms.strategies.asynchronous import AsynchronousDiffusion
+from basinet.algorithms.strategies.beer import BEER
 from basinet.algorithms.strategies.centralized import Centralized
 from basinet.algorithms.strategies.choco import ChocoSGD
 from basinet.algorithms.strategies.consensus import Consensus
+from basinet.algorithms.strategies.dcd import DCD
+from basinet.algorithms.strategies.deep_squeeze import DeepSqueeze
 from basinet.algorithms.strategies.diffusion import Diffusion
 from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
 from basinet.algorithms.strategies.extra import Extra
 from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
+from basinet.algorithms.strategies.lead import LEAD
 from basinet.algorithms.strategies.local_tracking import LocalTracking
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
+from basinet.algorithms.strategies.power_gossip import PowerGossip
 from basinet.algorithms.strategies.push_pull import PushPull
 from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.relay import RelaySGD
@@ -23,9 +28,12 @@ from basinet.algorithms.strategies.subspace import SubspaceCentralized, Subspace
 from basinet.algorithms.strategies.variance_reduction import GTHSGD, GTSARAH
 
 __all__ = [
+    "BEER",
     "D2",
+    "DCD",
     "GTHSGD",
     "GTSARAH",
+    "LEAD",
     "SAM",
     "STRATEGIES",
     "AsynchronousDiffusion",
@@ -34,6 +42,7 @@ __all__ = [
     "ChocoSGD",
     "Consensus",
     "DecentLaM",
+    "DeepSqueeze",
     "Diffusion",
     "ExactDiffusion",
     "Extra",
@@ -42,6 +51,7 @@ __all__ = [
     "Isolated",
     "LocalSGD",
     "LocalTracking",
+    "PowerGossip",
     "PushDIGing",
     "PushPull",
     "PushSum",
@@ -56,11 +66,14 @@ __all__ = [
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "asynchronous": AsynchronousDiffusion,
+    "beer": BEER,
     "centralized": Centralized,
     "choco": ChocoSGD,
     "consensus": Consensus,
     "d2": D2,
+    "dcd": DCD,
     "decentlam": DecentLaM,
+    "deep_squeeze": DeepSqueeze,
     "diffusion": Diffusion,
     "exact_diffusion": ExactDiffusion,
     "extra": Extra,
@@ -70,8 +83,10 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "gt_sarah": GTSARAH,
     "isolated": Isolated,
     "k_gt": LocalTracking,
+    "lead": LEAD,
     "local_sgd": LocalSGD,
     "nids": ExactDiffusion,
+    "power_gossip": PowerGossip,
     "push_diging": PushDIGing,
     "push_pull": PushPull,
     "push_sum": PushSum,

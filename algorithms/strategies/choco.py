@@ -1,19 +1,15 @@
 """CHOCO-SGD: diffusion that sends compressed differences."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
-import torch
-from pydantic import Field
-
-from basinet.algorithms.compression import Compression
+from basinet.algorithms.strategies.copies import PublicCopies
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["ChocoSGD"]
 
 
 @dataclass(frozen=True)
-class ChocoSGD(Compression):
+class ChocoSGD(PublicCopies):
     """Adapt, send what has changed in few bytes, and move towards what the neighbours have told.
 
     x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂). x̂ is what the neighbours know of an agent; only C(·)
@@ -22,7 +18,8 @@ class ChocoSGD(Compression):
     Args:
         compressor: See `basinet.algorithms.compression`.
         share: Share of the numbers that top_k and random_k keep, in (0, 1].
-        levels: Levels of qsgd.
+        levels: Levels of qsgd and quantize.
+        rank: Rank of low_rank.
         gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller.
 
     References:
@@ -31,15 +28,8 @@ class ChocoSGD(Compression):
         learning with arbitrary communication compression, ICLR 2020, arXiv:1907.09356.
     """
 
-    mixes_all: ClassVar[bool] = True
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.3
-
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        known = block.memory.setdefault("known", torch.zeros_like(block.x))
+        known = block.memory.setdefault("known", block.x.clone())
         block.adapt(block.gradients())
-        change, size = self.compress(block.x - known, block.keys("compression"))
-        known += change
-        mixed = known.clone()
-        block.combine(mixed, sent=size)
-        block.x.add_(mixed.sub_(known), alpha=self.gamma)
+        block.x.add_(self.pull(block, block.x, known), alpha=self.gamma)

@@ -85,6 +85,9 @@ class Block(Protocol):
     def full_gradients(self) -> Tensor:
         """Compute each agent's gradient over all of its data at x, [N, P]."""
 
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """Take [N, P], laid out like the parameters, apart into the model's layers: views [N, *shape]."""
+
     def keys(self, purpose: str) -> Tensor:
         """Give one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 

@@ -1,0 +1,56 @@
+"""BEER: gradient tracking that sends compressed differences."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.sparse import csr_array
+
+from basinet.algorithms.strategies.copies import PublicCopies
+from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
+
+__all__ = ["BEER"]
+
+
+@dataclass(frozen=True)
+class BEER(PublicCopies):
+    """Track the mean gradient, with compressed differences of parameters and trackers.
+
+    v ← v + γ (W v̂ − v̂) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), v), where v starts as g_0, and where the copies are
+    brought up to date before they are used: x̂ ← x̂ + C(x − x̂), v̂ ← v̂ + C(v − v̂). These two C(·) travel. With full
+    gradients and γ small enough all agents reach the minimum itself, at a linear rate, where CHOCO-SGD stops at a bias.
+    Without compression and with γ = 1 it is gradient tracking (DIGing).
+
+    Args:
+        compressor: See `basinet.algorithms.compression`.
+        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        levels: Levels of qsgd and quantize.
+        rank: Rank of low_rank.
+        gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller.
+
+    References:
+        H. Zhao, B. Li, Z. Li, P. Richtárik, Y. Chi: BEER: fast O(1/T) rate for decentralized nonconvex optimization
+        with communication compression, NeurIPS 2022, arXiv:2201.13320.
+    """
+
+    def check(self, weights: csr_array) -> None:
+        """Refuse weights with which the trackers lose the mean.
+
+        Args:
+            weights: Mixing matrix [K, K].
+        """
+        require_doubly_stochastic(weights)
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        known = block.memory.setdefault("known", block.x.clone())
+        known_tracker = block.memory.setdefault("known tracker", torch.zeros_like(block.x))
+        g = block.gradients()
+        if "tracker" not in block.memory:
+            block.memory["tracker"] = g.clone()
+        else:
+            v = block.memory["tracker"]
+            v.add_(self.pull(block, v, known_tracker, "compression of trackers"), alpha=self.gamma)
+            v.add_(g).sub_(block.memory["gradient"])
+        block.memory["gradient"] = g.clone()
+        block.x.add_(self.pull(block, block.x, known), alpha=self.gamma)
+        block.adapt(block.memory["tracker"])
