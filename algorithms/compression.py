@@ -128,8 +128,8 @@ def _quantize(compression: Compression, rows: Tensor, keys: Tensor, layers: Laye
 
 def _low_rank(compression: Compression, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
     """Send each layer's matrix as M ≈ U (Mᵀ U)ᵀ, both factors, with U by subspace iteration from random directions."""
-    # These directions alone keep a share r / min(m, n) of ‖M‖² in the mean, and the iteration keeps no less. Layers that
-    # are no matrices, or that the factors do not shorten, travel whole.
+    # These directions alone keep a share r / min(m, n) of ‖M‖² in the mean, and the iteration keeps no less. Layers
+    # that are no matrices, or that the factors do not shorten, travel whole.
     compressed, numbers = rows.clone(), 0
     for index, (layer, result) in enumerate(zip(layers(rows), layers(compressed), strict=True)):
         matrix = as_matrix(layer)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from basinet.algorithms.strategies.copies import PublicCopies
+from basinet.algorithms.strategies.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
 
 __all__ = ["BEER"]
@@ -15,8 +17,8 @@ __all__ = ["BEER"]
 class BEER(PublicCopies):
     """Track the mean gradient, with compressed differences of parameters and trackers.
 
-    v ← v + γ (W v̂ − v̂) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), v), where v starts as g_0, and where the copies are
-    brought up to date before they are used: x̂ ← x̂ + C(x − x̂), v̂ ← v̂ + C(v − v̂). These two C(·) travel. With full
+    y ← y + γ (W ŷ − ŷ) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), y), where y starts as g_0, and where the copies are
+    brought up to date before they are used: x̂ ← x̂ + C(x − x̂), ŷ ← ŷ + C(y − ŷ). These two C(·) travel. With full
     gradients and γ small enough all agents reach the minimum itself, at a linear rate, where CHOCO-SGD stops at a bias.
     Without compression and with γ = 1 it is gradient tracking (DIGing).
 
@@ -43,14 +45,11 @@ class BEER(PublicCopies):
     def step(self, block: Block) -> None:
         """Advance by one step."""
         known = block.memory.setdefault("known", block.x.clone())
-        known_tracker = block.memory.setdefault("known tracker", torch.zeros_like(block.x))
-        g = block.gradients()
-        if "tracker" not in block.memory:
-            block.memory["tracker"] = g.clone()
-        else:
-            v = block.memory["tracker"]
-            v.add_(self.pull(block, v, known_tracker, "compression of trackers"), alpha=self.gamma)
-            v.add_(g).sub_(block.memory["gradient"])
-        block.memory["gradient"] = g.clone()
-        block.x.add_(self.pull(block, block.x, known), alpha=self.gamma)
-        block.adapt(block.memory["tracker"])
+        known_trackers = block.memory.setdefault("known trackers", torch.zeros_like(block.x))
+
+        def mix_trackers(y: Tensor) -> None:
+            self.mix(block, y, known_trackers, "compression of trackers")
+
+        y = track(block, block.gradients().clone(), mix_trackers)
+        self.mix(block, block.x, known)
+        block.adapt(y)

@@ -32,4 +32,4 @@ class ChocoSGD(PublicCopies):
         """Advance by one step."""
         known = block.memory.setdefault("known", block.x.clone())
         block.adapt(block.gradients())
-        block.x.add_(self.pull(block, block.x, known), alpha=self.gamma)
+        self.mix(block, block.x, known)

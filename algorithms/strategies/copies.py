@@ -49,3 +49,14 @@ class PublicCopies(Compression):
         mixed = told.clone()
         block.combine(mixed, sent=size)
         return mixed.sub_(told)
+
+    def mix(self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression") -> None:
+        """Move x towards what the neighbours have told, x ← x + γ (W x̂ − x̂), after telling them.
+
+        Args:
+            block: The agents.
+            x: [N, P], changed in place.
+            known: x̂, what their neighbours know of it, [N, P]; brought up to date.
+            purpose: Purpose of the compressor's random draws.
+        """
+        x.add_(self.pull(block, x, known, purpose), alpha=self.gamma)

@@ -19,8 +19,8 @@ class LEAD(PublicCopies):
 
     ψ = adapt(x, g(x)), q = Q(ψ + d − h), ŷ = h + q, h ← h + α q, d ← d + γ/2 (W ŷ − ŷ), x ← ψ + d. Only q travels.
     Q is without bias, E Q(v) = v: it is the compressor C scaled up, and α scales it down again, α Q = C. (Corrections
-    add up what lags behind: with top_k, sign or low_rank they diverge where the loss is flat, and so these are refused.)
-    With full gradients all agents reach the minimum itself, at a linear rate. Without compression and with γ = 1 it is
+    add up what lags behind: with top_k, sign or low_rank they diverge where the loss is flat; these are refused.) With
+    full gradients all agents reach the minimum itself, at a linear rate. Without compression and with γ = 1 it is
     exact diffusion. (d is −μ times the dual variable of the paper, as long as the learning rate μ does not change.)
 
     Args:
