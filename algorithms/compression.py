@@ -15,8 +15,9 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 
-__all__ = ["COMPRESSORS", "Compression", "as_matrix", "orthonormal"]
+__all__ = ["COMPRESSORS", "Compression", "Compressor", "as_matrix", "orthonormal"]
 
+Compressor = Literal["none", "top_k", "random_k", "sign", "qsgd", "quantize", "low_rank"]
 Layers = Callable[[Tensor], list[Tensor]]
 
 _BLOCK = 512
@@ -43,7 +44,7 @@ class Compression:
         2021, arXiv:2007.00232. T. Vogels, S. P. Karimireddy, M. Jaggi: PowerSGD, NeurIPS 2019, arXiv:1905.13727.
     """
 
-    compressor: Literal["none", "top_k", "random_k", "sign", "qsgd", "quantize", "low_rank"] = "top_k"
+    compressor: Compressor = "top_k"
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     levels: Annotated[int, Field(ge=1)] = 16
     rank: Annotated[int, Field(ge=1)] = 1

@@ -8,7 +8,7 @@ from basinet.algorithms.strategies.centralized import Centralized
 from basinet.algorithms.strategies.choco import ChocoSGD
 from basinet.algorithms.strategies.consensus import Consensus
 from basinet.algorithms.strategies.dcd import DCD
-from basinet.algorithms.strategies.deep_squeeze import DeepSqueeze
+from basinet.algorithms.strategies.deepsqueeze import DeepSqueeze
 from basinet.algorithms.strategies.diffusion import Diffusion
 from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
 from basinet.algorithms.strategies.extra import Extra
@@ -18,7 +18,7 @@ from basinet.algorithms.strategies.lead import LEAD
 from basinet.algorithms.strategies.local_tracking import LocalTracking
 from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
-from basinet.algorithms.strategies.power_gossip import PowerGossip
+from basinet.algorithms.strategies.powergossip import PowerGossip
 from basinet.algorithms.strategies.push_pull import PushPull
 from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.relay import RelaySGD
@@ -73,7 +73,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "d2": D2,
     "dcd": DCD,
     "decentlam": DecentLaM,
-    "deep_squeeze": DeepSqueeze,
+    "deepsqueeze": DeepSqueeze,
     "diffusion": Diffusion,
     "exact_diffusion": ExactDiffusion,
     "extra": Extra,
@@ -86,7 +86,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "lead": LEAD,
     "local_sgd": LocalSGD,
     "nids": ExactDiffusion,
-    "power_gossip": PowerGossip,
+    "powergossip": PowerGossip,
     "push_diging": PushDIGing,
     "push_pull": PushPull,
     "push_sum": PushSum,

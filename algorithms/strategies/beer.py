@@ -27,7 +27,8 @@ class BEER(PublicCopies):
         share: Share of the numbers that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
-        gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller.
+        gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller; 0.05 for random_k
+            and low_rank.
 
     References:
         H. Zhao, B. Li, Z. Li, P. Richtárik, Y. Chi: BEER: fast O(1/T) rate for decentralized nonconvex optimization

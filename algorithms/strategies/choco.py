@@ -20,7 +20,8 @@ class ChocoSGD(PublicCopies):
         share: Share of the numbers that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
-        gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller.
+        gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller; 0.1 for random_k
+            and low_rank.
 
     References:
         A. Koloskova, S. U. Stich, M. Jaggi: Decentralized stochastic optimization and gossip algorithms with compressed

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from basinet.algorithms.compression import Compression
+from basinet.algorithms.compression import Compression, Compressor
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["DCD"]
@@ -15,11 +15,13 @@ __all__ = ["DCD"]
 class DCD(Compression):
     """Make only those changes of a step of consensus that are sent: DCD-PSGD.
 
-    x ← x + C(W x − x + adapt(x, g(x)) − x). Only C(·) travels, and all neighbours know x itself; what C leaves out is
-    not done. Without compression it is consensus.
+    x ← x + Q(W x − x + adapt(x, g(x)) − x). Only Q(·) travels, and all neighbours know x itself. What Q leaves out is
+    not done, so that it should be accurate, and without bias: the compressor C scaled up (but for top_k, sign and
+    low_rank, whose bias slows it down). With few levels of qsgd or a small share of random_k it diverges. Without
+    compression it is consensus.
 
     Args:
-        compressor: See `basinet.algorithms.compression`.
+        compressor: See `basinet.algorithms.compression`; by default quantize.
         share: Share of the numbers that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
@@ -29,6 +31,8 @@ class DCD(Compression):
         2018, arXiv:1803.06443.
     """
 
+    compressor: Compressor = "quantize"
+
     static: ClassVar[bool] = True  # a new neighbour would not have the copy
 
     def step(self, block: Block) -> None:
@@ -37,6 +41,6 @@ class DCD(Compression):
         x = block.x.clone()
         block.adapt(block.gradients())
         change, size = self.compress(mixed - x + (block.x - x), block.keys("compression"), block.layers)
-        torch.add(x, change, out=block.x)
+        torch.add(x, change, alpha=self.unbiasing(block.x.shape[1]), out=block.x)
         mixed.copy_(block.x)
         block.combine(mixed, sent=size)

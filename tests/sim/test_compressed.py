@@ -32,6 +32,12 @@ def top(v, k):
     return np.where(np.argsort(np.argsort(-abs(v), axis=-1), axis=-1) < k, v, 0.0)
 
 
+def kept(block, t, share):
+    """Draw which numbers random_k keeps in a step."""
+    keys = draws.fold(draws.agent_keys(block.setup.config.seed, "compression", *block.rows), t)
+    return top(draws.uniform(keys, (M,)).numpy().reshape(2, K, M), int(share * M)) > 0
+
+
 def choco(x, g, w, old):
     x = x - LR * g
     old["hat"] = old.get("hat", old["x0"]) + top(x - old.get("hat", old["x0"]), 2)
@@ -47,7 +53,7 @@ def beer(x, g, w, old):
     return after
 
 
-def deep_squeeze(x, g, w, old):
+def deepsqueeze(x, g, w, old):
     x = x - LR * g
     v = x + old.get("delta", 0)
     message = top(v, 2)
@@ -59,7 +65,7 @@ def dcd(x, g, w, old):
     return x + top(w @ x - LR * g - x, 2)
 
 
-@pytest.mark.parametrize("recursion", [choco, beer, deep_squeeze, dcd])
+@pytest.mark.parametrize("recursion", [choco, beer, deepsqueeze, dcd])
 def test_the_recursions_are_those_of_the_papers(quadratic_block, recursion):
     gamma = {"gamma": 0.2} if recursion is not dcd else {}
     block = quadratic_block({"name": recursion.__name__, "compressor": "top_k", "share": 0.25, **gamma})
@@ -80,16 +86,25 @@ def test_lead_is_the_recursion_of_its_paper(quadratic_block):
     w = block.setup.weights.toarray()
     x = h = np.full((2, K, M), 2.0)
     dual = np.zeros_like(x)
-    keys = draws.agent_keys(block.setup.config.seed, "compression", *block.rows)
     for t in range(60):
         g = (x - 1) * CURVATURE + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         y = x - LR * g - LR * dual
-        kept = top(draws.uniform(draws.fold(keys, t), (M,)).numpy().reshape(2, K, M), int(share * M)) > 0
-        q = np.where(kept, y - h, 0) / share
+        q = np.where(kept(block, t, share), y - h, 0) / share
         y_hat = h + q
         h = h + share * q
         dual = dual + gamma / (2 * LR) * (y_hat - w @ y_hat)
         x = x - LR * g - LR * dual
+    block.advance(60)
+    np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-10, atol=1e-10)
+
+
+def test_dcd_makes_changes_without_bias(quadratic_block):
+    block = quadratic_block({"name": "dcd", "compressor": "random_k", "share": 0.75})
+    w = block.setup.weights.toarray()
+    x = np.full((2, K, M), 2.0)
+    for t in range(60):
+        g = (x - 1) * CURVATURE + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        x = x + np.where(kept(block, t, 0.75), w @ x - LR * g - x, 0) / 0.75
     block.advance(60)
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-10, atol=1e-10)
 
@@ -99,7 +114,7 @@ def test_lead_is_the_recursion_of_its_paper(quadratic_block):
     [
         ({"name": "beer", "gamma": 1.0}, {"name": "gradient_tracking", "order": "diging"}),
         ({"name": "lead", "gamma": 1.0}, "exact_diffusion"),
-        ({"name": "deep_squeeze", "gamma": 1.0}, "diffusion"),
+        ({"name": "deepsqueeze", "gamma": 1.0}, "diffusion"),
         ({"name": "dcd"}, "consensus"),
     ],
 )
@@ -139,7 +154,7 @@ def test_lead_refuses_compressors_with_a_bias(make_setup):
         make_setup(strategy={"name": "lead", "compressor": "top_k"})
 
 
-@pytest.mark.parametrize("strategy", ["beer", "choco", "deep_squeeze", "dcd", "lead"])
+@pytest.mark.parametrize("strategy", ["beer", "choco", "deepsqueeze", "dcd", "lead"])
 def test_bytes_are_those_of_the_compressed_messages(quadratic_block, strategy):
     compressor = "quantize" if strategy == "lead" else "top_k"
     block = quadratic_block({"name": strategy, "compressor": compressor, "share": 0.25, "levels": 7}, replicas=1)
@@ -150,7 +165,18 @@ def test_bytes_are_those_of_the_compressed_messages(quadratic_block, strategy):
     assert block.bytes_sent == messages * 2 * K * size
 
 
-ONE_GRAPH = ["beer", "choco", "d2", "dcd", "exact_diffusion", "extra", "lead", "nids", "power_gossip"]
+@pytest.mark.parametrize("strategy", ["beer", "choco", "dcd", "deepsqueeze", "lead", "powergossip"])
+def test_a_checkpoint_holds_what_they_remember(make_block, strategy):
+    component = {"name": strategy, "rounds": 1} if strategy == "powergossip" else strategy
+    unbroken, first, second = (make_block(strategy=component) for _ in range(3))
+    unbroken.advance(6)
+    first.advance(3)
+    second.load_state_dict(first.state_dict())
+    second.advance(6)
+    assert torch.equal(second.x, unbroken.x) and second.bytes_sent == unbroken.bytes_sent
+
+
+ONE_GRAPH = ["beer", "choco", "d2", "dcd", "exact_diffusion", "extra", "lead", "nids", "powergossip"]
 
 
 @pytest.mark.parametrize("strategy", ONE_GRAPH)
@@ -158,7 +184,7 @@ def test_copies_and_corrections_need_one_graph(make_setup, strategy):
     topology = {"name": "one_peer_hypercube", "agents": 4}
     with pytest.raises(ExperimentError, match=f"strategy: {strategy} needs the same graph at every step"):
         make_setup(topology=topology, strategy=strategy)
-    make_setup(topology=topology, strategy="deep_squeeze")  # which keeps no copies
+    make_setup(topology=topology, strategy="deepsqueeze")  # which keeps no copies
 
 
 # --- PowerGossip -----------------------------------------------------------------------------------------------------
@@ -210,7 +236,7 @@ def by_edges(block, rank, rounds):
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_power_gossip_is_power_iteration_on_each_edge(still_block, rank, rounds):
-    block = still_block({"name": "power_gossip", "rank": rank, "rounds": rounds}, replicas=1)
+    block = still_block({"name": "powergossip", "rank": rank, "rounds": rounds}, replicas=1)
     wanted = by_edges(block, rank, rounds)
     block.advance(1)
     np.testing.assert_allclose(block.x.numpy(), wanted, rtol=1e-10, atol=1e-10)
@@ -218,7 +244,7 @@ def test_power_gossip_is_power_iteration_on_each_edge(still_block, rank, rounds)
 
 @pytest.mark.parametrize("model", [{"name": "mlp", "hidden": [6]}, {"name": "cnn", "channels": [4]}])
 def test_power_gossip_of_full_rank_is_diffusion(make_block, model):
-    full, diffusion = (make_block(strategy=s, model=model) for s in ({"name": "power_gossip", "rank": 99}, "diffusion"))
+    full, diffusion = (make_block(strategy=s, model=model) for s in ({"name": "powergossip", "rank": 99}, "diffusion"))
     for block in (full, diffusion):
         block.advance(20)
     torch.testing.assert_close(full.x, diffusion.x, rtol=1e-11, atol=1e-12)
@@ -227,7 +253,7 @@ def test_power_gossip_of_full_rank_is_diffusion(make_block, model):
 
 @pytest.mark.parametrize("model", [{"name": "mlp", "hidden": [6]}, {"name": "cnn", "channels": [4]}])
 def test_rank_one_agrees_and_keeps_the_mean(still_block, model):
-    block = still_block({"name": "power_gossip", "rounds": 1}, model=model)
+    block = still_block({"name": "powergossip", "rounds": 1}, model=model)
     mean = block.x.view(2, 4, -1).mean(1)
     distances = []
     for step in range(150):
@@ -240,7 +266,7 @@ def test_rank_one_agrees_and_keeps_the_mean(still_block, model):
 
 
 def test_two_rounds_find_a_difference_of_rank_one(still_block):
-    block = still_block({"name": "power_gossip", "rounds": 2}, topology={"name": "complete", "agents": 2}, replicas=1)
+    block = still_block({"name": "powergossip", "rounds": 2}, topology={"name": "complete", "agents": 2}, replicas=1)
     x = block.x[:1].expand(2, -1).clone()
     for layer in block.layers(x):
         layer[1] += torch.outer(torch.arange(1.0, 1 + len(layer[1])), layer[0, 0]) if layer.ndim == 3 else 1.0
@@ -251,7 +277,7 @@ def test_two_rounds_find_a_difference_of_rank_one(still_block):
 
 @pytest.mark.parametrize("rounds", [1, 4])
 def test_power_gossip_sends_few_numbers(make_block, rounds):
-    block = make_block(strategy={"name": "power_gossip", "rounds": rounds})
+    block = make_block(strategy={"name": "powergossip", "rounds": rounds})
     block.advance(2)
     # Matrices of 6 x 64 and 10 x 6 are told by their rows or columns in turns, the other layers whole; keys at first.
     rows, columns, rest = 6 + 10, 64 + 6, 6 + 10
@@ -260,7 +286,7 @@ def test_power_gossip_sends_few_numbers(make_block, rounds):
 
 
 def test_agents_that_agree_stay_where_they_are(make_block):
-    block = make_block(strategy="power_gossip", runtime={"dtype": "float32"})
+    block = make_block(strategy="powergossip", runtime={"dtype": "float32"})
     block.adapt = lambda gradients: None
     before = block.x.clone()
     block.advance(5)
@@ -268,5 +294,5 @@ def test_agents_that_agree_stay_where_they_are(make_block):
 
 
 def test_power_gossip_wants_edges_that_pull_alike(make_setup):
-    with pytest.raises(ExperimentError, match="power_gossip needs symmetric weights"):
-        make_setup(topology={"name": "star", "agents": 5, "policy": "uniform"}, strategy="power_gossip")
+    with pytest.raises(ExperimentError, match="powergossip needs symmetric weights"):
+        make_setup(topology={"name": "star", "agents": 5, "policy": "uniform"}, strategy="powergossip")

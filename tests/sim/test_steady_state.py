@@ -19,7 +19,7 @@ SETTINGS = {
     "gt_hsgd": {"beta": 0.3},
     "k_gt": {"period": 3},
     # Compression is not affine, except where there is none.
-    **{name: {"compressor": "none"} for name in ("beer", "choco", "dcd", "deep_squeeze", "lead")},
+    **{name: {"compressor": "none"} for name in ("beer", "choco", "dcd", "deepsqueeze", "lead")},
 }
 TOPOLOGIES = {"relay": "path"}
 NOT_PROBED = {
