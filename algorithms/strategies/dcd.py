@@ -34,6 +34,7 @@ class DCD(Compression):
     compressor: Compressor = "quantize"
 
     static: ClassVar[bool] = True  # a new neighbour would not have the copy
+    mixes_all: ClassVar[bool] = True
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -1,7 +1,7 @@
 """DeepSqueeze: diffusion that sends compressed parameters, and later what was left out."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -32,6 +32,7 @@ class DeepSqueeze(Compression):
         error-compensated compression, 2019, arXiv:1907.07346.
     """
 
+    mixes_all: ClassVar[bool] = True
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def step(self, block: Block) -> None:

@@ -38,6 +38,7 @@ class PowerGossip:
     rounds: Annotated[int, Field(ge=1)] = 4
 
     static: ClassVar[bool] = True  # directions belong to edges
+    mixes_all: ClassVar[bool] = True
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the two ends of an edge do not move alike.
@@ -68,7 +69,7 @@ class PowerGossip:
     def _meet(self, block: Block) -> None:
         """Let the two ends of an edge exchange keys, from which both draw the same directions and tell their sides."""
         mine = block.keys("directions")[:, None].expand_as(block.neighbors.heard)
-        theirs = block.exchange(mine)
+        theirs = block.exchange(mine[:, :, None])[:, :, 0]
         columns = sum(matrix.shape[2] for matrix in self._matrices(block))
         block.memory["directions"] = draws.normal(mine + theirs, (columns * self.rank,), dtype=block.x.dtype)
         block.memory["side"] = torch.where(mine > theirs, 1, -1).to(block.x.dtype)

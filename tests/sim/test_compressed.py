@@ -165,7 +165,10 @@ def test_bytes_are_those_of_the_compressed_messages(quadratic_block, strategy):
     assert block.bytes_sent == messages * 2 * K * size
 
 
-@pytest.mark.parametrize("strategy", ["beer", "choco", "dcd", "deepsqueeze", "lead", "powergossip"])
+SIX = ["beer", "choco", "dcd", "deepsqueeze", "lead", "powergossip"]
+
+
+@pytest.mark.parametrize("strategy", SIX)
 def test_a_checkpoint_holds_what_they_remember(make_block, strategy):
     component = {"name": strategy, "rounds": 1} if strategy == "powergossip" else strategy
     unbroken, first, second = (make_block(strategy=component) for _ in range(3))
@@ -185,6 +188,12 @@ def test_copies_and_corrections_need_one_graph(make_setup, strategy):
     with pytest.raises(ExperimentError, match=f"strategy: {strategy} needs the same graph at every step"):
         make_setup(topology=topology, strategy=strategy)
     make_setup(topology=topology, strategy="deepsqueeze")  # which keeps no copies
+
+
+@pytest.mark.parametrize("strategy", SIX)
+def test_no_parameters_can_be_left_out_of_a_message(make_setup, strategy):
+    with pytest.raises(ExperimentError, match=f"personal: {strategy} cannot leave some parameters out"):
+        make_setup(personal=["*bias"], strategy=strategy)
 
 
 # --- PowerGossip -----------------------------------------------------------------------------------------------------
