@@ -28,7 +28,8 @@ class LEAD(PublicCopies):
         share: Share of the numbers that random_k keeps, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Not used.
-        gamma: Consensus step γ, in (0, 1]: with random_k and qsgd, the coarser the compression, the smaller.
+        gamma: Consensus step γ, in (0, 1]: 1 serves for quantize with two levels or more; qsgd and random_k need
+            less, and diverge where the loss is flat if they are coarse.
 
     References:
         X. Liu, Y. Li, R. Wang, J. Tang, M. Yan: Linear convergent decentralized optimization with compression, ICLR
