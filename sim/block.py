@@ -237,8 +237,8 @@ class Block:
     def combine(self, x: Tensor, sent: int | None = None) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
-        Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves there where it can:
-        views of it that were taken before stay behind.
+        Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves there
+        where it can: views of it that were taken before stay behind.
 
         Args:
             x: [N, ...] of any width.

@@ -34,7 +34,6 @@ class ExactDiffusion:
         learning, IEEE TAC 69 (2024), arXiv:2302.00620.
     """
 
-    static: ClassVar[bool] = True
     lazy: ClassVar[bool] = True
     static: ClassVar[bool] = True
     period: Annotated[int, Field(ge=1)] = 1
