@@ -29,7 +29,8 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
         seed: Seed of the graph, a non-negative integer.
 
     Returns:
-        Connected DiGraph, or Graph, on the nodes 0..K-1; the edge (u, v) of a DiGraph means that u sends to v.
+        Connected DiGraph, or Graph, on the nodes 0..K-1, whose own policy is `weights`; the edge (u, v) of a DiGraph
+        means that u sends to v.
 
     Raises:
         ValueError: If ``shifts`` is below one or more than there are.
@@ -73,6 +74,7 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
     if not directed and num_agents % 2 == 0 and graph.has_edge(0, half):
         # Half a turn one way is half a turn the other.
         nx.set_edge_attributes(graph, {(k, k + half): 2 * weight for k in range(half)}, "weight")
+    graph.graph["policy"] = "weights"
     return graph
 
 

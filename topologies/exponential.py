@@ -19,7 +19,7 @@ def exponential(num_agents: int) -> nx.DiGraph:
         num_agents: Number of agents K, at least 1.
 
     Returns:
-        Directed graph on the nodes 0..K-1; the edge (u, v) means that u sends to v.
+        Directed graph on the nodes 0..K-1, whose own policy is `uniform`; the edge (u, v) means that u sends to v.
 
     Example:
         >>> sorted(exponential(8).successors(7))
@@ -33,4 +33,5 @@ def exponential(num_agents: int) -> nx.DiGraph:
     agents = np.arange(num_agents)
     hops = 2 ** np.arange((num_agents - 1).bit_length())
     receivers = np.add.outer(agents, hops).ravel() % num_agents
-    return from_edges(num_agents, np.column_stack([np.repeat(agents, len(hops)), receivers]), directed=True)
+    edges = np.column_stack([np.repeat(agents, len(hops)), receivers])
+    return from_edges(num_agents, edges, directed=True, policy="uniform")

@@ -43,9 +43,7 @@ def rows() -> Iterator[Row]:
     for strategy in STRATEGIES:
         for name, topology in TOPOLOGIES.items():
             row = Row("strategies", f"{strategy}, {name}", ("<=", 1.05), base="gradients, optimizer and mixing alone")
-            policies = {"columns": "push", "both": "uniform"}
-            policy = policies.get(getattr(STRATEGIES[strategy], "stochastic", "rows"))
-            more = {"policy": policy} if policy else {}
+            more = {"policy": "push"} if getattr(STRATEGIES[strategy], "stochastic", "rows") == "columns" else {}
             try:
                 setup = Setup.build(Config.parse(KEYS | {"strategy": strategy, "topology": topology | more}))
             except ExperimentError as error:

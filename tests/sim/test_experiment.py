@@ -90,7 +90,7 @@ def test_overrides_from_the_command_line(tmp_path):
         ({"topology": {"name": "ring", "agents": 4, "polcy": "uniform"}}, "polcy: ring has no setting 'polcy'"),
         ({"topology": {"name": "hypercube", "agents": 12}}, "topology: .*12.*power of two"),
         ({"topology": {"name": "torus", "agents": 12, "shape": [5, 2]}}, "topology: .*12"),
-        ({"topology": {"name": "exponential", "agents": 6}}, "topology.policy: .*undirected.*uniform"),
+        ({"topology": nx.DiGraph([(0, 1), (1, 2), (2, 0)])}, "topology.policy: .*undirected.*uniform"),
         ({"topology": {"name": "ring", "agents": 2000}}, "task.partition: .*2000.*1437"),
         ({"topology": {"agents": 4}}, "topology.name: a mapping needs the key 'name'"),
         ({"task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": -1}}}, "task.partition.alpha: got -1"),
