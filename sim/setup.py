@@ -145,6 +145,13 @@ class Setup:
         self._try_optimizer(model)
         strategy: Any = self.strategy()
         self._try_personal(model, strategy)
+        if not getattr(strategy, "combines_x", True):
+            for key in ("optimizer_state", "buffers"):
+                if getattr(self.config, key) != "keep":
+                    raise ExperimentError(
+                        f"{key}: got {getattr(self.config, key)}, but {self.config.strategy.name} does not combine the"
+                        " parameters as such, so that nothing else can go their way; allowed is keep"
+                    )
         if getattr(strategy, "full_gradients", False):
             if self.task.draw is not None:
                 raise ExperimentError(
@@ -238,11 +245,6 @@ class Setup:
             raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
         if getattr(self.strategy(), "shares_subspaces", False):
             SharedSubspaces(optimizer)  # it refuses others
-            if (config.optimizer_state, config.buffers) != ("keep", "keep"):
-                raise ExperimentError(
-                    f"strategy: {config.strategy.name} exchanges parameters alone; allowed is keep, for optimizer_state"
-                    " and for buffers"
-                )
 
     def template(self) -> nn.Module:
         """Make the model that tells names, shapes and frozen values, the same wherever it is made.

@@ -1,7 +1,7 @@
 """Asynchronous diffusion: at each step some of the agents are active, and the others rest."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ class AsynchronousDiffusion:
         doi:10.1109/TSP.2014.2385046.
     """
 
+    combines_x: ClassVar[bool] = False
     activity: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def step(self, block: Block) -> None:

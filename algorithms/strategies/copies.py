@@ -31,6 +31,7 @@ class PublicCopies(Compression):
 
     static: ClassVar[bool] = True  # a new neighbour would not have the copies
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def pull(self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression", factor: float = 1.0) -> Tensor:
         """Tell the neighbours in few bytes what has changed, x̂ ← x̂ + C(x − x̂), and compare with theirs.

@@ -35,6 +35,7 @@ class DCD(Compression):
 
     static: ClassVar[bool] = True  # a new neighbour would not have the copy
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -33,6 +33,7 @@ class DeepSqueeze(Compression):
     """
 
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def step(self, block: Block) -> None:

@@ -35,6 +35,7 @@ class ExactDiffusion:
     """
 
     lazy: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
     static: ClassVar[bool] = True
     period: Annotated[int, Field(ge=1)] = 1
 

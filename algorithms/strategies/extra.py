@@ -23,6 +23,7 @@ class Extra:
     """
 
     static: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the correction is not exact.

@@ -39,6 +39,7 @@ class PowerGossip:
 
     static: ClassVar[bool] = True  # directions belong to edges
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the two ends of an edge do not move alike.

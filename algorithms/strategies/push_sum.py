@@ -26,6 +26,7 @@ class PushSum:
     """
 
     stochastic: ClassVar[str] = "columns"
+    combines_x: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

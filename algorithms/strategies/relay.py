@@ -27,6 +27,7 @@ class RelaySGD:
 
     static: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def check(self, weights: csr_array) -> None:
         """Refuse a graph that is no tree.

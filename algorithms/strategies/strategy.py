@@ -107,6 +107,8 @@ class Strategy(Protocol):
     - `static = True`: it needs the same graph at every step;
     - `full_gradients = True`: it takes gradients over all of an agent's data;
     - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
+    - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
+      statistics cannot go the way of the parameters;
     - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces.
     """
 

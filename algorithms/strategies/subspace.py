@@ -27,6 +27,7 @@ class SubspaceCentralized:
 
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -56,6 +57,7 @@ class SubspaceConsensus:
 
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -94,6 +96,7 @@ class SubspaceDiffusion:
 
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
+    combines_x: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -56,7 +56,9 @@ def everything(workers, rank):
                 "strategy": strategy,
                 "optimizer": optimizer,
                 "schedule": SCHEDULES[name],
-                "optimizer_state": "mix" if name == "adam" else "keep",
+                "optimizer_state": "mix"
+                if name == "adam" and getattr(STRATEGIES[strategy], "combines_x", True)
+                else "keep",
                 "batch_size": 4,
                 "steps": 20,
                 "replicas": 3,

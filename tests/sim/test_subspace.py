@@ -128,9 +128,9 @@ def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("optimizer_state", "reset", "exchanges parameters alone"),
-        ("optimizer_state", "mix", "exchanges parameters alone"),
-        ("buffers", "mix", "exchanges parameters alone"),
+        ("optimizer_state", "reset", "does not combine the parameters as such"),
+        ("optimizer_state", "mix", "does not combine the parameters as such"),
+        ("buffers", "mix", "does not combine the parameters as such"),
         ("personal", ["3.*"], "cannot leave some parameters out"),
     ],
 )

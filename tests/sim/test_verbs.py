@@ -169,3 +169,11 @@ def test_personal_parameters_that_make_no_sense_are_refused(make_setup, keys, se
     with pytest.raises(ExperimentError) as caught:
         make_setup(**{"analysis": []} | keys)
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("strategy", ["exact_diffusion", "extra", "choco", "push_sum", "asynchronous", "relay"])
+def test_nothing_can_go_the_way_of_parameters_that_are_not_combined_as_such(make_setup, strategy):
+    keys = {"topology": {"name": "star", "agents": 4, "policy": "push" if strategy == "push_sum" else "metropolis"}}
+    for key, value in (("optimizer_state", "mix"), ("optimizer_state", "reset"), ("buffers", "mix")):
+        with pytest.raises(ExperimentError, match=f"{key}: got {value}, but {strategy} does not combine the param"):
+            make_setup(strategy=strategy, **{key: value}, **keys)
