@@ -83,6 +83,20 @@ def test_local_exact_diffusion_follows_the_paper(quadratic_block, strategy):
     close(block, x)
 
 
+def test_d2_with_lazy_weights_is_exact_diffusion(quadratic_block):
+    lazy, exact = quadratic_block("d2", "lazy"), quadratic_block("exact_diffusion", "metropolis")
+    for block in (lazy, exact):
+        block.advance(50)
+    torch.testing.assert_close(lazy.x, exact.x, rtol=1e-12, atol=1e-12)
+
+
+def test_local_sgd_with_period_one_is_centralized(quadratic_block):
+    local, central = quadratic_block({"name": "local_sgd", "period": 1}), quadratic_block("centralized")
+    for block in (local, central):
+        block.advance(50)
+    torch.testing.assert_close(local.x, central.x, rtol=1e-12, atol=1e-12)
+
+
 def test_local_tracking_follows_the_paper(quadratic_block):
     block = quadratic_block({"name": "k_gt", "period": 3}, "lazy")
     block.advance(60)
