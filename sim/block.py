@@ -10,11 +10,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
-from basinet.sim.engines import EngineName, make_engine
+from basinet.sim.engines import EngineName, Verb, make_engine
 from basinet.sim.mixer import Mixer
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
@@ -104,8 +103,11 @@ class Block:
         self.personal = self.state.columns(config.personal)
         self.shared_size = self.x.shape[1] - sum(columns.stop - columns.start for columns in self.personal)
         self._initialize()
+        self.rows = replicas, agents
+        self.optimizer = setup.local_optimizer(self.state, setup.optimizer_keys(replicas, agents))
+        verb: Verb = "losses" if self.optimizer.derivative_free else "gradients"
         self.engine, why, self.threads = make_engine(
-            engine, template, self.task, self.state, config.batch_size, threads
+            engine, template, self.task, self.state, config.batch_size, threads, verb
         )
         if placement.workers > 1 and engine == "auto":
             # Each worker has tried for itself; all take what the first one chose.
@@ -113,7 +115,7 @@ class Block:
             dist.broadcast_object_list(choice)
             if choice[0] != self.engine.name:
                 self.engine, _, self.threads = make_engine(
-                    choice[0], template, self.task, self.state, config.batch_size, threads
+                    choice[0], template, self.task, self.state, config.batch_size, threads, verb
                 )
             why = choice[1]
         self.engine_choice = f"{self.engine.name} ({why})"
@@ -139,14 +141,9 @@ class Block:
             config.batch_size,
             dtype,
         )
-        self.rows = replicas, agents
         self.purposes: dict[str, Tensor] = {}
         self.known_neighbors: dict[int, Neighbors] = {}
         self.unread_keys = torch.zeros_like(agents)
-        own = draws.agent_keys(config.seed, "optimizer", replicas, agents)
-        common = draws.agent_keys(config.seed, "all optimizers", replicas, torch.zeros_like(agents))
-        keys = torch.stack([own, common], dim=1)
-        self.optimizer = LocalOptimizer(setup.optimizer, config.optimizer.target, self.x, self.state.split, keys)
         self.strategy = setup.strategy()
         self.strategy_settings = _unchanging(self.strategy)
         self.memory: dict[str, Tensor] = {}
@@ -168,14 +165,31 @@ class Block:
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x.
 
+        An optimizer that evaluates by itself does so here. Every evaluation of a step has the same batch and the same
+        draws inside the model, and starts from the same running statistics; those of the last one stay.
+
         Returns:
-            [N, P]; good until they are given to `adapt`, or until the next call.
+            [N, P]; good until they are given to `adapt`, or until the next call. Of a derivative-free optimizer, its
+            coefficients [N, 1], which `adapt` wants back.
         """
-        self.gradients_used_up = False
+        self.gradients_used_up = self.optimizer.derivative_free
+        batch = self._batch()
         # An engine that draws nothing does not read them.
         keys = self.keys("model") if self.engine.needs_keys else self.unread_keys
-        losses = self.engine.gradients(self._batch(), keys)
-        self.watch.add(losses, self.step + 1)
+        run = self.engine.losses if self.optimizer.derivative_free else self.engine.gradients
+        evaluates = self.optimizer.evaluates
+        buffers = {name: b.clone() for name, b in self.state.buffers.items()} if evaluates else {}
+
+        def evaluate() -> Tensor:
+            for name, buffer in buffers.items():
+                self.state.buffers[name].copy_(buffer)
+            losses = run(batch, keys)
+            self.watch.add(losses, self.step + 1)
+            return losses
+
+        if evaluates:
+            return self.optimizer.prepare(evaluate, self.state.gradients, self.setup.rate_factor(self.step))
+        evaluate()
         return self.state.gradients
 
     def full_gradients(self) -> Tensor:
@@ -204,7 +218,7 @@ class Block:
         """Let each agent's optimizer step from x: x ← adapt(x, g).
 
         Args:
-            gradients: [N, P]; those that `gradients` returned are used up by it.
+            gradients: [N, P], or the coefficients of a derivative-free optimizer; what `gradients` returned is used up.
             active: Which agents step, bool [N]; the others keep x and what their optimizer remembers.
         """
         self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)

@@ -1,9 +1,7 @@
 """What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
 
-import io
 import json
 import math
-import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,17 +11,17 @@ import networkx as nx
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
+from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
-from basinet.sim.engines import make_engine
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
+from basinet.sim.trial import try_parts
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["Setup"]
@@ -115,63 +113,8 @@ class Setup:
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
             push=push,
         )
-        setup._try()
+        try_parts(setup)
         return setup
-
-    def _try(self) -> None:
-        """Try the parts on each other: what does not fit together is found before anything is written."""
-        dtype = getattr(torch, self.config.runtime.dtype)
-        model = self.template().to(dtype)
-        name = self.config.model.name if self.config.model else self.task.model
-        if not any(p.requires_grad for p in model.parameters()):
-            raise ExperimentError(f"model: {name} has no parameters to train")
-        sample = tuple(t[:2] for t in self.task.train)
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                loss = self.task.loss(model, sample)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            raise ExperimentError(
-                f"model: {name} cannot be trained on inputs of shape {tuple(sample[0].shape[1:])}: {reason}"
-            ) from error
-        if loss.ndim:
-            raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
-        engine = self.config.runtime.engine
-        if engine != "auto":
-            try:
-                make_engine(engine, model, self.task, self.state(model, 2, torch.device("cpu")), 2)
-            except ValueError as error:
-                raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
-        self._try_optimizer(model)
-        strategy: Any = self.strategy()
-        self._try_personal(model, strategy)
-        if not getattr(strategy, "combines_x", True):
-            for key in ("optimizer_state", "buffers"):
-                if getattr(self.config, key) != "keep":
-                    raise ExperimentError(
-                        f"{key}: got {getattr(self.config, key)}, but {self.config.strategy.name} does not combine the"
-                        " parameters as such, so that nothing else can go their way; allowed is keep"
-                    )
-        if getattr(strategy, "full_gradients", False):
-            if self.task.draw is not None:
-                raise ExperimentError(
-                    f"strategy: {self.config.strategy.name} needs gradients over all of an agent's data, and the task"
-                    " generates its samples"
-                )
-            if any(b.is_floating_point() for b in model.buffers()):
-                raise ExperimentError(
-                    f"strategy: {self.config.strategy.name} needs gradients over all of an agent's data, and those of"
-                    f" {name} depend on the batch that a sample is in (it has running statistics)"
-                )
-        if not hasattr(strategy, "step"):
-            raise ExperimentError(f"strategy: {self.config.strategy.name} makes nothing that has a method 'step'")
-        if hasattr(strategy, "check"):
-            try:
-                for weights in self.sequence:
-                    strategy.check(weights)
-            except ValueError as error:
-                raise ExperimentError(f"strategy: {self.config.strategy.name} {error}") from None
-        self.rate_factor(0)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.
@@ -188,63 +131,31 @@ class Setup:
         autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
         return StackedState(model, num_agents, device, getattr(torch, runtime.dtype), autocast)
 
-    def _try_personal(self, model: nn.Module, strategy: Any) -> None:
-        """Refuse personal parameters that there are not, or with what cannot leave them alone."""
-        config = self.config
-        if not config.personal:
-            return
-        try:
-            self.state(model, 1, torch.device("cpu")).columns(config.personal)
-        except ValueError as error:
-            raise ExperimentError(f"personal: {error}") from None
-        if getattr(strategy, "mixes_all", False):
-            raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
-        if config.analysis and "centroid" in config.analysis_points:
-            raise ExperimentError(
-                "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
-                " or no analysis"
-            )
+    def local_optimizer(self, state: StackedState, keys: Tensor) -> LocalOptimizer:
+        """Make the optimizers of some agents.
 
-    def _try_optimizer(self, model: nn.Module) -> None:
-        """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
-        component = self.config.optimizer
-        state = self.state(model, 2, torch.device("cpu"))
-        file = io.BytesIO()
-        try:
-            keys = torch.zeros(2, 2, dtype=torch.int64)
-            optimizer = LocalOptimizer(self.optimizer, component.target, state.parameters, state.split, keys)
-            optimizer.step(state.gradients, 1.0)
-            held = [] if self.config.optimizer_state == "keep" else optimizer.rows()
-            if self.config.personal and any(t[0].numel() != state.parameters.shape[1] for t in held):
-                raise ExperimentError(
-                    f"optimizer_state: got {self.config.optimizer_state}, but {component.name} does not remember a"
-                    " number for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
-                )
-            self._try_subspaces(optimizer)
-            torch.save(optimizer.state_dict(), file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
-        except ExperimentError:
-            raise
-        except pickle.UnpicklingError as error:
-            raise ExperimentError(
-                f"optimizer: {component.name} keeps in its state what no checkpoint can hold; allowed are tensors,"
-                " numbers, strings, and lists and mappings of them"
-            ) from error
-        except Exception as error:  # whatever a class of the user's own does
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise ExperimentError(
-                f"optimizer: {component.name} cannot work here ({reason}); allowed are optimizers whose groups have"
-                " an 'lr', whose step needs no closure, and whose state leads with the agents if it is mixed or reset"
-            ) from error
+        Args:
+            state: The agents' state.
+            keys: See `optimizer_keys`.
 
-    def _try_subspaces(self, optimizer: LocalOptimizer) -> None:
-        """Refuse what needs the agents to step in the same subspaces where they do not."""
-        config = self.config
-        if config.optimizer_state == "mix" and not getattr(optimizer.optimizers[0], "in_common", True):
-            raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
-        if getattr(self.strategy(), "shares_subspaces", False):
-            SharedSubspaces(optimizer)  # it refuses others
+        Returns:
+            Optimizers of the parameters in the state.
+        """
+        return LocalOptimizer(self.optimizer, self.config.optimizer.target, state.parameters, state.split, keys)
+
+    def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:
+        """Derive the keys from which optimizers draw.
+
+        Args:
+            replicas: Replica of each row, int64 [N].
+            agents: Agent of each row, int64 [N].
+
+        Returns:
+            int64 [N, 2]: the agent's own key, and one that all agents of its replica share.
+        """
+        own = draws.agent_keys(self.config.seed, "optimizer", replicas, agents)
+        shared = draws.agent_keys(self.config.seed, "all optimizers", replicas, torch.zeros_like(agents))
+        return torch.stack([own, shared], 1)
 
     def template(self) -> nn.Module:
         """Make the model that tells names, shapes and frozen values, the same wherever it is made.

@@ -31,6 +31,15 @@ class LocalOptimizer:
       neither mixed nor reset; one that says `keyed = True` draws at random, by the keyword `keys`;
     - any other class is instantiated once an agent, on that agent's own parameters.
 
+    A stacked class that does not step with the gradient at x has a method `prepare(closure)`. The closure evaluates the
+    parameters as they are now (they may move, in place), writes over each `p.grad` and returns the losses [N]; all its
+    evaluations are of the same batch. `prepare` leaves in `p.grad` what `step` uses, and the parameters as they were,
+    bit by bit. A class that says `derivative_free = True` gets the losses alone, and leaves one number an agent in its
+    attribute `coefficients`, [N, 1], where `step` finds them.
+
+    A stacked class whose agents may step along directions of their own, or in subspaces of their own, says in an
+    attribute `in_common` whether all have the same.
+
     Args:
         factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may overrule;
             `lr` of its groups is the base rate.
@@ -42,6 +51,9 @@ class LocalOptimizer:
     Attributes:
         split: Takes [N, P] apart into what the optimizers step, views in their order.
         optimizers: The optimizers, one or one an agent.
+
+    Raises:
+        TypeError: A class that is instantiated once an agent evaluates by itself or wants keys.
     """
 
     def __init__(
@@ -56,6 +68,11 @@ class LocalOptimizer:
         self._x = x
         stacked = getattr(kind, "stacked", None)
         self._one_each = kind not in ELEMENTWISE and stacked is None
+        keyed = getattr(kind, "keyed", False)
+        self.evaluates = hasattr(kind, "prepare")
+        self.derivative_free = getattr(kind, "derivative_free", False)
+        if self._one_each and (self.evaluates or keyed):
+            raise TypeError("to evaluate or draw by itself it has to say stacked = 'layers' or 'flat'")
         if kind in ELEMENTWISE or stacked == "flat":
             self.split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
             groups = [[x]]
@@ -73,32 +90,79 @@ class LocalOptimizer:
         more: dict[str, Any] = {"fused": True} if kind in _FUSED else {}
         if stacked is not None:
             more["agents"] = len(x)
-        if getattr(kind, "keyed", False):
+        if keyed:
             more["keys"] = keys
         self.optimizers = [factory(group, **more) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+
+    @property
+    def in_common(self) -> bool:
+        """Whether all agents step along the same directions."""
+        return bool(getattr(self.optimizers[0], "in_common", not self.derivative_free))
+
+    def _point(self, gradients: Tensor) -> None:
+        """Let the parameters be where x is, and their gradients where the given ones are."""
+        for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
+            parameter.data = place.detach()
+        if not self.derivative_free:
+            for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
+                parameter.grad = gradient
+
+    def _set_rates(self, factor: float) -> None:
+        """Let the groups have the learning rates of this step."""
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def prepare(self, evaluate: Callable[[], Tensor], gradients: Tensor, factor: float) -> Tensor:
+        """Let an optimizer that evaluates by itself find what it steps with.
+
+        Args:
+            evaluate: Evaluates x as it is now, and returns the losses [N]; unless the optimizer is derivative-free, it
+                writes the gradients.
+            gradients: Where it writes them, [N, P].
+            factor: The schedule's factor on the learning rate.
+
+        Returns:
+            What `step` then wants: `gradients`, or the coefficients [N, 1] of a derivative-free optimizer.
+        """
+        optimizer: Any = self.optimizers[0]
+
+        def closure() -> Tensor:
+            losses = evaluate()
+            self._point(gradients)
+            return losses
+
+        self._point(gradients)
+        self._set_rates(factor)
+        optimizer.prepare(closure)
+        if self.derivative_free:
+            coefficients: Tensor = optimizer.coefficients
+            return coefficients
+        for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
+            if parameter.grad is not None and parameter.grad is not gradient:
+                gradient.copy_(parameter.grad)
+        return gradients
 
     def step(self, gradients: Tensor, factor: float, active: Tensor | None = None) -> None:
         """Step from x with the given gradients.
 
         Args:
-            gradients: [N, P].
+            gradients: [N, P], or what `prepare` returned.
             factor: The schedule's factor on the learning rate.
             active: Which agents step, bool [N]; the others keep their parameters and their optimizer's state, but not
                 what an optimizer counts for all agents together, such as the steps of Adam.
         """
-        places = zip(self._parameters, self.split(self._x), self.split(gradients), strict=True)
-        for parameter, place, gradient in places:
-            parameter.data = place.detach()
-            parameter.grad = gradient
+        self._point(gradients)
+        self._set_rates(factor)
         steppers = [True] * len(self.optimizers)
         if active is not None and self._one_each:
             steppers = active.tolist()
         elif active is not None:
             before, held = self._x.clone(), [tensor.clone() for tensor in self.rows(fixed=True)]
-        for optimizer, rates, steps in zip(self.optimizers, self._rates, steppers, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+        for optimizer, steps in zip(self.optimizers, steppers, strict=True):
+            if self.derivative_free:
+                setattr(optimizer, "coefficients", gradients)  # noqa: B010
             if steps:
                 optimizer.step()
         if active is not None and not self._one_each:

@@ -51,7 +51,9 @@ class Block(Protocol):
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x, [N, P].
 
-        It is good until it is given to `adapt`, or until the next call: keep a copy of what is needed later.
+        It is good until it is given to `adapt`, or until the next call: keep a copy of what is needed later. An
+        optimizer that evaluates by itself has its own idea of the gradient; a derivative-free one finds coefficients
+        [N, 1], with which nothing but `adapt` can compute.
         """
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:

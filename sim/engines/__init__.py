@@ -17,11 +17,13 @@ from basinet.sim.engines.vectorized import VectorizedEngine
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["ENGINES", "Batch", "Engine", "EngineName", "make_engine"]
+__all__ = ["ENGINES", "Batch", "Engine", "EngineName", "Verb", "make_engine"]
 
 logger = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "stacked", "vectorized", "loop"]
+
+Verb = Literal["gradients", "losses"]
 
 
 ENGINES: dict[str, EngineKind] = {
@@ -47,7 +49,13 @@ _TOLERANCE = {torch.bfloat16: 0.2, torch.float32: 2e-2, torch.float64: 1e-6}
 
 
 def make_engine(
-    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, threads: int = 1
+    name: EngineName,
+    model: nn.Module,
+    task: Task,
+    state: StackedState,
+    batch_size: int,
+    threads: int = 1,
+    verb: Verb = "gradients",
 ) -> tuple[Engine, str, int]:
     """Build the engine asked for, or the one that is fastest for this model, state and device.
 
@@ -63,6 +71,8 @@ def make_engine(
         state: The agents' state.
         batch_size: Samples an agent and step.
         threads: How many threads may be used; their number does not change what an agent computes.
+        verb: What the steps ask of it, and the trial tries: "gradients", or "losses" alone, which then need not be
+            differentiable.
 
     Returns:
         The engine, why it was chosen, and how many threads its work is worth.
@@ -73,7 +83,7 @@ def make_engine(
     with warnings.catch_warnings():
         # The trial finds out by itself where torch's vectorised map is slow.
         warnings.filterwarnings("ignore", "There is a performance drop")
-        kind, why, seconds = _choose(name, model, task, state, batch_size)
+        kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
     engine = kind(model, task, state, task.train[0][:2])
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
@@ -86,12 +96,12 @@ def make_engine(
 
 
 def _choose(
-    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int
+    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, verb: Verb
 ) -> tuple[EngineKind, str, float]:
     """Choose the kind of engine; return why, and the seconds that a step takes."""
 
     def trial(kind: EngineKind, most_agents: int) -> _Trial:
-        return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size)
+        return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size, verb)
 
     expected = trial(LoopEngine, _LOOPED_AGENTS)
     able: list[tuple[float, str, EngineKind]] = []
@@ -133,7 +143,14 @@ class _Trial:
     """Some passes of an engine on a state of its own: the seconds an agent, and what came out of the first."""
 
     def __init__(
-        self, kind: EngineKind, model: nn.Module, task: Task, like: StackedState, num_agents: int, batch_size: int
+        self,
+        kind: EngineKind,
+        model: nn.Module,
+        task: Task,
+        like: StackedState,
+        num_agents: int,
+        batch_size: int,
+        verb: Verb = "gradients",
     ) -> None:
         data = task.train
         device, dtype = like.parameters.device, like.parameters.dtype
@@ -142,7 +159,7 @@ class _Trial:
         # Neighbouring agents differ, so that one's values taken for another's would be seen.
         shift = torch.arange(num_agents, device=device)[:, None] % 8
         state.parameters.mul_(1 + 0.01 * shift).add_(0.001 * shift)
-        engine = kind(model, task, state, data[0][:2])
+        run = getattr(kind(model, task, state, data[0][:2]), verb)
         picks = torch.arange(num_agents * batch_size, device=device).view(num_agents, batch_size) % len(data[0])
         batch = tuple(t[picks] for t in data)
         keys = torch.arange(num_agents, device=device)
@@ -151,7 +168,7 @@ class _Trial:
         # The first pass warms up; a slow one is not repeated often.
         while len(times) < 2 or (len(times) < 4 and sum(times) < _TRIAL_SECONDS):
             start = clock()
-            losses = engine.gradients(batch, keys)
+            losses = run(batch, keys)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(clock() - start)

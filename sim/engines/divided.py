@@ -1,5 +1,6 @@
 """The agents divided among threads, each with an engine of its own."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -56,8 +57,23 @@ class DividedEngine:
         Returns:
             Losses [N].
         """
+        return self._side_by_side([engine.gradients for engine in self.engines], batch, keys)
+
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Compute each agent's loss alone.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        return self._side_by_side([engine.losses for engine in self.engines], batch, keys)
+
+    def _side_by_side(self, passes: list[Callable[[Batch, Tensor], Tensor]], batch: Batch, keys: Tensor) -> Tensor:
         jobs = [
-            self.pool.submit(engine.gradients, tuple(t[share] for t in batch), keys[share])
-            for engine, share in zip(self.engines, self.shares, strict=True)
+            self.pool.submit(run, tuple(t[share] for t in batch), keys[share])
+            for run, share in zip(passes, self.shares, strict=True)
         ]
         return torch.cat([job.result() for job in jobs])

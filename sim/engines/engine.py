@@ -12,7 +12,7 @@ __all__ = ["Engine", "EngineKind"]
 
 
 class Engine(Protocol):
-    """Computes the gradients of all agents of a block."""
+    """Computes losses and gradients of all agents of a block."""
 
     name: str
     needs_keys: bool
@@ -21,6 +21,9 @@ class Engine(Protocol):
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses [N]."""
+
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Return the losses [N] alone: the same forward pass, of which no activations are kept."""
 
 
 EngineKind = Callable[[nn.Module, Task, StackedState, Tensor], Engine]

@@ -1,5 +1,7 @@
 """An engine recorded once as a CUDA graph and replayed at each step, which spares the launch of each kernel."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ class GraphedEngine:
         self.name = engine.name
         self.needs_keys = engine.needs_keys
         self.grain = 0
-        self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
+        self.graphs: dict[tuple[str | int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.
@@ -43,18 +45,36 @@ class GraphedEngine:
         Returns:
             Losses [N].
         """
-        place = self.state.parameters.data_ptr(), self.state.gradients.data_ptr(), batch[0].shape[1]
+        return self._replay("gradients", batch, keys)
+
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Compute each agent's loss alone.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        return self._replay("losses", batch, keys)
+
+    def _replay(self, name: str, batch: Batch, keys: Tensor) -> Tensor:
+        """Replay the engine's pass of that name, which is recorded where there is no graph of it for this place."""
+        place = name, self.state.parameters.data_ptr(), self.state.gradients.data_ptr(), batch[0].shape[1]
         if place not in self.graphs:
             if len(self.graphs) == _MOST_GRAPHS:
                 self.graphs.clear()
-            self.graphs[place] = self._record(batch, keys)
+            self.graphs[place] = self._record(getattr(self.engine, name), batch, keys)
         graph, held_batch, held_keys, losses = self.graphs[place]
         for held, given in zip((*held_batch, held_keys), (*batch, keys), strict=True):
             held.copy_(given, non_blocking=True)
         graph.replay()
         return losses.clone()
 
-    def _record(self, batch: Batch, keys: Tensor) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]:
+    def _record(
+        self, run: Callable[[Batch, Tensor], Tensor], batch: Batch, keys: Tensor
+    ) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]:
         """Record a pass, after some that warm up; running statistics are put back to what they were."""
         batch, keys = tuple(t.clone() for t in batch), keys.clone()
         buffers = {name: b.clone() for name, b in self.state.buffers.items()}
@@ -62,11 +82,11 @@ class GraphedEngine:
         side.wait_stream(torch.cuda.current_stream(keys.device))
         with torch.cuda.stream(side):
             for _ in range(3):
-                self.engine.gradients(batch, keys)
+                run(batch, keys)
         torch.cuda.current_stream(keys.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            losses = self.engine.gradients(batch, keys)
+            losses = run(batch, keys)
         for name, b in buffers.items():
             self.state.buffers[name].copy_(b)
         return graph, batch, keys, losses

@@ -23,6 +23,10 @@ class Layer(Protocol):
     def forward(self) -> Callable[..., Tensor]:
         """Computes the output of the inputs, and keeps what the backward pass needs."""
 
+    @property
+    def value(self) -> Callable[..., Tensor]:
+        """Computes the same output, and keeps nothing."""
+
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
         """Write the parameters' gradients; return those of the inputs that are wanted."""
 
@@ -52,15 +56,30 @@ class Affine:
         Returns:
             [N, B, ..., out].
         """
-        weight = self.parameters["weight"]
         self.x = x.flatten(1, -2)
-        shape = (*self.x.shape[:2], weight.shape[1])
+        shape = self._shape(self.x)
         if self.y.shape != shape:
             self.y = x.new_empty(shape)
-        _product_with_transposed(self.x, weight, self.y)
-        if "bias" in self.parameters:
-            self.y.add_(self.parameters["bias"].unsqueeze(1))
-        return self.y.view(*x.shape[:-1], -1)
+        return self._map(self.x, self.y).view(*x.shape[:-1], -1)
+
+    def value(self, x: Tensor) -> Tensor:
+        """Compute the outputs, and keep nothing.
+
+        Args:
+            x: [N, B, ..., in].
+
+        Returns:
+            [N, B, ..., out].
+        """
+        rows = x.flatten(1, -2)
+        return self._map(rows, x.new_empty(self._shape(rows))).view(*x.shape[:-1], -1)
+
+    def _shape(self, rows: Tensor) -> tuple[int, int, int]:
+        return (*rows.shape[:2], self.parameters["weight"].shape[1])
+
+    def _map(self, rows: Tensor, y: Tensor) -> Tensor:
+        _product_with_transposed(rows, self.parameters["weight"], y)
+        return y.add_(self.parameters["bias"].unsqueeze(1)) if "bias" in self.parameters else y
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
         """Write the gradients of weight and bias.
@@ -127,8 +146,19 @@ class Activation:
         Returns:
             A tensor of its shape.
         """
-        self.y: Tensor = self.function(x, out=x) if self.in_place else self.function(x)  # type: ignore[call-arg]
+        self.y = self.value(x)
         return self.y
+
+    def value(self, x: Tensor) -> Tensor:
+        """Compute the output, and keep nothing.
+
+        Args:
+            x: Any tensor.
+
+        Returns:
+            A tensor of its shape.
+        """
+        return self.function(x, out=x) if self.in_place else self.function(x)  # type: ignore[call-arg]
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
         """Compute the input's gradient.
@@ -156,6 +186,17 @@ class Flatten:
             [N, B, numbers].
         """
         self.shape = x.shape
+        return self.value(x)
+
+    def value(self, x: Tensor) -> Tensor:
+        """Compute the output, and keep nothing.
+
+        Args:
+            x: [N, B, ...].
+
+        Returns:
+            [N, B, numbers].
+        """
         return x.flatten(2)
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
@@ -181,7 +222,7 @@ class Local:
     """
 
     def __init__(self, function: Callable[..., Tensor], parameters: Views, gradients: Views) -> None:
-        self.function = function
+        self.value = function  # keeps nothing where autograd is off
         self.parameters = parameters
         self.gradients = gradients
 
@@ -196,7 +237,7 @@ class Local:
         """
         with torch.enable_grad():
             self.inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
-            self.y = self.function(*self.inputs)
+            self.y = self.value(*self.inputs)
         return self.y.detach()
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:

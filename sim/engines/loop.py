@@ -50,10 +50,27 @@ class LoopEngine:
             Losses [N].
         """
         self.state.gradients.zero_()
+        return self._agents(batch, keys)
+
+    @torch.no_grad()
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Compute each agent's loss alone.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        return self._agents(batch, keys)
+
+    def _agents(self, batch: Batch, keys: Tensor) -> Tensor:
         losses = [self._agent(n, tuple(t[n] for t in batch), keys[n]).detach() for n in range(self.state.num_agents)]
         return torch.stack(losses)
 
     def _agent(self, n: int, batch: Batch, key: Tensor) -> Tensor:
+        """Compute an agent's loss, and add its gradient to the state where autograd is on."""
         views = self.state.parameter_views.values()
         for parameter, view, gradient in zip(self.parameters, views, self.state.gradient_views.values(), strict=True):
             parameter.data = view.data[n]
@@ -67,7 +84,8 @@ class LoopEngine:
             torch.autocast(key.device.type, self.state.autocast, enabled=self.state.autocast is not None),
         ):
             loss = self.task.loss(self.model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            loss.backward()  # type: ignore[no-untyped-call]
         for (owner, name), buffer in zip(self.buffers, buffers, strict=True):
             now = owner[name]
             if now is not None and now is not buffer:  # the model has put another tensor in its place

@@ -221,6 +221,24 @@ class _Tape:
             values.append(node.layer.forward(*(x if place < 0 else values[place] for place in node.inputs)))
         return values[-1]
 
+    def value(self, x: Tensor) -> Tensor:
+        """Compute the outputs, and keep no activation longer than a later layer wants it.
+
+        Args:
+            x: Inputs of all agents, [N, B, ...].
+
+        Returns:
+            Outputs [N, B, ...].
+        """
+        values = {-1: x}
+        last_uses = {place: use for use, node in enumerate(self.nodes) for place in node.inputs}
+        for place, node in enumerate(self.nodes):
+            values[place] = node.layer.value(*(values[source] for source in node.inputs))
+            for source in node.inputs:
+                if last_uses[source] == place:
+                    values.pop(source, None)
+        return values[len(self.nodes) - 1]
+
     def backward(self, gradient: Tensor) -> None:
         """Write the parameters' gradients into the state.
 
@@ -294,12 +312,30 @@ class StackedEngine:
             self.tape.backward(gradient)
         return losses
 
+    @torch.no_grad()
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Compute each agent's loss alone.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        self.keys.now = keys
+        with np.errstate(all="ignore"):  # a run that diverges is marked, not warned of
+            return self._sample_losses(self.tape.value(batch[0]), batch[-1])
+
+    def _sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Average the losses of each agent's samples, [N]: the loss of a sample does not know whose it is."""
+        samples = self.task.sample_loss(outputs.flatten(0, 1), targets.flatten(0, 1))
+        return samples.view(len(outputs), -1).mean(1)
+
     def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the agents' losses and the gradient of their sum with respect to the outputs."""
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
-            # Samples of all agents side by side: the loss of a sample does not know whose it is.
-            samples = self.task.sample_loss(outputs.flatten(0, 1), targets.flatten(0, 1))
-            losses = samples.view(len(outputs), -1).mean(1)
+            losses = self._sample_losses(outputs, targets)
             (gradient,) = torch.autograd.grad(losses.sum(), outputs)
         return losses.detach(), gradient

@@ -51,13 +51,35 @@ class VectorizedEngine:
         Returns:
             Losses [N].
         """
+        losses, buffers = self._forward(batch, keys)
+        self.state.differentiate(losses.sum())
+        self._keep(buffers)
+        return losses.detach()
+
+    @torch.no_grad()
+    def losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Compute each agent's loss alone.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key an agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
+        losses, buffers = self._forward(batch, keys)
+        self._keep(buffers)
+        return losses
+
+    def _forward(self, batch: Batch, keys: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the losses [N], and what becomes of the buffers."""
         autocast = self.state.autocast
         with torch.autocast(keys.device.type, autocast, enabled=autocast is not None):
-            losses, buffers = torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
-        self.state.differentiate(losses.sum())
+            return torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
+
+    def _keep(self, buffers: dict[str, Tensor]) -> None:
         for name, value in buffers.items():
             self.state.buffers[name].copy_(value)
-        return losses.detach()
 
     def _agent(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, key: Tensor

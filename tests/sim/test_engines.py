@@ -1,6 +1,7 @@
 """Batched gradients equal a loop of autograd over the agents, for every built-in model, in float64."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -77,12 +78,61 @@ def test_gradients_equal_a_loop_of_autograd(name, engine, task):
     runner = ENGINES[engine](model, task, state, task.train[0][:2])
     for _ in range(2):  # twice: nothing of the first pass may leak into the second
         expected, losses, buffers = reference(model, task, state, batch, keys)
-        found = runner.gradients(batch, keys)
+        before = {name: b.clone() for name, b in state.buffers.items()}
+        for verb in ("losses", "gradients"):
+            for buffer, value in before.items():
+                state.buffers[buffer].copy_(value)
+            found = getattr(runner, verb)(batch, keys)
+            torch.testing.assert_close(found, losses, rtol=1e-12, atol=1e-13)
+            for n, expected_buffers in enumerate(buffers):
+                for buffer, value in expected_buffers.items():
+                    torch.testing.assert_close(state.buffers[buffer][n], value, rtol=1e-12, atol=1e-13)
         torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
-        torch.testing.assert_close(found, losses, rtol=1e-12, atol=1e-13)
-        for n, expected_buffers in enumerate(buffers):
-            for buffer, value in expected_buffers.items():
-                torch.testing.assert_close(state.buffers[buffer][n], value, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_losses_keep_no_activations_and_leave_the_gradients(engine, task):
+    model = MODELS["mlp-tanh-layer-norm"]().double()
+    state = make_state(model)
+    state.gradients.fill_(7.0)
+    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    batch, keys = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N)
+    gc.collect()
+    held = {id(o) for o in gc.get_objects() if issubclass(type(o), torch.Tensor)}
+    losses = runner.losses(batch, keys)
+    gc.collect()
+    new = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor) and id(o) not in held and o is not losses]
+    assert not losses.requires_grad and losses.grad_fn is None
+    assert all(o.untyped_storage().data_ptr() in _places(state, batch) for o in new if o.numel() > 1), new
+    assert (state.gradients == 7.0).all()
+
+
+def _places(state, batch):
+    """Where memory is that was there before."""
+    return {t.untyped_storage().data_ptr() for t in (state.parameters, state.gradients, *batch)}
+
+
+@pytest.mark.parametrize("verb", ["gradients", "losses"])
+def test_a_loss_without_derivative_can_be_evaluated(verb, task):
+    class Errors(type(task)):
+        """The share of errors: its slope is zero, or none at all."""
+
+        def sample_loss(self, outputs, targets):
+            return (outputs.argmax(-1) != targets).double()
+
+    own = Errors(train=task.train, test=None, num_outputs=10)
+    model = MODELS["mlp"]().double()
+    state = make_state(model)
+    if verb == "gradients":
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            make_engine("auto", model, own, state, B, verb=verb)
+        return
+    engine, why, _ = make_engine("auto", model, own, state, B, verb=verb)
+    assert engine.name == "stacked", why
+    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
+    for n, loss in enumerate(engine.losses(batch, torch.arange(N))):
+        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
+        assert float(loss) == float((agent(batch[0][n]).argmax(-1) != batch[1][n]).double().mean())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -316,10 +366,11 @@ def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
         engine, why, _ = make_engine(kind, model, task, state, 3, threads)
         assert (f"{threads} threads" in why) == (threads > 1)
         for _ in range(2):  # the second time from where the parameters have moved to
+            evaluated = engine.losses(batch, keys)
             losses = engine.gradients(batch, keys)
             moved = state.parameters - 0.1 * state.gradients
             state.exchange(state.parameters, moved)
-        found.append([losses, state.parameters, state.gradients, *state.buffers.values()])
+        found.append([losses, evaluated, state.parameters, state.gradients, *state.buffers.values()])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert torch.equal(a, b)
@@ -358,7 +409,6 @@ def test_a_trial_compares_the_first_pass(task, monkeypatch, seconds):
 
 
 def test_an_engine_leaves_no_cycle_behind(task):
-    import gc
     import weakref
 
     model = MODELS["mlp-dropout"]().double()

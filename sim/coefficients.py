@@ -1,0 +1,107 @@
+"""Which strategies can work with a derivative-free optimizer: those that do not compute with gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.strategies import Strategy
+
+__all__ = ["check_strategy"]
+
+_STEPS = 16
+"""Steps of a rehearsal: some strategies do something else at intervals."""
+
+
+_NONE = "it computes with gradients, and a derivative-free optimizer has none"
+
+
+class _Coefficients(Tensor):
+    """A tensor with which nothing can be computed."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        raise ValueError(_NONE)
+
+
+@dataclass
+class _OneNeighbor:
+    """Of two agents, each has the other one for its neighbour."""
+
+    weights: Tensor
+    own: Tensor
+    heard: Tensor
+
+
+class _Stage:
+    """A block of two agents that has nothing but the verbs, and watches where coefficients go.
+
+    Args:
+        optimizer: The agents' optimizers.
+        in_common: Whether the agents' coefficients stand for the same changes of all parameters.
+    """
+
+    def __init__(self, optimizer: LocalOptimizer, *, in_common: bool) -> None:
+        self.optimizer = optimizer
+        self.in_common = in_common
+        self.x = torch.zeros(2, 4)
+        self.num_agents = 2
+        self.step = 0
+        self.memory: dict[str, Tensor] = {}
+        self.coefficients: Tensor | None = None
+        self.neighbors = _OneNeighbor(torch.full((2, 1), 0.5), torch.full((2,), 0.5), torch.ones(2, 1).bool())
+
+    def gradients(self) -> Tensor:
+        self.coefficients = torch.zeros(2, 1).as_subclass(_Coefficients)
+        return self.coefficients
+
+    def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
+        if gradients is not self.coefficients:
+            raise ValueError("it adapts with something else than what gradients() returned last")
+
+    def combine(self, x: Tensor, sent: int | None = None) -> None:
+        if x is self.coefficients and not self.in_common:
+            raise ValueError(
+                "it mixes the agents' coefficients, which is right only if all draw the same directions and no"
+                " parameters are personal"
+            )
+
+    average = push = combine
+
+    def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
+        return messages.flip(0)
+
+    def layers(self, x: Tensor) -> list[Tensor]:
+        return [x.view(len(x), 2, 2)]
+
+    def full_gradients(self) -> Tensor:
+        raise ValueError(_NONE)
+
+    def keys(self, purpose: str) -> Tensor:
+        return torch.arange(2)
+
+
+def check_strategy(strategy: Strategy, optimizer: LocalOptimizer, *, in_common: bool) -> None:
+    """Refuse a strategy that computes with gradients.
+
+    A derivative-free optimizer finds one coefficient an agent, which belongs to a direction that only the optimizer
+    knows. A strategy can hand it to `adapt`; it can average or combine the coefficients where all agents draw the same
+    directions, which then is to average the gradients, at one number a message.
+
+    Args:
+        strategy: It takes some steps on a stage.
+        optimizer: The agents' optimizers.
+        in_common: Whether all agents draw the same directions, and share all parameters.
+
+    Raises:
+        ValueError: It does something else with them; the message says what.
+    """
+    stage = _Stage(optimizer, in_common=in_common)
+    while stage.step < _STEPS:
+        strategy.step(stage)
+        stage.step += 1

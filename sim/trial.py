@@ -1,0 +1,165 @@
+"""The parts of a run, tried on each other: what does not fit together is found before anything is written."""
+
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
+from basinet.sim.coefficients import check_strategy
+from basinet.sim.component import ExperimentError
+from basinet.sim.engines import Verb, make_engine
+
+if TYPE_CHECKING:
+    from basinet.sim.setup import Setup
+
+__all__ = ["try_parts"]
+
+
+def try_parts(setup: "Setup") -> None:
+    """Try model, optimizer, engine and strategy on a few samples and agents.
+
+    Args:
+        setup: The parts.
+
+    Raises:
+        ExperimentError: Some do not fit together; the message is one sentence.
+    """
+    config = setup.config
+    model = setup.template().to(getattr(torch, config.runtime.dtype))
+    name = config.model.name if config.model else setup.task.model
+    _try_model(setup, model, name)
+    optimizer = _try_optimizer(setup, model)
+    engine = config.runtime.engine
+    if engine != "auto":
+        verb: Verb = "losses" if optimizer.derivative_free else "gradients"
+        try:
+            make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), 2, verb=verb)
+        except ValueError as error:
+            raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
+    _try_strategy(setup, model, name, optimizer)
+    setup.rate_factor(0)
+
+
+def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:
+    """Compute the loss of two samples."""
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ExperimentError(f"model: {name} has no parameters to train")
+    sample = tuple(t[:2] for t in setup.task.train)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            loss = setup.task.loss(model, sample)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExperimentError(
+            f"model: {name} cannot be trained on inputs of shape {tuple(sample[0].shape[1:])}: {reason}"
+        ) from error
+    if loss.ndim:
+        raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
+
+
+def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
+    """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
+    config, component = setup.config, setup.config.optimizer
+    state = setup.state(model, 2, torch.device("cpu"))
+    x = torch.linspace(-1, 1, state.parameters.numel()).view_as(state.parameters).to(state.parameters)
+    state.parameters.copy_(x)
+    file = io.BytesIO()
+    try:
+        optimizer = setup.local_optimizer(state, setup.optimizer_keys(torch.zeros(2).long(), torch.arange(2)))
+        gradients = state.gradients
+        if optimizer.evaluates:
+            gradients = optimizer.prepare(lambda: x.new_zeros(2), gradients, 1.0)
+            if not torch.equal(state.parameters, x):
+                raise ValueError("its prepare does not leave the parameters as they were")
+        optimizer.step(gradients, 1.0)
+        held = [] if config.optimizer_state == "keep" else optimizer.rows()
+        if config.personal and any(t[0].numel() != x.shape[1] for t in held):
+            raise ExperimentError(
+                f"optimizer_state: got {config.optimizer_state}, but {component.name} does not remember a number for"
+                " each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
+            )
+        _try_subspaces(setup, optimizer)
+        torch.save(optimizer.state_dict(), file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except ExperimentError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ExperimentError(
+            f"optimizer: {component.name} keeps in its state what no checkpoint can hold; allowed are tensors,"
+            " numbers, strings, and lists and mappings of them"
+        ) from error
+    except Exception as error:  # whatever a class of the user's own does
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ExperimentError(
+            f"optimizer: {component.name} cannot work here ({reason}); allowed are optimizers whose groups have"
+            " an 'lr', whose step needs no closure, and whose state leads with the agents if it is mixed or reset"
+        ) from error
+    return optimizer
+
+
+def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:
+    """Refuse what needs the agents to step along the same directions where they do not."""
+    if setup.config.optimizer_state == "mix" and not optimizer.in_common:
+        raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
+    if getattr(setup.strategy(), "shares_subspaces", False):
+        SharedSubspaces(optimizer)  # it refuses others
+
+
+def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: LocalOptimizer) -> None:
+    """Check the strategy against task, model, weights and optimizer."""
+    name = setup.config.strategy.name
+    strategy: Any = setup.strategy()
+    _try_personal(setup, model, strategy)
+    if not getattr(strategy, "combines_x", True):
+        for key in ("optimizer_state", "buffers"):
+            if getattr(setup.config, key) != "keep":
+                raise ExperimentError(
+                    f"{key}: got {getattr(setup.config, key)}, but {name} does not combine the parameters as such, so"
+                    " that nothing else can go their way; allowed is keep"
+                )
+    if getattr(strategy, "full_gradients", False):
+        needs = f"strategy: {name} needs gradients over all of an agent's data, and"
+        if setup.task.draw is not None:
+            raise ExperimentError(f"{needs} the task generates its samples")
+        if any(b.is_floating_point() for b in model.buffers()):
+            raise ExperimentError(
+                f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
+            )
+    if not hasattr(strategy, "step"):
+        raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
+    if hasattr(strategy, "check"):
+        try:
+            for weights in setup.sequence:
+                strategy.check(weights)
+        except ValueError as error:
+            raise ExperimentError(f"strategy: {name} {error}") from None
+    if optimizer.derivative_free:
+        try:
+            check_strategy(strategy, optimizer, in_common=optimizer.in_common and not setup.config.personal)
+        except Exception as error:  # whatever a strategy of the user's own does
+            raise ExperimentError(
+                f"strategy: {name} cannot work with {setup.config.optimizer.name}: {error}; allowed are strategies that"
+                " adapt with what gradients() returned, such as diffusion, and with optimizer.shared=true centralized"
+            ) from error
+
+
+def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
+    """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+    config = setup.config
+    if not config.personal:
+        return
+    try:
+        setup.state(model, 1, torch.device("cpu")).columns(config.personal)
+    except ValueError as error:
+        raise ExperimentError(f"personal: {error}") from None
+    if getattr(strategy, "mixes_all", False):
+        raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
+    if config.analysis and "centroid" in config.analysis_points:
+        raise ExperimentError(
+            "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
+            " or no analysis"
+        )
