@@ -6,12 +6,16 @@ from basinet.algorithms.optimizers.clipped import ClippedSGD
 from basinet.algorithms.optimizers.galore import GaLore, GoLore
 from basinet.algorithms.optimizers.heavy_tails import heavy_tail_rate, heavy_tail_settings
 from basinet.algorithms.optimizers.local import LocalOptimizer
+from basinet.algorithms.optimizers.lozo import LOZO, LOZOM
+from basinet.algorithms.optimizers.mezo import MeZO
 from basinet.algorithms.optimizers.normalized import NSGD, NSGDC, NSGDm
 from basinet.algorithms.optimizers.shared import SharedSubspaces
 from basinet.algorithms.optimizers.two_points import ANSGDC, NSGDCVR
 
 __all__ = [
     "ANSGDC",
+    "LOZO",
+    "LOZOM",
     "NSGD",
     "NSGDC",
     "NSGDCVR",
@@ -20,6 +24,7 @@ __all__ = [
     "GaLore",
     "GoLore",
     "LocalOptimizer",
+    "MeZO",
     "NSGDm",
     "SharedSubspaces",
     "heavy_tail_rate",
@@ -33,6 +38,9 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "clipped_sgd": ClippedSGD,
     "galore": GaLore,
     "golore": GoLore,
+    "lozo": LOZO,
+    "lozo_m": LOZOM,
+    "mezo": MeZO,
     "nsgd": NSGD,
     "nsgdc": NSGDC,
     "nsgdc_vr": NSGDCVR,

@@ -17,10 +17,20 @@ OPTIMIZERS = {
     "adam": {"name": "adam", "lr": 0.01},
     "nsgd": {"name": "nsgd", "lr": 0.05, "momentum": 0.5},
     "golore": {"name": "golore", "lr": 0.1, "rank": 2, "period": 7, "momentum": 0.5, "shared": True},
+    "lozo_m": {"name": "lozo_m", "lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
+    "mezo": {"name": "mezo", "lr": 0.01, "eps": 0.1},
 }
+SOME_STRATEGIES = {"lozo_m": ("centralized", "consensus", "relay"), "mezo": ("diffusion", "asynchronous")}
+"""Those that are tried with derivative-free optimizers: what these hand on is the same in all."""
+
 SCHEDULES = {
-    "sgd": "cosine", "adam": "constant", "nsgd": {"name": "step", "milestones": [0.5]}, "golore": "cosine",
-}  # fmt: skip
+    "sgd": "cosine",
+    "adam": "constant",
+    "nsgd": {"name": "step", "milestones": [0.5]},
+    "golore": "cosine",
+    "lozo_m": "cosine",
+    "mezo": "constant",
+}
 
 TOPOLOGIES = {
     "push_sum": {"name": "exponential", "policy": "push"},
@@ -48,6 +58,8 @@ def everything(workers, rank):
         for name, optimizer in OPTIMIZERS.items():
             shares = getattr(STRATEGIES[strategy], "shares_subspaces", False)
             if strategy != "diffusion" and shares != (name == "golore"):
+                continue
+            if strategy not in SOME_STRATEGIES.get(name, STRATEGIES):
                 continue
             config = {
                 "task": "digits",
