@@ -12,7 +12,7 @@ from basinet.algorithms import draws
 
 __all__ = ["MeZO"]
 
-_PIECE = 2**18
+_PIECE = 2**16
 """About so many numbers of a direction are made at a time: it is never held as a whole."""
 
 _ROW = 64

@@ -3,7 +3,12 @@
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.study import Check, Findings, Progress, Study, check_folder, write_findings
+from basinet.analysis.studies.zeroth_order import zeroth_order
 
 __all__ = ["STUDIES", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
-STUDIES: dict[str, Study] = {"galore-counterexample": galore_counterexample, "heavy-tails": heavy_tails}
+STUDIES: dict[str, Study] = {
+    "galore-counterexample": galore_counterexample,
+    "heavy-tails": heavy_tails,
+    "zeroth-order": zeroth_order,
+}
