@@ -1,4 +1,4 @@
-"""Every strategy with every kind of optimizer gives the same numbers in one process and in two that exchange rows."""
+"""Every strategy with every optimizer gives the same numbers in one process and in two, or is refused with a reason."""
 
 import subprocess
 import sys
@@ -6,31 +6,27 @@ import sys
 import pytest
 import torch
 
+from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.block import Block
+from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 
-OPTIMIZERS = {
-    "sgd": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
-    "adam": {"name": "adam", "lr": 0.01},
-    "nsgd": {"name": "nsgd", "lr": 0.05, "momentum": 0.5},
-    "golore": {"name": "golore", "lr": 0.1, "rank": 2, "period": 7, "momentum": 0.5, "shared": True},
-    "lozo_m": {"name": "lozo_m", "lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
-    "mezo": {"name": "mezo", "lr": 0.01, "eps": 0.1},
+SETTINGS = {
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "adam": {"lr": 0.01},
+    "adamw": {"lr": 0.01},
+    "galore": {"rank": 2, "period": 7},
+    "golore": {"rank": 2, "period": 7, "momentum": 0.5, "shared": True},
+    "lozo": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
+    "lozo_m": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
+    "mezo": {"lr": 0.01, "eps": 0.1},
 }
-SOME_STRATEGIES = {"lozo_m": ("centralized", "consensus", "relay"), "mezo": ("diffusion", "asynchronous")}
-"""Those that are tried with derivative-free optimizers: what these hand on is the same in all."""
-
-SCHEDULES = {
-    "sgd": "cosine",
-    "adam": "constant",
-    "nsgd": {"name": "step", "milestones": [0.5]},
-    "golore": "cosine",
-    "lozo_m": "cosine",
-    "mezo": "constant",
-}
+SCHEDULES = ["constant", "cosine", {"name": "step", "milestones": [0.5]}]
+ROUNDED = {"galore": "rounding decides among singular values that are equal"}
+"""Optimizers that are not compared."""
 
 TOPOLOGIES = {
     "push_sum": {"name": "exponential", "policy": "push"},
@@ -54,32 +50,30 @@ torch.save(test_placement.everything(2, {rank}), "{store}.{rank}")
 def everything(workers, rank):
     """Run all pairs on this worker's rows: five agents and three replicas, so that a replica is split."""
     found = {}
-    for strategy in STRATEGIES:
-        for name, optimizer in OPTIMIZERS.items():
-            shares = getattr(STRATEGIES[strategy], "shares_subspaces", False)
-            if strategy != "diffusion" and shares != (name == "golore"):
-                continue
-            if strategy not in SOME_STRATEGIES.get(name, STRATEGIES):
-                continue
+    for i, strategy in enumerate(STRATEGIES):
+        for j, optimizer in enumerate(OPTIMIZERS):
+            mixes = optimizer == "adam" and getattr(STRATEGIES[strategy], "combines_x", True)
             config = {
                 "task": "digits",
                 "model": {"name": "mlp", "hidden": [4]},
                 "topology": {"agents": 5, **TOPOLOGIES.get(strategy, {"name": "wheel", "policy": "lazy"})},
                 "strategy": strategy,
-                "optimizer": optimizer,
-                "schedule": SCHEDULES[name],
-                "optimizer_state": "mix"
-                if name == "adam" and getattr(STRATEGIES[strategy], "combines_x", True)
-                else "keep",
+                "optimizer": {"name": optimizer, "lr": 0.05, **SETTINGS.get(optimizer, {})},
+                "schedule": SCHEDULES[(i + j) % len(SCHEDULES)],
+                "optimizer_state": "mix" if mixes else "keep",
                 "batch_size": 4,
                 "steps": 20,
                 "replicas": 3,
                 "runtime": {"dtype": "float64", "engine": "stacked"},
             }
-            setup = Setup.build(Config.parse(config))
+            try:
+                setup = Setup.build(Config.parse(config))
+            except ExperimentError as error:
+                found[f"{strategy} {optimizer}"] = str(error), 0
+                continue
             block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), "stacked")
             block.advance(20)
-            found[f"{strategy} {name}"] = block.x.clone(), block.bytes_sent
+            found[f"{strategy} {optimizer}"] = block.x.clone(), block.bytes_sent
     return found
 
 
@@ -91,9 +85,19 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         for rank in range(2)
     ]
     whole = everything(1, 0)
-    assert [job.wait(timeout=300) for job in jobs] == [0, 0]
+    assert [job.wait(timeout=900) for job in jobs] == [0, 0]
     parts = [torch.load(f"{tmp_path}/store.{rank}") for rank in range(2)]
+    refused = {name: x for name, (x, _) in whole.items() if isinstance(x, str)}
     for name, (x, sent) in whole.items():
+        if name in refused:
+            assert parts[0][name][0] == x
+            continue
         apart = torch.cat([part[name][0] for part in parts])
         assert torch.isfinite(x).all() and parts[0][name][1] == sent, name
-        torch.testing.assert_close(apart, x, rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        if name.split()[1] not in ROUNDED:
+            torch.testing.assert_close(apart, x, rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+    # What makes no sense is refused with the reason: no subspace in common, no gradient to compute with.
+    for name, sentence in refused.items():
+        strategy, optimizer = name.split()
+        assert sentence.startswith(("strategy: ", "optimizer: ")), name
+        assert optimizer in ("mezo", "lozo", "lozo_m") or getattr(STRATEGIES[strategy], "shares_subspaces", False), name

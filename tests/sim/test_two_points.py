@@ -4,10 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from basinet.algorithms.optimizers import LocalOptimizer
-
-pytestmark = pytest.mark.skipif(not hasattr(LocalOptimizer, "prepare"), reason="blocks do not prepare gradients yet")
-
 KEYS = {
     "task": {
         "name": "ripples",
