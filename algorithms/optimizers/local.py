@@ -159,7 +159,7 @@ class LocalOptimizer:
         if active is not None and self._one_each:
             steppers = active.tolist()
         elif active is not None:
-            before, held = self._x.clone(), [tensor.clone() for tensor in self.rows(fixed=True)]
+            before, held = self._x.clone(), {place: t.clone() for place, t in self._remembered().items()}
         for optimizer, steps in zip(self.optimizers, steppers, strict=True):
             if self.derivative_free:
                 setattr(optimizer, "coefficients", gradients)  # noqa: B010
@@ -167,10 +167,12 @@ class LocalOptimizer:
                 optimizer.step()
         if active is not None and not self._one_each:
             _keep(self._x, before, active)
-            now = self.rows(fixed=bool(held))
-            # What is remembered for the first time begins with zeros for those that rest.
-            for tensor, then in zip(now, held or map(torch.zeros_like, now), strict=True):
-                _keep(tensor, then, active)
+            for place, now in self._remembered().items():
+                if place in held:
+                    _keep(now, held[place], active)
+                elif place[1] not in getattr(self._kind, "fixed_state", ()):
+                    # What is remembered for the first time begins with zeros for those that rest.
+                    _keep(now, torch.zeros_like(now), active)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect the optimizers' state and the settings of their groups, which some of them change.
@@ -194,11 +196,8 @@ class LocalOptimizer:
                 (rows if self._leads_with_agents(name, value) else shared)[place][name] = value
         return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
 
-    def rows(self, *, fixed: bool = False) -> list[Tensor]:
-        """Collect the state that leads with the agents' axis.
-
-        Args:
-            fixed: Whether to include what is neither mixed nor reset.
+    def rows(self) -> list[Tensor]:
+        """Collect the state that leads with the agents' axis, but for what is neither mixed nor reset.
 
         Returns:
             The optimizer's own tensors [N, ...].
@@ -208,13 +207,18 @@ class LocalOptimizer:
         """
         if self._one_each:
             raise TypeError("it is instantiated once an agent, so that its state cannot be mixed or reset")
+        fixed = getattr(self._kind, "fixed_state", ())
+        return [tensor for (_, name), tensor in self._remembered().items() if name not in fixed]
+
+    def _remembered(self) -> dict[tuple[int, str], Tensor]:
+        """Find the state that leads with the agents' axis, by the place of its parameter and its name."""
         (optimizer,) = self.optimizers
-        return [
-            value
-            for held in optimizer.state.values()
-            for name, value in held.items()
-            if self._leads_with_agents(name, value) and (fixed or name not in getattr(self._kind, "fixed_state", ()))
-        ]
+        return {
+            (place, name): value
+            for place, parameter in enumerate(self._parameters)
+            for name, value in optimizer.state.get(parameter, {}).items()
+            if self._leads_with_agents(name, value)
+        }
 
     def _leads_with_agents(self, name: str, value: Any) -> bool:
         if self._kind in ELEMENTWISE:
