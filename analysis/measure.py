@@ -87,7 +87,7 @@ def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int
         replicas: Which replicas.
 
     Returns:
-        A row a point: the centroid, and each agent if asked.
+        A row a point: the centroid of the honest agents, and each of them if asked.
     """
     config = setup.config
     dtype = getattr(torch, config.analysis_dtype)
@@ -110,22 +110,26 @@ def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int
 def _points(
     setup: Setup, state: dict[str, Any], replica: int
 ) -> Iterable[tuple[int | None, Tensor, dict[str, Tensor]]]:
-    """Yield the points of a replica to be measured: the agent (None for the centroid), parameters, buffers."""
+    """Yield the points of a replica to be measured: the agent (None for the centroid), parameters, buffers.
+
+    They are those of the honest agents.
+    """
     agents = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
     x = state["rows"]["parameters"][agents]
     buffers = {name: b[agents] for name, b in state["rows"]["buffers"].items()}
-    pi = torch.from_numpy(setup.centroid_weights)
+    honest = (~setup.attackers[replica]).nonzero()[0].tolist()
+    pi = torch.from_numpy(setup.honest_weights[replica, honest])
 
     def mean(rows: Tensor) -> Tensor:
         # As `Mixer.centroid`: agents that agree have exactly their common value as the mean.
-        values = rows.to(pi.dtype)
+        values = rows[honest].to(pi.dtype)
         found = values[0] + ((values - values[0]) * pi.view(-1, *(1 for _ in rows.shape[1:]))).sum(0)
         return found if rows.is_floating_point() else found.round().to(rows.dtype)
 
     if "centroid" in setup.config.analysis_points:
         yield None, mean(x), {name: mean(b) for name, b in buffers.items()}
     if "agents" in setup.config.analysis_points:
-        for k in range(setup.num_agents):
+        for k in honest:
             yield k, x[k], {name: b[k] for name, b in buffers.items()}
 
 

@@ -218,6 +218,8 @@ def summary_table(runs: Sequence[Run]) -> Table:
     spare = (HEADINGS["test_loss"], HEADINGS["consensus_distance"]) if len(headings) > 8 else ()
     kept = [i for i in range(1, len(headings)) if headings[i] not in spare]
     caption = "mean ± standard error over the replicas that did not diverge; a smaller Hessian is flatter"
+    if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
+        caption += "; under attack, of the honest agents"
     table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i in kept:
         heading = headings[i].replace(" ", "\n", 1)

@@ -15,6 +15,7 @@ KINDS = (
     "topologies",
     "policies",
     "strategies",
+    "attacks",
     "optimizers",
     "schedules",
     "tasks",

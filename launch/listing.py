@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from basinet.algorithms.attacks import ATTACKS
 from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
@@ -20,6 +21,7 @@ _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "topologies": {**TOPOLOGIES, **SEQUENCES},
     "policies": POLICIES,
     "strategies": STRATEGIES,
+    "attacks": ATTACKS,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "tasks": TASKS,

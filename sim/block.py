@@ -1,6 +1,6 @@
 """A block: the agents that one process hosts, and the verbs over which strategies are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.attackers import Attackers, Broadcast, SpoiltSampler, no_average
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
 from basinet.sim.engines import EngineName, Verb, make_engine
@@ -122,7 +123,7 @@ class Block:
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
         def mixers(sequence: tuple[csr_array, ...], *, differences: bool = True) -> list[Mixer]:
-            pi = setup.centroid_weights
+            pi = setup.honest_weights
             return [Mixer(weights, placement, self.x, pi, pool, differences=differences) for weights in sequence]
 
         self.mixers = mixers(setup.sequence)
@@ -141,6 +142,11 @@ class Block:
             config.batch_size,
             dtype,
         )
+        attack = setup.attack
+        self.attackers = Attackers(attack, setup.attackers, placement, config.seed) if attack.lies else None
+        if attack.spoils_labels:
+            attacks = torch.from_numpy(setup.attackers).to(device)[replicas, agents]
+            self.sampler = SpoiltSampler(self.sampler, attacks, max(2, self.task.num_outputs))
         self.purposes: dict[str, Tensor] = {}
         self.known_neighbors: dict[int, Neighbors] = {}
         self.unread_keys = torch.zeros_like(agents)
@@ -258,7 +264,7 @@ class Block:
             x: [N, ...] of any width.
             sent: Bytes that a row takes as it travels; by default those of its numbers.
         """
-        self._mix(self.mixers[self.step % len(self.mixers)], x, sent)
+        self._mix(self.mixers[self.step % len(self.mixers)], x, sent, self._error(self.setup.sequence, x))
 
     def push(self, x: Tensor) -> None:
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l; like `combine` else.
@@ -266,9 +272,15 @@ class Block:
         Args:
             x: [N, ...] of any width.
         """
-        self._mix(self.push_mixers[self.step % len(self.push_mixers)], x, None)
+        self._mix(self.push_mixers[self.step % len(self.push_mixers)], x, None, self._error(self.setup.push, x))
 
-    def _mix(self, mixer: Mixer, x: Tensor, sent: int | None) -> None:
+    def _error(self, sequence: Sequence[csr_array], x: Tensor) -> Tensor | None:
+        """Compute by how much attackers falsify what rows [N, ...] are mixed to."""
+        if self.attackers is None:
+            return None
+        return self.attackers.error(self._neighbors(sequence), x.to(self.x), self.step)
+
+    def _mix(self, mixer: Mixer, x: Tensor, sent: int | None, error: Tensor | None = None) -> None:
         kept = self._own(x)
         if any(x is own for own in (self.x, *self.memory.values())) and _is_like(x, self.x):
             mixed = self.state.gradients
@@ -283,6 +295,8 @@ class Block:
                 x.data = result
             else:
                 x.copy_(result)
+        if error is not None:
+            x += error
         self._put_back(x, kept)
         self.bytes_sent += mixer.num_messages * (self._size(x) if sent is None else sent)
         if x is self.x:
@@ -291,11 +305,13 @@ class Block:
     @property
     def neighbors(self) -> Neighbors:
         """The agents' neighbours one by one, at this step."""
-        place = self.step % len(self.mixers)
-        if place not in self.known_neighbors:
-            weights = self.setup.sequence[place]
-            self.known_neighbors[place] = Neighbors(weights, self.placement, self.x)
-        return self.known_neighbors[place]
+        return self._neighbors(self.setup.sequence)
+
+    def _neighbors(self, sequence: Sequence[csr_array]) -> Neighbors:
+        weights = sequence[self.step % len(sequence)]
+        if id(weights) not in self.known_neighbors:
+            self.known_neighbors[id(weights)] = Neighbors(weights, self.placement, self.x)
+        return self.known_neighbors[id(weights)]
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
         """Give each neighbour a row, and get one from each.
@@ -310,8 +326,23 @@ class Block:
         """
         self.bytes_sent += self.neighbors.num_messages * (self._size(messages[:, 0]) if sent is None else sent)
         received = self.neighbors.exchange(messages)
+        if self.attackers is not None:
+            self.attackers.falsify_all(self.neighbors, messages, received, self.step)
         self._put_back(received, self._own(messages))
         return received
+
+    def broadcast(self, x: Tensor) -> Broadcast:
+        """Give all neighbours the same row, and go through what comes from each a few columns at a time.
+
+        Args:
+            x: [N, P].
+
+        Returns:
+            Pairs of columns and of what comes in them, [N, D, w]: the same as often as one goes through them. Columns
+            of `x` that have been gone through may be overwritten, the last time.
+        """
+        self.bytes_sent += self.neighbors.num_messages * x.shape[1] * x.element_size()
+        return Broadcast(self.neighbors, x, self.attackers, self.step)
 
     def _own(self, x: Tensor) -> list[Tensor]:
         """Take down what belongs to personal parameters, where the last axis counts parameters."""
@@ -352,7 +383,12 @@ class Block:
 
         Args:
             x: [N, P].
+
+        Raises:
+            ExperimentError: Attackers lie to their neighbours, of whom a server is none.
         """
+        if self.attackers is not None:
+            raise ExperimentError(no_average(self.setup.config))
         kept = self._own(x)
         self.mixer.average(x)
         self._put_back(x, kept)

@@ -18,6 +18,7 @@ from scipy.sparse import issparse
 from torch import nn
 from torch.utils.data import Dataset
 
+from basinet.algorithms.attacks import ATTACKS
 from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
@@ -60,6 +61,7 @@ KINDS: dict[str, Kind] = {
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
+    "attack": Kind("attack", ATTACKS),
     "optimizer": Kind("optimizer", OPTIMIZERS, ("params",)),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
 }
@@ -70,6 +72,7 @@ _PLAIN = {"topology": ("agents",)}
 
 
 DEFAULTS: dict[str, Any] = {
+    "attack": "none",
     "optimizer": {"name": "sgd", "lr": 0.1},
     "schedule": "constant",
     "task.partition": "iid",
@@ -161,6 +164,7 @@ class Config(_Part):
         model: The model; None takes the task's own default.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
+        attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
         optimizer: The local part of the algorithm.
         optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
             parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
@@ -186,6 +190,7 @@ class Config(_Part):
     model: Annotated[Component | None, _component("model")] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
+    attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(
         default=DEFAULTS["optimizer"], validate_default=True
     )

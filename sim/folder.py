@@ -5,6 +5,7 @@ RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and w
 RUN/status.json      state, step, which replicas diverged, which engine ran
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples: who holds what
+RUN/attackers.csv    replica, agent: who attacks, if anybody does
 RUN/checkpoint/      state.pt, replaced atomically
 """
 

@@ -97,7 +97,8 @@ class Mixer:
         weights: The mixing matrix W [K, K], sparse.
         placement: The rows of this worker.
         like: A tensor [N, P] whose device and type the products have.
-        centroid_weights: Weights π of the agents in the centroid, [K].
+        centroid_weights: Weights π of the agents in the centroid, [K], or of each replica, [R, K]; agents of weight 0
+            are left out, whatever their values.
         pool: Threads that share a sparse product, if there are several.
         differences: Whether products are written with differences between agents, so that those that agree stay as
             they are; without them, what is not negative stays so.
@@ -138,9 +139,13 @@ class Mixer:
         else:
             self._split_weights(others, sums, diagonal, like)
         self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
-        pi = torch.from_numpy(centroid_weights).to(like)
-        self.pi = pi[torch.from_numpy(placement.row_agents).to(like.device)]
-        self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == 0)).to(like.device)
+        pi = np.broadcast_to(centroid_weights, (placement.replicas, agents))
+        mine = placement.row_replicas, placement.row_agents
+        counted = pi > 0
+        self.pi = torch.from_numpy(pi[mine]).to(like)
+        self.left_out = None if counted.all() else torch.from_numpy(~counted[mine]).to(like.device)
+        first = counted.argmax(axis=1)[placement.row_replicas]
+        self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == first)).to(like.device)
 
     def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
@@ -244,7 +249,7 @@ class Mixer:
         """Average the agents of each replica with the weights π.
 
         Agents that agree have exactly their common value as the centroid: what is averaged is the difference from
-        the first agent.
+        the first agent that counts.
 
         Args:
             x: [N, ...], this worker's rows.
@@ -259,7 +264,10 @@ class Mixer:
         total = torch.zeros_like(first)
         for rows in self._pieces(x):
             difference = x[rows] - first[self.replica[rows]]
-            difference *= self.pi[rows].view(-1, *(1 for _ in x.shape[1:]))
+            ones = [1 for _ in x.shape[1:]]
+            difference *= self.pi[rows].view(-1, *ones)
+            if self.left_out is not None:
+                difference.masked_fill_(self.left_out[rows].view(-1, *ones), 0)
             total.index_add_(0, self.replica[rows], difference)
         if self.placement.workers > 1:
             dist.all_reduce(total)
@@ -275,8 +283,26 @@ class Mixer:
         Returns:
             [R], the same on every worker.
         """
-        squares = [(x[rows] - centroids[self.replica[rows]]).norm(dim=1).square() for rows in self._pieces(x)]
-        return self.centroid(torch.cat(squares))
+        return self.centroid(self._squares(x, centroids))
+
+    def distances_left_out(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute the mean squared distance from the centroid of the agents that do not count in it.
+
+        Args:
+            x: [N, P], this worker's rows.
+            centroids: [R, P].
+
+        Returns:
+            [R], the same on every worker; not a number where all count.
+        """
+        squares = self._squares(x, centroids)
+        out = torch.zeros_like(squares, dtype=torch.bool) if self.left_out is None else self.left_out
+        total, count = self.sums(torch.stack([squares.where(out, 0), out.to(squares)], 1)).unbind(1)
+        return total / count
+
+    def _squares(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute ‖x_k − x̄‖², [N]."""
+        return torch.cat([(x[rows] - centroids[self.replica[rows]]).norm(dim=1).square() for rows in self._pieces(x)])
 
     def _pieces(self, x: Tensor) -> Iterator[slice]:
         """Cut the rows into pieces, so that what is computed from them needs little memory beside them."""

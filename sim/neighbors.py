@@ -1,5 +1,7 @@
 """Neighbours one by one: rows that agents give to each neighbour apart, instead of their weighted sum."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -9,6 +11,9 @@ from torch import Tensor
 from basinet.sim.placement import Placement, wire
 
 __all__ = ["Neighbors"]
+
+_PIECE = 2**20
+"""Numbers of one exchange, where rows can be taken a few columns at a time."""
 
 
 class Neighbors:
@@ -99,3 +104,20 @@ class Neighbors:
         for (_, _, (into, at)), got in zip(self.peers, arrived, strict=True):
             received[into, at] = got.to(messages.device)
         return received
+
+    def broadcast(self, x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Give all neighbours the same row, a few columns at a time.
+
+        Args:
+            x: [N, P]; columns that have been handed out may be overwritten.
+
+        Yields:
+            The columns, what each agent tells the neighbour in each slot (a view, [N, D, w]), and what it hears from it
+            ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
+        """
+        rows = int(np.diff(self.placement.bounds).max())
+        width = max(1, _PIECE // (rows * max(1, self.size)))
+        for start in range(0, x.shape[1], width):
+            columns = slice(start, min(start + width, x.shape[1]))
+            told = x[:, None, columns].expand(-1, self.size, -1)
+            yield columns, told, self.exchange(told)

@@ -15,8 +15,10 @@ from torch import Tensor, nn, optim
 from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
+from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.state import StackedState, instantiate
@@ -43,6 +45,8 @@ class Setup:
             generates samples.
         num_steps: Steps of the run.
         evaluate_every: Steps between two evaluations.
+        attack: What the attackers do.
+        attackers: Who attacks, bool [R, K].
         push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
     """
 
@@ -55,6 +59,8 @@ class Setup:
     holdings: list[list[np.ndarray]]
     num_steps: int
     evaluate_every: int
+    attack: NoAttack
+    attackers: np.ndarray
     push: tuple[csr_array, ...] = ()
 
     @property
@@ -66,6 +72,12 @@ class Setup:
     def weights(self) -> csr_array:
         """The mixing matrix W [K, K]; where it changes from step to step, the mean over a period."""
         return _mean(self.sequence)
+
+    @property
+    def honest_weights(self) -> np.ndarray:
+        """Weights π of the agents in the centroid of each replica, 0 for attackers, [R, K]."""
+        pi = np.where(self.attackers, 0, self.centroid_weights)
+        return pi / pi.sum(axis=1, keepdims=True) if self.attackers.any() else pi
 
     @classmethod
     def build(cls, config: Config) -> "Setup":
@@ -101,6 +113,7 @@ class Setup:
             raise ExperimentError(
                 f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
             )
+        attack, attackers = make_attack(config, task, strategy, len(graph))
         setup = cls(
             config=config,
             task=task,
@@ -111,6 +124,8 @@ class Setup:
             holdings=holdings,
             num_steps=num_steps,
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
+            attack=attack,
+            attackers=attackers,
             push=push,
         )
         try_parts(setup)

@@ -326,8 +326,10 @@ class _Progress:
         return state
 
     def _tables(self) -> None:
-        """Write down the graph's weights and who holds what."""
+        """Write down the graph's weights, who holds what and who attacks."""
         setup = self.setup
+        if setup.attackers.any():
+            self.folder.write_table("attackers.csv", ("replica", "agent"), np.argwhere(setup.attackers).tolist())
         entries = setup.weights.tocoo()
         self.folder.write_table(
             "topology.csv",

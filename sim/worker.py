@@ -103,13 +103,17 @@ class Worker:
     def measure(self) -> tuple[list[Row], dict[int, int]]:
         """Measure the centroid of each replica, or the mean over its agents where some parameters are personal.
 
+        Agents that attack do not count.
+
         Returns:
             The measurements of the replicas that this worker evaluates (every worker takes its share), and of
             the replicas found here to have left the finite numbers, the step at which they did so.
         """
         block, mixer = self.block, self.block.mixer
         centroids = mixer.centroid(block.x)
-        distances = self._distances(centroids)
+        distances = {"consensus_distance": self._distances(centroids, mixer.distances)}
+        if self.setup.attackers.any():
+            distances["attackers_distance"] = self._distances(centroids, mixer.distances_left_out)
         buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
         rows = []
         diverged = self._diverged()
@@ -132,7 +136,7 @@ class Worker:
                     **self._epoch(replica),
                     "communicated_bytes": block.bytes_sent,
                     **metrics,
-                    "consensus_distance": float(distances[replica]),
+                    **{name: float(distance[replica]) for name, distance in distances.items()},
                 }
             )
         return rows, diverged
@@ -142,25 +146,28 @@ class Worker:
         return self.block.task.evaluate_with_gradient(self.model.eval())
 
     def _agents(self) -> list[dict[str, float]]:
-        """Measure all agents, each with its own parameters, and take the mean of each replica."""
+        """Measure all honest agents, each with its own parameters, and take the mean of each replica."""
         buffers = self.block.state.buffers
         found = [
             self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(self.block.x.detach())
         ]
         table = torch.tensor([list(row.values()) for row in found], dtype=torch.float64, device=self.block.x.device)
-        means = self.block.mixer.sums(table) / self.placement.agents
+        attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
+        table.masked_fill_(attacks.to(table.device)[:, None], 0)
+        honest = torch.from_numpy((~self.setup.attackers).sum(1)).to(table)
+        means = self.block.mixer.sums(table) / honest[:, None]
         return [dict(zip(found[0], row, strict=True)) for row in means.tolist()]
 
-    def _distances(self, centroids: Tensor) -> Tensor:
-        """Compute the consensus distance of each replica, in the parameters that are mixed."""
+    def _distances(self, centroids: Tensor, distances: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Compute distances from the centroid of each replica, in the parameters that are mixed."""
         block = self.block
         if not block.personal:
-            return block.mixer.distances(block.x, centroids)
+            return distances(block.x, centroids)
         x, centroids = block.x.clone(), centroids.clone()
         for columns in block.personal:
             x[:, columns] = 0
             centroids[:, columns] = 0
-        return block.mixer.distances(x, centroids)
+        return distances(x, centroids)
 
     def _average_buffer(self, buffer: Tensor) -> Tensor:
         """Average running statistics over the agents, and counters, to the nearest integer."""
@@ -176,10 +183,14 @@ class Worker:
         return {"epoch": seen * len(held) / sum(len(h) for h in held)}
 
     def _diverged(self) -> dict[int, int]:
-        """Find the first step with a loss that is not finite, replica by replica."""
+        """Find the first step with a loss of an honest agent that is not finite, replica by replica."""
         found: dict[int, int] = {}
-        for replica, step in zip(self.placement.row_replicas.tolist(), self.block.watch.found().tolist(), strict=True):
-            if step:
+        replicas, agents = self.placement.row_replicas, self.placement.row_agents
+        attacks = self.setup.attackers[replicas, agents]
+        for replica, attacker, step in zip(
+            replicas.tolist(), attacks.tolist(), self.block.watch.found().tolist(), strict=True
+        ):
+            if step and not attacker:
                 found[replica] = min(step, found.get(replica, step))
         return found
 

@@ -1,6 +1,7 @@
 """Centralised SGD: the baseline in which all agents share one model."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from basinet.algorithms.strategies.strategy import Block
 
@@ -16,6 +17,8 @@ class Centralized:
 
     Also known as mini-batch SGD, all-reduce SGD, C-SGD.
     """
+
+    averages: ClassVar[bool] = True
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

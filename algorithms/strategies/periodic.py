@@ -1,7 +1,7 @@
 """Communication now and then: local steps, and averages over all agents at intervals."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -27,6 +27,7 @@ class LocalSGD:
         arXiv:1602.05629. S. U. Stich: Local SGD converges fast and communicates little, ICLR 2019, arXiv:1805.09767.
     """
 
+    averages: ClassVar[bool] = True
     period: Period = 4
 
     def step(self, block: Block) -> None:
@@ -48,6 +49,7 @@ class GossipPGA:
         2021, arXiv:2105.09080.
     """
 
+    averages: ClassVar[bool] = True
     period: Period = 8
 
     def step(self, block: Block) -> None:
@@ -76,6 +78,7 @@ class SlowMo:
         momentum, ICLR 2020, arXiv:1910.00643.
     """
 
+    averages: ClassVar[bool] = True
     period: Period = 8
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rate: Annotated[float, Field(gt=0)] = 1.0

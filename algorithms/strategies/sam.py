@@ -32,6 +32,11 @@ class SAM:
     rho: Annotated[float, Field(gt=0)] = 0.05
     network: Literal["diffusion", "centralized"] = "diffusion"
 
+    @property
+    def averages(self) -> bool:
+        """Whether it averages over all agents."""
+        return self.network == "centralized"
+
     def step(self, block: Block) -> None:
         """Advance by one step."""
         x = block.x.clone()

@@ -1,5 +1,6 @@
 """What a strategy is: the distributed part of an algorithm, written over the verbs of a block."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +85,13 @@ class Block(Protocol):
         `sent` are the bytes that a row takes as it travels; by default those of its numbers.
         """
 
+    def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:
+        """Give all neighbours the row x_k, and go through what comes from each a few columns at a time.
+
+        That is pairs of columns and of tensors [N, D, w]; they are the same as often as one goes through them. Columns
+        of `x` that have been gone through may be overwritten, the last time.
+        """
+
     def full_gradients(self) -> Tensor:
         """Compute each agent's gradient over all of its data at x, [N, P]."""
 
@@ -111,7 +119,8 @@ class Strategy(Protocol):
     - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
     - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
       statistics cannot go the way of the parameters;
-    - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces.
+    - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces;
+    - `averages = True`: it calls `average`.
     """
 
     def step(self, block: Block) -> None:

@@ -28,6 +28,7 @@ class SubspaceCentralized:
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
     combines_x: ClassVar[bool] = False
+    averages: ClassVar[bool] = True
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -58,6 +59,11 @@ class SubspaceConsensus:
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
     combines_x: ClassVar[bool] = False
+
+    @property
+    def averages(self) -> bool:
+        """Whether it averages over all agents."""
+        return self.average
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -97,6 +103,11 @@ class SubspaceDiffusion:
     shares_subspaces: ClassVar[bool] = True
     mixes_all: ClassVar[bool] = True
     combines_x: ClassVar[bool] = False
+
+    @property
+    def averages(self) -> bool:
+        """Whether it averages over all agents."""
+        return self.average
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
