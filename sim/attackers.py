@@ -153,7 +153,7 @@ class Attackers:
             )
 
     def falsify_all(self, neighbors: Neighbors, messages: Tensor, received: Tensor, step: int) -> None:
-        """Replace what honest agents get from attackers in whole rows, in place.
+        """Replace what honest agents get from attackers in whole rows, in place; integers (keys) are told truly.
 
         Args:
             neighbors: Who hears whom.
@@ -161,6 +161,8 @@ class Attackers:
             received: What it gets from it, [N, D, ...].
             step: The step.
         """
+        if not received.is_floating_point():
+            return
         told, heard = (rows.reshape(*rows.shape[:2], rows[:1, :1].numel()) for rows in (messages, received))
         self.falsify(neighbors, told, heard, _places(slice(0, told.shape[2]), told), step, self.message(step))
 

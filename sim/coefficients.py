@@ -76,6 +76,9 @@ class _Stage:
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
         return messages.flip(0)
 
+    def broadcast(self, x: Tensor) -> list[tuple[slice, Tensor]]:
+        return [(slice(0, x.shape[1]), x.flip(0)[:, None])]
+
     def layers(self, x: Tensor) -> list[Tensor]:
         return [x.view(len(x), 2, 2)]
 

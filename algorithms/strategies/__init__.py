@@ -22,6 +22,7 @@ from basinet.algorithms.strategies.powergossip import PowerGossip
 from basinet.algorithms.strategies.push_pull import PushPull
 from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.relay import RelaySGD
+from basinet.algorithms.strategies.robust import Robust
 from basinet.algorithms.strategies.sam import SAM
 from basinet.algorithms.strategies.strategy import Block, Strategy
 from basinet.algorithms.strategies.subspace import SubspaceCentralized, SubspaceConsensus, SubspaceDiffusion
@@ -57,6 +58,7 @@ __all__ = [
     "PushSum",
     "QuasiGlobalMomentum",
     "RelaySGD",
+    "Robust",
     "SlowMo",
     "Strategy",
     "SubspaceCentralized",
@@ -92,6 +94,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "push_sum": PushSum,
     "quasi_global_momentum": QuasiGlobalMomentum,
     "relay": RelaySGD,
+    "robust": Robust,
     "sam": SAM,
     "slowmo": SlowMo,
     "subspace_centralized": SubspaceCentralized,

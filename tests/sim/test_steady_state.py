@@ -33,6 +33,7 @@ NOT_PROBED = {
     "sam": "it divides by the norm of the gradient",
     "gt_sarah": "it needs a training set",
     "asynchronous": "its mixing is random",
+    "robust": "it clips",
     "subspace_centralized": "it is for matrices",
     "subspace_consensus": "it is for matrices",
     "subspace_diffusion": "it is for matrices",
