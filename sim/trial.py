@@ -129,6 +129,11 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
             raise ExperimentError(
                 f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
             )
+    if optimizer.evaluates and not optimizer.derivative_free and getattr(strategy, "own_points", False):
+        raise ExperimentError(
+            f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}:"
+            " neither can tell where the other one has been; allowed are optimizers that step with one gradient"
+        )
     if not hasattr(strategy, "step"):
         raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
     if hasattr(strategy, "check"):

@@ -1,7 +1,7 @@
 """Sharpness-aware minimisation on a network: gradients taken where the loss is worse nearby."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ class SAM:
         Improving the model consistency of decentralized federated learning, ICML 2023, arXiv:2302.04083.
     """
 
+    own_points: ClassVar[bool] = True
     rho: Annotated[float, Field(gt=0)] = 0.05
     network: Literal["diffusion", "centralized"] = "diffusion"
 

@@ -116,6 +116,8 @@ class Strategy(Protocol):
       mixes with weights of either kind, and calls `push`;
     - `static = True`: it needs the same graph at every step;
     - `full_gradients = True`: it takes gradients over all of an agent's data;
+    - `own_points = True`: it evaluates gradients at other points than x, which optimizers that do so themselves would
+      take for steps;
     - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
     - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
       statistics cannot go the way of the parameters;

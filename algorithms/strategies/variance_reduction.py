@@ -38,6 +38,7 @@ class GTHSGD(Tracking):
         optimization, ICML 2021, arXiv:2102.06752.
     """
 
+    own_points: ClassVar[bool] = True
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def estimate(self, block: Block) -> Tensor:
@@ -72,6 +73,7 @@ class GTSARAH(Tracking):
     """
 
     full_gradients: ClassVar[bool] = True
+    own_points: ClassVar[bool] = True
     period: Annotated[int, Field(ge=1)] = 32
 
     def estimate(self, block: Block) -> Tensor:
