@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from basinet.analysis.hessian import HessianOperator, Loss
 
-__all__ = ["ExcessRisk", "excess_risk"]
+__all__ = ["ExcessRisk", "descend", "excess_risk"]
 
 Array = NDArray[np.float64]
 
@@ -86,9 +86,6 @@ def excess_risk(
     Returns:
         The excess risk, with the state in which the descent ended.
 
-    Raises:
-        ValueError: If the loss or its gradient is not finite at the point.
-
     Example:
         The line 2 x through (0, 1) and (1, 1) has the mean squared error 1, the best line x has 1 / 2.
 
@@ -105,8 +102,25 @@ def excess_risk(
         doi:10.1137/1.9780898719857.
     """
     here = HessianOperator(model, loss, data, chunk=chunk)
+    return descend(here, gradient_tolerance=gradient_tolerance, max_products=max_products)
+
+
+def descend(here: HessianOperator, *, gradient_tolerance: float = 1e-5, max_products: int = 300) -> ExcessRisk:
+    """Descend from the point of a Hessian into its basin: see `excess_risk`.
+
+    Args:
+        here: The Hessian at the point, which also gives loss and gradient.
+        gradient_tolerance: Norm of the gradient at which the descent has converged.
+        max_products: Largest number of Hessian products.
+
+    Returns:
+        The excess risk, with the state in which the descent ended.
+
+    Raises:
+        ValueError: If the loss or its gradient is not finite at the point.
+    """
     # Changes of the loss below this part of it are rounding.
-    rounding = 4 * torch.finfo(next(model.parameters()).dtype).eps
+    rounding = 4 * torch.finfo(here.curvature.points.dtype).eps
     start = value = here.loss()
     gradient = here.gradient()
     if not (math.isfinite(value) and np.isfinite(gradient).all()):
@@ -115,12 +129,14 @@ def excess_risk(
     pairs: deque[tuple[Array, Array]] = deque(maxlen=_MEMORY)
     radius = math.inf
     num_products = 0
-    while (gradient_norm := float(np.linalg.norm(gradient))) > gradient_tolerance and num_products < max_products:
+    while True:
+        (gradient_norm,) = here.agree(np.linalg.norm(gradient))
+        if not gradient_norm > gradient_tolerance or num_products >= max_products:  # NaN ends it, too
+            break
         direction = _quasi_newton_direction(gradient, pairs)
-        slope = float(gradient @ direction)
-        curvature = float(direction @ here.matvec(direction))
+        image = here.matvec(direction)
+        slope, curvature, length = here.agree(gradient @ direction, direction @ image, np.linalg.norm(direction))
         num_products += 1
-        length = float(np.linalg.norm(direction))
         newton = -slope / curvature if curvature > 0 else math.inf
         if num_products == 1:
             radius = length * (-slope / abs(curvature) if curvature else 1.0)
