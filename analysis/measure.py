@@ -1,33 +1,36 @@
-"""Flatness and optimization error of finished runs, measured from their checkpoints."""
+"""Flatness and optimization error of runs, measured from their states."""
 
-from collections.abc import Iterable
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from basinet.algorithms import draws
-from basinet.analysis.hessian import HessianOperator
-from basinet.analysis.lanczos import lanczos
-from basinet.analysis.risk import excess_risk
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.measures import measure_sites
+from basinet.analysis.network import measure_network
+from basinet.analysis.objective import Objective
+from basinet.analysis.samples import Share
+from basinet.analysis.shapes import measure_shapes
+from basinet.analysis.sites import Bench, Sites
 from basinet.analysis.tail_index import gradient_noise_norms, hill
-from basinet.analysis.trace import deflated_trace
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
 from basinet.sim.setup import Setup
-from basinet.sim.state import load_checkpoint, load_vector
+from basinet.sim.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.tasks import Task
-from basinet.sim.worker import pick_device
 
-__all__ = ["measure_again", "measure_point", "measure_replicas"]
-
-_DEFLATION_STEPS = 30
-"""Length of the Krylov run that the trace is deflated with: ten further products then give about 2 %."""
+__all__ = ["measure_again", "measure_point", "measure_replica"]
 
 CHUNK = 4096
 """Samples at a time, which bounds the memory of the retained graph."""
+
+_SHAPES = {"loss_slices", "loss_surface", "agent_barriers"}
 
 
 def measure_point(
@@ -38,7 +41,7 @@ def measure_point(
     Args:
         model: The point, in the mode and floating type in which it shall be measured.
         task: Gives the loss and the training data, in the same type and on the same device.
-        measures: What to measure.
+        measures: What to measure; of a single point.
         seed: Seed of the starting vector, of the probes, and of the samples whose tail index is estimated.
         replica: Gives replicas samples of their own.
 
@@ -54,108 +57,126 @@ def measure_point(
         >>> round(found["hessian_trace"], 9), round(found["excess_risk"], 9)
         (2.5, 1.25)
     """
-    measures = set(measures)
-    found: dict[str, float] = {}
-    if measures & {"hessian_trace", "hessian_top_eigenvalue"}:
-        operator = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
-        steps = _DEFLATION_STEPS if "hessian_trace" in measures else 1
-        ritz = lanczos(operator, min_steps=steps, seed=seed)
-        if "hessian_top_eigenvalue" in measures:
-            found["hessian_top_eigenvalue"] = float(ritz.values[0])
-            found["hessian_top_eigenvalue_error"] = float(ritz.residuals[0])
-        if "hessian_trace" in measures:
-            trace = deflated_trace(operator, ritz, seed=seed)
-            found["hessian_trace"] = trace.value
-            found["hessian_trace_error"] = trace.error
-    if "excess_risk" in measures:
-        risk = excess_risk(model, task.loss, task.train, chunk=CHUNK)
-        found["excess_risk"] = risk.value
-        found["excess_risk_gradient_norm"] = risk.gradient_norm
+    measures = frozenset(measures)
+    objective = Objective(model, task.loss, task.train, chunk=CHUNK)
+    key = torch.tensor([draws.key(seed, "analysis")], device=objective.device)
+    (found,), _ = measure_sites(Sites(Curvature(objective, objective.point), key, wanted=measures))
     if "tail_index" in measures:
-        tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica)))
-        found["tail_index"] = tail.value
-        found["tail_index_error"] = tail.error
+        found |= _tail_index(model, task, seed, replica)
     return found
 
 
-def measure_replicas(setup: Setup, state: dict[str, Any], replicas: Iterable[int]) -> list[Row]:
-    """Measure some replicas of a run at its checkpoint, as the run's configuration asks.
+def _tail_index(model: nn.Module, task: Task, seed: int, replica: int) -> Row:
+    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica)))
+    # Infinite where the largest values are all the same, which no JSON holds.
+    return {"tail_index": tail.value, "tail_index_error": tail.error} if math.isfinite(tail.value) else {}
+
+
+def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int = 0, workers: int = 1) -> list[Row]:
+    """Measure a replica of a run, as the run's configuration asks.
+
+    Several workers call it alike: each sums over its share of the samples, and all know the result.
 
     Args:
         setup: The parts of the run.
-        state: The checkpoint: the state of all rows.
-        replicas: Which replicas.
+        state: The state of the replica's rows.
+        replica: Which replica it is.
+        rank: This worker.
+        workers: How many there are.
 
     Returns:
-        A row a point: the centroid of the honest agents, and each of them if asked.
+        A row a point: the centroid of the honest agents, and each of them if asked; and rows of tables, each with the
+        name of its `table`.
     """
-    config = setup.config
-    dtype = getattr(torch, config.analysis_dtype)
-    device = pick_device(config.runtime)
-    task = setup.task.to(device, dtype)
-    model = setup.template().to(device, dtype).eval()
-    rows = []
-    for replica in replicas:
-        if replica in state["diverged"] or not config.analysis:
-            continue
-        for agent, parameters, buffers in _points(setup, state, replica):
-            load_vector(model, parameters.to(device, dtype), buffers)
-            where = {"step": state["step"], "replica": replica, **({} if agent is None else {"agent": agent})}
-            quality = {} if agent is None else task.evaluate(model)
-            found = measure_point(model, task, config.analysis, seed=config.seed, replica=replica)
-            rows.append({**where, **quality, **found})
-    return rows
+    wanted = set(setup.config.analysis)
+    if not wanted:
+        return []
+    bench = Bench(setup, Share(rank, workers))
+    where = {"step": state["step"], "replica": replica}
+    if bench.chosen is not None:
+        where["analysis_samples"] = len(bench.chosen)
+    rows: list[Row] = []
 
+    def add(values: Row, agent: int | None) -> None:
+        if values:
+            rows.append({**where, **({} if agent is None else {"agent": agent}), **values})
 
-def _points(
-    setup: Setup, state: dict[str, Any], replica: int
-) -> Iterable[tuple[int | None, Tensor, dict[str, Tensor]]]:
-    """Yield the points of a replica to be measured: the agent (None for the centroid), parameters, buffers.
-
-    They are those of the honest agents.
-    """
-    agents = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-    x = state["rows"]["parameters"][agents]
-    buffers = {name: b[agents] for name, b in state["rows"]["buffers"].items()}
-    honest = (~setup.attackers[replica]).nonzero()[0].tolist()
-    pi = torch.from_numpy(setup.honest_weights[replica, honest])
-
-    def mean(rows: Tensor) -> Tensor:
-        # As `Mixer.centroid`: agents that agree have exactly their common value as the mean.
-        values = rows[honest].to(pi.dtype)
-        found = values[0] + ((values - values[0]) * pi.view(-1, *(1 for _ in rows.shape[1:]))).sum(0)
-        return found if rows.is_floating_point() else found.round().to(rows.dtype)
-
-    if "centroid" in setup.config.analysis_points:
-        yield None, mean(x), {name: mean(b) for name, b in buffers.items()}
+    center = bench.center(state, replica)
+    for sites in bench.sites(state, replica, center):
+        group = bench.group(sites.hessian.points.shape[1])
+        for start in range(0, len(sites.agents), group):
+            part = sites.part(slice(start, min(start + group, len(sites.agents))))
+            found, tables = measure_sites(part)
+            if "tail_index" in wanted and sites.suffix == bench.suffix:  # under all samples
+                for row, model in zip(found, _models(bench, part.hessian), strict=True):
+                    row |= _tail_index(model, bench.task, setup.config.seed, replica)
+            for agent, values in zip(part.agents, found, strict=True):
+                add(values, agent)
+            for row in tables:
+                add({name: value for name, value in row.items() if name != "agent"}, row["agent"])
+    add(measure_network(bench, state, replica, center), None)
+    if wanted & _SHAPES:
+        found, tables = measure_shapes(bench, state, replica, center)
+        for row in found + tables:
+            add({name: value for name, value in row.items() if name != "agent"}, row.get("agent"))
     if "agents" in setup.config.analysis_points:
-        for k in honest:
-            yield k, x[k], {name: b[k] for name, b in buffers.items()}
+        agents = Curvature(center.hessian.objective, *bench.agents(state, replica))
+        for agent, model in zip(bench.honest(replica), _models(bench, agents), strict=True):
+            add(bench.task.evaluate(model), agent)
+    return _merged(rows)
 
 
-def measure_again(folder: Path, *, only: list[str] | None = None, agents: bool = False) -> None:
-    """Measure finished runs once more and append what is found to their folders.
+def _models(bench: Bench, points: Curvature) -> Iterator[nn.Module]:
+    """Give a model in evaluation mode the values of each point in turn."""
+    model = copy.deepcopy(bench.model).eval()
+    for k, point in enumerate(points.points):
+        yield load_vector(model, point, {name: b[k] for name, b in points.buffers.items()})
+
+
+def _merged(rows: list[Row]) -> list[Row]:
+    """Put what belongs to one point into one row; rows of tables stay as they are."""
+    points: dict[int | None, Row] = {}
+    for row in rows:
+        if "table" not in row:
+            points.setdefault(row.get("agent"), {}).update(row)
+    return [*points.values(), *(row for row in rows if "table" in row)]
+
+
+def measure_again(
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[float, str], None] = lambda done, text: None,
+) -> None:
+    """Measure finished runs once more and append what is found to their folders, replica by replica.
 
     Args:
         folder: Folder of a run or of an experiment.
-        only: Names of the measures; those of the run's configuration by default.
-        agents: Whether to measure each agent, too.
+        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs.
+        progress: Is told how much is done, from 0 to 1, and which run is being measured.
 
     Raises:
-        ExperimentError: A measure is not known, or a run is not finished.
+        ExperimentError: A measure is not known or cannot be had, or a run is not finished.
     """
-    for name in only or []:
+    settings = settings or {}
+    for name in settings.get("analysis", []):
         if name not in get_args(Measure):
             raise ExperimentError(f"--only: there is no measure '{name}'; {nearest(name, get_args(Measure))}")
-    for run in load_runs(folder):
+    runs = load_runs(folder)
+    for run in runs:
         if run.status["state"] not in FINISHED:
             raise ExperimentError(f"{run.path}: the run is not finished, but {run.status['state']}")
-        changes: dict[str, Any] = {"analysis": only} if only else {}
-        if agents:
-            changes["analysis_points"] = ["centroid", "agents"]
-        if not (only or run.config.get("analysis")):
+        if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
+    setups = [Setup.build(Config.parse({**run.config, **settings})) for run in runs]
+    total = sum(setup.config.replicas for setup in setups)
+    done = 0
+    for run, setup in zip(runs, setups, strict=True):
         writer = RunFolder(run.path)
-        setup = Setup.build(Config.parse(run.config | changes))
         state = load_checkpoint(writer.checkpoint)
-        writer.append(measure_replicas(setup, state, range(setup.config.replicas)))
+        for replica in range(setup.config.replicas):
+            progress(done / total, run.name)
+            if replica not in state["diverged"]:
+                rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
+                writer.record(measure_replica(setup, take_rows(state, rows), replica))
+            done += 1
+    progress(1.0, "")

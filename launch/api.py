@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.measure import measure_replicas
+from basinet.analysis.measure import measure_replica
 from basinet.analysis.report import write_report
 from basinet.analysis.studies import STUDIES, Findings, check_folder, write_findings
 from basinet.analysis.summary import summarize
-from basinet.launch.progress import TerminalMonitor, study_progress
+from basinet.launch.progress import TerminalMonitor, bar
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Run, load_runs
@@ -84,7 +84,7 @@ def run(
     setups = prepare(experiment, out, fresh=fresh)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
-        states = simulate(setups, out, monitor, stop, measure_replicas)
+        states = simulate(setups, out, monitor, stop, measure_replica)
     return Results(folder=out, report=write_report(out), states=states)
 
 
@@ -121,7 +121,7 @@ def reproduce(name: str, *, out: str | Path, quiet: bool = False) -> tuple[Findi
     out = Path(out)
     check_folder(out)
     begun = time.monotonic()
-    with study_progress(name, quiet=quiet) as progress:
+    with bar(name, quiet=quiet) as progress:
         findings = STUDIES[name](progress)
     command = shlex.join(["basinet", "reproduce", name])
     return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from basinet.sim.folder import Row
 
-__all__ = ["TerminalMonitor", "study_progress"]
+__all__ = ["TerminalMonitor", "bar"]
 
 
 class TerminalMonitor:
@@ -81,14 +81,18 @@ class TerminalMonitor:
                 self.tasks[run], completed=step, text=f"{self.texts[run]}{_short(speed)} agent-steps/s"
             )
 
-    def analyzing(self, run: str) -> None:
+    def analyzing(self, run: str, done: int, total: int) -> None:
         """Show that a run is being analysed.
 
         Args:
             run: Its name.
+            done: How many of its replicas have been.
+            total: How many there are.
         """
         with self.lock:
-            self.progress.update(self.tasks[run], text=f"{self.texts[run]}measuring flatness …")
+            self.progress.update(
+                self.tasks[run], text=f"{self.texts[run]}measuring flatness, {done} of {total} replicas …"
+            )
 
     def finished(self, run: str, state: str) -> None:
         """Show that a run has ended.
@@ -107,11 +111,11 @@ class TerminalMonitor:
 
 
 @contextmanager
-def study_progress(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
-    """Show how a study goes: a bar on a terminal, nothing where there is none.
+def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """Show how a study or an analysis goes: a bar on a terminal, nothing where there is none.
 
     Args:
-        name: The study.
+        name: What stands before the bar.
         quiet: Whether to show nothing.
 
     Yields:
@@ -125,9 +129,9 @@ def study_progress(name: str, *, quiet: bool = False) -> Iterator[Callable[[floa
         TextColumn("{task.fields[text]}"),
         console=console,
         disable=quiet or not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(name, total=1.0, text="")
-        yield lambda done, text: bar.update(task, completed=done, text=text)
+    ) as shown:
+        task = shown.add_task(name, total=1.0, text="")
+        yield lambda done, text: shown.update(task, completed=done, text=text)
 
 
 def _means(rows: list[Row]) -> str:

@@ -34,9 +34,57 @@ from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
-__all__ = ["DEFAULTS", "KINDS", "NESTED", "Config", "Measure", "Runtime"]
+__all__ = ["DEFAULTS", "KINDS", "NESTED", "SAMPLED", "Config", "Measure", "Runtime"]
 
-Measure = Literal["hessian_trace", "hessian_top_eigenvalue", "excess_risk", "tail_index"]
+Measure = Literal[
+    # one Krylov run and a few probes
+    "hessian_trace",
+    "hessian_top_eigenvalue",
+    "hessian_bottom_eigenvalue",
+    "hessian_eigenvalues",
+    "hessian_frobenius_norm",
+    "hessian_effective_rank",
+    "hessian_condition_number",
+    "hessian_layer_traces",
+    "hessian_density",
+    "adaptive_trace",
+    "filter_normalized_trace",
+    # other curvature matrices, and the noise of gradients
+    "gauss_newton_trace",
+    "gauss_newton_top_eigenvalue",
+    "fisher_trace",
+    "fisher_top_eigenvalue",
+    "gradient_noise_trace",
+    "noise_curvature",
+    "noise_alignment",
+    "tail_index",
+    # the loss around a point
+    "excess_risk",
+    "average_sharpness",
+    "adaptive_average_sharpness",
+    "worst_sharpness",
+    "adaptive_sharpness",
+    "m_sharpness",
+    "relative_flatness",
+    "pac_bayes_sigma",
+    "loss_slices",
+    "loss_surface",
+    # the network of agents
+    "consensus_sharpness",
+    "disagreement_alignment",
+    "agent_barriers",
+    "stability_limit",
+]
+"""What can be measured; README says what each is. Those of `SAMPLED` need a task that has its samples."""
+
+SAMPLED: tuple[str, ...] = (
+    "fisher_trace",
+    "fisher_top_eigenvalue",
+    "gradient_noise_trace",
+    "noise_curvature",
+    "noise_alignment",
+    "m_sharpness",
+)
 
 
 def _is_data(given: Any) -> bool:
@@ -181,7 +229,12 @@ class Config(_Part):
         evaluate_every: Steps between two evaluations; None makes ten of the run.
         analysis: What is measured at the end of the run.
         analysis_points: Where: at the centroid, and at each agent if asked.
+        analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
+        analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
+            all samples as one batch.
         analysis_dtype: Floating type of the analysis.
+        analysis_samples: Size of the fixed random subset of the training samples that is taken; None is all of them.
+        analysis_memory: Memory that the analysis may take in each worker, besides model and data, in MiB.
         runtime: Where and how the run is executed.
     """
 
@@ -207,7 +260,11 @@ class Config(_Part):
     evaluate_every: PositiveInt | None = None
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
     analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
+    analysis_views: tuple[Literal["all", "own"], ...] = ("all",)
+    analysis_mode: Literal["evaluation", "training"] = "evaluation"
     analysis_dtype: Literal["float32", "float64"] = "float64"
+    analysis_samples: PositiveInt | None = None
+    analysis_memory: PositiveInt = 1024
     runtime: Annotated[Runtime, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)] = (
         Runtime()
     )

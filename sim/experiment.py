@@ -138,7 +138,7 @@ def _expand_lists(description: dict[str, Any]) -> Iterable[tuple[dict[str, Any],
 def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     """Find the keys with several values."""
     for key, value in description.items():
-        if key in ("analysis", "analysis_points"):
+        if key in ("analysis", "analysis_points", "analysis_views"):
             continue
         if isinstance(value, list):
             if not value:

@@ -6,6 +6,7 @@ RUN/status.json      state, step, which replicas diverged, which engine ran
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/attackers.csv    replica, agent: who attacks, if anybody does
+RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/checkpoint/      state.pt, replaced atomically
 """
 
@@ -24,7 +25,18 @@ import yaml
 
 from basinet.sim.component import ExperimentError
 
-__all__ = ["FINISHED", "LOCK", "Run", "RunFolder", "load_record", "load_run", "load_runs", "locked", "write_atomically"]
+__all__ = [
+    "FINISHED",
+    "LOCK",
+    "Run",
+    "RunFolder",
+    "load_record",
+    "load_run",
+    "load_runs",
+    "locked",
+    "read_table",
+    "write_atomically",
+]
 
 Row = dict[str, Any]
 
@@ -159,6 +171,28 @@ class RunFolder:
         with open(self.path / "metrics.jsonl", "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
+    def record(self, rows: Iterable[Row]) -> None:
+        """Append what an analysis has found of a replica.
+
+        Args:
+            rows: Measurements, as for `append`; those with the key `table` take the place of the replica's rows in the
+                table of that name, a CSV file.
+        """
+        tables: dict[str, list[Row]] = {}
+        metrics = []
+        for row in rows:
+            if "table" in row:
+                tables.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
+            else:
+                metrics.append(row)
+        self.append(metrics)
+        for name, new in tables.items():
+            replicas = {str(row["replica"]) for row in new}
+            kept = [row for row in read_table(self.path / f"{name}.csv") if row["replica"] not in replicas]
+            header = list(dict.fromkeys(key for row in [*kept, *new] for key in row))
+            everything = sorted([*kept, *new], key=lambda row: int(row["replica"]))
+            self.write_table(f"{name}.csv", header, ([row.get(key, "") for key in header] for row in everything))
+
     def forget_after(self, step: int) -> None:
         """Drop measurements later than a step: a run that resumes from there takes them again.
 
@@ -167,6 +201,21 @@ class RunFolder:
         """
         kept = [row for row in _read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a table of a run's folder.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        Its rows, by the names in its header; none if there is no such file.
+    """
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
-from basinet.sim.state import load_checkpoint
+from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.worker import Analysis
 
 __all__ = ["Interrupted", "Monitor", "prepare", "simulate", "versions"]
@@ -47,8 +47,8 @@ class Monitor(Protocol):
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         """A run has reached a step; `rows` holds measurements if some were taken."""
 
-    def analyzing(self, run: str) -> None:
-        """A run has taken its last step and is being analysed."""
+    def analyzing(self, run: str, done: int, total: int) -> None:
+        """A run has taken its last step, and so many of its replicas have been analysed."""
 
     def finished(self, run: str, state: str) -> None:
         """A run is done, diverged, failed, or was skipped because it had been finished before."""
@@ -103,7 +103,9 @@ def _same(out: Path, description: Mapping[str, Any]) -> bool:
         if not (out / name / "config.yaml").exists():
             continue
         old = load_run(out / name).config
-        for key in {*old, *config} - {"runtime", "analysis", "analysis_points", "analysis_dtype"}:
+        for key in {*old, *config} - {"runtime"}:
+            if key.startswith("analysis"):
+                continue
             if old.get(key) != config.get(key):
                 return False
         if any(old["runtime"].get(key) != config["runtime"][key] for key in ("dtype", "autocast")):
@@ -210,7 +212,7 @@ def _run(
             progress = _Progress(name, setup, folder, team, monitor)
             state = progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
-                progress.analyze(analysis, state)
+                state = progress.analyze(analysis, state, stop)
     except Exception as error:
         status = load_run(folder.path).status
         folder.write_status(**status | {"state": "failed", "error": str(error), "traceback": traceback.format_exc()})
@@ -226,7 +228,10 @@ def _analyzed(setup: Setup) -> dict[str, Any]:
     return {
         "measures": list(config.analysis),
         "points": list(config.analysis_points),
+        "views": list(config.analysis_views),
+        "mode": config.analysis_mode,
         "dtype": config.analysis_dtype,
+        "samples": config.analysis_samples,
     }
 
 
@@ -276,12 +281,17 @@ class _Progress:
         self._checkpoint(step)
         return self._status(step, "diverged" if self.diverged else "done")
 
-    def analyze(self, analysis: Analysis, state: str) -> None:
-        """Let the workers analyse the last state, and write down what they find."""
-        self.monitor.analyzing(self.name)
+    def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
+        """Let the workers analyse the last state, and write down what they find; return the state of the run."""
         saved = load_checkpoint(self.folder.checkpoint)
-        self.folder.append(self.team.analyze(analysis, saved))
-        self._status(saved["step"], state, analyzed=_analyzed(self.setup))
+        replicas = [r for r in range(self.setup.config.replicas) if r not in saved["diverged"]]
+        for done, replica in enumerate(replicas):
+            self.monitor.analyzing(self.name, done, len(replicas))
+            if stop.is_set():
+                return state  # done, but not analysed: that is begun anew
+            rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
+            self.folder.record(self.team.analyze(analysis, take_rows(saved, rows), replica))
+        return self._status(saved["step"], state, analyzed=_analyzed(self.setup))
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
         """Restore a checkpoint, or write what is known before the first step and measure the start."""

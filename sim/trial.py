@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def try_parts(setup: "Setup") -> None:
             raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
     _try_strategy(setup, model, name, optimizer)
     setup.rate_factor(0)
+    _check_analysis(setup, model)
 
 
 def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:
@@ -168,3 +171,20 @@ def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
             "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
             " or no analysis"
         )
+
+
+def _check_analysis(setup: "Setup", model: nn.Module) -> None:
+    """Refuse an analysis that this task or model cannot have."""
+    config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
+    sampled = [name for name in config.analysis if name in SAMPLED]
+    if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
+        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
+        raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
+    if "relative_flatness" in config.analysis and all(len(shape) < 2 for shape in shapes):
+        raise ExperimentError("analysis: relative_flatness needs a layer with a weight matrix; the model has none")
+    if config.analysis_mode == "training":
+        if sampled or "own" in config.analysis_views:
+            asked = sampled[0] if sampled else "the view own"
+            raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
+        if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
+            raise ExperimentError("analysis_mode: dropout makes the training loss random; allowed is evaluation")

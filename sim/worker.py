@@ -5,7 +5,7 @@ There is one class, whoever starts it; see `basinet.sim.runtimes`.
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +21,10 @@ from basinet.sim.state import load_vector, take_rows
 
 __all__ = ["Analysis", "Worker", "pick_device"]
 
-Analysis = Callable[[Setup, dict[str, Any], Iterable[int]], list[Row]]
-"""Measures some replicas of a run from the state of all rows."""
+Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
+"""Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
+worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
+the key `table` belongs to the table of that name, every other one to the metrics."""
 
 
 def pick_device(runtime: Runtime) -> torch.device:
@@ -194,18 +196,18 @@ class Worker:
                 found[replica] = min(step, found.get(replica, step))
         return found
 
-    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
-        """Analyse this worker's share of the replicas.
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica together with the other workers.
 
         Args:
             analysis: What to do.
-            state: The state of all rows.
+            state: The state of the replica's rows.
+            replica: Which replica it is.
 
         Returns:
-            What was found.
+            What was found; every worker returns the same.
         """
-        share = range(self.placement.rank, self.placement.replicas, self.placement.workers)
-        return analysis(self.setup, state, share)
+        return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
 
     def state(self) -> dict[str, Any]:
         """Collect the state of this worker's rows, on the CPU.

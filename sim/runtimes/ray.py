@@ -117,17 +117,19 @@ class RayTeam:
                 diverged[replica] = min(step, diverged.get(replica, step))
         return _sorted(rows), diverged
 
-    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
-        """Analyse all replicas, each worker its share.
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica, each worker its share of the sums.
 
         Args:
             analysis: What to do.
-            state: The state of all rows.
+            state: The state of the replica's rows.
+            replica: Which replica it is.
 
         Returns:
-            What was found.
+            What was found, as the first worker says.
         """
-        return _sorted([row for part in self._call("analyze", analysis, ray.put(state)) for row in part])
+        found: list[Row] = self._call("analyze", analysis, ray.put(state), replica)[0]
+        return found
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows.

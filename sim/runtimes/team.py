@@ -28,8 +28,8 @@ class Team(Protocol):
     def measure(self) -> tuple[list[Row], dict[int, int]]:
         """Measure all replicas; see `Worker.measure`."""
 
-    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
-        """Analyse all replicas, each worker its share."""
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica, each worker its share of the sums; see `Worker.analyze`."""
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows."""
@@ -79,17 +79,18 @@ class InlineTeam:
         """
         return self.worker.measure()
 
-    def analyze(self, analysis: Analysis, state: dict[str, Any]) -> list[Row]:
-        """Analyse all replicas.
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica.
 
         Args:
             analysis: What to do.
-            state: The state of all rows.
+            state: The state of the replica's rows.
+            replica: Which replica it is.
 
         Returns:
             What was found.
         """
-        return self.worker.analyze(analysis, state)
+        return self.worker.analyze(analysis, state, replica)
 
     def state(self) -> dict[str, Any]:
         """Collect the state of all rows.

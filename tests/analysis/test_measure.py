@@ -1,16 +1,293 @@
-"""What is measured of a run: the right point, and at it what the Hessian's own tests hold right."""
+"""What is measured of a run: the right points, under the right samples, by whatever number of workers."""
 
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
 import torch
 
-from basinet.analysis.measure import _points
+from basinet.analysis.catalogue import MEASURES
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.hessian import hessian_matrix
+from basinet.analysis.measure import measure_point, measure_replica
+from basinet.analysis.sites import Bench
+from basinet.sim.component import ExperimentError
+from basinet.sim.config import Measure
+from basinet.sim.state import load_vector, take_rows
+
+KEYS = {"topology": {"name": "star", "agents": 3}, "task": {"name": "digits", "partition": "dirichlet"}}
+SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
+SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness", "excess_risk"]
+SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
+
+
+def trained(make_block, replica=1, steps=30, **keys):
+    block = make_block(**(KEYS | keys))
+    block.advance(steps)
+    agents = block.setup.num_agents
+    return block.setup, take_rows(block.state_dict(), slice(replica * agents, (replica + 1) * agents))
+
+
+def by_point(rows):
+    return {row.get("agent"): row for row in rows if "table" not in row}
 
 
 def test_the_centroid_of_agents_that_agree_is_their_value(make_block):
     block = make_block(model={"name": "mlp", "hidden": [6], "norm": "batch"}, topology={"name": "star", "agents": 6})
     block.advance(7)
     block.state.parameters.copy_(block.x[0].expand_as(block.x).clone())
-    state = block.state_dict()
-    ((_, parameters, buffers),) = _points(block.setup, state, 1)
-    assert torch.equal(parameters, block.x[6])
+    state = take_rows(block.state_dict(), slice(6, 12))
+    parameters, buffers = Bench(block.setup).centroid(state)
+    assert torch.equal(parameters[0], block.x[6])
     counters = [value for name, value in buffers.items() if name.endswith("num_batches_tracked")]
     assert counters and all(value == 7 and value.dtype == torch.int64 for value in counters)
+
+
+@pytest.fixture(scope="module")
+def everything(request):
+    """Every measure of one replica, by a single worker."""
+    return measured(0, 1, analysis=list(get_args(Measure)), analysis_samples=60)
+
+
+def shared_by(rank, workers):
+    points = {"analysis_points": ["centroid", "agents"], "analysis_views": ["all", "own"]}
+    return measured(rank, workers, analysis=SHARED, analysis_samples=40, **points)
+
+
+def measured(rank, workers, **keys):
+    from basinet.sim.block import Block
+    from basinet.sim.config import Config
+    from basinet.sim.placement import Placement
+    from basinet.sim.setup import Setup
+
+    description = {
+        **KEYS,
+        **keys,
+        "model": {"name": "mlp", "hidden": [3], "norm": "batch"},
+        "strategy": "diffusion",
+        "batch_size": 8,
+        "steps": 150,
+        "replicas": 1,
+        "runtime": {"dtype": "float64", "device": "cpu"},
+    }
+    setup = Setup.build(Config.parse(description))
+    block = Block(setup, Placement.split(1, 3), torch.device("cpu"))
+    block.advance(150)
+    return measure_replica(setup, block.state_dict(), 0, rank, workers)
+
+
+def test_every_measure_that_can_be_named_is_measured(everything):
+    found = by_point(everything)
+    assert set(found) == {None, 0, 1, 2}
+    names = {name for row in found.values() for name in row}
+    tables = {row["table"] for row in everything if "table" in row}
+    elsewhere = {
+        "hessian_eigenvalues": "hessian_top_eigenvalue_5",
+        "hessian_condition_number": "hessian_converged",  # an indefinite Hessian has none
+        "hessian_layer_traces": "hessian_trace/0.weight",
+        "agent_barriers": "barrier",
+    }
+    drawn = {"hessian_density": "density", "loss_slices": "slices", "loss_surface": "surface"}
+    layer = next(name for name in names if name.startswith("hessian_trace/"))
+    elsewhere["hessian_layer_traces"] = layer
+    for name in get_args(Measure):
+        if name in drawn:
+            assert drawn[name] in tables
+        else:
+            assert elsewhere.get(name, name) in names, name
+    for row in everything:
+        assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    assert {"surface_agents", "barriers"} <= tables
+
+
+def test_every_measure_is_explained():
+    assert set(MEASURES) == set(get_args(Measure))
+
+
+def test_layers_make_the_trace(everything):
+    row = by_point(everything)[None]
+    layers = [value for name, value in row.items() if name.startswith("hessian_trace/") and not name.endswith("error")]
+    assert sum(layers) == pytest.approx(row["hessian_trace"], rel=1e-9)
+
+
+SCRIPT = """
+import sys, torch
+import torch.distributed as dist
+sys.path.insert(0, {folder!r})
+import test_measure
+dist.init_process_group("gloo", init_method="file://{store}", rank={rank}, world_size=2)
+torch.set_num_threads(1)
+torch.save(test_measure.shared_by({rank}, 2), "{store}.{rank}")
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_sums_under_both_views(tmp_path):
+    everything = shared_by(0, 1)
+    agent = by_point(everything)[0]
+    views = {"hessian_trace", "hessian_trace_own", "hessian_trace_own_error", "hessian_trace_own_at_centroid"}
+    assert views | {"test_accuracy", "barrier"} <= set(agent)
+    assert {"density", "density_own", "density_own_at_centroid"} <= {row.get("table") for row in everything}
+    folder, store = str(Path(__file__).parent), str(tmp_path / "store")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT.format(folder=folder, store=store, rank=rank)])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    first, second = (torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2))
+    assert first == second
+    assert len(first) == len(everything)
+    for alone, shared in zip(everything, first, strict=True):
+        assert alone.keys() == shared.keys()
+        for name, value in alone.items():
+            if isinstance(value, float) and not name.endswith(("_error", "_gradient_norm")):
+                assert shared[name] == pytest.approx(value, rel=1e-6, abs=1e-8), name
+
+
+def test_each_point_and_view_has_its_own_hessian(make_block):
+    setup, state = trained(
+        make_block,
+        analysis=["hessian_trace", "hessian_top_eigenvalue"],
+        analysis_points=["centroid", "agents"],
+        analysis_views=["all", "own"],
+        model={"name": "mlp", "hidden": [2]},
+    )
+    found = by_point(measure_replica(setup, state, 1))
+    bench = Bench(setup)
+    x, (center,) = bench.agents(state)[0], bench.centroid(state)[0]
+    mine = [tuple(t[setup.holdings[1][k]] for t in setup.task.train) for k in range(3)]
+    cases = [(None, "", center, setup.task.train)]
+    for k in range(3):
+        cases += [(k, "", x[k], setup.task.train), (k, "_own", x[k], mine[k])]
+        cases += [(k, "_own_at_centroid", center, mine[k])]
+    for agent, suffix, point, data in cases:
+        model = load_vector(setup.template().double().eval(), point, {})
+        exact = np.linalg.eigvalsh(hessian_matrix(model, setup.task.loss, data))
+        row = found[agent]
+        assert row[f"hessian_top_eigenvalue{suffix}"] == pytest.approx(exact[-1], rel=1e-5)
+        assert abs(row[f"hessian_trace{suffix}"] - exact.sum()) < 5 * row[f"hessian_trace{suffix}_error"]
+
+
+def test_memory_divides_agents_and_samples_and_changes_nothing_else(make_block):
+    keys = {"analysis": ["hessian_top_eigenvalue", "gauss_newton_top_eigenvalue"], "analysis_points": ["agents"]}
+    (setup, state), (small, _) = (trained(make_block, **keys, analysis_memory=memory) for memory in (1024, 1))
+    assert Bench(small).group(setup.task.num_outputs * 1000) == 1
+    assert not Bench(small).objective(3).samples.is_one_chunk
+    assert Bench(setup).objective(3).samples.is_one_chunk
+    for one, other in zip(measure_replica(setup, state, 1), measure_replica(small, state, 1), strict=True):
+        for name in ("hessian_top_eigenvalue", "gauss_newton_top_eigenvalue"):
+            assert other[name] == pytest.approx(one[name], rel=1e-5)
+
+
+def test_a_fixed_subset_is_drawn_once_and_shared_among_its_holders(make_block):
+    setup, _ = trained(make_block, steps=1, analysis_samples=100)
+    bench = Bench(setup)
+    assert len(bench.data[0]) == 100
+    assert torch.equal(bench.chosen, Bench(setup).chosen)
+    held = bench.holdings(0)
+    assert sorted(torch.cat(held).tolist()) == list(range(100))  # a partition of all samples
+    for agent, places in enumerate(held):
+        assert set(bench.chosen[places].tolist()) <= set(setup.holdings[0][agent].tolist())
+    few, _ = trained(make_block, steps=1, analysis_samples=1)
+    with pytest.raises(ExperimentError, match="holds none of the 1 samples"):
+        Bench(few).holdings(0)
+
+
+def test_training_mode_is_another_measure(make_block):
+    keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "analysis": ["hessian_trace"]}
+    (setup, state), (training, _) = (
+        trained(make_block, **keys, analysis_mode=mode) for mode in ("evaluation", "training")
+    )
+    here = measure_replica(setup, state, 1)[0]["hessian_trace"]
+    there = measure_replica(training, state, 1)[0]["hessian_trace_training"]
+    assert abs(here - there) > 0.05 * abs(here)
+
+
+def test_float32_agrees_to_its_rounding(make_block):
+    (double, state), (single, _) = (
+        trained(make_block, analysis=["hessian_top_eigenvalue", "hessian_trace"], analysis_dtype=dtype)
+        for dtype in ("float64", "float32")
+    )
+    a, b = (measure_replica(setup, state, 1)[0] for setup in (double, single))
+    for name in ("hessian_top_eigenvalue", "hessian_trace"):
+        assert b[name] == pytest.approx(a[name], rel=1e-4)
+        assert b[name] != a[name]
+
+
+def test_one_snapshot_serves_all_measures_of_the_spectrum(make_block, monkeypatch):
+    names = ["hessian_trace", "hessian_top_eigenvalue", "hessian_frobenius_norm", "hessian_density", "adaptive_trace"]
+    names += ["hessian_layer_traces", "hessian_effective_rank", "noise_curvature", "noise_alignment", "loss_slices"]
+    names += ["disagreement_alignment", "consensus_sharpness", "stability_limit", "agent_barriers", "loss_surface"]
+    setup, state = trained(make_block, analysis=names)
+    counts = []
+    products = Curvature.products
+
+    def counted(self, vectors):
+        counts.append(len(vectors) if vectors.ndim == 3 else 1)
+        return products(self, vectors)
+
+    monkeypatch.setattr(Curvature, "products", counted)
+    measure_replica(setup, state, 1)
+    # 30 steps and 10 to 30 probes; 10 for the noise; one along each agent's disagreement.
+    assert 40 <= sum(counts) - 10 - 3 <= 60
+
+
+def test_what_has_not_converged_says_so(make_block, monkeypatch):
+    setup, state = trained(make_block, analysis=["hessian_bottom_eigenvalue", "hessian_condition_number"])
+    full = measure_replica(setup, state, 1)[0]
+    assert full["hessian_converged"] == 1
+    monkeypatch.setattr(Bench, "max_steps", lambda self, size: 4)
+    short = measure_replica(setup, state, 1)[0]
+    assert short["hessian_converged"] == 0
+    assert "hessian_condition_number" not in short
+    assert short["hessian_bottom_eigenvalue"] > full["hessian_bottom_eigenvalue"]
+
+
+def test_limits_of_stability(make_block):
+    keys = {"analysis": ["stability_limit"], "topology": {"name": "ring", "agents": 4}, "schedule": "cosine"}
+    block = make_block(optimizer={"name": "sgd", "lr": 0.2}, **keys)
+    block.advance(30)
+    (row,) = measure_replica(block.setup, take_rows(block.state_dict(), slice(0, 4)), 0)
+    rate = 0.2 * block.setup.rate_factor(29)
+    assert row["stability_limit"] == pytest.approx(2 / rate)
+    # Metropolis weights of a ring are 1 / 3; the eigenvalues of W are 1, 1 / 3, 1 / 3, -1 / 3.
+    assert row["consensus_stability_limit"] == pytest.approx((2 / 3) / rate)
+    block = make_block(optimizer={"name": "sgd", "lr": 0.2, "momentum": 0.9}, **keys)
+    assert measure_replica(block.setup, take_rows(block.state_dict(), slice(0, 4)), 0) == []
+
+
+def test_the_quadratic_has_its_closed_forms(make_setup):
+    setup = make_setup(task={"name": "quadratic", "curvature": [3.0, 1.0, 0.5]}, model=None)
+    task = setup.task.to("cpu", torch.float64)
+    names = ["hessian_eigenvalues", "hessian_condition_number", "hessian_effective_rank", "worst_sharpness"]
+    names += ["average_sharpness", "pac_bayes_sigma", "excess_risk", "hessian_frobenius_norm"]
+    model = load_vector(setup.template().double(), torch.ones(3, dtype=torch.float64), {})  # the minimum
+    found = measure_point(model, task, names)
+    assert [found[f"hessian_top_eigenvalue{end}"] for end in ("", "_2", "_3")] == pytest.approx([3, 1, 0.5])
+    assert found["hessian_condition_number"] == pytest.approx(6)
+    assert found["hessian_effective_rank"] == pytest.approx(4.5**2 / 10.25)
+    assert found["hessian_frobenius_norm"] == pytest.approx(math.sqrt(10.25))
+    assert found["worst_sharpness"] == pytest.approx(0.05**2 * 3 / 2, rel=1e-6)
+    assert abs(found["average_sharpness"] - 0.01**2 * 4.5 / 2) < 4 * found["average_sharpness_error"]
+    assert found["excess_risk"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"analysis": ["noise_curvature"], "task": "quadratic", "model": None}, "generates fresh"),
+        ({"analysis_views": ["own"], "task": "quadratic", "model": None}, "generates fresh"),
+        ({"analysis": ["relative_flatness"], "task": "quadratic", "model": None}, "weight matrix"),
+        ({"analysis": ["m_sharpness"], "analysis_mode": "training"}, "leave out m_sharpness"),
+        ({"analysis_mode": "training", "model": {"name": "mlp", "dropout": 0.1}}, "dropout"),
+        ({"analysis": ["hessian_tracee"]}, "hessian_trace"),
+        ({"analysis_memory": 0}, "analysis_memory"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_run(make_setup, keys, said):
+    with pytest.raises(ExperimentError, match=said):
+        make_setup(**keys)

@@ -1,11 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import binom, t
 from torch import nn, ones
 
 from basinet.analysis.hessian import HessianOperator
-from basinet.analysis.lanczos import lanczos
-from basinet.analysis.trace import Estimate, deflated_trace, hutchinson
+from basinet.analysis.trace import Estimate, hutch_plus_plus, hutchinson, xtrace
 
 SEEDS = 200
 
@@ -39,45 +40,46 @@ def test_hutchinson_is_within_its_error() -> None:
     assert np.sqrt(np.mean([e.error**2 for e in found])) == pytest.approx(exact, rel=0.05)
 
 
-@pytest.mark.parametrize("min_steps", [1, 20])
-def test_deflated_trace_is_within_its_error(min_steps: int) -> None:
+@pytest.mark.parametrize("estimator", [hutch_plus_plus, xtrace])
+def test_sketches_are_unbiased_within_their_error_and_better_than_plain_probes(estimator: Callable) -> None:
     h = matrix()
-    ritz = lanczos(h, min_steps=min_steps)
-    found = [deflated_trace(h, ritz, num_probes=40, rtol=1, seed=seed) for seed in range(SEEDS)]
-    assert misses(found, np.trace(h)) <= most_misses(40)
-    mean = np.mean([e.value for e in found])
-    assert abs(mean - np.trace(h)) <= 4 * np.std([e.value for e in found]) / np.sqrt(SEEDS)
-    plain = hutchinson(h, num_probes=40)
-    assert np.mean([e.error for e in found]) < plain.error / 10
+    found = [estimator(h, num_products=60, seed=seed) for seed in range(SEEDS)]
+    assert misses(found, np.trace(h)) <= most_misses(20)
+    values = np.array([e.value for e in found])
+    assert abs(values.mean() - np.trace(h)) <= 4 * values.std() / np.sqrt(SEEDS)
+    assert values.std() < hutchinson(h, num_probes=60).error / 5
+    assert all(e.num_products <= 60 for e in found)
 
 
-def test_the_first_term_costs_no_product_and_a_full_basis_is_exact() -> None:
-    model = nn.Linear(3, 1, bias=False).double()
-    x = ones(2, 3).double().cumsum(1)
-    operator = HessianOperator(model, lambda model, batch: (model(batch[0]) ** 2).mean(), (x,))
-    ritz = lanczos(operator, min_steps=3)
-    before = operator.num_products
-    found = deflated_trace(operator, ritz)
-    assert (found.error, found.num_products, operator.num_products) == (0.0, 0, before)
-    assert found.value == pytest.approx(2 * (1 + 4 + 9), rel=1e-12)
+def test_xtrace_by_its_definition() -> None:
+    h = matrix(30)
+    probes = np.random.default_rng(3).standard_normal((30, 6))
+    estimates = []
+    for i in range(6):
+        others = np.delete(probes, i, 1)
+        q, _ = np.linalg.qr(h @ others)
+        left = probes[:, i] - q @ (q.T @ probes[:, i])
+        estimates.append(np.trace(q.T @ h @ q) + left @ h @ left)
+    found = xtrace(h, num_products=12, seed=3)
+    assert found.value == pytest.approx(np.mean(estimates), rel=1e-10)
+    assert found.error == pytest.approx(np.std(estimates, ddof=1) / np.sqrt(6), rel=1e-9)
 
 
-def test_probes_go_on_until_the_error_is_small_enough() -> None:
-    h = matrix()
-    ritz = lanczos(h, max_steps=2)
-    few = deflated_trace(h, ritz, num_probes=4, rtol=10)
-    many = deflated_trace(h, ritz, num_probes=4, rtol=0.05, max_probes=2000)
-    capped = deflated_trace(h, ritz, num_probes=4, rtol=0, max_probes=30)
-    assert few.num_products == 4
-    assert 4 < many.num_products < 2000
-    assert many.error <= 0.05 * many.value
-    assert capped.num_products == 32
+@pytest.mark.parametrize("estimator", [hutch_plus_plus, xtrace])
+def test_low_rank_is_exact(estimator: Callable) -> None:
+    q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 3)))
+    found = estimator((q * [4.0, -2.0, 1.0]) @ q.T, num_products=30)
+    assert found.value == pytest.approx(3.0, abs=1e-12)
+    assert found.error == pytest.approx(0.0, abs=1e-12)
 
 
 def test_products_are_counted() -> None:
     model = nn.Linear(3, 1).double()
     operator = HessianOperator(model, lambda model, batch: (model(batch[0]) ** 4).mean(), (ones(2, 3).double(),))
     assert hutchinson(operator, num_probes=70).num_products == operator.num_products == 70
+    for estimator in (hutch_plus_plus, xtrace):
+        before = operator.num_products
+        assert estimator(operator, num_products=12).num_products == operator.num_products - before
 
 
 def test_signs_see_a_diagonal_exactly() -> None:
@@ -86,12 +88,19 @@ def test_signs_see_a_diagonal_exactly() -> None:
 
 def test_the_seed_decides() -> None:
     h = matrix()
-    assert hutchinson(h, num_probes=5, seed=1) == hutchinson(h, num_probes=5, seed=1)
-    assert hutchinson(h, num_probes=5, seed=1) != hutchinson(h, num_probes=5, seed=2)
+    for estimate in (
+        lambda seed: hutchinson(h, num_probes=5, seed=seed),
+        lambda seed: hutch_plus_plus(h, seed=seed),
+        lambda seed: xtrace(h, seed=seed),
+    ):
+        assert estimate(1) == estimate(1)
+        assert estimate(1) != estimate(2)
 
 
-def test_one_probe_has_no_error() -> None:
+def test_too_few_products_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         hutchinson(np.eye(2), num_probes=1)
-    with pytest.raises(ValueError, match="at least 2"):
-        deflated_trace(np.eye(2), lanczos(np.eye(2)), num_probes=1)
+    with pytest.raises(ValueError, match="at least 6"):
+        hutch_plus_plus(np.eye(9), num_products=5)
+    with pytest.raises(ValueError, match="at least 4"):
+        xtrace(np.eye(9), num_products=3)

@@ -152,3 +152,25 @@ while sum(node["Alive"] for node in ray.nodes()) < {{}}:
     a = load_run(inline / "diffusion-atc").metrics[-1]
     b = load_run(tmp_path / "e" / "diffusion-atc").metrics[-1]
     assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
+
+
+def test_actors_share_the_analysis(ray_cluster, tmp_path):
+    from basinet.analysis.measure import measure_replica
+
+    keys = {"strategy": "diffusion", "steps": 20, "evaluate_every": 20, "analysis_samples": 100}
+    keys |= {"analysis": ["hessian_trace", "hessian_top_eigenvalue", "noise_curvature", "hessian_density"]}
+    keys |= {"analysis_points": ["centroid", "agents"], "analysis_views": ["all", "own"], "replicas": 1}
+    found = []
+    for name, runtime in (("inline", {}), ("ray", {"name": "ray", "actors": 2, "cpus_per_actor": 0.5})):
+        experiment = Experiment({**BASE, **keys, "runtime": BASE["runtime"] | runtime})
+        out = tmp_path / name
+        simulate(prepare(experiment, out), out, Silent(), threading.Event(), measure_replica)
+        found.append(load_run(out / "diffusion-atc"))
+        assert found[-1].status["state"] == "done", found[-1].status
+        assert (out / "diffusion-atc" / "density_own.csv").exists()
+    here, there = (run.metrics for run in found)
+    assert [row.keys() for row in here] == [row.keys() for row in there]
+    for a, b in zip(here, there, strict=True):
+        for name in a:
+            if not name.endswith("_error"):
+                assert b[name] == pytest.approx(a[name], rel=1e-6, abs=1e-9), name

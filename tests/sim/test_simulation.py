@@ -44,7 +44,7 @@ class Silent:
         if self.at is not None and step >= self.at:
             self.stop.set()
 
-    def analyzing(self, run):
+    def analyzing(self, run, done, total):
         pass
 
     def finished(self, run, state):
@@ -274,7 +274,7 @@ def test_an_overflow_in_the_last_step_is_seen(tmp_path):
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
-    def fail(setup, state, replicas):
+    def fail(setup, state, replica, rank, workers):
         if setup.config.strategy.name == "isolated":
             raise ZeroDivisionError("on purpose")
         return []
@@ -289,14 +289,14 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
 def test_another_analysis_is_made_up_for(tmp_path):
     asked = []
 
-    def note(setup, state, replicas):
-        asked.append(setup.config.analysis)
+    def note(setup, state, replica, rank, workers):
+        asked.append((setup.config.analysis, replica))
         return []
 
     for analysis in (["hessian_trace"], ["hessian_trace"], ["excess_risk"]):
         setups = prepare(Experiment(BASE | {"analysis": analysis, "steps": 8}), tmp_path)
         simulate(setups, tmp_path, Silent(), threading.Event(), note)
-    assert asked == [("hessian_trace",), ("excess_risk",)]
+    assert asked == [((name,), replica) for name in ("hessian_trace", "excess_risk") for replica in (0, 1)]
 
 
 def test_nothing_is_written_for_a_mistake(tmp_path):

@@ -1,0 +1,90 @@
+"""Measures of a network as a whole: what disagreement costs, and the limits of stability beside λ_max."""
+
+import math
+from typing import Any
+
+import torch
+
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.disagreement import disagreement
+from basinet.analysis.sites import Bench, Sites, repeated
+from basinet.analysis.snapshot import NUM_EIGENVALUES
+from basinet.sim.folder import Row
+from basinet.sim.setup import Setup
+from basinet.topologies import smallest_eigenvalue
+
+__all__ = ["measure_network", "stability_limits"]
+
+
+def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: Sites) -> Row:
+    """Measure a replica's network.
+
+    Args:
+        bench: Model, task and samples.
+        state: The state of the replica's rows.
+        replica: Which replica it is.
+        center: Its centroid, under all samples.
+
+    Returns:
+        Values by name, which belong to the row of the centroid.
+    """
+    setup, wanted = bench.setup, center.wanted
+    limits = stability_limits(setup, state["step"]) if "stability_limit" in wanted else {}
+    if not wanted & {"consensus_sharpness", "disagreement_alignment"}:
+        return limits
+    found: Row = {}
+    centroid = center.hessian
+    agents = Curvature(centroid.objective, *bench.agents(state, replica))
+    weights = bench.weights(replica)
+    aligned = "disagreement_alignment" in wanted
+    eigenvectors = None
+    if aligned:
+        space, _ = center.snapshot
+        eigenvectors = space.vectors(0, space.ritz(0)[1][:, -NUM_EIGENVALUES:])
+    costs = disagreement(agents, centroid, weights, eigenvectors)
+    if "consensus_sharpness" in wanted:
+        found |= {"consensus_sharpness": costs.sharpness, "consensus_sharpness_quadratic": costs.quadratic}
+        if "own" in setup.config.analysis_views:
+            own = bench.objective(agents.num_points, bench.holdings(replica))
+            gain = _own_gain(Curvature(own, agents.points, agents.buffers), centroid, weights)
+            found["consensus_sharpness_own"] = gain
+    if aligned:
+        trace = center.snapshot[1][0].trace.value
+        found["disagreement_alignment"] = costs.alignment(trace, agents.points.shape[1])
+        found["disagreement_captured"] = costs.captured
+    return limits | {f"{name}{bench.suffix}": value for name, value in found.items() if math.isfinite(value)}
+
+
+def _own_gain(agents: Curvature, centroid: Curvature, weights: torch.Tensor) -> float:
+    """Compute Σ π_k [L_k(θ_k) − L_k(θ̄)]."""
+    there = Curvature(agents.objective, *repeated(centroid, agents.num_points))
+    return float(weights.to(agents.points.device, torch.float64) @ (agents.losses() - there.losses()))
+
+
+def stability_limits(setup: Setup, step: int) -> Row:
+    r"""Find the largest curvature at which the last learning rate μ is stable.
+
+    On a quadratic of curvature h, gradient descent with diffusion or centralized averaging is stable for
+    h < 2 / μ, consensus for h < (1 + λ_min(W)) / μ (Tu, Sayed: Diffusion strategies outperform consensus strategies
+    for distributed estimation over adaptive networks, IEEE Transactions on Signal Processing 60, 2012,
+    arXiv:1205.3993). They hold for plain SGD, whose step is μ times the gradient.
+
+    Args:
+        setup: The parts of the run.
+        step: How many steps have been taken.
+
+    Returns:
+        `stability_limit`, and where W is symmetric and the same in each step `consensus_stability_limit`; nothing for
+        an optimizer other than plain SGD.
+    """
+    optimizer = setup.config.optimizer
+    settings = optimizer.describe()
+    plain = optimizer.name == "sgd" and not any(settings.get(name) for name in ("momentum", "weight_decay", "maximize"))
+    rate = float(settings.get("lr", 0.0)) * setup.rate_factor(max(0, step - 1))
+    if not plain or rate <= 0:
+        return {}
+    limits = {"stability_limit": 2 / rate}
+    w = setup.weights
+    if len(setup.sequence) == 1 and abs(w - w.T).max() < 1e-12:
+        limits["consensus_stability_limit"] = (1 + smallest_eigenvalue(w)) / rate
+    return limits

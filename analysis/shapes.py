@@ -1,0 +1,101 @@
+"""The loss around the points of a run, as tables to draw: slices, a plane with the agents in it, and barriers."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basinet.algorithms import draws
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.scaling import filter_normalized
+from basinet.analysis.sites import Bench, Sites, repeated
+from basinet.analysis.snapshot import NUM_EIGENVECTORS
+from basinet.analysis.surface import barriers, line_losses, path_losses, plane_losses, principal_plane
+from basinet.sim.folder import Row
+
+__all__ = ["measure_shapes"]
+
+NUM_RANDOM = 2
+NUM_POSITIONS = 41
+GRID = 21
+
+
+def measure_shapes(bench: Bench, state: dict[str, Any], replica: int, center: Sites) -> tuple[list[Row], list[Row]]:
+    """Evaluate the loss on lines and planes.
+
+    Args:
+        bench: Model, task and samples.
+        state: The state of the replica's rows.
+        replica: Which replica it is.
+        center: Its centroid, under all samples.
+
+    Returns:
+        Rows of metrics, each with its `agent`, and rows of tables, each with the name of its `table`.
+    """
+    centroid, wanted = center.hessian, center.wanted
+    agents = Curvature(centroid.objective, *bench.agents(state, replica))
+    honest = bench.honest(replica)
+    found: list[Row] = []
+    tables: list[Row] = []
+    if "loss_slices" in wanted:
+        tables += _slices(center)
+    if "loss_surface" in wanted:
+        tables += _surface(centroid, agents, bench.weights(replica), honest)
+    if "agent_barriers" in wanted:
+        middle = Curvature(centroid.objective, *repeated(centroid, agents.num_points))
+        positions, losses = path_losses(middle, agents)
+        name = f"barrier{bench.suffix}"
+        heights = barriers(positions, losses).tolist()
+        found += [{"agent": k, name: height} for k, height in zip(honest, heights, strict=True)]
+        for k, path in zip(honest, losses.tolist(), strict=True):
+            rows = zip(positions.tolist(), path, strict=True)
+            tables += [{"table": "barriers", "agent": k, "position": t, "loss": loss} for t, loss in rows]
+    for row in tables:
+        row["table"] += bench.suffix
+    return found, tables
+
+
+def _slices(center: Sites) -> list[Row]:
+    """Cut through the centroid along its sharpest directions, and along random ones with the filters' norms."""
+    centroid, (space, _) = center.hessian, center.snapshot
+    sharp = space.vectors(0, space.ritz(0)[1][:, : -NUM_EIGENVECTORS - 1 : -1])
+    names = [f"eigenvector {number + 1}" for number in range(len(sharp))]
+    directions = [vector[None] for vector in sharp]
+    shapes = centroid.objective.shapes
+    length = 1.0
+    if any(len(shape) > 1 for shape in shapes.values()):
+        for number in range(NUM_RANDOM):
+            random = draws.normal(draws.fold(center.keys, 5 + number), (centroid.points.shape[1],))
+            directions.append(filter_normalized(random, centroid.points.double(), shapes))
+            names.append(f"random {number + 1}")
+        # Eigenvectors are as long as a random direction, so that all slices share one axis.
+        length = float(directions[-1].norm())
+    positions = np.linspace(-1, 1, NUM_POSITIONS)
+    rows = []
+    for name, direction in zip(names, directions, strict=True):
+        step = direction / direction.norm() * length
+        losses = line_losses(centroid, step, positions.tolist())[0]
+        for t, loss in zip(positions.tolist(), losses.tolist(), strict=True):
+            rows.append({"table": "slices", "direction": name, "position": t * length, "loss": loss})
+    return rows
+
+
+def _surface(centroid: Curvature, agents: Curvature, weights: Tensor, names: list[int]) -> list[Row]:
+    """Evaluate the plane through the centroid in which the agents spread most."""
+    plane = principal_plane(agents.points, weights.to(agents.points.device), centroid.points[0])
+    reach = 1.5 * float(plane.coordinates.abs().max())
+    if reach == 0:  # the agents agree: there is no plane of theirs
+        return []
+    ticks = np.linspace(-reach, reach, GRID)
+    losses = plane_losses(centroid, plane.origin, plane.axes, ticks.tolist(), ticks.tolist())
+    rows: list[Row] = [
+        {"table": "surface", "x": x, "y": y, "loss": float(losses[i, j])}
+        for i, x in enumerate(ticks.tolist())
+        for j, y in enumerate(ticks.tolist())
+    ]
+    explained = plane.explained.tolist()
+    for k, (x, y) in zip(names, plane.coordinates.tolist(), strict=True):
+        place = {"table": "surface_agents", "agent": k, "x": x, "y": y}
+        rows.append({**place, "explained_x": explained[0], "explained_y": explained[1]})
+    return rows

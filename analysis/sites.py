@@ -1,0 +1,313 @@
+"""The points of a run that are measured side by side, and under which view of the data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.algorithms import draws
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.krylov import Krylov
+from basinet.analysis.objective import Objective
+from basinet.analysis.samples import Share
+from basinet.analysis.snapshot import take_snapshot
+from basinet.analysis.spectrum import Spectrum
+from basinet.sim.component import ExperimentError
+from basinet.sim.setup import Setup
+from basinet.sim.tasks import Task
+from basinet.sim.worker import pick_device
+
+__all__ = ["Bench", "Sites", "repeated"]
+
+MOST_STEPS = 100
+"""Largest number of Lanczos steps, memory permitting."""
+
+_LEAST_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Points that are measured side by side.
+
+    Attributes:
+        hessian: Hessian, gradient and loss at N points.
+        keys: Keys of all random draws there, int64 [N].
+        agents: The agent of each point, whose row of metrics the values belong to; None for the centroid's.
+        suffix: What is added to the names of the measures: "" under all samples, "_own" at an agent under its own
+            samples, "_own_at_centroid" at the centroid under the samples of an agent; "_training" in training mode.
+        wanted: Names of the measures, for which one snapshot of the Hessian is taken.
+        max_steps: Largest number of Lanczos steps that memory permits.
+    """
+
+    hessian: Curvature
+    keys: Tensor
+    agents: tuple[int | None, ...] = (None,)
+    suffix: str = ""
+    wanted: frozenset[str] = frozenset()
+    max_steps: int = MOST_STEPS
+
+    def part(self, rows: slice) -> "Sites":
+        """Take some of the points.
+
+        Args:
+            rows: Which.
+
+        Returns:
+            The points.
+        """
+        if rows == slice(0, len(self.agents)):
+            return self
+        keys, agents = self.keys[rows], self.agents[rows]
+        return replace(self, hessian=self.hessian.part(rows), keys=keys, agents=agents)
+
+    @cached_property
+    def snapshot(self) -> tuple[Krylov, list[Spectrum]]:
+        """The Krylov bases and the spectra, taken once for all measures."""
+        return take_snapshot(self.hessian, self.keys, self.wanted, max_steps=self.max_steps)
+
+
+@dataclass
+class Bench:
+    """What the points of a run are measured with: model, task and samples in the type and mode of the analysis.
+
+    Args:
+        setup: The parts of the run.
+        share: Which part of the samples this worker sums over.
+
+    Raises:
+        ExperimentError: A part of the analysis cannot be had.
+    """
+
+    setup: Setup
+    share: Share = field(default_factory=Share)
+
+    def __post_init__(self) -> None:
+        config = self.setup.config
+        self.dtype = getattr(torch, config.analysis_dtype)
+        self.device = pick_device(config.runtime)
+        self.task: Task = self.setup.task.to(self.device, self.dtype)
+        self.model: nn.Module = self.setup.template().to(self.device, self.dtype)
+        self.training = config.analysis_mode == "training"
+        self.model.train(self.training)
+        self.suffix = "_training" if self.training else ""
+        self.budget: int = config.analysis_memory * 2**20
+        self.chosen = self._chosen()
+        self.data = tuple(t if self.chosen is None else t[self.chosen] for t in self.task.train)
+
+    def _chosen(self) -> Tensor | None:
+        """Draw the fixed subset of the samples, ascending; None is all of them."""
+        total, count = len(self.task.train[0]), self.setup.config.analysis_samples
+        if count is None or count >= total:
+            return None
+        key = torch.tensor([draws.key(self.setup.config.seed, "analysis samples")])
+        order = draws.permutation(key, torch.tensor([total]), total)[0]
+        return order[:count].sort().values.to(self.device)
+
+    def honest(self, replica: int) -> list[int]:
+        """List the agents that are measured: those that do not attack.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            Their numbers.
+        """
+        honest: list[int] = (~self.setup.attackers[replica]).nonzero()[0].tolist()
+        return honest
+
+    def weights(self, replica: int) -> Tensor:
+        """Give their weights in the centroid.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            π, which sum to one, float64 on the CPU.
+        """
+        return torch.from_numpy(self.setup.honest_weights[replica, self.honest(replica)])
+
+    def holdings(self, replica: int) -> list[Tensor]:
+        """List the samples that each honest agent holds, as places in the chosen data.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            For each agent the places, int64.
+
+        Raises:
+            ExperimentError: An agent holds none of the chosen samples.
+        """
+        honest, holdings = self.honest(replica), self.setup.holdings[replica]
+        held = [torch.from_numpy(holdings[agent]).to(self.device, torch.int64) for agent in honest]
+        if self.chosen is None:
+            return held
+        found = []
+        for agent, mine in zip(honest, held, strict=True):
+            places = torch.isin(self.chosen, mine).nonzero()[:, 0]
+            if not len(places):
+                raise ExperimentError(
+                    f"analysis_samples: agent {agent} of replica {replica} holds none of the"
+                    f" {len(self.chosen)} samples; give more of them"
+                )
+            found.append(places)
+        return found
+
+    def objective(self, count: int, holdings: list[Tensor] | None = None) -> Objective:
+        """Make the losses over all chosen samples, or over those that each agent holds.
+
+        Args:
+            count: How many points there are to be measured.
+            holdings: For each point the places of its samples.
+
+        Returns:
+            The losses, cut into chunks that fit into half of the memory that the analysis may take.
+        """
+
+        def make(chunk: int | None) -> Objective:
+            return Objective(
+                self.model,
+                self.task.loss,
+                self.data,
+                holdings=holdings,
+                chunk=chunk,
+                training=self.training,
+                share=self.share,
+            )
+
+        whole = make(None)
+        together = min(count, self.group(whole.num_parameters))
+        most = self.budget // 2 // (whole.bytes_per_sample() * together)
+        return whole if self.training or most >= len(self.data[0]) else make(max(1, most))
+
+    def group(self, num_parameters: int) -> int:
+        """Choose how many points are measured side by side.
+
+        Args:
+            num_parameters: P.
+
+        Returns:
+            As many as have room for their Krylov bases in half of the memory, at least 1 and at most 64.
+        """
+        return max(1, min(64, self.budget // 2 // (12 * num_parameters * MOST_STEPS)))
+
+    def max_steps(self, num_parameters: int) -> int:
+        """Choose how many steps a Krylov run may take.
+
+        Args:
+            num_parameters: P.
+
+        Returns:
+            As many as there is memory for, at most 100, and in any case enough for a trace.
+        """
+        return max(_LEAST_STEPS, min(MOST_STEPS, self.budget // 2 // (12 * num_parameters)))
+
+    def center(self, state: dict[str, Any], replica: int) -> Sites:
+        """Lay out the centroid of a replica, under all samples.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            The point.
+        """
+        return self._sites(self.objective(1), *self.centroid(state, replica), replica, (None,), "")
+
+    def sites(self, state: dict[str, Any], replica: int, center: Sites) -> Iterator[Sites]:
+        """Lay out the points of a replica, under each view of the data that the run asks for.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+            center: The centroid under all samples.
+
+        Yields:
+            Points; those of one view follow one another.
+        """
+        config, every = self.setup.config, tuple(self.honest(replica))
+        points, buffers = self.agents(state, replica)
+        agents = len(every)
+        if "centroid" in config.analysis_points:
+            yield center
+        if "agents" in config.analysis_points:
+            yield self._sites(self.objective(agents), points, buffers, replica, every, "")
+        if "own" in config.analysis_views:
+            own = self.objective(agents, self.holdings(replica))
+            if "agents" in config.analysis_points:
+                yield self._sites(own, points, buffers, replica, every, "_own")
+            if "centroid" in config.analysis_points:
+                everyone = repeated(center.hessian, agents)
+                yield self._sites(own, *everyone, replica, every, "_own_at_centroid")
+
+    def _sites(
+        self,
+        objective: Objective,
+        points: Tensor,
+        buffers: dict[str, Tensor],
+        replica: int,
+        agents: tuple[int | None, ...],
+        suffix: str,
+    ) -> Sites:
+        seed = self.setup.config.seed
+        keys = [draws.key(seed, "analysis", replica, "centroid" if agent is None else agent) for agent in agents]
+        steps = self.max_steps(objective.num_parameters)
+        hessian = Curvature(objective, points, buffers)
+        wanted = frozenset(self.setup.config.analysis)
+        return Sites(hessian, torch.tensor(keys, device=self.device), agents, suffix + self.suffix, wanted, steps)
+
+    def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take the honest agents of a replica.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            Parameters [H, P] and buffers [H, ...] by name, in the type and on the device of the analysis.
+        """
+        rows, honest = state["rows"], self.honest(replica)
+        buffers = {name: self._moved(b[honest]) for name, b in rows["buffers"].items()}
+        return self._moved(rows["parameters"][honest]), buffers
+
+    def centroid(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Average the honest agents of a replica.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            Parameters [1, P] and buffers [1, ...] by name.
+        """
+        pi, honest = self.weights(replica), self.honest(replica)
+
+        def mean(rows: Tensor) -> Tensor:
+            # As `Mixer.centroid`: agents that agree have exactly their common value as the mean.
+            values = rows[honest].to(pi.dtype)
+            found = values[:1] + ((values - values[0]) * pi.view(-1, *(1 for _ in rows.shape[1:]))).sum(0, keepdim=True)
+            return found if rows.is_floating_point() else found.round().to(rows.dtype)
+
+        rows = state["rows"]
+        buffers = {name: self._moved(mean(b)) for name, b in rows["buffers"].items()}
+        return self._moved(mean(rows["parameters"])), buffers
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+
+def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Repeat the centroid for each agent.
+
+    Args:
+        centroid: The centroid, one point.
+        count: How many agents there are.
+
+    Returns:
+        Parameters [count, P] and buffers [count, ...] by name.
+    """
+    buffers = {name: b.expand(count, *b.shape[1:]) for name, b in centroid.buffers.items()}
+    return centroid.points.expand(count, -1), buffers

@@ -1,0 +1,86 @@
+"""A snapshot of the Hessian: one Krylov run and a few probes, as long and as many as the measures wanted of it need."""
+
+from collections.abc import Set
+
+import torch
+from torch import Tensor
+
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.krylov import Krylov
+from basinet.analysis.scaling import scales, split
+from basinet.analysis.spectrum import Spectrum, spectra
+
+__all__ = ["EIGENVALUES", "NUM_EIGENVALUES", "NUM_EIGENVECTORS", "SNAPSHOT", "TOL", "take_snapshot"]
+
+NUM_EIGENVALUES = 5
+"""How many eigenvalues there are at either end of `hessian_eigenvalues`, and top eigenvectors for the disagreement."""
+
+NUM_EIGENVECTORS = 2
+"""How many eigenvectors the loss is cut along."""
+
+TOL = 1e-3
+"""Residual of an eigenvalue that is small enough, as a part of it; of the largest at the bottom."""
+
+EIGENVALUES = frozenset(
+    {"hessian_top_eigenvalue", "hessian_bottom_eigenvalue", "hessian_eigenvalues", "hessian_condition_number"}
+)
+_PROBED = frozenset(
+    {
+        "hessian_trace",
+        "hessian_frobenius_norm",
+        "hessian_effective_rank",
+        "hessian_layer_traces",
+        "adaptive_trace",
+        "filter_normalized_trace",
+        "noise_alignment",
+        "disagreement_alignment",
+    }
+)
+SNAPSHOT = EIGENVALUES | _PROBED | {"hessian_density", "gradient_noise_trace", "noise_curvature", "loss_slices"}
+"""Measures that take a snapshot."""
+
+
+def take_snapshot(
+    hessian: Curvature, keys: Tensor, wanted: Set[str], *, max_steps: int
+) -> tuple[Krylov, list[Spectrum]]:
+    """Take a snapshot at many points.
+
+    Args:
+        hessian: The Hessians, at N points.
+        keys: Keys of the random draws, int64 [N].
+        wanted: Names of measures.
+        max_steps: Largest number of Lanczos steps.
+
+    Returns:
+        The Krylov bases, and the spectra. Their readings are the traces of the layers' blocks, then Σ s_i² H_ii with
+        the scales s of the parameters, and with those of the filters.
+    """
+    size = hessian.points.shape[1]
+    shapes = hessian.objective.shapes
+    squares = [scales(hessian.points.double(), shapes, kind).square() for kind in ("adaptive", "filter")]
+
+    def readings(diagonals: Tensor) -> Tensor:
+        layers = [part.flatten(1).sum(1) for part in split(diagonals, shapes).values()]
+        return torch.stack([*layers, *((diagonals * square).sum(1) for square in squares)], 1)
+
+    top = bottom = 0
+    if wanted & {"hessian_eigenvalues", "disagreement_alignment"}:
+        top = NUM_EIGENVALUES
+    elif "loss_slices" in wanted:
+        top = NUM_EIGENVECTORS
+    if "hessian_eigenvalues" in wanted:
+        bottom = NUM_EIGENVALUES
+    elif wanted & {"hessian_bottom_eigenvalue", "hessian_condition_number"}:
+        bottom = 1
+    return spectra(
+        hessian.products,
+        keys,
+        size,
+        top=min(size, max(1, top)),
+        bottom=min(size, bottom),
+        tol=TOL,
+        max_steps=max_steps,
+        num_probes=10 if wanted & _PROBED else 0,
+        readings=readings,
+        agree=hessian.objective.share.agree,
+    )
