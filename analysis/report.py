@@ -86,7 +86,7 @@ def _differences(runs: Sequence[Run]) -> str:
     strategies = [strategy for strategy, _ in names(runs)]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
     accuracy = any("test_accuracy" in row for run in runs for row in run.metrics)
-    hidden = {"consensus_distance", "test_loss" if accuracy else ""}
+    hidden = {"consensus_distance", "stability_limit", "consensus_stability_limit", "test_loss" if accuracy else ""}
     rows: list[list[str]] = []
     for metric in (metric for metric in HEADINGS if metric not in hidden):
         differences = paired_differences(runs, metric, baseline)

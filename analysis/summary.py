@@ -44,6 +44,9 @@ HEADINGS = {
     "hessian_trace": "Hessian trace ↓",
     "hessian_top_eigenvalue": "Hessian λ_max ↓",
     "tail_index": "tail index",
+    "stability_limit": "2/μ",
+    "consensus_stability_limit": "(1+λ_min(W))/μ",
+    "consensus_sharpness": "consensus sharpness ↓",
     "consensus_distance": "consensus distance",
 }
 """Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""
@@ -234,7 +237,7 @@ def summary_table(runs: Sequence[Run]) -> Table:
 
 
 def incidents(runs: Sequence[Run]) -> list[str]:
-    """Say which replicas diverged and which runs are unfinished.
+    """Say which replicas diverged, which eigenvalues have not converged and which runs are unfinished.
 
     Args:
         runs: The runs.
@@ -248,6 +251,10 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             steps = ", ".join(str(step) for _, step in sorted(run.diverged.items()))
             count = f"{row['diverged']} of {row['replicas']} replicas"
             sentences.append(f"{row['label']}: {count} diverged at step {steps}.")
+        unsure = {r["replica"] for r in run.metrics if any(name.endswith("converged") and not r[name] for name in r)}
+        if unsure:
+            count = f"{len(unsure)} of {row['replicas']} replicas"
+            sentences.append(f"{row['label']}: extreme eigenvalues of {count} have not converged; see their errors.")
         if row["state"] not in FINISHED:
             planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
             progress = f"{row['state']} at step {row['step']}" + (f" of {planned}" if planned else "")

@@ -22,6 +22,7 @@ KINDS = (
     "models",
     "partitions",
     "augmentations",
+    "measures",
 )
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -97,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
     analyze.add_argument("--only", metavar="MEASURES", help="comma-separated, such as hessian_trace")
     analyze.add_argument("--agents", action="store_true", help="measure each agent, too")
+    analyze.add_argument("--own", action="store_true", help="measure under each agent's own samples, too")
+    analyze.add_argument("--samples", type=int, metavar="N", help="take a fixed random subset of the training samples")
+    analyze.add_argument("--mode", choices=("evaluation", "training"), help="mode of the model")
+    analyze.add_argument("--between", action="store_true", help="measure the loss between the solutions of the runs")
+    analyze.add_argument("--dtype", choices=("float32", "float64"), help="floating type")
 
     compare = command("compare", _compare, "print the runs of several experiments side by side", table=True)
     compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -173,10 +179,25 @@ def _find_experiment(name: str) -> Path:
 def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
     from basinet.analysis.report import write_report
+    from basinet.analysis.solutions import measure_between
+    from basinet.launch.progress import bar
     from basinet.sim.folder import load_runs
 
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
-    measure_again(options.folder, only=only, agents=options.agents)
+    settings = {
+        "analysis": only,
+        "analysis_points": ["centroid", "agents"] if options.agents else None,
+        "analysis_views": ["all", "own"] if options.own else None,
+        "analysis_samples": options.samples,
+        "analysis_mode": options.mode,
+        "analysis_dtype": options.dtype,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    with bar("analyze") as progress:
+        if settings or not options.between:
+            measure_again(options.folder, settings, progress)
+        if options.between:
+            measure_between(options.folder, progress)
     folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
     _say(f"report: {write_report(folder)}")
     _print_summary(load_runs(options.folder), options.json)

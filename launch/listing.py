@@ -9,6 +9,7 @@ from basinet.algorithms.attacks import ATTACKS
 from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
+from basinet.analysis.catalogue import MEASURES
 from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
@@ -40,14 +41,16 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
     """List what an experiment can name.
 
     Args:
-        kinds: Kinds of component, such as "topologies".
+        kinds: Kinds of component, such as "topologies", or "measures".
 
     Returns:
         For each kind and name "about", the first line of the component's documentation, and "source", its first
         reference in short, or None.
     """
     return {
-        kind: {
+        kind: {name: {"about": line, "source": None} for name, line in MEASURES.items()}
+        if kind == "measures"
+        else {
             name: {"about": line, "source": _source(inspect.getdoc(_REGISTRIES[kind][name]) or "")}
             for name, line in first_lines(_REGISTRIES[kind]).items()
         }

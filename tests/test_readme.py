@@ -22,6 +22,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert len(re.findall(r"^(?:isolated|diffusion ATC) \d", capsys.readouterr().out, flags=re.MULTILINE)) == 2
 
 
-def test_the_experiment_of_the_readme_is_valid():
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    assert list(Experiment(yaml.safe_load(block)).runs) == ["centralized", "consensus", "diffusion-atc"]
+def test_the_experiments_of_the_readme_are_valid():
+    first, *further = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL))
+    for keys in ({}, *further):
+        assert list(Experiment({**first, **keys}).runs) == ["centralized", "consensus", "diffusion-atc"]

@@ -1,7 +1,6 @@
 """The figures of a report: those that the runs have measurements for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,8 @@ from matplotlib.figure import Figure
 from basinet.analysis.plots.consensus import plot_consensus
 from basinet.analysis.plots.curves import plot_curves
 from basinet.analysis.plots.data import Row, curve_rows, point_rows
+from basinet.analysis.plots.drawing import Drawing
+from basinet.analysis.plots.landscape import landscape_drawings
 from basinet.analysis.plots.names import describe, labels, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
@@ -22,25 +23,6 @@ from basinet.sim.folder import Run
 __all__ = ["Drawing", "gallery"]
 
 _MOST_PANELS = 9
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure and what belongs to it.
-
-    Attributes:
-        name: Name of its files.
-        title: What it shows, in a few words.
-        caption: What it shows, in sentences.
-        figure: The figure; pyplot does not know it.
-        rows: The data that it was drawn from.
-    """
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    rows: list[Row]
 
 
 def gallery(runs: Sequence[Run]) -> list[Drawing]:
@@ -66,7 +48,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _topology(runs),
         _partition(runs),
     ]
-    return [drawing for drawing in drawings if drawing is not None]
+    return [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
 
 
 def _replicas(counts: Sequence[int]) -> str:

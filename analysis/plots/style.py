@@ -58,8 +58,13 @@ _AXES = {
     "consensus_distance": "consensus distance (mean squared)",
     "hessian_trace": "Hessian trace Tr H (smaller is flatter)",
     "hessian_top_eigenvalue": "largest Hessian eigenvalue λ_max (smaller is flatter)",
+    "hessian_bottom_eigenvalue": "smallest Hessian eigenvalue λ_min",
     "excess_risk": "excess risk J(x) − J(x*)",
     "tail_index": "tail index of the gradient noise (smaller is heavier)",
+    "consensus_sharpness": "consensus sharpness Σ π_k J(x_k) − J(x̄)",
+    "noise_curvature": "curvature of the gradient noise Tr HΣ",
+    "stability_limit": "limit of stability 2 / μ",
+    "consensus_stability_limit": "limit of stability of consensus (1 + λ_min(W)) / μ",
 }
 
 

@@ -158,7 +158,7 @@ def test_each_point_and_view_has_its_own_hessian(make_block):
     )
     found = by_point(measure_replica(setup, state, 1))
     bench = Bench(setup)
-    x, (center,) = bench.agents(state)[0], bench.centroid(state)[0]
+    x, (center,) = bench.agents(state, 0)[0], bench.centroid(state, 0)[0]
     mine = [tuple(t[setup.holdings[1][k]] for t in setup.task.train) for k in range(3)]
     cases = [(None, "", center, setup.task.train)]
     for k in range(3):

@@ -1,0 +1,89 @@
+"""The loss between the solutions of different runs: whether strategies end in one basin."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from basinet.analysis.curvature import Curvature
+from basinet.analysis.plots.names import labels
+from basinet.analysis.sites import Bench
+from basinet.analysis.summary import write_csv
+from basinet.analysis.surface import barriers, path_losses
+from basinet.sim.component import ExperimentError
+from basinet.sim.config import Config
+from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.setup import Setup
+from basinet.sim.state import load_checkpoint, take_rows
+
+__all__ = ["TABLE", "measure_between"]
+
+TABLE = "solution_barriers.csv"
+
+
+def measure_between(folder: Path, progress: Callable[[float, str], None] = lambda done, text: None) -> list[Row]:
+    """Measure the loss on the straight paths between the centroids of the runs of an experiment.
+
+    Runs of the same task and model are compared, replica by replica: replicas of the same index have the same initial
+    values and training samples. Replicas that diverged are left out.
+
+    Args:
+        folder: The experiment's folder; it receives `solution_barriers.csv`.
+        progress: Is told how much is done, from 0 to 1, and which pair is being measured.
+
+    Returns:
+        A row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`, `barrier`.
+
+    Raises:
+        ExperimentError: Fewer than two finished runs have the same task and model.
+    """
+    runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
+    setups = [Setup.build(Config.parse(run.config)) for run in runs]
+    same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
+    pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
+    if not pairs:
+        raise ExperimentError(f"{folder}: there must be two finished runs of the same task, model and seed to compare")
+    states = [load_checkpoint(RunFolder(run.path).checkpoint) for run in runs]
+    names = labels(runs)
+    rows: list[Row] = []
+    for done, (a, b) in enumerate(pairs):
+        progress(done / len(pairs), f"{names[a]} to {names[b]}")
+        replicas = [
+            replica
+            for replica in range(min(setups[a].config.replicas, setups[b].config.replicas))
+            if replica not in {*states[a]["diverged"], *states[b]["diverged"]}
+        ]
+        if replicas:
+            rows += _between((setups[a], setups[b]), (states[a], states[b]), replicas, (names[a], names[b]))
+    progress(1.0, "")
+    write_csv(rows, folder / TABLE)
+    return rows
+
+
+def _between(
+    setups: tuple[Setup, Setup],
+    states: tuple[dict[str, Any], dict[str, Any]],
+    replicas: list[int],
+    names: tuple[str, str],
+) -> list[Row]:
+    """Walk from each replica of a run to the same replica of another."""
+    bench = Bench(setups[0])
+    objective = bench.objective(1)
+    ends = []
+    for setup, state in zip(setups, states, strict=True):
+        agents = setup.num_agents
+        found = [
+            Bench(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)))
+            for replica in replicas
+        ]
+        points = torch.cat([point for point, _ in found])
+        buffers = {name: torch.cat([b[name] for _, b in found]) for name in found[0][1]}
+        ends.append(Curvature(objective, points, buffers))
+    positions, losses = path_losses(ends[0], ends[1])
+    return [
+        {"first": names[0], "second": names[1], "replica": replica, "position": t, "loss": loss, "barrier": height}
+        for replica, path, height in zip(replicas, losses.tolist(), barriers(positions, losses).tolist(), strict=True)
+        for t, loss in zip(positions.tolist(), path, strict=True)
+    ]

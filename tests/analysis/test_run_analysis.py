@@ -1,0 +1,169 @@
+"""The analysis of whole runs: its tables and figures, its progress, what is kept when it is interrupted."""
+
+import io
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basinet.analysis.measure import measure_again, measure_replica
+from basinet.analysis.plots.landscape import landscape_drawings
+from basinet.analysis.solutions import measure_between
+from basinet.analysis.summary import incidents
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import RunFolder, load_run, load_runs, read_table
+from basinet.sim.simulation import Interrupted, prepare, simulate
+
+TINY = {
+    "task": "digits",
+    "model": {"name": "mlp", "hidden": [4]},
+    "topology": {"name": "ring", "agents": 3},
+    "strategy": ["consensus", "diffusion"],
+    "batch_size": 4,
+    "steps": 20,
+    "evaluate_every": 10,
+    "replicas": 2,
+    "runtime": {"dtype": "float64", "device": "cpu"},
+    "analysis_samples": 60,
+}
+MEASURES = ["hessian_top_eigenvalue", "hessian_density", "stability_limit", "loss_slices", "loss_surface"]
+MEASURES += ["agent_barriers"]
+
+
+class Watching:
+    def __init__(self, stop=None, after=None):
+        self.stop, self.after, self.seen = stop, after, []
+
+    def analyzing(self, run, done, total):
+        self.seen.append((run, done, total))
+        if len(self.seen) == self.after:
+            self.stop.set()
+
+    def started(self, *_):
+        pass
+
+    advanced = finished = started
+
+
+def carry_out(out: Path, after=None, **changes):
+    stop = threading.Event()
+    watching = Watching(stop, after)
+    setups = prepare(Experiment(TINY | changes), out)
+    try:
+        return watching, simulate(setups, out, watching, stop, measure_replica)
+    except Interrupted:
+        return watching, None
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    carry_out(out, analysis=MEASURES)
+    return out
+
+
+def test_tables_belong_to_replicas_and_agents(finished):
+    run = finished / "consensus"
+    densities = read_table(run / "density.csv")
+    assert {row["replica"] for row in densities} == {"0", "1"}
+    for replica in "01":
+        assert sum(float(row["weight"]) for row in densities if row["replica"] == replica) == pytest.approx(1)
+    barriers = read_table(run / "barriers.csv")
+    assert len(barriers) == 2 * 3 * 11
+    agents = read_table(run / "surface_agents.csv")
+    assert len(agents) == 6
+    assert {row["direction"] for row in read_table(run / "slices.csv")} == {
+        "eigenvector 1", "eigenvector 2", "random 1", "random 2",
+    }  # fmt: skip
+    rows = [row for row in load_run(run).metrics if "agent" in row]
+    for row in rows:
+        path = [b for b in barriers if (int(b["replica"]), int(b["agent"])) == (row["replica"], row["agent"])]
+        losses = np.array([float(b["loss"]) for b in path])
+        assert row["barrier"] == pytest.approx((losses - np.linspace(losses[0], losses[-1], 11)).max(), abs=1e-12)
+
+
+def test_figures_come_with_their_data(finished):
+    measure_between(finished)
+    drawings = {drawing.name: drawing for drawing in landscape_drawings(load_runs(finished))}
+    assert list(drawings) == ["stability", "density", "slices", "surface", "barriers", "solution_barriers"]
+    for drawing in drawings.values():
+        assert drawing.rows
+        drawing.figure.savefig(io.BytesIO())
+    assert len(drawings["stability"].rows) == 4
+    assert all(row["stability_limit"] == pytest.approx(20) for row in drawings["stability"].rows)
+    assert {row["run"] for row in drawings["density"].rows} == {"consensus", "diffusion ATC"}
+
+
+def test_barriers_between_solutions(finished):
+    rows = measure_between(finished)
+    assert {(row["first"], row["second"], row["replica"]) for row in rows} == {
+        ("consensus", "diffusion ATC", 0),
+        ("consensus", "diffusion ATC", 1),
+    }
+    for replica in range(2):
+        losses = np.array([row["loss"] for row in rows if row["replica"] == replica])
+        height = (losses - np.linspace(losses[0], losses[-1], 11)).max()
+        (barrier,) = {row["barrier"] for row in rows if row["replica"] == replica}
+        assert barrier == pytest.approx(height, abs=1e-12)
+    # The centroid is where the paths to the agents begin, under the same samples.
+    for row in read_table(finished / "consensus" / "barriers.csv"):
+        if float(row["position"]) == 0:
+            (start,) = (r["loss"] for r in rows if r["replica"] == int(row["replica"]) and r["position"] == 0)
+            assert float(row["loss"]) == pytest.approx(start, rel=1e-12)
+    with pytest.raises(ExperimentError, match="two finished runs"):
+        measure_between(finished / "consensus")
+
+
+def test_progress_and_interruption(tmp_path):
+    measures = {"analysis": ["hessian_top_eigenvalue"], "strategy": "diffusion"}
+    watching, states = carry_out(tmp_path, after=2, **measures)
+    assert states is None
+    assert watching.seen == [("diffusion-atc", 0, 2), ("diffusion-atc", 1, 2)]
+    run = load_run(tmp_path / "diffusion-atc")
+    assert run.status["state"] == "done" and "analyzed" not in run.status
+    assert set(run.final("hessian_top_eigenvalue")) == {0}  # what was measured is kept
+    watching, states = carry_out(tmp_path, **measures)
+    assert states == {"diffusion-atc": "done"}
+    run = load_run(tmp_path / "diffusion-atc")
+    assert set(run.final("hessian_top_eigenvalue")) == {0, 1} and "analyzed" in run.status
+    watching, _ = carry_out(tmp_path, **measures)
+    assert watching.seen == []
+    watching, _ = carry_out(tmp_path, **measures, analysis_points=["agents"])  # another analysis is another
+    assert len(watching.seen) == 2
+
+
+def test_measuring_again(finished):
+    seen = []
+    settings = {"analysis": ["hessian_density", "hessian_bottom_eigenvalue"], "analysis_views": ["all", "own"]}
+    measure_again(finished / "consensus", settings, lambda done, text: seen.append((done, text)))
+    assert seen == [(0.0, "consensus"), (0.5, "consensus"), (1.0, "")]
+    own = read_table(finished / "consensus" / "density_own_at_centroid.csv")
+    assert {(row["replica"], row["agent"]) for row in own} == {(r, a) for r in "01" for a in "012"}
+    assert len(load_run(finished / "consensus").final("hessian_bottom_eigenvalue")) == 2
+    with pytest.raises(ExperimentError, match=r"no measure 'hessian_trace_'.*did you mean 'hessian_trace'"):
+        measure_again(finished, {"analysis": ["hessian_trace_"]})
+    with pytest.raises(ExperimentError, match="analysis_mode"):
+        measure_again(finished, {"analysis": ["m_sharpness"], "analysis_mode": "training"})
+
+
+def test_a_table_replaces_the_rows_of_its_replica(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.record([{"step": 1, "replica": 1, "a": 2.0}, {"table": "t", "step": 1, "replica": 1, "x": 1}])
+    folder.record([{"table": "t", "step": 1, "replica": 0, "x": 2, "y": 3}])
+    folder.record([{"table": "t", "step": 1, "replica": 1, "x": 4}])
+    assert read_table(tmp_path / "t.csv") == [
+        {"step": "1", "replica": "0", "x": "2", "y": "3"},
+        {"step": "1", "replica": "1", "x": "4", "y": ""},
+    ]
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
+        {"step": 1, "replica": 1, "a": 2.0}
+    ]
+
+
+def test_what_has_not_converged_is_in_the_report(finished):
+    RunFolder(finished / "diffusion-atc").append([{"step": 20, "replica": 0, "hessian_converged": 0}])
+    (sentence,) = incidents(load_runs(finished))
+    assert sentence == "diffusion ATC: extreme eigenvalues of 1 of 2 replicas have not converged; see their errors."
