@@ -75,7 +75,7 @@ def _between(
     for setup, state in zip(setups, states, strict=True):
         agents = setup.num_agents
         found = [
-            Bench(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)))
+            Bench(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)), replica)
             for replica in replicas
         ]
         points = torch.cat([point for point, _ in found])

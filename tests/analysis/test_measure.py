@@ -41,7 +41,7 @@ def test_the_centroid_of_agents_that_agree_is_their_value(make_block):
     block.advance(7)
     block.state.parameters.copy_(block.x[0].expand_as(block.x).clone())
     state = take_rows(block.state_dict(), slice(6, 12))
-    parameters, buffers = Bench(block.setup).centroid(state)
+    parameters, buffers = Bench(block.setup).centroid(state, 1)
     assert torch.equal(parameters[0], block.x[6])
     counters = [value for name, value in buffers.items() if name.endswith("num_batches_tracked")]
     assert counters and all(value == 7 and value.dtype == torch.int64 for value in counters)

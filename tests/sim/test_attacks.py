@@ -7,9 +7,10 @@ from scipy.stats import norm
 
 from basinet.algorithms.attacks import ATTACKS, Attack
 from basinet.algorithms.strategies import STRATEGIES
-from basinet.analysis.measure import measure_replicas
+from basinet.analysis.measure import measure_replica
 from basinet.sim.component import ExperimentError
 from basinet.sim.placement import Placement
+from basinet.sim.state import take_rows
 from basinet.sim.worker import Worker
 
 RULES = ["median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "ios", "self_centered_clipping"]
@@ -284,8 +285,9 @@ def test_what_is_measured_is_the_honest_agents(make_setup):
         r = row["replica"]
         assert row["consensus_distance"] == pytest.approx(squares[r, [1, 3, 4]] @ pi)
         assert row["attackers_distance"] == pytest.approx(squares[r, [0, 2]].mean())
-    points = measure_replicas(setup, worker.state() | {"diverged": {}}, range(2))
-    assert [p.get("agent") for p in points] == [None, 1, 3, 4] * 2
+    for r in range(2):
+        points = measure_replica(setup, take_rows(worker.state(), slice(5 * r, 5 * r + 5)), r)
+        assert [p.get("agent") for p in points] == [None, 1, 3, 4]
 
     for value in (float("inf"), float("nan")):
         x[:, [0, 2]] = value
