@@ -430,6 +430,22 @@ def test_rounds_of_combination_are_powers_of_the_weights(quadratic_block, order)
     torch.testing.assert_close(twice.x, squared.x, rtol=1e-11, atol=1e-12)
 
 
+def test_consensus_with_adam_is_dadam(quadratic_block):
+    """x ← W x − μ m / (√v̂ + ε), v̂ the largest v so far, with the bias correction of Adam."""
+    block = quadratic_block("consensus", "lazy", optimizer={"name": "adam", "lr": 0.05, "amsgrad": True})
+    block.advance(40)
+    task, w = block.task, block.setup.weights.toarray()
+    x, m, v, largest = np.full((2, K, M), 2.0), 0, 0, 0
+    for t in range(40):
+        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(x.shape)
+        g = (x - task.minimum.numpy()) @ task.hessian.numpy() + shifts
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        largest = np.maximum(largest, v)
+        root = np.sqrt(largest / (1 - 0.999 ** (t + 1))) + 1e-8
+        x = w @ x - 0.05 * m / (1 - 0.9 ** (t + 1)) / root
+    np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("strategy", ["exact_diffusion", "extra", "gradient_tracking"])
 def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
     block = make_block(
