@@ -51,7 +51,8 @@ class SubspaceConsensus:
         average: Whether each period of the optimizer ends with the mean over all agents.
 
     References:
-        Those of `SubspaceDiffusion`.
+        Y. He, P. Li, Y. Hu, C. Chen, K. Yuan: Subspace optimization for large language models with convergence
+        guarantees, ICML 2025, arXiv:2410.11289.
     """
 
     average: bool = True

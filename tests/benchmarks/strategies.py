@@ -12,6 +12,7 @@ from basinet.sim.config import Config
 from basinet.sim.runtimes import InlineTeam
 from basinet.sim.setup import Setup
 from tests.benchmarks.harness import Row
+from tests.benchmarks.steps import images
 
 KEYS: dict[str, Any] = {
     "task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}},
@@ -35,23 +36,41 @@ ACCURACY, EVERY = 0.93, 20
 COMPUTE, LATENCY, BANDWIDTH = 5e-3, 1e-3, 100e6 / 8
 """The simulated network: seconds of computation a step and of waiting a step, bytes a second that an agent can send."""
 
-VERBS = ("gradients", "full_gradients", "adapt", "combine", "push", "exchange", "average")
+BASE = "gradients, optimizer and mixing alone"
+
+VERBS = ("gradients", "full_gradients", "adapt", "combine", "push", "exchange", "broadcast", "average")
 
 
 def rows() -> Iterator[Row]:
-    """Run every strategy on every topology that it can use."""
+    """Run every strategy on every topology that it can use; and measure what it costs beside a convolutional net."""
     for strategy in STRATEGIES:
+        able = []
         for name, topology in TOPOLOGIES.items():
-            row = Row("strategies", f"{strategy}, {name}", ("<=", 1.05), base="gradients, optimizer and mixing alone")
-            more = {"policy": "push"} if getattr(STRATEGIES[strategy], "stochastic", "rows") == "columns" else {}
+            row = Row("strategies", f"{strategy}, {name}", base=BASE)
             try:
-                setup = Setup.build(Config.parse(KEYS | {"strategy": strategy, "topology": topology | more}))
+                setup = Setup.build(Config.parse(_keys(strategy, topology)))
             except ExperimentError as error:
                 row.more["skipped"] = str(error)
                 yield row
                 continue
+            able.append(topology)
             _run(row, setup)
             yield row
+        if able:
+            keys = _keys(strategy, able[0]) | {"task": images, "model": {"name": "cnn", "channels": [16, 32]}}
+            row = Row("strategies", f"{strategy}, CNN 16-32, batch 32", ("<=", 1.05), base=BASE)
+            with InlineTeam(Setup.build(Config.parse(keys | {"batch_size": 32})), "auto") as team:
+                _measure(row, team.worker.block, 20)
+            yield row
+
+
+def _keys(strategy: str, topology: dict[str, Any]) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if getattr(STRATEGIES[strategy], "stochastic", "rows") == "columns":
+        topology = topology | {"policy": "push"}
+    if getattr(STRATEGIES[strategy], "shares_subspaces", False):
+        more["optimizer"] = {"name": "golore", "lr": 0.1, "rank": 8, "period": 50, "shared": True}
+    return KEYS | {"strategy": strategy, "topology": topology} | more
 
 
 def _run(row: Row, setup: Setup) -> None:
@@ -69,9 +88,13 @@ def _run(row: Row, setup: Setup) -> None:
             if reached
             else f"below {ACCURACY} after {steps} steps"
         )
-        own, total = _own_cost(block)
-        row.ratios = [total / (total - own)]
-        row.ours_ms, row.base_ms = 1e3 * total, 1e3 * (total - own)
+        _measure(row, block, 200)
+
+
+def _measure(row: Row, block: Any, steps: int) -> None:
+    own, total = _own_cost(block, steps)
+    row.ratios = [total / (total - own)]
+    row.ours_ms, row.base_ms = 1e3 * total, 1e3 * (total - own)
 
 
 def _simulated(setup: Setup, steps: int, sent: int) -> float:
@@ -81,7 +104,7 @@ def _simulated(setup: Setup, steps: int, sent: int) -> float:
     return float(steps * (COMPUTE + LATENCY) + busiest * sent / setup.num_agents / BANDWIDTH)
 
 
-def _own_cost(block: Any, steps: int = 200) -> tuple[float, float]:
+def _own_cost(block: Any, steps: int) -> tuple[float, float]:
     """Processor seconds a step that a strategy spends outside of the verbs, and in all."""
     inside = 0.0
 
