@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
+from basinet.analysis.survival import escape_times, kaplan_meier, mean_time
 from basinet.sim.folder import FINISHED, Run, write_atomically
 
 __all__ = [
@@ -95,7 +96,9 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
 
     Returns:
         A row a run: `run`, `label`, the keys that vary, `state`, `step`, `replicas`, `diverged` (how many;
-        they are in no mean), and for each metric `_mean`, `_se` (standard error) and `_n` of the last values.
+        they are in no mean), and for each metric `_mean`, `_se` (standard error) and `_n` of the last values. Of
+        escapes, for which not all replicas have a value: `escaped` (how many), `escape_time_mean` of exponential times
+        and `escape_time_median` after Kaplan and Meier, each with `_lower` and `_upper` ends of its 95 % interval.
     """
     keys, rows = varied(runs), []
     for run, label in zip(runs, labels(runs), strict=True):
@@ -104,11 +107,29 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
         row |= {"state": run.status.get("state"), "step": run.status.get("step")}
         replicas = run.config.get("replicas") or len({line["replica"] for line in run.metrics})
         row |= {"replicas": replicas, "diverged": len(run.diverged)}
+        if run.config.get("escape"):
+            row |= _escapes(run)
         for metric in _metrics([run]):
+            if metric == "escape_step":
+                continue
             mean, error, count = moments(finals(run, metric).values())
             row |= {f"{metric}_mean": mean, f"{metric}_se": error, f"{metric}_n": count}
         rows.append(row)
     return rows
+
+
+def _escapes(run: Run) -> Row:
+    times, happened = escape_times(run)
+    mean, curve = mean_time(times, happened), kaplan_meier(times, happened)
+    numbers = {
+        "escape_time_mean": mean.value,
+        "escape_time_mean_lower": mean.lower,
+        "escape_time_mean_upper": mean.upper,
+        "escape_time_median": curve.median,
+        "escape_time_median_lower": curve.median_interval[0],
+        "escape_time_median_upper": curve.median_interval[1],
+    }
+    return {"escaped": mean.happened} | {name: n if math.isfinite(n) else None for name, n in numbers.items()}
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

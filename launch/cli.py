@@ -22,6 +22,7 @@ KINDS = (
     "models",
     "partitions",
     "augmentations",
+    "escapes",
     "measures",
 )
 

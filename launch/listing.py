@@ -11,6 +11,7 @@ from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.analysis.catalogue import MEASURES
 from basinet.sim.augmentations import AUGMENTATIONS
+from basinet.sim.escape import ESCAPES
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.tasks import TASKS
@@ -29,6 +30,7 @@ _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "models": MODELS,
     "partitions": PARTITIONS,
     "augmentations": AUGMENTATIONS,
+    "escapes": ESCAPES,
 }
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")

@@ -15,6 +15,7 @@ from basinet.sim.attackers import Attackers, Broadcast, SpoiltSampler, no_averag
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
 from basinet.sim.engines import EngineName, Verb, make_engine
+from basinet.sim.escape import EscapeWatch
 from basinet.sim.mixer import Mixer
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
@@ -81,6 +82,7 @@ class Block:
         memory: What the strategy remembers of each agent, tensors [N, ...] by name.
         bytes_sent: What all agents of a replica together have sent so far.
         watch: Knows which agents' losses have left the finite numbers.
+        escape: Knows which replicas have left the place where they started; None if nobody asked.
         engine_choice: Which engine runs, and why.
         threads: How many threads the work is worth.
     """
@@ -158,6 +160,12 @@ class Block:
         self.scratch: Tensor | None = None
         self.bytes_sent = 0
         self.watch = _Watch(len(placement.rows), self.x)
+        self.escape: EscapeWatch | None = None
+        if config.escape is not None:
+            start, buffers, model = self.mixer.centroid(self.x), self.centroid_buffers(), setup.template().to(self.x)
+            self.escape = EscapeWatch(
+                config.escape.component, config.escape.every, start, buffers, model.eval(), self.task
+            )
 
     def _initialize(self) -> None:
         """Start all agents of a replica from one keyed draw of the model's initial values."""
@@ -405,7 +413,21 @@ class Block:
         while self.step < until:
             self.strategy.step(self)
             self.step += 1
+            if self.escape is not None and self.step % self.escape.every == 0:
+                self.escape.look(self.mixer.centroid(self.x), self.centroid_buffers(), self.step)
         self._check_strategy()
+
+    def centroid_buffers(self) -> dict[str, Tensor]:
+        """Average running statistics over the agents of each replica, and counters, to the nearest integer.
+
+        Returns:
+            Buffers by name, [R, ...].
+        """
+        mean = self.mixer.centroid
+        return {
+            name: mean(b) if b.is_floating_point() else mean(b.double()).round().to(b.dtype)
+            for name, b in self.state.buffers.items()
+        }
 
     def _check_strategy(self) -> None:
         """Refuse a strategy whose state no checkpoint would hold."""
@@ -435,6 +457,7 @@ class Block:
             "bytes_sent": self.bytes_sent,
             "engine": self.engine.name,
             "optimizer": optimizer["shared"],
+            "escape_steps": None if self.escape is None else self.escape.steps,
             "rows": {
                 "parameters": self.x,
                 "buffers": self.state.buffers,
@@ -459,3 +482,5 @@ class Block:
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.watch.first_bad.copy_(rows["first_bad"])
+        if self.escape is not None:
+            self.escape.steps.copy_(state["escape_steps"])

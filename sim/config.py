@@ -25,6 +25,7 @@ from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import Component, ExperimentError, Kind, nearest, sentence
 from basinet.sim.engines import EngineName
+from basinet.sim.escape import ESCAPES
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
@@ -34,7 +35,7 @@ from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
-__all__ = ["DEFAULTS", "KINDS", "NESTED", "SAMPLED", "Config", "Measure", "Runtime"]
+__all__ = ["DEFAULTS", "KINDS", "NESTED", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
 
 Measure = Literal[
     # one Krylov run and a few probes
@@ -112,11 +113,12 @@ KINDS: dict[str, Kind] = {
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind("optimizer", OPTIMIZERS, ("params",)),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
+    "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
 }
 """The kinds of component; those that live inside another's mapping have a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
-_PLAIN = {"topology": ("agents",)}
+_PLAIN = {"topology": ("agents",), "escape": ("every",)}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -143,7 +145,7 @@ def _unpack(key: str) -> Any:
     """Split a mapping like {name: ring, agents: 16, policy: metropolis} into the component and its companions."""
 
     def unpack(given: Any) -> Any:
-        if isinstance(given, _Part):
+        if given is None or isinstance(given, _Part):
             return given
         companions: dict[str, Any] = {}
         if isinstance(given, Mapping):
@@ -174,6 +176,13 @@ class TopologyPart(_Part):
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None
     policy: Annotated[Component | None, _component("policy")] = None
+
+
+class EscapePart(_Part):
+    """When a replica has left the place where it started, and how often that is looked at."""
+
+    component: Annotated[Component, _component("escape")]
+    every: PositiveInt = 1
 
 
 class Runtime(_Part):
@@ -227,6 +236,8 @@ class Config(_Part):
         replicas: Independent repetitions, which run together.
         seed: Root of all random draws.
         evaluate_every: Steps between two evaluations; None makes ten of the run.
+        escape: When a replica's centroid has left the place where it started: the first such step is its
+            `escape_step`. `every` are the steps between two looks.
         analysis: What is measured at the end of the run.
         analysis_points: Where: at the centroid, and at each agent if asked.
         analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
@@ -258,6 +269,7 @@ class Config(_Part):
     replicas: PositiveInt = 5
     seed: NonNegativeInt = 0
     evaluate_every: PositiveInt | None = None
+    escape: Annotated[EscapePart | None, _unpack("escape")] = None
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
     analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
     analysis_views: tuple[Literal["all", "own"], ...] = ("all",)
@@ -311,7 +323,7 @@ class Config(_Part):
             value = getattr(self, key)
             if isinstance(value, Component):
                 value = value.describe()
-            elif isinstance(value, TaskPart | TopologyPart):
+            elif isinstance(value, TaskPart | TopologyPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields

@@ -10,7 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
-from basinet.sim.component import ExperimentError
+from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 
@@ -44,6 +44,16 @@ def try_parts(setup: "Setup") -> None:
     _try_strategy(setup, model, name, optimizer)
     setup.rate_factor(0)
     _check_analysis(setup, model)
+    if config.escape is not None:
+        _try_escape(config.escape.component, sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
+def _try_escape(condition: Component, size: int) -> None:
+    """Ask the condition of an escape about two replicas at zero."""
+    points = torch.zeros(2, size)
+    found = condition.make(centroids=points, start=points, excess_loss=lambda: points.new_zeros(2))
+    if not (isinstance(found, torch.Tensor) and found.shape == (2,) and found.dtype == torch.bool):
+        raise ExperimentError(f"escape: {condition.name} must return whether each replica is outside, bool [R]")
 
 
 def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:

@@ -116,7 +116,8 @@ class Worker:
         distances = {"consensus_distance": self._distances(centroids, mixer.distances)}
         if self.setup.attackers.any():
             distances["attackers_distance"] = self._distances(centroids, mixer.distances_left_out)
-        buffers = {name: self._average_buffer(b) for name, b in block.state.buffers.items()}
+        buffers = block.centroid_buffers()
+        escaped = [] if block.escape is None else block.escape.steps.tolist()
         rows = []
         diverged = self._diverged()
         means = self._agents() if block.personal else None
@@ -139,6 +140,7 @@ class Worker:
                     "communicated_bytes": block.bytes_sent,
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},
+                    **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
                 }
             )
         return rows, diverged
@@ -170,12 +172,6 @@ class Worker:
             x[:, columns] = 0
             centroids[:, columns] = 0
         return distances(x, centroids)
-
-    def _average_buffer(self, buffer: Tensor) -> Tensor:
-        """Average running statistics over the agents, and counters, to the nearest integer."""
-        if buffer.is_floating_point():
-            return self.block.mixer.centroid(buffer)
-        return self.block.mixer.centroid(buffer.double()).round().to(buffer.dtype)
 
     def _epoch(self, replica: int) -> dict[str, float]:
         if not self.setup.holdings:

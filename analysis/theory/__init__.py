@@ -1,0 +1,36 @@
+"""What theory predicts of agents at a minimum: excess risk, stability, and the time until they leave it."""
+
+from basinet.analysis.theory.modes import (
+    Rule,
+    disagreement_variance,
+    excess_risk_after,
+    first_order_excess_risk,
+    network_factor,
+    rule_of,
+    stability_limit,
+    steady_excess_risk,
+)
+from basinet.analysis.theory.parts import RiskParts
+from basinet.analysis.theory.passage import felt_potential, kramers_time, mean_passage_time, smoothed, well_probability
+from basinet.analysis.theory.recursion import Quadratics, Recursion, probe, probed_stability_limit
+
+__all__ = [
+    "Quadratics",
+    "Recursion",
+    "RiskParts",
+    "Rule",
+    "disagreement_variance",
+    "excess_risk_after",
+    "felt_potential",
+    "first_order_excess_risk",
+    "kramers_time",
+    "mean_passage_time",
+    "network_factor",
+    "probe",
+    "probed_stability_limit",
+    "rule_of",
+    "smoothed",
+    "stability_limit",
+    "steady_excess_risk",
+    "well_probability",
+]

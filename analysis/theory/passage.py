@@ -1,0 +1,197 @@
+r"""Leaving a basin of one coordinate: the potential that the network feels, and the mean time until it is out.
+
+The centroid of K agents with gradient noise of variance σ² moves, in the time t = μ n, like a particle of the diffusion
+D = μ σ² / (2K) in the smoothed potential
+
+$$
+U(w) = E J(w + δ), \qquad δ \sim N(0, V),
+$$
+
+where V is the variance of the agents' disagreement at the points where they evaluate their gradients
+(`disagreement_variance`): centralised steps feel J itself, diffusion a smoother potential, consensus the smoothest.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
+from scipy.sparse import csr_array
+
+from basinet.analysis.theory.modes import Rule, disagreement_variance
+
+__all__ = ["felt_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
+
+Array = NDArray[np.float64]
+Potential = Callable[[Array], Array]
+
+_DEPTH = 40.0
+"""A point so many D above the start is visited with a probability of e^−40: integrals end there."""
+
+_NODES = 60
+"""Points of the Gauss-Hermite rule."""
+
+_GRID = 20_001
+
+
+def smoothed(potential: Potential, variance: float | Potential) -> Potential:
+    """Average a potential over Gaussian displacements: U(w) = E J(w + δ).
+
+    Args:
+        potential: J, on arrays of points.
+        variance: V, or a function of w.
+
+    Returns:
+        U.
+
+    Example:
+        >>> round(float(smoothed(np.square, 0.25)(np.array(1.0))), 9)
+        1.25
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    weights = weights / weights.sum()
+
+    def average(w: Array) -> Array:
+        spread = np.sqrt(variance(w) if callable(variance) else variance)
+        return np.asarray(potential(w[..., None] + np.asarray(spread)[..., None] * nodes) @ weights)
+
+    return average
+
+
+def felt_potential(
+    rule: Rule,
+    W: ArrayLike | csr_array,
+    potential: Potential,
+    curvature: Potential,
+    *,
+    lr: float,
+    noise: float,
+    shifts: ArrayLike | None = None,
+    between: tuple[float, float],
+) -> Potential:
+    """Compute the potential that the centroid of a network feels.
+
+    The agents' disagreement is taken as settled at each point, with the curvature there; beyond the range that
+    matters, with that at the nearest of its ends in value.
+
+    Args:
+        rule: How agents step.
+        W: Symmetric mixing matrix [K, K].
+        potential: J, on arrays of points.
+        curvature: Its second derivative.
+        lr: Step size μ.
+        noise: Variance of an agent's gradient, σ².
+        shifts: The gradient shift b_k of each agent, [K]; None for agents with the same data.
+        between: The points between which the walk matters, from the start to the end.
+
+    Returns:
+        U.
+
+    Raises:
+        ValueError: The agents drift apart somewhere in between.
+    """
+    inside = curvature(np.linspace(*between, 1001))
+    # V is smooth in the curvature, and costs a sum over all modes: tabulated once.
+    h = np.linspace(inside.min(), max(inside.max(), inside.min() + 1e-9), 257)
+    b = None if shifts is None else np.asarray(shifts, dtype=float)[:, None] * np.ones_like(h)
+    table = disagreement_variance(rule, W, lr=lr, curvature=h, noise=np.full_like(h, noise), shifts=b)
+    return smoothed(potential, lambda w: np.asarray(np.interp(curvature(w), h, table)))
+
+
+def mean_passage_time(potential: Potential, diffusion: float, *, start: float, threshold: float, lr: float) -> float:
+    r"""Compute the mean number of steps until a point is first passed, exactly in the limit of small steps.
+
+    $$
+    E n = \frac{1}{μ D} \int_a^{c} e^{U(y)/D} \int_{-∞}^y e^{-U(z)/D} \, dz \, dy .
+    $$
+
+    Args:
+        potential: U, which has to grow beyond the start, on the side away from the threshold.
+        diffusion: D = μ σ² / (2K).
+        start: Where the walk begins, a.
+        threshold: Where it ends, c, on either side.
+        lr: Step size μ.
+
+    Returns:
+        The mean number of steps.
+
+    Example:
+        Without a potential, from a wall at 0 (steep enough to be one) to 1: E t = 1 / (2D).
+
+        >>> wall = lambda w: np.where(w < 0, 1e6 * w**2, 0.0)
+        >>> round(mean_passage_time(wall, 0.5, start=0.0, threshold=1.0, lr=1.0), 2)
+        1.0
+
+    References:
+        C. W. Gardiner: Handbook of stochastic methods, section 5.2.7 (2004), doi:10.1007/978-3-662-05389-8.
+    """
+    sign = 1.0 if threshold > start else -1.0
+
+    def u(y: Array) -> Array:
+        return potential(sign * y) / diffusion
+
+    a, c = sign * start, sign * threshold
+    before = np.linspace(_far_end(u, a, c - a), a, _GRID)
+    after = np.linspace(a, c, _GRID)
+    low = min(u(before).min(), u(after).min())
+    inner = np.trapezoid(np.exp(low - u(before)), before)
+    inner = inner + cumulative_trapezoid(np.exp(low - u(after)), after, initial=0.0)
+    return float(np.trapezoid(np.exp(u(after) - low) * inner, after) / (diffusion * lr))
+
+
+def _far_end(u: Potential, start: float, scale: float) -> float:
+    """Find a point below the start that is practically never visited."""
+    step = scale / 64
+    while u(np.array(start - step)) < u(np.array(start)) + _DEPTH:
+        step *= 1.25
+        if step > 1e9 * scale:
+            raise ValueError("the potential does not grow beyond the start, so that there is no mean passage time")
+    return start - step
+
+
+def kramers_time(barrier: float, curvature: float, top_curvature: float, *, diffusion: float, lr: float) -> float:
+    r"""Compute the mean number of steps until a high barrier is crossed for good.
+
+    $$
+    E n ≈ \frac{2π}{μ \sqrt{h |h_b|}} e^{ΔU / D}, \qquad ΔU ≫ D .
+    $$
+
+    Args:
+        barrier: Height ΔU of the barrier above the minimum.
+        curvature: Second derivative h at the minimum.
+        top_curvature: Modulus |h_b| of the second derivative at the top.
+        diffusion: D = μ σ² / (2K).
+        lr: Step size μ.
+
+    Returns:
+        The mean number of steps.
+
+    References:
+        H. A. Kramers, Physica 7 (1940), doi:10.1016/S0031-8914(40)90098-2. Z. Xie, I. Sato, M. Sugiyama: A diffusion
+        theory for deep learning dynamics, ICLR 2021, arXiv:2002.03495.
+    """
+    return 2 * math.pi / (lr * math.sqrt(curvature * top_curvature)) * math.exp(barrier / diffusion)
+
+
+def well_probability(potential: Potential, diffusion: float, *, barrier: float, low: float, high: float) -> float:
+    """Compute how probable the side above a barrier is in the long run, by the density e^(−U/D).
+
+    Args:
+        potential: U.
+        diffusion: D = μ σ² / (2K).
+        barrier: Where the side begins.
+        low: Lower end of the range, far outside the wells.
+        high: Upper end of the range.
+
+    Returns:
+        The probability.
+
+    Example:
+        >>> round(well_probability(np.square, 1.0, barrier=0.0, low=-9.0, high=9.0), 6)
+        0.5
+    """
+    w = np.linspace(low, high, _GRID)
+    values = potential(w) / diffusion
+    mass = cumulative_trapezoid(np.exp(values.min() - values), w, initial=0.0)
+    return float(1 - np.interp(barrier, w, mass) / mass[-1])
