@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from basinet.analysis.hessian import HessianOperator, Loss
+from basinet.analysis.quadrature import quadratic_form
 
-__all__ = ["ExcessRisk", "descend", "excess_risk"]
+__all__ = ["ExcessRisk", "descend", "excess_risk", "newton_decrement"]
 
 Array = NDArray[np.float64]
 
@@ -30,6 +31,7 @@ class ExcessRisk:
         gradient_norm: Norm of the gradient where the descent ended.
         converged: Whether that norm is within the tolerance.
         num_products: How many Hessian products the descent took, one for each step.
+        point: Parameters where the descent ended, flat [P].
     """
 
     value: float
@@ -38,6 +40,7 @@ class ExcessRisk:
     gradient_norm: float
     converged: bool
     num_products: int
+    point: Array = field(repr=False, compare=False)
 
 
 def excess_risk(
@@ -167,7 +170,42 @@ def descend(here: HessianOperator, *, gradient_tolerance: float = 1e-5, max_prod
         gradient_norm=gradient_norm,
         converged=gradient_norm <= gradient_tolerance,
         num_products=num_products,
+        point=position,
     )
+
+
+def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
+    r"""Estimate the excess risk from the slope and the curvature at a point, without going down.
+
+    $$
+    \tfrac{1}{2} gᵀ H^+ g ≈ \tfrac{1}{2} ‖g‖² \sum_i s_{1i}² / θ_i, \qquad g = ∇J(θ),
+    $$
+
+    with the eigenpairs (θ_i, s_i) of the tridiagonal matrix that the Lanczos iteration builds from g. It is the excess
+    risk of a quadratic loss. Directions in which the loss bends down, or not at all, are left out: they have no
+    minimum that slope and curvature could tell.
+
+    Args:
+        operator: The Hessian at the point, which also gives the gradient.
+        steps: Length of the iteration, each step for one product.
+
+    Returns:
+        The Newton decrement, never negative.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> _ = nn.init.constant_(model.weight, 2.0)
+        >>> x = torch.ones(1, 1, dtype=torch.float64)
+        >>> newton_decrement(HessianOperator(model, lambda model, batch: (3 * model(batch[0]) ** 2).mean(), (x,)))
+        12.0
+
+    References:
+        S. Boyd, L. Vandenberghe: Convex optimization, section 9.5 (2004), doi:10.1017/CBO9780511804441. G. H. Golub,
+        G. Meurant: Matrices, moments and quadrature (1994), arXiv:math/9403226.
+    """
+    nodes, weights = quadratic_form(operator, operator.gradient(), steps=steps)
+    inside = nodes > 1e-12 * np.abs(nodes).max(initial=0.0)
+    return float(0.5 * (weights[inside] / nodes[inside]).sum())
 
 
 def _quasi_newton_direction(gradient: Array, pairs: deque[tuple[Array, Array]]) -> Array:

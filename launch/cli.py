@@ -105,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument("--between", action="store_true", help="measure the loss between the solutions of the runs")
     analyze.add_argument("--dtype", choices=("float32", "float64"), help="floating type")
 
+    predict = command("predict", _predict, "what theory predicts of a finished run, beside what it did", table=True)
+    predict.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    predict.add_argument(
+        "--at", choices=("minimum", "centroid"), default="minimum", help="where Hessian and noise are measured"
+    )
+    predict.add_argument("--replicas", type=int, metavar="N", help="look at the first N replicas (default all)")
+
     compare = command("compare", _compare, "print the runs of several experiments side by side", table=True)
     compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
 
@@ -202,6 +209,23 @@ def _analyze(options: argparse.Namespace) -> int:
     folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
     _say(f"report: {write_report(folder)}")
     _print_summary(load_runs(options.folder), options.json)
+    return DONE
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from basinet.analysis.prediction import predict_run
+
+    found = predict_run(options.folder, at=options.at, replicas=options.replicas)
+    rows = found.rows()
+    if options.json:
+        _print_json(rows)
+        return DONE
+    texts = [["" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in row.values()]
+             for row in rows]  # fmt: skip
+    _print_table(("", "theory predicts", "measured", "standard error of the difference"), texts)
+    _say(f"{len(found.replicas)} replicas; {found.method}; learning rate {found.lr:.4g}")
+    for assumption in found.assumptions:
+        _say(f"theory: {assumption}")
     return DONE
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from basinet.analysis.hessian import HessianOperator
-from basinet.analysis.risk import ExcessRisk, excess_risk
+from basinet.analysis.risk import ExcessRisk, excess_risk, newton_decrement
 
 NOTHING = (torch.zeros(1),)
 
@@ -107,7 +107,7 @@ def test_a_minimum_at_infinity_ends_at_the_tolerance() -> None:
 
 def test_a_minimum_costs_nothing() -> None:
     found = risk_of(lambda x: x**2, 0.0)
-    assert found == ExcessRisk(0.0, 0.0, 0.0, 0.0, True, 0)
+    assert found == ExcessRisk(0.0, 0.0, 0.0, 0.0, True, 0, point=np.zeros(1))
 
 
 def test_a_tolerance_below_rounding_ends() -> None:
@@ -154,3 +154,24 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_a_point_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="must be finite"):
         risk_of(lambda x: x.log(), -1.0)
+
+
+def test_where_the_descent_ended() -> None:
+    found = risk_of(lambda x: (x - 1) ** 2, 0.0)
+    assert found.point == pytest.approx([1.0])
+
+
+def test_newton_decrement() -> None:
+    """Of a quadratic it is the excess risk; flat directions and those that bend down take no part."""
+    h = torch.tensor([3.0, 1.0, 0.0, -2.0], dtype=torch.float64)
+    start = Point(1.0, 2.0, 5.0, 0.3)
+    operator = HessianOperator(start, lambda model, _: (h * model.theta**2).sum() / 2, NOTHING)
+    assert newton_decrement(operator) == pytest.approx((3 + 4) / 2, rel=1e-12)
+    assert newton_decrement(operator.at(np.zeros(4))) == 0.0
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    data = torch.randn(60, 4, dtype=torch.float64), torch.randint(3, (60,))
+    below = excess_risk(model, cross, data, gradient_tolerance=1e-9)
+    near = HessianOperator(model, cross, data).at(below.point + 1e-3)
+    true = near.loss() - below.minimum
+    assert newton_decrement(near) == pytest.approx(true, rel=1e-2)

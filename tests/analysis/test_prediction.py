@@ -1,0 +1,115 @@
+"""Predictions for finished runs: Hessian, noise and heterogeneity as measured there, and what theory makes of them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from basinet.analysis import prediction
+from basinet.analysis.hessian import hessian_matrix
+from basinet.analysis.prediction import local_quadratic, predict_run
+from basinet.analysis.theory import excess_risk_after
+from basinet.launch.api import run
+from basinet.launch.cli import main
+from basinet.sim.component import ExperimentError
+
+RUNTIME = {"dtype": "float64", "device": "cpu"}
+QUADRATIC = {
+    "task": {"name": "quadratic", "heterogeneity": 1.0, "minimum": 0.0},
+    "topology": {"name": "ring", "agents": 6},
+    "batch_size": 2,
+    "replicas": 40,
+    "analysis": [],
+    "runtime": RUNTIME,
+    "quiet": True,
+}
+
+
+@pytest.fixture
+def digits(make_setup):
+    """A small network on digits, its task, and who holds what."""
+    setup = make_setup(task={"name": "digits", "train_size": 120}, model={"name": "mlp", "hidden": [3]})
+    return setup.template().double().eval(), setup.task, setup.holdings[0], setup.weights.toarray()
+
+
+def test_noise_and_heterogeneity_are_those_of_the_samples(digits):
+    model, task, holdings, W = digits
+    found = local_quadratic(model, task, holdings, W, agents=4)
+    values, vectors = np.linalg.eigh(hessian_matrix(model, task.loss, task.train))
+    assert found.curvature == pytest.approx(values)
+    for agent, held in enumerate(holdings):
+        rows = []
+        for i in held:
+            model.zero_grad()
+            task.loss(model, tuple(t[i : i + 1] for t in task.train)).backward()
+            rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy())
+        along = np.array(rows) @ vectors
+        assert found.shifts[agent] == pytest.approx(along.mean(0), abs=1e-12)
+        assert found.noise[agent] == pytest.approx(along.var(0), abs=1e-12)
+
+
+def test_quadrature_agrees_with_all_eigenvectors(digits, monkeypatch):
+    model, task, holdings, W = digits
+    dense = local_quadratic(model, task, holdings, W, agents=4)
+    monkeypatch.setattr(prediction, "DENSE_PARAMETERS", 10)
+    monkeypatch.setattr(prediction, "_PROBES", 100)
+    nodes = local_quadratic(model, task, holdings, W, agents=4)
+    assert "quadrature" in nodes.method and "eigenvectors" in dense.method
+    mean = dense.shifts.mean(0)
+    parts = [
+        excess_risk_after("consensus", W, rates=[0.3] * 40, curvature=q.curvature, noise=q.noise, shifts=b)
+        for q, b in ((dense, dense.shifts - mean), (nodes, nodes.shifts))
+    ]
+    assert parts[1].disagreement_bias == pytest.approx(parts[0].disagreement_bias, rel=1e-6)
+    # Random signs: a relative variance of at most 2 / 100.
+    assert parts[1].disagreement_noise == pytest.approx(parts[0].disagreement_noise, rel=4 * np.sqrt(2 / 100))
+    assert parts[1].centroid_noise == pytest.approx(parts[0].centroid_noise, rel=4 * np.sqrt(2 / 100))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [
+        ("centralized", {}),
+        ("consensus", {"schedule": "cosine"}),
+        ({"name": "diffusion", "rounds": 2}, {}),
+        ("exact_diffusion", {}),
+        ("diffusion", {"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.4}}),
+        ("diffusion", {"topology": {"name": "star", "agents": 6, "policy": "uniform"}}),
+    ],
+)
+def test_a_quadratic_run_does_what_is_predicted(tmp_path, strategy, more):
+    keys = QUADRATIC | {"strategy": strategy, "optimizer": {"name": "sgd", "lr": 0.1}, "steps": 60} | more
+    results = run(**keys, out=tmp_path / "out")
+    found = predict_run(results.runs[0].path)
+    for row in found.rows()[:3]:
+        if row["error"] > 1e-15:
+            assert abs(row["measured"] - row["predicted"]) < 4 * row["error"], row
+    assert found.newton == pytest.approx(found.centroid, rel=1e-6, abs=1e-12)
+    assert found.top_eigenvalue == pytest.approx([2.0] * 40)
+
+
+def test_the_command_prints_it(tmp_path, capsys):
+    keys = QUADRATIC | {"strategy": "consensus", "steps": 20, "replicas": 3}
+    path = run(**keys, out=tmp_path / "out").runs[0].path
+    assert main(["predict", str(path), "--json", "--replicas", "2"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["part"] for row in rows][:3] == [
+        "excess risk of the agents", "excess risk of the centroid", "cost of disagreement",
+    ]  # fmt: skip
+    assert rows[-1]["predicted"] == pytest.approx((1 + 1 - 4 / 3) / 2)  # λ_min of a ring of six is −1/3
+    assert main(["predict", str(path), "--at", "centroid"]) == 0
+    printed = capsys.readouterr()
+    assert "cost of disagreement" in printed.out and "3 replicas" in printed.err
+
+
+def test_what_theory_cannot_follow_is_refused(tmp_path):
+    keys = QUADRATIC | {"steps": 10, "replicas": 2}
+    for index, (change, message) in enumerate([
+        ({"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}, "weight_decay"),
+        ({"strategy": "exact_diffusion", "schedule": "cosine"}, "constant learning rate only"),
+        ({"strategy": "diffusion", "optimizer": {"name": "adam", "lr": 0.1}}, "not affine"),
+    ]):  # fmt: skip
+        path = run(**(keys | change), out=tmp_path / str(index)).runs[0].path
+        with pytest.raises(ExperimentError, match=message):
+            predict_run(path)
