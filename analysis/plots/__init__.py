@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.risk_flatness import plot_risk_flatness
     from basinet.analysis.plots.spectrum import plot_spectrum
     from basinet.analysis.plots.style import panels
+    from basinet.analysis.plots.survival import plot_survival
     from basinet.analysis.plots.tail_index import plot_tail_index
     from basinet.analysis.plots.topology import plot_topology
 
@@ -21,6 +22,7 @@ __all__ = [
     "plot_partition",
     "plot_risk_flatness",
     "plot_spectrum",
+    "plot_survival",
     "plot_tail_index",
     "plot_topology",
 ]

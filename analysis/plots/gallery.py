@@ -16,8 +16,10 @@ from basinet.analysis.plots.names import describe, labels, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels
+from basinet.analysis.plots.survival import plot_survival, survival_rows
 from basinet.analysis.plots.tail_index import plot_tail_index
 from basinet.analysis.plots.topology import load_weights, plot_topology
+from basinet.analysis.survival import escape_times, kaplan_meier
 from basinet.sim.folder import Run
 
 __all__ = ["Drawing", "gallery"]
@@ -45,6 +47,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _curves(runs, quality),
         _consensus(runs),
         _tail_index(runs),
+        _survival(runs),
         _topology(runs),
         _partition(runs),
     ]
@@ -123,6 +126,20 @@ def _over_steps(runs: Sequence[Run], rows: list[Row], metric: str, name: str, fi
     )
     title = f"{_short(metric)} over the steps"
     return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
+
+
+def _survival(runs: Sequence[Run]) -> Drawing | None:
+    shown = [run for run in runs if run.config.get("escape")]
+    if not shown:
+        return None
+    curves = {label: kaplan_meier(*escape_times(run)) for label, run in zip(labels(shown), shown, strict=True)}
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_survival(curves, ax=ax)
+    caption = (
+        "Kaplan-Meier estimate of the share of replicas whose centroid has not yet escaped, with pointwise 95 % "
+        "intervals (log-log Greenwood); replicas that are still there at the end of the run are censored."
+    )
+    return Drawing("escape", "Escape", caption, figure, survival_rows(curves))
 
 
 def _topology(runs: Sequence[Run]) -> Drawing | None:

@@ -1,5 +1,6 @@
 """Studies that `basinet reproduce` knows: published claims, measured anew in a few minutes."""
 
+from basinet.analysis.studies.flatness_tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.study import Check, Findings, Progress, Study, check_folder, write_findings
@@ -8,6 +9,7 @@ from basinet.analysis.studies.zeroth_order import zeroth_order
 __all__ = ["STUDIES", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
 STUDIES: dict[str, Study] = {
+    "flatness-tradeoff": flatness_tradeoff,
     "galore-counterexample": galore_counterexample,
     "heavy-tails": heavy_tails,
     "zeroth-order": zeroth_order,

@@ -72,8 +72,8 @@ def felt_potential(
 ) -> Potential:
     """Compute the potential that the centroid of a network feels.
 
-    The agents' disagreement is taken as settled at each point, with the curvature there; beyond the range that
-    matters, with that at the nearest of its ends in value.
+    The agents' disagreement is taken as settled at each point, with the curvature there, from 0 up to the largest in
+    between: where the potential bends down, the centroid is gone before its agents have drifted apart.
 
     Args:
         rule: How agents step.
@@ -89,11 +89,11 @@ def felt_potential(
         U.
 
     Raises:
-        ValueError: The agents drift apart somewhere in between.
+        ValueError: The agents cannot keep together at the sharpest point in between.
     """
-    inside = curvature(np.linspace(*between, 1001))
-    # V is smooth in the curvature, and costs a sum over all modes: tabulated once.
-    h = np.linspace(inside.min(), max(inside.max(), inside.min() + 1e-9), 257)
+    top = float(curvature(np.linspace(*between, 1001)).max())
+    # V is smooth in the curvature, and costs a sum over all modes: tabulated once, and constant beyond its ends.
+    h = np.linspace(0, max(top, 1e-9), 257)
     b = None if shifts is None else np.asarray(shifts, dtype=float)[:, None] * np.ones_like(h)
     table = disagreement_variance(rule, W, lr=lr, curvature=h, noise=np.full_like(h, noise), shifts=b)
     return smoothed(potential, lambda w: np.asarray(np.interp(curvature(w), h, table)))

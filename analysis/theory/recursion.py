@@ -338,7 +338,8 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
         The recursion, over the period of the strategy and of its sequence of graphs.
 
     Raises:
-        ExperimentError: The step is not affine: the strategy compresses, say, or the optimizer normalises.
+        ExperimentError: The step is not affine: the strategy compresses, say, or the optimizer normalises; or some
+            parameters are personal.
 
     Example:
         >>> from basinet.sim.config import Config
@@ -348,6 +349,10 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
         >>> round(recursion.excess_risk(recursion.settled()).centroid, 6)
         0.026316
     """
+    if setup.config.personal:
+        raise ExperimentError(
+            "personal: parameters that are not mixed have a minimum at each agent, not one that theory knows"
+        )
     K, B, m = quadratics.shifts.shape
     steps = math.lcm(len(setup.sequence), int(getattr(setup.strategy(), "period", 1)))
     first = _Probe(setup, quadratics.blocks(slice(0, 1)), 1)
