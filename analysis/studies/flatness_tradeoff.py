@@ -1,13 +1,14 @@
 """Flatness and optimization in distributed learning: who leaves sharp minima, where they end, how accurate it is."""
 
-from basinet.analysis.studies.landscapes import FULL, Sizes, landscape_claims
+from basinet.analysis.studies.digits import digits_claims
+from basinet.analysis.studies.landscapes import FULL, Sizes, landscape_claims, part_of
 from basinet.analysis.studies.study import Findings, Progress
 
 __all__ = ["flatness_tradeoff"]
 
 
 def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
-    """Decentralised training leaves sharp minima sooner and ends flatter: on landscapes with closed forms.
+    """Decentralised training leaves sharp minima sooner, ends flatter, and is more or less accurate for it.
 
     Args:
         progress: Is told how far the study is.
@@ -16,17 +17,23 @@ def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
     Returns:
         The findings.
     """
-    checks, drawings = landscape_claims(progress, sizes)
+    checks, drawings = landscape_claims(part_of(progress, 0.0, 0.6), sizes)
+    more, figures = digits_claims(part_of(progress, 0.6, 0.4), sizes)
     return Findings(
         title="Flatness and optimization in distributed learning",
         about=[
             "Claims of the paper, numbered: 1, decentralised strategies leave a sharp minimum sooner than "
             "centralised training, consensus before diffusion; 1b, the more so the larger the batch; 2, they end in "
-            "flatter minima; 3, diffusion has a smaller excess risk than consensus; 6, consensus cannot rest at a "
-            "minimum that is too sharp for its graph.",
+            "flatter minima; 3, diffusion has a smaller excess risk than consensus; 4, decentralised strategies are "
+            "the more accurate, diffusion before consensus from random starts; 5, accuracy follows from flatness and "
+            "optimization together; 6, consensus cannot rest at a minimum that is too sharp for its graph.",
+            "They are tested on landscapes, where theory has closed forms, and on digits: a network of 1810 "
+            "parameters, 448 training samples of whose labels a fifth are wrong, 16 agents on a ring who all see all "
+            "of them. Two controls compare with centralised training stopped at the same training loss. Strategies "
+            "share initial values and samples, replica by replica.",
         ],
-        checks=checks,
-        drawings=drawings,
+        checks=checks + more,
+        drawings=drawings + figures,
         sources=[
             "Y. Cao, Z. Wu, K. Yuan, A. H. Sayed: On the trade-off between flatness and optimization in distributed "
             "learning, IEEE TPAMI (2025), arXiv:2406.20006, doi:10.1109/TPAMI.2025.3583104.",

@@ -29,7 +29,7 @@ from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.worker import pick_device
 
-__all__ = ["FULL", "RULES", "SHORT", "Sizes", "landscape_claims"]
+__all__ = ["FULL", "RULES", "SHORT", "Sizes", "interval", "landscape_claims", "part_of"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -76,16 +76,27 @@ def make_block(label: str, *, task: Mapping[str, Any], start: float, lr: float, 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done, from a test of the study to the study."""
+    """How much is done, from a test of the study to the study.
+
+    Attributes:
+        replicas: Replicas on landscapes.
+        settled: Steps until the excess risk of a quadratic has settled.
+        batches: Batches for which exit times are measured.
+        visits: Steps for which two wells are visited.
+        seeds: Replicas on digits.
+        samples: Samples of digits that an agent sees from a common minimum; four times as many from a random start.
+    """
 
     replicas: int
     settled: int
     batches: tuple[int, ...]
     visits: int
+    seeds: int
+    samples: int
 
 
-FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000)
-SHORT = Sizes(replicas=16, settled=30, batches=(2, 4), visits=200)
+FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000, seeds=16, samples=2000)
+SHORT = Sizes(replicas=8, settled=20, batches=(4, 8), visits=100, seeds=3, samples=200)
 
 
 def landscape_claims(progress: Progress, sizes: Sizes = FULL) -> tuple[list[Check], list[Drawing]]:
@@ -108,14 +119,25 @@ def landscape_claims(progress: Progress, sizes: Sizes = FULL) -> tuple[list[Chec
     ]
     done = 0.0
     for share, part in parts:
-        more, figures = part(_scaled(progress, done, share), sizes)
+        more, figures = part(part_of(progress, done, share), sizes)
         checks += more
         drawings += figures
         done += share
     return checks, drawings
 
 
-def _scaled(progress: Progress, start: float, share: float) -> Progress:
+def part_of(progress: Progress, start: float, share: float) -> Progress:
+    """Report on a part of the work.
+
+    Args:
+        progress: Is told how far the whole is.
+        start: Where the part begins, from 0 to 1.
+        share: How much of the whole it is.
+
+    Returns:
+        Is told how far the part is.
+    """
+
     def part(done: float, what: str) -> None:
         progress(start + share * done, what)
 
@@ -147,12 +169,12 @@ def _excess_risk(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
         block = make_block(label, task=task, start=0.0, lr=lr, replicas=2 * sizes.replicas, batch_size=batch)
         block.advance(sizes.settled)
         risks = block.task.value(block.x).view(-1, _AGENTS).mean(1).double()  # type: ignore[attr-defined]
-        predicted = steady_excess_risk(
+        theory = steady_excess_risk(
             RULES[label], block.setup.weights, lr=lr, curvature=curvature, noise=np.ones(3) / batch,
             shifts=block.task.shifts.double().cpu().numpy(),  # type: ignore[attr-defined]
         )  # fmt: skip
         rows.append({
-            "strategy": label, "batch": batch, "predicted": predicted.total, "measured": float(risks.mean()),
+            "strategy": label, "batch": batch, "predicted": theory.total, "measured": float(risks.mean()),
             "error": float(risks.std() / math.sqrt(len(risks))),
         })  # fmt: skip
     found = {(row["strategy"], row["batch"]): row for row in rows}
@@ -254,7 +276,7 @@ def _escape(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing
             RULES[label], block.setup.weights, _quartic, _bend, lr=lr, noise=variance, between=(-1.0, 0.5)
         )
         mean = mean_passage_time(felt, diffusion, start=-1.0, threshold=0.5, lr=lr)
-        own = _scaled(progress, begun, cost[index] / sum(cost))
+        own = part_of(progress, begun, cost[index] / sum(cost))
         left, happened = _exits(block, mean, own, f"exit times of {label}, batch {batch}")
         times[label, batch], expected[label, batch] = mean_time(left, happened), mean
         if batch == sizes.batches[-2]:

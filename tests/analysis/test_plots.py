@@ -17,6 +17,7 @@ from basinet.analysis.plots import (
     plot_partition,
     plot_risk_flatness,
     plot_spectrum,
+    plot_survival,
     plot_tail_index,
     plot_topology,
 )
@@ -25,6 +26,7 @@ from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.style import choose_scale, styles
 from basinet.analysis.plots.topology import load_weights
+from basinet.analysis.survival import kaplan_meier
 from basinet.sim.folder import Run
 
 STRATEGIES = ["centralized", "consensus", {"name": "diffusion", "order": "atc"}, "isolated"]
@@ -95,6 +97,7 @@ def leaves_matplotlib_alone():
         (plot_tail_index, RUNS),
         (plot_topology, metropolis(nx.cycle_graph(5))),
         (plot_spectrum, np.linalg.eigvalsh(metropolis(nx.cycle_graph(5)))),
+        (plot_survival, {"consensus": kaplan_meier([3.0, 5.0, 9.0], [True, True, False])}),
         (plot_partition, [{"replica": 0, "agent": k, "label": str(k), "samples": k} for k in range(4)]),
     ],
 )
