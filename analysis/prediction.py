@@ -285,7 +285,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"{folder}: the run is not finished, but {run.status['state']}")
     setup = Setup.build(Config.parse(run.config))
-    _check_optimizer(setup)
+    _check(setup)
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
     if not chosen:
@@ -329,8 +329,10 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     )  # fmt: skip
 
 
-def _check_optimizer(setup: Setup) -> None:
+def _check(setup: Setup) -> None:
     settings = setup.config.optimizer.describe()
+    if setup.attackers.any() or setup.config.personal:
+        raise ExperimentError("attack, personal: theory knows agents who combine all of their parameters honestly")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -16,24 +16,18 @@ from basinet.analysis.measure import measure_point
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, outside_legend, styles
 from basinet.analysis.plots.survival import plot_survival, survival_rows
-from basinet.analysis.studies.landscapes import Sizes, interval, part_of
+from basinet.analysis.studies.claims import AGENTS, STRATEGIES, Sizes, interval, make_block, part_of
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.survival import kaplan_meier
 from basinet.analysis.theory import stability_limit
 from basinet.sim.block import Block
-from basinet.sim.config import Config
-from basinet.sim.placement import Placement
-from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector
-from basinet.sim.worker import pick_device
 
 __all__ = ["digits_claims", "nested_errors", "paired"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
-_STRATEGY = {"centralized": "centralized", "diffusion ATC": "diffusion", "consensus": "consensus"}
-_AGENTS = 16
 _MLP = {"name": "mlp", "hidden": [24], "activation": "tanh"}
 _SAMPLES = 448
 _DECAY = {"name": "step", "milestones": [0.8]}
@@ -42,18 +36,13 @@ _DECAY = {"name": "step", "milestones": [0.8]}
 def _block(label: str, *, batch: int, lr: float, steps: int, replicas: int, model: Any = None, **more: Any) -> Block:
     """Set up replicas of a network of 1810 parameters on 448 digits, of whose labels a fifth are wrong."""
     task = {"name": "digits", "train_size": _SAMPLES, "label_noise": more.pop("label_noise", 0.2)}
-    config = Config.parse({
+    own = {
         "task": {**task, "partition": more.pop("partition", "shared")},
         "model": _MLP if model is None else copy.deepcopy(model),
-        "topology": {"name": "ring", "agents": _AGENTS},
-        "strategy": _STRATEGY[label],
-        "optimizer": {"name": "sgd", "lr": lr},
         "batch_size": batch,
         "steps": steps,
-        "replicas": replicas,
-        **more,
-    })  # fmt: skip
-    return Block(Setup.build(config), Placement.split(replicas, _AGENTS), pick_device(config.runtime))
+    }
+    return make_block(label, lr=lr, replicas=replicas, **own, **more)
 
 
 def _measure(block: Block, *, flat: bool = True) -> Iterator[Row]:
@@ -73,7 +62,7 @@ def _agents_loss(block: Block) -> Array:
     task, model = block.setup.task.to(block.x.device, block.x.dtype), block.setup.template().to(block.x).eval()
     with torch.no_grad():
         losses = [float(task.loss(load_vector(model, x, {}), task.train)) for x in block.x]
-    means: Array = np.reshape(losses, (-1, _AGENTS)).mean(axis=1)
+    means: Array = np.reshape(losses, (-1, AGENTS)).mean(axis=1)
     return means
 
 
@@ -125,7 +114,7 @@ def _from_a_common_minimum(progress: Progress, sizes: Sizes) -> tuple[list[Check
     start = load_vector(teacher.setup.template(), teacher.mixer.centroid(teacher.x)[0].to("cpu", torch.float32), {})
     left: dict[tuple[str, int], tuple[Array, NDArray[np.bool_]]] = {}
     losses: dict[str, Array] = {}
-    for index, (batch, label) in enumerate((batch, label) for batch in (2, 8) for label in _STRATEGY):
+    for index, (batch, label) in enumerate((batch, label) for batch in (2, 8) for label in STRATEGIES):
         progress(index / 7, f"digits: {label} from a common minimum, batch {batch}")
         steps = samples // batch
         block = _block(
@@ -156,7 +145,7 @@ def _from_a_common_minimum(progress: Progress, sizes: Sizes) -> tuple[list[Check
     checks.append(_larger(claim, losses["consensus"], losses["diffusion ATC"]))
     progress(6 / 7, "digits: curvature at which consensus can rest")
     checks += _caps(start, sizes)
-    curves = {label: kaplan_meier(*left[label, 8]) for label in _STRATEGY}
+    curves = {label: kaplan_meier(*left[label, 8]) for label in STRATEGIES}
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     plot_survival(curves, ax=ax)
     ax.set_xscale("symlog", linthresh=1)
@@ -180,13 +169,13 @@ def _caps(start: nn.Module, sizes: Sizes) -> list[Check]:
     tops = {}
     for label in ("diffusion ATC", "consensus"):
         block = _block(
-            label, batch=_SAMPLES // _AGENTS, lr=lr, steps=steps, replicas=sizes.seeds, model=start, partition="iid",
+            label, batch=_SAMPLES // AGENTS, lr=lr, steps=steps, replicas=sizes.seeds, model=start, partition="iid",
             sampling="epochs",
         )  # fmt: skip
         block.advance(steps)
         tops[label] = np.array([row["hessian_top_eigenvalue"] for row in _measure(block)])
         weights = block.setup.weights
-    cap = 1 / (stability_limit("consensus", weights, 1.0) ** -1 * lr)
+    cap = stability_limit("consensus", weights, 1.0) / lr
     mean, low, high = paired(tops["consensus"], np.zeros(len(tops["consensus"])))
     other = float(tops["diffusion ATC"].mean())
     return [
@@ -205,7 +194,7 @@ def _from_random_starts(progress: Progress, sizes: Sizes) -> tuple[list[Check], 
     rows: list[Row] = []
     batches = (2, 8, 16)
     path: list[list[Row]] = []
-    cases = [(batch, label) for batch in batches for label in _STRATEGY]
+    cases = [(batch, label) for batch in batches for label in STRATEGIES]
     for index, (batch, label) in enumerate(cases):
         progress(index / (len(cases) + 3), f"digits: {label} from random starts, batch {batch}")
         steps = 4 * sizes.samples // batch
@@ -220,7 +209,7 @@ def _from_random_starts(progress: Progress, sizes: Sizes) -> tuple[list[Check], 
             for replica, found in enumerate(_measure(block))
         ]
     clean = {}
-    for index, label in enumerate(_STRATEGY):
+    for index, label in enumerate(STRATEGIES):
         progress((len(cases) + index) / (len(cases) + 3), f"digits: {label}, clean labels")
         steps = 2 * sizes.samples // 16
         block = _block(label, batch=16, lr=2.0, steps=steps, replicas=sizes.seeds, schedule=_DECAY, label_noise=0.0)
@@ -329,7 +318,7 @@ def _draw_plane(rows: Sequence[Row]) -> Drawing:
     figure: Figure
     figure, axes = grid(len(batches), share_x=True, share_y=True)
     for ax, batch in zip(axes, batches, strict=True):
-        for label, style in styles(_STRATEGY).items():
+        for label, style in styles(STRATEGIES).items():
             own = [row for row in rows if (row["strategy"], row["batch"]) == (label, batch)]
             ax.scatter(
                 [row["hessian_top_eigenvalue"] for row in own], [row["train_loss"] for row in own],

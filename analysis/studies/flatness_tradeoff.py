@@ -1,10 +1,25 @@
 """Flatness and optimization in distributed learning: who leaves sharp minima, where they end, how accurate it is."""
 
+from collections.abc import Callable
+
+from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.studies.claims import FULL, Sizes, part_of
 from basinet.analysis.studies.digits import digits_claims
-from basinet.analysis.studies.landscapes import FULL, Sizes, landscape_claims, part_of
-from basinet.analysis.studies.study import Findings, Progress
+from basinet.analysis.studies.escapes import escape_claims, wells_claims
+from basinet.analysis.studies.minima import excess_risk_claims, rest_claims
+from basinet.analysis.studies.study import Check, Findings, Progress
 
 __all__ = ["flatness_tradeoff"]
+
+
+_PARTS: tuple[tuple[float, Callable[[Progress, Sizes], tuple[list[Check], list[Drawing]]]], ...] = (
+    (0.08, excess_risk_claims),
+    (0.28, escape_claims),
+    (0.14, wells_claims),
+    (0.1, rest_claims),
+    (0.4, digits_claims),
+)
+"""The parts of the study, and how much of its time each takes."""
 
 
 def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
@@ -17,8 +32,14 @@ def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
     Returns:
         The findings.
     """
-    checks, drawings = landscape_claims(part_of(progress, 0.0, 0.6), sizes)
-    more, figures = digits_claims(part_of(progress, 0.6, 0.4), sizes)
+    checks: list[Check] = []
+    drawings: list[Drawing] = []
+    done = 0.0
+    for share, part in _PARTS:
+        more, figures = part(part_of(progress, done, share), sizes)
+        checks += more
+        drawings += figures
+        done += share
     return Findings(
         title="Flatness and optimization in distributed learning",
         about=[
@@ -32,8 +53,8 @@ def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
             "of them. Two controls compare with centralised training stopped at the same training loss. Strategies "
             "share initial values and samples, replica by replica.",
         ],
-        checks=checks + more,
-        drawings=drawings + figures,
+        checks=checks,
+        drawings=drawings,
         sources=[
             "Y. Cao, Z. Wu, K. Yuan, A. H. Sayed: On the trade-off between flatness and optimization in distributed "
             "learning, IEEE TPAMI (2025), arXiv:2406.20006, doi:10.1109/TPAMI.2025.3583104.",

@@ -96,9 +96,11 @@ class Task:
                 as it is, to rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, and where they are defined `test_loss` and `test_accuracy`.
+            `train_loss`, and where they are defined `test_loss`, `generalization_gap` (how much the test loss is above
+            the training loss) and `test_accuracy`.
         """
-        return {"train_loss": self._measure(model, self.train, chunk)[0], **self._test(model, chunk)}
+        loss = self._measure(model, self.train, chunk)[0]
+        return {"train_loss": loss, **self._test(model, chunk, loss)}
 
     def evaluate_with_gradient(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
         """Measure a model, and the norm of its training loss's gradient in the same pass.
@@ -117,13 +119,14 @@ class Task:
         gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt())}
         if type(self).evaluate is not Task.evaluate:  # a task of the user's own measures in its own way
             return {**self.evaluate(model), **gradient}
-        return {"train_loss": loss, **gradient, **self._test(model, chunk)}
+        return {"train_loss": loss, **gradient, **self._test(model, chunk, loss)}
 
-    def _test(self, model: nn.Module, chunk: int) -> dict[str, float]:
+    def _test(self, model: nn.Module, chunk: int, train_loss: float) -> dict[str, float]:
         if self.test is None:
             return {}
         loss, accuracy = self._measure(model, self.test, chunk)
-        return {"test_loss": loss, "test_accuracy": accuracy} if self.classification else {"test_loss": loss}
+        found = {"test_loss": loss, "generalization_gap": loss - train_loss}
+        return {**found, "test_accuracy": accuracy} if self.classification else found
 
     def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
         """Return the mean loss and, of a classification's test data, the accuracy; differentiate the loss if asked."""

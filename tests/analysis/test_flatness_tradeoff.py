@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import binomtest, ttest_rel
 
 from basinet.analysis.studies import STUDIES, write_findings
+from basinet.analysis.studies.claims import SHORT, above_one
 from basinet.analysis.studies.digits import _at_the_loss, _share, nested_errors, paired
 from basinet.analysis.studies.flatness_tradeoff import flatness_tradeoff
-from basinet.analysis.studies.landscapes import SHORT, _above_one
 
 
 def test_paired_intervals_are_those_of_the_t_test():
@@ -24,9 +24,9 @@ def test_shares_have_exact_intervals(count):
 
 
 def test_a_ratio_above_one_has_to_show():
-    assert _above_one("", 2.0, 2.0, 0.3).agrees
-    assert not _above_one("", 2.0, 2.0, 0.4).agrees
-    assert not _above_one("", 2.0, 0.5, 0.01).agrees
+    assert above_one("", 2.0, 2.0, 0.3).agrees
+    assert not above_one("", 2.0, 2.0, 0.4).agrees
+    assert not above_one("", 2.0, 0.5, 0.01).agrees
 
 
 def test_nested_regressions():

@@ -271,7 +271,9 @@ def test_supervised_regression() -> None:
     task = supervised((x, x.sum(1).double()), (x, x.sum(1)))
     model = Linear(task.input_shape, task.num_outputs)
     model.load_state_dict({"1.weight": torch.ones(1, 3)})
-    assert task.evaluate(model) == pytest.approx({"train_loss": 0.0, "test_loss": 0.0}, abs=1e-12)
+    assert task.evaluate(model) == pytest.approx(
+        {"train_loss": 0.0, "test_loss": 0.0, "generalization_gap": 0.0}, abs=1e-12
+    )
     wide = supervised((x, torch.zeros(6, 2, 2, dtype=torch.int64)), classification=False)
     assert wide.num_outputs == 4
     assert wide.sample_loss(torch.full((6, 4), 2.0), wide.train[1]).tolist() == [4.0] * 6
@@ -311,6 +313,7 @@ def test_evaluating_in_chunks_changes_nothing() -> None:
     model = MODELS["softmax"](task.input_shape, task.num_outputs).double()
     whole = task.evaluate(model)
     assert task.evaluate(model, chunk=7) == pytest.approx(whole, rel=1e-12)
+    assert whole["generalization_gap"] == whole["test_loss"] - whole["train_loss"]
     assert whole["train_loss"] == pytest.approx(task.loss(model, task.train).item(), rel=1e-12)
 
 
