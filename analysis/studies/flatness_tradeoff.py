@@ -50,8 +50,8 @@ def flatness_tradeoff(progress: Progress, sizes: Sizes = FULL) -> Findings:
             "optimization together; 6, consensus cannot rest at a minimum that is too sharp for its graph.",
             "They are tested on landscapes, where theory has closed forms, and on digits: a network of 1810 "
             "parameters, 448 training samples of whose labels a fifth are wrong, 16 agents on a ring who all see all "
-            "of them. Two controls compare with centralised training stopped at the same training loss. Strategies "
-            "share initial values and samples, replica by replica.",
+            "of them. Controls compare with shorter centralised trainings that end at the same training loss. "
+            "Strategies share initial values and samples, replica by replica.",
         ],
         checks=checks,
         drawings=drawings,

@@ -46,14 +46,15 @@ def test_nested_regressions():
     assert alone["x"] == pytest.approx([1.0, 1.0])
 
 
-def test_matched_losses_are_interpolated_where_they_were_first_reached():
-    def look(loss, accuracy, top):
+def test_matched_losses_are_interpolated_between_trainings():
+    def end(loss, accuracy, top):
         return [{"train_loss": loss, "test_accuracy": accuracy, "hessian_top_eigenvalue": top}]
 
-    path = [look(1.0, 0.5, 1.0), look(0.1, 0.7, 4.0), look(0.2, 0.2, 9.0), look(0.01, 0.9, 16.0)]
-    found = _at_the_loss(path, np.array([10**-0.5]))
+    runs = [end(1.0, 0.5, 1.0), end(0.01, 0.9, 16.0), end(0.1, 0.7, 4.0)]
+    found = _at_the_loss(runs, np.array([10**-0.5]))
     assert found["test_accuracy"] == pytest.approx([0.6])
     assert found["hessian_top_eigenvalue"] == pytest.approx([np.log(2)])
+    assert np.isnan(_at_the_loss(runs, np.array([2.0]))["test_accuracy"]).all()
 
 
 @pytest.mark.slow

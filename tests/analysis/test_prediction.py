@@ -19,7 +19,7 @@ QUADRATIC = {
     "task": {"name": "quadratic", "heterogeneity": 1.0, "minimum": 0.0},
     "topology": {"name": "ring", "agents": 6},
     "batch_size": 2,
-    "replicas": 40,
+    "replicas": 20,
     "analysis": [],
     "runtime": RUNTIME,
     "quiet": True,
@@ -86,7 +86,7 @@ def test_a_quadratic_run_does_what_is_predicted(tmp_path, strategy, more):
         if row["error"] > 1e-15:
             assert abs(row["measured"] - row["predicted"]) < 4 * row["error"], row
     assert found.newton == pytest.approx(found.centroid, rel=1e-6, abs=1e-12)
-    assert found.top_eigenvalue == pytest.approx([2.0] * 40)
+    assert found.top_eigenvalue == pytest.approx([2.0] * 20)
 
 
 def test_the_command_prints_it(tmp_path, capsys):
