@@ -244,8 +244,8 @@ def _from_random_starts(progress: Progress, sizes: Sizes) -> tuple[list[Check], 
         than = f"a shorter centralised training with the same training loss ({known.sum()} of {len(known)} replicas)"
         accuracies = get("test_accuracy", label, 16), matched["test_accuracy"]
         checks.append(_larger(f"4, control: {label} is more accurate than {than}", *(a[known] for a in accuracies)))
-        tops = matched["hessian_top_eigenvalue"], np.log(get("hessian_top_eigenvalue", label, 16))
-        checks.append(_larger(f"2, control: {label} is flatter than {than} (log λ_max)", *(a[known] for a in tops)))
+        logs = matched["hessian_top_eigenvalue"], np.log(get("hessian_top_eigenvalue", label, 16))
+        checks.append(_larger(f"2, control: {label} is flatter than {than} (log λ_max)", *(a[known] for a in logs)))
     claim = "4: diffusion is more accurate than consensus on digits with clean labels, batch 16"
     checks.append(_larger(claim, clean["diffusion ATC"], clean["consensus"]))
     checks += _regressions(rows)

@@ -1,7 +1,7 @@
 """Claims about escapes: how long agents stay at a minimum, and which of two minima they prefer."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,7 +193,7 @@ def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
         predicted = well_probability(felt, diffusion, barrier=0.0, low=2 * a, high=2 * b)
         shares[label] = np.zeros(sizes.replicas)
         looks = 0
-        for step in _looks(sizes.visits):
+        for step in range(25, sizes.visits + 1, 25):
             block.advance(step)
             if step > sizes.visits // 3:
                 shares[label] += (block.mixer.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
@@ -218,11 +218,6 @@ def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
         rule = "the 95 % interval lies above 0"
         checks.append(Check(f"{claim} (difference of shares)", predicted, text, rule, difference > half))
     return checks, [_draw_wells(rows)]
-
-
-def _looks(last: int) -> Iterator[int]:
-    """Yield the steps at which the replicas are looked at."""
-    return iter(range(25, last + 1, 25))
 
 
 def _draw_wells(rows: Sequence[Row]) -> Drawing:
