@@ -23,6 +23,7 @@ MEASURES: dict[str, str] = {
     "noise_alignment": "P Tr HΣ / (Tr H Tr Σ): 1 where the noise is isotropic",
     "tail_index": "tail index of the norm of a sample's gradient noise, by Hill's estimator",
     "excess_risk": "J(x) − J(x*), x* the end of a descent from x",
+    "newton_decrement": "½ gᵀ H⁺ g: the excess risk as slope and curvature tell it, without a descent",
     "average_sharpness": "mean rise of the loss under normal perturbations",
     "adaptive_average_sharpness": "the same in units of the parameters",
     "worst_sharpness": "largest rise of the loss found in a ball (SAM)",

@@ -10,7 +10,7 @@ from basinet.analysis.curvature import Kind
 from basinet.analysis.hessian import HessianOperator
 from basinet.analysis.noise import gradient_noise
 from basinet.analysis.objective import Objective
-from basinet.analysis.risk import descend
+from basinet.analysis.risk import descend, newton_decrement
 from basinet.analysis.scaling import Scale
 from basinet.analysis.sharpness import (
     average_sharpness,
@@ -59,6 +59,9 @@ def measure_sites(sites: Sites) -> tuple[list[Row], list[Row]]:
         for k, row in enumerate(found):
             risk = descend(HessianOperator.of(sites.hessian.part(slice(k, k + 1))))
             row |= {"excess_risk": risk.value, "excess_risk_gradient_norm": risk.gradient_norm}
+    if "newton_decrement" in sites.wanted:
+        for k, row in enumerate(found):
+            row["newton_decrement"] = newton_decrement(HessianOperator.of(sites.hessian.part(slice(k, k + 1))))
     named = [{_named(name, sites.suffix): v for name, v in row.items() if math.isfinite(v)} for row in found]
     return named, tables
 

@@ -61,6 +61,7 @@ Measure = Literal[
     "tail_index",
     # the loss around a point
     "excess_risk",
+    "newton_decrement",
     "average_sharpness",
     "adaptive_average_sharpness",
     "worst_sharpness",

@@ -291,3 +291,9 @@ def test_the_quadratic_has_its_closed_forms(make_setup):
 def test_what_cannot_be_measured_is_refused_before_the_run(make_setup, keys, said):
     with pytest.raises(ExperimentError, match=said):
         make_setup(**keys)
+
+
+def test_newton_decrement_of_a_quadratic_is_its_excess_risk(make_setup):
+    setup = make_setup(task={"name": "quadratic", "minimum": 1.0}, model={"name": "point", "start": 3.0})
+    found = measure_point(setup.template().double(), setup.task, ["excess_risk", "newton_decrement"])
+    assert found["newton_decrement"] == pytest.approx(found["excess_risk"], rel=1e-9)
