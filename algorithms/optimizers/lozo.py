@@ -145,7 +145,8 @@ class LOZOM(LOZO):
         ValueError: A setting is out of its range.
 
     References:
-        See `LOZO`.
+        Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen: Enhancing zeroth-order fine-tuning for language models with low-rank
+        structures, ICLR 2025, arXiv:2410.07698.
     """
 
     def __init__(
