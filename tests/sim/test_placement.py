@@ -28,6 +28,9 @@ SCHEDULES = ["constant", "cosine", {"name": "step", "milestones": [0.5]}]
 ROUNDED = {"galore": "rounding decides among singular values that are equal"}
 """Optimizers that are not compared."""
 
+COMPRESSED = {name: {"name": name, "compressor": "quantize"} for name in ("beer", "choco", "deepsqueeze")}
+"""Rounding would decide among numbers that are equal in top_k."""
+
 TOPOLOGIES = {
     "push_sum": {"name": "exponential", "policy": "push"},
     "push_diging": {"name": "exponential", "policy": "push"},
@@ -86,7 +89,7 @@ def everything(workers, rank):
             "task": "digits",
             "model": {"name": "mlp", "hidden": [4]},
             "topology": {"agents": 5, **TOPOLOGIES.get(str(strategy), {"name": "wheel", "policy": "lazy"})},
-            "strategy": strategy,
+            "strategy": COMPRESSED.get(str(strategy), strategy),
             "attack": attack,
             "optimizer": {"name": optimizer, "lr": 0.05, **SETTINGS.get(optimizer, {})},
             "schedule": schedule,
