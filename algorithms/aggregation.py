@@ -107,7 +107,12 @@ def _multi_krum(squares: Tensor, hood: Neighborhood) -> Tensor:
 
 def _geometric_median(squares: Tensor, hood: Neighborhood) -> Tensor:
     """Find argmin_z Σ_l ‖v_l − z‖ from the mean on: z ← Σ_l (v_l / d_l) / Σ_l (1 / d_l), d_l = ‖v_l − z‖."""
-    members = hood.members.double()
+    # Rows a million times farther from the others than these are from each other would count as unit vectors, and make
+    # the distances between the others vanish in theirs by rounding: they are left out.
+    middle = _medians(squares.masked_fill(~hood.members[:, None], torch.inf), hood.size)
+    near = hood.members & (middle <= 1e12 * _medians(middle.masked_fill(~hood.members, torch.inf), hood.size)[:, None])
+    squares = squares.masked_fill(~(near[:, None] & near[:, :, None]), 0)
+    members = near.double()
     a = members / members.sum(1, keepdim=True)
     # Rows that are the median have a distance of zero.
     smallest = 1e-10 * squares.amax((1, 2)).sqrt()[:, None] + torch.finfo(squares.dtype).tiny ** 0.5
@@ -115,6 +120,12 @@ def _geometric_median(squares: Tensor, hood: Neighborhood) -> Tensor:
         a = members / _distances_to_mean(squares, a).clamp_min_(0).sqrt_().maximum(smallest)
         a = a / a.sum(1, keepdim=True)
     return a
+
+
+def _medians(values: Tensor, size: Tensor) -> Tensor:
+    """Take the upper median of the n members along the last axis, the others being infinite."""
+    place = (size // 2).view(-1, *(1 for _ in values.shape[1:])).expand(*values.shape[:-1], 1)
+    return values.sort(-1).values.gather(-1, place)[..., 0]
 
 
 def _distances_to_mean(squares: Tensor, a: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Attackers: who attacks, and where an attack takes hold of what agents send and of the data that they hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,13 +198,17 @@ class Broadcast:
         x: The rows, [N, P].
         attackers: Who lies, if anybody does.
         step: The step.
+        personal: Columns of which each agent gets its own.
     """
 
-    def __init__(self, neighbors: Neighbors, x: Tensor, attackers: Attackers | None, step: int) -> None:
+    def __init__(
+        self, neighbors: Neighbors, x: Tensor, attackers: Attackers | None, step: int, personal: Sequence[slice]
+    ) -> None:
         self.neighbors = neighbors
         self.x = x
         self.attackers = attackers
         self.step = step
+        self.personal = personal
         self.message = 0 if attackers is None else attackers.message(step)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
@@ -212,6 +216,10 @@ class Broadcast:
         for columns, told, heard in self.neighbors.broadcast(self.x):
             if self.attackers is not None:
                 self.attackers.falsify(self.neighbors, told, heard, _places(columns, told), self.step, self.message)
+            for own in self.personal:
+                first, last = max(own.start, columns.start), min(own.stop, columns.stop)
+                if first < last:
+                    heard[..., first - columns.start : last - columns.start] = self.x[:, None, first:last]
             yield columns, heard
 
 

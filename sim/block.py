@@ -1,5 +1,6 @@
 """A block: the agents that one process hosts, and the verbs over which strategies are written."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -235,6 +236,8 @@ class Block:
             gradients: [N, P], or the coefficients of a derivative-free optimizer; what `gradients` returned is used up.
             active: Which agents step, bool [N]; the others keep x and what their optimizer remembers.
         """
+        if any(gradients is held for held in self.memory.values()) and not self.optimizer.keeps_gradients:
+            gradients = gradients.clone()
         self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)
         self.gradients_used_up |= gradients is self.state.gradients
 
@@ -262,7 +265,7 @@ class Block:
             self.purposes[purpose] = draws.agent_keys(self.setup.config.seed, purpose, *self.rows)
         return draws.fold(self.purposes[purpose], self.step)
 
-    def combine(self, x: Tensor, sent: int | None = None) -> None:
+    def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
         Each agent sends its row to each of its neighbours. The mixed rows are written elsewhere, and `x` moves there
@@ -271,11 +274,15 @@ class Block:
         Args:
             x: [N, ...] of any width.
             sent: Bytes that a row takes as it travels; by default those of its numbers.
+            truly: Whether attackers tell the truth here: numbers of the protocol itself.
         """
-        self._mix(self.mixers[self.step % len(self.mixers)], x, sent, self._error(self.setup.sequence, x))
+        error = None if truly else self._error(self.setup.sequence, x)
+        self._mix(self.mixers[self.step % len(self.mixers)], x, sent, error)
 
     def push(self, x: Tensor) -> None:
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l; like `combine` else.
+
+        What optimizers remember does not go along.
 
         Args:
             x: [N, ...] of any width.
@@ -286,7 +293,8 @@ class Block:
         """Compute by how much attackers falsify what rows [N, ...] are mixed to."""
         if self.attackers is None:
             return None
-        return self.attackers.error(self._neighbors(sequence), x.to(self.x), self.step)
+        flat = x.reshape(len(x), -1).to(self.x)
+        return self.attackers.error(self._neighbors(sequence), flat, self.step).view(x.shape)
 
     def _mix(self, mixer: Mixer, x: Tensor, sent: int | None, error: Tensor | None = None) -> None:
         kept = self._own(x)
@@ -297,17 +305,18 @@ class Block:
             mixer.combine(x, mixed)
             self.state.exchange(x, mixed)
         else:
-            result = torch.empty(x.shape, device=self.x.device, dtype=self.x.dtype)
-            mixer.combine(x.to(self.x).contiguous(), result)
+            flat = x.reshape(len(x), -1).to(self.x).contiguous()
+            result = torch.empty_like(flat)
+            mixer.combine(flat, result)
             if _is_like(x, result) and x is not self.state.gradients:
                 x.data = result
             else:
-                x.copy_(result)
+                x.copy_(result.view(x.shape))
         if error is not None:
             x += error
         self._put_back(x, kept)
         self.bytes_sent += mixer.num_messages * (self._size(x) if sent is None else sent)
-        if x is self.x:
+        if x is self.x and mixer in self.mixers:
             self._follow(lambda held: self._mix(self.follow_mixers[self.step % len(self.mixers)], held, None))
 
     @property
@@ -332,7 +341,7 @@ class Block:
         Returns:
             [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
         """
-        self.bytes_sent += self.neighbors.num_messages * (self._size(messages[:, 0]) if sent is None else sent)
+        self.bytes_sent += self.neighbors.num_messages * (self._size(messages, 2) if sent is None else sent)
         received = self.neighbors.exchange(messages)
         if self.attackers is not None:
             self.attackers.falsify_all(self.neighbors, messages, received, self.step)
@@ -349,21 +358,23 @@ class Block:
             Pairs of columns and of what comes in them, [N, D, w]: the same as often as one goes through them. Columns
             of `x` that have been gone through may be overwritten, the last time.
         """
-        self.bytes_sent += self.neighbors.num_messages * x.shape[1] * x.element_size()
-        return Broadcast(self.neighbors, x, self.attackers, self.step)
+        self.bytes_sent += self.neighbors.num_messages * self._size(x)
+        return Broadcast(self.neighbors, x, self.attackers, self.step, self.personal)
 
     def _own(self, x: Tensor) -> list[Tensor]:
         """Take down what belongs to personal parameters, where the last axis counts parameters."""
-        return [x[..., columns].clone() for columns in self.personal] if x.shape[-1] == self.x.shape[1] else []
+        whole = x.ndim > 1 and x.shape[-1] == self.x.shape[1]
+        return [x[..., columns].clone() for columns in self.personal] if whole else []
 
     def _put_back(self, x: Tensor, kept: list[Tensor]) -> None:
         for columns, own in zip(self.personal if kept else [], kept, strict=True):
             x[..., columns] = own
 
-    def _size(self, x: Tensor) -> int:
-        """Bytes of a row [N, ...] as it travels: what is personal does not."""
-        numbers = self.shared_size if x.shape[-1] == self.x.shape[1] else x[0].numel()
-        return numbers * x.element_size()
+    def _size(self, rows: Tensor, axes: int = 1) -> int:
+        """Bytes of a row as it travels, behind so many axes: what is personal does not."""
+        shape = rows.shape[axes:]
+        numbers = self.shared_size if shape == self.x.shape[1:] else math.prod(shape)
+        return numbers * rows.element_size()
 
     def _policies(self) -> tuple[str, str]:
         return self.setup.config.optimizer_state, self.setup.config.buffers

@@ -64,7 +64,7 @@ class _Stage:
         if gradients is not self.coefficients:
             raise ValueError("it adapts with something else than what gradients() returned last")
 
-    def combine(self, x: Tensor, sent: int | None = None) -> None:
+    def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
         if x is self.coefficients and not self.in_common:
             raise ValueError(
                 "it mixes the agents' coefficients, which is right only if all draw the same directions and no"

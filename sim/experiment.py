@@ -7,7 +7,7 @@ that change together. Every point of the grid is a `Config`: one run.
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 
@@ -15,6 +15,10 @@ from basinet.sim.component import ExperimentError, is_list_setting
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 
 __all__ = ["Experiment"]
+
+
+_LISTS = frozenset(name for name, field in Config.model_fields.items() if get_origin(field.annotation) is tuple)
+"""Keys whose values are lists themselves, and make no grid."""
 
 
 class Experiment:
@@ -138,7 +142,7 @@ def _expand_lists(description: dict[str, Any]) -> Iterable[tuple[dict[str, Any],
 def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     """Find the keys with several values."""
     for key, value in description.items():
-        if key in ("analysis", "analysis_points", "analysis_views"):
+        if key in _LISTS:
             continue
         if isinstance(value, list):
             if not value:

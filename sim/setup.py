@@ -269,7 +269,7 @@ def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.n
 
 def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool) -> csr_array:
     """Make the mixing matrix; its rows sum to one, or its columns."""
-    own = graph.graph.get("policy", DEFAULTS["topology.policy"])
+    own = graph.graph.get("policy", "push" if columns else DEFAULTS["topology.policy"])
     policy = config.topology.policy or KINDS["policy"].parse(own)
     try:
         weights = policy.make(graph=graph)
@@ -288,6 +288,11 @@ def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool)
 
 def _reverse_weights(config: Config, graph: nx.Graph) -> csr_array:
     """Make a mixing matrix whose columns sum to one: the policy's for the reversed graph, transposed."""
+    if graph.is_directed() and config.topology.policy is not None and config.topology.policy.is_ready:
+        raise ExperimentError(
+            f"topology.policy: {config.strategy.name} mixes along the edges and against them, and a matrix that is"
+            " given has weights for one direction alone; allowed are policies by name"
+        )
     reverse = graph.reverse(copy=False) if graph.is_directed() else graph
     return csr_array(_weights(config, reverse, columns=False, connected=False).T)
 

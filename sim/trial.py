@@ -174,6 +174,8 @@ def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
         setup.state(model, 1, torch.device("cpu")).columns(config.personal)
     except ValueError as error:
         raise ExperimentError(f"personal: {error}") from None
+    if config.escape is not None:
+        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
     if getattr(strategy, "mixes_all", False):
         raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
     if config.analysis and "centroid" in config.analysis_points:

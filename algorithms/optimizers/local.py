@@ -96,6 +96,11 @@ class LocalOptimizer:
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     @property
+    def keeps_gradients(self) -> bool:
+        """Whether the gradients are after a step what they were before, as far as is known."""
+        return self._kind.__module__.startswith(("torch.optim.", "basinet."))
+
+    @property
     def in_common(self) -> bool:
         """Whether all agents step along the same directions."""
         return bool(getattr(self.optimizers[0], "in_common", not self.derivative_free))

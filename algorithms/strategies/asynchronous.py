@@ -18,7 +18,8 @@ class AsynchronousDiffusion:
 
     With a_k = 1 for an active agent, else 0: x_k ← adapt(x_k, g_k(x_k)) where a_k = 1, and then
     x_k ← x_k + a_k Σ_l W[k, l] a_l (x_l − x_k): what an agent would have given to one that rests it gives to itself. An
-    agent that rests keeps its parameters and what its optimizer remembers. Bytes are counted in expectation.
+    agent that rests keeps its parameters and what its optimizer remembers (running statistics go on). Bytes are counted
+    in expectation.
 
     Args:
         activity: Probability that an agent is active, in (0, 1]; with 1 it is diffusion.
@@ -29,6 +30,7 @@ class AsynchronousDiffusion:
     """
 
     combines_x: ClassVar[bool] = False
+    mixes_all: ClassVar[bool] = True
     activity: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def step(self, block: Block) -> None:
@@ -39,5 +41,5 @@ class AsynchronousDiffusion:
         share, mixed = a.clone(), a * block.x
         size = round(self.activity**2 * block.x.shape[1] * block.x.element_size())
         block.combine(mixed, sent=size)
-        block.combine(share, sent=0)
+        block.combine(share, sent=0, truly=True)
         block.x.add_(a * torch.addcmul(mixed, share, block.x, value=-1))

@@ -1,7 +1,7 @@
 """Gradient tracking with local steps (K-GT): agents step alone along what they believe the network would do."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ class LocalTracking:
         Softw. 2024, arXiv:2301.01313.
     """
 
+    static: ClassVar[bool] = True  # combinations at intervals would see some graphs of a sequence alone
     period: Annotated[int, Field(ge=1)] = 4
 
     def check(self, weights: csr_array) -> None:

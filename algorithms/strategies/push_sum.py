@@ -27,6 +27,7 @@ class PushSum:
 
     stochastic: ClassVar[str] = "columns"
     combines_x: ClassVar[bool] = False
+    mixes_all: ClassVar[bool] = True
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -35,7 +36,7 @@ class PushSum:
         block.adapt(self.direction(block))
         u = z * v + (block.x - z)
         block.combine(u)
-        block.combine(v)
+        block.combine(v, truly=True)
         block.x.copy_(u / v)
 
     def direction(self, block: Block) -> Tensor:

@@ -17,6 +17,9 @@ from basinet.algorithms.strategies.strategy import Block, Neighbors
 
 __all__ = ["Robust"]
 
+_FARTHEST = 1e60
+"""Squared distances are cut here: rows that are not finite are as far as that."""
+
 Number = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=0.5)]
 
@@ -127,4 +130,5 @@ def _average(x: Tensor, values: Iterator[tuple[slice, Tensor]], center: Tensor, 
 
 def _squares(a: Tensor, b: Tensor) -> Tensor:
     """Compute ‖a_i − b_j‖² of each agent's rows, float64 [N, I, J], from differences: a Gram matrix would cancel."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").double().square()
+    squares: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").double().square()
+    return squares.clamp_max(_FARTHEST)

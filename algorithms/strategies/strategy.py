@@ -63,10 +63,11 @@ class Block(Protocol):
         Where `active`, bool [N], is given, the others keep x and what their optimizer remembers.
         """
 
-    def combine(self, x: Tensor, sent: int | None = None) -> None:
+    def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view.
 
-        `sent` are the bytes that a row takes as it travels; by default those of its numbers.
+        `sent` are the bytes that a row takes as it travels; by default those of its numbers. What is said `truly`,
+        attackers do not falsify: numbers of the protocol itself.
         """
 
     def push(self, x: Tensor) -> None:
@@ -155,5 +156,5 @@ def require_doubly_stochastic(weights: csr_array) -> None:
     if abs(sums - 1).max() > _TOLERANCE:
         raise ValueError(
             f"needs weights whose columns sum to one, and column {abs(sums - 1).argmax()} sums to "
-            f"{sums[abs(sums - 1).argmax()]:.4g}; metropolis makes them, on an undirected graph"
+            f"{sums[abs(sums - 1).argmax()]:.4g}; metropolis makes them, on an undirected graph, and sinkhorn on others"
         )

@@ -154,6 +154,22 @@ def test_the_geometric_median_breaks_down_at_one_half(f, together):
     assert np.linalg.norm(aggregate("geometric_median", values, f)[0]) == pytest.approx(far, rel=1e-3)
 
 
+@pytest.mark.parametrize("size", [1e4, 1e8, 1e15])
+def test_how_far_attackers_are_is_no_matter_to_the_geometric_median(size):
+    values = 0.1 * RNG.normal(size=(1, 9, 5))
+    values[0, 7:] += size
+
+    def total(z):
+        # From what attackers at infinity leave: each a unit vector, whose pull is that of its direction.
+        return np.linalg.norm(values[0, :7] - z, axis=1).sum() - 2 * (z @ np.ones(5)) / np.sqrt(5)
+
+    exact = minimize(total, values[0, :7].mean(0), tol=1e-12).x
+    near = minimize(lambda z: np.linalg.norm(values[0, :7] - z, axis=1).sum(), values[0, :7].mean(0), tol=1e-12).x
+    found = aggregate("geometric_median", values, 2)[0]
+    # Up to a million times the spread attackers count as such; beyond, they are left out.
+    np.testing.assert_allclose(found, exact if size < 1e5 else near, atol=1e-3)
+
+
 @pytest.mark.parametrize("f", [1, 2])
 def test_ios_drops_as_many_outliers_as_it_is_told(f):
     for together in (True, False):

@@ -403,3 +403,15 @@ def test_honest_agents_learn_digits_among_attackers(make_setup, attack):
         if (rule, attack) == ("self_centered_clipping", "sign_flip"):
             continue  # each attacker pulls by τ, the size of the noise of a gradient: too much without momentum
         assert accuracy({"name": "robust", "rule": rule, "tolerated": 2}, lies) > clean - margin, rule
+
+
+@pytest.mark.parametrize("attack", [{"name": "sign_flip", "agents": [0]}, {"name": "gaussian", "agents": [0]}])
+@pytest.mark.parametrize("strategy", [{"name": "asynchronous", "activity": 1.0}, "push_sum"])
+def test_numbers_of_the_protocol_are_told_truly(make_block, strategy, attack):
+    """Both are diffusion where all agents take part and weights are doubly stochastic, under attack as well."""
+    topology = {"name": "ring", "agents": K, "policy": "metropolis"}
+    block = make_block(strategy=strategy, attack=attack, topology=topology)
+    truth = make_block(strategy="diffusion", attack=attack, topology=topology)
+    for b in (block, truth):
+        b.advance(10)
+    torch.testing.assert_close(block.x, truth.x, rtol=1e-9, atol=1e-9)

@@ -249,3 +249,11 @@ def test_targets_of_several_numbers_have_no_classes():
     from basinet.sim.tasks import supervised
 
     assert supervised(pixels).labels is None
+
+
+def test_lists_of_names_make_no_grid():
+    experiment = Experiment(
+        task="digits", topology={"name": "ring", "agents": 4}, strategy="diffusion", personal=["3.*"]
+    )
+    (config,) = experiment.runs.values()
+    assert config.personal == ("3.*",)

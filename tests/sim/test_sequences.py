@@ -165,3 +165,17 @@ def test_sequences_are_checked(make_block, topology, policy, sentence):
 def test_impossible_sequences_are_refused(family, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         family(**settings)
+
+
+def test_strategies_that_push_have_weights_to_push_by_default(make_setup):
+    graph = nx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 2)])
+    weights = make_setup(topology=graph, strategy="push_sum").weights.toarray()
+    np.testing.assert_allclose(weights.sum(0), 1)
+    matrix = np.array([[0.5, 0, 0.5], [1, 0, 0], [0.25, 0.75, 0]])
+    with pytest.raises(ExperimentError, match="push_pull mixes along the edges and against them"):
+        make_setup(topology={"name": graph, "policy": matrix}, strategy="push_pull")
+
+
+def test_rounds_at_intervals_need_one_graph(make_setup):
+    with pytest.raises(ExperimentError, match="k_gt needs the same graph at every step"):
+        make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy="k_gt")

@@ -163,6 +163,8 @@ def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
         ({"personal": ["*"]}, "personal: all parameters are chosen"),
         ({"personal": ["3.*"], "analysis": ["hessian_trace"]}, "analysis_points: got centroid"),
         ({"personal": ["3.*"], "strategy": "choco"}, "personal: choco cannot leave some parameters out"),
+        ({"personal": ["3.*"], "strategy": "asynchronous"}, "personal: asynchronous cannot leave some parameters out"),
+        ({"personal": ["3.*"], "escape": {"name": "risk_above", "level": 0.1}}, "escape: agents with personal"),
     ],
 )
 def test_personal_parameters_that_make_no_sense_are_refused(make_setup, keys, sentence):
@@ -177,3 +179,46 @@ def test_nothing_can_go_the_way_of_parameters_that_are_not_combined_as_such(make
     for key, value in (("optimizer_state", "mix"), ("optimizer_state", "reset"), ("buffers", "mix")):
         with pytest.raises(ExperimentError, match=f"{key}: got {value}, but {strategy} does not combine the param"):
             make_setup(strategy=strategy, **{key: value}, **keys)
+
+
+@pytest.mark.parametrize("topology", ["wheel", "ring", "complete"])
+def test_rows_of_any_shape_are_mixed(make_block, topology):
+    block = make_block(topology={"name": topology, "agents": 5})
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((10, 3, 4), (10,), (10, 1)):
+        x = torch.randn(shape, dtype=torch.float64, generator=generator)
+        wanted = torch.from_numpy(block.setup.weights.toarray()) @ x.view(2, 5, -1)
+        block.combine(x)
+        torch.testing.assert_close(x.reshape(2, 5, -1), wanted)
+
+
+class Clipping(torch.optim.SGD):
+    """Changes the gradients that it is given."""
+
+    def step(self, closure=None):
+        torch.nn.utils.clip_grad_norm_([p for group in self.param_groups for p in group["params"]], 1e-3)
+        super().step(closure)
+
+
+@pytest.mark.parametrize("strategy", ["gradient_tracking", "push_pull", "beer"])
+def test_optimizers_that_change_their_gradients_leave_trackers_alone(make_block, strategy):
+    block = make_block(strategy=strategy, optimizer={"name": Clipping, "lr": 0.1})
+    block.advance(5)
+    y, g = (block.memory[name].view(2, 4, -1).mean(1) for name in ("tracker", "tracked"))
+    torch.testing.assert_close(y, g, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", ["relay", "powergossip"])
+def test_a_single_agent_has_nobody_to_talk_to(make_block, strategy):
+    block = make_block(strategy=strategy, topology={"name": "path", "agents": 1})
+    block.advance(2)
+    assert block.bytes_sent == 0
+
+
+def test_broadcast_gives_back_what_is_personal(make_block):
+    block = make_block(personal=["3.*"], analysis=[])
+    before, first = block.bytes_sent, 64 * 6 + 6
+    for columns, heard in block.broadcast(block.x):
+        own = torch.arange(columns.start, columns.stop) >= first
+        assert torch.equal(heard[..., own], block.x[:, None, columns][..., own].expand(-1, 2, -1))
+    assert block.bytes_sent - before == 8 * first * 8
