@@ -55,7 +55,7 @@ class Robust:
         "self_centered_clipping",
         "ios",
     ] = "self_centered_clipping"
-    tolerated: Number | Share = 1
+    tolerated: Number | Share = 0.25
     radius: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:

@@ -141,7 +141,7 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         return ", ".join(
             describe(pair[1]) if key == "case" else f"{key}={describe(pair[1])}"
             for key, pair in found
-            if pair is not None
+            if pair is not None and not (of_strategy and pair[1] is None)  # other strategies have no such setting
         )
 
     named: list[tuple[str, str]] = []

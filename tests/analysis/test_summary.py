@@ -100,6 +100,8 @@ def test_labels_name_the_strategy_and_the_other_keys():
     assert labels(runs[:2]) == ["centralized", "diffusion ATC"]
     periods = [make(ATC | {"period": period}, lr=0.1 * period) for period in (1, 4)]
     assert labels(periods) == ["diffusion ATC, period=1, lr=0.1", "diffusion ATC, period=4, lr=0.4"]
+    rules = [make(ATC), *(make({"name": "robust", "rule": rule}) for rule in ("ios", "median"))]
+    assert labels(rules) == ["diffusion ATC", "robust, rule=ios", "robust, rule=median"]
 
 
 def test_labels_tell_equal_experiments_apart_by_folder():
