@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import breadth_first_order
 
 from basinet.topologies._krylov import (
     DENSE_AGENTS,
@@ -145,7 +146,7 @@ def _laplacian(graph: nx.Graph) -> csr_array:
 
 
 def _pseudoinverse(L: csr_array) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    if is_long_and_thin(L):
+    if is_long_and_thin(L) or _is_wide(L):
         # Agent 0 is grounded.
         grounded = factorized(L[1:, 1:], 0.0)
 
@@ -162,6 +163,15 @@ def _pseudoinverse(L: csr_array) -> Callable[[NDArray[np.float64]], NDArray[np.f
         return np.asarray(X - X.mean(axis=0))
 
     return pseudoinverse
+
+
+def _is_wide(L: csr_array) -> bool:
+    """Whether some agents are many steps apart, as in the plane: iterations are slow, and a factorisation is sparse."""
+    order, before = breadth_first_order(L, 0)
+    depth = np.zeros(L.shape[0], dtype=np.int64)
+    for agent in order[1:]:
+        depth[agent] = depth[before[agent]] + 1
+    return bool(depth.max() > 4 * np.log2(L.shape[0]))
 
 
 def _conjugate_gradients(L: csr_array, B: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ class PowerGossip:
         """Move along the directions shared with each neighbour: X_k ← X_k + Σ_l W[k, l] (X_l − X_k) V Vᵀ."""
         matrices = [matrix.mT if transposed else matrix for matrix in self._matrices(block)]
         shared = torch.split(block.memory["directions"], [matrix.shape[2] * self.rank for matrix in matrices], dim=2)
-        directions = [orthonormal(v.unflatten(2, (v.shape[2] // self.rank, self.rank))) for v in shared]
+        directions = [orthonormal(v.view(*v.shape[:2], v.shape[2] // self.rank, self.rank)) for v in shared]
         products = [(matrix[:, None] @ v).flatten(2) for matrix, v in zip(matrices, directions, strict=True)]
         told = torch.cat(products, dim=2)
         differences = block.exchange(told).sub_(told)
@@ -88,7 +88,7 @@ class PowerGossip:
         differences.mul_(block.neighbors.weights[:, :, None])
         parts = torch.split(differences, [product.shape[2] for product in products], dim=2)
         for matrix, v, part in zip(matrices, directions, parts, strict=True):
-            matrix.add_((part.unflatten(2, (part.shape[2] // self.rank, self.rank)) @ v.mT).sum(1))
+            matrix.add_((part.view(*part.shape[:2], part.shape[2] // self.rank, self.rank) @ v.mT).sum(1))
 
     def _combine_the_rest(self, block: Block) -> None:
         layers = [layer for layer in block.layers(block.x) if self._matrix(layer) is None]

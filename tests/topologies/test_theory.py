@@ -253,3 +253,13 @@ def test_mistakes_are_one_sentence(build, sentence):
         build()
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
+
+
+def test_resistances_of_large_graphs_in_the_plane():
+    # The eigenvalues of the Laplacian of a torus are 4 − 2 cos − 2 cos.
+    side = 70
+    angles = 2 - 2 * np.cos(2 * np.pi * np.arange(side) / side)
+    eigenvalues = np.add.outer(angles, angles).ravel()[1:]
+    assert kirchhoff_index(torus(side**2, shape=(side, side))) == pytest.approx(
+        side**2 * (1 / eigenvalues).sum(), rel=0.02
+    )
