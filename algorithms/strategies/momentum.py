@@ -1,12 +1,13 @@
 """Momentum that knows of the network: along the way that the agents take together."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
+from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import Block, require_symmetric
 
 __all__ = ["DecentLaM", "QuasiGlobalMomentum"]
 
@@ -55,7 +56,16 @@ class DecentLaM:
         arXiv:2104.11981.
     """
 
+    static: ClassVar[bool] = True
     momentum: Beta = 0.9
+
+    def check(self, weights: csr_array) -> None:
+        """Refuse weights with which momentum swings agents apart.
+
+        Args:
+            weights: Mixing matrix [K, K].
+        """
+        require_symmetric(weights)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -90,6 +90,13 @@ def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, policy):
     np.testing.assert_allclose(block.x.numpy(), recursion(block, strategy, STEPS), rtol=1e-11, atol=1e-11)
 
 
+def test_decentlam_needs_symmetric_weights_that_stay(quadratic_block):
+    with pytest.raises(ExperimentError, match="strategy: decentlam needs symmetric weights"):
+        quadratic_block("decentlam", "uniform", topology="exponential")
+    with pytest.raises(ExperimentError, match="decentlam needs the same graph at every step"):
+        quadratic_block("decentlam", None, topology="one_peer_exponential")
+
+
 def test_d2_needs_weights_that_are_not_too_alternating(quadratic_block):
     with pytest.raises(ExperimentError, match=r"d2 needs weights whose smallest eigenvalue is above -1/3.*-0.3333"):
         quadratic_block("d2")  # Metropolis weights on a ring of six agents
