@@ -22,11 +22,12 @@ class ClippedSGD(PerAgentOptimizer):
 
     Args:
         params: Parameters, or groups of them.
-        lr: Learning rate μ.
-        clip: h, the largest norm of a gradient.
+        lr: Learning rate μ, by default 0.01.
+        clip: h, the largest norm of a gradient, by default 1.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr and clip from `heavy_tail_settings`, whose arguments these are, all but the method.
+        tuned: Takes lr and clip, in the place of given ones, from `heavy_tail_settings`, whose arguments these are, all
+            but the method.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -50,18 +51,16 @@ class ClippedSGD(PerAgentOptimizer):
     def __init__(
         self,
         params: Iterable[nn.Parameter],
-        lr: float = 0.01,
-        clip: float = 1.0,
+        lr: float | None = None,
+        clip: float | None = None,
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
         tuned: Mapping[str, Any] | None = None,
         agents: int | None = None,
     ) -> None:
-        settings = {"lr": lr, "clip": clip} | tuned_settings(self.method, tuned)
-        settings.pop("momentum", None)
+        settings = tuned_settings(self.method, tuned, {"lr": lr, "clip": clip}, {"lr": 0.01, "clip": 1.0})
         super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
-        for g, (p, group) in zip(self._clipped(entries), entries, strict=True):
-            self._move(p, group, g)
+        self._move(entries, self._clipped(entries))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, Literal, get_args
 
 __all__ = ["Method", "heavy_tail_rate", "heavy_tail_settings", "tuned_settings"]
@@ -65,6 +66,15 @@ def heavy_tail_settings(
         noise, JMLR 26 (2025), arXiv:2410.16561, whose rates these settings attain. p unknown: Z. Liu, Z. Zhou:
         Nonconvex stochastic optimization under heavy-tailed noises, ICLR 2025, arXiv:2412.19529.
     """
+    _check_numbers(
+        steps=steps,
+        p=p,
+        sigma=sigma,
+        smoothness=smoothness,
+        gap=gap,
+        hessian_lipschitz=hessian_lipschitz,
+        gradient=gradient,
+    )
     _check(method, steps, p, hessian_lipschitz, bounded_differences)
     for name, value in (("sigma", sigma), ("smoothness", smoothness), ("gap", gap)):
         if not (value > 0 or (name == "sigma" and value == 0)):
@@ -123,25 +133,43 @@ def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_dif
     return -(p - 1) / (3 * p - 2)
 
 
-def tuned_settings(method: Method, tuned: Mapping[str, Any] | None) -> dict[str, float]:
-    """Choose the settings of an optimizer as its keyword `tuned` asks.
+def tuned_settings(
+    method: Method, tuned: Mapping[str, Any] | None, given: Mapping[str, float | None], defaults: Mapping[str, float]
+) -> dict[str, float]:
+    """Choose the settings of an optimizer, which are given or as its keyword `tuned` asks.
 
     Args:
         method: The optimizer's name.
         tuned: Arguments of `heavy_tail_settings`, or None.
+        given: What the user says, by name; None where nothing.
+        defaults: What holds where nothing else is said; its names are those of the settings.
 
     Returns:
-        Settings that go before those given; none if nothing is asked.
+        The settings.
 
     Raises:
-        ValueError: An argument is missing, unknown or out of its range.
+        ValueError: Settings are both given and to be tuned, or an argument is missing, unknown or out of its range.
     """
+    said = {name: value for name, value in given.items() if value is not None}
     if tuned is None:
-        return {}
+        return {**defaults, **said}
+    if said:
+        words = ", ".join(f"{name}={value}" for name, value in said.items())
+        raise ValueError(f"tuned chooses {', '.join(defaults)} by itself: leave out either tuned or {words}")
+    if not isinstance(tuned, Mapping):
+        raise ValueError(f"tuned must name arguments of heavy_tail_settings, such as steps, got {tuned!r}")
     try:
-        return heavy_tail_settings(method, **tuned)
+        found = heavy_tail_settings(method, **tuned)
+        return {name: found.get(name, default) for name, default in defaults.items()}
     except TypeError as error:
         raise ValueError(f"tuned: {str(error).removeprefix('heavy_tail_settings() ')}") from None
+
+
+def _check_numbers(**values: Any) -> None:
+    for name, value in values.items():
+        wanted = value is not None or name in ("steps", "sigma", "smoothness", "gap")
+        if wanted and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def _check(

@@ -12,6 +12,9 @@ from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
 
 __all__ = ["NSGD", "NSGDC", "NSGDm"]
 
+_CACHED = 2**19
+"""About so many numbers of the momentum stay in the cache of a processor."""
+
 
 class NSGD(PerAgentOptimizer):
     r"""Step by the normalised momentum of the gradient.
@@ -33,12 +36,13 @@ class NSGD(PerAgentOptimizer):
 
     Args:
         params: Parameters, or groups of them.
-        lr: Learning rate μ, the length of a step.
-        momentum: θ; without it nothing is kept between steps, with it m, as large as the parameters.
-        clip: h, the largest norm of a gradient that enters the momentum.
+        lr: Learning rate μ, the length of a step, by default 0.01.
+        momentum: θ, by default 0; without it nothing is kept between steps, with it m, as large as the parameters.
+        clip: h, the largest norm of a gradient that enters the momentum, by default infinite.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr, momentum and clip from `heavy_tail_settings`, whose arguments these are, all but the method.
+        tuned: Takes lr, momentum and clip, in the place of given ones, from `heavy_tail_settings`, whose arguments
+            these are, all but the method.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -60,40 +64,48 @@ class NSGD(PerAgentOptimizer):
     """
 
     method: Method = "nsgd"
+    _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.0, "clip": math.inf}
 
     def __init__(
         self,
         params: Iterable[nn.Parameter],
-        lr: float = 0.01,
-        momentum: float = 0.0,
-        clip: float = math.inf,
+        lr: float | None = None,
+        momentum: float | None = None,
+        clip: float | None = None,
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
         tuned: Mapping[str, Any] | None = None,
         agents: int | None = None,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "clip": clip} | tuned_settings(self.method, tuned)
+        given = {"lr": lr, "momentum": momentum, "clip": clip}
+        settings = tuned_settings(self.method, tuned, given, self._defaults)
         super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
-        estimates = [
-            self._accumulate(p, h, group["momentum"])
-            for h, (p, group) in zip(self._increments(entries), entries, strict=True)
+        estimates = self._estimates(entries)
+        self._move(entries, estimates, self._inverse_norms(estimates))
+
+    def _estimates(self, entries: Sequence[Entry]) -> list[Tensor]:
+        """Update and return the momenta, or the clipped gradients where there is none."""
+        return [
+            self._accumulate(p, p.grad, factors, group["momentum"])
+            for (p, group), factors in zip(entries, self._clip_factors(entries), strict=True)
+            if p.grad is not None
         ]
-        inverse = self._inverse_norms(estimates)
-        for m, (p, group) in zip(estimates, entries, strict=True):
-            self._move(p, group, m, inverse)
 
-    def _increments(self, entries: Sequence[Entry]) -> list[Tensor]:
-        """Compute what enters the momentum, before it is weighted."""
-        return self._clipped(entries)
-
-    def _accumulate(self, p: nn.Parameter, h: Tensor, momentum: float) -> Tensor:
-        """Update and return the momentum of a parameter, or the gradient where there is none."""
+    def _accumulate(self, p: nn.Parameter, g: Tensor, factors: Tensor | None, momentum: float) -> Tensor:
         if not momentum:
-            return h
-        return self._momentum(p).lerp_(h, 1 - momentum)
+            return g if factors is None else (g * factors).to(g.dtype)
+        m = self._momentum(p)
+        if factors is None:
+            return m.lerp_(g, 1 - momentum)
+        # Some agents at a time: what the first pass has written is still in the cache at the second.
+        some = max(1, _CACHED * len(m) // m.numel()) if self.agents else 0
+        parts = zip(*(t.split(some) for t in (m, g, factors)), strict=True) if some else [(m, g, factors)]
+        for m_part, g_part, factors_part in parts:
+            m_part.mul_(momentum).addcmul_(g_part, factors_part, value=1 - momentum)
+        return m
 
     def _momentum(self, p: nn.Parameter) -> Tensor:
         state = self.state[p]
@@ -117,12 +129,13 @@ class NSGDm(NSGD):
     """
 
     method: Method = "nsgdm"
+    _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9, "clip": math.inf}
 
     def __init__(
         self,
         params: Iterable[nn.Parameter],
-        lr: float = 0.01,
-        momentum: float = 0.9,
+        lr: float | None = None,
+        momentum: float | None = None,
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
@@ -151,19 +164,4 @@ class NSGDC(NSGD):
     """
 
     method: Method = "nsgdc"
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.01,
-        momentum: float = 0.9,
-        clip: float = 1.0,
-        *,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        tuned: Mapping[str, Any] | None = None,
-        agents: int | None = None,
-    ) -> None:
-        super().__init__(
-            params, lr, momentum, clip, weight_decay=weight_decay, maximize=maximize, tuned=tuned, agents=agents
-        )
+    _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9, "clip": 1.0}

@@ -42,11 +42,26 @@ class PerAgentOptimizer(Optimizer):
     stacked = "flat"
 
     def __init__(self, params: Iterable[nn.Parameter], defaults: dict[str, Any], agents: int | None) -> None:
-        for name, (allows, words) in _ALLOWED.items():
-            if name in defaults and not allows(defaults[name]):
-                raise ValueError(f"{name} must be {words}, got {defaults[name]}")
         self.agents = agents
         super().__init__(params, defaults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "agents": self.agents}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own.
+
+        Args:
+            param_group: `params`, and the settings that differ.
+
+        Raises:
+            ValueError: A setting is out of its range.
+        """
+        settings = self.defaults | param_group
+        for name, (allows, words) in _ALLOWED.items():
+            if name in settings and not allows(settings[name]):
+                raise ValueError(f"{name} must be {words}, got {settings[name]}")
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -79,40 +94,53 @@ class PerAgentOptimizer(Optimizer):
         """Compute 1 / ‖v_n‖ of each agent n, over all parts: [N], or [1] of a plain model."""
         return inverse_norms(parts if self.agents else [part.unsqueeze(0) for part in parts])
 
-    def _along(self, factors: Tensor, p: Tensor) -> Tensor:
-        """Shape one factor an agent so that it multiplies the agent's part of a parameter."""
-        return factors.view(-1, *(1 for _ in p.shape[1:])) if self.agents else factors[0]
+    def _along(self, factors: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """Shape one factor an agent so that it multiplies the agent's part of each parameter."""
+        # As many axes as the parameter: a number without any would take on the parameter's type, which may be short.
+        shaped = {d: factors.view([-1] + [1] * (d - 1) if d else []) for d in {p.ndim for p in parameters}}
+        return [shaped[p.ndim] for p in parameters]
+
+    def _clip_factors(self, entries: Sequence[Entry]) -> list[Tensor | None]:
+        """Compute min(1, h / ‖g‖) of each agent, for each parameter [N, 1, ...]; None where h is infinite."""
+        if all(group["clip"] == math.inf for _, group in entries):
+            return [None for _ in entries]
+        inverse = self._inverse_norms([p.grad for p, _ in entries if p.grad is not None])
+        clips = {clip: (clip * inverse).clamp_max(1) for clip in {group["clip"] for _, group in entries}}
+        return [
+            None if group["clip"] == math.inf else self._along(clips[group["clip"]], [p])[0] for p, group in entries
+        ]
 
     def _clipped(self, entries: Sequence[Entry]) -> list[Tensor]:
         """Clip each agent's gradient: min(1, h / ‖g‖) g, which is g itself where h is infinite."""
         gradients = [p.grad for p, _ in entries if p.grad is not None]
-        if all(group["clip"] == math.inf for _, group in entries):
-            return gradients
-        inverse = self._inverse_norms(gradients)
         return [
-            g if group["clip"] == math.inf else g * self._along((group["clip"] * inverse).clamp_max(1), p)
-            for g, (p, group) in zip(gradients, entries, strict=True)
+            g if factors is None else (g * factors).to(g.dtype)
+            for g, factors in zip(gradients, self._clip_factors(entries), strict=True)
         ]
 
-    def _move(self, p: nn.Parameter, group: dict[str, Any], direction: Tensor, factors: Tensor | None = None) -> None:
+    def _move(self, entries: Sequence[Entry], directions: Sequence[Tensor], factors: Tensor | None = None) -> None:
         """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
-        lr = group["lr"]
-        if group["weight_decay"]:
-            p.mul_(1 - lr * group["weight_decay"])
-        step = lr if group["maximize"] else -lr
-        if factors is None:
-            p.add_(direction, alpha=step)
-        else:
-            p.addcmul_(direction, self._along(factors, p), value=step)
+        for group in self.param_groups:
+            mine = [place for place, (_, own) in enumerate(entries) if own is group]
+            parameters, along = [entries[place][0] for place in mine], [directions[place] for place in mine]
+            if not mine:
+                continue
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            step = group["lr"] if group["maximize"] else -group["lr"]
+            if factors is None:
+                torch._foreach_add_(parameters, along, alpha=step)
+            else:
+                torch._foreach_addcmul_(parameters, along, self._along(factors, parameters), step)
 
     @contextmanager
-    def _moved(self, entries: Sequence[Entry], places: Sequence[Tensor]) -> Iterator[None]:
-        """Have the parameters elsewhere for a while; what they were comes back bit by bit."""
-        held = [p.clone() for p, _ in entries]
+    def _moved(self, parameters: Sequence[nn.Parameter], places: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Have parameters elsewhere for a while; what they were is given, and comes back bit by bit."""
+        held = [p.detach().clone() for p in parameters]
         try:
-            for (p, _), place in zip(entries, places, strict=True):
+            for p, place in zip(parameters, places, strict=True):
                 p.copy_(place)
-            yield
+            yield held
         finally:
-            for (p, _), value in zip(entries, held, strict=True):
+            for p, value in zip(parameters, held, strict=True):
                 p.copy_(value)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.algorithms.optimizers.heavy_tails import Method
 from basinet.algorithms.optimizers.normalized import NSGDC
@@ -16,32 +16,37 @@ __all__ = ["ANSGDC", "NSGDCVR"]
 class _Remembering(NSGDC):
     """NSGDC that knows where the parameters were when its gradients were last evaluated."""
 
-    _prepared = False
+    _here: list[Tensor] | None = None
+    """Where the prepared gradients are from: the step makes it the previous point, so that agents that rest keep theirs."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_here": self._here}
 
     def _update(self, entries: Sequence[Entry]) -> None:
-        if not self._prepared:
+        if self._here is None:
             raise RuntimeError(
                 f"{type(self).__name__} needs gradients elsewhere than at the parameters: give step a closure, or call"
                 " prepare before it"
             )
-        self._prepared = False
         super()._update(entries)
+        for (p, _), here in zip(self._trained(), self._here, strict=True):
+            self.state[p]["previous"] = here
+        self._here = None
 
-    def _previous(self, p: nn.Parameter) -> Tensor:
-        """Give the previous point; of an agent without momentum, which has no past, this one."""
-        state = self.state[p]
-        if "momentum" not in state:
-            return p.detach()
-        started = state["momentum"].reshape(self.agents or 1, -1).any(1)
-        return torch.where(self._along(started, p), state["previous"], p.detach())
+    def _trained(self) -> list[Entry]:
+        return [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
 
-    def _arrive(self, p: nn.Parameter) -> None:
-        """Remember this point as the previous one of the next step."""
-        state = self.state[p]
-        if "previous" in state:
-            state["previous"].copy_(p)
-        else:
-            state["previous"] = p.detach().clone()
+    def _previous(self) -> list[Tensor]:
+        """Give the previous point; of an agent without any momentum, which has no past, this one."""
+        parameters = [p for p, _ in self._trained()]
+        moments = [self.state[p]["momentum"] for p in parameters if "momentum" in self.state[p]]
+        if not moments:
+            return [p.detach() for p in parameters]
+        started = torch.stack([m.reshape(self.agents or 1, -1).any(1) for m in moments]).any(0)
+        return [
+            torch.where(begun, self.state[p].get("previous", p.detach()), p.detach())
+            for p, begun in zip(parameters, self._along(started, parameters), strict=True)
+        ]
 
 
 class NSGDCVR(_Remembering):
@@ -90,23 +95,21 @@ class NSGDCVR(_Remembering):
         entries = self._entries()
         here = [p.grad.clone() for p, _ in entries if p.grad is not None]
         clipped = [c.clone() for c in self._clipped(entries)]
-        with self._moved(entries, [self._previous(p) for p, _ in entries]):
+        with self._moved([p for p, _ in self._trained()], self._previous()) as place:
             self._evaluate(closure)
         for g, c, (p, group) in zip(here, clipped, entries, strict=True):
             assert p.grad is not None
             theta = group["momentum"]
             torch.sub(g, p.grad, out=p.grad).mul_(theta).add_(c, alpha=1 - theta)
-            self._arrive(p)
-        self._prepared = True
+        self._here = place
         return loss
 
-    def _increments(self, entries: Sequence[Entry]) -> list[Tensor]:
-        return [p.grad for p, _ in entries if p.grad is not None]
-
-    def _accumulate(self, p: nn.Parameter, h: Tensor, momentum: float) -> Tensor:
-        if not momentum:
-            return h
-        return self._momentum(p).mul_(momentum).add_(h)
+    def _estimates(self, entries: Sequence[Entry]) -> list[Tensor]:
+        return [
+            self._momentum(p).mul_(group["momentum"]).add_(p.grad) if group["momentum"] else p.grad
+            for p, group in entries
+            if p.grad is not None
+        ]
 
 
 class ANSGDC(_Remembering):
@@ -147,15 +150,12 @@ class ANSGDC(_Remembering):
         Returns:
             The loss there.
         """
-        entries = [(p, group) for group in self.param_groups for p in group["params"]]
-        thetas = [group["momentum"] for _, group in entries]
+        trained = self._trained()
         ahead = [
-            p.add(p - self._previous(p), alpha=theta / (1 - theta))
-            for theta, (p, _) in zip(thetas, entries, strict=True)
+            p.add(p - previous, alpha=group["momentum"] / (1 - group["momentum"]))
+            for (p, group), previous in zip(trained, self._previous(), strict=True)
         ]
-        with self._moved(entries, ahead):
+        with self._moved([p for p, _ in trained], ahead) as place:
             loss = self._evaluate(closure)
-        for p, _ in entries:
-            self._arrive(p)
-        self._prepared = True
+        self._here = place
         return loss
