@@ -45,13 +45,14 @@ def _fast(rows: Sequence[Tensor]) -> Tensor:
         if rest:
             some = row[:, -rest:] if count else row
             pieces.append(torch.linalg.vector_norm(some, dim=1, keepdim=True, dtype=torch.float32))
-    if not pieces:
+    if not pieces or not len(pieces[0]):
         return _exact(rows)
     norms = torch.linalg.vector_norm(torch.cat(pieces, 1).double(), dim=1)
     # Each square may have lost as much as the least normal number: together no more than a rounding.
     limits = torch.finfo(torch.float32)
     least = math.sqrt(sum(row.shape[1] for row in rows) * limits.tiny / limits.eps)
-    poor = ~((norms > least) & (norms < math.inf))
-    if poor.any():
+    low, high = (float(end) for end in norms.aminmax())
+    if not least < low <= high < math.inf:
+        poor = ~((norms > least) & (norms < math.inf))
         norms[poor] = _exact([row[poor] for row in rows])
     return norms

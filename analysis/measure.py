@@ -66,8 +66,8 @@ def measure_point(
     return found
 
 
-def _tail_index(model: nn.Module, task: Task, seed: int, replica: int) -> Row:
-    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica)))
+def _tail_index(model: nn.Module, task: Task, seed: int, replica: int, **memory: int) -> Row:
+    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica), **memory))
     # Infinite where the largest values are all the same, which no JSON holds.
     return {"tail_index": tail.value, "tail_index_error": tail.error} if math.isfinite(tail.value) else {}
 
@@ -109,7 +109,7 @@ def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int
             found, tables = measure_sites(part)
             if "tail_index" in wanted and sites.suffix == bench.suffix:  # under all samples
                 for row, model in zip(found, _models(bench, part.hessian), strict=True):
-                    row |= _tail_index(model, bench.task, setup.config.seed, replica)
+                    row |= _tail_index(model, bench.task, setup.config.seed, replica, memory=bench.budget // 2)
             for agent, values in zip(part.agents, found, strict=True):
                 add(values, agent)
             for row in tables:

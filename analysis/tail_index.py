@@ -1,6 +1,7 @@
 """The tail index of stochastic gradients, by Hill's estimator."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
         The estimate; infinite where the largest values are all the same.
 
     Raises:
-        ValueError: There are too few positive values.
+        ValueError: There are too few positive values, or some that are not finite.
 
     Example:
         >>> hill(torch.arange(1, 2001) ** -0.5).value  # the quantiles of a tail index of 2
@@ -59,6 +60,11 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
         B. M. Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3 (1975),
         doi:10.1214/aos/1176343247.
     """
+    endless = int((~magnitudes.isfinite()).sum())
+    if endless:
+        raise ValueError(
+            f"the tail index needs finite values; {endless} of {len(magnitudes)} are infinite or not a number"
+        )
     largest = max(2, math.ceil(fraction * len(magnitudes)))
     if len(magnitudes) <= largest or not magnitudes.topk(largest + 1).values[-1] > 0:
         raise ValueError(f"the tail index needs more than {largest} positive values, of {len(magnitudes)} here")
@@ -70,7 +76,9 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
     return TailIndex(1 / inverse, 1 / (inverse * math.sqrt(largest)), low, high, largest)
 
 
-def gradient_noise_norms(model: nn.Module, task: Task, *, samples: int = 2000, seed: int = 0) -> Tensor:
+def gradient_noise_norms(
+    model: nn.Module, task: Task, *, samples: int = 2000, seed: int = 0, memory: int = 2**30
+) -> Tensor:
     """Compute ‖g_i − mean g‖ of the gradients g_i of single samples.
 
     Args:
@@ -78,19 +86,27 @@ def gradient_noise_norms(model: nn.Module, task: Task, *, samples: int = 2000, s
         task: Gives the loss and the samples: the training data, or fresh samples of agent 0 where it draws them.
         samples: How many samples, at most as many as there are training data.
         seed: Which ones.
+        memory: Bytes that the gradients may take; where they need more, they are computed twice and not kept.
 
     Returns:
         The norms [n], float64.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     batches = _single_samples(task, samples, seed, parameters[0].dtype)
-    rows = []
-    for batch in batches:
-        gradients = torch.autograd.grad(task.loss(model, batch), parameters, allow_unused=True)
-        rows.append(torch.cat([g.flatten() for g in gradients if g is not None]))
-    stacked = torch.stack(rows)
-    norms: Tensor = torch.linalg.vector_norm(stacked - stacked.mean(0), dim=1, dtype=torch.float64)
-    return norms
+
+    def gradients() -> Iterator[Tensor]:
+        for batch in batches:
+            found = torch.autograd.grad(task.loss(model, batch), parameters, allow_unused=True, materialize_grads=True)
+            yield torch.cat([g.flatten() for g in found])
+
+    size, dtype = sum(p.numel() for p in parameters), parameters[0].dtype
+    fits = len(batches) * size * dtype.itemsize <= memory
+    kept = list(gradients()) if fits else None
+    mean = torch.zeros(size, dtype=torch.float64, device=parameters[0].device)
+    for gradient in kept or gradients():
+        mean += gradient
+    mean /= len(batches)
+    return torch.stack([torch.linalg.vector_norm(gradient - mean) for gradient in kept or gradients()])
 
 
 def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> list[Batch]:

@@ -100,11 +100,10 @@ class NSGD(PerAgentOptimizer):
         m = self._momentum(p)
         if factors is None:
             return m.lerp_(g, 1 - momentum)
-        # Some agents at a time: what the first pass has written is still in the cache at the second.
-        some = max(1, _CACHED * len(m) // m.numel()) if self.agents else 0
-        parts = zip(*(t.split(some) for t in (m, g, factors)), strict=True) if some else [(m, g, factors)]
-        for m_part, g_part, factors_part in parts:
-            m_part.mul_(momentum).addcmul_(g_part, factors_part, value=1 - momentum)
+        # Some agents at a time on the CPU: what the first pass has written is still in the cache at the second.
+        some = max(1, _CACHED * len(m) // max(1, m.numel())) if self.agents and m.device.type == "cpu" else 0
+        for m_some, g_some, c_some in zip(*(t.split(some) if some else [t] for t in (m, g, factors)), strict=True):
+            m_some.mul_(momentum).addcmul_(g_some, c_some, value=1 - momentum)
         return m
 
     def _momentum(self, p: nn.Parameter) -> Tensor:

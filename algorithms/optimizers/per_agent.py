@@ -92,7 +92,7 @@ class PerAgentOptimizer(Optimizer):
 
     def _inverse_norms(self, parts: Sequence[Tensor]) -> Tensor:
         """Compute 1 / ‖v_n‖ of each agent n, over all parts: [N], or [1] of a plain model."""
-        return inverse_norms(parts if self.agents else [part.unsqueeze(0) for part in parts])
+        return inverse_norms(parts if self.agents else [part.reshape(1, -1) for part in parts])
 
     def _along(self, factors: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """Shape one factor an agent so that it multiplies the agent's part of each parameter."""

@@ -17,7 +17,7 @@ class _Remembering(NSGDC):
     """NSGDC that knows where the parameters were when its gradients were last evaluated."""
 
     _here: list[Tensor] | None = None
-    """Where the prepared gradients are from: the step makes it the previous point, so that agents that rest keep theirs."""
+    """Where the prepared gradients are from: a step makes it the previous point, if the agent does not rest."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_here": self._here}
