@@ -66,8 +66,8 @@ def measure_point(
     return found
 
 
-def _tail_index(model: nn.Module, task: Task, seed: int, replica: int, **memory: int) -> Row:
-    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica), **memory))
+def _tail_index(model: nn.Module, task: Task, seed: int, replica: int, memory: int = 2**30) -> Row:
+    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica), memory=memory))
     # Infinite where the largest values are all the same, which no JSON holds.
     return {"tail_index": tail.value, "tail_index_error": tail.error} if math.isfinite(tail.value) else {}
 

@@ -101,6 +101,10 @@ def test_optimizers_take_them():
         ({"steps": 10, "hessian_lipschitz": 1.0}, "hessian_lipschitz .* for it alone"),
         ({"steps": 10, "bounded_differences": True}, "bounded_differences is for nsgdc_vr alone"),
         ({"p": 1.5}, "tuned: missing 1 required keyword-only argument: 'steps'"),
+        ({"steps": "many"}, "steps must be a number, got 'many'"),
+        ({"steps": 10, "p": [1.5]}, r"p must be a number, got \[1.5\]"),
+        ({"steps": 10, "sigma": None}, "sigma must be a number, got None"),
+        (10, "tuned must name arguments of heavy_tail_settings, such as steps, got 10"),
         ({"step": 10}, "tuned: .*unexpected keyword argument 'step'"),
     ],
 )
@@ -110,3 +114,14 @@ def test_what_is_refused(settings, sentence):
     with pytest.raises(ValueError, match="nsgd has no rate"):
         heavy_tail_rate("nsgd", 1.5)
     assert NSGDm.method == "nsgdm"
+
+
+@pytest.mark.parametrize("name", ["nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "clipped_sgd"])
+def test_settings_are_tuned_or_given(name):
+    parameters = [nn.Parameter(torch.zeros(1))]
+    for setting in ("lr", "clip" if name == "clipped_sgd" else "momentum"):
+        with pytest.raises(ValueError, match=f"tuned chooses lr, .* leave out either tuned or {setting}=0.1"):
+            OPTIMIZERS[name](parameters, tuned={"steps": 10}, **{setting: 0.1})
+    defaults = {"nsgd": (0.0, math.inf), "nsgdm": (0.9, math.inf), "clipped_sgd": (None, 1.0)}
+    group = OPTIMIZERS[name](parameters).param_groups[0]
+    assert (group.get("momentum"), group["clip"]) == defaults.get(name, (0.9, 1.0)) and group["lr"] == 0.01

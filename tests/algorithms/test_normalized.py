@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -268,3 +269,90 @@ def test_what_is_refused(settings):
     for kind in (NSGD, NSGDC, NSGDCVR, ANSGDC):
         with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
             kind([nn.Parameter(torch.zeros(1))], **settings)
+        with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+            kind([{"params": [nn.Parameter(torch.zeros(1))], **settings}])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_goes_on_alone(name, duplicate):
+    kind, settings = MAKERS[name]
+    parameters = layers(start())
+    optimizer = kind(parameters, lr=LR, **settings)
+    optimizer.step(closure_of(parameters, 0))
+    getattr(optimizer, "prepare", lambda closure: closure())(closure_of(parameters, 1))
+    others, copied = duplicate((parameters, optimizer))
+    for p, q in zip(parameters, others, strict=True):
+        q.grad = p.grad.clone()  # copies of parameters have no gradients
+    for own, where in ((optimizer, parameters), (copied, others)):
+        own.step()
+        own.step(closure_of(where, 2))
+    assert torch.equal(flat(parameters), flat(others))
+    copied.step(closure_of(others, 3))
+    assert not torch.equal(flat(parameters), flat(others))
+    assert copied.agents is None
+
+
+@pytest.mark.parametrize("agents", [None, 2])
+@pytest.mark.parametrize("kind", [NSGDCVR, ANSGDC])
+def test_groups_have_momenta_of_their_own(kind, agents):
+    """One without a momentum moves back with the others: their gradients depend on it."""
+    thetas = (THETA, 0.0, THETA / 2)
+    theta = torch.cat([torch.full((size,), value, dtype=F64) for size, value in zip(SIZES, thetas, strict=True)])
+    coupling = torch.full((SIZE, SIZE), 0.3, dtype=F64)
+
+    def gradient(x, t):
+        return oracle(x, t) + coupling @ x.sin()
+
+    starts = [start(), -start()] if agents else [start()]
+    parts = [torch.stack(columns) for columns in zip(*(s.split(SIZES) for s in starts), strict=True)]
+    parameters = [nn.Parameter(part.clone() if agents else part[0].clone()) for part in parts]
+    groups = [{"params": [p], "momentum": value} for p, value in zip(parameters, thetas, strict=True)]
+    optimizer = kind(groups, lr=LR, clip=math.inf, agents=agents)
+
+    def closure(t):
+        def evaluate():
+            x = torch.cat([p.detach().view(len(starts), -1) for p in parameters], 1)
+            found = torch.stack([gradient(row, t) for row in x])
+            for p, g in zip(parameters, found.split(SIZES, dim=1), strict=True):
+                p.grad = g.reshape(p.shape).clone()
+
+        return evaluate
+
+    for t in range(6):
+        optimizer.step(closure(t))
+    ends = torch.cat([p.detach().view(len(starts), -1) for p in parameters], 1)
+    for x, end in zip(starts, ends, strict=True):
+        m, previous = torch.zeros(SIZE, dtype=F64), x
+        for t in range(6):
+            if kind is NSGDCVR:
+                g = gradient(x, t)
+                m = theta * m + (1 - theta) * g + theta * (g - gradient(previous, t))
+            else:
+                m = theta * m + (1 - theta) * gradient(x + theta / (1 - theta) * (x - previous), t)
+            previous, x = x, x - LR * m / m.norm()
+        torch.testing.assert_close(end, x, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_nothing_is_kept_of_what_is_frozen(name):
+    kind, settings = MAKERS[name]
+    frozen, trained = nn.Parameter(torch.ones(50), requires_grad=False), nn.Parameter(torch.ones(3))
+    optimizer = kind([frozen, trained], lr=LR, **settings)
+
+    def closure():
+        trained.grad = trained.detach().clone()
+
+    for _ in range(3):
+        optimizer.step(closure)
+    assert sum(v.numel() for state in optimizer.state.values() for v in state.values()) == STATE[name] * 3
+    assert torch.equal(frozen.detach(), torch.ones(50))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2), ()])
+@pytest.mark.parametrize("agents", [None, 1])
+def test_small_gradients_of_half_precision_are_normalised(shape, agents):
+    p = nn.Parameter(torch.zeros(shape if agents is None else (1, *shape), dtype=torch.float16))
+    p.grad = torch.full_like(p, 4e-6)  # the inverse norm is beyond the numbers of float16
+    NSGD([p], lr=0.5, agents=agents).step()
+    assert float(p.detach().float().norm()) == pytest.approx(0.5, rel=2**-10)

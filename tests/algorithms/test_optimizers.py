@@ -1,10 +1,13 @@
 """One optimizer an agent, however it is executed; schedules."""
 
+import math
+
 import pytest
 import torch
 from torch import nn, optim
 
-from basinet.algorithms.optimizers import NSGD, NSGDC, ClippedSGD, LocalOptimizer
+from basinet.algorithms.norms import inverse_norms
+from basinet.algorithms.optimizers import NSGD, NSGDC, OPTIMIZERS, ClippedSGD, LocalOptimizer
 from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
 N, SHAPES = 3, ((2, 4), (5,))
@@ -96,6 +99,73 @@ def test_state_round_trip(name):
     assert torch.equal(x, y)
 
 
+MORE = {
+    "sgd": {"momentum": 0.9},
+    "nsgd": {"momentum": 0.8},
+    "galore": {"rank": 2, "period": 3, "momentum": 0.9},
+    "golore": {"rank": 2, "period": 3, "momentum": 0.9},
+    "lozo": {"rank": 1, "period": 3},
+}
+TOGETHER = {"adam", "adamw"}
+"""Their count of steps, by which they correct their means, is one for all agents, also those that rest."""
+
+
+def slope(x, n, t):
+    """The gradient of a loss of agent n that is another one at each step, and not quadratic."""
+    generator = torch.Generator().manual_seed(100 * n + t)
+    a, b = torch.randn(2, SIZE, dtype=x.dtype, generator=generator)
+    return x.sin() + 0.3 * x + a + b * x.cos()
+
+
+def height(x, n, t):
+    generator = torch.Generator().manual_seed(100 * n + t)
+    a, b = torch.randn(2, SIZE, dtype=x.dtype, generator=generator)
+    return (-x.cos() + 0.15 * x.square() + a * x + b * x.sin()).sum()
+
+
+# LOZO-M carries its momentum over to a new subspace when the period changes, whether or not an agent steps then.
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS.keys() - TOGETHER - {"lozo_m"}))
+@pytest.mark.parametrize("rests", [(2, 4, 5), (0, 3)])
+def test_agents_that_rest_are_optimizers_that_skip_these_steps(name, rests):
+    kind, settings = OPTIMIZERS[name], {"lr": 0.05, **MORE.get(name, {})}
+    x = torch.linspace(-1, 2, N * SIZE, dtype=torch.float64).view(N, SIZE).clone()
+    keys = torch.tensor([[1, 9], [2, 9], [3, 9]])
+    alone = [nn.Parameter(layer[1].clone()) for layer in split(x)]
+    keyed = {"keys": keys[1:2]} if getattr(kind, "keyed", False) else {}
+    twin = kind(alone, **settings, **keyed)
+    together = LocalOptimizer(lambda p, **more: kind(p, **settings, **more), kind, x, split, keys)
+    gradients = torch.zeros_like(x)
+
+    def of_one(t):
+        def closure():
+            flat = torch.cat([p.detach().flatten() for p in alone])[None]
+            for p, g in zip(alone, split(slope(flat[0], 1, t)[None]), strict=True):
+                p.grad = g[0]
+            return height(flat[0], 1, t)
+
+        return closure
+
+    for t in range(8):
+
+        def evaluate(t=t):
+            gradients.copy_(torch.stack([slope(row, n, t) for n, row in enumerate(x)]))
+            return torch.stack([height(row, n, t) for n, row in enumerate(x)])
+
+        if together.evaluates:
+            found = together.prepare(evaluate, gradients, 1.0)
+        else:
+            evaluate()
+            found = gradients
+        together.step(found, 1.0, torch.tensor([True, t not in rests, t % 2 == 0]))
+        if t in rests:
+            for group in twin.param_groups:  # which draws belong to a step is not for an agent to decide
+                group.update({"step": group["step"] + 1} if "step" in group else {})
+        else:
+            twin.step(of_one(t))
+        flat = torch.cat([p.detach().flatten() for p in alone])
+        torch.testing.assert_close(x[1], flat, rtol=1e-10, atol=1e-10)
+
+
 def test_schedules_start_and_end_where_they_say():
     assert constant(0, 10) == constant(9, 10) == 1.0
     assert [step(t, 100) for t in (49, 50, 75)] == pytest.approx([1, 0.1, 0.01])
@@ -175,3 +245,31 @@ def test_the_step_of_normalised_sgd_has_its_length_at_any_scale(size):
     p.grad = torch.full((3, 4), size)
     NSGD([p], lr=0.5).step()
     assert float(p.detach().norm()) == pytest.approx(0.5, rel=1e-3 if size > 1e-38 else 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(1,), (1023, 2), (1024,), (5000, 3, 2048), (200_001,)])
+def test_norms_are_those_in_double_precision(sizes, dtype):
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(4, sum(sizes), generator=generator, dtype=torch.float64)
+    flat[1] = 1 / 3  # where every rounding is the same
+    if dtype == torch.float32:
+        flat[2] *= 1e-30
+        flat[3] *= 1e30
+    flat = flat.to(dtype)
+    parts = flat.split(sizes, dim=1)
+    found = inverse_norms(parts)
+    assert found.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    # A chunk of 1024 sums 128 squares in each of the 8 lanes of a processor, one after the other.
+    error = 1e-13 if dtype == torch.float64 else 128 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(found.double(), 1 / flat.double().norm(dim=1), rtol=error, atol=0)
+    zeros = [torch.zeros_like(part) for part in parts]
+    assert torch.equal(inverse_norms(zeros), torch.zeros(4, dtype=found.dtype))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_norms_of_other_agents_survive_what_is_not_a_number(value):
+    rows = torch.full((3, 2000), 0.5)
+    rows[1, 7] = value
+    found = inverse_norms([rows])
+    assert found[0] == found[2] == pytest.approx(1 / math.sqrt(500), rel=1e-5) and found[1] == 0

@@ -7,6 +7,7 @@ import torch
 
 from basinet.algorithms.draws import fold, key
 from basinet.analysis.measure import measure_point
+from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.analysis.tail_index import gradient_noise_norms, hill
 from basinet.sim.models import MODELS, Point
 from basinet.sim.tasks import Noise, digits, ripples
@@ -38,6 +39,9 @@ def test_light_tails_have_a_large_index_and_equal_values_an_infinite_one():
         hill(torch.zeros(100))
     with pytest.raises(ValueError, match="needs more than 2 positive values"):
         hill(torch.ones(2))
+    broken = torch.cat([torch.ones(97), torch.tensor([math.inf, math.inf, math.nan])])
+    with pytest.raises(ValueError, match="needs finite values; 3 of 100 are infinite or not a number"):
+        hill(broken)
 
 
 def test_the_noise_of_a_task_has_the_index_of_its_law():
@@ -61,3 +65,16 @@ def test_norms_are_those_of_single_samples():
     expected = (stacked - stacked.mean(0)).norm(dim=1)
     torch.testing.assert_close(norms.sort().values, expected.sort().values)
     assert len(gradient_noise_norms(model, task, samples=7)) == 7
+
+
+def test_gradients_that_do_not_fit_are_computed_twice():
+    task = digits(train_size=100).to("cpu", F64)
+    model = MODELS["mlp"](task.input_shape, 10, hidden=[64]).double()
+    size = sum(p.numel() for p in model.parameters())
+    with PeakMemory() as kept:
+        norms = gradient_noise_norms(model, task)
+    with PeakMemory() as anew:
+        again = gradient_noise_norms(model, task, memory=100 * size * 8 - 1)
+    assert torch.equal(norms, again)
+    # Beside the mean: the gradients of two samples, each also in parts, and the difference to the mean.
+    assert anew.peak < 10 * size * 8 < 100 * size * 8 < kept.peak < 110 * size * 8
