@@ -25,12 +25,12 @@ def inverse_norms(parts: Sequence[Tensor]) -> Tensor:
     dtype = reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
     rows = [part.reshape(len(part), -1) for part in parts]
     norms = _fast(rows) if dtype == torch.float32 and rows[0].device.type == "cpu" else _exact(rows)
-    return torch.where(norms > 0, 1 / norms, 0).clamp_max(torch.finfo(dtype).max).to(dtype)
+    return torch.where(norms > 0, norms.reciprocal(), 0).clamp_max(torch.finfo(dtype).max).to(dtype)
 
 
 def _exact(rows: Sequence[Tensor]) -> Tensor:
     """Sum squares in double precision: that of a small float32 is zero in single."""
-    norms = [torch.linalg.vector_norm(row, dim=1, dtype=torch.float64) for row in rows]
+    norms: list[Tensor] = [torch.linalg.vector_norm(row, dim=1, dtype=torch.float64) for row in rows]
     return norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
 
 
@@ -47,7 +47,7 @@ def _fast(rows: Sequence[Tensor]) -> Tensor:
             pieces.append(torch.linalg.vector_norm(some, dim=1, keepdim=True, dtype=torch.float32))
     if not pieces or not len(pieces[0]):
         return _exact(rows)
-    norms = torch.linalg.vector_norm(torch.cat(pieces, 1).double(), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(torch.cat(pieces, 1), dim=1, dtype=torch.float64)
     # Each square may have lost as much as the least normal number: together no more than a rounding.
     limits = torch.finfo(torch.float32)
     least = math.sqrt(sum(row.shape[1] for row in rows) * limits.tiny / limits.eps)

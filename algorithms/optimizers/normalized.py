@@ -101,8 +101,12 @@ class NSGD(PerAgentOptimizer):
         if factors is None:
             return m.lerp_(g, 1 - momentum)
         # Some agents at a time on the CPU: what the first pass has written is still in the cache at the second.
-        some = max(1, _CACHED * len(m) // max(1, m.numel())) if self.agents and m.device.type == "cpu" else 0
-        for m_some, g_some, c_some in zip(*(t.split(some) if some else [t] for t in (m, g, factors)), strict=True):
+        if self.agents and m.device.type == "cpu":
+            parts = max(1, min(len(m), m.numel() // _CACHED))
+            pieces = zip(*(t.tensor_split(parts) for t in (m, g, factors)), strict=True)
+        else:
+            pieces = zip([m], [g], [factors], strict=True)
+        for m_some, g_some, c_some in pieces:
             m_some.mul_(momentum).addcmul_(g_some, c_some, value=1 - momentum)
         return m
 

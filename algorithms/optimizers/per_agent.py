@@ -94,7 +94,7 @@ class PerAgentOptimizer(Optimizer):
         """Compute 1 / ‖v_n‖ of each agent n, over all parts: [N], or [1] of a plain model."""
         return inverse_norms(parts if self.agents else [part.reshape(1, -1) for part in parts])
 
-    def _along(self, factors: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    def _along(self, factors: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Shape one factor an agent so that it multiplies the agent's part of each parameter."""
         # As many axes as the parameter: a number without any would take on the parameter's type, which may be short.
         shaped = {d: factors.view([-1] + [1] * (d - 1) if d else []) for d in {p.ndim for p in parameters}}
@@ -122,9 +122,10 @@ class PerAgentOptimizer(Optimizer):
         """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
         for group in self.param_groups:
             mine = [place for place, (_, own) in enumerate(entries) if own is group]
-            parameters, along = [entries[place][0] for place in mine], [directions[place] for place in mine]
             if not mine:
                 continue
+            parameters: list[Tensor] = [entries[place][0] for place in mine]
+            along = [directions[place] for place in mine]
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             step = group["lr"] if group["maximize"] else -group["lr"]

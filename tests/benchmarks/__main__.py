@@ -21,7 +21,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "steps": [steps.rows],
     "many": [steps.hundred_thousand],
     "mixing": [bandwidth.mixing],
-    "optimizers": [bandwidth.optimizers],
+    "optimizers": [bandwidth.optimizers, bandwidth.normalised],
     "evaluation": [runs.evaluation],
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],

@@ -5,10 +5,10 @@ from statistics import median
 
 import networkx as nx
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 from torch.profiler import ProfilerActivity, profile
 
-from basinet.algorithms.optimizers import NSGD, LocalOptimizer
+from basinet.algorithms.optimizers import NSGD, NSGDC, LocalOptimizer, NSGDm
 from basinet.sim.mixer import Mixer
 from basinet.sim.placement import Placement
 from basinet.topologies import metropolis, perron_vector
@@ -27,6 +27,17 @@ OPTIMIZERS = {
     "normalised SGD": (NSGD, {"lr": 1e-3}, 4),
 }
 """Class, settings, and how often a step has to pass over numbers of the state's size."""
+
+NORMALISED = {
+    "NSGD": (NSGD, {}),
+    "NSGDm": (NSGDm, {}),
+    "NSGDC, clipping": (NSGDC, {"clip": 1e-3}),
+}
+SHAPES = {
+    "16 agents × 800,000": [(16, 800_000)],
+    "MLP 784-512-512-10": [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)],
+    "MLP 1024-2048-2048-10": [(2048, 1024), (2048,), (2048, 2048), (2048,), (10, 2048), (10,)],
+}
 
 
 def _row(group: str, work: str, step: Step, numbers: int, passes: float) -> Row:
@@ -81,3 +92,22 @@ def optimizers() -> Iterator[Row]:
         most = max((event.cpu_memory_usage for event in seen.events()), default=0)
         row.more["largest_temporary_over_kp"] = most / (4 * x.numel())
         yield row
+
+
+def normalised() -> Iterator[Row]:
+    """Measure normalised SGD against torch's SGD with momentum, which passes over memory eight times."""
+    for work, shapes in SHAPES.items():
+        for name, (kind, settings) in NORMALISED.items():
+            parameters = [nn.Parameter(torch.zeros(shape).normal_()) for shape in shapes]
+            for p in parameters:
+                p.grad = torch.zeros_like(p).normal_()
+            agents = 16 if len(shapes) == 1 else None
+            ours = kind(parameters, lr=1e-5, agents=agents, **settings)
+            base = optim.SGD(parameters, lr=1e-5, momentum=0.9, foreach=True)
+            times = in_turn(ours.step, base.step)
+            row = Row("optimizers", f"{name}, {work}", ("<=", 1.3), base="torch's SGD with momentum, foreach")
+            row.ratios = [own.cpu / other.cpu for own, other in times]
+            row.ours_ms = median(1e3 * own.cpu for own, _ in times)
+            row.ours_wall_ms = median(1e3 * own.wall for own, _ in times)
+            row.base_ms = median(1e3 * other.cpu for _, other in times)
+            yield row
