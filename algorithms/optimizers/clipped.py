@@ -26,7 +26,7 @@ class ClippedSGD(PerAgentOptimizer):
         clip: h, the largest norm of a gradient, by default 1.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr and clip, in the place of given ones, from `heavy_tail_settings`, whose arguments these are, all
+        tuned: Takes lr and clip, which then are not given, from `heavy_tail_settings`, whose arguments these are, all
             but the method.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 

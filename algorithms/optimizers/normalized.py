@@ -41,7 +41,7 @@ class NSGD(PerAgentOptimizer):
         clip: h, the largest norm of a gradient that enters the momentum, by default infinite.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr, momentum and clip, in the place of given ones, from `heavy_tail_settings`, whose arguments
+        tuned: Takes lr, momentum and clip, which then are not given, from `heavy_tail_settings`, whose arguments
             these are, all but the method.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
