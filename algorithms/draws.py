@@ -19,6 +19,7 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
+_HALF = (1 << 32) - 1
 _SIGN = 1 << 63
 
 
@@ -105,17 +106,23 @@ def uniform(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.
 def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Draw from the standard normal distribution, by the transform of Box and Muller.
 
+    A hash of 64 bits makes two numbers, one half of it their radius and one their angle. In every type it is the same
+    draw, to rounding; none is beyond 6.8.
+
     Args:
         keys: int64 [...].
         shape: Shape of the draw of one key.
-        dtype: Type of the result; the transform itself is computed in float64.
+        dtype: float64, or a shorter type (computed in float32).
 
     Returns:
         Tensor [*keys.shape, *shape].
     """
-    radius = (-2.0 * torch.log1p(-uniform(fold(keys, 0), shape))).sqrt()
-    angle = (2.0 * math.pi) * uniform(fold(keys, 1), shape)
-    return (radius * angle.cos()).to(dtype)
+    size, exact = math.prod(shape), torch.float64 if dtype == torch.float64 else torch.float32
+    hashes = fold(keys.unsqueeze(-1), torch.arange((size + 1) // 2, device=keys.device))
+    radius = _shift(hashes, 32).to(exact).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    angle = (hashes & _HALF).to(exact).mul_(2.0 * math.pi * 2.0**-32)
+    z = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=-1)
+    return z[..., :size].reshape((*keys.shape, *shape)).to(dtype)
 
 
 def integers(keys: Tensor, high: Tensor | int, shape: tuple[int, ...]) -> Tensor:

@@ -261,16 +261,18 @@ def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
     restore_types(optimizer, saved)
 
 
-def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
+def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any], *, floating: bool = True) -> None:
     """Give a loaded state its bits back: torch has cast it to the type of the parameters.
 
     Args:
         optimizer: It has loaded the state.
         saved: The state.
+        floating: Whether floating types are restored, too, as is right where the parameters have the type that they
+            had when the state was saved; whole numbers always are.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for place, held in saved["state"].items():
         loaded = optimizer.state[parameters[place] if isinstance(place, int) else place]
         for name, value in held.items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and (floating or not value.is_floating_point()):
                 loaded[name] = value.to(loaded[name].device, copy=True)

@@ -91,6 +91,19 @@ class Subspace(ABC):
             [N, s, l].
         """
 
+    def add_lifted(
+        self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float
+    ) -> None:
+        """Add what has some coordinates, times a factor, to matrices in place.
+
+        Args:
+            matrices: [N, s, l].
+            coordinates: As `project` returns them.
+            basis: The bases.
+            factor: The factor.
+        """
+        matrices.add_(self.lift(coordinates, basis, (matrices.shape[1], matrices.shape[2])), alpha=factor)
+
     @abstractmethod
     def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
         """Project from one subspace to another: the coordinates in `new` of what has the given ones in `old`.
@@ -129,6 +142,10 @@ class LowRank(Subspace):
     def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
         """Compute P R."""
         return torch.bmm(basis, coordinates.reshape(len(basis), self.rank, shape[1]))
+
+    def add_lifted(self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float) -> None:
+        """Add P R, without a matrix of that size in between."""
+        matrices.baddbmm_(basis, coordinates, alpha=factor)
 
     def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
         """Compute (P_newᵀ P_old) R."""

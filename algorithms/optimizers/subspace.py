@@ -1,7 +1,7 @@
 """Optimizers whose state lives in subspaces of the matrices, which are chosen anew from time to time."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +13,38 @@ from torch.utils.hooks import RemovableHandle
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices
+from basinet.algorithms.optimizers.settings import (
+    ABOVE_0,
+    AT_LEAST_0,
+    BELOW_1,
+    COUNT,
+    FLAG,
+    WHOLE,
+    Rule,
+    check_settings,
+    seeded_keys,
+)
 
 __all__ = ["SubspaceOptimizer"]
 
 _KINDS: dict[str, type[Subspace]] = {"low_rank": LowRank, "sparse": Sparse}
+
+_RULES: dict[str, Rule] = {
+    "lr": AT_LEAST_0,
+    "rank": (lambda value: value is None or COUNT[0](value), f"{COUNT[1]}, or None"),
+    "period": COUNT,
+    "scale": ABOVE_0,
+    "momentum": BELOW_1,
+    "base": (lambda value: value in ("sgd", "adamw"), "sgd or adamw"),
+    "betas": (lambda value: len(value) == 2 and all(map(BELOW_1[0], value)), "two numbers in [0, 1)"),
+    "eps": AT_LEAST_0,
+    "weight_decay": AT_LEAST_0,
+    "maximize": FLAG,
+    "subspace": (lambda value: value in _KINDS, " or ".join(_KINDS)),
+    "random_from": (lambda value: value is None or (WHOLE[0](value) and value >= 0), "a whole number of at least 0, or None"),
+    "shared": FLAG,
+    "seed": WHOLE,
+}
 
 
 class SubspaceOptimizer(Optimizer):
@@ -89,24 +117,17 @@ class SubspaceOptimizer(Optimizer):
         keys: Tensor | None = None,
     ) -> None:
         self.agents = agents
-        self.shared = shared
-        self.random_from = 0 if random_from is None and self.always_random else random_from
-        if keys is None:
-            keys = torch.full((agents or 1, 2), draws.key(seed, "optimizer"))
-            keys[:, 0] = draws.fold(keys[:, 0], torch.arange(len(keys)))
-        self.keys = keys[:, 1 if shared else 0]
-        if shared and self.random_from is None:
-            raise ValueError("shared is for random subspaces, and GaLore's never are without random_from")
-        if self.random_from is not None and self.random_from < 0:
-            raise ValueError(f"random_from must be at least 0, got {random_from}")
+        self.keys = keys
         defaults = {
             "lr": lr, "rank": rank, "period": period, "scale": scale, "momentum": momentum, "base": base,
             "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "subspace": subspace,
+            "random_from": 0 if random_from is None and self.always_random else random_from,
+            "shared": shared, "seed": seed,
         }  # fmt: skip
         super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("agents", "shared", "random_from", "keys")}
+        own = {name: getattr(self, name) for name in ("agents", "keys")}
         return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -114,9 +135,19 @@ class SubspaceOptimizer(Optimizer):
 
         Args:
             param_group: `params`, and the settings that differ.
+
+        Raises:
+            ValueError: A setting is out of its range.
         """
+        group = {**self.defaults, **param_group}
+        check_settings(group, _RULES)
+        if group["base"] == "adamw" and group["momentum"]:
+            raise ValueError(
+                f"momentum is for base sgd; adamw has betas[0] in its place, got momentum={group['momentum']}"
+            )
+        if group["shared"] and group["random_from"] is None:
+            raise ValueError("shared is for random subspaces, and GaLore's never are without random_from")
         super().add_param_group(param_group)
-        _check(self.param_groups[-1])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -133,7 +164,7 @@ class SubspaceOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for place, (p, group) in enumerate(self._members()):
-            if p.grad is not None:
+            if p.requires_grad and p.grad is not None:
                 self._step(place, p, group, p.grad)
         return loss
 
@@ -147,9 +178,10 @@ class SubspaceOptimizer(Optimizer):
             Handles whose `remove` ends it.
         """
         handles: list[RemovableHandle] = []
-        for number, group in enumerate(self.param_groups):
-            for p in group["params"]:
-                hook = partial(self._step_and_let_go, len(handles), number)
+        places = ((number, p) for number, group in enumerate(self.param_groups) for p in group["params"])
+        for place, (number, p) in enumerate(places):
+            if p.requires_grad:
+                hook = partial(self._step_and_let_go, place, number)
                 handles.append(p.register_post_accumulate_grad_hook(hook))
         return handles
 
@@ -166,23 +198,18 @@ class SubspaceOptimizer(Optimizer):
         GaLore follows the gradient of that step for a whole period; where its noise outweighs it, a larger batch for
         this step alone is what convergence needs.
         """
-        return any(
-            self.state.get(p, {}).get("step", 0) % group["period"] == 0
-            for p, group in self._members()
-            if self._subspace(p, group)
-        )
+        return any(self._steps(p) % group["period"] == 0 for _, p, group, _ in self._in_subspaces())
 
     @property
     def in_common(self) -> bool:
         """Whether all agents are in the same subspaces at all times."""
-        return self.shared and self.random_from == 0
+        return all(group["shared"] and group["random_from"] == 0 for group in self.param_groups)
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Draw the random subspaces that are due, ahead of the step that is to use them."""
-        for place, (p, group) in enumerate(self._members()):
-            subspace = self._subspace(p, group)
-            if subspace and self._is_random(self.state[p]):
+        for place, p, group, subspace in self._in_subspaces():
+            if self._is_random(p, group):
                 self._refresh(subspace, place, p, group, p)
 
     @torch.no_grad()
@@ -226,16 +253,32 @@ class SubspaceOptimizer(Optimizer):
         return tensors
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore a state, in the types in which it was saved.
+        """Restore a state; its numbers have the types of the parameters.
 
         Args:
             state_dict: What `state_dict` returned.
         """
         super().load_state_dict(state_dict)
-        restore_types(self, state_dict)
+        restore_types(self, state_dict, floating=False)
 
     def _members(self) -> Iterable[tuple[nn.Parameter, dict[str, Any]]]:
         return ((p, group) for group in self.param_groups for p in group["params"])
+
+    def _in_subspaces(self) -> Iterator[tuple[int, nn.Parameter, dict[str, Any], Subspace]]:
+        """Go through the parameters that are stepped in subspaces, with their places among all.
+
+        Once some of a group have been stepped, those that have not are without use in the model.
+        """
+        used = [any(self._steps(p) for p in group["params"]) for group in self.param_groups]
+        places = ((p, group, u) for u, group in zip(used, self.param_groups, strict=True) for p in group["params"])
+        for place, (p, group, group_is_used) in enumerate(places):
+            subspace = self._subspace(p, group)
+            if subspace and (self._steps(p) or not group_is_used):
+                yield place, p, group, subspace
+
+    def _steps(self, p: Tensor) -> int:
+        steps: int = self.state.get(p, {}).get("step", 0)
+        return steps
 
     def _stack(self, tensor: Tensor) -> Tensor:
         """Give a plain model's tensor the leading axis of a single agent."""
@@ -244,12 +287,12 @@ class SubspaceOptimizer(Optimizer):
     def _subspace(self, p: Tensor, group: dict[str, Any]) -> Subspace | None:
         """Tell in what kind of subspace a parameter is stepped, or None if in none."""
         rank, shape = group["rank"], p.shape[1:] if self.agents else p.shape
-        if rank is None or len(shape) < 2 or rank >= min(shape[0], math.prod(shape[1:])):
+        if rank is None or not p.requires_grad or len(shape) < 2 or rank >= min(shape[0], math.prod(shape[1:])):
             return None
         return _KINDS[group["subspace"]](rank)
 
-    def _is_random(self, state: dict[str, Any]) -> bool:
-        return self.random_from is not None and state.get("step", 0) >= self.random_from
+    def _is_random(self, p: Tensor, group: dict[str, Any]) -> bool:
+        return group["random_from"] is not None and self._steps(p) >= group["random_from"]
 
     def _refresh(self, subspace: Subspace, place: int, p: Tensor, group: dict[str, Any], gradient: Tensor) -> None:
         """Choose the subspaces of a parameter if that is due, and carry its momentum over."""
@@ -258,10 +301,13 @@ class SubspaceOptimizer(Optimizer):
         if step % group["period"] or state.get("refreshed") == step:
             return
         short, long = matrices.shape[1:]
-        if self._is_random(state):
-            keys = draws.fold(draws.fold(self.keys.to(p.device), place), step)
+        if self._is_random(p, group):
+            keys = seeded_keys(group["seed"], self.agents) if self.keys is None else self.keys
+            keys = draws.fold(draws.fold(keys[:, int(group["shared"])].to(p.device), place), step)
             basis = subspace.draw(keys, (short, long), p.dtype)
         else:
+            if group["weight_decay"] and group["base"] == "sgd":
+                matrices = matrices.add(as_matrices(self._stack(p)), alpha=self._sign(group) * group["weight_decay"])
             basis = subspace.follow(matrices)
         if old is not None and "momentum" in state:
             state["momentum"] = subspace.carry(state["momentum"], old, basis, (short, long))
@@ -271,22 +317,27 @@ class SubspaceOptimizer(Optimizer):
         """Step one parameter: X ← X − μ α P base(Pᵀ G)."""
         if gradient.is_sparse:
             raise RuntimeError(f"{type(self).__name__} needs dense gradients, and parameter {place} has a sparse one")
-        state, decay = self.state[p], group["weight_decay"]
-        if group["maximize"]:
-            gradient = -gradient
-        if decay and group["base"] == "sgd":
-            gradient = gradient.add(p, alpha=decay)
-        elif decay:
+        state, decay, sign = self.state[p], group["weight_decay"], self._sign(group)
+        if decay and group["base"] == "adamw":
             p.mul_(1 - group["lr"] * decay)
+            decay = 0.0
         subspace = self._subspace(p, group)
         if subspace is None:
-            p.add_(_direction(state, gradient, group), alpha=-group["lr"])
+            gradient = gradient if sign > 0 else -gradient
+            p.add_(_direction(state, gradient.add(p, alpha=decay) if decay else gradient, group), alpha=-group["lr"])
             return
         self._refresh(subspace, place, p, group, gradient)
-        matrices, stack = as_matrices(self._stack(gradient)), self._stack(p)
-        direction = _direction(state, subspace.project(matrices, state["basis"]), group)
-        lifted = subspace.lift(direction, state["basis"], (matrices.shape[1], matrices.shape[2]))
-        stack.add_(_as_stack(lifted, stack), alpha=-group["lr"] * group["scale"])
+        # The projection is linear: it comes first, so that nothing else is as large as the parameters.
+        matrices, gradients, basis = as_matrices(self._stack(p)), as_matrices(self._stack(gradient)), state["basis"]
+        projected = subspace.project(gradients, basis).mul_(sign)
+        if decay:
+            projected.add_(subspace.project(matrices, basis), alpha=decay)
+        subspace.add_lifted(matrices, _direction(state, projected, group), basis, -group["lr"] * group["scale"])
+        if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
+            p.copy_(_as_stack(matrices, self._stack(p)).view(p.shape))
+
+    def _sign(self, group: dict[str, Any]) -> float:
+        return -1.0 if group["maximize"] else 1.0
 
 
 def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
@@ -312,24 +363,3 @@ def _as_stack(matrices: Tensor, like: Tensor) -> Tensor:
     """Undo `as_matrices`."""
     upright = matrices if matrices.shape[1] == like.shape[1] else matrices.mT
     return upright.reshape(like.shape)
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Refuse settings that are out of their range."""
-    allowed = {
-        "lr": (group["lr"] >= 0, "at least 0"),
-        "rank": (group["rank"] is None or group["rank"] >= 1, "at least 1, or None"),
-        "period": (group["period"] >= 1, "at least 1"),
-        "scale": (group["scale"] > 0, "positive"),
-        "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
-        "base": (group["base"] in ("sgd", "adamw"), "sgd or adamw"),
-        "betas": (all(0 <= beta < 1 for beta in group["betas"]), "in [0, 1)"),
-        "eps": (group["eps"] >= 0, "at least 0"),
-        "weight_decay": (group["weight_decay"] >= 0, "at least 0"),
-        "subspace": (group["subspace"] in _KINDS, " or ".join(_KINDS)),
-    }
-    for name, (is_allowed, words) in allowed.items():
-        if not is_allowed:
-            raise ValueError(f"{name} must be {words}, got {group[name]!r}")
-    if group["base"] == "adamw" and group["momentum"]:
-        raise ValueError(f"momentum is for base sgd; adamw has betas[0] in its place, got momentum={group['momentum']}")
