@@ -1,13 +1,15 @@
 """LOZO: MeZO along directions of low rank, whose one factor is kept for some steps; with momentum, LOZO-M."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.mezo import _PIECE, Block, MeZO, _matrix, _precise, _stepped
+from basinet.algorithms.optimizers.local import restore_types
+from basinet.algorithms.optimizers.mezo import _PIECE, Keys, MeZO, _matrix, _precise, _put_back, _rate, _stepped
+from basinet.algorithms.optimizers.settings import BELOW_1, COUNT, Rule
 
 __all__ = ["LOZO", "LOZOM"]
 
@@ -46,6 +48,8 @@ class LOZO(MeZO):
         structures, ICLR 2025, arXiv:2410.07698.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {**MeZO.rules, "rank": COUNT, "period": COUNT}
+
     def __init__(
         self,
         params: Iterable[nn.Parameter],
@@ -61,60 +65,59 @@ class LOZO(MeZO):
         agents: int | None = None,
         keys: Tensor | None = None,
     ) -> None:
-        for name, value in {"rank": rank, "period": period}.items():
-            if not value >= 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         super().__init__(
             params, lr, eps, weight_decay, maximize=maximize, seed=seed, shared=shared, agents=agents, keys=keys
         )
         self._set_defaults(rank=rank, period=period)
 
-    def _left(self, group: dict[str, Any], keys: Tensor) -> list[Tensor]:
-        """Draw U of this step for each parameter, [G, m, r]; that of a vector is a column."""
+    def _explore(self, group: dict[str, Any], keys: Keys) -> None:
+        left, right = self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
+        self._add_products(group, left, right, group["eps"])
+
+    def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
+        left, right = self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
+        self._add_products(group, [u * (slopes[:, :, None] / u.shape[2]) for u in left], right, _rate(group))
+
+    def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
+        """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
         layers = _stepped(group)
         heights = [_matrix(p, self.agents).shape[1] for p in layers]
-        u = self._rows(group, draws.fold(draws.fold(keys, 0), group["step"]), sum(heights))
+        u = self._rows(group, keys.fold(0).fold(group["step"]), sum(heights))
         return [
             part if self._is_matrix(p) else part[:, :, :1]
             for p, part in zip(layers, torch.split(u, heights, dim=1), strict=True)
         ]
 
-    def _right(self, group: dict[str, Any], keys: Tensor, period: int) -> list[Tensor]:
-        """Draw V of a period for each parameter, [G, n, r]; that of a vector is 1."""
+    def _right(self, group: dict[str, Any], keys: Keys, period: Tensor | int) -> list[Tensor]:
+        """Draw V of a period, or of one a key, for each parameter, [N, n, r]; that of a vector is 1."""
         layers = _stepped(group)
         widths = [_matrix(p, self.agents).shape[2] if self._is_matrix(p) else 0 for p in layers]
-        v = self._rows(group, draws.fold(draws.fold(keys, 1), period), sum(widths))
+        v = self._rows(group, keys.fold(1).fold(period), sum(widths))
         return [
             part if n else part.new_ones(len(part), 1, 1)
             for n, part in zip(widths, torch.split(v, widths, dim=1), strict=True)
         ]
 
-    def _rows(self, group: dict[str, Any], keys: Tensor, count: int) -> Tensor:
-        """Draw rows of r numbers, those of all parameters at once: [G, count, r]."""
-        row_keys = draws.fold(keys[:, None], torch.arange(count, device=keys.device))
-        return draws.normal(row_keys, (group["rank"],), dtype=_precise(_stepped(group)[0]))
+    def _rows(self, group: dict[str, Any], keys: Keys, count: int) -> Tensor:
+        """Draw rows of r numbers, those of all parameters at once: [N, count, r]."""
+        row_keys = draws.fold(keys.own[:, None], torch.arange(count, device=keys.own.device))
+        return draws.normal(row_keys, (group["rank"],), dtype=_precise(_stepped(group)[0]))[keys.members]
 
     def _is_matrix(self, p: Tensor) -> bool:
         return p.ndim > (2 if self.agents else 1)
 
-    def _directions(self, group: dict[str, Any], keys: Tensor) -> Iterator[Block]:
-        u, v = self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
-        for place, numbers, direction in self._products(u, v):
-            yield place, numbers, direction[self.members]
-
-    def _estimates(self, group: dict[str, Any], keys: Tensor, slopes: Tensor) -> Iterator[Block]:
-        ranks = [group["rank"] if self._is_matrix(p) else 1 for p in _stepped(group)]
-        for place, numbers, direction in self._directions(group, keys):
-            yield place, numbers, direction * (slopes / ranks[place])
-
-    def _products(self, left: list[Tensor], right: list[Tensor]) -> Iterator[Block]:
-        """Multiply the factors of each parameter, some rows of the product at a time."""
-        for place, (u, v) in enumerate(zip(left, right, strict=True)):
-            n = v.shape[1]
-            length = max(1, _PIECE // (len(self.members) * n))
-            for first in range(0, u.shape[1], length):
-                product = torch.bmm(u[:, first : first + length], v.mT).flatten(1)
-                yield place, slice(first * n, first * n + product.shape[1]), product
+    def _add_products(self, group: dict[str, Any], left: list[Tensor], right: list[Tensor], factor: float) -> None:
+        """Add U Vᵀ times a factor to the parameters of a group, without a matrix of that size in between."""
+        for p, u, v in zip(_stepped(group), left, right, strict=True):
+            x = _matrix(p, self.agents)
+            if x.dtype == u.dtype:
+                x.baddbmm_(u, v.mT, alpha=factor)
+            else:  # of a shorter type, which the sum alone is to be rounded to
+                length = max(1, _PIECE // (len(x) * v.shape[1]))
+                for first in range(0, x.shape[1], length):
+                    rows = slice(first, first + length)
+                    x[:, rows] += torch.bmm(u[:, rows], v.mT).mul_(factor)
+            _put_back(p, x)
 
 
 class LOZOM(LOZO):
@@ -124,7 +127,7 @@ class LOZOM(LOZO):
     N_t = β N_{t-1} + (1 - β) \frac{c_t}{ε} U_t, \qquad X_{t+1} = (1 - μ λ) X_t - μ \frac{N_t V_t^⊤}{r}
     $$
 
-    N [m, r] is all that is kept. When V changes, N becomes N V_oldᵀ V_new / n, the momentum N V_oldᵀ seen in the new
+    N [m, r] is all that is kept, and to which V it belongs. When V changes, N becomes N V_oldᵀ V_new / n, the momentum N V_oldᵀ seen in the new
     subspace by least squares, as VᵀV ≈ n I. Of its energy the share r/n survives: ν should be well above 1/(1 − β).
 
     Args:
@@ -149,6 +152,9 @@ class LOZOM(LOZO):
         structures, ICLR 2025, arXiv:2410.07698.
     """
 
+    fixed_state: ClassVar[frozenset[str]] = frozenset({"period"})
+    rules: ClassVar[Mapping[str, Rule]] = {**LOZO.rules, "momentum": BELOW_1}
+
     def __init__(
         self,
         params: Iterable[nn.Parameter],
@@ -165,25 +171,38 @@ class LOZOM(LOZO):
         agents: int | None = None,
         keys: Tensor | None = None,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         common: dict[str, Any] = {"maximize": maximize, "seed": seed, "shared": shared, "agents": agents, "keys": keys}
         super().__init__(params, lr, eps, rank, period, weight_decay, **common)
         self._set_defaults(momentum=momentum)
 
-    def _estimates(self, group: dict[str, Any], keys: Tensor, slopes: Tensor) -> Iterator[Block]:
-        period, place = divmod(group["step"], group["period"])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state; its momentum has the types of the parameters.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        super().load_state_dict(state_dict)
+        restore_types(self, state_dict, floating=False)
+
+    def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
+        layers, period, beta = _stepped(group), group["step"] // group["period"], group["momentum"]
         left, right = self._left(group, keys), self._right(group, keys, period)
-        refreshed = period > 0 and place == 0
-        before = self._right(group, keys, period - 1) if refreshed else right
-        momenta, factors = [], []
-        for p, u, v, old in zip(_stepped(group), left, right, before, strict=True):
-            held = self.state[p].setdefault("momentum", p.new_zeros(len(self.members), *u.shape[1:]))
-            momentum = held.to(u.dtype)
-            if refreshed:
-                momentum = torch.bmm(momentum, (old.mT @ v / v.shape[1])[self.members])
-            momentum = group["momentum"] * momentum + (1 - group["momentum"]) * slopes[:, :, None] * u[self.members]
-            held.copy_(momentum)
-            momenta.append(momentum)
-            factors.append(v[self.members] / v.shape[2])
-        yield from self._products(momenta, factors)
+        momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
+        # An agent that rests keeps its momentum as it was: it may belong to any earlier V.
+        since = self.state[layers[0]].setdefault("period", torch.full_like(keys.members, period))
+        changed = (since != period)[:, None, None]
+        if since.device.type != "cpu" or changed.any():  # on a GPU it is dearer to ask than to draw
+            own = Keys(keys.own[keys.members], torch.arange(len(since), device=since.device))
+            before = self._right(group, own, since)
+            for place, (old, v) in enumerate(zip(before, right, strict=True)):
+                carried = torch.bmm(momenta[place], old.mT @ v / v.shape[1])
+                momenta[place] = torch.where(changed, carried, momenta[place])
+            since.fill_(period)
+        momenta = [beta * m + (1 - beta) * slopes[:, :, None] * u for m, u in zip(momenta, left, strict=True)]
+        for p, momentum in zip(layers, momenta, strict=True):
+            self.state[p]["momentum"].copy_(momentum)
+        self._add_products(group, [m / m.shape[2] for m in momenta], right, _rate(group))
+
+    def _momentum(self, p: Tensor, like: Tensor) -> Tensor:
+        held: Tensor = self.state[p].setdefault("momentum", p.new_zeros(like.shape))
+        return held.to(like.dtype)

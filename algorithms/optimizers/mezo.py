@@ -1,14 +1,23 @@
 """MeZO: SGD along a random direction, by two evaluations of the loss and no gradient."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from basinet.algorithms import draws
+from basinet.algorithms.optimizers.settings import (
+    ABOVE_0,
+    AT_LEAST_0,
+    FLAG,
+    WHOLE,
+    Rule,
+    check_settings,
+    seeded_keys,
+)
 
 __all__ = ["MeZO"]
 
@@ -20,6 +29,29 @@ _ROW = 64
 
 Block = tuple[int, slice, Tensor]
 """Which parameter of a group, which of its numbers, and a part of a direction there, [N, numbers]."""
+
+
+class Keys(NamedTuple):
+    """Keys of a group's directions, one a direction: agents of one key have one direction, which is drawn once.
+
+    Attributes:
+        own: int64 [G].
+        members: Which of them is each agent's, int64 [N].
+    """
+
+    own: Tensor
+    members: Tensor
+
+    def fold(self, data: Tensor | int) -> "Keys":
+        """Derive keys for something else.
+
+        Args:
+            data: See `draws.fold`.
+
+        Returns:
+            Keys.
+        """
+        return Keys(draws.fold(self.own, data), self.members)
 
 
 class MeZO(Optimizer):
@@ -74,6 +106,14 @@ class MeZO(Optimizer):
     stacked = "layers"
     derivative_free = True
     keyed = True
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "lr": AT_LEAST_0,
+        "eps": ABOVE_0,
+        "weight_decay": AT_LEAST_0,
+        "maximize": FLAG,
+        "shared": FLAG,
+        "seed": WHOLE,
+    }
 
     def __init__(
         self,
@@ -88,35 +128,42 @@ class MeZO(Optimizer):
         agents: int | None = None,
         keys: Tensor | None = None,
     ) -> None:
-        for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
-            if not value >= 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
-        if not eps > 0:
-            raise ValueError(f"eps must be above 0, got {eps}")
-        if keys is None:
-            common = torch.full((agents or 1,), draws.key(seed, "optimizer"))
-            keys = torch.stack([draws.fold(common, torch.arange(len(common))), common], 1)
         self.agents = agents
-        self.shared = shared
-        # Agents of one key have one direction, which is drawn once.
-        self.keys, self.members = torch.unique(keys[:, int(shared)], return_inverse=True)
+        self.keys = keys
         self.coefficients: Tensor | None = None
-        defaults = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "step": 0}
+        self._keys: dict[tuple[Any, ...], Keys] = {}
+        defaults = {
+            "lr": lr, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "shared": shared, "seed": seed,
+            "step": 0,
+        }  # fmt: skip
         super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own.
+
+        Args:
+            param_group: `params`, and the settings that differ.
+
+        Raises:
+            ValueError: A setting is out of its range.
+        """
+        check_settings({**self.defaults, **param_group}, self.rules)
+        super().add_param_group(param_group)
 
     @property
     def in_common(self) -> bool:
         """Whether all agents step along the same directions."""
-        return self.shared
+        return all(group["shared"] for group in self.param_groups)
 
     def _set_defaults(self, **settings: Any) -> None:
         """Give the groups settings of a kind of MeZO, where they have none of their own."""
+        check_settings(settings, self.rules)
         self.defaults.update(settings)
         for group in self.param_groups:
             group.update({**settings, **group})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("agents", "shared", "keys", "members", "coefficients")}
+        own = {name: getattr(self, name) for name in ("agents", "keys", "coefficients", "_keys")}
         return {**super().__getstate__(), **own}
 
     @torch.no_grad()
@@ -128,20 +175,21 @@ class MeZO(Optimizer):
 
         Returns:
             The mean of both evaluations, f(x) to second order in ε.
+
+        Raises:
+            ValueError: The closure returns something else than a loss an agent.
         """
         kept = [(p, p.clone()) for group in self.param_groups for p in _stepped(group)]
         try:
             for group, keys in self._keyed_groups():
-                self._add(group, self._directions(group, keys), group["eps"])
-            above = torch.as_tensor(closure())
+                self._explore(group, keys)
+            above = self._losses(closure)
             for p, x in kept:
-                p.neg_().add_(x, alpha=2)  # x − (p − x): as far to the other side as rounding has let it go to this one
-            below = torch.as_tensor(closure())
+                p.lerp_(x, 2)  # x − (p − x): as far to the other side as rounding has let it go to this one
+            below = self._losses(closure)
         finally:
             for p, x in kept:
                 p.copy_(x)
-        # The difference of two losses has few digits: none are to be lost here.
-        above, below = (f.to(torch.promote_types(f.dtype, torch.float32)) for f in (above, below))
         self.coefficients = ((above - below) / 2).reshape(-1, 1)
         return (above + below) / 2
 
@@ -165,30 +213,60 @@ class MeZO(Optimizer):
             if group["weight_decay"]:
                 for p in _stepped(group):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-            estimates = self._estimates(group, keys, self.coefficients.to(keys.device) / group["eps"])
-            self._add(group, estimates, group["lr"] if group["maximize"] else -group["lr"])
+            for first in _stepped(group)[:1]:
+                slopes = self.coefficients.to(first.device) / group["eps"]
+                self._follow(group, keys, slopes.to(_precise(first)))
             group["step"] += 1
         self.coefficients = None
         return loss
 
-    def _keyed_groups(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        """Go through the groups, each with its keys, one a direction."""
+    def _losses(self, closure: Callable[[], Any]) -> Tensor:
+        """Evaluate; the difference of two losses has few digits, of which none are to be lost."""
+        found = closure()
+        losses = found if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64)
+        if losses.numel() != (self.agents or 1) or (self.agents and losses.ndim != 1):
+            wanted = f"losses of shape ({self.agents},), one an agent" if self.agents else "a single loss"
+            raise ValueError(f"{type(self).__name__}: the closure must return {wanted}, got {tuple(losses.shape)}")
+        return losses.to(torch.promote_types(losses.dtype, torch.float32))
+
+    def _keyed_groups(self) -> Iterator[tuple[dict[str, Any], Keys]]:
+        """Go through the groups that are trained, each with its keys."""
         for place, group in enumerate(self.param_groups):
             for p in _stepped(group)[:1]:
-                if self.keys.device != p.device:
-                    self.keys, self.members = self.keys.to(p.device), self.members.to(p.device)
-                yield group, draws.fold(self.keys, place)
+                which = (group["shared"], p.device, group["seed"])
+                if which not in self._keys:
+                    keys = seeded_keys(group["seed"], self.agents) if self.keys is None else self.keys
+                    own, members = torch.unique(keys[:, int(group["shared"])].to(p.device), return_inverse=True)
+                    self._keys[which] = Keys(own, members)
+                yield group, self._keys[which].fold(place)
 
-    def _directions(self, group: dict[str, Any], keys: Tensor) -> Iterator[Block]:
+    def _explore(self, group: dict[str, Any], keys: Keys) -> None:
+        """Move the parameters of a group by ε z."""
+        self._add(group, keys, group["eps"])
+
+    def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
+        """Step along the estimate ĝ that belongs to the slopes c/ε, [N, 1]."""
+        self._add(group, keys, slopes * _rate(group))
+
+    def _add(self, group: dict[str, Any], keys: Keys, factor: Tensor | float) -> None:
+        """Add the direction times a factor, which may be one an agent, [N, 1]."""
+        layers = _stepped(group)
+        flat = [_matrix(p, self.agents).flatten(1) for p in layers]
+        for place, numbers, z in self._directions(group, keys):
+            flat[place][:, numbers] += z * factor
+        for p, x in zip(layers, flat, strict=True):
+            _put_back(p, x)
+
+    def _directions(self, group: dict[str, Any], keys: Keys) -> Iterator[Block]:
         """Draw this step's direction z, in blocks."""
         layers = _stepped(group)
         sizes = [_matrix(p, self.agents)[0].numel() for p in layers]
         rows = ceil(sum(sizes) / _ROW)
-        length = max(1, _PIECE // (len(self.members) * _ROW))
+        length = max(1, _PIECE // (len(keys.members) * _ROW))
+        own = draws.fold(keys.own, group["step"])[:, None]
         for first in range(0, rows, length):
-            numbers = torch.arange(first, min(first + length, rows), device=keys.device)
-            row_keys = draws.fold(draws.fold(keys, group["step"])[:, None], numbers)
-            z = draws.normal(row_keys, (_ROW,), dtype=_precise(layers[0])).flatten(1)[self.members]
+            row_keys = draws.fold(own, torch.arange(first, min(first + length, rows), device=own.device))
+            z = draws.normal(row_keys, (_ROW,), dtype=_precise(layers[0])).flatten(1)[keys.members]
             start, offset = first * _ROW, 0
             for place, size in enumerate(sizes):
                 low, high = max(start, offset), min(start + z.shape[1], offset + size)
@@ -196,20 +274,17 @@ class MeZO(Optimizer):
                     yield place, slice(low - offset, high - offset), z[:, low - start : high - start]
                 offset += size
 
-    def _estimates(self, group: dict[str, Any], keys: Tensor, slopes: Tensor) -> Iterator[Block]:
-        """Make what the step goes along from the slopes c/ε, [N, 1]: the estimate ĝ."""
-        for place, numbers, direction in self._directions(group, keys):
-            yield place, numbers, direction * slopes
 
-    def _add(self, group: dict[str, Any], blocks: Iterator[Block], scale: float) -> None:
-        """Add blocks to the parameters of a group."""
-        layers = _stepped(group)
-        flat = [_matrix(p, self.agents).flatten(1) for p in layers]
-        for place, numbers, block in blocks:
-            flat[place][:, numbers] += block.mul_(scale)
-        for p, x in zip(layers, flat, strict=True):
-            if x.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
-                p.copy_(x.view(p.shape))
+def _rate(group: dict[str, Any]) -> float:
+    """Give what a step multiplies the estimate with."""
+    rate: float = group["lr"] if group["maximize"] else -group["lr"]
+    return rate
+
+
+def _put_back(p: Tensor, x: Tensor) -> None:
+    """Write to a parameter what has its memory already, but in a memory format in which it is no matrix."""
+    if x.data_ptr() != p.data_ptr():
+        p.copy_(x.view(p.shape))
 
 
 def _stepped(group: dict[str, Any]) -> list[nn.Parameter]:
