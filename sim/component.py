@@ -89,12 +89,14 @@ class Kind:
         registry: Built-in makers by name.
         supplied: Parameters that the simulator supplies.
         ready: Whether an object is itself such a component, not the maker of one.
+        reserved: Tells which parameters of a maker are no settings, although they have defaults.
     """
 
     key: str
     registry: Mapping[str, Callable[..., Any]]
     supplied: tuple[str, ...] = ()
     ready: Callable[[Any], bool] = field(default=lambda _: False)
+    reserved: Callable[[Any], tuple[str, ...]] = field(default=lambda _: ())
 
     def parse(self, given: Any) -> "Component":
         """Read a component from what a user wrote.
@@ -145,7 +147,7 @@ class Kind:
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Check settings against the signature of their maker."""
-        model, names = _settings_model(target, self.supplied)
+        model, names = _settings_model(target, self.supplied, self.reserved(target))
         try:
             checked = model.model_validate(settings)
         except ValidationError as error:
@@ -227,7 +229,8 @@ class Component:
         defaults = {
             key: parameter.default
             for key, parameter in _parameters(self.target).items()
-            if key not in self.kind.supplied and isinstance(parameter.default, bool | int | float | str | tuple)
+            if key not in (*self.kind.supplied, *self.kind.reserved(self.target))
+            and isinstance(parameter.default, bool | int | float | str | tuple)
         }
         known = {} if importable(self.target) else {"digest": digest(self.target)}
         return {"name": self.name, **known, **plain(defaults | self.settings)}
@@ -253,7 +256,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
     """
     try:
         target, _ = kind._find(given.get("name"))
-        model, _ = _settings_model(target, kind.supplied)
+        model, _ = _settings_model(target, kind.supplied, kind.reserved(target))
     except (ExperimentError, TypeError, ValueError):
         return False
     for info in model.model_fields.values():
@@ -280,7 +283,9 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 @cache
-def _settings_model(target: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[type[BaseModel], list[str]]:
+def _settings_model(
+    target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
+) -> tuple[type[BaseModel], list[str]]:
     """Build a model that validates the settings of a maker, and list their names."""
     fields: dict[str, Any] = {}
     names: list[str] = []
@@ -289,7 +294,9 @@ def _settings_model(target: Callable[..., Any], supplied: tuple[str, ...]) -> tu
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
         required = parameter.default is parameter.empty
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or (name in supplied and required):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in reserved:
+            continue
+        if name in supplied and required:
             continue
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
         annotation = parameter.annotation if evaluated else Any

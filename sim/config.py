@@ -93,6 +93,12 @@ def _is_data(given: Any) -> bool:
     return isinstance(given, Task | Dataset | tuple)
 
 
+def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
+    """Name what the simulator gives to an optimizer that asks for it: how many agents it steps, and their draws."""
+    stacked = ("agents",) if getattr(maker, "stacked", None) else ()
+    return (*stacked, "keys", "seed") if getattr(maker, "keyed", False) else stacked
+
+
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
@@ -112,7 +118,7 @@ KINDS: dict[str, Kind] = {
     ),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
-    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",)),
+    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",), reserved=_given_to_optimizers),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
 }

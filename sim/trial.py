@@ -116,10 +116,20 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
 
 def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:
     """Refuse what needs the agents to step along the same directions where they do not."""
-    if setup.config.optimizer_state == "mix" and not optimizer.in_common:
-        raise TypeError("agents in subspaces of their own have no state that can be mixed; shared: true")
+    config, name = setup.config, setup.config.optimizer.name
+    if config.optimizer_state == "mix" and not optimizer.in_common:
+        raise ExperimentError(
+            f"optimizer_state: got mix, but the agents of {name} are in subspaces of their own, whose states cannot be"
+            " mixed; allowed are keep, reset, and an optimizer whose subspaces are shared"
+        )
     if getattr(setup.strategy(), "shares_subspaces", False):
-        SharedSubspaces(optimizer)  # it refuses others
+        try:
+            SharedSubspaces(optimizer)
+        except TypeError:
+            raise ExperimentError(
+                f"strategy: {config.strategy.name} exchanges coordinates in common subspaces, and the agents of {name}"
+                " have none as it is set; allowed is golore with shared: true and no random_from"
+            ) from None
 
 
 def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: LocalOptimizer) -> None:

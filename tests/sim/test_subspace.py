@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import KINDS
 
 AGENTS, PERIOD, RANK = 4, 5, 2
 NUMBERS = 6 * 64 + 6 + 10 * 6 + 10  # of the parameters
@@ -111,12 +112,12 @@ def test_agents_of_a_replica_share_their_subspaces_and_replicas_do_not(make_bloc
 )
 @pytest.mark.parametrize("strategy", ["subspace_centralized", "subspace_consensus", "subspace_diffusion"])
 def test_agents_without_common_subspaces_are_refused(make_block, strategy, optimizer):
-    with pytest.raises(ExperimentError, match=r"optimizer: .*no common subspaces.*golore with shared: true"):
+    with pytest.raises(ExperimentError, match=f"^strategy: {strategy} .*common subspaces.*golore with shared: true"):
         make_block(strategy=strategy, optimizer=optimizer)
 
 
 def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
-    with pytest.raises(ExperimentError, match="subspaces of their own"):
+    with pytest.raises(ExperimentError, match=r"^optimizer_state: got mix.* of golore .*subspaces of their own"):
         make_block(optimizer=golore(shared=False), optimizer_state="mix")
     block = make_block(optimizer=golore(momentum=0.9), optimizer_state="mix")
     block.advance(2 * PERIOD + 1)
@@ -146,3 +147,20 @@ def test_a_run_goes_on_from_a_checkpoint_within_a_period(make_block):
     second.load_state_dict(first.state_dict())
     second.advance(2 * PERIOD + 3)
     assert torch.equal(whole.x, second.x) and whole.bytes_sent == second.bytes_sent
+
+
+@pytest.mark.parametrize("name", ["golore", "galore", "mezo", "lozo", "lozo_m"])
+@pytest.mark.parametrize("word", ["seed", "agents", "keys"])
+def test_what_the_simulator_gives_is_no_setting(name, word):
+    parse = KINDS["optimizer"].parse
+    with pytest.raises(ExperimentError, match=f"^optimizer.{word}: {name} has no setting '{word}'; allowed: lr, "):
+        parse({"name": name, word: 3})
+    assert not {"seed", "agents", "keys"} & parse(name).describe().keys()
+
+
+def test_an_optimizer_that_is_given_nothing_may_have_a_seed():
+    class Own(torch.optim.SGD):
+        def __init__(self, params, lr=0.1, seed=0):
+            super().__init__(params, lr)
+
+    assert KINDS["optimizer"].parse({"name": Own, "seed": 3}).settings == {"seed": 3}
