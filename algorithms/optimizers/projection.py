@@ -91,9 +91,7 @@ class Subspace(ABC):
             [N, s, l].
         """
 
-    def add_lifted(
-        self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float
-    ) -> None:
+    def add_lifted(self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float) -> None:
         """Add what has some coordinates, times a factor, to matrices in place.
 
         Args:

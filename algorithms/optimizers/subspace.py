@@ -41,7 +41,10 @@ _RULES: dict[str, Rule] = {
     "weight_decay": AT_LEAST_0,
     "maximize": FLAG,
     "subspace": (lambda value: value in _KINDS, " or ".join(_KINDS)),
-    "random_from": (lambda value: value is None or (WHOLE[0](value) and value >= 0), "a whole number of at least 0, or None"),
+    "random_from": (
+        lambda value: value is None or (WHOLE[0](value) and value >= 0),
+        "a whole number of at least 0, or None",
+    ),
     "shared": FLAG,
     "seed": WHOLE,
 }

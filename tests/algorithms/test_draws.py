@@ -74,3 +74,26 @@ def test_permutations_are_permutations():
     order = draws.permutation(keys(3), sizes, 6)
     for n, size in enumerate(sizes.tolist()):
         assert sorted(order[n, :size].tolist()) == list(range(size))
+
+
+def test_normal_numbers_of_one_hash_are_independent():
+    z = draws.normal(keys(200), (501,))  # an odd number: the last half of a pair is left out
+    assert z.shape == (200, 501) and draws.normal(keys(3), ()).shape == (3,)
+    halves = z[:, :500].reshape(200, 2, 250)
+    for power in (1, 2, 3):
+        a, b = (halves[:, place].flatten().pow(power) for place in (0, 1))
+        assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 4 / len(a) ** 0.5
+    for dtype in (torch.float32, torch.float64):
+        assert stats.kstest(draws.normal(keys(200), (501,), dtype=dtype).flatten(), "norm").pvalue > 1e-3
+    moments = [float(z.pow(power).mean()) for power in (2, 4, 6)]
+    for found, expected, variance in zip(moments, (1, 3, 15), (2, 96, 10170), strict=True):
+        assert abs(found - expected) < 4 * (variance / z.numel()) ** 0.5
+
+
+def test_normal_numbers_are_the_same_in_every_type():
+    exact = draws.normal(keys(40), (500,))
+    # Of the angle, below 2π, and of the radius, below 6.8, float32 keeps 24 bits.
+    assert float((draws.normal(keys(40), (500,), dtype=torch.float32) - exact).abs().max()) < 6.8 * 2 * 2**-21
+    assert torch.equal(
+        draws.normal(keys(4), (5,), dtype=torch.bfloat16), draws.normal(keys(4), (5,), dtype=torch.float32).bfloat16()
+    )

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -256,6 +257,33 @@ def test_a_sparse_state_survives_short_types():
     assert torch.equal(other.state[y]["basis"], optimizer.state[x]["basis"])
 
 
+def test_a_state_brings_its_seed_with_it():
+    one, two = make_parameters(), make_parameters()
+    first = GoLore(one, rank=2, period=3, seed=5, shared=True, random_from=0)
+    run(first, one, 2)
+    with torch.no_grad():
+        for p, q in zip(two, one, strict=True):
+            p.copy_(q)
+    second = GaLore(two)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.in_common
+    assert torch.equal(run(first, one, 5, 2), run(second, two, 5, 2))
+
+
+@cases
+def test_a_state_goes_on_in_a_shorter_type(case):
+    one = make_parameters(dtype=torch.float32)
+    first = make(case, one)
+    run(first, one, 2)
+    two = [nn.Parameter(p.detach().bfloat16()) for p in one]
+    second = make(case, two)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    moved = values(two)
+    assert not torch.equal(run(second, two, 3, 2), moved)
+    held = [v for state in second.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    assert {v.dtype for v in held} <= {torch.bfloat16, torch.int64}
+
+
 @cases
 def test_a_copy_goes_on_alone(case):
     parameters = make_parameters()
@@ -313,12 +341,17 @@ def test_what_is_not_finite_ends_in_the_parameters_not_in_an_error():
     [
         {"lr": -1.0}, {"rank": 0}, {"period": 0}, {"scale": 0.0}, {"momentum": 1.0}, {"base": "lion"}, {"eps": -1.0},
         {"betas": (0.9, 1.0)}, {"weight_decay": -1.0}, {"subspace": "thin"}, {"random_from": -1}, {"shared": True},
-        {"momentum": 0.5, "base": "adamw"},
+        {"momentum": 0.5, "base": "adamw"}, {"lr": math.inf}, {"lr": "0.1"}, {"rank": 1.5}, {"period": 2.5},
+        {"scale": math.nan}, {"betas": (0.9,)}, {"maximize": 1}, {"random_from": 1.5}, {"seed": 0.5},
     ],
 )  # fmt: skip
 def test_what_is_out_of_range_is_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         GaLore(make_parameters(), **settings)
+    optimizer = GaLore(make_parameters(shapes=[(3, 4)]))
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        optimizer.add_param_group({"params": make_parameters(), **settings})
+    assert len(optimizer.param_groups) == 1
 
 
 def test_sparse_gradients_are_refused():
@@ -326,6 +359,82 @@ def test_sparse_gradients_are_refused():
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="needs dense gradients"):
         GoLore(table.parameters()).step()
+
+
+class PartlyUsed(nn.Module):
+    """Has a layer that is frozen, and one that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        make_layer = partial(nn.Linear, 6, 6, bias=False, dtype=torch.float64)
+        self.frozen, self.unused, self.first, self.last = (make_layer() for _ in range(4))
+        self.frozen.weight.requires_grad_(False)
+
+    def forward(self, x):
+        return self.last(self.first(self.frozen(x)).tanh())
+
+
+@pytest.mark.parametrize("way", ["step", "in the backward pass", "refresh ahead"])
+@pytest.mark.parametrize("kind", [GaLore, GoLore])
+def test_what_is_frozen_or_not_used_is_left_alone(kind, way):
+    torch.manual_seed(0)
+    model = PartlyUsed()
+    twin = copy.deepcopy(model)
+    settings = {"lr": 0.1, "rank": 2, "period": 3, "momentum": 0.9}
+    optimizer, expected = kind(model.parameters(), **settings), kind(twin.parameters(), **settings)
+    if way == "in the backward pass":
+        assert len(optimizer.step_in_backward()) == 3
+    inputs, due = torch.randn(4, 6, dtype=torch.float64), []
+    frozen, unused = model.frozen.weight.detach().clone(), model.unused.weight.detach().clone()
+    for step in range(8):
+        due.append(optimizer.refresh_due)
+        if way == "refresh ahead" and step:
+            optimizer.refresh()
+        optimizer.zero_grad()
+        model(inputs).square().sum().backward()
+        if way != "in the backward pass":
+            optimizer.step()
+        # The same with gradients that autograd has not told apart: only what is used has any.
+        used = [twin.first.weight, twin.last.weight]
+        for p, g in zip(used, torch.autograd.grad(twin(inputs).square().sum(), used), strict=True):
+            p.grad = g
+        expected.step()
+    assert due == [step % 3 == 0 for step in range(8)]
+    assert torch.equal(model.frozen.weight, frozen) and torch.equal(model.unused.weight, unused)
+    assert set(optimizer.state) == {model.first.weight, model.last.weight}
+    torch.testing.assert_close(values(model.parameters()), values(twin.parameters()), rtol=1e-12, atol=1e-13)
+
+
+def test_what_is_frozen_does_not_change_the_draws_of_others():
+    one, two = make_parameters(shapes=[(6, 9)] * 3), make_parameters(shapes=[(6, 9)] * 3)
+    one[0].requires_grad_(False)
+    a, b = GoLore(one, rank=2), GoLore(two, rank=2)
+    run(a, one, 2)
+    run(b, two, 2)
+    assert torch.equal(values(one[1:]), values(two[1:])) and not torch.equal(one[0], two[0])
+
+
+def test_layers_that_join_are_due_from_their_first_step():
+    first, later = make_parameters(shapes=[(6, 9)] * 2)
+    optimizer = GaLore([first], rank=2, period=5)
+    run(optimizer, [first], 2)
+    assert not optimizer.refresh_due
+    optimizer.add_param_group({"params": [later]})
+    assert optimizer.refresh_due
+    run(optimizer, [first, later], 1)
+    assert not optimizer.refresh_due
+
+
+@pytest.mark.parametrize("side", [(60, 90), (90, 60)])
+def test_a_step_makes_nothing_of_the_size_of_the_parameters(side, sizes_made):
+    agents, rank = 4, 3
+    x = nn.Parameter(torch.zeros(agents, *side))
+    optimizer = GoLore([x], rank=rank, agents=agents, weight_decay=0.1, momentum=0.9, maximize=True)
+    x.grad = torch.ones_like(x)
+    optimizer.step()
+    with sizes_made() as sizes:
+        optimizer.step()
+    assert 0 < max(sizes.made) <= agents * rank * 90
 
 
 # --- memory ---

@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
+from basinet.algorithms.optimizers import LOZO, LOZOM, LocalOptimizer, MeZO
 
 KINDS = {"mezo": (MeZO, {}), "lozo": (LOZO, {"rank": 2, "period": 3}), "lozo_m": (LOZOM, {"rank": 2, "period": 3})}
 
@@ -49,6 +48,21 @@ def test_moments_of_the_estimate(rank):
         expected = second_moment(shape, rank) * square + slope.numel() * (moved / v - square)
         norms = g.flatten(1).square().sum(1)
         assert abs(float(norms.mean()) - expected) < 5 * float(norms.std()) / len(norms) ** 0.5
+
+
+def test_lozo_of_full_rank_has_the_moments_of_mezo():
+    shape, rank = (6, 9), 54
+    (slope,) = slopes = [randn(*shape)]
+    (full,), (low,) = estimates(MeZO, [shape], slopes), estimates(LOZO, [shape], slopes, rank=rank, period=1)
+    square = float(slope.square().sum())
+    spread = ((full.var(0) + low.var(0)) / len(full)).sqrt()
+    assert float(((full.mean(0) - low.mean(0)) / spread).abs().max()) < 5  # of 54 numbers
+    norms = [g.flatten(1).square().sum(1) for g in (full, low)]
+    error = math.sqrt(sum(float(n.var()) / len(n) for n in norms))
+    # What a product of so many columns has more than a normal matrix: 1 % of the moment.
+    excess = 2 * (sum(shape) + 1) / rank * square
+    assert abs(float(norms[1].mean() - norms[0].mean()) - excess) < 5 * error
+    assert excess < 0.02 * float(norms[0].mean())
 
 
 @pytest.mark.parametrize("rank", [None, 1, 4])
@@ -190,31 +204,16 @@ def test_stacked_agents_are_separate_optimizers(name):
                 torch.testing.assert_close(p[n], q, rtol=1e-10, atol=1e-12)
 
 
-class Sizes(TorchDispatchMode):
-    """Notes the size of every tensor that is made."""
-
-    def __init__(self):
-        super().__init__()
-        self.made = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        before = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
-        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in before:
-            self.made.append(result.untyped_storage().nbytes() // result.element_size())
-        return result
-
-
 @pytest.mark.parametrize("name", KINDS)
-def test_memory_is_its_formula(name):
+def test_memory_is_its_formula(name, sizes_made):
     kind, settings = KINDS[name]
     m, n, rank = 2048, 1024, 2
     layers = [nn.Parameter(torch.zeros(m, n)), nn.Parameter(torch.zeros(m))]
     optimizer = kind(layers, **settings)
-    with Sizes() as sizes:
+    with sizes_made() as sizes:
         optimizer.prepare(lambda: layers[1].sum())
     assert sum(size >= m * n for size in sizes.made) == 1  # what the parameters come back from
-    with Sizes() as sizes:
+    with sizes_made() as sizes:
         optimizer.step()
     assert max(sizes.made) <= m * n / 8
     for _ in range(3):  # over a change of V
@@ -313,11 +312,113 @@ def test_seeds_and_agents_draw_apart():
         (LOZO, {"rank": 0}),
         (LOZO, {"period": 0}),
         (LOZOM, {"momentum": 1.0}),
+        (MeZO, {"lr": math.inf}),
+        (MeZO, {"eps": math.nan}),
+        (MeZO, {"eps": "small"}),
+        (MeZO, {"seed": 0.5}),
+        (LOZO, {"rank": 1.5}),
+        (LOZOM, {"momentum": math.nan}),
     ],
 )
 def test_settings_out_of_range_are_refused(kind, settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         kind([nn.Parameter(torch.zeros(1))], **settings)
+    optimizer = kind([nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], **settings})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_plain_loss_keeps_its_digits(name):
+    kind, settings = KINDS[name]
+    slopes = []
+    for make_loss in (float, lambda value: torch.tensor(value, dtype=torch.float64)):
+        x = nn.Parameter(torch.tensor([3.0, 4.0]))
+        optimizer = kind([x], eps=1e-3, **settings)
+        optimizer.prepare(lambda x=x, make=make_loss: make(1e8 + float(x.detach().double().square().sum()) / 2))
+        slopes.append(optimizer.coefficients)
+    assert slopes[0].dtype == torch.float64 and float(slopes[0]) != 0
+    assert torch.equal(*slopes)  # of 1e8, float32 has no digit behind the point
+
+
+@pytest.mark.parametrize("loss", [1.0, torch.tensor(1.0), torch.ones(2), torch.ones(3, 1)], ids=str)
+def test_agents_need_a_loss_each(loss):
+    x = nn.Parameter(randn(3, 4))
+    before = x.detach().clone()
+    with pytest.raises(ValueError, match=r"MeZO: the closure must return losses of shape \(3,\), one an agent, got"):
+        MeZO([x], agents=3).step(lambda: loss)
+    assert torch.equal(x, before)
+    with pytest.raises(ValueError, match=r"must return a single loss, got \(4,\)"):
+        MeZO([x]).step(lambda: torch.ones(4))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_state_brings_its_seed_with_it(name):
+    kind, settings = KINDS[name]
+    first, second = nn.Parameter(randn(5, 4)), nn.Parameter(randn(5, 4))
+    optimizer, other = kind([first], seed=5, shared=True, **settings), kind([second], **settings)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert other.in_common
+    for layer, twin in ((first, optimizer), (second, other)):
+        for _ in range(4):
+            twin.step(lambda layer=layer: layer.square().sum())
+    assert torch.equal(first, second)
+
+
+def test_a_momentum_goes_on_in_a_shorter_type():
+    x = nn.Parameter(randn(5, 4, dtype=torch.float32))
+    optimizer = LOZOM([x], lr=0.1, period=1)
+    for _ in range(300):  # bfloat16 has no 299
+        optimizer.step(lambda: x.square().sum())
+    y = nn.Parameter(x.detach().bfloat16())
+    other = LOZOM([y], lr=0.1, period=1)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert other.state[y]["momentum"].dtype == torch.bfloat16 and int(other.state[y]["period"]) == 299
+    other.step(lambda: y.float().square().sum())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rests", [(), (0,), (3,), (3, 4), (2, 3, 4, 5, 6)], ids=str)
+def test_agents_that_rest_are_separate_optimizers_that_skip_the_steps(rests, shared):
+    """Also where V changes, at steps 3 and 6: momentum then goes from the V in which it was left to the present one."""
+    agents, shapes, steps = 2, ((5, 4), (3,)), 9
+    settings = {"lr": 0.05, "rank": 2, "period": 3, "eps": 0.1, "shared": shared}
+    keys = torch.tensor([[1, 9], [2, 9]])
+    sizes = [math.prod(shape) for shape in shapes]
+    x, goal = randn(agents, sum(sizes)), randn(agents, sum(sizes), seed=1)
+
+    def split(flat):
+        return [part.view(len(flat), *shape) for part, shape in zip(flat.split(sizes, 1), shapes, strict=True)]
+
+    alone = [[nn.Parameter(layer[n].clone()) for layer in split(x)] for n in range(agents)]
+    twins = [LOZOM(layers, keys=keys[n : n + 1], **settings) for n, layers in enumerate(alone)]
+    together = LocalOptimizer(lambda p, **given: LOZOM(p, **settings, **given), LOZOM, x, split, keys)
+    for step in range(steps):
+        coefficients = together.prepare(lambda: (x - goal).pow(4).sum(1), x, 1.0)
+        together.step(coefficients, 1.0, torch.tensor([True, step not in rests]))
+        for n, twin in enumerate(twins):
+            (group,) = twin.param_groups
+            if n == 1 and step in rests:
+                group["step"] += 1
+            else:
+                twin.step(lambda n=n: (torch.cat([p.flatten() for p in alone[n]]) - goal[n]).pow(4).sum())
+            flat = torch.cat([p.detach().flatten() for p in alone[n]])
+            torch.testing.assert_close(x[n], flat, rtol=1e-10, atol=1e-12)
+
+
+def test_momentum_that_rested_is_carried_to_the_present_subspace():
+    """N V_oldᵀ V_new / n in matrices, from the factors that were drawn."""
+    x = nn.Parameter(torch.zeros(5, 4, dtype=torch.float64))
+    optimizer = LOZOM([x], lr=1.0, rank=2, period=3, momentum=0.8)
+    optimizer.step(lambda: (x - 1).square().sum())
+    (group,) = optimizer.param_groups
+    group["step"] = 7  # of the third period
+    v_old, v_new = (optimizer._right(*next(iter(optimizer._keyed_groups())), period)[0][0] for period in (0, 2))
+    expected = optimizer.state[x]["momentum"][0] @ v_old.mT @ v_new @ v_new.mT / 4
+    before = x.detach().clone()
+    optimizer.step(lambda: torch.zeros(()))  # no slope: the momentum alone
+    torch.testing.assert_close(before - x.detach(), 0.8 * expected / 2, rtol=1e-10, atol=1e-13)
 
 
 def test_a_step_needs_evaluations():

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bandwidth, gpu, peers, runs, scaling, steps, strategies
+from tests.benchmarks import bandwidth, gpu, optimizers, peers, runs, scaling, steps, strategies
 from tests.benchmarks.harness import Row, machine
 
 GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
@@ -22,6 +22,8 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "many": [steps.hundred_thousand],
     "mixing": [bandwidth.mixing],
     "optimizers": [bandwidth.optimizers, bandwidth.normalised],
+    "subspaces": [optimizers.stacked],
+    "two losses": [optimizers.two_losses],
     "evaluation": [runs.evaluation],
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],
