@@ -14,6 +14,10 @@ from basinet.algorithms.optimizers.settings import BELOW_1, COUNT, Rule
 __all__ = ["LOZO", "LOZOM"]
 
 
+Factors = tuple[list[Tensor], list[Tensor]]
+"""U [N, m, r] and V [N, n, r] of each parameter of a group."""
+
+
 class LOZO(MeZO):
     r"""Step by the derivative along a random direction of low rank r in each matrix of parameters X, [m, n].
 
@@ -69,14 +73,25 @@ class LOZO(MeZO):
             params, lr, eps, weight_decay, maximize=maximize, seed=seed, shared=shared, agents=agents, keys=keys
         )
         self._set_defaults(rank=rank, period=period)
+        self._held: dict[int, Factors] = {}  # from the evaluations to the step that follows them
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_held": {}}
 
     def _explore(self, group: dict[str, Any], keys: Keys) -> None:
-        left, right = self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
+        left, right = self._held[id(group)] = self._draw(group, keys)
         self._add_products(group, left, right, group["eps"])
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
-        left, right = self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
+        left, right = self._factors(group, keys)
         self._add_products(group, [u * (slopes[:, :, None] / u.shape[2]) for u in left], right, _rate(group))
+
+    def _factors(self, group: dict[str, Any], keys: Keys) -> Factors:
+        """Give U and V of this step, those of its evaluations where they have been here."""
+        return self._held.pop(id(group)) if id(group) in self._held else self._draw(group, keys)
+
+    def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
+        return self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
 
     def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
         """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
@@ -127,8 +142,9 @@ class LOZOM(LOZO):
     N_t = β N_{t-1} + (1 - β) \frac{c_t}{ε} U_t, \qquad X_{t+1} = (1 - μ λ) X_t - μ \frac{N_t V_t^⊤}{r}
     $$
 
-    N [m, r] is all that is kept, and to which V it belongs. When V changes, N becomes N V_oldᵀ V_new / n, the momentum N V_oldᵀ seen in the new
-    subspace by least squares, as VᵀV ≈ n I. Of its energy the share r/n survives: ν should be well above 1/(1 − β).
+    N [m, r] is all that is kept, and the number of the V that it belongs to. When V changes, N becomes
+    N V_oldᵀ V_new / n, the momentum N V_oldᵀ seen in the new subspace by least squares, as VᵀV ≈ n I. Of its energy the
+    share r/n survives: ν should be well above 1/(1 − β).
 
     Args:
         params: See `MeZO`.
@@ -186,7 +202,7 @@ class LOZOM(LOZO):
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
         layers, period, beta = _stepped(group), group["step"] // group["period"], group["momentum"]
-        left, right = self._left(group, keys), self._right(group, keys, period)
+        left, right = self._factors(group, keys)
         momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
         # An agent that rests keeps its momentum as it was: it may belong to any earlier V.
         since = self.state[layers[0]].setdefault("period", torch.full_like(keys.members, period))

@@ -1,7 +1,7 @@
 """Optimizers whose state lives in subspaces of the matrices, which are chosen anew from time to time."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -181,8 +181,8 @@ class SubspaceOptimizer(Optimizer):
             Handles whose `remove` ends it.
         """
         handles: list[RemovableHandle] = []
-        places = ((number, p) for number, group in enumerate(self.param_groups) for p in group["params"])
-        for place, (number, p) in enumerate(places):
+        members = [(number, p) for number, group in enumerate(self.param_groups) for p in group["params"]]
+        for place, (number, p) in enumerate(members):
             if p.requires_grad:
                 hook = partial(self._step_and_let_go, place, number)
                 handles.append(p.register_post_accumulate_grad_hook(hook))
@@ -267,17 +267,16 @@ class SubspaceOptimizer(Optimizer):
     def _members(self) -> Iterable[tuple[nn.Parameter, dict[str, Any]]]:
         return ((p, group) for group in self.param_groups for p in group["params"])
 
-    def _in_subspaces(self) -> Iterator[tuple[int, nn.Parameter, dict[str, Any], Subspace]]:
-        """Go through the parameters that are stepped in subspaces, with their places among all.
-
-        Once some of a group have been stepped, those that have not are without use in the model.
-        """
-        used = [any(self._steps(p) for p in group["params"]) for group in self.param_groups]
-        places = ((p, group, u) for u, group in zip(used, self.param_groups, strict=True) for p in group["params"])
-        for place, (p, group, group_is_used) in enumerate(places):
+    def _in_subspaces(self) -> list[tuple[int, nn.Parameter, dict[str, Any], Subspace]]:
+        """Collect the parameters that are stepped in subspaces, with their places among all."""
+        # Once some of a group have been stepped, those that have not are without use in the model.
+        found = []
+        used = {id(group): any(self._steps(p) for p in group["params"]) for group in self.param_groups}
+        for place, (p, group) in enumerate(self._members()):
             subspace = self._subspace(p, group)
-            if subspace and (self._steps(p) or not group_is_used):
-                yield place, p, group, subspace
+            if subspace and (self._steps(p) or not used[id(group)]):
+                found.append((place, p, group, subspace))
+        return found
 
     def _steps(self, p: Tensor) -> int:
         steps: int = self.state.get(p, {}).get("step", 0)
@@ -310,7 +309,7 @@ class SubspaceOptimizer(Optimizer):
             basis = subspace.draw(keys, (short, long), p.dtype)
         else:
             if group["weight_decay"] and group["base"] == "sgd":
-                matrices = matrices.add(as_matrices(self._stack(p)), alpha=self._sign(group) * group["weight_decay"])
+                matrices = matrices.add(as_matrices(self._stack(p)), alpha=_sign(group) * group["weight_decay"])
             basis = subspace.follow(matrices)
         if old is not None and "momentum" in state:
             state["momentum"] = subspace.carry(state["momentum"], old, basis, (short, long))
@@ -320,7 +319,7 @@ class SubspaceOptimizer(Optimizer):
         """Step one parameter: X ← X − μ α P base(Pᵀ G)."""
         if gradient.is_sparse:
             raise RuntimeError(f"{type(self).__name__} needs dense gradients, and parameter {place} has a sparse one")
-        state, decay, sign = self.state[p], group["weight_decay"], self._sign(group)
+        state, decay, sign = self.state[p], group["weight_decay"], _sign(group)
         if decay and group["base"] == "adamw":
             p.mul_(1 - group["lr"] * decay)
             decay = 0.0
@@ -339,8 +338,9 @@ class SubspaceOptimizer(Optimizer):
         if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
             p.copy_(_as_stack(matrices, self._stack(p)).view(p.shape))
 
-    def _sign(self, group: dict[str, Any]) -> float:
-        return -1.0 if group["maximize"] else 1.0
+
+def _sign(group: dict[str, Any]) -> float:
+    return -1.0 if group["maximize"] else 1.0
 
 
 def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
