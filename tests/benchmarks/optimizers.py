@@ -13,7 +13,7 @@ from torch import nn
 from basinet.algorithms.optimizers import LOZO, LOZOM, GaLore, GoLore, MeZO
 from tests.benchmarks.harness import Row, Step, in_turn
 
-AGENTS, BATCH = 16, 64
+AGENTS = 16
 
 STACKED: dict[str, tuple[Any, dict[str, Any]]] = {
     "GaLore": (GaLore, {"rank": 8, "momentum": 0.9}),
@@ -58,9 +58,9 @@ def stacked() -> Iterator[Row]:
 def two_losses() -> Iterator[Row]:
     """Measure steps without gradients against the two evaluations that they need."""
     for name, kind in TWO_LOSSES.items():
-        for width in (256, 1024):
+        for width, batch in ((256, 64), (1024, 64), (1024, 1024)):
             model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-            inputs = torch.randn(BATCH, width)
+            inputs = torch.randn(batch, width)
             optimizer = kind(model.parameters(), lr=1e-6)
 
             def loss(model: nn.Module = model, inputs: torch.Tensor = inputs) -> torch.Tensor:
@@ -76,5 +76,5 @@ def two_losses() -> Iterator[Row]:
                 optimizer.step(loss)
 
             target = ("<=", 1.15) if kind is LOZO else None
-            work = f"{name}, two layers of width {width}, batch {BATCH}"
+            work = f"{name}, two layers of width {width}, batch {batch}"
             yield _row("two losses", work, target, "two evaluations", step, evaluations)
