@@ -157,6 +157,10 @@ class Kind:
                 raise ExperimentError(f"{self.key}.{word}: {name} needs the setting '{word}'") from None
             if first["type"] == "extra_forbidden":
                 word = first["loc"][0]
+                if word in self.reserved(target):
+                    raise ExperimentError(
+                        f"{self.key}.{word}: the simulator gives {name} its '{word}'; allowed: {', '.join(names)}"
+                    ) from None
                 choice = nearest(str(word), names) if names else "it takes none"
                 raise ExperimentError(f"{self.key}.{word}: {name} has no setting '{word}'; {choice}") from None
             raise ExperimentError(sentence(error, self.key, names)) from None
