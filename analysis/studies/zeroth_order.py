@@ -298,7 +298,7 @@ def _memory_checks(memory: list[Row]) -> list[Check]:
         for method, expected in {
             "MeZO": 0,
             "LOZO, r = 2": 0,
-            "LOZO-M, r = 2": low["momentum of low rank"],
+            "LOZO-M, r = 2": low["momentum of low rank"] + 8,  # and the number of its period
             "SGD, momentum": parameters,
             "Adam": 2 * parameters,
         }.items()

@@ -43,8 +43,8 @@ def test_who_normalises_before_agreeing_goes_to_the_geometric_median(make_block)
     keys = {
         "task": {"name": "quadratic", "curvature": [1.0, 1.0], "noise": 0.0, "heterogeneity": 3.0, "minimum": 0.0},
         "model": {"name": "point", "start": 1.0},
-        "topology": RING,
-        "optimizer": {"name": "nsgd", "lr": 0.05},
+        "topology": {"name": "complete", "agents": 9},  # where diffusion steps by the mean direction exactly
+        "optimizer": {"name": "nsgd", "lr": 0.5},
         "schedule": "cosine",
         "steps": 1000,
         "replicas": 1,
@@ -58,8 +58,8 @@ def test_who_normalises_before_agreeing_goes_to_the_geometric_median(make_block)
     median = geometric_median(minima)
     apart = float(median.norm())
     assert apart > 0.2
-    # The rate falls to zero, and with it what the steps of single agents leave.
-    assert float((ends["diffusion"] - median).norm()) < 0.15 * apart
+    # The rate falls to zero: the last steps are shorter than this.
+    assert float((ends["diffusion"] - median).norm()) < 1e-3 * apart
     assert float(ends["gradient_tracking"].norm()) < 1e-3 * apart
 
 
