@@ -45,7 +45,7 @@ def _name(strategy):
     return strategy if isinstance(strategy, str) else strategy["name"]
 
 
-def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, start=1.0):
+def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, start=1.0, topology=None):
     return make_block(
         task={
             "name": "quadratic",
@@ -54,7 +54,7 @@ def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, 
             "heterogeneity": heterogeneity,
         },
         model={"name": "point", "start": start},
-        topology={"name": TOPOLOGIES.get(_name(strategy), "ring"), "agents": K, "policy": POLICY},
+        topology=topology or {"name": TOPOLOGIES.get(_name(strategy), "ring"), "agents": K, "policy": POLICY},
         strategy=strategy,
         optimizer={"name": "sgd", "lr": lr},
         batch_size=BATCH,
@@ -86,13 +86,13 @@ def put(block, states):
         part.copy_(torch.from_numpy(values.copy()).view(part.shape))
 
 
-def probe(make_block, strategy, period=1, heterogeneity=0.5, lr=LR):
+def probe(make_block, strategy, period=1, heterogeneity=0.5, lr=LR, topology=None):
     """Return F, G, c of s ← F s + G ξ + c over a period, with s the whole state and ξ the noise of its steps."""
-    small = make(make_block, strategy, 1, heterogeneity, lr)
+    small = make(make_block, strategy, 1, heterogeneity, lr, topology=topology)
     small.advance(period)
     size, noises = get(small, 1).shape[1], period * K * M
     replicas = size + noises + 1
-    block = make(make_block, strategy, replicas, heterogeneity, lr)
+    block = make(make_block, strategy, replicas, heterogeneity, lr, topology=topology)
     block.advance(period)
     states = np.zeros((replicas, size))
     states[:size] = np.eye(size)
@@ -224,3 +224,27 @@ def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
     assert abs(z) < 4
     spread = error.std(0, ddof=1) / np.sqrt(replicas)
     assert np.abs((error.mean(0) - mean) / spread).max() < 4.5  # 18 numbers a strategy
+
+
+MAIN = ("centralized", "consensus", "diffusion", "cta", "exact_diffusion", "gradient_tracking")
+CASES = [("star", 0.05, 0.0), ("star", 0.2, 0.5), ("complete", 0.2, 0.0), ("path", 0.05, 0.5), ("path", 0.2, 0.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("strategy", MAIN)
+def test_risk_and_deviation_are_those_of_the_lyapunov_equation(make_block, strategy, case):
+    """On other graphs, at two step sizes, with equal and with different data."""
+    graph, lr, heterogeneity = case
+    component = {"name": "diffusion", "order": "cta"} if strategy == "cta" else strategy
+    topology = {"name": graph, "agents": K}
+    mean, covariance = steady_state(*probe(make_block, component, 1, heterogeneity, lr, topology))
+    replicas = 1000
+    block = make(make_block, component, replicas, heterogeneity, lr, topology=topology)
+    block.advance(round(30 / lr))  # the slowest variance is then within exp(−12) of its limit
+    squares = (block.x.numpy().reshape(replicas, K, M) - 1.0) ** 2
+    deviation = float(np.trace(covariance) + (mean**2).sum()) / K
+    measured = {"risk": (CURVATURE * squares).sum((1, 2)) / (2 * K), "deviation": squares.sum((1, 2)) / K}
+    for name, wanted in {"risk": excess_risk(mean, covariance), "deviation": deviation}.items():
+        z = (measured[name].mean() - wanted) / (measured[name].std(ddof=1) / np.sqrt(replicas))
+        assert abs(z) < 4.5, name  # 60 numbers
