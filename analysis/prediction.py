@@ -1,5 +1,6 @@
 """What theory predicts of a finished run at the minimum that it has found, beside what is measured there."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,20 +118,20 @@ def local_quadratic(
     return LocalQuadratic(*arrays, f"quadrature from {_PROBES} vectors of noise and {agents - 1} modes of W")
 
 
-class _Gradients:
+class _Gradients(ABC):
     """The distribution of each agent's sample gradients at a point."""
 
+    @abstractmethod
     def along(self, vectors: Array) -> tuple[Array, Array]:
         """Return variance and mean along vectors [P, J] for each agent, [K, J] each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def means(self) -> Array:
         """Return each agent's mean gradient, [K, P]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Return random vectors whose covariance is the agents' mean noise covariance, [count, P]."""
-        raise NotImplementedError
 
 
 class _Known(_Gradients):

@@ -274,8 +274,7 @@ def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool)
     try:
         weights = policy.make(graph=graph)
         if columns:
-            reverse = graph.reverse(copy=False) if graph.is_directed() else graph
-            return csr_array(check_mixing_matrix(csr_array(weights).T, reverse, connected=connected).T)
+            return csr_array(check_mixing_matrix(csr_array(weights).T, _reversed(graph), connected=connected).T)
         return check_mixing_matrix(weights, graph, connected=connected)
     except ExperimentError:
         raise
@@ -293,8 +292,11 @@ def _reverse_weights(config: Config, graph: nx.Graph) -> csr_array:
             f"topology.policy: {config.strategy.name} mixes along the edges and against them, and a matrix that is"
             " given has weights for one direction alone; allowed are policies by name"
         )
-    reverse = graph.reverse(copy=False) if graph.is_directed() else graph
-    return csr_array(_weights(config, reverse, columns=False, connected=False).T)
+    return csr_array(_weights(config, _reversed(graph), columns=False, connected=False).T)
+
+
+def _reversed(graph: nx.Graph) -> nx.Graph:
+    return graph.reverse(copy=False) if graph.is_directed() else graph
 
 
 def _task(config: Config, num_agents: int) -> Task:

@@ -8,32 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def require_agents(num_agents: int, family: str) -> None:
-    """Refuse a graph without agents.
+def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
+    """Refuse a graph without agents, or a sequence in which nobody has anybody to meet.
 
     Args:
         num_agents: Number of agents K that was asked for.
         family: Name of the topology, for the message.
+        least: How many it needs.
 
     Raises:
-        ValueError: If ``num_agents`` is below one.
+        ValueError: If ``num_agents`` is below that.
     """
-    if num_agents < 1:
-        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least 1")
-
-
-def require_pair(num_agents: int, family: str) -> None:
-    """Refuse a sequence in which nobody has anybody to meet.
-
-    Args:
-        num_agents: Number of agents K that was asked for.
-        family: Name of the topology, for the message.
-
-    Raises:
-        ValueError: If ``num_agents`` is below two.
-    """
-    if num_agents < 2:
-        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least 2")
+    if num_agents < least:
+        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least {least}")
 
 
 def require_period(period: int, family: str) -> None:

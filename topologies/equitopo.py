@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.topologies._build import ATTEMPTS, first_connected, from_edges, shifted
-from basinet.topologies._checks import require_agents, require_pair, require_period, require_seed
+from basinet.topologies._checks import require_agents, require_period, require_seed
 from basinet.topologies.sequences import GraphSequence
 
 __all__ = ["equitopo", "one_peer_equitopo"]
@@ -110,7 +110,7 @@ def one_peer_equitopo(
         Song et al., Communication-Efficient Topologies for Decentralized Learning with O(1) Consensus Rate,
         https://arxiv.org/abs/2210.07881, 2022
     """
-    require_pair(num_agents, "one_peer_equitopo")
+    require_agents(num_agents, "one_peer_equitopo", least=2)
     require_period(period, "one_peer_equitopo")
     require_seed(seed)
     if not 0 < step < 1:

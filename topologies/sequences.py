@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 
 from basinet.topologies._build import from_edges, shifted
-from basinet.topologies._checks import require_pair, require_period, require_probability
+from basinet.topologies._checks import require_agents, require_period, require_probability
 from basinet.topologies.random_graphs import random_regular
 
 __all__ = [
@@ -84,7 +84,7 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
         Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
         https://arxiv.org/abs/2110.13363, 2021
     """
-    require_pair(num_agents, "one_peer_exponential")
+    require_agents(num_agents, "one_peer_exponential", least=2)
     return GraphSequence([shifted(num_agents, 2**j, policy="uniform") for j in range((num_agents - 1).bit_length())])
 
 
@@ -110,7 +110,7 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
         Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
         Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
     """
-    require_pair(num_agents, "one_peer_hypercube")
+    require_agents(num_agents, "one_peer_hypercube", least=2)
     digits = (num_agents - 1).bit_length()
     if num_agents != 2**digits:
         raise ValueError(f"one_peer_hypercube: num_agents is {num_agents}, but must be a power of two")
@@ -138,7 +138,7 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
     References:
         Boyd et al., Randomized gossip algorithms, https://doi.org/10.1109/TIT.2006.874516, 2006
     """
-    require_pair(num_agents, "random_matchings")
+    require_agents(num_agents, "random_matchings", least=2)
     require_period(period, "random_matchings")
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(num_agents)[: num_agents // 2 * 2].reshape(-1, 2) for _ in range(period)]

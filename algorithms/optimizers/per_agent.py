@@ -1,6 +1,7 @@
 """What optimizers share that look at an agent as a whole: one norm an agent, over all of its parameters."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,7 @@ _ALLOWED: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-class PerAgentOptimizer(Optimizer):
+class PerAgentOptimizer(Optimizer, ABC):
     """An optimizer that takes norms over all parameters of an agent, those of all groups together.
 
     A subclass says in `_update` how it steps from the gradients that the parameters hold. One that needs others than
@@ -84,8 +85,9 @@ class PerAgentOptimizer(Optimizer):
         with torch.enable_grad():
             return closure()
 
+    @abstractmethod
     def _update(self, entries: Sequence[Entry]) -> None:
-        raise NotImplementedError
+        """Step from the gradients that the parameters hold."""
 
     def _entries(self) -> list[Entry]:
         return [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
