@@ -299,7 +299,7 @@ class _Progress:
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
-        self.folder.forget_after(step)
+        self.folder.forget_after(step if saved else -1)
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
         self._status(step, "running")

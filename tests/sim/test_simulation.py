@@ -112,6 +112,18 @@ def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkey
     assert (run / "metrics.jsonl").read_text() == lines
 
 
+def test_a_run_killed_before_its_first_checkpoint_measures_its_start_once(tmp_path):
+    carry_out(tmp_path / "whole")
+    carry_out(tmp_path / "killed")
+    folder = tmp_path / "killed" / "diffusion-atc"
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"state": "running", "step": 16}))
+    next(folder.glob("checkpoint/*.pt")).unlink()
+    carry_out(tmp_path / "killed")
+    name = "diffusion-atc/metrics.jsonl"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 @pytest.mark.slow
 def test_a_process_killed_in_its_tracks_is_resumed(tmp_path):
     carry_out(tmp_path / "whole", steps=4000)
