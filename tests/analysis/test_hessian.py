@@ -4,11 +4,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from basinet.analysis.hessian import HessianOperator, hessian_matrix
+from basinet.analysis.lanczos import lanczos
 
 Batch = tuple[Tensor, ...]
 
@@ -93,6 +94,18 @@ def test_matrix_is_the_explicit_hessian(name: str) -> None:
     assert found.shape == 2 * (sum(p.numel() for p in model.parameters()),)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
     np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_eigenvalues_at_both_ends(name: str) -> None:
+    model, data = make(name)
+    exact = np.linalg.eigvalsh(explicit(model, data))
+    operator = HessianOperator(model, loss, data)
+    for sign, expected in ((1, exact[::-1]), (-1, -exact)):
+        signed = LinearOperator(operator.shape, lambda v, s=sign: s * (operator @ v), dtype=np.float64)
+        found = lanczos(signed, num_eigenvalues=3, tol=1e-9)
+        assert found.converged
+        np.testing.assert_allclose(found.values, expected[:3], rtol=1e-8)
 
 
 def test_functional_hessian_agrees() -> None:

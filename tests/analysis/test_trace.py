@@ -8,7 +8,7 @@ from torch import nn, ones
 from basinet.analysis.hessian import HessianOperator
 from basinet.analysis.trace import Estimate, hutch_plus_plus, hutchinson, xtrace
 
-SEEDS = 200
+SEEDS = 300
 
 
 def matrix(size: int = 150) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_hutchinson_is_within_its_error() -> None:
     assert misses(found, np.trace(h)) <= most_misses(40)
     # The spread over seeds is the one that theory gives, and the one that is stated.
     exact = np.sqrt(2 * (np.linalg.norm(h) ** 2 - np.sum(np.diag(h) ** 2)) / 40)
-    assert np.std([e.value for e in found]) == pytest.approx(exact, rel=0.15)  # 3 / √(2 · 200)
+    assert np.std([e.value for e in found]) == pytest.approx(exact, rel=0.15)  # 3.7 / √(2 · 300)
     assert np.sqrt(np.mean([e.error**2 for e in found])) == pytest.approx(exact, rel=0.05)
 
 

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bandwidth, gpu, optimizers, peers, runs, scaling, steps, strategies
+from tests.benchmarks import bandwidth, curvature, gpu, optimizers, peers, runs, scaling, steps, strategies
 from tests.benchmarks.harness import Row, machine
 
 GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
@@ -28,6 +28,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],
     "strategies": [strategies.rows],
+    "curvature": [curvature.products, curvature.eigenvalues, curvature.traces],
     "peers": [peers.rows],
     "gpu": [gpu.rows],
 }
