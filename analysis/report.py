@@ -13,12 +13,14 @@ from basinet.analysis.paired import paired_differences
 from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
+from basinet.analysis.points import point_cells, points
 from basinet.analysis.summary import (
     HEADINGS,
     cells,
     finals,
     incidents,
     strategy_label,
+    write_csv,
     write_summary,
 )
 from basinet.sim.folder import FINISHED, Run, load_runs
@@ -33,7 +35,8 @@ def write_report(folder: str | Path) -> Path:
 
     Args:
         folder: The folder that `basinet run` wrote, or that of a single run. It receives `summary.csv`,
-            `figures/NAME.png`, `.svg` and `.csv`, and `report.html`, which needs no other file.
+            `points.csv` if agents were measured, `figures/NAME.png`, `.svg` and `.csv`, and `report.html`, which
+            needs no other file.
 
     Returns:
         The page.
@@ -47,6 +50,8 @@ def write_report(folder: str | Path) -> Path:
     versions = experiment.pop("versions", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
+    if at_points := points(runs):
+        write_csv(at_points, folder / "points.csv")
     figures = [figure_html(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
     command = f"basinet run {shlex.quote(f'{name}/{source.name}')} --out {shlex.quote(f'{name}-again')}"
@@ -55,7 +60,7 @@ def write_report(folder: str | Path) -> Path:
         "lead": escape(_lead(runs, len(planned))),
         "about": f'<p class="about">{escape(about)}</p>' if about else "",
         "incidents": _incidents(runs, [name for name in planned if name not in {run.name for run in runs}]),
-        "summary": _summary(runs),
+        "summary": _summary(runs) + _points(runs),
         "differences": _differences(runs),
         "figures": "\n".join(figures) or "<p>There is nothing to draw yet.</p>",
         "experiment": _experiment(experiment),
@@ -80,6 +85,18 @@ def _incidents(runs: Sequence[Run], missing: Sequence[str]) -> str:
 def _summary(runs: Sequence[Run]) -> str:
     headings, rows = cells(runs)
     return table_html(headings, rows, numbers=range(2, len(headings)))
+
+
+def _points(runs: Sequence[Run]) -> str:
+    headings, rows = point_cells(runs)
+    if not rows:
+        return ""
+    note = (
+        "The centroid and the agents after the last step, mean ± standard error over the replicas. At the agents a "
+        "replica counts with the mean over its agents, for they are not independent; the spread is the standard "
+        "deviation among them. Each point's values are in points.csv."
+    )
+    return f"\n<p>{escape(note)}</p>\n{table_html(headings, rows, numbers=range(3, len(headings)))}"
 
 
 def _differences(runs: Sequence[Run]) -> str:
