@@ -147,7 +147,7 @@ def measure_again(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[float, str], None] = lambda done, text: None,
 ) -> None:
-    """Measure finished runs once more and append what is found to their folders, replica by replica.
+    """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
 
     Args:
         folder: Folder of a run or of an experiment.
@@ -168,15 +168,17 @@ def measure_again(
         if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
     setups = [Setup.build(Config.parse({**run.config, **settings})) for run in runs]
-    total = sum(setup.config.replicas for setup in setups)
+    writers = [RunFolder(run.path) for run in runs]
+    total = sum(s.config.replicas * len(w.checkpoints()) for s, w in zip(setups, writers, strict=True))
     done = 0
-    for run, setup in zip(runs, setups, strict=True):
-        writer = RunFolder(run.path)
-        state = load_checkpoint(writer.checkpoint)
-        for replica in range(setup.config.replicas):
-            progress(done / total, run.name)
-            if replica not in state["diverged"]:
-                rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-                writer.record(measure_replica(setup, take_rows(state, rows), replica))
-            done += 1
+    for run, setup, writer in zip(runs, setups, writers, strict=True):
+        for file in writer.checkpoints():
+            state = load_checkpoint(file)
+            for replica in range(setup.config.replicas):
+                progress(done / total, run.name)
+                if replica not in run.diverged:
+                    rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
+                    found = measure_replica(setup, take_rows(state, rows), replica)
+                    writer.record(found, tables=file == writer.checkpoint)
+                done += 1
     progress(1.0, "")

@@ -243,9 +243,11 @@ class Config(_Part):
         replicas: Independent repetitions, which run together.
         seed: Root of all random draws.
         evaluate_every: Steps between two evaluations; None makes ten of the run.
+        keep_every: Steps between two checkpoints that are kept beside the last one; the analysis measures each of
+            them. None keeps none.
         escape: When a replica's centroid has left the place where it started: the first such step is its
             `escape_step`. `every` are the steps between two looks.
-        analysis: What is measured at the end of the run.
+        analysis: What is measured at the end of the run, in the last state and in those that were kept.
         analysis_points: Where: at the centroid, and at each agent if asked.
         analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
         analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
@@ -276,6 +278,7 @@ class Config(_Part):
     replicas: PositiveInt = 5
     seed: NonNegativeInt = 0
     evaluate_every: PositiveInt | None = None
+    keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
     analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)

@@ -7,7 +7,7 @@ RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/attackers.csv    replica, agent: who attacks, if anybody does
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
-RUN/checkpoint/      state.pt, replaced atomically
+RUN/checkpoint/      state.pt, replaced atomically; step-N.pt, those that an experiment keeps
 """
 
 import csv
@@ -99,7 +99,7 @@ class Run:
             A mapping from replica to steps and values.
         """
         curves: dict[int, tuple[list[int], list[float]]] = {}
-        for row in self.metrics:
+        for row in sorted(self.metrics, key=lambda row: int(row["step"])):
             if metric in row and "agent" not in row:
                 steps, values = curves.setdefault(row["replica"], ([], []))
                 steps.append(row["step"])
@@ -116,7 +116,9 @@ class Run:
             A mapping from replica to value; a replica whose metric was not finite at the last step has none.
         """
         rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in self.diverged]
-        last = {row["replica"]: row["step"] for row in rows}
+        last: dict[int, int] = {}
+        for row in rows:
+            last[row["replica"]] = max(row["step"], last.get(row["replica"], 0))
         return {row["replica"]: row[metric] for row in rows if metric in row and row["step"] == last[row["replica"]]}
 
 
@@ -130,6 +132,26 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / "checkpoint" / "state.pt"
+
+    def kept(self, step: int) -> Path:
+        """Name the checkpoint of a step that is kept.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The file, whether it is there or not.
+        """
+        return self.checkpoint.with_name(f"step-{step}.pt")
+
+    def checkpoints(self) -> list[Path]:
+        """Find the checkpoints.
+
+        Returns:
+            Those that were kept, by their steps, and the last one.
+        """
+        kept = self.checkpoint.parent.glob("step-*.pt")
+        return [*sorted(kept, key=lambda path: int(path.stem.removeprefix("step-"))), self.checkpoint]
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved experiment.
@@ -171,22 +193,23 @@ class RunFolder:
         with open(self.path / "metrics.jsonl", "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
-    def record(self, rows: Iterable[Row]) -> None:
+    def record(self, rows: Iterable[Row], *, tables: bool = True) -> None:
         """Append what an analysis has found of a replica.
 
         Args:
             rows: Measurements, as for `append`; those with the key `table` take the place of the replica's rows in the
                 table of that name, a CSV file.
+            tables: Whether these are written; they hold one state of a replica, the last.
         """
-        tables: dict[str, list[Row]] = {}
+        found: dict[str, list[Row]] = {}
         metrics = []
         for row in rows:
             if "table" in row:
-                tables.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
+                found.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
             else:
                 metrics.append(row)
         self.append(metrics)
-        for name, new in tables.items():
+        for name, new in found.items() if tables else ():
             replicas = {str(row["replica"]) for row in new}
             kept = [row for row in read_table(self.path / f"{name}.csv") if row["replica"] not in replicas]
             header = list(dict.fromkeys(key for row in [*kept, *new] for key in row))

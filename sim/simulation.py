@@ -260,37 +260,44 @@ class _Progress:
         """Advance from a checkpoint, if there is one, to the end; return the state in which the run ends."""
         step = self._begin(saved)
         setup, pace = self.setup, 1
+        keep = setup.config.keep_every
+        periods = [setup.evaluate_every, *([keep] if keep else [])]
         while step < setup.num_steps and len(self.diverged) < setup.config.replicas:
             if stop.is_set():
-                self._checkpoint(step)
+                self._checkpoint()
                 return self._status(step, "interrupted")
-            target = min(setup.num_steps, (step // setup.evaluate_every + 1) * setup.evaluate_every)
+            target = min(setup.num_steps, *((step // every + 1) * every for every in periods))
             taken = min(target - step, pace)
             start = time.monotonic()
             self.team.advance(step + taken)
             step += taken
             # Slices of about the same duration, whatever a step costs.
             pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
-            if step == target:
+            if step % setup.evaluate_every == 0 or step == setup.num_steps:
                 self._measure(step)
             else:
                 self.monitor.advanced(self.name, step, [])
+            if keep and step % keep == 0 and step < setup.num_steps:
+                self._write(self.folder.kept(step))
             if step < setup.num_steps and time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
-                self._checkpoint(step)
+                self._checkpoint()
             self._status(step, "running")
-        self._checkpoint(step)
+        self._checkpoint()
         return self._status(step, "diverged" if self.diverged else "done")
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
-        """Let the workers analyse the last state, and write down what they find; return the state of the run."""
-        saved = load_checkpoint(self.folder.checkpoint)
-        replicas = [r for r in range(self.setup.config.replicas) if r not in saved["diverged"]]
-        for done, replica in enumerate(replicas):
-            self.monitor.analyzing(self.name, done, len(replicas))
-            if stop.is_set():
-                return state  # done, but not analysed: that is begun anew
-            rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
-            self.folder.record(self.team.analyze(analysis, take_rows(saved, rows), replica))
+        """Let the workers analyse what was kept, and write down what they find; return the state of the run."""
+        replicas = [r for r in range(self.setup.config.replicas) if r not in self.diverged]
+        files = self.folder.checkpoints()
+        for number, file in enumerate(files):
+            saved = load_checkpoint(file)
+            for done, replica in enumerate(replicas):
+                self.monitor.analyzing(self.name, number * len(replicas) + done, len(files) * len(replicas))
+                if stop.is_set():
+                    return state  # done, but not analysed: that is begun anew
+                rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
+                found = self.team.analyze(analysis, take_rows(saved, rows), replica)
+                self.folder.record(found, tables=file == self.folder.checkpoint)
         return self._status(saved["step"], state, analyzed=_analyzed(self.setup))
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
@@ -306,6 +313,8 @@ class _Progress:
         if not saved:
             self._tables()
             self._measure(0)
+            if self.setup.config.keep_every:
+                self._write(self.folder.kept(0))
         return step
 
     def _measure(self, step: int) -> None:
@@ -316,11 +325,14 @@ class _Progress:
         self.folder.append(rows)
         self.monitor.advanced(self.name, step, rows)
 
-    def _checkpoint(self, step: int) -> None:
+    def _checkpoint(self) -> None:
+        self._write(self.folder.checkpoint)
+        self.saved_at = time.monotonic()
+
+    def _write(self, checkpoint: Path) -> None:
         buffer = io.BytesIO()
         torch.save({**self.team.state(), "diverged": self.diverged}, buffer)
-        write_atomically(self.folder.checkpoint, buffer.getvalue())
-        self.saved_at = time.monotonic()
+        write_atomically(checkpoint, buffer.getvalue())
 
     def _status(self, step: int, state: str, **more: Any) -> str:
         status = {

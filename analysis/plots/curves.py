@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import curve_rows
+from basinet.analysis.plots.data import Row, curve_rows
+from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
     Scale,
     axis_label,
@@ -18,6 +19,9 @@ from basinet.sim.folder import Run
 
 __all__ = ["plot_curves"]
 
+_LIMITS = {"consensus": "consensus_stability_limit"}
+"""The limit of λ_max that holds for a strategy; for all others it is 2 / μ."""
+
 
 def plot_curves(
     runs: Sequence[Run],
@@ -29,6 +33,8 @@ def plot_curves(
     yscale: Scale | None = None,
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
+
+    With λ_max, dotted lines are the limits of stability, 2/μ and for consensus (1 + λ_min(W))/μ, where they were measured.
 
     Args:
         runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
@@ -45,6 +51,7 @@ def plot_curves(
     rows = curve_rows(runs, metric, x=x)
     yscale = yscale or choose_scale(metric, [row["mean"] for row in rows])
     ax.set_yscale(yscale)
+    limits = _limits(runs, x) if metric == "hessian_top_eigenvalue" else {}
     for index, (label, style) in enumerate(styles(row["label"] for row in rows).items()):
         chosen = [row for row in rows if row["label"] == label and (yscale == "linear" or row["mean"] > 0)]
         places, means = [row[x] for row in chosen], [row["mean"] for row in chosen]
@@ -66,10 +73,22 @@ def plot_curves(
             low = [max(value, row["mean"] / 10) for value, row in zip(low, banded, strict=True)]
         high = [row["mean"] + row["se"] for row in banded]
         ax.fill_between([row[x] for row in banded], low, high, color=style.color, alpha=0.18, linewidth=0)
+        limit = limits.get(label, [])
+        ax.plot([row[x] for row in limit], [row["mean"] for row in limit], color=style.color, linestyle=":")
     ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(metric))
+    ax.set_ylabel(axis_label(metric).replace(" (", "\n("))
     ax.grid(alpha=0.25)
     label_log_axes(ax)
     if legend:
         outside_legend(ax)
     return ax
+
+
+def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:
+    """Collect the limit of λ_max that holds for each run, by its label."""
+    found = {}
+    for run, label in zip(runs, labels(runs), strict=True):
+        strategy = run.config.get("strategy")
+        name = str(strategy.get("name") if isinstance(strategy, dict) else strategy)
+        found[label] = curve_rows([run], _LIMITS.get(name, "stability_limit"), x=x)
+    return found

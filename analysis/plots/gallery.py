@@ -45,6 +45,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _scatter(runs, flatness, "excess_risk", "risk_flatness"),
         _curves(runs, "train_loss"),
         _curves(runs, quality),
+        *(_curves(runs, name) for name in ("hessian_trace", "hessian_top_eigenvalue") if _is_curve(runs, name)),
         _consensus(runs),
         _tail_index(runs),
         _survival(runs),
@@ -86,13 +87,20 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
     return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
 
 
+def _is_curve(runs: Sequence[Run], metric: str) -> bool:
+    """Tell whether a metric was measured at more than one step."""
+    return any(len({row["step"] for row in run.metrics if metric in row and "agent" not in row}) > 1 for run in runs)
+
+
 def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
     rows = curve_rows(runs, metric)
     if not rows:
         return None
     scale = choose_scale(metric, [row["mean"] for row in rows])
     figure = panels(runs, plot_curves, share_x=False, metric=metric, yscale=scale)
-    return _over_steps(runs, rows, metric, metric, figure, "")
+    limits = any("stability_limit" in row for run in runs for row in run.metrics)
+    extra = " Dotted: the curvature up to which the strategy is stable." if limits and "top_eig" in metric else ""
+    return _over_steps(runs, rows, metric, metric, figure, extra)
 
 
 def _consensus(runs: Sequence[Run]) -> Drawing | None:

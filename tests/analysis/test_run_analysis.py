@@ -167,3 +167,33 @@ def test_what_has_not_converged_is_in_the_report(finished):
     RunFolder(finished / "diffusion-atc").append([{"step": 20, "replica": 0, "hessian_converged": 0}])
     (sentence,) = incidents(load_runs(finished))
     assert sentence == "diffusion ATC: extreme eigenvalues of 1 of 2 replicas have not converged; see their errors."
+
+
+def test_states_on_the_way_are_kept_and_measured(tmp_path: Path) -> None:
+    keys = {"strategy": "consensus", "analysis": ["hessian_trace", "hessian_density"], "evaluate_every": 10}
+    watching, _ = carry_out(tmp_path / "whole", keep_every=8, **keys)
+    carry_out(tmp_path / "shorter", steps=8, **keys)
+    run, shorter = (load_run(tmp_path / name / "consensus") for name in ("whole", "shorter"))
+    assert [path.name for path in RunFolder(run.path).checkpoints()] == [
+        "step-0.pt", "step-8.pt", "step-16.pt", "state.pt"
+    ]  # fmt: skip
+    assert watching.seen[-1] == ("consensus", 7, 8)
+    for replica, (steps, values) in run.series("hessian_trace").items():
+        assert steps == [0, 8, 16, 20]
+        assert values[1] == shorter.final("hessian_trace")[replica]
+        assert values[3] == run.final("hessian_trace")[replica]
+    assert {row["step"] for row in read_table(run.path / "density.csv")} == {"20"}
+    before = {path.name: path.read_bytes() for path in RunFolder(run.path).checkpoints()}
+    (run.path / "checkpoint" / "state.pt").unlink()  # as if it had been killed before
+    (run.path / "status.json").unlink()
+    carry_out(tmp_path / "whole", keep_every=8, **keys)
+    assert load_run(run.path).metrics == run.metrics
+    for path in RunFolder(run.path).checkpoints():
+        assert path.read_bytes() == before[path.name]
+
+
+def test_all_kept_states_are_measured_again(tmp_path: Path) -> None:
+    carry_out(tmp_path, strategy="consensus", analysis=["hessian_trace"], keep_every=10)
+    measure_again(tmp_path, {"analysis": ["hessian_frobenius_norm"]})
+    (steps, _) = load_run(tmp_path / "consensus").series("hessian_frobenius_norm")[0]
+    assert steps == [0, 10, 20]
