@@ -34,7 +34,7 @@ def plot_curves(
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 
-    With λ_max, dotted lines are the limits of stability, 2/μ and for consensus (1 + λ_min(W))/μ, where they were measured.
+    With λ_max, dotted lines are the limits of stability where they were measured: 2/μ, for consensus (1 + λ_min(W))/μ.
 
     Args:
         runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
