@@ -16,7 +16,8 @@ from basinet.analysis.network import measure_network
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Share
 from basinet.analysis.shapes import measure_shapes
-from basinet.analysis.sites import Bench, Sites
+from basinet.analysis.sites import Bench, Sites, lanczos_steps
+from basinet.analysis.snapshot import KRYLOV
 from basinet.analysis.tail_index import gradient_noise_norms, hill
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
@@ -25,7 +26,7 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.tasks import Task
 
-__all__ = ["measure_again", "measure_point", "measure_replica"]
+__all__ = ["check_analysis", "measure_again", "measure_point", "measure_replica"]
 
 CHUNK = 4096
 """Samples at a time, which bounds the memory of the retained graph."""
@@ -70,6 +71,20 @@ def _tail_index(model: nn.Module, task: Task, seed: int, replica: int, memory: i
     tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica), memory=memory))
     # Infinite where the largest values are all the same, which no JSON holds.
     return {"tail_index": tail.value, "tail_index_error": tail.error} if math.isfinite(tail.value) else {}
+
+
+def check_analysis(setup: Setup) -> None:
+    """Refuse an analysis for which there is not enough memory, before the run that it belongs to.
+
+    Args:
+        setup: The parts of the run.
+
+    Raises:
+        ExperimentError: See `lanczos_steps`.
+    """
+    if KRYLOV & set(setup.config.analysis):
+        parameters = (p for p in setup.template().parameters() if p.requires_grad)
+        lanczos_steps(setup.config.analysis_memory, sum(p.numel() for p in parameters))
 
 
 def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int = 0, workers: int = 1) -> list[Row]:
@@ -168,6 +183,8 @@ def measure_again(
         if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
     setups = [Setup.build(Config.parse({**run.config, **settings})) for run in runs]
+    for setup in setups:
+        check_analysis(setup)
     writers = [RunFolder(run.path) for run in runs]
     total = sum(s.config.replicas * len(w.checkpoints()) for s, w in zip(setups, writers, strict=True))
     done = 0

@@ -1,5 +1,6 @@
 """The points of a run that are measured side by side, and under which view of the data."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,19 +14,46 @@ from basinet.analysis.curvature import Curvature
 from basinet.analysis.krylov import Krylov
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Share
-from basinet.analysis.snapshot import take_snapshot
+from basinet.analysis.snapshot import KRYLOV, take_snapshot
 from basinet.analysis.spectrum import Spectrum
 from basinet.sim.component import ExperimentError
 from basinet.sim.setup import Setup
 from basinet.sim.tasks import Task
 from basinet.sim.worker import pick_device
 
-__all__ = ["Bench", "Sites", "repeated"]
+__all__ = ["Bench", "Sites", "lanczos_steps", "repeated"]
 
 MOST_STEPS = 100
 """Largest number of Lanczos steps, memory permitting."""
 
-_LEAST_STEPS = 40
+_LEAST_STEPS = 10
+"""Lanczos steps below which neither an eigenvalue nor the trace is worth their cost."""
+
+_STEP_BYTES = 12
+"""Memory of a Lanczos step for each parameter: a number of float64, and half as much while the basis grows."""
+
+
+def lanczos_steps(memory: int, num_parameters: int) -> int:
+    """Choose how many steps a Krylov run may take.
+
+    Args:
+        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        num_parameters: P.
+
+    Returns:
+        As many as there is memory for, at most 100.
+
+    Raises:
+        ExperimentError: There is memory for fewer than 10.
+    """
+    steps = memory * 2**20 // 2 // (_STEP_BYTES * num_parameters)
+    if steps < min(_LEAST_STEPS, num_parameters):
+        least = math.ceil(2 * _LEAST_STEPS * _STEP_BYTES * num_parameters / 2**20)
+        raise ExperimentError(
+            f"analysis_memory: {memory} MiB hold {steps} Lanczos steps of {num_parameters:,} parameters; "
+            f"give {least} for {_LEAST_STEPS}, {least * MOST_STEPS // _LEAST_STEPS} for {MOST_STEPS}"
+        )
+    return min(MOST_STEPS, steps)
 
 
 @dataclass(frozen=True)
@@ -192,18 +220,7 @@ class Bench:
         Returns:
             As many as have room for their Krylov bases in half of the memory, at least 1 and at most 64.
         """
-        return max(1, min(64, self.budget // 2 // (12 * num_parameters * MOST_STEPS)))
-
-    def max_steps(self, num_parameters: int) -> int:
-        """Choose how many steps a Krylov run may take.
-
-        Args:
-            num_parameters: P.
-
-        Returns:
-            As many as there is memory for, at most 100, and in any case enough for a trace.
-        """
-        return max(_LEAST_STEPS, min(MOST_STEPS, self.budget // 2 // (12 * num_parameters)))
+        return max(1, min(64, self.budget // 2 // (_STEP_BYTES * num_parameters * MOST_STEPS)))
 
     def center(self, state: dict[str, Any], replica: int) -> Sites:
         """Lay out the centroid of a replica, under all samples.
@@ -254,9 +271,11 @@ class Bench:
     ) -> Sites:
         seed = self.setup.config.seed
         keys = [draws.key(seed, "analysis", replica, "centroid" if agent is None else agent) for agent in agents]
-        steps = self.max_steps(objective.num_parameters)
-        hessian = Curvature(objective, points, buffers)
         wanted = frozenset(self.setup.config.analysis)
+        steps = MOST_STEPS
+        if wanted & KRYLOV:
+            steps = lanczos_steps(self.setup.config.analysis_memory, objective.num_parameters)
+        hessian = Curvature(objective, points, buffers)
         return Sites(hessian, torch.tensor(keys, device=self.device), agents, suffix + self.suffix, wanted, steps)
 
     def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from basinet.analysis.krylov import Krylov
 from basinet.analysis.scaling import scales, split
 from basinet.analysis.spectrum import Spectrum, spectra
 
-__all__ = ["EIGENVALUES", "NUM_EIGENVALUES", "NUM_EIGENVECTORS", "SNAPSHOT", "TOL", "take_snapshot"]
+__all__ = ["EIGENVALUES", "KRYLOV", "NUM_EIGENVALUES", "NUM_EIGENVECTORS", "SNAPSHOT", "TOL", "take_snapshot"]
 
 NUM_EIGENVALUES = 5
 """How many eigenvalues there are at either end of `hessian_eigenvalues`, and top eigenvectors for the disagreement."""
@@ -38,6 +38,9 @@ _PROBED = frozenset(
 )
 SNAPSHOT = EIGENVALUES | _PROBED | {"hessian_density", "gradient_noise_trace", "noise_curvature", "loss_slices"}
 """Measures that take a snapshot."""
+
+KRYLOV = SNAPSHOT | {"gauss_newton_trace", "gauss_newton_top_eigenvalue", "fisher_trace", "fisher_top_eigenvalue"}
+"""Measures that need a Krylov basis, which is the memory of the analysis."""
 
 
 def take_snapshot(

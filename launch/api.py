@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.measure import measure_replica
+from basinet.analysis.measure import check_analysis, measure_replica
 from basinet.analysis.report import write_report
 from basinet.analysis.studies import STUDIES, Findings, check_folder, write_findings
 from basinet.analysis.summary import summarize
@@ -81,7 +81,7 @@ def run(
     """
     experiment = experiment or Experiment(description)
     out = Path(out)
-    setups = prepare(experiment, out, fresh=fresh)
+    setups = prepare(experiment, out, fresh=fresh, check=check_analysis)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
         states = simulate(setups, out, monitor, stop, measure_replica)

@@ -148,10 +148,11 @@ def _run(options: argparse.Namespace) -> int:
     experiment = Experiment.load(file, overrides)
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
+        from basinet.analysis.measure import check_analysis
         from basinet.sim.setup import Setup
 
         for config in experiment.runs.values():
-            Setup.build(config)
+            check_analysis(Setup.build(config))
         _print_json({name: config.describe() for name, config in experiment.runs.items()})
         return DONE
 

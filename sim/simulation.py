@@ -5,7 +5,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -54,13 +54,16 @@ class Monitor(Protocol):
         """A run is done, diverged, failed, or was skipped because it had been finished before."""
 
 
-def prepare(experiment: Experiment, out: Path, *, fresh: bool = False) -> dict[str, Setup]:
+def prepare(
+    experiment: Experiment, out: Path, *, fresh: bool = False, check: Callable[[Setup], None] = lambda setup: None
+) -> dict[str, Setup]:
     """Check everything that can be checked before a run, and only then make the experiment's folder.
 
     Args:
         experiment: The experiment.
         out: Its folder.
         fresh: Whether to discard what the folder holds of another experiment, or of this one.
+        check: Refuses what else cannot be had, such as the analysis.
 
     Returns:
         The parts of each run by its name.
@@ -69,6 +72,8 @@ def prepare(experiment: Experiment, out: Path, *, fresh: bool = False) -> dict[s
         ExperimentError: Something cannot be had, or the folder belongs to another experiment.
     """
     setups = {name: Setup.build(config) for name, config in experiment.runs.items()}
+    for setup in setups.values():
+        check(setup)
     description = {name: config.describe() for name, config in experiment.runs.items()}
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+import basinet
+from basinet.analysis import sites
 from basinet.analysis.catalogue import MEASURES
 from basinet.analysis.curvature import Curvature
 from basinet.analysis.hessian import hessian_matrix
 from basinet.analysis.measure import measure_point, measure_replica
-from basinet.analysis.sites import Bench
+from basinet.analysis.sites import Bench, lanczos_steps
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Measure
 from basinet.sim.state import load_vector, take_rows
@@ -183,6 +185,16 @@ def test_memory_divides_agents_and_samples_and_changes_nothing_else(make_block):
             assert other[name] == pytest.approx(one[name], rel=1e-5)
 
 
+def test_memory_that_holds_no_krylov_basis_is_refused_before_anything_is_written(tmp_path):
+    keys = {"task": "digits", "model": {"name": "mlp", "hidden": [200, 200]}, "strategy": "diffusion", "steps": 1}
+    with pytest.raises(ExperimentError, match="1 MiB hold 0 Lanczos steps of 55,210 parameters; give 13 for 10, 130"):
+        basinet.run(topology={"name": "ring", "agents": 3}, analysis_memory=1, out=tmp_path / "run", **keys)
+    assert not (tmp_path / "run").exists()
+    assert lanczos_steps(13, 55_210) == 10
+    assert lanczos_steps(130, 55_210) == 100
+    assert lanczos_steps(1, 3) == 100  # of which three will do
+
+
 def test_a_fixed_subset_is_drawn_once_and_shared_among_its_holders(make_block):
     setup, _ = trained(make_block, steps=1, analysis_samples=100)
     bench = Bench(setup)
@@ -240,7 +252,7 @@ def test_what_has_not_converged_says_so(make_block, monkeypatch):
     setup, state = trained(make_block, analysis=["hessian_bottom_eigenvalue", "hessian_condition_number"])
     full = measure_replica(setup, state, 1)[0]
     assert full["hessian_converged"] == 1
-    monkeypatch.setattr(Bench, "max_steps", lambda self, size: 4)
+    monkeypatch.setattr(sites, "lanczos_steps", lambda memory, size: 4)
     short = measure_replica(setup, state, 1)[0]
     assert short["hessian_converged"] == 0
     assert "hessian_condition_number" not in short
