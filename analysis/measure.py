@@ -22,6 +22,7 @@ from basinet.analysis.tail_index import gradient_noise_norms, hill
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.tasks import Task
@@ -164,6 +165,8 @@ def measure_again(
 ) -> None:
     """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
 
+    The ranks of `basinet.sim.runtimes.torchrun.together` share the samples.
+
     Args:
         folder: Folder of a run or of an experiment.
         settings: Keys of an experiment that begin with `analysis`, in place of those of the runs.
@@ -189,13 +192,14 @@ def measure_again(
     total = sum(s.config.replicas * len(w.checkpoints()) for s, w in zip(setups, writers, strict=True))
     done = 0
     for run, setup, writer in zip(runs, setups, writers, strict=True):
-        for file in writer.checkpoints():
-            state = load_checkpoint(file)
-            for replica in range(setup.config.replicas):
-                progress(done / total, run.name)
-                if replica not in run.diverged:
-                    rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-                    found = measure_replica(setup, take_rows(state, rows), replica)
-                    writer.record(found, tables=file == writer.checkpoint)
-                done += 1
+        with analysts(setup) as analyze:
+            for file in writer.checkpoints():
+                state = load_checkpoint(file)
+                for replica in range(setup.config.replicas):
+                    progress(done / total, run.name)
+                    if replica not in run.diverged:
+                        rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
+                        found = analyze(measure_replica, take_rows(state, rows), replica)
+                        writer.record(found, tables=file == writer.checkpoint)
+                    done += 1
     progress(1.0, "")

@@ -18,6 +18,7 @@ from basinet.launch.progress import TerminalMonitor, bar
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Run, load_runs
+from basinet.sim.runtimes.torchrun import together
 from basinet.sim.simulation import prepare, simulate
 
 __all__ = ["Results", "compare", "reproduce", "run"]
@@ -65,6 +66,9 @@ def run(
     The same experiment into the same folder goes on where it stopped and skips what is finished. Ctrl-C stops at
     the next occasion, with everything reached on disk.
 
+    With the runtime "torchrun" every rank calls this, in a script that torchrun has started. The first rank carries the
+    experiment out with the help of the others and writes its files; all of them return, or raise, the same at the end.
+
     Args:
         experiment: An experiment; or give its keys as keywords.
         out: The experiment's folder.
@@ -80,7 +84,12 @@ def run(
         Interrupted: It was stopped before its end.
     """
     experiment = experiment or Experiment(description)
-    out = Path(out)
+    if any(config.runtime.name == "torchrun" for config in experiment.runs.values()):
+        return together(lambda: _run(experiment, Path(out), fresh=fresh, quiet=quiet))
+    return _run(experiment, Path(out), fresh=fresh, quiet=quiet)
+
+
+def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
     setups = prepare(experiment, out, fresh=fresh, check=check_analysis)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
@@ -129,15 +138,18 @@ def reproduce(name: str, *, out: str | Path, quiet: bool = False) -> tuple[Findi
 
 @contextmanager
 def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a wish to stop; the second one interrupts at once."""
+    """Turn Ctrl-C or SIGTERM into a wish to stop; a second Ctrl-C interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def on_interrupt(_: int, __: Any) -> None:
+    def on_interrupt(number: int, _: Any) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            # SIGTERM may come twice: from a scheduler to all processes, and from the one that has started them.
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         stop.set()
         monitor.console.print("stopping at the next checkpoint; press Ctrl-C again to stop at once")
 

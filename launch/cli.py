@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +34,35 @@ DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
+    Of several ranks that torchrun has started, the first one runs it with the help of the others, which print nothing.
+
     Args:
         arguments: Words of the command line; those of the process by default.
 
     Returns:
-        Exit status: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
+        Exit status, the same at all ranks: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
     """
+    if _num_ranks() == 1:
+        return _main(arguments)
+    from basinet.sim.runtimes.torchrun import together
+
+    try:
+        return together(lambda: _main(arguments))
+    except Exception as error:
+        if os.environ["RANK"] == "0":
+            raise
+        _say(f"basinet: rank {os.environ['RANK']}: {error}")
+        return FAILED
+    finally:
+        # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _num_ranks() -> int:
+    return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options, later = parser.parse_known_args(arguments)
     if any(word.startswith("-") for word in later) or (later and "words" not in options):
@@ -146,6 +171,12 @@ def _run(options: argparse.Namespace) -> int:
 
     file = _find_experiment(files[0] if files else "main")
     experiment = Experiment.load(file, overrides)
+    on_ranks = any(config.runtime.name == "torchrun" for config in experiment.runs.values())
+    if not on_ranks and _num_ranks() > 1:
+        raise ExperimentError(
+            f"runtime.name: torchrun has started {_num_ranks()} ranks, of which this experiment would leave all but one"
+            " idle; give runtime.name=torchrun"
+        )
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
         from basinet.analysis.measure import check_analysis

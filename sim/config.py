@@ -196,7 +196,8 @@ class Runtime(_Part):
     """Where and how a run is executed.
 
     Attributes:
-        name: "inline" (this process) or "ray" (actors that host blocks of agents).
+        name: "inline" (this process), "ray" (actors that host blocks of agents) or "torchrun" (the ranks that
+            torchrun has started do).
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
         autocast: "bfloat16" computes products and convolutions of the gradients in it, as torch's autocast does.
@@ -208,7 +209,7 @@ class Runtime(_Part):
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
     """
 
-    name: Literal["inline", "ray"] = "inline"
+    name: Literal["inline", "ray", "torchrun"] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     autocast: Literal["bfloat16"] | None = None

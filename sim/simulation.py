@@ -73,6 +73,10 @@ def prepare(
     """
     setups = {name: Setup.build(config) for name, config in experiment.runs.items()}
     for setup in setups.values():
+        if setup.config.runtime.name == "torchrun":
+            from basinet.sim.runtimes.torchrun import check_ranks
+
+            check_ranks(setup)
         check(setup)
     description = {name: config.describe() for name, config in experiment.runs.items()}
     if out.exists() and not out.is_dir():
@@ -153,7 +157,7 @@ def simulate(
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
-    Inline runs follow one another; runs on Ray go side by side, as many as the cluster holds.
+    Runs on Ray go side by side, as many as the cluster holds; others follow one another.
 
     Args:
         setups: The parts of each run by its name.
@@ -213,7 +217,7 @@ def _run(
         return str(status["state"])
     try:
         saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
-        with _team(setup, saved["engine"] if saved else setup.config.runtime.engine) as team:
+        with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
             progress = _Progress(name, setup, folder, team, monitor)
             state = progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
@@ -240,11 +244,15 @@ def _analyzed(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _team(setup: Setup, engine: Any) -> Team:
+def _team(setup: Setup, engine: Any, stop: threading.Event) -> Team:
     if setup.config.runtime.name == "ray":
         from basinet.sim.runtimes.ray import RayTeam
 
         return RayTeam(setup, engine)
+    if setup.config.runtime.name == "torchrun":
+        from basinet.sim.runtimes.torchrun import TorchrunTeam
+
+        return TorchrunTeam(setup, engine, stop)
     return InlineTeam(setup, engine)
 
 

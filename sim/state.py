@@ -261,4 +261,6 @@ def _copy(value: Any) -> Any:
 
 
 def _join(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
     return torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]

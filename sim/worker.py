@@ -31,15 +31,18 @@ def pick_device(runtime: Runtime) -> torch.device:
     """Choose the device of a worker.
 
     Args:
-        runtime: Its `device` is "auto" (a GPU if torch sees one that this worker may use), or torch's name of one.
+        runtime: Its `device` is "auto" (a GPU if torch sees one that this worker may use), or torch's name of one;
+            of several GPUs, a rank that torchrun has started takes that of its `LOCAL_RANK`.
 
     Returns:
         The device.
     """
-    if runtime.device != "auto":
-        return torch.device(runtime.device)
-    may_use = runtime.name == "inline" or runtime.gpus_per_actor > 0
-    return torch.device("cuda" if may_use and torch.cuda.is_available() else "cpu")
+    may_use = runtime.name != "ray" or runtime.gpus_per_actor > 0
+    chosen = "cuda" if may_use and torch.cuda.is_available() else "cpu"
+    device = torch.device(chosen if runtime.device == "auto" else runtime.device)
+    if device == torch.device("cuda") and runtime.name == "torchrun" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
+    return device
 
 
 def granted_threads(runtime: Runtime) -> int:
@@ -50,14 +53,15 @@ def granted_threads(runtime: Runtime) -> int:
 
     Returns:
         Else the processors that Ray reserves for an actor, or those that this process may use: as its affinity and
-        `OMP_NUM_THREADS` say.
+        `OMP_NUM_THREADS` say, and shared with the other ranks that torchrun has started on the machine.
     """
     if runtime.threads is not None:
         return runtime.threads
     if runtime.name == "ray":
         return max(1, int(runtime.cpus_per_actor))
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    processors = len(os.sched_getaffinity(0))
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if runtime.name == "torchrun" else 1
+    processors = max(1, len(os.sched_getaffinity(0)) // sharing)
     return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
 
 

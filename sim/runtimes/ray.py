@@ -8,8 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 import ray
 import torch.distributed as dist
@@ -17,15 +16,12 @@ import torch.distributed as dist
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.engines import EngineName
-from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
+from basinet.sim.runtimes.team import TIMEOUT, Team
 from basinet.sim.setup import Setup
-from basinet.sim.state import join_rows
-from basinet.sim.worker import Analysis, Worker, pick_device
+from basinet.sim.worker import Worker, pick_device
 
 __all__ = ["RayTeam", "cluster", "runs_that_fit"]
-
-_TIMEOUT = timedelta(minutes=10)
 
 
 class _Actor:
@@ -49,7 +45,7 @@ class _Actor:
                 init_method=address,
                 rank=placement.rank,
                 world_size=placement.workers,
-                timeout=_TIMEOUT,
+                timeout=TIMEOUT,
             )
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.engine.name
@@ -59,7 +55,7 @@ class _Actor:
         return getattr(self.worker, method)(*arguments)
 
 
-class RayTeam:
+class RayTeam(Team):
     """The workers of a run as Ray actors.
 
     Args:
@@ -84,81 +80,14 @@ class RayTeam:
             self.__exit__()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         for actor in self.actors:
             ray.kill(actor)
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        results: list[Any] = ray.get([actor.call.remote(method, *arguments) for actor in self.actors])
+        shared = [ray.put(argument) for argument in arguments]
+        results: list[Any] = ray.get([actor.call.remote(method, *shared) for actor in self.actors])
         return results
-
-    def advance(self, until: int) -> None:
-        """Let every worker run to the given step.
-
-        Args:
-            until: The step.
-        """
-        self._call("advance", until)
-
-    def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure all replicas, each worker its share.
-
-        Returns:
-            See `Worker.measure`.
-        """
-        rows: list[Row] = []
-        diverged: dict[int, int] = {}
-        for part, found in self._call("measure"):
-            rows += part
-            for replica, step in found.items():
-                diverged[replica] = min(step, diverged.get(replica, step))
-        return _sorted(rows), diverged
-
-    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica, each worker its share of the sums.
-
-        Args:
-            analysis: What to do.
-            state: The state of the replica's rows.
-            replica: Which replica it is.
-
-        Returns:
-            What was found, as the first worker says.
-        """
-        found: list[Row] = self._call("analyze", analysis, ray.put(state), replica)[0]
-        return found
-
-    def state(self) -> dict[str, Any]:
-        """Collect the state of all rows.
-
-        Returns:
-            Nested plain values and tensors.
-        """
-        state: dict[str, Any] = join_rows(self._call("state"))
-        return state
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore the state of all rows.
-
-        Args:
-            state: What `state` returned.
-        """
-        self._call("load", ray.put(state))
-
-    def engine_choice(self) -> str:
-        """Tell which engine runs.
-
-        Returns:
-            Its name, and why it was chosen, as the first worker says.
-        """
-        return str(self._call("engine_choice")[0])
-
-
-def _sorted(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: int(row["replica"]))
 
 
 @contextmanager

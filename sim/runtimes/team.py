@@ -1,6 +1,8 @@
 """The workers of a run, as the one who starts them sees them; and the simplest team: one, in this process."""
 
-from typing import Any, Protocol, Self
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from typing import Any, Self
 
 import torch
 
@@ -8,40 +10,95 @@ from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
+from basinet.sim.state import join_rows
 from basinet.sim.worker import Analysis, Worker
 
-__all__ = ["InlineTeam", "Team"]
+__all__ = ["TIMEOUT", "InlineTeam", "Team"]
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a worker waits for the rows of another one."""
 
 
-class Team(Protocol):
-    """All workers of a run; a context manager that lets them go."""
+class Team(ABC):
+    """All workers of a run; a context manager that lets them go.
+
+    Workers are called alike, and what each of them returns is put together here.
+    """
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        return self
 
+    @abstractmethod
     def __exit__(self, *_: object) -> None:
         """Let the workers go."""
 
+    @abstractmethod
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every worker; return what they return, in the order of their rows."""
+
     def advance(self, until: int) -> None:
-        """Let every worker run to the given step."""
+        """Let every worker run to the given step.
+
+        Args:
+            until: The step.
+        """
+        self._call("advance", until)
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure all replicas; see `Worker.measure`."""
+        """Measure all replicas, each worker its share.
+
+        Returns:
+            See `Worker.measure`.
+        """
+        rows: list[Row] = []
+        diverged: dict[int, int] = {}
+        for part, found in self._call("measure"):
+            rows += part
+            for replica, step in found.items():
+                diverged[replica] = min(step, diverged.get(replica, step))
+        return sorted(rows, key=lambda row: int(row["replica"])), diverged
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica, each worker its share of the sums; see `Worker.analyze`."""
+        """Analyse a replica, each worker its share of the sums.
+
+        Args:
+            analysis: What to do.
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            What was found, as the first worker says.
+        """
+        found: list[Row] = self._call("analyze", analysis, state, replica)[0]
+        return found
 
     def state(self) -> dict[str, Any]:
-        """Collect the state of all rows."""
+        """Collect the state of all rows.
+
+        Returns:
+            Nested plain values and tensors.
+        """
+        state: dict[str, Any] = join_rows(self._call("state"))
+        return state
 
     def load(self, state: dict[str, Any]) -> None:
-        """Restore the state of all rows."""
+        """Restore the state of all rows.
+
+        Args:
+            state: What `state` returned.
+        """
+        self._call("load", state)
 
     def engine_choice(self) -> str:
-        """Tell which engine runs, and why."""
+        """Tell which engine runs.
+
+        Returns:
+            Its name, and why it was chosen, as the first worker says.
+        """
+        return str(self._call("engine_choice")[0])
 
 
-class InlineTeam:
+class InlineTeam(Team):
     """One worker that hosts all agents, in this process.
 
     Args:
@@ -57,61 +114,8 @@ class InlineTeam:
             self.__exit__()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.threads)
 
-    def advance(self, until: int) -> None:
-        """Run to the given step.
-
-        Args:
-            until: The step.
-        """
-        self.worker.advance(until)
-
-    def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure all replicas.
-
-        Returns:
-            See `Worker.measure`.
-        """
-        return self.worker.measure()
-
-    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica.
-
-        Args:
-            analysis: What to do.
-            state: The state of the replica's rows.
-            replica: Which replica it is.
-
-        Returns:
-            What was found.
-        """
-        return self.worker.analyze(analysis, state, replica)
-
-    def state(self) -> dict[str, Any]:
-        """Collect the state of all rows.
-
-        Returns:
-            Nested plain values and tensors.
-        """
-        return self.worker.state()
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore the state of all rows.
-
-        Args:
-            state: What `state` returned.
-        """
-        self.worker.load(state)
-
-    def engine_choice(self) -> str:
-        """Tell which engine runs.
-
-        Returns:
-            Its name, and why it was chosen.
-        """
-        return self.worker.engine_choice()
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        return [getattr(self.worker, method)(*arguments)]

@@ -99,7 +99,7 @@ def test_overrides_from_the_command_line(tmp_path):
         ({"model": "torch.nn:Linearr"}, "model: torch.nn has no attribute 'Linearr'; .*did you mean 'Linear'"),
         ({"model": {"name": "torch.nn:Linear", "in_features": 5, "out_features": 9}}, "Linear cannot be trained"),
         ({"model": "torch.optim:SGD"}, "model.params: torch.optim:SGD needs the setting 'params'"),
-        ({"runtime": {"name": "slurm"}}, "runtime.name: got 'slurm'; allowed: inline, ray"),
+        ({"runtime": {"name": "slurm"}}, "runtime.name: got 'slurm'; allowed: inline, ray, torchrun"),
         ({"runtime": {"nam": "ray"}}, "runtime.nam: runtime has no key 'nam'; .*did you mean 'name'"),
         ({"runtime": {"device": "gpu0"}}, "runtime.device: got 'gpu0'; allowed are auto, cpu, cuda"),
         ({"runtime": {"name": "ray", "actors": 9}}, "runtime.actors: got 9; allowed are at most 4"),

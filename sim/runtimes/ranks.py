@@ -1,0 +1,249 @@
+"""The ranks that torchrun has started: the first one leads, the others do what it says.
+
+What the leader says and what it is answered travels over a channel of its own. It may be silent for as long as the
+leader is busy; a rank that dies closes it, which the others notice at once.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+__all__ = ["Performer", "RankLostError", "Ranks"]
+
+_AS_LONG_AS_IT_TAKES = timedelta(days=365)
+
+
+class RankLostError(RuntimeError):
+    """A rank has died, or cannot be reached: there is nothing that the others could do together any more."""
+
+
+class Performer(Protocol):
+    """Does what the leader says, on every rank."""
+
+    def leave(self) -> None:
+        """Let go of everything, also of ranks that wait for this one; does nothing where there is nothing."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of a call at one rank; of those that failed, the one with the least `order` failed first."""
+
+    value: Any = None
+    error: str | None = None
+    traceback: str = ""
+    order: int = 0
+    asked_to_stop: bool = False
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the leader's work came to."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Ranks:
+    """This process among those that torchrun has started.
+
+    Attributes:
+        rank: Which one it is; 0 leads.
+        size: How many there are.
+        store: Holds what all of them may read.
+        leading: Whether this rank leads work that the others serve.
+        asked_to_stop: Whether some other rank has been interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.store, self.rank, self.size = next(rendezvous("env://"))
+        self.leading = False
+        self.asked_to_stop = False
+        self._lost: str | None = None
+        self._interrupted = False
+        self._channel = dist.ProcessGroupGloo(
+            dist.PrefixStore("basinet", self.store), self.rank, self.size, _AS_LONG_AS_IT_TAKES
+        )
+
+    def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
+        """Let every rank call a method of its performer.
+
+        Args:
+            performer: The leader's own.
+            method: Name of the method.
+            *arguments: What it is given.
+
+        Returns:
+            What each rank returned.
+
+        Raises:
+            RankLostError: A rank is gone.
+            RuntimeError: The method failed at a rank; what fails at this one is raised as it is.
+        """
+        message = _dumps((method, arguments))
+        with self._whole():
+            self._broadcast(message)
+            mine, error = self._perform(performer, method, arguments)
+            answers = [mine, *(pickle.loads(self._receive(rank)) for rank in range(1, self.size))]
+        self.asked_to_stop |= any(answer.asked_to_stop for answer in answers)
+        failed = [rank for rank, answer in enumerate(answers) if answer.error is not None]
+        if failed:
+            first = min(failed, key=lambda rank: int(answers[rank].order))
+            if first == 0 and error is not None:
+                raise error
+            failure = RuntimeError(f"rank {first}: {answers[first].error}")
+            failure.add_note(f"At rank {first}:\n{answers[first].traceback}")
+            raise failure
+        return [answer.value for answer in answers]
+
+    def serve(self, performer: Performer) -> Any:
+        """Do what the leader says until its work is done.
+
+        An interruption is passed on to the leader, which decides what becomes of it.
+
+        Args:
+            performer: Has the methods.
+
+        Returns:
+            What the leader's work came to.
+
+        Raises:
+            BaseException: What the leader's work raised.
+        """
+        # The leader's process may have been started in the folder of modules that it names.
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        with self._passing_on_interruptions():
+            while True:
+                message = self._broadcast()
+                try:
+                    said = pickle.loads(message)
+                except Exception as error:
+                    answer = self._failure(performer, error)
+                else:
+                    if isinstance(said, _Outcome):
+                        if said.error is not None:
+                            raise said.error
+                        return said.value
+                    method, arguments = said
+                    answer, _ = self._perform(performer, method, arguments)
+                try:
+                    reply = _dumps(answer)
+                except Exception as error:
+                    reply = _dumps(self._failure(performer, error))
+                self._send(reply)
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Tell the others what the leader's work came to; if they cannot be told, they find the channel closed.
+
+        Args:
+            value: What it returned.
+            error: What it raised.
+        """
+        try:
+            message = _dumps(_Outcome(value, error))
+        except Exception:  # whatever an error of the user's own holds
+            message = _dumps(_Outcome(error=RuntimeError(f"rank 0: {error}")))
+        with suppress(RankLostError), self._whole():
+            self._broadcast(message)
+
+    def _perform(
+        self, performer: Performer, method: str, arguments: tuple[Any, ...]
+    ) -> tuple[_Answer, Exception | None]:
+        try:
+            value = getattr(performer, method)(*arguments)
+        except Exception as error:
+            return self._failure(performer, error), error
+        return _Answer(value, asked_to_stop=self._interrupted), None
+
+    def _failure(self, performer: Performer, error: Exception) -> _Answer:
+        """Note when this rank failed, and then let go of those that wait for it, which fail thereby."""
+        order = self.store.add("failures", 1)
+        report = "".join(traceback.format_exception(error))
+        cause: BaseException | None = error
+        while cause is not None:  # what its frames still hold would keep connections open
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__context__
+        performer.leave()
+        return _Answer(error=str(error), traceback=report, order=order, asked_to_stop=self._interrupted)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Give up the channel if what is said over it is cut short: questions and answers would no longer fit."""
+        if self._lost is not None:
+            raise RankLostError(self._lost)
+        self._lost = "the ranks were interrupted while they worked together"
+        try:
+            yield
+        except RankLostError as error:
+            self._lost = str(error)
+            raise
+        self._lost = None
+
+    @contextmanager
+    def _passing_on_interruptions(self) -> Iterator[None]:
+        self._interrupted = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_interrupt(*_: Any) -> None:
+            self._interrupted = True
+
+        before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _broadcast(self, message: bytes | None = None) -> bytes:
+        """Send from the leader to all others, who give nothing."""
+        peer = "a rank" if self.rank == 0 else "rank 0"
+        size = torch.tensor([len(message or b"")])
+        _wait(peer, self._channel.broadcast, [size], dist.BroadcastOptions())
+        data = torch.empty(int(size), dtype=torch.uint8) if message is None else _tensor(message)
+        _wait(peer, self._channel.broadcast, [data], dist.BroadcastOptions())
+        return data.numpy().tobytes() if message is None else message
+
+    def _send(self, message: bytes) -> None:
+        for tensor in (torch.tensor([len(message)]), _tensor(message)):
+            _wait("rank 0", self._channel.send, [tensor], 0, 0)
+
+    def _receive(self, rank: int) -> bytes:
+        size = torch.tensor([0])
+        _wait(f"rank {rank}", self._channel.recv, [size], rank, 0)
+        data = torch.empty(int(size), dtype=torch.uint8)
+        _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
+        return data.numpy().tobytes()
+
+
+def _dumps(value: Any) -> bytes:
+    """Pickle a value, with what the user's script has defined."""
+    from ray import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value)
+    return data
+
+
+def _tensor(message: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(message), dtype=torch.uint8)
+
+
+def _wait(peer: str, start: Callable[..., dist.Work], *arguments: Any) -> None:
+    try:
+        start(*arguments).wait()
+    except RuntimeError as error:
+        raise RankLostError(f"{peer} is gone: {error}") from error

@@ -1,0 +1,230 @@
+"""torchrun: the agents of a run in the ranks that torchrun or Slurm has started, blocks of agents each.
+
+The first rank leads: it carries out the experiment as one process would, hosts a block itself, and alone writes files.
+The others wait in `together` for what it says. Parameters travel between the ranks by torch.distributed.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from basinet.sim.component import ExperimentError
+from basinet.sim.engines import EngineName
+from basinet.sim.folder import Row
+from basinet.sim.placement import Placement
+from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.team import TIMEOUT, Team
+from basinet.sim.setup import Setup
+from basinet.sim.worker import Analysis, Worker, pick_device
+
+__all__ = ["TorchrunTeam", "analysts", "check_ranks", "together"]
+
+T = TypeVar("T")
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+_meetings = count()
+
+
+@cache
+def _ranks() -> Ranks:
+    """Meet the other ranks, once a process."""
+    if any(name not in os.environ for name in _NEEDED):
+        raise ExperimentError(
+            "runtime.name: torchrun has not started this process; start it with "
+            "torchrun --standalone --nproc_per_node=2 -m basinet.launch run … runtime.name=torchrun"
+        )
+    return Ranks()
+
+
+def together(work: Callable[[], T]) -> T:
+    """Let the first rank do some work, in which the others take part as it says.
+
+    Args:
+        work: What the first rank does; within it, this function just does what it is given.
+
+    Returns:
+        What the work returned, at every rank.
+
+    Raises:
+        ExperimentError: torchrun has not started this process.
+        BaseException: What the work raised, at every rank.
+    """
+    ranks = _ranks()
+    if ranks.leading:
+        return work()
+    if ranks.rank > 0:
+        outcome: T = ranks.serve(_Seat(ranks))
+        return outcome
+    ranks.leading, ranks.asked_to_stop = True, False
+    try:
+        value = work()
+    except BaseException as error:
+        ranks.end(error=error)
+        raise
+    finally:
+        ranks.leading = False
+    ranks.end(value)
+    return value
+
+
+def check_ranks(setup: Setup) -> None:
+    """Check that a run can be shared by the ranks of this process.
+
+    Args:
+        setup: The parts of the run.
+
+    Raises:
+        ExperimentError: torchrun has not started this process, or too many of them, or they have no GPU.
+    """
+    ranks = _ranks()
+    if dist.is_initialized():
+        raise ExperimentError(
+            "runtime.name: torch.distributed has been initialized in this process, which torchrun needs for each run; "
+            "call destroy_process_group() before"
+        )
+    rows = setup.config.replicas * setup.num_agents
+    if ranks.size > rows:
+        raise ExperimentError(
+            f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of each replica"
+        )
+    if pick_device(setup.config.runtime).type == "cuda" and not torch.cuda.is_available():
+        raise ExperimentError(
+            f"runtime.device: got '{setup.config.runtime.device}', but torch finds no GPU here; allowed are auto, cpu"
+        )
+
+
+class _Seat:
+    """What one rank has of a run."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.threads = torch.get_num_threads()
+        self.worker: Worker | None = None
+
+    def take(self, setup: Setup) -> tuple[str, str]:
+        """Take the parts of a run; tell the machine and the device."""
+        self.setup = setup
+        self.placement = Placement.split(setup.config.replicas, setup.num_agents, self.ranks.size, self.ranks.rank)
+        self.device = pick_device(setup.config.runtime)
+        return socket.gethostname(), str(self.device)
+
+    def meet(self, backend: str, meeting: int) -> None:
+        """Join the group in which rows travel."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(f"meeting {meeting}", self.ranks.store),
+            rank=self.ranks.rank,
+            world_size=self.ranks.size,
+            timeout=TIMEOUT,
+            # NCCL then connects all ranks at once: a first message between two of them would not find the others.
+            device_id=self.device if backend == "nccl" else None,
+        )
+
+    def host(self, engine: EngineName) -> None:
+        """Build the block."""
+        self.worker = Worker(self.setup, self.placement, engine)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        return getattr(self.worker, method)(*arguments)
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica together with the others, with or without a block."""
+        return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
+
+    def leave(self) -> None:
+        """Let go of the block and of the others."""
+        self.worker = None
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(self.threads)
+
+
+class TorchrunTeam(Team):
+    """The workers of a run as ranks.
+
+    Args:
+        setup: The parts of the run.
+        engine: Name of the engine, or "auto": the first worker then chooses for all; None hosts no agents, for an
+            analysis.
+        stop: Is set when a rank is interrupted.
+
+    Raises:
+        RuntimeError: It is not made within `together`.
+    """
+
+    def __init__(self, setup: Setup, engine: EngineName | None, stop: threading.Event | None = None) -> None:
+        self.ranks = _ranks()
+        if not self.ranks.leading:
+            raise RuntimeError("A team of ranks is led by one of them: call this inside `together`.")
+        self.seat = _Seat(self.ranks)
+        self.stop = stop
+        try:
+            devices = self._all("take", setup)
+            on_gpus = all(device.startswith("cuda") for _, device in devices)
+            # NCCL wants a GPU for each worker.
+            backend = "nccl" if on_gpus and len(set(devices)) == len(devices) else "gloo"
+            self._all("meet", backend, next(_meetings))
+            if engine is not None:
+                self._all("host", engine)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._all("leave")
+        except RankLostError:
+            self.seat.leave()
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        results = self.ranks.call(self.seat, method, *arguments)
+        if self.ranks.asked_to_stop and self.stop is not None:
+            self.stop.set()
+        return results
+
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        return self._all("call", method, *arguments)
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica, each rank its share of the sums.
+
+        Args:
+            analysis: What to do.
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            What was found, as the first rank says.
+        """
+        found: list[Row] = self._all("analyze", analysis, state, replica)[0]
+        return found
+
+
+@contextmanager
+def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int], list[Row]]]:
+    """Find who analyses a finished run: all ranks, within `together`; else this process.
+
+    Args:
+        setup: The parts of the run.
+
+    Yields:
+        A function that takes an analysis, the state of a replica's rows and its number, and returns what was found.
+    """
+    if _ranks.cache_info().currsize and _ranks().leading:
+        with TorchrunTeam(setup, None) as team:
+            yield team.analyze
+    else:
+        yield lambda analysis, state, replica: analysis(setup, state, replica, 0, 1)

@@ -1,0 +1,293 @@
+"""Placement does not change the result: inline, and ranks of torch.distributed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from basinet.analysis.measure import measure_replica
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import load_run, load_runs
+from basinet.sim.runtimes.ranks import Ranks
+from basinet.sim.simulation import prepare, simulate
+
+BASE = {
+    "task": {"name": "digits", "partition": "dirichlet"},
+    "model": {"name": "mlp", "hidden": [8], "norm": "batch", "dropout": 0.1},
+    "topology": {"name": "ring", "agents": 5},
+    "strategy": ["centralized", "diffusion"],
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "batch_size": 4,
+    "steps": 40,
+    "evaluate_every": 20,
+    "replicas": 2,
+    "analysis": ["hessian_trace", "hessian_top_eigenvalue"],
+    "analysis_points": ["centroid", "agents"],
+    "analysis_samples": 100,
+    "runtime": {"dtype": "float64", "device": "cpu", "engine": "stacked"},
+}
+ONE = BASE | {"strategy": "diffusion"}
+ENDLESS = ONE | {"steps": 3_000_000, "evaluate_every": 100}
+
+SCRIPT = """
+import json, os, sys, threading
+import torch
+import basinet
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.runtimes.torchrun import together
+from basinet.sim.simulation import Interrupted, prepare, simulate
+from pathlib import Path
+from test_torchrun_helpers import BASE, ONE, Stopping
+
+RANK = os.environ["RANK"]
+RUNTIME = BASE["runtime"] | {"name": "torchrun"}
+
+
+class FailsAtOneRank(torch.optim.SGD):
+    steps = 0
+
+    def step(self, closure=None):
+        FailsAtOneRank.steps += 1
+        if os.environ["RANK"] == "1" and FailsAtOneRank.steps > 30:
+            raise ArithmeticError("too much of it")
+        return super().step(closure)
+
+
+said = {}
+results = basinet.run(**BASE | {"runtime": RUNTIME}, out="all", quiet=True)
+said["states"] = results.states
+said["rows"] = len(results.summary())
+said["resumed"] = basinet.run(**ONE | {"runtime": RUNTIME}, out="begun-inline", quiet=True).states
+try:
+    basinet.run(**ONE | {"runtime": RUNTIME, "replicas": 1, "topology": {"name": "complete", "agents": 1}}, out="no")
+except ExperimentError as error:
+    said["mistake"] = str(error)
+failing = {"optimizer": {"name": FailsAtOneRank, "lr": 0.1}, "strategy": ["isolated", "diffusion"], "steps": 20}
+failing = failing | {"evaluate_every": 10, "analysis": []}
+said["failed"] = basinet.run(**BASE | {"runtime": RUNTIME} | failing, out="failing", quiet=True).states
+stop = threading.Event()
+out = Path("begun-on-ranks")
+try:
+    together(lambda: simulate(prepare(Experiment(ONE | {"runtime": RUNTIME}), out), out, Stopping(stop), stop))
+except Interrupted:
+    said["interrupted"] = True
+said["initialized"] = torch.distributed.is_initialized()
+Path(f"said-{RANK}.json").write_text(json.dumps(said))
+"""
+
+
+class Stopping:
+    """Wants to stop at step 20."""
+
+    def __init__(self, stop=None):
+        self.stop = stop
+
+    def advanced(self, run, step, rows):
+        if self.stop is not None and step >= 20:
+            self.stop.set()
+
+    def started(self, *_):
+        pass
+
+    analyzing = finished = started
+
+
+def carry_out(out, description):
+    return simulate(prepare(Experiment(description), out), out, Stopping(), threading.Event(), measure_replica)
+
+
+def start_ranks(folder, *words, size=2):
+    """Start ranks without torchrun, so that the status of each can be seen."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "basinet.launch", *words],
+            cwd=folder,
+            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def ended(ranks):
+    """Wait for all ranks; return their statuses and what they said."""
+    said = [rank.communicate(timeout=120) for rank in ranks]
+    return [rank.returncode for rank in ranks], said
+
+
+def wait_for(ranks, metrics):
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 6):
+        assert time.monotonic() < deadline and all(rank.poll() is None for rank in ranks), ended(ranks)
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory):
+    out = tmp_path_factory.mktemp("inline")
+    carry_out(out, BASE)
+    return out
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """The folder in which the script has run on two ranks of torchrun."""
+    from basinet.sim.simulation import Interrupted
+
+    folder = tmp_path_factory.mktemp("launched")
+    stop = threading.Event()
+    out = folder / "begun-inline"
+    with pytest.raises(Interrupted):
+        simulate(prepare(Experiment(ONE), out), out, Stopping(stop), stop)
+    (folder / "test_torchrun_helpers.py").write_text(Path(__file__).read_text())
+    (folder / "script.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "script.py"]
+    done = subprocess.run(
+        launch, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def assert_same(here, there):
+    assert there.status["state"] == "done", there.status
+    assert [row.keys() for row in here.metrics] == [row.keys() for row in there.metrics]
+    for a, b in zip(here.metrics, there.metrics, strict=True):
+        for key in a:
+            estimated = key.startswith("hessian")  # a Krylov space enlarges rounding
+            tolerance = {"rel": 1e-6, "abs": 1e-9} if estimated else {"rel": 1e-10, "abs": 1e-12}
+            if not key.endswith("_error"):
+                assert b[key] == pytest.approx(a[key], **tolerance), key
+    x, y = (
+        torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
+        for run in (here, there)
+    )
+    torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
+
+
+def test_ranks_give_the_metrics_of_one_process(inline, launched):
+    here, there = load_runs(inline), load_runs(launched / "all")
+    assert len(here) == 2 and len(here[0].metrics) == 2 * (3 + 5)
+    for a, b in zip(here, there, strict=True):
+        assert_same(a, b)
+
+
+def test_all_ranks_are_told_the_same(launched):
+    said = [json.loads((launched / f"said-{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
+    assert said[0]["interrupted"] and not said[0]["initialized"]
+    assert said[0]["mistake"] == (
+        "runtime.name: torchrun has started 2 ranks; allowed are at most 1, one an agent of each replica"
+    )
+    assert not (launched / "no").exists()
+
+
+def test_a_run_begun_inline_is_finished_on_ranks_and_the_other_way_round(inline, launched):
+    assert_same(load_run(inline / "diffusion-atc"), load_run(launched / "begun-inline" / "diffusion-atc"))
+    begun = load_run(launched / "begun-on-ranks" / "diffusion-atc")
+    assert begun.status["state"] == "interrupted" and begun.status["step"] == 20
+    carry_out(launched / "begun-on-ranks", ONE)
+    assert_same(load_run(inline / "diffusion-atc"), load_run(begun.path))
+
+
+def test_what_fails_at_one_rank_ends_its_run_alone_with_the_traceback(launched):
+    assert json.loads((launched / "said-0.json").read_text())["failed"] == {
+        "isolated": "done",
+        "diffusion-atc": "failed",
+    }
+    status = load_run(launched / "failing" / "diffusion-atc").status
+    assert status["error"] == "rank 1: too much of it"
+    assert "At rank 1" in status["traceback"] and 'raise ArithmeticError("too much of it")' in status["traceback"]
+
+
+def test_a_mistake_is_said_once_and_every_rank_exits_with_status_2(tmp_path):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE))
+    statuses, said = ended(start_ranks(tmp_path, "run", "e.yaml", "strategy=difusion", "runtime.name=torchrun"))
+    assert statuses == [2, 2]
+    assert said[0][1].startswith("basinet: strategy: there is no strategy 'difusion'") and said[0][1].count("\n") == 1
+    assert said[1] == ("", "") and said[0][0] == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["e.yaml"]
+
+
+def test_without_torchrun_the_command_is_told(tmp_path, monkeypatch, capsys):
+    from basinet.launch.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    Path("e.yaml").write_text(yaml.safe_dump(BASE))
+    assert main(["run", "e.yaml", "runtime.name=torchrun"]) == 2
+    said = capsys.readouterr().err
+    assert "torchrun --standalone --nproc_per_node=2 -m basinet.launch run" in said and said.count("\n") == 1
+    assert main(["run", "e.yaml", "runtime.name=torchrun", "--dry-run"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["e.yaml"]
+
+
+def test_an_interruption_of_any_rank_stops_all_and_a_death_ends_them(tmp_path):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
+    words = ["run", "e.yaml", "runtime.name=torchrun", "--out", "out"]
+    run = tmp_path / "out" / "diffusion-atc"
+    ranks = start_ranks(tmp_path, *words)
+    wait_for(ranks, run / "metrics.jsonl")
+    ranks[1].send_signal(signal.SIGTERM)
+    statuses, said = ended(ranks)
+    assert statuses == [130, 130], said
+    assert "To go on: torchrun" in said[0][1] and "Traceback" not in said[0][1] and said[1] == ("", "")
+    status = load_run(run).status
+    assert status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
+
+    ranks = start_ranks(tmp_path, *words)
+    size = len((run / "metrics.jsonl").read_text().splitlines())
+    deadline = time.monotonic() + 120
+    while len((run / "metrics.jsonl").read_text().splitlines()) < size + 4:
+        assert time.monotonic() < deadline and all(rank.poll() is None for rank in ranks), ended(ranks)
+        time.sleep(0.05)
+    ranks[1].kill()
+    statuses, said = ended(ranks)
+    assert statuses == [1, -signal.SIGKILL]
+    assert f"resumed at step {status['step']}" in said[0][1] and "failed: " in said[0][1]
+    assert load_run(run).status["state"] == "failed" and load_run(run).status["step"] > status["step"]
+
+
+def test_what_cannot_be_sent_is_said(monkeypatch):
+    """A single rank: what it says it also does, and errors come as they are."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+
+    class Performer:
+        left = 0
+
+        def divide(self, a, b):
+            return a / b
+
+        def leave(self):
+            self.left += 1
+
+    ranks, performer = Ranks(), Performer()
+    assert ranks.call(performer, "divide", 1, 2) == [0.5]
+    with pytest.raises(ZeroDivisionError):
+        ranks.call(performer, "divide", 1, 0)
+    assert performer.left == 1
+    with pytest.raises(TypeError, match="pickle"):
+        ranks.call(performer, "divide", threading.Lock(), 1)
+    assert ranks.call(performer, "divide", 3, 2) == [1.5]
