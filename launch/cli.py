@@ -155,21 +155,33 @@ def _parser() -> argparse.ArgumentParser:
     topology.add_argument("words", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
     topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
 
+    launch = command("launch", _launch, "print a script that runs an experiment on several machines")
+    launch.add_argument("runtime", choices=("ray", "torchrun", "slurm"), help="what starts the workers")
+    launch.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="as for run")
+    launch.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder, which all machines see")
+    launch.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines (default 1)")
+    launch.add_argument("--workers", type=_positive, metavar="N", help="workers a machine (default one a GPU, or 1)")
+    launch.add_argument("--cpus", type=_positive, default=1, metavar="N", help="processors a worker (default 1)")
+    launch.add_argument("--gpus", type=_positive, default=0, metavar="N", help="GPUs a machine (default none)")
+    launch.add_argument("--time", default="01:00:00", help="limit of a job of Slurm (default 01:00:00)")
+
     listing = command("list", _list, "list what an experiment can name", table=True)
     listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
-    files = [word for word in options.words if "=" not in word]
-    overrides = [word for word in options.words if "=" in word]
-    from basinet.sim.component import ExperimentError
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
+    return number
 
-    if len(files) > 1:
-        raise ExperimentError(f"{files[1]}: one experiment at a time; overrides are written key=value")
+
+def _run(options: argparse.Namespace) -> int:
+    file, overrides = _split(options.words)
+    from basinet.sim.component import ExperimentError
     from basinet.sim.experiment import Experiment
 
-    file = _find_experiment(files[0] if files else "main")
     experiment = Experiment.load(file, overrides)
     on_ranks = any(config.runtime.name == "torchrun" for config in experiment.runs.values())
     if not on_ranks and _num_ranks() > 1:
@@ -196,8 +208,8 @@ def _run(options: argparse.Namespace) -> int:
         results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
     except Interrupted:
         place = ["--out", str(options.out)] if options.out else []
-        again = shlex.join(["basinet", "run", *options.words, *place])
-        _say(f"interrupted; everything reached is in {out}. To go on: {again}")
+        again = shlex.join(["run", *options.words, *place])
+        _say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
     _print_summary(results.runs, options.json)
     for name, state in results.states.items():
@@ -208,6 +220,35 @@ def _run(options: argparse.Namespace) -> int:
         _say(sentence)
     _say(f"report: {results.report}")
     return FAILED if "failed" in results.states.values() else DONE
+
+
+def _launcher() -> str:
+    """Write how torchrun has started this process."""
+    from basinet.launch.recipes import Machines, launcher
+
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    return launcher(Machines(nodes=nodes, workers=_num_ranks() // nodes))
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from basinet.launch.recipes import Machines, script
+
+    file, overrides = _split(options.words)
+    workers = options.workers or options.gpus or 1
+    machines = Machines(options.nodes, workers, options.cpus, options.gpus, options.time)
+    text = script(options.runtime, file, overrides, options.out or Path("runs") / file.stem, machines)
+    print(text, end="")  # noqa: T201
+    return DONE
+
+
+def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Split words into an experiment's file and what is laid over it."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        from basinet.sim.component import ExperimentError
+
+        raise ExperimentError(f"{files[1]}: one experiment at a time; overrides are written key=value")
+    return _find_experiment(files[0] if files else "main"), [word for word in words if "=" in word]
 
 
 def _find_experiment(name: str) -> Path:

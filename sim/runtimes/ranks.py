@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 __all__ = ["Performer", "RankLostError", "Ranks"]
@@ -73,8 +74,9 @@ class Ranks:
         self.asked_to_stop = False
         self._lost: str | None = None
         self._interrupted = False
-        self._channel = dist.ProcessGroupGloo(
-            dist.PrefixStore("basinet", self.store), self.rank, self.size, _AS_LONG_AS_IT_TAKES
+        # torch's annotations do not know what this group inherits.
+        self._channel: Any = dist.ProcessGroupGloo(
+            PrefixStore("channel", self.store), self.rank, self.size, _AS_LONG_AS_IT_TAKES
         )
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:

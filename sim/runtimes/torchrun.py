@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.engines import EngineName
@@ -95,7 +96,8 @@ def check_ranks(setup: Setup) -> None:
     rows = setup.config.replicas * setup.num_agents
     if ranks.size > rows:
         raise ExperimentError(
-            f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of each replica"
+            f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of each "
+            "replica"
         )
     if pick_device(setup.config.runtime).type == "cuda" and not torch.cuda.is_available():
         raise ExperimentError(
@@ -124,7 +126,7 @@ class _Seat:
             torch.cuda.set_device(self.device)
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore(f"meeting {meeting}", self.ranks.store),
+            store=PrefixStore(f"meeting {meeting}", self.ranks.store),
             rank=self.ranks.rank,
             world_size=self.ranks.size,
             timeout=TIMEOUT,

@@ -1,0 +1,154 @@
+"""Scripts that start an experiment on several machines: by Ray, by torchrun, or as a job of Slurm."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.setup import Setup
+
+__all__ = ["RECIPES", "Machines", "launcher", "script"]
+
+_HEAD = ': "${HEAD:?name the first machine, such as HEAD=node1}"'
+"""A line that ends a script of the shell where nobody has said which machine is the first."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What an experiment is started on.
+
+    Attributes:
+        nodes: How many machines.
+        workers: Workers on each of them, which share the agents.
+        cpus: Processors of a worker.
+        gpus: GPUs of a machine.
+        time: How long a job may take, as Slurm writes it.
+    """
+
+    nodes: int = 1
+    workers: int = 1
+    cpus: int = 1
+    gpus: int = 0
+    time: str = "01:00:00"
+
+
+def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: Machines) -> str:
+    """Write the script that starts an experiment, which is checked here.
+
+    Args:
+        runtime: A name in `RECIPES`.
+        file: The experiment.
+        words: What is laid over it, `key=value`.
+        out: The experiment's folder, which all machines see.
+        machines: What it is started on.
+
+    Returns:
+        A script for bash.
+
+    Raises:
+        ExperimentError: Something in the experiment is not allowed, or there are more workers than agents.
+    """
+    recipe = RECIPES[runtime]
+    total = machines.nodes * machines.workers
+    name = "ray" if runtime == "ray" else "torchrun"
+    runtime_words = [f"runtime.name={name}"]
+    if name == "ray":
+        runtime_words += [f"runtime.actors={total}", f"runtime.cpus_per_actor={machines.cpus}"]
+        runtime_words += [f"runtime.gpus_per_actor={machines.gpus / machines.workers:g}"] if machines.gpus else []
+    decided = {_key(word) for word in runtime_words}
+    words = [word for word in words if _key(word) not in decided] + runtime_words
+    for config in Experiment.load(file, words).runs.values():
+        setup = Setup.build(config)
+        rows = config.replicas * setup.num_agents
+        if total > rows:
+            raise ExperimentError(
+                f"--workers: {machines.nodes} machines with {machines.workers} workers each are {total} workers; "
+                f"allowed are at most {rows}, one an agent of each replica"
+            )
+    return recipe(shlex.join(["run", str(file), *words, "--out", str(out)]), machines, _plain(file.stem))
+
+
+def _plain(name: str) -> str:
+    """Leave out of a name what a line of Slurm's may not hold."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def launcher(machines: Machines, head: str = "$HEAD", port: str = "29500") -> str:
+    """Write how torchrun starts `basinet` on each machine.
+
+    Args:
+        machines: What it is started on.
+        head: The first machine, where the ranks meet.
+        port: The port at which they do.
+
+    Returns:
+        The beginning of a command for bash, the same on every machine; the words of `basinet` follow.
+    """
+    if machines.nodes == 1:
+        where = "--standalone"
+    else:
+        where = f'--nnodes={machines.nodes} --rdzv_backend=c10d --rdzv_id=basinet --rdzv_endpoint="{head}:{port}"'
+    return f"torchrun {where} --nproc_per_node={machines.workers} -m basinet.launch"
+
+
+def _torchrun(words: str, machines: Machines, _: str) -> str:
+    lines = [f"export OMP_NUM_THREADS={machines.cpus}", f"{launcher(machines)} {words}"]
+    if machines.nodes > 1:
+        lines = [f"# The same on each of {machines.nodes} machines.", _HEAD, *lines]
+    return _script(lines)
+
+
+def _slurm(words: str, machines: Machines, name: str) -> str:
+    cpus = machines.workers * machines.cpus
+    requests = {
+        "job-name": name,
+        "nodes": machines.nodes,
+        "ntasks-per-node": 1,  # torchrun, which starts the workers
+        "cpus-per-task": cpus,
+        **({"gpus-per-node": machines.gpus} if machines.gpus else {}),
+        "time": machines.time,
+        "signal": "TERM@60",  # a minute before the end: the experiment stops with a checkpoint
+    }
+    port = "$((20000 + SLURM_JOB_ID % 20000))"
+    lines = [
+        *(f"#SBATCH --{key}={value}" for key, value in requests.items()),
+        "",
+        "# Submit it again to go on where the time ran out.",
+        "set -euo pipefail",
+        'mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
+        f"export OMP_NUM_THREADS={machines.cpus}",
+        f"srun --cpus-per-task={cpus} {launcher(machines, '${hosts[0]}', port)} {words}",
+    ]
+    return _script(lines)
+
+
+def _ray(words: str, machines: Machines, _: str) -> str:
+    resources = f"--num-cpus={machines.workers * machines.cpus} --num-gpus={machines.gpus}"
+    if machines.nodes == 1:
+        return _script([f"basinet {words}"])
+    lines = [
+        f"# With `head` on the first machine, with `join` on each of the {machines.nodes - 1} others; then with `run`",
+        "# on the first one, and at the end with `stop` on all.",
+        _HEAD,
+        'case "${1:?head, join, run or stop}" in',
+        f"    head) ray start --head --port=6379 {resources} ;;",
+        f'    join) ray start --address="$HEAD:6379" {resources} ;;',
+        f'    run) RAY_ADDRESS="$HEAD:6379" basinet {words} ;;',
+        "    stop) ray stop ;;",
+        "esac",
+    ]
+    return _script(lines)
+
+
+def _script(lines: Sequence[str]) -> str:
+    return "\n".join(["#!/bin/bash", *lines]) + "\n"
+
+
+RECIPES: Mapping[str, Callable[[str, Machines, str], str]] = {"ray": _ray, "torchrun": _torchrun, "slurm": _slurm}
+"""Write a script from the words of `basinet`, the machines, and the experiment's name."""
