@@ -124,7 +124,7 @@ class Ranks:
         Raises:
             BaseException: What the leader's work raised.
         """
-        # The leader's process may have been started in the folder of modules that it names.
+        # What the leader sends may name modules beside the experiment.
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         with self._passing_on_interruptions():
@@ -186,13 +186,13 @@ class Ranks:
         """Give up the channel if what is said over it is cut short: questions and answers would no longer fit."""
         if self._lost is not None:
             raise RankLostError(self._lost)
-        self._lost = "the ranks were interrupted while they worked together"
         try:
             yield
-        except RankLostError as error:
-            self._lost = str(error)
+        except BaseException as error:
+            lost = isinstance(error, RankLostError)
+            self._lost = str(error) if lost else "the ranks were interrupted while they worked together"
+            self._channel = None  # so that nobody waits at the other end
             raise
-        self._lost = None
 
     @contextmanager
     def _passing_on_interruptions(self) -> Iterator[None]:
