@@ -171,10 +171,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
-    return number
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:

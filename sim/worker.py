@@ -32,7 +32,7 @@ def pick_device(runtime: Runtime) -> torch.device:
 
     Args:
         runtime: Its `device` is "auto" (a GPU if torch sees one that this worker may use), or torch's name of one;
-            of several GPUs, a rank that torchrun has started takes that of its `LOCAL_RANK`.
+            of several GPUs, a process that torchrun has started takes that of its `LOCAL_RANK`.
 
     Returns:
         The device.
@@ -40,7 +40,7 @@ def pick_device(runtime: Runtime) -> torch.device:
     may_use = runtime.name != "ray" or runtime.gpus_per_actor > 0
     chosen = "cuda" if may_use and torch.cuda.is_available() else "cpu"
     device = torch.device(chosen if runtime.device == "auto" else runtime.device)
-    if device == torch.device("cuda") and runtime.name == "torchrun" and "LOCAL_RANK" in os.environ:
+    if device == torch.device("cuda") and runtime.name != "ray" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
     return device
 

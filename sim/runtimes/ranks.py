@@ -35,18 +35,15 @@ class Performer(Protocol):
     """Does what the leader says, on every rank."""
 
     def leave(self) -> None:
-        """Let go of everything, also of ranks that wait for this one; does nothing where there is nothing."""
+        """Let go of everything; does nothing where there is nothing."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of a call at one rank; of those that failed, the one with the least `order` failed first."""
+    """What a rank returned, and whether it has been interrupted."""
 
-    value: Any = None
-    error: str | None = None
-    traceback: str = ""
-    order: int = 0
-    asked_to_stop: bool = False
+    value: Any
+    asked_to_stop: bool
 
 
 @dataclass(frozen=True)
@@ -92,23 +89,32 @@ class Ranks:
 
         Raises:
             RankLostError: A rank is gone.
-            RuntimeError: The method failed at a rank; what fails at this one is raised as it is.
+            RuntimeError: The method failed at another rank. What fails at this one is raised as it is, unless it did so
+                because another one had failed. In either case nothing can be done together any more.
         """
+        if self._lost is not None:
+            raise RankLostError(self._lost)
         message = _dumps((method, arguments))
-        with self._whole():
-            self._broadcast(message)
-            mine, error = self._perform(performer, method, arguments)
-            answers = [mine, *(pickle.loads(self._receive(rank)) for rank in range(1, self.size))]
+        try:
+            with self._whole():
+                self._broadcast(message)
+                value = getattr(performer, method)(*arguments)
+                answers = [pickle.loads(self._receive(rank)) for rank in range(1, self.size)]
+        except Exception as error:
+            performer.leave()
+            self._raise_first_failure()
+            raise error
         self.asked_to_stop |= any(answer.asked_to_stop for answer in answers)
-        failed = [rank for rank, answer in enumerate(answers) if answer.error is not None]
-        if failed:
-            first = min(failed, key=lambda rank: int(answers[rank].order))
-            if first == 0 and error is not None:
-                raise error
-            failure = RuntimeError(f"rank {first}: {answers[first].error}")
-            failure.add_note(f"At rank {first}:\n{answers[first].traceback}")
-            raise failure
-        return [answer.value for answer in answers]
+        return [value, *(answer.value for answer in answers)]
+
+    def _raise_first_failure(self) -> None:
+        """Raise what failed first, if it was at another rank."""
+        if self.store.add("failures", 1) == 1:
+            return
+        rank, error, report = pickle.loads(self.store.get("failure"))
+        failure = RuntimeError(f"rank {rank}: {error}")
+        failure.add_note(f"At rank {rank}:\n{report}")
+        raise failure from None
 
     def serve(self, performer: Performer) -> Any:
         """Do what the leader says until its work is done.
@@ -132,19 +138,19 @@ class Ranks:
                 message = self._broadcast()
                 try:
                     said = pickle.loads(message)
+                    if not isinstance(said, _Outcome):
+                        method, arguments = said
+                        value = getattr(performer, method)(*arguments)
+                        reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
-                    answer = self._failure(performer, error)
-                else:
-                    if isinstance(said, _Outcome):
-                        if said.error is not None:
-                            raise said.error
-                        return said.value
-                    method, arguments = said
-                    answer, _ = self._perform(performer, method, arguments)
-                try:
-                    reply = _dumps(answer)
-                except Exception as error:
-                    reply = _dumps(self._failure(performer, error))
+                    # Whoever waits for this rank is let go by its end, of which nothing else can be as sure.
+                    if self.store.add("failures", 1) == 1:
+                        self.store.set("failure", pickle.dumps((self.rank, str(error), traceback.format_exc())))
+                    raise
+                if isinstance(said, _Outcome):
+                    if said.error is not None:
+                        raise said.error
+                    return said.value
                 self._send(reply)
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
@@ -161,36 +167,15 @@ class Ranks:
         with suppress(RankLostError), self._whole():
             self._broadcast(message)
 
-    def _perform(
-        self, performer: Performer, method: str, arguments: tuple[Any, ...]
-    ) -> tuple[_Answer, Exception | None]:
-        try:
-            value = getattr(performer, method)(*arguments)
-        except Exception as error:
-            return self._failure(performer, error), error
-        return _Answer(value, asked_to_stop=self._interrupted), None
-
-    def _failure(self, performer: Performer, error: Exception) -> _Answer:
-        """Note when this rank failed, and then let go of those that wait for it, which fail thereby."""
-        order = self.store.add("failures", 1)
-        report = "".join(traceback.format_exception(error))
-        cause: BaseException | None = error
-        while cause is not None:  # what its frames still hold would keep connections open
-            traceback.clear_frames(cause.__traceback__)
-            cause = cause.__context__
-        performer.leave()
-        return _Answer(error=str(error), traceback=report, order=order, asked_to_stop=self._interrupted)
-
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Give up the channel if what is said over it is cut short: questions and answers would no longer fit."""
+        """Give up the channel where a call is cut short: questions and answers would no longer fit."""
         if self._lost is not None:
             raise RankLostError(self._lost)
         try:
             yield
         except BaseException as error:
-            lost = isinstance(error, RankLostError)
-            self._lost = str(error) if lost else "the ranks were interrupted while they worked together"
+            self._lost = str(error) if isinstance(error, RankLostError) else f"a call was cut short: {error}"
             self._channel = None  # so that nobody waits at the other end
             raise
 

@@ -32,7 +32,6 @@ T = TypeVar("T")
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-
 _meetings = count()
 
 
@@ -118,12 +117,12 @@ class _Seat:
         self.setup = setup
         self.placement = Placement.split(setup.config.replicas, setup.num_agents, self.ranks.size, self.ranks.rank)
         self.device = pick_device(setup.config.runtime)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         return socket.gethostname(), str(self.device)
 
     def meet(self, backend: str, meeting: int) -> None:
         """Join the group in which rows travel."""
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
         dist.init_process_group(
             backend,
             store=PrefixStore(f"meeting {meeting}", self.ranks.store),

@@ -17,7 +17,7 @@ import yaml
 from basinet.analysis.measure import measure_replica
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import load_run, load_runs
-from basinet.sim.runtimes.ranks import Ranks
+from basinet.sim.runtimes.ranks import RankLostError, Ranks
 from basinet.sim.simulation import prepare, simulate
 
 BASE = {
@@ -54,16 +54,6 @@ RANK = os.environ["RANK"]
 RUNTIME = BASE["runtime"] | {"name": "torchrun"}
 
 
-class FailsAtOneRank(torch.optim.SGD):
-    steps = 0
-
-    def step(self, closure=None):
-        FailsAtOneRank.steps += 1
-        if os.environ["RANK"] == "1" and FailsAtOneRank.steps > 30:
-            raise ArithmeticError("too much of it")
-        return super().step(closure)
-
-
 def carry_out(out, description, stop=None, analysis=None):
     def work():
         monitor, event, folder = Stopping(stop), stop or threading.Event(), Path(out)
@@ -81,14 +71,28 @@ try:
     basinet.run(**ONE | {"runtime": RUNTIME, "replicas": 1, "topology": {"name": "complete", "agents": 1}}, out="no")
 except ExperimentError as error:
     said["mistake"] = str(error)
-optimizers = [{"name": FailsAtOneRank, "lr": 0.1}, {"name": "sgd", "lr": 0.1}]
-said["failing"] = carry_out("failing", ONE | {"runtime": RUNTIME, "optimizer": optimizers})
 try:
     carry_out("begun-on-ranks", ONE | {"runtime": RUNTIME}, threading.Event())
 except Interrupted:
     said["interrupted"] = True
 said["initialized"] = torch.distributed.is_initialized()
 Path(f"said-{RANK}.json").write_text(json.dumps(said))
+"""
+
+
+FAILS = """
+import os
+import torch
+
+
+class FailsAtOneRank(torch.optim.SGD):
+    steps = 0
+
+    def step(self, closure=None):
+        FailsAtOneRank.steps += 1
+        if os.environ["RANK"] == "1" and FailsAtOneRank.steps > 300:
+            raise ArithmeticError("too much of it")
+        return super().step(closure)
 """
 
 
@@ -213,11 +217,16 @@ def test_a_run_begun_inline_is_finished_on_ranks_and_the_other_way_round(inline,
     assert_same(load_run(inline / "diffusion-atc"), load_run(begun.path))
 
 
-def test_what_fails_at_one_rank_ends_its_run_alone_with_the_traceback(launched):
-    runs = load_runs(launched / "failing")
-    assert [run.status["state"] for run in runs] == ["failed", "done"]
-    status = runs[0].status
-    assert status["error"] == "rank 1: too much of it"
+def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path):
+    """Of three ranks, the first and the last wait for the second one alone."""
+    (tmp_path / "mine.py").write_text(FAILS)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS | {"optimizer": "mine:FailsAtOneRank"}))
+    ranks = start_ranks(tmp_path, "run", "e.yaml", "runtime.name=torchrun", "--out", "out", size=3)
+    statuses, said = ended(ranks)
+    assert statuses == [1, 1, 1]
+    assert "diffusion-atc failed: rank 1: too much of it" in said[0][1]
+    status = load_run(tmp_path / "out" / "diffusion-atc").status
+    assert status["error"] == "rank 1: too much of it" and status["state"] == "failed"
     assert "At rank 1" in status["traceback"] and 'raise ArithmeticError("too much of it")' in status["traceback"]
 
 
@@ -244,6 +253,7 @@ def test_without_torchrun_the_command_is_told(tmp_path, monkeypatch, capsys):
     assert [path.name for path in Path().iterdir()] == ["e.yaml"]
 
 
+@pytest.mark.slow
 def test_an_interruption_of_any_rank_stops_all(tmp_path):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
     run = tmp_path / "out" / "diffusion-atc"
@@ -260,6 +270,7 @@ def test_an_interruption_of_any_rank_stops_all(tmp_path):
     assert status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_death_of_a_rank_ends_all(tmp_path):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
     run = tmp_path / "out" / "diffusion-atc"
@@ -271,8 +282,7 @@ def test_the_death_of_a_rank_ends_all(tmp_path):
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
 
 
-def test_what_cannot_be_sent_is_said(monkeypatch):
-    """A single rank: what it says it also does, and errors come as they are."""
+def test_errors_of_the_leader_come_as_they_are(monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -290,9 +300,11 @@ def test_what_cannot_be_sent_is_said(monkeypatch):
 
     ranks, performer = Ranks(), Performer()
     assert ranks.call(performer, "divide", 1, 2) == [0.5]
-    with pytest.raises(ZeroDivisionError):
-        ranks.call(performer, "divide", 1, 0)
-    assert performer.left == 1
     with pytest.raises(TypeError, match="pickle"):
         ranks.call(performer, "divide", threading.Lock(), 1)
     assert ranks.call(performer, "divide", 3, 2) == [1.5]
+    with pytest.raises(ZeroDivisionError):
+        ranks.call(performer, "divide", 1, 0)
+    assert performer.left == 1
+    with pytest.raises(RankLostError, match="division by zero"):
+        ranks.call(performer, "divide", 1, 2)
