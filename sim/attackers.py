@@ -246,16 +246,17 @@ class SpoiltSampler:
         attacks = self.attacks.view(-1, *(1 for _ in targets.shape[1:]))
         return *batch[:-1], torch.where(attacks, self.num_classes - 1 - targets, targets)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step.
 
         Args:
             step: The step.
+            size: See `Sampler`.
 
         Returns:
             Tensors [N, B, ...].
         """
-        return self._spoil(self.sampler.batch(step))
+        return self._spoil(self.sampler.batch(step, size))
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Go through all of the agents' data.

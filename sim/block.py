@@ -222,8 +222,8 @@ class Block:
         return total
 
     def _batch(self) -> Batch:
-        """Draw the agents' batches, and augment their images."""
-        batch = self.sampler.batch(self.step)
+        """Draw the agents' batches, of the size that their optimizer may ask for, and augment their images."""
+        batch = self.sampler.batch(self.step, self.optimizer.next_batch_size)
         augmentation = self.setup.config.task.augmentation
         if augmentation is None:
             return batch

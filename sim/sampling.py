@@ -21,8 +21,11 @@ Sampling = Literal["independent", "epochs"]
 class Sampler(Protocol):
     """Gives the agents' batches."""
 
-    def batch(self, step: int) -> Batch:
-        """Draw the batches of a step: tensors [N, B, ...]."""
+    def batch(self, step: int, size: int | None = None) -> Batch:
+        """Draw the batches of a step: tensors [N, B, ...], of `size` samples, or of as many as always.
+
+        Those of another size change none of the other steps' batches. From data it is more, or less, of the same draw.
+        """
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Go through all of the agents' data: batches, and which share of an agent's data they are, [N]."""
@@ -100,48 +103,64 @@ class IndependentSampler(_DataSampler):
         self.ahead = max(1, min(64, _AHEAD // (len(keys) * batch_size)))
         self.first = -self.ahead
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step.
 
         Args:
             step: The step.
+            size: See `Sampler`.
 
         Returns:
             Tensors [N, B, ...].
         """
+        if size not in (None, self.batch_size):
+            return _take(self.data, self._draw(step, 1, size)[0])
         if not 0 <= step - self.first < self.ahead:
-            steps = torch.arange(step, step + self.ahead, device=self.keys.device)
-            keys = draws.fold(self.keys, steps[:, None])
-            sizes = self.holdings.sizes.expand(self.ahead, -1)
-            self.samples = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)))
+            self.samples = self._draw(step, self.ahead, self.batch_size)
             self.first = step
         return _take(self.data, self.samples[step - self.first])
 
+    def _draw(self, first: int, count: int, size: int) -> Tensor:
+        """Draw the samples of some steps, [count, N, size]."""
+        steps = torch.arange(first, first + count, device=self.keys.device)
+        keys = draws.fold(self.keys, steps[:, None])
+        return self.holdings.find(draws.integers(keys, self.holdings.sizes.expand(count, -1), (size,)))
+
 
 class EpochSampler(_DataSampler):
-    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs."""
+    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs.
+
+    A larger batch looks ahead in the order: what comes next is in it, and comes again in its turn.
+    """
 
     def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
         super().__init__(data, holdings, keys, batch_size)
-        sizes = self.holdings.sizes_on_host
-        # A batch may end in a later epoch than it began.
-        self.span = 1 + -(-(batch_size - 1) // int(sizes.min()))
-        self.length = int(sizes.max())
-        self.first = np.full(len(sizes), -1)
-        self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=keys.device)
+        self.length = int(self.holdings.sizes_on_host.max())
+        self._reach(batch_size)
 
-    def batch(self, step: int) -> Batch:
+    def _reach(self, size: int) -> None:
+        """Make room for the orders of so many epochs as a batch may touch: it may end in a later one than it began."""
+        sizes = self.holdings.sizes_on_host
+        self.span = 1 + -(-(size - 1) // int(sizes.min()))
+        self.first = np.full(len(sizes), -1)
+        self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=self.keys.device)
+
+    def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step.
 
         Args:
             step: The step.
+            size: See `Sampler`.
 
         Returns:
             Tensors [N, B, ...].
         """
+        size = size or self.batch_size
+        if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
+            self._reach(size)
         self._order(step * self.batch_size // self.holdings.sizes_on_host)
         sizes = self.holdings.sizes[:, None]
-        position = step * self.batch_size + torch.arange(self.batch_size, device=self.keys.device)
+        position = step * self.batch_size + torch.arange(size, device=self.keys.device)
         epoch = position // sizes
         place = (epoch - epoch[:, :1]) * self.length + position % sizes
         return _take(self.data, self.holdings.find(self.orders.gather(1, place)))
@@ -182,16 +201,17 @@ class StreamSampler:
         self.batch_size = batch_size
         self.dtype = dtype
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step.
 
         Args:
             step: The step.
+            size: See `Sampler`.
 
         Returns:
             Tensors [N, B, ...].
         """
-        return self.draw(draws.fold(self.keys, step), self.agents, self.batch_size, self.dtype)
+        return self.draw(draws.fold(self.keys, step), self.agents, size or self.batch_size, self.dtype)
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Refuse to go through samples that have no end.

@@ -87,6 +87,12 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
             gradients = optimizer.prepare(lambda: x.new_zeros(2), gradients, 1.0)
             if not torch.equal(state.parameters, x):
                 raise ValueError("its prepare does not leave the parameters as they were")
+        least = optimizer.next_batch_size
+        if least is not None and least < config.batch_size:
+            raise ExperimentError(
+                f"optimizer: {component.name} asks for {least} samples at some steps, and batch_size is"
+                f" {config.batch_size} at all others; allowed are as many or more"
+            )
         optimizer.step(gradients, 1.0)
         held = [] if config.optimizer_state == "keep" else optimizer.rows()
         if config.personal and any(t[0].numel() != x.shape[1] for t in held):

@@ -10,7 +10,7 @@ class GaLore(SubspaceOptimizer):
 
     P are the first r left singular vectors of the stochastic gradient at every τ-th step; the settings are those of
     `SubspaceOptimizer`. Where the noise of that gradient outweighs the signal it follows the noise, and need not
-    converge, unless that step has a larger batch: `refresh_due` tells when. Among directions whose singular values are
+    converge, unless that step has a larger batch, `refresh_batch`. Among directions whose singular values are
     equal, as where a gradient's rank is below r, it is rounding that chooses.
 
     Example:

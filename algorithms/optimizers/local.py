@@ -38,7 +38,8 @@ class LocalOptimizer:
     attribute `coefficients`, [N, 1], where `step` finds them.
 
     A stacked class whose agents may step along directions of their own, or in subspaces of their own, says in an
-    attribute `in_common` whether all have the same.
+    attribute `in_common` whether all have the same. One that wants some gradients of another number of samples says in
+    an attribute `next_batch_size` of how many the next one shall be, or None.
 
     Args:
         factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may overrule;
@@ -104,6 +105,12 @@ class LocalOptimizer:
     def in_common(self) -> bool:
         """Whether all agents step along the same directions."""
         return bool(getattr(self.optimizers[0], "in_common", not self.derivative_free))
+
+    @property
+    def next_batch_size(self) -> int | None:
+        """How many samples an agent's next gradient shall have; None for as many as always."""
+        wanted: int | None = None if self._one_each else getattr(self.optimizers[0], "next_batch_size", None)
+        return wanted
 
     def _point(self, gradients: Tensor) -> None:
         """Let the parameters be where x is, and their gradients where the given ones are."""

@@ -45,6 +45,7 @@ _RULES: dict[str, Rule] = {
         lambda value: value is None or (WHOLE[0](value) and value >= 0),
         "a whole number of at least 0, or None",
     ),
+    "refresh_batch": (lambda value: value is None or COUNT[0](value), f"{COUNT[1]}, or None"),
     "shared": FLAG,
     "seed": WHOLE,
 }
@@ -83,6 +84,8 @@ class SubspaceOptimizer(Optimizer):
             random, in the place of P Pᵀ.
         random_from: The step from which subspaces are drawn at random; GoLore@x% of T steps is (1 − x) T. By default
             never (GaLore) or from the start (GoLore).
+        refresh_batch: How many samples the gradient of a step shall have that chooses subspaces by it; None for as many
+            as always. In a simulation it has; elsewhere `next_batch_size` tells the loop that makes the batches.
         shared: Whether all agents draw the same subspaces.
         seed: Seed of the draws on a plain model: processes that have the same draw the same subspaces.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
@@ -114,6 +117,7 @@ class SubspaceOptimizer(Optimizer):
         maximize: bool = False,
         subspace: Literal["low_rank", "sparse"] = "low_rank",
         random_from: int | None = None,
+        refresh_batch: int | None = None,
         shared: bool = False,
         seed: int = 0,
         agents: int | None = None,
@@ -125,7 +129,7 @@ class SubspaceOptimizer(Optimizer):
             "lr": lr, "rank": rank, "period": period, "scale": scale, "momentum": momentum, "base": base,
             "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "subspace": subspace,
             "random_from": 0 if random_from is None and self.always_random else random_from,
-            "shared": shared, "seed": seed,
+            "refresh_batch": refresh_batch, "shared": shared, "seed": seed,
         }  # fmt: skip
         super().__init__(params, defaults)
 
@@ -150,6 +154,11 @@ class SubspaceOptimizer(Optimizer):
             )
         if group["shared"] and group["random_from"] is None:
             raise ValueError("shared is for random subspaces, and GaLore's never are without random_from")
+        if group["refresh_batch"] is not None and group["random_from"] == 0:
+            raise ValueError(
+                "refresh_batch is for subspaces that follow the gradient, and these are random from the start; got"
+                f" {group['refresh_batch']}"
+            )
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -199,9 +208,21 @@ class SubspaceOptimizer(Optimizer):
         """Whether the next step chooses subspaces anew.
 
         GaLore follows the gradient of that step for a whole period; where its noise outweighs it, a larger batch for
-        this step alone is what convergence needs.
+        this step alone is what convergence needs: see `next_batch_size`.
         """
         return any(self._steps(p) % group["period"] == 0 for _, p, group, _ in self._in_subspaces())
+
+    @property
+    def next_batch_size(self) -> int | None:
+        """How many samples the gradient of the next step shall have; None for as many as always."""
+        if all(group["refresh_batch"] is None for group in self.param_groups):
+            return None
+        wanted = [
+            group["refresh_batch"] or 0
+            for _, p, group, _ in self._in_subspaces()
+            if self._steps(p) % group["period"] == 0 and not self._is_random(p, group)
+        ]
+        return max(wanted, default=0) or None
 
     @property
     def in_common(self) -> bool:

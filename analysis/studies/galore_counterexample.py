@@ -136,7 +136,6 @@ def descend(
     make: Callable[[list[nn.Parameter]], optim.Optimizer],
     steps: int,
     *,
-    refresh_batch: int = 1,
     every: int | None = None,
 ) -> Tensor:
     """Run an optimizer.
@@ -144,8 +143,7 @@ def descend(
     Args:
         problem: The instances, which are the optimizer's agents.
         make: Makes the optimizer.
-        steps: How many steps.
-        refresh_batch: Batch of the steps that choose subspaces anew; it is 1 in all others.
+        steps: How many steps, of one sample each unless the optimizer asks for more.
         every: Steps between two looks at the gap; by default there is one look, at the end.
 
     Returns:
@@ -155,8 +153,8 @@ def descend(
     optimizer = make([x])
     noise, gaps = problem.noise(torch.arange(steps)), []
     for step in range(steps):
-        large = refresh_batch > 1 and isinstance(optimizer, GaLore | GoLore) and optimizer.refresh_due
-        x.grad = problem.gradient(x.detach(), problem.noise(step, refresh_batch) if large else noise[:, step])
+        batch = getattr(optimizer, "next_batch_size", None)
+        x.grad = problem.gradient(x.detach(), problem.noise(step, batch) if batch else noise[:, step])
         optimizer.step()
         if (step + 1) % (every or steps) == 0:
             gaps.append(problem.gap(x.detach()))
@@ -260,9 +258,7 @@ def galore_counterexample(progress: Progress, *, steps: int = 200_000) -> Findin
     )
 
 
-def _methods(
-    rate: float, period: int, steps: int, *, agents: int
-) -> dict[str, Callable[[list[nn.Parameter]], optim.Optimizer]]:
+def _methods(rate: float, period: int, steps: int, *, agents: int) -> dict[str, Callable[..., optim.Optimizer]]:
     """Make optimizers, by name."""
     golore = partial(GoLore, lr=rate, rank=_RANK, period=period, agents=agents)
     return {
@@ -279,7 +275,7 @@ def _batches(problem: Counterexample) -> list[dict[str, Any]]:
     return [
         {
             "batch": batch,
-            "gap": descend(problem, make, _STEPS, refresh_batch=batch)[-1, 0].item(),
+            "gap": descend(problem, partial(make, refresh_batch=batch), _STEPS)[-1, 0].item(),
             "predicted": problem.stall(_RATE, _PERIOD, batch)[0].item() if batch % 2 else 0.0,
             "limit": problem.stall(batch=batch)[0].item() if batch % 2 else 0.0,
         }

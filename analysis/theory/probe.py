@@ -65,7 +65,7 @@ class _LinearEngine:
 class _NoData:
     """Draws nothing."""
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw no batch."""
         return ()
 

@@ -162,7 +162,7 @@ def test_golore_with_momentum_follows_its_equations(side):
 
 @pytest.fixture
 def published(monkeypatch):
-    """The AdamW of galore-torch; the package itself imports two others, of which this file asks a version check alone."""
+    """The AdamW of galore-torch: of what its package imports, this file asks no more than a check of versions."""
     found = importlib.util.find_spec("galore_torch")
     if found is None:
         pytest.skip("galore-torch is not installed")
@@ -178,8 +178,8 @@ def published(monkeypatch):
 
 @pytest.mark.parametrize(("betas", "period"), [((0.9, 0.999), 12), ((0.0, 0.99), 4)])
 def test_adamw_goes_the_way_of_the_published_code_where_no_momentum_is_to_be_carried(published, betas, period):
-    """So within a period, or without β₁. It also projects square matrices on their other side, decays parameters after the
-    step in the place of before it, and adds ε ahead of the correction of the second moments."""
+    """So within a period, or without β₁. Besides, it projects square matrices on their other side, decays parameters
+    after the step in the place of before it, and adds ε ahead of the correction of the second moments."""
     shapes = [(6, 9), (9, 6), (12, 5)]
     ours, theirs = make_parameters(shapes=shapes), make_parameters(shapes=shapes)
     common = {"lr": 0.05, "betas": betas, "eps": 0.0}

@@ -74,12 +74,12 @@ def test_momentum_does_not_help_galore(problem):
 
 
 def test_an_odd_batch_at_a_refresh_stops_where_the_theory_says(problem):
-    gap = descend(problem, partial(GaLore, **SETTINGS), 4000, refresh_batch=3)[-1]
+    gap = descend(problem, partial(GaLore, **SETTINGS, refresh_batch=3), 4000)[-1]
     torch.testing.assert_close(gap, problem.stall(5e-3, 20, 3), rtol=1e-9, atol=0)
 
 
 def test_an_even_batch_at_a_refresh_cancels_the_noise(problem):
-    assert float(descend(problem, partial(GaLore, **SETTINGS), 4000, refresh_batch=2)[-1].max()) < 1e-5
+    assert float(descend(problem, partial(GaLore, **SETTINGS, refresh_batch=2), 4000)[-1].max()) < 1e-5
 
 
 @pytest.mark.slow
