@@ -334,6 +334,8 @@ def _check(setup: Setup) -> None:
     settings = setup.config.optimizer.describe()
     if setup.attackers.any() or setup.config.personal:
         raise ExperimentError("attack, personal: theory knows agents who combine all of their parameters honestly")
+    if setup.config.gradient_noise is not None:
+        raise ExperimentError("gradient_noise: theory knows the noise of a batch of samples, and no other")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -181,7 +181,8 @@ class Block:
         """Draw each agent's batch and compute its gradient at x.
 
         An optimizer that evaluates by itself does so here. Every evaluation of a step has the same batch and the same
-        draws inside the model, and starts from the same running statistics; those of the last one stay.
+        draws inside the model, of the same noise if there is any, and starts from the same running statistics; those of
+        the last one stay.
 
         Returns:
             [N, P]; good until they are given to `adapt`, or until the next call. Of a derivative-free optimizer, its
@@ -192,6 +193,8 @@ class Block:
         # An engine that draws nothing does not read them.
         keys = self.keys("model") if self.engine.needs_keys else self.unread_keys
         run = self.engine.losses if self.optimizer.derivative_free else self.engine.gradients
+        noise = self.setup.config.gradient_noise
+        noise_keys = self.unread_keys if noise is None else self.keys("gradient noise")
         evaluates = self.optimizer.evaluates
         buffers = {name: b.clone() for name, b in self.state.buffers.items()} if evaluates else {}
 
@@ -200,6 +203,8 @@ class Block:
                 self.state.buffers[name].copy_(buffer)
             losses = run(batch, keys)
             self.watch.add(losses, self.step + 1)
+            if noise is not None:
+                noise.disturb(self.state.gradients, noise_keys)
             return losses
 
         if evaluates:
@@ -208,7 +213,7 @@ class Block:
         return self.state.gradients
 
     def full_gradients(self) -> Tensor:
-        """Compute each agent's gradient over all of its data at x, as it is: nothing is augmented.
+        """Compute each agent's gradient over all of its data at x, as it is: nothing is augmented, or made noisy.
 
         Returns:
             [N, P].

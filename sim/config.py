@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     PositiveFloat,
     ValidationError,
     model_validator,
@@ -29,7 +30,7 @@ from basinet.sim.escape import ESCAPES
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
-from basinet.sim.tasks import TASKS, Task
+from basinet.sim.tasks import TASKS, Noise, Task
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -185,6 +186,20 @@ class TopologyPart(_Part):
     policy: Annotated[Component | None, _component("policy")] = None
 
 
+def _noise(given: Any) -> Any:
+    """Read the noise of gradients."""
+    if given is None or given == "none" or isinstance(given, Noise):
+        return None if given == "none" else given
+    if not isinstance(given, Mapping):
+        raise ExperimentError(
+            f"gradient_noise: got {given!r}; allowed are none, or a mapping such as {{law: student, tail: 3, size: 0.1}}"
+        )
+    try:
+        return Noise.parse(given)
+    except ValueError as error:
+        raise ExperimentError(f"gradient_{error}") from None
+
+
 class EscapePart(_Part):
     """When a replica has left the place where it started, and how often that is looked at."""
 
@@ -231,6 +246,9 @@ class Config(_Part):
         strategy: The distributed part of the algorithm.
         attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
         optimizer: The local part of the algorithm.
+        gradient_noise: Noise that is added to each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name:
+            g ← (1 + ε) g + s with one draw an agent and step, whatever the batch. All gradients of a step have the same
+            draw, gradients over all of an agent's data none, and the analysis knows nothing of it.
         optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
             parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.
@@ -268,6 +286,7 @@ class Config(_Part):
     optimizer: Annotated[Component, _component("optimizer")] = Field(
         default=DEFAULTS["optimizer"], validate_default=True
     )
+    gradient_noise: Annotated[InstanceOf[Noise] | None, BeforeValidator(_noise)] = None
     optimizer_state: Literal["keep", "mix", "reset"] = "keep"
     buffers: Literal["keep", "mix"] = "keep"
     personal: tuple[str, ...] = ()
@@ -341,6 +360,8 @@ class Config(_Part):
                     if name != "component" and getattr(value, name) is not None
                 }
                 value = {**value.component.describe(), **companions}
+            elif isinstance(value, Noise):
+                value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump()
             elif isinstance(value, tuple):

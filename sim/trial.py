@@ -172,6 +172,11 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
         except ValueError as error:
             raise ExperimentError(f"strategy: {name} {error}") from None
     if optimizer.derivative_free:
+        if setup.config.gradient_noise is not None:
+            raise ExperimentError(
+                f"gradient_noise: {setup.config.optimizer.name} computes no gradients that could be noisy; allowed are"
+                " none, or a task with noise of its own"
+            )
         try:
             check_strategy(strategy, optimizer, in_common=optimizer.in_common and not setup.config.personal)
         except Exception as error:  # whatever a strategy of the user's own does

@@ -88,6 +88,7 @@ class _Probe:
                 "task": TaskPart(component=task),
                 "model": point,
                 "schedule": KINDS["schedule"].parse("constant"),
+                "gradient_noise": None,
                 "sampling": "independent",
                 "batch_size": 1,
                 "replicas": replicas,

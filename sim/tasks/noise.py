@@ -13,6 +13,9 @@ from basinet.algorithms.draws import fold, normal, uniform
 
 __all__ = ["Noise"]
 
+_AT_ONCE = 2**20
+"""About so many numbers of noise are made at a time."""
+
 Law = Literal["gaussian", "student", "pareto", "skewed_pareto", "stable"]
 Shape = Literal["coordinates", "radial", "line"]
 
@@ -198,6 +201,20 @@ class Noise:
         direction = normal(fold(keys, 2), (count, dimension))
         length: Tensor = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
         return along * direction / length
+
+    def disturb(self, gradients: Tensor, keys: Tensor) -> None:
+        """Make gradients noisy in place: g ← (1 + ε) g + s, with one draw a row.
+
+        Args:
+            gradients: [N, M].
+            keys: int64 [N].
+        """
+        rows = max(1, _AT_ONCE // gradients.shape[1])
+        for some, own in zip(gradients.split(rows), keys.split(rows), strict=True):
+            if self.multiplicative:
+                some.mul_(1 + self.factors(own, 1)[:, 0])
+            if self.size:
+                some.add_(self.vectors(own, 1, gradients.shape[1])[:, 0], alpha=self.size)
 
     def factors(self, keys: Tensor, count: int) -> Tensor:
         """Draw ε = δX.

@@ -107,6 +107,7 @@ def test_what_theory_cannot_follow_is_refused(tmp_path):
     keys = QUADRATIC | {"steps": 10, "replicas": 2}
     for index, (change, message) in enumerate([
         ({"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}, "weight_decay"),
+        ({"strategy": "diffusion", "gradient_noise": {"size": 0.1}}, "gradient_noise: theory knows"),
         ({"strategy": "exact_diffusion", "schedule": "cosine"}, "constant learning rate only"),
         ({"strategy": "diffusion", "optimizer": {"name": "adam", "lr": 0.1}}, "not affine"),
     ]):  # fmt: skip
