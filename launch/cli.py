@@ -20,6 +20,7 @@ KINDS = (
     "attacks",
     "optimizers",
     "schedules",
+    "tunings",
     "tasks",
     "models",
     "partitions",

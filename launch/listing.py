@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from basinet.algorithms.attacks import ATTACKS
-from basinet.algorithms.optimizers import OPTIMIZERS
+from basinet.algorithms.optimizers import OPTIMIZERS, TUNINGS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.analysis.catalogue import MEASURES
@@ -26,6 +26,7 @@ _REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "attacks": ATTACKS,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
+    "tunings": TUNINGS,
     "tasks": TASKS,
     "models": MODELS,
     "partitions": PARTITIONS,

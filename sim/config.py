@@ -192,7 +192,7 @@ def _noise(given: Any) -> Any:
         return None if given == "none" else given
     if not isinstance(given, Mapping):
         raise ExperimentError(
-            f"gradient_noise: got {given!r}; allowed are none, or a mapping such as {{law: student, tail: 3, size: 0.1}}"
+            f"gradient_noise: got {given!r}; allowed are none, or a mapping such as {{law: student, tail: 3, size: 1}}"
         )
     try:
         return Noise.parse(given)
@@ -246,9 +246,9 @@ class Config(_Part):
         strategy: The distributed part of the algorithm.
         attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
         optimizer: The local part of the algorithm.
-        gradient_noise: Noise that is added to each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name:
-            g ← (1 + ε) g + s with one draw an agent and step, whatever the batch. All gradients of a step have the same
-            draw, gradients over all of an agent's data none, and the analysis knows nothing of it.
+        gradient_noise: Noise of each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name: it becomes
+            (1 + ε) g + s, with one draw an agent and step, whatever the batch. All gradients of a step have the same
+            draw, those over all of an agent's data have none, and the analysis knows nothing of it.
         optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
             parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.

@@ -17,6 +17,8 @@ from torch.utils.data import Dataset
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.optimizers.heavy_tails import tuned_for
+from basinet.algorithms.optimizers.per_agent import PerAgentOptimizer
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
@@ -204,10 +206,13 @@ class Setup:
             ExperimentError: The optimizer refuses its settings.
         """
         component = self.config.optimizer
-        if {"foreach", "capturable", "differentiable"} & component.settings.keys():
+        target, settings = component.target, dict(component.settings)
+        if "tuned" in settings and isinstance(target, type) and issubclass(target, PerAgentOptimizer):
+            settings["tuned"] = tuned_for(settings["tuned"], self.num_steps)
+        if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
         try:
-            optimizer: optim.Optimizer = component.target(parameters, **(defaults | component.settings))
+            optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {error}") from error
         return optimizer

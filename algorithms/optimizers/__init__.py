@@ -4,7 +4,7 @@ from torch import optim
 
 from basinet.algorithms.optimizers.clipped import ClippedSGD
 from basinet.algorithms.optimizers.galore import GaLore, GoLore
-from basinet.algorithms.optimizers.heavy_tails import heavy_tail_rate, heavy_tail_settings
+from basinet.algorithms.optimizers.heavy_tails import TUNINGS, heavy_tail_rate, heavy_tail_settings
 from basinet.algorithms.optimizers.local import LocalOptimizer
 from basinet.algorithms.optimizers.lozo import LOZO, LOZOM
 from basinet.algorithms.optimizers.mezo import MeZO
@@ -20,6 +20,7 @@ __all__ = [
     "NSGDC",
     "NSGDCVR",
     "OPTIMIZERS",
+    "TUNINGS",
     "ClippedSGD",
     "GaLore",
     "GoLore",

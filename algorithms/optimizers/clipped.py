@@ -27,7 +27,7 @@ class ClippedSGD(PerAgentOptimizer):
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
         tuned: Takes lr and clip, which then are not given, from `heavy_tail_settings`, whose arguments these are, all
-            but the method.
+            but the method; or with a `name` from one of `TUNINGS`. The simulator gives `steps`.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -56,7 +56,7 @@ class ClippedSGD(PerAgentOptimizer):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | None = None,
+        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
         settings = tuned_settings(self.method, tuned, {"lr": lr, "clip": clip}, {"lr": 0.01, "clip": 1.0})

@@ -1,11 +1,21 @@
 """Step, momentum and clipping of normalised SGD, from what is known of the problem and its heavy-tailed noise."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, Literal, get_args
 
-__all__ = ["Method", "heavy_tail_rate", "heavy_tail_settings", "tuned_settings"]
+__all__ = [
+    "TUNINGS",
+    "Method",
+    "heavy_tail_rate",
+    "heavy_tail_settings",
+    "known_p",
+    "noiseless",
+    "tuned_for",
+    "tuned_settings",
+    "unknown_p",
+]
 
 Method = Literal["nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "a_nsgdc", "clipped_sgd"]
 
@@ -103,6 +113,69 @@ def heavy_tail_settings(
     return {"lr": lr, **({} if method == "clipped_sgd" else {"momentum": 1 - alpha}), **clip}
 
 
+def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[str, float]:
+    """Choose step, momentum and clipping for a horizon, where the noise has a bounded moment of a known order p.
+
+    Args:
+        method: The optimizer's name: nsgdm, nsgdc, nsgdc_vr, a_nsgdc, clipped_sgd.
+        steps: T.
+        p: The order.
+        **more: See `heavy_tail_settings`: sigma, smoothness, gap, gradient, and of single methods hessian_lipschitz,
+            bounded_differences.
+
+    Returns:
+        `lr`, `momentum` and `clip` as far as the method has them.
+
+    References:
+        T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed
+        noise, JMLR 26 (2025), arXiv:2410.16561.
+    """
+    return heavy_tail_settings(method, steps=steps, p=p, **more)
+
+
+def unknown_p(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
+    """Choose step and momentum for a horizon without the order p of the noise: 1 − θ = T^(−1/2), a step ~ T^(−3/4).
+
+    Args:
+        method: The optimizer's name: nsgdm.
+        steps: T.
+        **more: See `heavy_tail_settings`: sigma (whether it is above 0), smoothness, gap.
+
+    Returns:
+        `lr` and `momentum`.
+
+    References:
+        Z. Liu, Z. Zhou: Nonconvex stochastic optimization under heavy-tailed noises, ICLR 2025, arXiv:2412.19529.
+    """
+    return heavy_tail_settings(method, steps=steps, p=None, **more)
+
+
+def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
+    """Choose the step √(Δ / (LT)) of normalised gradient descent for a horizon, without momentum: there is no noise.
+
+    Args:
+        method: The optimizer's name.
+        steps: T.
+        **more: See `heavy_tail_settings`: smoothness, gap, gradient, hessian_lipschitz.
+
+    Returns:
+        `lr`, and `momentum` and `clip` as far as the method has them, which then do nothing.
+
+    References:
+        T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed
+        noise, JMLR 26 (2025), arXiv:2410.16561.
+    """
+    return heavy_tail_settings(method, steps=steps, sigma=0.0, **more)
+
+
+TUNINGS: dict[str, Callable[..., dict[str, float]]] = {
+    "known_p": known_p,
+    "noiseless": noiseless,
+    "unknown_p": unknown_p,
+}
+"""What an optimizer's keyword `tuned` can name: step, momentum and clipping as functions of T, p, σ, L, Δ and H."""
+
+
 def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_differences: bool = False) -> float:
     """Give the exponent at which the mean gradient norm falls with T under these settings.
 
@@ -134,13 +207,17 @@ def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_dif
 
 
 def tuned_settings(
-    method: Method, tuned: Mapping[str, Any] | None, given: Mapping[str, float | None], defaults: Mapping[str, float]
+    method: Method,
+    tuned: Mapping[str, Any] | str | None,
+    given: Mapping[str, float | None],
+    defaults: Mapping[str, float],
 ) -> dict[str, float]:
     """Choose the settings of an optimizer, which are given or as its keyword `tuned` asks.
 
     Args:
         method: The optimizer's name.
-        tuned: Arguments of `heavy_tail_settings`, or None.
+        tuned: The name of one of `TUNINGS`, or `name` and its arguments; arguments of `heavy_tail_settings` where
+            there is no name; or None.
         given: What the user says, by name; None where nothing.
         defaults: What holds where nothing else is said; its names are those of the settings.
 
@@ -156,13 +233,36 @@ def tuned_settings(
     if said:
         words = ", ".join(f"{name}={value}" for name, value in said.items())
         raise ValueError(f"tuned chooses {', '.join(defaults)} by itself: leave out either tuned or {words}")
-    if not isinstance(tuned, Mapping):
+    settings = {"name": tuned} if isinstance(tuned, str) else tuned
+    if not isinstance(settings, Mapping):
         raise ValueError(f"tuned must name arguments of heavy_tail_settings, such as steps, got {tuned!r}")
+    name = settings.get("name")
+    if name not in (None, *TUNINGS):
+        raise ValueError(f"tuned must be one of {', '.join(TUNINGS)}, got {name!r}")
+    rule: Callable[..., dict[str, float]] = heavy_tail_settings if name is None else TUNINGS[name]
     try:
-        found = heavy_tail_settings(method, **tuned)
-        return {name: found.get(name, default) for name, default in defaults.items()}
+        found = rule(method, **{key: value for key, value in settings.items() if key != "name"})
     except TypeError as error:
-        raise ValueError(f"tuned: {str(error).removeprefix('heavy_tail_settings() ')}") from None
+        raise ValueError(f"tuned: {str(error).partition('() ')[2]}") from None
+    return {name: found.get(name, default) for name, default in defaults.items()}
+
+
+def tuned_for(tuned: Any, steps: int) -> Any:
+    """Fill in the horizon of an optimizer's keyword `tuned` where it is not given.
+
+    Args:
+        tuned: See `tuned_settings`.
+        steps: T.
+
+    Returns:
+        The same with `steps`.
+
+    Example:
+        >>> tuned_for("known_p", 100)
+        {'steps': 100, 'name': 'known_p'}
+    """
+    settings = {"name": tuned} if isinstance(tuned, str) else tuned
+    return {"steps": steps, **settings} if isinstance(settings, Mapping) else settings
 
 
 def _check_numbers(**values: Any) -> None:

@@ -42,7 +42,7 @@ class NSGD(PerAgentOptimizer):
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
         tuned: Takes lr, momentum and clip, which then are not given, from `heavy_tail_settings`, whose arguments
-            these are, all but the method.
+            these are, all but the method; or with a `name` from one of `TUNINGS`. The simulator gives `steps`.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -75,7 +75,7 @@ class NSGD(PerAgentOptimizer):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | None = None,
+        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
         given = {"lr": lr, "momentum": momentum, "clip": clip}
@@ -142,7 +142,7 @@ class NSGDm(NSGD):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | None = None,
+        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
         super().__init__(params, lr, momentum, weight_decay=weight_decay, maximize=maximize, tuned=tuned, agents=agents)

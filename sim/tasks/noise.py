@@ -210,7 +210,7 @@ class Noise:
             keys: int64 [N].
         """
         rows = max(1, _AT_ONCE // gradients.shape[1])
-        for some, own in zip(gradients.split(rows), keys.split(rows), strict=True):
+        for some, own in zip(torch.split(gradients, rows), torch.split(keys, rows), strict=True):
             if self.multiplicative:
                 some.mul_(1 + self.factors(own, 1)[:, 0])
             if self.size:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from basinet.algorithms.optimizers import NSGDC, OPTIMIZERS, NSGDm, heavy_tail_rate, heavy_tail_settings
+from basinet.algorithms.optimizers import (
+    NSGDC,
+    OPTIMIZERS,
+    TUNINGS,
+    NSGDm,
+    heavy_tail_rate,
+    heavy_tail_settings,
+)
 
 P = [1.2, 1.5, 1.8, 2.0]
 L, GAP, SIGMA, HESSIAN = 2.0, 21.7, 0.7, 2.9
@@ -91,6 +98,24 @@ def test_optimizers_take_them():
 
 
 @pytest.mark.parametrize(
+    ("name", "method", "more", "equal"),
+    [
+        ("known_p", "nsgdc", {"p": 1.5, "sigma": 0.3}, {"p": 1.5, "sigma": 0.3}),
+        ("known_p", "nsgdc_vr", {"p": 1.5, "bounded_differences": True}, {"p": 1.5, "bounded_differences": True}),
+        ("known_p", "nsgdm", {}, {"p": 2.0}),
+        ("unknown_p", "nsgdm", {"smoothness": 3.0}, {"p": None, "smoothness": 3.0}),
+        ("noiseless", "nsgd", {"gap": 2.0}, {"sigma": 0.0, "gap": 2.0}),
+    ],
+)
+def test_tunings_have_names(name, method, more, equal):
+    parameters = [nn.Parameter(torch.zeros(1))]
+    optimizer = OPTIMIZERS[method](parameters, tuned={"name": name, "steps": 1000, **more})
+    expected = heavy_tail_settings(method, steps=1000, **equal)
+    assert expected.items() <= optimizer.param_groups[0].items()
+    assert TUNINGS[name](method, steps=1000, **more) == expected
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"steps": 0}, "steps must be at least 1"),
@@ -106,6 +131,10 @@ def test_optimizers_take_them():
         ({"steps": 10, "sigma": None}, "sigma must be a number, got None"),
         (10, "tuned must name arguments of heavy_tail_settings, such as steps, got 10"),
         ({"step": 10}, "tuned: .*unexpected keyword argument 'step'"),
+        ("known", "tuned must be one of known_p, noiseless, unknown_p, got 'known'"),
+        ("known_p", "tuned: missing 1 required keyword-only argument: 'steps'"),
+        ({"name": "unknown_p", "steps": 10}, "nsgdc needs p; nsgdm does without"),
+        ({"name": "unknown_p", "steps": 10, "p": 1.5}, "tuned: .*multiple values for keyword argument 'p'"),
     ],
 )
 def test_what_is_refused(settings, sentence):

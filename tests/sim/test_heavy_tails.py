@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.algorithms.optimizers import heavy_tail_settings
+from basinet.sim.component import ExperimentError
+
 RING = {"name": "ring", "agents": 9}
 
 
@@ -102,3 +105,13 @@ def test_momentum_lowers_the_floor_of_skewed_noise(make_block):
     # A mean of 1/α samples has the noise α^(1 − 1/tail) times as large, 0.21 for α = 0.01 and tail 1.5.
     law, place, error = resting_place(make_block, 1.5, {"name": "nsgdm", "momentum": 0.99})
     assert abs(place) + 4 * error < -0.4 * law.median
+
+
+@pytest.mark.parametrize("tuned", ["known_p", {"name": "known_p"}, {"name": "known_p", "steps": 40}])
+def test_a_tuning_is_for_the_steps_of_the_run(make_block, tuned):
+    block = make_block(optimizer={"name": "nsgdc", "tuned": tuned})
+    group = block.optimizer.optimizers[0].param_groups[0]
+    expected = heavy_tail_settings("nsgdc", steps=40)  # as many as the run has
+    assert {name: group[name] for name in expected} == expected
+    with pytest.raises(ExperimentError, match=r"nsgdc refuses its settings: tuned must be one of known_p"):
+        make_block(optimizer={"name": "nsgdc", "tuned": "knwon_p"})
