@@ -1,6 +1,7 @@
 """Many repetitions of a descent at once: how large the gradient is on the way."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class Descent(NamedTuple):
 
 
 def mean_gradient_norms(
-    task: Ripples,
+    tasks: Sequence[Ripples],
     descents: Mapping[str, Descent],
     steps: int,
     *,
@@ -35,13 +36,13 @@ def mean_gradient_norms(
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """Average ‖∇J(x_t)‖ over the steps t of descents that see the same noise.
+    """Average ‖∇J(x_t)‖ over the steps t of descents that see the same draws.
 
-    The repetitions are the agents of one optimizer. The norm is that of the true gradient. (The least of the norms is
-    no measure: it is that of a random walk that comes by.)
+    The repetitions on all tasks are the agents of one optimizer. The norm is that of the true gradient. (The least of
+    the norms is no measure: it is that of a random walk that comes by.)
 
     Args:
-        task: The landscape, with its noise.
+        tasks: The same landscape S times, with noise of different laws.
         descents: The methods by name.
         steps: How many steps each takes.
         start: Where every coordinate starts.
@@ -52,38 +53,37 @@ def mean_gradient_norms(
         advance: Is told how many steps have been taken since it was last called.
 
     Returns:
-        For each method the averages of the repetitions, [R].
+        For each method the averages of the repetitions, [S, R].
     """
-    points = [nn.Parameter(torch.full((repeats, task.num_outputs), start, dtype=torch.float64)) for _ in descents]
+    rows, gradient = len(tasks) * repeats, tasks[0].gradient
+    points = [nn.Parameter(torch.full((rows, tasks[0].num_outputs), start, dtype=torch.float64)) for _ in descents]
     optimizers = [
-        descent.kind([x], agents=repeats, **descent.settings)
-        for x, descent in zip(points, descents.values(), strict=True)
+        descent.kind([x], agents=rows, **descent.settings) for x, descent in zip(points, descents.values(), strict=True)
     ]
     keys = fold(torch.tensor(key(seed, "descents", steps)), torch.arange(repeats))
     looked_at = range(int(skip * steps), steps, max(1, steps // looks))
-    totals = [torch.zeros(repeats, dtype=torch.float64) for _ in descents]
+    totals = [torch.zeros(rows, dtype=torch.float64) for _ in descents]
     for first in range(0, steps, _CHUNK):
         chunk = range(first, min(first + _CHUNK, steps))
-        samples = _samples(task, fold(keys, torch.tensor(chunk)[:, None]))
+        parts = [_samples(task, fold(keys, torch.tensor(chunk)[:, None])) for task in tasks]
+        tilts, factors = (torch.cat(part, dim=1).unbind() for part in zip(*parts, strict=True))
         for x, optimizer, total in zip(points, optimizers, totals, strict=True):
-            for t in chunk:
+            for t, tilt, factor in zip(chunk, tilts, factors, strict=True):
                 if t in looked_at:
-                    total += torch.linalg.vector_norm(task.gradient(x.detach()), dim=1)
-                optimizer.step(_closure(task, x, samples[t - first]))
+                    total += torch.linalg.vector_norm(gradient(x.detach()), dim=1)
+                optimizer.step(partial(_evaluate, gradient, x, tilt, factor))
         advance(len(chunk) * len(descents))
-    return {name: total / len(looked_at) for name, total in zip(descents, totals, strict=True)}
+    means = [(total / len(looked_at)).view(len(tasks), repeats) for total in totals]
+    return dict(zip(descents, means, strict=True))
 
 
-def _samples(task: Ripples, keys: Tensor) -> Tensor:
-    """Draw one sample for each key [T, R]: tilts, and ε where there is multiplicative noise, [T, R, M or M + 1]."""
+def _samples(task: Ripples, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw one sample for each key [T, R]: tilts [T, R, M], and factors 1 + ε [T, R, 1]."""
     agents = torch.zeros(keys.numel(), dtype=torch.int64)
-    return task.draw(keys.flatten(), agents, 1, torch.float64)[1].view(*keys.shape, -1)
+    drawn = task.draw(keys.flatten(), agents, 1, torch.float64)[1].view(*keys.shape, -1)
+    return drawn[..., : task.num_outputs], 1 + drawn[..., task.num_outputs :].sum(-1, keepdim=True)
 
 
-def _closure(task: Ripples, x: nn.Parameter, sample: Tensor) -> Callable[[], None]:
-    tilt, factor = sample[:, : task.num_outputs], 1 + sample[:, task.num_outputs :].sum(1, keepdim=True)
-
-    def closure() -> None:
-        x.grad = task.gradient(x.detach()).mul_(factor).add_(tilt)
-
-    return closure
+def _evaluate(gradient: Callable[[Tensor], Tensor], x: nn.Parameter, tilt: Tensor, factor: Tensor) -> None:
+    """Compute the gradients of a sample."""
+    x.grad = gradient(x.detach()).mul_(factor).add_(tilt)
