@@ -528,7 +528,7 @@ def test_stacked_agents_are_as_many_optimizers(case, shared):
                 p.grad = layer[n]
             twin.step()
         for n in range(N):
-            torch.testing.assert_close(x[n], values(alone[n]), rtol=1e-10, atol=1e-11)
+            torch.testing.assert_close(x[n], values(alone[n]), rtol=1e-12, atol=1e-12)
     bases = [held["basis"] for held in together.optimizers[0].state.values() if "basis" in held]
     assert len(bases) == 3
     assert all(torch.equal(basis[0], basis[1]) == shared for basis in bases)

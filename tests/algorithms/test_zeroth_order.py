@@ -199,9 +199,9 @@ def test_stacked_agents_are_separate_optimizers(name):
                 loss = twin.step(
                     lambda a=alone, n=n: sum((p - g[n]).pow(4).sum() for p, g in zip(a, goals, strict=True))
                 )
-                torch.testing.assert_close(loss, found[step][n], rtol=1e-10, atol=0)
+                torch.testing.assert_close(loss, found[step][n], rtol=1e-12, atol=0)
             for p, q in zip(together, alone, strict=True):
-                torch.testing.assert_close(p[n], q, rtol=1e-10, atol=1e-12)
+                torch.testing.assert_close(p[n], q, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", KINDS)
