@@ -64,7 +64,7 @@ class MeZO(Optimizer):
 
     One number c a step serves all layers. As ε → 0 the estimate ĝ = (c/ε) z has the mean g and E‖ĝ‖² = (d + 2) ‖g‖²
     over d parameters. Nothing is kept between steps: z is drawn again from its key whenever it is needed, a piece at a
-    time. Both evaluations are of the same batch, without autograd, so that no activations are kept. The parameters
+    time. Both evaluations are of the same batch, in inference mode, so that no activations are kept. The parameters
     move in place, and come back bit by bit from a copy that lives while a step evaluates; going back by subtraction
     would let them drift, by 0.05 (rms) in a thousand steps of bfloat16.
 
@@ -222,7 +222,8 @@ class MeZO(Optimizer):
 
     def _losses(self, closure: Callable[[], Any]) -> Tensor:
         """Evaluate; the difference of two losses has few digits, of which none are to be lost."""
-        found = closure()
+        with torch.inference_mode():
+            found = closure()
         losses = found if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64)
         if losses.numel() != (self.agents or 1) or (self.agents and losses.ndim != 1):
             wanted = f"losses of shape ({self.agents},), one an agent" if self.agents else "a single loss"

@@ -245,19 +245,20 @@ def test_a_state_that_is_read_back_goes_on_alike(name):
         assert torch.equal(p, q) and torch.equal(p, r)
 
 
-def test_the_loss_is_evaluated_twice_without_autograd():
+def test_the_loss_is_evaluated_twice_in_inference_mode():
     x = nn.Parameter(torch.ones(3, dtype=torch.float64))
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     seen = []
 
     def loss():
         value = (x**3).sum()
-        seen.append((torch.is_grad_enabled(), value.requires_grad, x.detach().clone(), frozen.clone()))
+        seen.append((torch.is_inference_mode_enabled(), value.requires_grad, x.detach().clone(), frozen.clone()))
         return value
 
-    found = MeZO([x, frozen], eps=1e-4).step(loss)
+    optimizer = MeZO([x, frozen], eps=1e-4)
+    found = optimizer.step(loss)
     assert len(seen) == 2 and x.grad is None and all(torch.equal(s[3], frozen) for s in seen)
-    assert not any(grad or needs for grad, needs, *_ in seen)
+    assert all(inference and not needs for inference, needs, *_ in seen) and not found.is_inference()
     assert float(found) == pytest.approx(3.0, abs=1e-6)  # f(x), not f(x + εz)
 
 
@@ -424,3 +425,49 @@ def test_momentum_that_rested_is_carried_to_the_present_subspace():
 def test_a_step_needs_evaluations():
     with pytest.raises(RuntimeError, match="MeZO evaluates by itself: its step needs a closure"):
         MeZO([nn.Parameter(torch.zeros(1))]).step()
+
+
+def test_gossip_of_models_is_gossip_of_the_low_rank_factor_within_a_period():
+    """X = X₀ + B Vᵀ of agents that agree when the period begins; what they then differ in, the next V cannot tell."""
+    agents, m, n, rank, period, lr, eps = 5, 7, 6, 2, 6, 0.02, 0.1
+    mixing = 0.5 * torch.eye(agents).double() + 0.25 * (torch.eye(agents).roll(1, 0) + torch.eye(agents).roll(-1, 0))
+    goals = randn(agents, m, n, seed=1)
+    keys = torch.stack([torch.arange(agents), torch.full((agents,), 9)], 1)
+
+    def losses(x):
+        return -(x - goals).cos().sum((1, 2))
+
+    start = randn(m, n).expand(agents, m, n)
+    x = nn.Parameter(start.clone())
+    settings = {"lr": lr, "eps": eps, "rank": rank, "period": period, "shared": True, "agents": agents, "keys": keys}
+    optimizer = LOZO([x], **settings)
+    b = torch.zeros(agents, m, rank, dtype=torch.float64)
+    ((group, own),) = optimizer._keyed_groups()
+    (v,) = optimizer._right(group, own, 0)
+    for _ in range(period):
+        (u,) = optimizer._left(group, own)
+        here, direction = start + b @ v.mT, eps * u @ v.mT
+        slopes = (losses(here + direction) - losses(here - direction)) / (2 * eps)
+        b = torch.einsum("kl,lmr->kmr", mixing, b - lr * slopes[:, None, None] * u / rank)
+        optimizer.step(lambda: losses(x))
+        with torch.no_grad():
+            x.copy_(torch.einsum("kl,lmn->kmn", mixing, x))
+        torch.testing.assert_close(x.detach(), start + b @ v.mT, rtol=1e-12, atol=1e-12)
+    rest, (after,) = x.detach() - x.detach().mean(0), optimizer._right(group, own, 1)
+    seen = rest @ torch.linalg.pinv(after.mT) @ after.mT
+    assert 0.01 < float(seen.norm()) < 0.9 * float(rest.norm())
+
+
+def test_momentum_carried_to_a_new_subspace_keeps_r_over_n_of_its_energy():
+    """E (V Vᵀ)² = r (n + r + 1) I of a normal V [n, r]: the share r (n + r + 1) / n², near r / n."""
+    agents, m, n, rank, beta = 3000, 4, 24, 3, 0.9
+    x = nn.Parameter(torch.zeros(agents, m, n, dtype=torch.float64))
+    optimizer = LOZOM([x], lr=0.0, rank=rank, period=1, momentum=beta, agents=agents)
+    optimizer.step(lambda: x.sum((1, 2)))
+    ((group, own),) = optimizer._keyed_groups()
+    old, new = (optimizer._right(group, own, period)[0] for period in (0, 1))
+    before = (optimizer.state[x]["momentum"] @ old.mT).square().sum((1, 2))
+    optimizer.step(lambda: torch.zeros(agents))  # no slope: what is carried, times β
+    after = (optimizer.state[x]["momentum"] @ new.mT / beta).square().sum((1, 2))
+    kept = after / before
+    assert abs(float(kept.mean()) - rank * (n + rank + 1) / n**2) < 4 * float(kept.std()) / math.sqrt(agents)
