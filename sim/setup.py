@@ -158,7 +158,8 @@ class Setup:
         Returns:
             Optimizers of the parameters in the state.
         """
-        return LocalOptimizer(self.optimizer, self.config.optimizer.target, state.parameters, state.split, keys)
+        kind, names = self.config.optimizer.target, list(state.shapes)
+        return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names)
 
     def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:
         """Derive the keys from which optimizers draw.
@@ -191,11 +192,13 @@ class Setup:
         strategy: Strategy = self.config.strategy.make()
         return strategy
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], **defaults: Any) -> optim.Optimizer:
+    def optimizer(
+        self, parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]], **defaults: Any
+    ) -> optim.Optimizer:
         """Make the optimizer of some parameters.
 
         Args:
-            parameters: What it steps.
+            parameters: What it steps, with names or without.
             **defaults: Settings that the experiment may overrule: `fused` is taken where it does not choose among
                 the implementations that torch has.
 

@@ -37,6 +37,8 @@ class LocalOptimizer:
     bit by bit. A class that says `derivative_free = True` gets the losses alone, and leaves one number an agent in its
     attribute `coefficients`, [N, 1], where `step` finds them.
 
+    A class for layers that says `named = True` gets them with their names.
+
     A stacked class whose agents may step along directions of their own, or in subspaces of their own, says in an
     attribute `in_common` whether all have the same. One that wants some gradients of another number of samples says in
     an attribute `next_batch_size` of how many the next one shall be, or None.
@@ -48,6 +50,7 @@ class LocalOptimizer:
         x: The agents' parameters [N, P]; stepped in place, wherever they have moved to.
         split: Takes [N, P] apart into layers [N, *shape] that are views.
         keys: Keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica have.
+        names: Names of the layers.
 
     Attributes:
         split: Takes [N, P] apart into what the optimizers step, views in their order.
@@ -64,6 +67,7 @@ class LocalOptimizer:
         x: Tensor,
         split: Callable[[Tensor], Sequence[Tensor]],
         keys: Tensor | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self._kind = kind
         self._x = x
@@ -93,7 +97,10 @@ class LocalOptimizer:
             more["agents"] = len(x)
         if keyed:
             more["keys"] = keys
-        self.optimizers = [factory(group, **more) for group in members]
+        if stacked == "layers" and getattr(kind, "named", False) and names is not None:
+            self.optimizers = [factory(list(zip(names, members[0], strict=True)), **more)]
+        else:
+            self.optimizers = [factory(group, **more) for group in members]
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +47,10 @@ _RULES: dict[str, Rule] = {
         "a whole number of at least 0, or None",
     ),
     "refresh_batch": (lambda value: value is None or COUNT[0](value), f"{COUNT[1]}, or None"),
+    "whole": (
+        lambda value: isinstance(value, tuple | list) and all(isinstance(name, str) for name in value),
+        "a list of names",
+    ),
     "shared": FLAG,
     "seed": WHOLE,
 }
@@ -63,12 +68,12 @@ class SubspaceOptimizer(Optimizer):
     of the momentum's energy, so that momentum is little more than forgotten there.
 
     Parameters with fewer than two axes, and matrices whose short side is at most the rank, get the base optimizer
-    itself, without the scale α; convolutions are matrices [outputs, the rest]. An embedding is better left out: give
-    it a group with rank None. Beside the parameters a matrix s × l takes s·r numbers for the projection (r·l places if
-    it is sparse), r·l for a momentum, 2·r·l for AdamW.
+    itself, without the scale α; convolutions are matrices [outputs, the rest]. An embedding is better left out, too: by
+    its name, or by a group with rank None. Beside the parameters a matrix s × l takes s·r numbers for the projection
+    (r·l places if it is sparse), r·l for a momentum, 2·r·l for AdamW.
 
     Args:
-        params: Parameters, or groups of them.
+        params: Parameters, with or without names, or groups of them.
         lr: Learning rate μ.
         rank: r, or None for no subspace.
         period: τ, steps from one choice of the subspaces to the next.
@@ -86,6 +91,8 @@ class SubspaceOptimizer(Optimizer):
             never (GaLore) or from the start (GoLore).
         refresh_batch: How many samples the gradient of a step shall have that chooses subspaces by it; None for as many
             as always. In a simulation it has; elsewhere `next_batch_size` tells the loop that makes the batches.
+        whole: Names of parameters that get the base optimizer itself, with * for any letters; the parameters then come
+            with names, as from `named_parameters`.
         shared: Whether all agents draw the same subspaces.
         seed: Seed of the draws on a plain model: processes that have the same draw the same subspaces.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
@@ -98,6 +105,7 @@ class SubspaceOptimizer(Optimizer):
 
     stacked = "layers"
     keyed = True
+    named = True
     fixed_state: ClassVar[frozenset[str]] = frozenset({"basis"})
     always_random: ClassVar[bool] = False
 
@@ -118,6 +126,7 @@ class SubspaceOptimizer(Optimizer):
         subspace: Literal["low_rank", "sparse"] = "low_rank",
         random_from: int | None = None,
         refresh_batch: int | None = None,
+        whole: tuple[str, ...] = (),
         shared: bool = False,
         seed: int = 0,
         agents: int | None = None,
@@ -125,16 +134,17 @@ class SubspaceOptimizer(Optimizer):
     ) -> None:
         self.agents = agents
         self.keys = keys
+        self._whole: set[Tensor] = set()
         defaults = {
             "lr": lr, "rank": rank, "period": period, "scale": scale, "momentum": momentum, "base": base,
             "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "subspace": subspace,
             "random_from": 0 if random_from is None and self.always_random else random_from,
-            "refresh_batch": refresh_batch, "shared": shared, "seed": seed,
+            "refresh_batch": refresh_batch, "whole": whole, "shared": shared, "seed": seed,
         }  # fmt: skip
         super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("agents", "keys")}
+        own = {name: getattr(self, name) for name in ("agents", "keys", "_whole")}
         return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -159,6 +169,9 @@ class SubspaceOptimizer(Optimizer):
                 "refresh_batch is for subspaces that follow the gradient, and these are random from the start; got"
                 f" {group['refresh_batch']}"
             )
+        if group["whole"]:
+            param_group = {**param_group, "params": list(param_group["params"])}
+            self._whole |= _named(param_group["params"], group["whole"])
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -310,7 +323,13 @@ class SubspaceOptimizer(Optimizer):
     def _subspace(self, p: Tensor, group: dict[str, Any]) -> Subspace | None:
         """Tell in what kind of subspace a parameter is stepped, or None if in none."""
         rank, shape = group["rank"], p.shape[1:] if self.agents else p.shape
-        if rank is None or not p.requires_grad or len(shape) < 2 or rank >= min(shape[0], math.prod(shape[1:])):
+        if (
+            rank is None
+            or p in self._whole
+            or not p.requires_grad
+            or len(shape) < 2
+            or rank >= min(shape[0], math.prod(shape[1:]))
+        ):
             return None
         return _KINDS[group["subspace"]](rank)
 
@@ -358,6 +377,18 @@ class SubspaceOptimizer(Optimizer):
         subspace.add_lifted(matrices, _direction(state, projected, group), basis, -group["lr"] * group["scale"])
         if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
             p.copy_(_as_stack(matrices, self._stack(p)).view(p.shape))
+
+
+def _named(params: list[Any], patterns: Iterable[str]) -> set[Tensor]:
+    """Find the parameters whose names fit."""
+    names = {item[0]: item[1] for item in params if isinstance(item, tuple)}
+    if len(names) < len(params):
+        raise ValueError("whole names parameters: give them with their names, as model.named_parameters() does")
+    found = {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
+    for pattern, fitting in found.items():
+        if not fitting:
+            raise ValueError(f"whole: no parameter fits '{pattern}'; there are {', '.join(names)}")
+    return set().union(*found.values())
 
 
 def _sign(group: dict[str, Any]) -> float:

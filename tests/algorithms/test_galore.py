@@ -236,6 +236,33 @@ def test_groups_choose_their_own_subspaces():
     assert "basis" not in optimizer.state[free] and optimizer.state[held]["basis"].shape == (1, 6, 3)
 
 
+def test_what_is_left_whole_is_told_by_its_name():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 7), nn.Linear(7, 8)).double()
+    twin = copy.deepcopy(model)
+    settings = {"lr": 0.1, "rank": 2, "momentum": 0.9}
+    groups = [
+        {"params": twin[0].parameters(), "rank": None},
+        {"params": [*twin[1].parameters(), *twin[2].parameters()]},
+    ]
+    optimizer, grouped = GaLore(model.named_parameters(), whole=["0.*"], **settings), GaLore(groups, **settings)
+    for _ in range(2):
+        torch.testing.assert_close(
+            run(optimizer, list(model.parameters()), 3),
+            run(grouped, list(twin.parameters()), 3),
+            rtol=1e-12,
+            atol=1e-12,
+        )
+        assert ["basis" in optimizer.state[p] for p in model.parameters()] == [False, True, False, True, False]
+        optimizer, grouped, model, twin = copy.deepcopy((optimizer, grouped, model, twin))
+    with pytest.raises(ValueError, match=r"whole: no parameter fits 'head\.\*'; there are 0\.weight, 1\.weight"):
+        GaLore(model.named_parameters(), whole=["head.*"])
+    with pytest.raises(ValueError, match="give them with their names"):
+        GaLore(model.parameters(), whole=["0.*"])
+    with pytest.raises(ValueError, match="whole must be a list of names"):
+        GaLore([{"params": list(model.named_parameters()), "whole": "0.*"}])
+
+
 # --- as torch's optimizers ---
 
 

@@ -165,3 +165,22 @@ def test_an_optimizer_that_is_given_nothing_may_have_a_seed():
             super().__init__(params, lr)
 
     assert KINDS["optimizer"].parse({"name": Own, "seed": 3}).settings == {"seed": 3}
+
+
+def test_an_experiment_can_leave_layers_whole(make_block):
+    ours, theirs = (make_block(strategy=s, optimizer=golore(whole=["3.*"])) for s in PAIRS["centralized"])
+    for block in (ours, theirs):
+        block.advance(PERIOD + 2)
+    torch.testing.assert_close(ours.x, theirs.x, rtol=1e-9, atol=1e-10)
+    state = ours.optimizer.optimizers[0].state
+    assert ["basis" in state[p] for p in ours.optimizer._parameters] == [True, False, False, False]
+    assert ours.bytes_sent == (PERIOD + 2) * 8 * (RANK * 64 + 6 + 10 * 6 + 10) * 8
+    again = make_block(strategy="subspace_centralized", optimizer=golore(whole=["3.*"]))
+    again.load_state_dict(ours.state_dict())
+    for block in (ours, again):
+        block.advance(2 * PERIOD + 1)
+    assert torch.equal(ours.x, again.x)
+    with pytest.raises(
+        ExperimentError, match=r"golore refuses its settings: whole: no parameter fits 'head'; there are"
+    ):
+        make_block(optimizer=golore(whole=["head"]))
