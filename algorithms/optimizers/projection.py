@@ -12,7 +12,7 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 
-__all__ = ["LowRank", "Sparse", "Subspace", "as_matrices"]
+__all__ = ["LowRank", "Sparse", "Subspace", "as_matrices", "as_stack"]
 
 
 def as_matrices(stack: Tensor) -> Tensor:
@@ -30,6 +30,20 @@ def as_matrices(stack: Tensor) -> Tensor:
     """
     matrices = stack.flatten(2)
     return matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+
+
+def as_stack(matrices: Tensor, like: Tensor) -> Tensor:
+    """Undo `as_matrices`.
+
+    Args:
+        matrices: [N, s, l].
+        like: A stack of the members' shape, [N, m, ...].
+
+    Returns:
+        [N, m, ...].
+    """
+    upright = matrices if matrices.shape[1] == like.shape[1] else matrices.mT
+    return upright.reshape(like.shape)
 
 
 @dataclass(frozen=True)

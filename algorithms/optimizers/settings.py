@@ -1,7 +1,8 @@
 """Settings of parameter groups: what they may be, and the keys that a seed stands for."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,7 +11,18 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 
-__all__ = ["ABOVE_0", "AT_LEAST_0", "BELOW_1", "COUNT", "FLAG", "WHOLE", "Rule", "check_settings", "seeded_keys"]
+__all__ = [
+    "ABOVE_0",
+    "AT_LEAST_0",
+    "BELOW_1",
+    "COUNT",
+    "FLAG",
+    "WHOLE",
+    "Rule",
+    "check_settings",
+    "named_parameters",
+    "seeded_keys",
+]
 
 Rule = tuple[Callable[[Any], bool], str]
 """What tells whether a value is allowed, and the words for what is."""
@@ -45,6 +57,30 @@ def check_settings(group: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     for name, (allows, words) in rules.items():
         if name in group and not allows(group[name]):
             raise ValueError(f"{name} must be {words}, got {group[name]!r}")
+
+
+def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> set[Tensor]:
+    """Find the parameters that an optimizer's setting `whole` names.
+
+    Args:
+        params: Names and parameters.
+        patterns: Names, with * for any letters.
+
+    Returns:
+        The parameters that fit one.
+
+    Raises:
+        ValueError: Parameters have no names, or a pattern fits none.
+    """
+    items = list(params)
+    names = {item[0]: item[1] for item in items if isinstance(item, tuple)}
+    if len(names) < len(items):
+        raise ValueError("whole names parameters: give them with their names, as model.named_parameters() does")
+    found = {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
+    for pattern, fitting in found.items():
+        if not fitting:
+            raise ValueError(f"whole: no parameter fits '{pattern}'; there are {', '.join(names)}")
+    return set().union(*found.values())
 
 
 def seeded_keys(seed: int, agents: int | None) -> Tensor:

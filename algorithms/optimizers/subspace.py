@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers.local import restore_types
-from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices
+from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices, as_stack
 from basinet.algorithms.optimizers.settings import (
     ABOVE_0,
     AT_LEAST_0,
@@ -23,6 +22,7 @@ from basinet.algorithms.optimizers.settings import (
     WHOLE,
     Rule,
     check_settings,
+    named_parameters,
     seeded_keys,
 )
 
@@ -171,7 +171,7 @@ class SubspaceOptimizer(Optimizer):
             )
         if group["whole"]:
             param_group = {**param_group, "params": list(param_group["params"])}
-            self._whole |= _named(param_group["params"], group["whole"])
+            self._whole |= named_parameters(param_group["params"], group["whole"])
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -218,11 +218,7 @@ class SubspaceOptimizer(Optimizer):
 
     @property
     def refresh_due(self) -> bool:
-        """Whether the next step chooses subspaces anew.
-
-        GaLore follows the gradient of that step for a whole period; where its noise outweighs it, a larger batch for
-        this step alone is what convergence needs: see `next_batch_size`.
-        """
+        """Whether the next step chooses subspaces anew."""
         return any(self._steps(p) % group["period"] == 0 for _, p, group, _ in self._in_subspaces())
 
     @property
@@ -285,7 +281,7 @@ class SubspaceOptimizer(Optimizer):
             part = coordinates[:, start : start + size]
             start += size
             if subspace:
-                part = _as_stack(subspace.lift(part, self.state[p]["basis"], (short, long)), stack)
+                part = as_stack(subspace.lift(part, self.state[p]["basis"], (short, long)), stack)
             tensors.append(part.reshape(p.shape))
         return tensors
 
@@ -376,19 +372,7 @@ class SubspaceOptimizer(Optimizer):
             projected.add_(subspace.project(matrices, basis), alpha=decay)
         subspace.add_lifted(matrices, _direction(state, projected, group), basis, -group["lr"] * group["scale"])
         if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
-            p.copy_(_as_stack(matrices, self._stack(p)).view(p.shape))
-
-
-def _named(params: list[Any], patterns: Iterable[str]) -> set[Tensor]:
-    """Find the parameters whose names fit."""
-    names = {item[0]: item[1] for item in params if isinstance(item, tuple)}
-    if len(names) < len(params):
-        raise ValueError("whole names parameters: give them with their names, as model.named_parameters() does")
-    found = {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
-    for pattern, fitting in found.items():
-        if not fitting:
-            raise ValueError(f"whole: no parameter fits '{pattern}'; there are {', '.join(names)}")
-    return set().union(*found.values())
+            p.copy_(as_stack(matrices, self._stack(p)).view(p.shape))
 
 
 def _sign(group: dict[str, Any]) -> float:
@@ -412,9 +396,3 @@ def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -
     v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     root: Tensor = v.sqrt().div_(math.sqrt(1 - beta2**step)).add_(group["eps"])
     return torch.div(m, root, out=root).div_(1 - beta1**step)
-
-
-def _as_stack(matrices: Tensor, like: Tensor) -> Tensor:
-    """Undo `as_matrices`."""
-    upright = matrices if matrices.shape[1] == like.shape[1] else matrices.mT
-    return upright.reshape(like.shape)
