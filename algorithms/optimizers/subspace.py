@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from basinet.algorithms import draws
+from basinet.algorithms.optimizers.bases import base_direction
 from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices, as_stack
 from basinet.algorithms.optimizers.settings import (
@@ -171,8 +172,16 @@ class SubspaceOptimizer(Optimizer):
             )
         if group["whole"]:
             param_group = {**param_group, "params": list(param_group["params"])}
-            self._whole |= named_parameters(param_group["params"], group["whole"])
+            named_parameters(param_group["params"], group["whole"])  # are there
         super().add_param_group(param_group)
+        self._find_whole()
+
+    def _find_whole(self) -> None:
+        """Find the parameters that have no subspace by their names."""
+        for group in self.param_groups:
+            if group["whole"]:
+                names = zip(group["param_names"], group["params"], strict=True)
+                self._whole |= named_parameters(names, group["whole"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -293,6 +302,7 @@ class SubspaceOptimizer(Optimizer):
         """
         super().load_state_dict(state_dict)
         restore_types(self, state_dict, floating=False)
+        self._find_whole()
 
     def _members(self) -> Iterable[tuple[nn.Parameter, dict[str, Any]]]:
         return ((p, group) for group in self.param_groups for p in group["params"])
@@ -362,7 +372,9 @@ class SubspaceOptimizer(Optimizer):
         subspace = self._subspace(p, group)
         if subspace is None:
             gradient = gradient if sign > 0 else -gradient
-            p.add_(_direction(state, gradient.add(p, alpha=decay) if decay else gradient, group), alpha=-group["lr"])
+            p.add_(
+                base_direction(state, gradient.add(p, alpha=decay) if decay else gradient, group), alpha=-group["lr"]
+            )
             return
         self._refresh(subspace, place, p, group, gradient)
         # The projection is linear: it comes first, so that nothing else is as large as the parameters.
@@ -370,29 +382,10 @@ class SubspaceOptimizer(Optimizer):
         projected = subspace.project(gradients, basis).mul_(sign)
         if decay:
             projected.add_(subspace.project(matrices, basis), alpha=decay)
-        subspace.add_lifted(matrices, _direction(state, projected, group), basis, -group["lr"] * group["scale"])
+        subspace.add_lifted(matrices, base_direction(state, projected, group), basis, -group["lr"] * group["scale"])
         if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
             p.copy_(as_stack(matrices, self._stack(p)).view(p.shape))
 
 
 def _sign(group: dict[str, Any]) -> float:
     return -1.0 if group["maximize"] else 1.0
-
-
-def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
-    """Advance the base optimizer's state by a step, and return its direction."""
-    step = state["step"] = state.get("step", 0) + 1
-    if group["base"] == "sgd":
-        if not group["momentum"]:
-            return gradient
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        momentum: Tensor = state["momentum"]
-        return momentum.mul_(group["momentum"]).add_(gradient)
-    if "momentum" not in state:
-        state["momentum"], state["second_moment"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    beta1, beta2 = group["betas"]
-    m, v = state["momentum"].lerp_(gradient, 1 - beta1), state["second_moment"]
-    v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    root: Tensor = v.sqrt().div_(math.sqrt(1 - beta2**step)).add_(group["eps"])
-    return torch.div(m, root, out=root).div_(1 - beta1**step)

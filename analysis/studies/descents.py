@@ -34,7 +34,6 @@ def mean_gradient_norms(
     skip: float = 0.0,
     looks: int = 1000,
     seed: int = 0,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Tensor]:
     """Average ‖∇J(x_t)‖ over the steps t of descents that see the same draws.
 
@@ -50,7 +49,6 @@ def mean_gradient_norms(
         skip: The part of the steps that is left out of the average, from the first one on.
         looks: At how many steps, evenly spaced, the norm is taken at least, or at all.
         seed: Seed of the noise.
-        advance: Is told how many steps have been taken since it was last called.
 
     Returns:
         For each method the averages of the repetitions, [S, R].
@@ -72,7 +70,6 @@ def mean_gradient_norms(
                 if t in looked_at:
                     total += torch.linalg.vector_norm(gradient(x.detach()), dim=1)
                 optimizer.step(partial(_evaluate, gradient, x, tilt, factor))
-        advance(len(chunk) * len(descents))
     means = [(total / len(looked_at)).view(len(tasks), repeats) for total in totals]
     return dict(zip(descents, means, strict=True))
 

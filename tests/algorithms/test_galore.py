@@ -254,7 +254,12 @@ def test_what_is_left_whole_is_told_by_its_name():
             atol=1e-12,
         )
         assert ["basis" in optimizer.state[p] for p in model.parameters()] == [False, True, False, True, False]
+        state = optimizer.state_dict()
         optimizer, grouped, model, twin = copy.deepcopy((optimizer, grouped, model, twin))
+    again = copy.deepcopy(model)
+    plain = GaLore(again.parameters())
+    plain.load_state_dict(copy.deepcopy(state))
+    assert torch.equal(run(plain, list(again.parameters()), 3), run(optimizer, list(model.parameters()), 3))
     with pytest.raises(ValueError, match=r"whole: no parameter fits 'head\.\*'; there are 0\.weight, 1\.weight"):
         GaLore(model.named_parameters(), whole=["head.*"])
     with pytest.raises(ValueError, match="give them with their names"):
