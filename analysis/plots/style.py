@@ -141,8 +141,9 @@ def label_log_axes(ax: Axes) -> None:
     """
     for axis in (ax.xaxis, ax.yaxis):
         low, high = sorted(axis.get_view_interval())
-        if axis.get_scale() == "log" and low > 0 and log10(high / low) < _FEW_DECADES:
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        decades = log10(high / low) if axis.get_scale() == "log" and low > 0 else _FEW_DECADES
+        if decades < _FEW_DECADES:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
 

@@ -137,6 +137,7 @@ def heavy_tails(
     """
     plan = list(_plan(horizons))
     done, total, found = 0, sum(job.cost for job in plan), dict[int, list[Row]]()
+    progress(0.0, f"0 of {len(plan)} descents")
     for place, some in _run_all(plan, repeats, processes or len(os.sched_getaffinity(0))):
         found[place] = some
         done += plan[place].cost
