@@ -125,7 +125,7 @@ def _differences(runs: Sequence[Run]) -> str:
 def _experiment(experiment: Mapping[str, Any]) -> str:
     rows = []
     for key, value in experiment.items():
-        if key == "cases":
+        if key == "cases" and value is not None:
             text = " · ".join(f"{name}: {describe(values)}" for name, values in value.items())
         elif isinstance(value, list) and key != "analysis":
             text = " · ".join(map(describe, value))
