@@ -1,11 +1,10 @@
 """Compiled loops for the CPU: what torch has no kernel for that comes near the speed of memory."""
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from basinet.algorithms.kernels import compiled
 
 __all__ = ["mix", "pad"]
 
@@ -35,17 +34,7 @@ def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     return starts, columns, values
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a function when it is first called, and keep what comes out where there is a place for it."""
-    options = {"nogil": True, "fastmath": {"contract"}}
-    try:
-        kept: Callable[..., None] = njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        kept = njit(**options)(function)
-    return kept
-
-
-@_compiled
+@compiled
 def mix(starts, columns, weights, x, own, sums, out, add):  # type: ignore[no-untyped-def]
     """Compute out[k] ← s[k] own[k] + Σ_j w[k, j] (x[j] − own[k]), or add the sum to what `out` holds.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from basinet.algorithms.norms import row_math
 from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
 from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
 
@@ -63,4 +64,6 @@ class ClippedSGD(PerAgentOptimizer):
         super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
-        self._move(entries, self._clipped(entries))
+        rows = row_math(self.agents or 1, *(x for _, x, _ in entries), *(g for _, _, g in entries))
+        gradients = [rows.table(g) for _, _, g in entries]
+        self._move(rows, entries, gradients, self._clip_factors(rows, entries))

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basinet.algorithms.norms import RowMath, row_math
 from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
-from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
+from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer, clipped
 
 __all__ = ["NSGD", "NSGDC", "NSGDm"]
-
-_CACHED = 2**19
-"""About so many numbers of the momentum stay in the cache of a processor."""
 
 
 class NSGD(PerAgentOptimizer):
@@ -83,34 +81,25 @@ class NSGD(PerAgentOptimizer):
         super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
-        estimates = self._estimates(entries)
-        self._move(entries, estimates, self._inverse_norms(estimates))
+        momenta = [[self._momentum(p) for p in parameters if group["momentum"]] for group, parameters, _ in entries]
+        rows = row_math(self.agents or 1, *(x for _, x, _ in entries), *(g for _, _, g in entries), *momenta)
+        weights = self._weights(rows, entries)
+        squares, directions = rows.zeros(), []
+        for (group, _, gradients), moments, (factors, weight) in zip(entries, momenta, weights, strict=True):
+            if moments:
+                directions.append(rows.table(moments))
+                rows.step(directions[-1], rows.table(gradients), factors, weight, group["momentum"], squares)
+            else:
+                directions.append(rows.table(clipped(gradients, factors)))
+                rows.add_squares(directions[-1], squares)
+        self._move(rows, entries, directions, [rows.inverse_roots(squares)] * len(entries))
 
-    def _estimates(self, entries: Sequence[Entry]) -> list[Tensor]:
-        """Update and return the momenta, or the clipped gradients where there is none."""
-        return [
-            self._accumulate(p, p.grad, factors, group["momentum"])
-            for (p, group), factors in zip(entries, self._clip_factors(entries), strict=True)
-            if p.grad is not None
-        ]
+    def _weights(self, rows: RowMath, entries: Sequence[Entry]) -> list[tuple[Any, float]]:
+        """Tell with what the gradients of groups enter their momenta: a factor an agent, and 1 − θ."""
+        factors = self._clip_factors(rows, entries)
+        return [(c, 1 - group["momentum"]) for c, (group, _, _) in zip(factors, entries, strict=True)]
 
-    def _accumulate(self, p: nn.Parameter, g: Tensor, factors: Tensor | None, momentum: float) -> Tensor:
-        if not momentum:
-            return g if factors is None else (g * factors).to(g.dtype)
-        m = self._momentum(p)
-        if factors is None:
-            return m.lerp_(g, 1 - momentum)
-        # Some agents at a time on the CPU: what the first pass has written is still in the cache at the second.
-        if self.agents and m.device.type == "cpu":
-            parts = max(1, min(len(m), m.numel() // _CACHED))
-            pieces = zip(*(t.tensor_split(parts) for t in (m, g, factors)), strict=True)
-        else:
-            pieces = zip([m], [g], [factors], strict=True)
-        for m_some, g_some, c_some in pieces:
-            m_some.mul_(momentum).addcmul_(g_some, c_some, value=1 - momentum)
-        return m
-
-    def _momentum(self, p: nn.Parameter) -> Tensor:
+    def _momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(p)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from basinet.algorithms.norms import inverse_norms
+from basinet.algorithms.norms import RowMath, per_row
 
-__all__ = ["Entry", "PerAgentOptimizer"]
+__all__ = ["Entry", "PerAgentOptimizer", "clipped"]
 
-Entry = tuple[nn.Parameter, dict[str, Any]]
-"""A parameter that has a gradient, and its group."""
+Entry = tuple[dict[str, Any], list[Tensor], list[Tensor]]
+"""A group, those of its parameters that have gradients, and these."""
 
 _ALLOWED: dict[str, tuple[Callable[[float], bool], str]] = {
     "lr": (lambda value: 0 <= value < math.inf, "at least 0"),
@@ -90,51 +90,28 @@ class PerAgentOptimizer(Optimizer, ABC):
         """Step from the gradients that the parameters hold."""
 
     def _entries(self) -> list[Entry]:
-        return [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-
-    def _inverse_norms(self, parts: Sequence[Tensor]) -> Tensor:
-        """Compute 1 / ‖v_n‖ of each agent n, over all parts: [N], or [1] of a plain model."""
-        return inverse_norms(parts if self.agents else [part.reshape(1, -1) for part in parts])
-
-    def _along(self, factors: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Shape one factor an agent so that it multiplies the agent's part of each parameter."""
-        # As many axes as the parameter: a number without any would take on the parameter's type, which may be short.
-        shaped = {d: factors.view([-1] + [1] * (d - 1) if d else []) for d in {p.ndim for p in parameters}}
-        return [shaped[p.ndim] for p in parameters]
-
-    def _clip_factors(self, entries: Sequence[Entry]) -> list[Tensor | None]:
-        """Compute min(1, h / ‖g‖) of each agent, for each parameter [N, 1, ...]; None where h is infinite."""
-        if all(group["clip"] == math.inf for _, group in entries):
-            return [None for _ in entries]
-        inverse = self._inverse_norms([p.grad for p, _ in entries if p.grad is not None])
-        clips = {clip: (clip * inverse).clamp_max(1) for clip in {group["clip"] for _, group in entries}}
-        return [
-            None if group["clip"] == math.inf else self._along(clips[group["clip"]], [p])[0] for p, group in entries
-        ]
-
-    def _clipped(self, entries: Sequence[Entry]) -> list[Tensor]:
-        """Clip each agent's gradient: min(1, h / ‖g‖) g, which is g itself where h is infinite."""
-        gradients = [p.grad for p, _ in entries if p.grad is not None]
-        return [
-            g if factors is None else (g * factors).to(g.dtype)
-            for g, factors in zip(gradients, self._clip_factors(entries), strict=True)
-        ]
-
-    def _move(self, entries: Sequence[Entry], directions: Sequence[Tensor], factors: Tensor | None = None) -> None:
-        """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
+        entries = []
         for group in self.param_groups:
-            mine = [place for place, (_, own) in enumerate(entries) if own is group]
-            if not mine:
-                continue
-            parameters: list[Tensor] = [entries[place][0] for place in mine]
-            along = [directions[place] for place in mine]
-            if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            step = group["lr"] if group["maximize"] else -group["lr"]
-            if factors is None:
-                torch._foreach_add_(parameters, along, alpha=step)
-            else:
-                torch._foreach_addcmul_(parameters, along, self._along(factors, parameters), step)
+            parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                entries.append((group, parameters, [p.grad for p in parameters if p.grad is not None]))
+        return entries
+
+    def _clip_factors(self, rows: RowMath, entries: Sequence[Entry]) -> list[Any]:
+        """Compute min(1, h / ‖g‖) of each agent for each group; None where h is infinite."""
+        clips = [group["clip"] for group, _, _ in entries]
+        if all(h == math.inf for h in clips):
+            return [None for _ in clips]
+        squares = rows.zeros()
+        for _, _, gradients in entries:
+            rows.add_squares(rows.table(gradients), squares)
+        return [None if h == math.inf else rows.inverse_roots(squares, h, 1.0) for h in clips]
+
+    def _move(self, rows: RowMath, entries: Sequence[Entry], directions: Sequence[Any], factors: Sequence[Any]) -> None:
+        """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
+        for (group, parameters, _), d, c in zip(entries, directions, factors, strict=True):
+            rate = group["lr"] if group["maximize"] else -group["lr"]
+            rows.step(rows.table(parameters), d, c, rate, 1 - group["lr"] * group["weight_decay"])
 
     @contextmanager
     def _moved(self, parameters: Sequence[nn.Parameter], places: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -147,3 +124,19 @@ class PerAgentOptimizer(Optimizer, ABC):
         finally:
             for p, value in zip(parameters, held, strict=True):
                 p.copy_(value)
+
+
+def clipped(gradients: Sequence[Tensor], factors: Any) -> list[Tensor]:
+    """Clip gradients.
+
+    Args:
+        gradients: Tensors [N, ...].
+        factors: What to multiply each agent's part with, [N]; None for no clipping.
+
+    Returns:
+        New tensors, or the gradients themselves where they are not clipped.
+    """
+    if factors is None:
+        return list(gradients)
+    shaped = per_row(torch.as_tensor(factors), gradients)
+    return [(g * c).to(g.dtype) for g, c in zip(gradients, shaped, strict=True)]

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from basinet.algorithms.norms import RowMath, per_row, row_math
 from basinet.algorithms.optimizers.heavy_tails import Method
 from basinet.algorithms.optimizers.normalized import NSGDC
-from basinet.algorithms.optimizers.per_agent import Entry
+from basinet.algorithms.optimizers.per_agent import Entry, clipped
 
 __all__ = ["ANSGDC", "NSGDCVR"]
 
@@ -33,7 +34,7 @@ class _Remembering(NSGDC):
             self.state[p]["previous"] = here
         self._here = None
 
-    def _trained(self) -> list[Entry]:
+    def _trained(self) -> list[tuple[nn.Parameter, dict[str, Any]]]:
         return [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
 
     def _previous(self) -> list[Tensor]:
@@ -45,7 +46,7 @@ class _Remembering(NSGDC):
         started = torch.stack([m.reshape(self.agents or 1, -1).any(1) for m in moments]).any(0)
         return [
             torch.where(begun, self.state[p].get("previous", p.detach()), p.detach())
-            for p, begun in zip(parameters, self._along(started, parameters), strict=True)
+            for p, begun in zip(parameters, per_row(started, parameters), strict=True)
         ]
 
 
@@ -93,23 +94,20 @@ class NSGDCVR(_Remembering):
         """
         loss = self._evaluate(closure)
         entries = self._entries()
-        here = [p.grad.clone() for p, _ in entries if p.grad is not None]
-        clipped = [c.clone() for c in self._clipped(entries)]
+        here = [[g.clone() for g in gradients] for _, _, gradients in entries]
+        factors = self._clip_factors(row_math(self.agents or 1, *here), entries)
         with self._moved([p for p, _ in self._trained()], self._previous()) as place:
             self._evaluate(closure)
-        for g, c, (p, group) in zip(here, clipped, entries, strict=True):
-            assert p.grad is not None
+        for (group, parameters, _), old, c in zip(entries, here, factors, strict=True):
             theta = group["momentum"]
-            torch.sub(g, p.grad, out=p.grad).mul_(theta).add_(c, alpha=1 - theta)
+            for p, g, clip in zip(parameters, old, clipped(old, c), strict=True):
+                assert p.grad is not None
+                torch.sub(g, p.grad, out=p.grad).mul_(theta).add_(clip, alpha=1 - theta)
         self._here = place
         return loss
 
-    def _estimates(self, entries: Sequence[Entry]) -> list[Tensor]:
-        return [
-            self._momentum(p).mul_(group["momentum"]).add_(p.grad) if group["momentum"] else p.grad
-            for p, group in entries
-            if p.grad is not None
-        ]
+    def _weights(self, rows: RowMath, entries: Sequence[Entry]) -> list[tuple[Any, float]]:
+        return [(None, 1.0) for _ in entries]  # `prepare` has clipped and weighted them
 
 
 class ANSGDC(_Remembering):

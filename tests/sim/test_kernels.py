@@ -45,15 +45,3 @@ def test_rows_that_agree_stay_as_they_are():
     out = np.zeros_like(x)
     mix(starts, places, values.astype(np.float32), x, x, np.ones(7, np.float32), out, False)
     np.testing.assert_array_equal(out, x)
-
-
-def test_it_compiles_where_nothing_can_be_kept(monkeypatch):
-    from basinet.sim import kernels
-
-    def refusing(cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function")
-        return lambda function: ("compiled", function, options)
-
-    monkeypatch.setattr(kernels, "njit", refusing)
-    assert kernels._compiled(pad)[:2] == ("compiled", pad)
