@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 __all__ = ["agent_keys", "fold", "integers", "key", "normal", "permutation", "uniform"]
 
@@ -67,13 +68,26 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
     Returns:
         int64 tensor of the broadcast shape.
     """
-    if isinstance(data, Tensor):
-        h = keys + (data + 1) * _GOLDEN
-    else:  # Python's integers do not wrap by themselves
-        h = keys + ((((data + 1) * _GOLDEN + _SIGN) & _MASK) - _SIGN)
+    if not isinstance(data, Tensor):
+        data = _wrap(data)
+    if _has_loops(keys) and (isinstance(data, int) or _has_loops(data)):
+        from basinet.algorithms import kernels  # brings numba, which takes a moment
+
+        return kernels.fold(keys, data)
+    h = keys + ((data + 1) * _GOLDEN if isinstance(data, Tensor) else _wrap((data + 1) * _GOLDEN))
     h = (h ^ _shift(h, 30)) * _MIX_1
     h = (h ^ _shift(h, 27)) * _MIX_2
     return h ^ _shift(h, 31)
+
+
+def _wrap(number: int) -> int:
+    """Wrap an integer to 64 bits, as Python's do not by themselves."""
+    return ((number + _SIGN) & _MASK) - _SIGN
+
+
+def _has_loops(keys: Tensor) -> bool:
+    """Tell whether compiled loops take a tensor: on the CPU, unless a transform such as vmap stands before it."""
+    return keys.is_cpu and not is_functorch_wrapped_tensor(keys)
 
 
 def _shift(h: Tensor, bits: int) -> Tensor:
@@ -118,11 +132,22 @@ def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.f
         Tensor [*keys.shape, *shape].
     """
     size, exact = math.prod(shape), torch.float64 if dtype == torch.float64 else torch.float32
-    hashes = fold(keys.unsqueeze(-1), torch.arange((size + 1) // 2, device=keys.device))
-    radius = _shift(hashes, 32).to(exact).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
-    angle = (hashes & _HALF).to(exact).mul_(2.0 * math.pi * 2.0**-32)
+    radius, angle = _halves(keys, (size + 1) // 2, exact)
+    radius = radius.log_().mul_(-2.0).sqrt_()
     z = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=-1)
     return z[..., :size].reshape((*keys.shape, *shape)).to(dtype)
+
+
+def _halves(keys: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Hash keys with counters: one half of a hash makes a number in (0, 1], the other an angle."""
+    if _has_loops(keys):
+        from basinet.algorithms import kernels
+
+        made = kernels.halves(keys, count, dtype)
+        return made[0], made[1]
+    hashes = fold(keys.unsqueeze(-1), torch.arange(count, device=keys.device))
+    radius = _shift(hashes, 32).to(dtype).add_(0.5).mul_(2.0**-32)
+    return radius, (hashes & _HALF).to(dtype).mul_(2.0 * math.pi * 2.0**-32)
 
 
 def integers(keys: Tensor, high: Tensor | int, shape: tuple[int, ...]) -> Tensor:

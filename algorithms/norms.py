@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RowMath", "inverse_norms", "per_row", "row_math"]
+__all__ = ["RowMath", "has_loops", "inverse_norms", "per_row", "row_math"]
 
 _COMPILED = frozenset({torch.float32, torch.float64})
 """Types for which there are compiled loops."""
@@ -124,14 +124,23 @@ def row_math(agents: int, *tensors: Sequence[Tensor]) -> RowMath:
         Compiled loops for contiguous tensors on the CPU that are all float32, or all float64; otherwise torch.
     """
     parts = list(itertools.chain(*tensors))
-    dtypes = {part.dtype for part in parts}
-    if (
-        len(dtypes) == 1
-        and dtypes.issubset(_COMPILED)
-        and all([part.is_cpu and part.is_contiguous() for part in parts])
-    ):
+    if has_loops(parts) and all([part.is_contiguous() for part in parts]):
         return _compiled(agents, parts[0].dtype)
-    return _TorchMath(agents, reduce(torch.promote_types, dtypes, torch.float32), parts[0].device)
+    dtype = reduce(torch.promote_types, {part.dtype for part in parts}, torch.float32)
+    return _TorchMath(agents, dtype, parts[0].device)
+
+
+def has_loops(parts: Sequence[Tensor]) -> bool:
+    """Tell whether there are compiled loops for tensors: where all are on the CPU and of one type, as NumPy has it.
+
+    Args:
+        parts: The tensors.
+
+    Returns:
+        Whether there are.
+    """
+    dtype = parts[0].dtype
+    return dtype in _COMPILED and all([part.is_cpu and part.dtype == dtype for part in parts])
 
 
 def _compiled(agents: int, dtype: torch.dtype) -> RowMath:

@@ -1,5 +1,6 @@
 """LOZO: MeZO along directions of low rank, whose one factor is kept for some steps; with momentum, LOZO-M."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
+from basinet.algorithms.norms import has_loops
 from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.optimizers.mezo import _PIECE, Keys, MeZO, _matrix, _precise, _put_back, _rate, _stepped
 from basinet.algorithms.optimizers.settings import BELOW_1, COUNT, Rule
@@ -15,7 +17,10 @@ __all__ = ["LOZO", "LOZOM"]
 
 
 Factors = tuple[list[Tensor], list[Tensor]]
-"""U [N, m, r] and V [N, n, r] of each parameter of a group."""
+"""U [N, m, r] and Vᵀ [N, r, n] of each parameter of a group."""
+
+_FEW = 4
+"""Up to this rank compiled loops are faster than products of matrices."""
 
 
 class LOZO(MeZO):
@@ -29,7 +34,7 @@ class LOZO(MeZO):
     U [m, r] is drawn anew at each step and V [n, r] at each ν-th, from N(0, 1) and by keys of their own; while V
     stays, X moves in the subspace {B Vᵀ}. Vectors have the full direction of MeZO. More than two axes are taken as
     the first one by all others. The estimate has the mean G as ε → 0, and for one matrix E‖ĝ‖² =
-    (mn + 2 + 2(m + n + 1)/r) ‖G‖². Nothing is kept between steps: factors are drawn again from their keys.
+    (mn + 2 + 2(m + n + 1)/r) ‖G‖². No state is kept: factors are drawn again from their keys, V once a period.
 
     Args:
         params: See `MeZO`.
@@ -74,29 +79,36 @@ class LOZO(MeZO):
         )
         self._set_defaults(rank=rank, period=period)
         self._held: dict[int, Factors] = {}  # from the evaluations to the step that follows them
+        self._period: dict[int, tuple[Any, list[Tensor]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_held": {}}
+        return {**super().__getstate__(), "_held": {}, "_period": {}}
 
     def _explore(self, group: dict[str, Any], keys: Keys) -> None:
         left, right = self._held[id(group)] = self._draw(group, keys)
-        self._add_products(group, left, right, group["eps"])
+        self._add_products(group, left, right, None, [group["eps"]] * len(left))
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
         left, right = self._factors(group, keys)
-        self._add_products(group, [u * (slopes[:, :, None] / u.shape[2]) for u in left], right, _rate(group))
+        self._add_products(group, left, right, slopes[:, 0], [_rate(group) / u.shape[2] for u in left])
 
     def _factors(self, group: dict[str, Any], keys: Keys) -> Factors:
-        """Give U and V of this step, those of its evaluations where they have been here."""
+        """Give U and Vᵀ of this step, those of its evaluations where they have been here."""
         return self._held.pop(id(group)) if id(group) in self._held else self._draw(group, keys)
 
     def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
-        return self._left(group, keys), self._right(group, keys, group["step"] // group["period"])
+        number = group["step"] // group["period"]
+        wanted = number, group["rank"], [(p.shape, p.dtype) for p in _stepped(group)]
+        # By their keys, which live as long as this optimizer.
+        drawn = self._period.get(id(keys.own))
+        if drawn is None or drawn[0] != wanted:
+            drawn = self._period[id(keys.own)] = wanted, self._right(group, keys, number)
+        return self._left(group, keys), drawn[1]
 
     def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
         """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
         layers = _stepped(group)
-        heights = [_matrix(p, self.agents).shape[1] for p in layers]
+        heights = [self._sides(p)[0] for p in layers]
         u = self._rows(group, keys.fold(0).fold(group["step"]), sum(heights))
         return [
             part if self._is_matrix(p) else part[:, :, :1]
@@ -104,35 +116,61 @@ class LOZO(MeZO):
         ]
 
     def _right(self, group: dict[str, Any], keys: Keys, period: Tensor | int) -> list[Tensor]:
-        """Draw V of a period, or of one a key, for each parameter, [N, n, r]; that of a vector is 1."""
+        """Draw Vᵀ of a period, or of one a key, for each parameter, [N, r, n]; that of a vector is 1."""
         layers = _stepped(group)
-        widths = [_matrix(p, self.agents).shape[2] if self._is_matrix(p) else 0 for p in layers]
-        v = self._rows(group, keys.fold(1).fold(period), sum(widths))
+        widths = [self._sides(p)[1] if self._is_matrix(p) else 0 for p in layers]
+        v = self._rows(group, keys.fold(1).fold(period), sum(widths)).mT.contiguous()
         return [
             part if n else part.new_ones(len(part), 1, 1)
-            for n, part in zip(widths, torch.split(v, widths, dim=1), strict=True)
+            for n, part in zip(widths, torch.split(v, widths, dim=2), strict=True)
         ]
 
     def _rows(self, group: dict[str, Any], keys: Keys, count: int) -> Tensor:
         """Draw rows of r numbers, those of all parameters at once: [N, count, r]."""
         row_keys = draws.fold(keys.own[:, None], torch.arange(count, device=keys.own.device))
-        return draws.normal(row_keys, (group["rank"],), dtype=_precise(_stepped(group)[0]))[keys.members]
+        return keys.spread(draws.normal(row_keys, (group["rank"],), dtype=_precise(_stepped(group)[0])))
+
+    def _sides(self, p: Tensor) -> tuple[int, int]:
+        """Give m and n of a parameter, see `_matrix`."""
+        shape = p.shape[1:] if self.agents else p.shape
+        return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
     def _is_matrix(self, p: Tensor) -> bool:
         return p.ndim > (2 if self.agents else 1)
 
-    def _add_products(self, group: dict[str, Any], left: list[Tensor], right: list[Tensor], factor: float) -> None:
-        """Add U Vᵀ times a factor to the parameters of a group, without a matrix of that size in between."""
-        for p, u, v in zip(_stepped(group), left, right, strict=True):
+    def _add_products(
+        self,
+        group: dict[str, Any],
+        left: list[Tensor],
+        right: list[Tensor],
+        factors: Tensor | None,
+        scales: list[float],
+    ) -> None:
+        """Add c_n U Vᵀ times a scale to the parameters of a group, without a matrix of that size in between."""
+        layers: list[Tensor] = list(_stepped(group))
+        if group["rank"] <= _FEW and has_loops([*layers, *left]) and all(map(self._is_laid_out, layers)):
+            from basinet.algorithms import kernels
+
+            c = left[0].new_ones(len(left[0])) if factors is None else factors
+            kernels.add_products(layers, left, right, c, scales)
+            return
+        for p, u, w, scale in zip(layers, left, right, scales, strict=True):
             x = _matrix(p, self.agents)
-            if x.dtype == u.dtype:
-                x.baddbmm_(u, v.mT, alpha=factor)
-            else:  # of a shorter type, which the sum alone is to be rounded to
-                length = max(1, _PIECE // (len(x) * v.shape[1]))
-                for first in range(0, x.shape[1], length):
-                    rows = slice(first, first + length)
-                    x[:, rows] += torch.bmm(u[:, rows], v.mT).mul_(factor)
+            _add_product(x, u if factors is None else u * factors[:, None, None], w, scale)
             _put_back(p, x)
+
+    def _is_laid_out(self, p: Tensor) -> bool:
+        return p.is_contiguous() or (self.agents is not None and p[0].is_contiguous())
+
+
+def _add_product(x: Tensor, u: Tensor, w: Tensor, scale: float) -> None:
+    if x.dtype == u.dtype:
+        x.baddbmm_(u, w, alpha=scale)
+        return
+    length = max(1, _PIECE // (len(x) * w.shape[2]))
+    for first in range(0, x.shape[1], length):  # of a shorter type, which the sum alone is to be rounded to
+        rows = slice(first, first + length)
+        x[:, rows] += torch.bmm(u[:, rows], w).mul_(scale)
 
 
 class LOZOM(LOZO):
@@ -211,13 +249,13 @@ class LOZOM(LOZO):
             own = Keys(keys.own[keys.members], torch.arange(len(since), device=since.device))
             before = self._right(group, own, since)
             for place, (old, v) in enumerate(zip(before, right, strict=True)):
-                carried = torch.bmm(momenta[place], old.mT @ v / v.shape[1])
+                carried = torch.bmm(momenta[place], old @ v.mT / v.shape[2])
                 momenta[place] = torch.where(changed, carried, momenta[place])
             since.fill_(period)
         momenta = [beta * m + (1 - beta) * slopes[:, :, None] * u for m, u in zip(momenta, left, strict=True)]
         for p, momentum in zip(layers, momenta, strict=True):
             self.state[p]["momentum"].copy_(momentum)
-        self._add_products(group, [m / m.shape[2] for m in momenta], right, _rate(group))
+        self._add_products(group, momenta, right, None, [_rate(group) / m.shape[2] for m in momenta])
 
     def _momentum(self, p: Tensor, like: Tensor) -> Tensor:
         held: Tensor = self.state[p].setdefault("momentum", p.new_zeros(like.shape))

@@ -53,6 +53,17 @@ class Keys(NamedTuple):
         """
         return Keys(draws.fold(self.own, data), self.members)
 
+    def spread(self, drawn: Tensor) -> Tensor:
+        """Give each agent what its key has drawn.
+
+        Args:
+            drawn: [G, ...].
+
+        Returns:
+            [N, ...].
+        """
+        return drawn.expand(len(self.members), *drawn.shape[1:]) if len(drawn) == 1 else drawn[self.members]
+
 
 class MeZO(Optimizer):
     r"""Step by the derivative along a random direction, which two evaluations of the loss tell.
@@ -65,8 +76,8 @@ class MeZO(Optimizer):
     One number c a step serves all layers. As ε → 0 the estimate ĝ = (c/ε) z has the mean g and E‖ĝ‖² = (d + 2) ‖g‖²
     over d parameters. Nothing is kept between steps: z is drawn again from its key whenever it is needed, a piece at a
     time. Both evaluations are of the same batch, in inference mode, so that no activations are kept. The parameters
-    move in place, and come back bit by bit from a copy that lives while a step evaluates; going back by subtraction
-    would let them drift, by 0.05 (rms) in a thousand steps of bfloat16.
+    move in place, and come back bit by bit from a copy, whose room stays allocated on the CPU; going back by
+    subtraction would let them drift, by 0.05 (rms) in a thousand steps of bfloat16.
 
     Args:
         params: Parameters, or groups of them; those that require no gradient stay as they are.
@@ -132,6 +143,7 @@ class MeZO(Optimizer):
         self.keys = keys
         self.coefficients: Tensor | None = None
         self._keys: dict[tuple[Any, ...], Keys] = {}
+        self._kept: list[Tensor] = []
         defaults = {
             "lr": lr, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "shared": shared, "seed": seed,
             "step": 0,
@@ -164,7 +176,7 @@ class MeZO(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("agents", "keys", "coefficients", "_keys")}
-        return {**super().__getstate__(), **own}
+        return {**super().__getstate__(), **own, "_kept": []}
 
     @torch.no_grad()
     def prepare(self, closure: Callable[[], Tensor]) -> Tensor:
@@ -179,17 +191,18 @@ class MeZO(Optimizer):
         Raises:
             ValueError: The closure returns something else than a loss an agent.
         """
-        kept = [(p, p.clone()) for group in self.param_groups for p in _stepped(group)]
+        moved: list[Tensor] = [p for group in self.param_groups for p in _stepped(group)]
+        kept = self._room(moved)
+        torch._foreach_copy_(kept, moved)
         try:
             for group, keys in self._keyed_groups():
                 self._explore(group, keys)
             above = self._losses(closure)
-            for p, x in kept:
-                p.lerp_(x, 2)  # x − (p − x): as far to the other side as rounding has let it go to this one
+            # x − (p − x): as far to the other side as rounding has let it go to this one.
+            torch._foreach_lerp_(moved, kept, 2)
             below = self._losses(closure)
         finally:
-            for p, x in kept:
-                p.copy_(x)
+            torch._foreach_copy_(moved, kept)
         self.coefficients = ((above - below) / 2).reshape(-1, 1)
         return (above + below) / 2
 
@@ -220,6 +233,14 @@ class MeZO(Optimizer):
         self.coefficients = None
         return loss
 
+    def _room(self, moved: list[Tensor]) -> list[Tensor]:
+        """Give room for a copy; on the CPU it stays, as new memory takes longer than all that a step does with it."""
+        kept = self._kept
+        if [(x.shape, x.dtype, x.device) for x in kept] != [(p.shape, p.dtype, p.device) for p in moved]:
+            kept = [torch.empty_like(p) for p in moved]
+            self._kept = kept if all(p.is_cpu for p in moved) else []
+        return kept
+
     def _losses(self, closure: Callable[[], Any]) -> Tensor:
         """Evaluate; the difference of two losses has few digits, of which none are to be lost."""
         with torch.inference_mode():
@@ -234,12 +255,12 @@ class MeZO(Optimizer):
         """Go through the groups that are trained, each with its keys."""
         for place, group in enumerate(self.param_groups):
             for p in _stepped(group)[:1]:
-                which = (group["shared"], p.device, group["seed"])
+                which = (group["shared"], p.device, group["seed"], place)
                 if which not in self._keys:
                     keys = seeded_keys(group["seed"], self.agents) if self.keys is None else self.keys
                     own, members = torch.unique(keys[:, int(group["shared"])].to(p.device), return_inverse=True)
-                    self._keys[which] = Keys(own, members)
-                yield group, self._keys[which].fold(place)
+                    self._keys[which] = Keys(own, members).fold(place)
+                yield group, self._keys[which]
 
     def _explore(self, group: dict[str, Any], keys: Keys) -> None:
         """Move the parameters of a group by ε z."""
@@ -267,7 +288,7 @@ class MeZO(Optimizer):
         own = draws.fold(keys.own, group["step"])[:, None]
         for first in range(0, rows, length):
             row_keys = draws.fold(own, torch.arange(first, min(first + length, rows), device=own.device))
-            z = draws.normal(row_keys, (_ROW,), dtype=_precise(layers[0])).flatten(1)[keys.members]
+            z = keys.spread(draws.normal(row_keys, (_ROW,), dtype=_precise(layers[0])).flatten(1))
             start, offset = first * _ROW, 0
             for place, size in enumerate(sizes):
                 low, high = max(start, offset), min(start + z.shape[1], offset + size)

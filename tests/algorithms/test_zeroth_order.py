@@ -112,7 +112,7 @@ def test_the_step_goes_along_the_direction_of_the_evaluations(name):
         values = [a.square().sum() + c.sin().sum() + a.sum() * c.sum() for a, c in (above, below)]
         slope = (values[0] - values[1]) / (2 * eps)
         if name == "lozo_m" and step and step % 3 == 0:
-            v = optimizer._right(*next(iter(optimizer._keyed_groups())), step // 3)[0][0]
+            v = optimizer._right(*next(iter(optimizer._keyed_groups())), step // 3)[0][0].mT
             momentum[0] = momentum[0] @ v @ v.mT / len(v)
         optimizer.step()
         for place, (x, plus, minus, now) in enumerate(zip(before, above, below, (w, b), strict=True)):
@@ -415,7 +415,7 @@ def test_momentum_that_rested_is_carried_to_the_present_subspace():
     optimizer.step(lambda: (x - 1).square().sum())
     (group,) = optimizer.param_groups
     group["step"] = 7  # of the third period
-    v_old, v_new = (optimizer._right(*next(iter(optimizer._keyed_groups())), period)[0][0] for period in (0, 2))
+    v_old, v_new = (optimizer._right(*next(iter(optimizer._keyed_groups())), period)[0][0].mT for period in (0, 2))
     expected = optimizer.state[x]["momentum"][0] @ v_old.mT @ v_new @ v_new.mT / 4
     before = x.detach().clone()
     optimizer.step(lambda: torch.zeros(()))  # no slope: the momentum alone
@@ -443,7 +443,7 @@ def test_gossip_of_models_is_gossip_of_the_low_rank_factor_within_a_period():
     optimizer = LOZO([x], **settings)
     b = torch.zeros(agents, m, rank, dtype=torch.float64)
     ((group, own),) = optimizer._keyed_groups()
-    (v,) = optimizer._right(group, own, 0)
+    v = optimizer._right(group, own, 0)[0].mT
     for _ in range(period):
         (u,) = optimizer._left(group, own)
         here, direction = start + b @ v.mT, eps * u @ v.mT
@@ -453,7 +453,7 @@ def test_gossip_of_models_is_gossip_of_the_low_rank_factor_within_a_period():
         with torch.no_grad():
             x.copy_(torch.einsum("kl,lmn->kmn", mixing, x))
         torch.testing.assert_close(x.detach(), start + b @ v.mT, rtol=1e-12, atol=1e-12)
-    rest, (after,) = x.detach() - x.detach().mean(0), optimizer._right(group, own, 1)
+    rest, after = x.detach() - x.detach().mean(0), optimizer._right(group, own, 1)[0].mT
     seen = rest @ torch.linalg.pinv(after.mT) @ after.mT
     assert 0.01 < float(seen.norm()) < 0.9 * float(rest.norm())
 
@@ -465,9 +465,58 @@ def test_momentum_carried_to_a_new_subspace_keeps_r_over_n_of_its_energy():
     optimizer = LOZOM([x], lr=0.0, rank=rank, period=1, momentum=beta, agents=agents)
     optimizer.step(lambda: x.sum((1, 2)))
     ((group, own),) = optimizer._keyed_groups()
-    old, new = (optimizer._right(group, own, period)[0] for period in (0, 1))
+    old, new = (optimizer._right(group, own, period)[0].mT for period in (0, 1))
     before = (optimizer.state[x]["momentum"] @ old.mT).square().sum((1, 2))
     optimizer.step(lambda: torch.zeros(agents))  # no slope: what is carried, times β
     after = (optimizer.state[x]["momentum"] @ new.mT / beta).square().sum((1, 2))
     kept = after / before
     assert abs(float(kept.mean()) - rank * (n + rank + 1) / n**2) < 4 * float(kept.std()) / math.sqrt(agents)
+
+
+def test_closures_may_make_tensors_and_what_comes_back_is_ordinary():
+    kind, settings = KINDS["lozo"]
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 1))
+    optimizer = kind(model.parameters(), lr=0.01, **settings)
+    inputs, made = torch.randn(8, 3), []
+
+    def closure():
+        made.append(model(inputs))
+        return made[-1].square().mean()
+
+    loss = optimizer.step(closure)
+    assert all(t.is_inference() for t in made)
+    assert not any(t.is_inference() for t in (loss, *model.state_dict().values()))
+    model(inputs).sum().backward()  # and the model can be trained otherwise
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+@pytest.mark.parametrize("agents", [None, 2])
+def test_a_step_adds_its_factors(rank, agents):
+    """Over a change of V and of what is trained; V is the same in a period, and none is taken for another."""
+    shapes = [(6, 7), (8,), (7, 3, 2)]
+    layers = [nn.Parameter(randn(*((agents,) if agents else ()), *shape).double()) for shape in shapes]
+    settings = {"lr": 0.5, "eps": 0.1, "rank": rank, "period": 3, "agents": agents}
+    optimizer = LOZO(layers, **settings)
+    seen = []
+    for step in range(7):
+        layers[0].requires_grad_(step not in {1, 2})
+        fresh = LOZO(layers, **settings)
+        fresh.param_groups[0]["step"] = step
+        group, keys = next(iter(fresh._keyed_groups()))
+        left, right = fresh._draw(group, keys)
+        trained = [p for p in layers if p.requires_grad]
+        before = [p.detach().clone() for p in layers]
+        loss = optimizer.step(lambda: sum(p.square().flatten(int(bool(agents))).sum(-1) for p in layers))
+        assert loss.shape == ((agents,) if agents else ())
+        moved = [p.detach() - b for p, b in zip(layers, before, strict=True)]
+        frozen = [d for p, d in zip(layers, moved, strict=True) if not p.requires_grad]
+        assert not any(d.any() for d in frozen)
+        directions = [(u @ w / u.shape[2]).reshape(p.shape) for p, u, w in zip(trained, left, right, strict=True)]
+        steps = [d for p, d in zip(layers, moved, strict=True) if p.requires_grad]
+        for n in range(agents or 1):
+            ours, theirs = (torch.cat([t.reshape(agents or 1, -1)[n] for t in parts]) for parts in (steps, directions))
+            slope = ours @ theirs / (theirs @ theirs)
+            torch.testing.assert_close(ours, slope * theirs, rtol=1e-9, atol=1e-12)
+        seen.append(right[-1])
+    assert torch.equal(seen[3], seen[4]) and not torch.equal(seen[2], seen[3])

@@ -69,3 +69,20 @@ def test_diffusion_learns_without_gradients(make_block):
     torch.nn.utils.vector_to_parameters(block.x.mean(0), model.parameters())
     guess = block.task.loss(lambda x: x.new_zeros(len(x), 10), block.task.train)
     assert block.task.evaluate(model)["train_loss"] < float(guess)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "loop", "vectorized"])
+def test_what_evaluations_touch_stays_trainable(make_block, engine):
+    """They run in inference mode, whose tensors can neither be changed nor differentiated outside of it."""
+    keys = {
+        "model": {"name": "mlp", "hidden": [7], "norm": "batch", "dropout": 0.1},
+        "runtime": {"dtype": "float64", "device": "cpu", "engine": engine},
+    }
+    block, other = (make_block(optimizer=LOZO_M, **keys) for _ in range(2))
+    block.advance(3)
+    assert not any(t.is_inference() for t in (block.x, *block.state.buffers.values()))
+    other.load_state_dict(block.state_dict())
+    block.advance(5)
+    other.advance(5)
+    assert torch.equal(block.x, other.x)
+    block.task.evaluate(instantiate(block.setup.model, 0).double())
