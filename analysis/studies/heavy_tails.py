@@ -2,13 +2,11 @@
 
 import math
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import torch
+from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -129,8 +127,7 @@ def heavy_tails(
         progress: Is told how far the study is.
         horizons: Numbers of steps T.
         repeats: Repetitions of each descent.
-        processes: How many share the work; by default as many as there are processors. With more than one, a script
-            that calls it needs the guard `if __name__ == "__main__"`.
+        processes: How many share the work; by default as many as there are processors.
 
     Returns:
         The findings.
@@ -219,22 +216,14 @@ def _edge(p: float) -> str:
 
 
 def _run_all(plan: Sequence[_Job], repeats: int, processes: int) -> Iterator[tuple[int, list[Row]]]:
-    """Run a plan in one process or in several; of each job its place and its rows come as soon as it is done."""
-    if processes == 1:
-        for place, job in enumerate(plan):
-            yield place, _run(job, repeats)
-        return
+    """Run a plan in some processes; of each job its place and its rows come as soon as it is done."""
     longest_first = sorted(range(len(plan)), key=lambda place: -plan[place].cost)
-    with ProcessPoolExecutor(min(processes, len(plan)), get_context("spawn"), _begin) as pool:
-        futures = {pool.submit(_run, plan[place], repeats): place for place in longest_first}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    pool = Parallel(min(processes, len(plan)), return_as="generator_unordered", batch_size=1)
+    yield from pool(delayed(_run_at)(place, plan[place], repeats) for place in longest_first)
 
 
-def _begin() -> None:
-    """Prepare a process: it takes one processor, and ends without a word when the study is interrupted."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _run_at(place: int, job: _Job, repeats: int) -> tuple[int, list[Row]]:
+    return place, _run(job, repeats)
 
 
 def _run(job: _Job, repeats: int) -> list[Row]:
