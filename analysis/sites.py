@@ -18,6 +18,7 @@ from basinet.analysis.snapshot import KRYLOV, take_snapshot
 from basinet.analysis.spectrum import Spectrum
 from basinet.sim.component import ExperimentError
 from basinet.sim.setup import Setup
+from basinet.sim.state import weighted_mean
 from basinet.sim.tasks import Task
 from basinet.sim.worker import pick_device
 
@@ -303,16 +304,9 @@ class Bench:
             Parameters [1, P] and buffers [1, ...] by name.
         """
         pi, honest = self.weights(replica), self.honest(replica)
-
-        def mean(rows: Tensor) -> Tensor:
-            # As `Mixer.centroid`: agents that agree have exactly their common value as the mean.
-            values = rows[honest].to(pi.dtype)
-            found = values[:1] + ((values - values[0]) * pi.view(-1, *(1 for _ in rows.shape[1:]))).sum(0, keepdim=True)
-            return found if rows.is_floating_point() else found.round().to(rows.dtype)
-
         rows = state["rows"]
-        buffers = {name: self._moved(mean(b)) for name, b in rows["buffers"].items()}
-        return self._moved(mean(rows["parameters"])), buffers
+        buffers = {name: self._moved(weighted_mean(b[honest], pi)) for name, b in rows["buffers"].items()}
+        return self._moved(weighted_mean(rows["parameters"][honest], pi)), buffers
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)

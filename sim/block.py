@@ -80,6 +80,8 @@ class Block:
         x: The agents' parameters [N, P].
         num_agents: K, how many agents a replica has, here and elsewhere.
         step: How many steps have been taken.
+        layout: What the model is, see `Setup.layout`.
+        centroid_weights: Weight of each agent in the centroid of its replica, float64 [N] on the CPU.
         memory: What the strategy remembers of each agent, tensors [N, ...] by name.
         bytes_sent: What all agents of a replica together have sent so far.
         watch: Knows which agents' losses have left the finite numbers.
@@ -101,6 +103,7 @@ class Block:
         replicas = torch.from_numpy(placement.row_replicas).to(device)
         agents = torch.from_numpy(placement.row_agents).to(device)
 
+        self.layout = setup.layout()
         template = setup.template().to(device, dtype)
         self.state = setup.state(template, len(placement.rows), device)
         self.x = self.state.parameters
@@ -108,6 +111,8 @@ class Block:
         self.shared_size = self.x.shape[1] - sum(columns.stop - columns.start for columns in self.personal)
         self._initialize()
         self.rows = replicas, agents
+        pi = setup.honest_weights[placement.row_replicas, placement.row_agents]
+        self.centroid_weights = torch.from_numpy(pi)
         self.optimizer = setup.local_optimizer(self.state, setup.optimizer_keys(replicas, agents))
         verb: Verb = "losses" if self.optimizer.derivative_free else "gradients"
         self.engine, why, self.threads = make_engine(
@@ -169,12 +174,15 @@ class Block:
             )
 
     def _initialize(self) -> None:
-        """Start all agents of a replica from one keyed draw of the model's initial values."""
-        seed = self.setup.config.seed
+        """Start all agents of a replica at one point: that of the experiment, or a keyed draw of the model's values."""
+        seed, start, replicas = self.setup.config.seed, self.setup.config.start, self.setup.config.replicas
         rows = self.placement.row_replicas
         for replica in sorted(set(rows.tolist())):
             first, last = int((rows < replica).sum()), int((rows <= replica).sum())
-            model = instantiate(self.setup.model, draws.key(seed, "initial values", replica))
+            if start is None:
+                model = instantiate(self.setup.model, draws.key(seed, "initial values", replica))
+            else:
+                model = start.place(self.setup.template().to(self.x.dtype), self.layout, replicas, replica)
             self.state.fill(slice(first, last), model)
 
     def gradients(self) -> Tensor:
@@ -472,10 +480,12 @@ class Block:
             "step": self.step,
             "bytes_sent": self.bytes_sent,
             "engine": self.engine.name,
+            "layout": self.layout,
             "optimizer": optimizer["shared"],
             "escape_steps": None if self.escape is None else self.escape.steps,
             "rows": {
                 "parameters": self.x,
+                "centroid_weights": self.centroid_weights,
                 "buffers": self.state.buffers,
                 "memory": self.memory,
                 "optimizer": optimizer["rows"],

@@ -30,6 +30,7 @@ from basinet.sim.escape import ESCAPES
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
+from basinet.sim.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
@@ -126,7 +127,7 @@ KINDS: dict[str, Kind] = {
 """The kinds of component; those that live inside another's mapping have a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
-_PLAIN = {"topology": ("agents",), "escape": ("every",)}
+_PLAIN = {"topology": ("agents",), "escape": ("every", "stop")}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -201,10 +202,17 @@ def _noise(given: Any) -> Any:
 
 
 class EscapePart(_Part):
-    """When a replica has left the place where it started, and how often that is looked at."""
+    """When a replica has left the place where it started, how often that is looked at, and what follows from it.
+
+    Attributes:
+        component: Tells which replicas are outside.
+        every: Steps between two looks.
+        stop: Whether the run ends at the first evaluation by which every replica has escaped or diverged.
+    """
 
     component: Annotated[Component, _component("escape")]
     every: PositiveInt = 1
+    stop: bool = False
 
 
 class Runtime(_Part):
@@ -242,6 +250,8 @@ class Config(_Part):
         case: Name of the case it belongs to, if the experiment has cases.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
+        start: Where the agents of each replica start: at the end of another run, or at given values (see
+            `basinet.sim.start.Start.parse`). None draws the model's own initial values, anew for each replica.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
         attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
@@ -265,7 +275,7 @@ class Config(_Part):
         keep_every: Steps between two checkpoints that are kept beside the last one; the analysis measures each of
             them. None keeps none.
         escape: When a replica's centroid has left the place where it started: the first such step is its
-            `escape_step`. `every` are the steps between two looks.
+            `escape_step`. `every` are the steps between two looks; with `stop` the run ends once all have.
         analysis: What is measured at the end of the run, in the last state and in those that were kept.
         analysis_points: Where: at the centroid, and at each agent if asked.
         analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
@@ -280,6 +290,7 @@ class Config(_Part):
     case: str | None = None
     task: Annotated[TaskPart, _unpack("task")]
     model: Annotated[Component | None, _component("model")] = None
+    start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
@@ -353,6 +364,8 @@ class Config(_Part):
             value = getattr(self, key)
             if isinstance(value, Component):
                 value = value.describe()
+            elif isinstance(value, Start):
+                value = value.description
             elif isinstance(value, TaskPart | TopologyPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part

@@ -216,14 +216,18 @@ class RunFolder:
             everything = sorted([*kept, *new], key=lambda row: int(row["replica"]))
             self.write_table(f"{name}.csv", header, ([row.get(key, "") for key in header] for row in everything))
 
-    def forget_after(self, step: int) -> None:
+    def forget_after(self, step: int) -> list[Row]:
         """Drop measurements later than a step: a run that resumes from there takes them again.
 
         Args:
             step: The step of the checkpoint.
+
+        Returns:
+            The measurements that stay.
         """
         kept = [row for row in _read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        return kept
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

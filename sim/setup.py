@@ -23,6 +23,7 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
+from basinet.sim.digest import digest
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, supervised
 from basinet.sim.trial import try_parts
@@ -182,6 +183,21 @@ class Setup:
             A model on the CPU, in the type in which its maker makes it.
         """
         return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+
+    def layout(self) -> dict[str, Any]:
+        """Describe the model in plain values, so that a point of it can be told from one of another model.
+
+        Returns:
+            `model`: its description, empty for a module of the user's own, whose values would tell it apart; `shapes` of
+            its trainable parameters by name; `frozen`: a digest of the other ones.
+        """
+        template = self.template()
+        component = self.config.model or KINDS["model"].parse(self.task.model)
+        return {
+            "model": {} if component.is_ready else component.describe(),
+            "shapes": {name: list(p.shape) for name, p in template.named_parameters() if p.requires_grad},
+            "frozen": digest({name: p.data for name, p in template.named_parameters() if not p.requires_grad}),
+        }
 
     def strategy(self) -> Strategy:
         """Make the strategy.

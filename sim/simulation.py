@@ -34,6 +34,9 @@ _CHECKPOINT_SECONDS = 15.0
 """Seconds between two checkpoints; one more is written at the end."""
 
 
+_ESCAPE = "escape_step"
+
+
 class Interrupted(Exception):
     """The simulation was asked to stop; everything reached is on disk."""
 
@@ -266,6 +269,7 @@ class _Progress:
         self.team = team
         self.monitor = monitor
         self.diverged: dict[int, int] = {}
+        self.escaped: set[int] = set()
         self.engine = team.engine_choice()
         self.saved_at = time.monotonic()
 
@@ -275,7 +279,7 @@ class _Progress:
         setup, pace = self.setup, 1
         keep = setup.config.keep_every
         periods = [setup.evaluate_every, *([keep] if keep else [])]
-        while step < setup.num_steps and len(self.diverged) < setup.config.replicas:
+        while step < setup.num_steps and not self._all_gone():
             if stop.is_set():
                 self._checkpoint()
                 return self._status(step, "interrupted")
@@ -298,6 +302,12 @@ class _Progress:
         self._checkpoint()
         return self._status(step, "diverged" if self.diverged else "done")
 
+    def _all_gone(self) -> bool:
+        """Whether no replica is left for which the run would have to go on."""
+        escape = self.setup.config.escape
+        gone = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
+        return len(gone) == self.setup.config.replicas
+
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse what was kept, and write down what they find; return the state of the run."""
         replicas = [r for r in range(self.setup.config.replicas) if r not in self.diverged]
@@ -319,7 +329,8 @@ class _Progress:
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
-        self.folder.forget_after(step if saved else -1)
+        # Who had escaped is known from evaluations alone, so that a resumed run ends at the step of an unbroken one.
+        self.escaped = {row["replica"] for row in self.folder.forget_after(step if saved else -1) if _ESCAPE in row}
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
         self._status(step, "running")
@@ -335,6 +346,7 @@ class _Progress:
         for replica, at in diverged.items():
             self.diverged.setdefault(replica, at)
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
+        self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
         self.folder.append(rows)
         self.monitor.advanced(self.name, step, rows)
 

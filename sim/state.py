@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from basinet.sim.component import ExperimentError
 
-__all__ = ["StackedState", "instantiate", "join_rows", "load_checkpoint", "load_vector", "take_rows"]
+__all__ = ["StackedState", "instantiate", "join_rows", "load_checkpoint", "load_vector", "take_rows", "weighted_mean"]
 
 
 class StackedState:
@@ -202,6 +202,22 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory()
+
+
+def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
+    """Average rows, with agents that agree having exactly their common value as the mean, as in `Mixer.centroid`.
+
+    Args:
+        rows: Parameters or buffers, [N, ...].
+        weights: Weights of the rows, floating, [N]; they sum to one.
+
+    Returns:
+        The mean, [1, ...], in the type of the weights; of integers the nearest ones.
+    """
+    values = rows.to(weights.dtype)
+    shares = weights.view(-1, *(1 for _ in rows.shape[1:]))
+    mean = values[:1] + ((values - values[0]) * shares).sum(0, keepdim=True)
+    return mean if rows.is_floating_point() else mean.round().to(rows.dtype)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def try_parts(setup: "Setup") -> None:
     model = setup.template().to(getattr(torch, config.runtime.dtype))
     name = config.model.name if config.model else setup.task.model
     _try_model(setup, model, name)
+    if config.start is not None and config.start.is_at_hand:
+        config.start.place(setup.template(), setup.layout(), config.replicas, 0)
     optimizer = _try_optimizer(setup, model)
     engine = config.runtime.engine
     if engine != "auto":

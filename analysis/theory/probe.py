@@ -87,6 +87,7 @@ class _Probe:
             update={
                 "task": TaskPart(component=task),
                 "model": point,
+                "start": None,
                 "schedule": KINDS["schedule"].parse("constant"),
                 "gradient_noise": None,
                 "sampling": "independent",

@@ -1,11 +1,16 @@
 """Escapes: the step at which a replica's centroid first leaves the place where it started."""
 
+import contextlib
+import threading
+
 import pytest
 import torch
 
 from basinet.analysis.survival import escape_times
 from basinet.launch.api import run
+from basinet.sim import simulation
 from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
 from basinet.sim.state import load_vector
 
 WELLS = {
@@ -102,6 +107,51 @@ def test_what_diverges_has_left(tmp_path):
     )  # fmt: skip
     times, happened = escape_times(results.runs[0])
     assert happened.all() and (times < 100).all()
+
+
+STOPPED = WELLS | {
+    "topology": {"name": "ring", "agents": 4}, "steps": 3000, "evaluate_every": 100, "analysis": [],
+    "runtime": {"device": "cpu", "dtype": "float64"},
+    "escape": {"name": "passes", "value": -0.5, "stop": True},
+}  # fmt: skip
+
+
+def test_a_run_can_end_when_all_have_escaped(tmp_path):
+    results = run(**STOPPED, out=tmp_path / "out", quiet=True)
+    (found,) = results.runs
+    assert found.status["state"] == "done" and found.status["steps"] == 3000
+    times, happened = escape_times(found)
+    assert happened.all() and times.max() <= found.status["step"] < times.max() + 100
+    assert found.status["step"] % 100 == 0 and len({row["step"] for row in found.metrics}) > 2
+    # Nothing but the end has changed: the times, and so the estimate of survival, are those of a run that goes on.
+    going_on = STOPPED | {"escape": {"name": "passes", "value": -0.5}, "steps": found.status["step"]}
+    whole = run(**going_on, out=tmp_path / "whole", quiet=True).runs[0]
+    assert (escape_times(whole)[0] == times).all()
+
+
+@pytest.mark.parametrize("at", [0, 150, "last"])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(simulation, "_SLICE", 0.0)  # a step at a time
+    whole = run(**STOPPED, out=tmp_path / "whole", quiet=True).runs[0]
+    last = whole.status["step"]
+
+    class Stopping(simulation.Monitor):
+        def advanced(self, run, step, rows):
+            if step >= (last if at == "last" else at):
+                stop.set()
+
+        def started(self, *_):
+            pass
+
+        analyzing = finished = started
+
+    stop = threading.Event()
+    setups = simulation.prepare(Experiment(STOPPED), tmp_path / "broken")
+    with contextlib.suppress(simulation.Interrupted):
+        simulation.simulate(setups, tmp_path / "broken", Stopping(), stop)
+    broken = run(**STOPPED, out=tmp_path / "broken", quiet=True).runs[0]
+    assert broken.status["state"] == "done" and broken.status["step"] == last
+    assert broken.metrics == whole.metrics
 
 
 def nowhere(centroids):
