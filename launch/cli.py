@@ -123,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
 
     analyze = command("analyze", _analyze, "measure finished runs again, with other settings", table=True)
     analyze.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
-    analyze.add_argument("--only", metavar="MEASURES", help="comma-separated, such as hessian_trace")
+    analyze.add_argument(
+        "--only",
+        metavar="MEASURES",
+        help="comma-separated, such as hessian_trace; trajectory for the loss around the ways that runs recorded",
+    )
     analyze.add_argument("--agents", action="store_true", help="measure each agent, too")
     analyze.add_argument("--own", action="store_true", help="measure under each agent's own samples, too")
     analyze.add_argument("--samples", type=int, metavar="N", help="take a fixed random subset of the training samples")
@@ -261,10 +265,14 @@ def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
     from basinet.analysis.report import write_report
     from basinet.analysis.solutions import measure_between
+    from basinet.analysis.trajectories import measure_trajectories
     from basinet.launch.progress import bar
     from basinet.sim.folder import load_runs
 
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
+    paths = only is not None and "trajectory" in only
+    if only is not None and paths:
+        only = [word for word in only if word != "trajectory"] or None
     settings = {
         "analysis": only,
         "analysis_points": ["centroid", "agents"] if options.agents else None,
@@ -275,10 +283,15 @@ def _analyze(options: argparse.Namespace) -> int:
     }
     settings = {key: value for key, value in settings.items() if value is not None}
     with bar("analyze") as progress:
-        if settings or not options.between:
+        if settings or not (options.between or paths):
             measure_again(options.folder, settings, progress)
+        if paths:
+            found = measure_trajectories(options.folder, progress=progress)
         if options.between:
             measure_between(options.folder, progress)
+    if paths:
+        first, second = (100 * part for part in found.plane.explained.tolist())
+        _say(f"trajectory: two principal directions hold {first:.1f} % and {second:.1f} % of the variance")
     folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
     _say(f"report: {write_report(folder)}")
     _print_summary(load_runs(options.folder), options.json)

@@ -215,6 +215,18 @@ class EscapePart(_Part):
     stop: bool = False
 
 
+class TrajectoryPart(_Part):
+    """What is recorded of the way that a run takes, at each evaluation.
+
+    Attributes:
+        points: "centroid", or "agents" as well.
+        megabytes: The most that the file may take.
+    """
+
+    points: Literal["centroid", "agents"] = "centroid"
+    megabytes: PositiveInt = 1024
+
+
 class Runtime(_Part):
     """Where and how a run is executed.
 
@@ -276,6 +288,7 @@ class Config(_Part):
             them. None keeps none.
         escape: When a replica's centroid has left the place where it started: the first such step is its
             `escape_step`. `every` are the steps between two looks; with `stop` the run ends once all have.
+        trajectory: What is recorded at each evaluation of the way that the run takes; None records nothing.
         analysis: What is measured at the end of the run, in the last state and in those that were kept.
         analysis_points: Where: at the centroid, and at each agent if asked.
         analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
@@ -311,6 +324,9 @@ class Config(_Part):
     evaluate_every: PositiveInt | None = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
+    trajectory: Annotated[
+        TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
+    ] = None
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
     analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
     analysis_views: tuple[Literal["all", "own"], ...] = ("all",)

@@ -7,6 +7,7 @@ RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/attackers.csv    replica, agent: who attacks, if anybody does
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
+RUN/trajectory.bin   where the run has been, if it was recorded; see `basinet.sim.trajectory`
 RUN/checkpoint/      state.pt, replaced atomically; step-N.pt, those that an experiment keeps
 """
 

@@ -188,8 +188,8 @@ class Setup:
         """Describe the model in plain values, so that a point of it can be told from one of another model.
 
         Returns:
-            `model`: its description, empty for a module of the user's own, whose values would tell it apart; `shapes` of
-            its trainable parameters by name; `frozen`: a digest of the other ones.
+            `model`: its description, empty for a ready module, which would be told apart by its values; `shapes` of its
+            trainable parameters by name; `frozen`: a digest of the other ones.
         """
         template = self.template()
         component = self.config.model or KINDS["model"].parse(self.task.model)

@@ -23,6 +23,7 @@ from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
+from basinet.sim.trajectory import TrajectoryWriter
 from basinet.sim.worker import Analysis
 
 __all__ = ["Interrupted", "Monitor", "prepare", "simulate", "versions"]
@@ -270,6 +271,8 @@ class _Progress:
         self.monitor = monitor
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
+        records = setup.config.trajectory is not None
+        self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
         self.saved_at = time.monotonic()
 
@@ -331,6 +334,8 @@ class _Progress:
             step, self.diverged = saved["step"], dict(saved["diverged"])
         # Who had escaped is known from evaluations alone, so that a resumed run ends at the step of an unbroken one.
         self.escaped = {row["replica"] for row in self.folder.forget_after(step if saved else -1) if _ESCAPE in row}
+        if self.trajectory is not None:
+            self.trajectory.forget_after(step if saved else -1)
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
         self._status(step, "running")
@@ -348,6 +353,8 @@ class _Progress:
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
         self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
         self.folder.append(rows)
+        if self.trajectory is not None:
+            self.trajectory.append(*self.team.points())
         self.monitor.advanced(self.name, step, rows)
 
     def _checkpoint(self) -> None:

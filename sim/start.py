@@ -92,8 +92,8 @@ class Start:
             return cls({"name": name, "digest": digest(values)}, values)
         if not isinstance(given, Mapping) or not given:
             raise ExperimentError(
-                "start: allowed are the folder of a run, a mapping with 'run', parameters [P] or [R, P], a state dict or"
-                f" a module, not {given!r:.60}"
+                "start: allowed are the folder of a run, a mapping with 'run', parameters [P] or [R, P], a state dict"
+                f" or a module, not {given!r:.60}"
             )
         if all(isinstance(value, Tensor) for value in given.values()):
             state = {str(key): value.detach().cpu().clone() for key, value in given.items()}
@@ -135,7 +135,9 @@ class Start:
             return _load_state(model, content)
         if isinstance(content, Tensor):
             if any(True for _ in model.buffers()):
-                raise ExperimentError("start: the model has buffers beside its parameters; give a state dict or a module")
+                raise ExperimentError(
+                    "start: the model has buffers beside its parameters; give a state dict or a module"
+                )
             return load_vector(model, _of_replica(content, layout, replicas, replica), {})
         _compare(self.description["run"], content.layout, layout)
         point = _of_replica(content.parameters, layout, replicas, replica)
@@ -219,8 +221,8 @@ def _compare(run: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> No
     named = theirs["model"] and ours["model"] and theirs["model"] != ours["model"]
     if named or theirs["shapes"] != ours["shapes"]:
         raise ExperimentError(
-            f"start.run: the model of {run} is {_in_words(theirs)}, and that of this run {_in_words(ours)}; they must be"
-            " the same"
+            f"start.run: the model of {run} is {_in_words(theirs)}, and that of this run {_in_words(ours)}; they must"
+            " be the same"
         )
     if theirs["frozen"] != ours["frozen"]:
         raise ExperimentError(

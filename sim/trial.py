@@ -1,6 +1,7 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
 import io
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
 from basinet.sim.component import Component, ExperimentError
-from basinet.sim.config import SAMPLED
+from basinet.sim.config import SAMPLED, TrajectoryPart
 from basinet.sim.engines import Verb, make_engine
+from basinet.sim.trajectory import trajectory_bytes
 
 if TYPE_CHECKING:
     from basinet.sim.setup import Setup
@@ -46,8 +48,27 @@ def try_parts(setup: "Setup") -> None:
     _try_strategy(setup, model, name, optimizer)
     setup.rate_factor(0)
     _check_analysis(setup, model)
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if config.escape is not None:
-        _try_escape(config.escape.component, sum(p.numel() for p in model.parameters() if p.requires_grad))
+        _try_escape(config.escape.component, size)
+    if config.trajectory is not None:
+        _check_room(setup, config.trajectory, size)
+
+
+def _check_room(setup: "Setup", part: TrajectoryPart, size: int) -> None:
+    """Refuse a trajectory that takes more room than it may."""
+    total = trajectory_bytes(
+        evaluations=1 + math.ceil(setup.num_steps / setup.evaluate_every),
+        replicas=setup.config.replicas,
+        points=1 if part.points == "centroid" else 1 + setup.num_agents,
+        parameters=size,
+        itemsize=getattr(torch, setup.config.runtime.dtype).itemsize,
+    )
+    if total > part.megabytes * 2**20:
+        raise ExperimentError(
+            f"trajectory.megabytes: the trajectory would take {math.ceil(total / 2**20)} MiB, and {part.megabytes} are"
+            " allowed; raise them, or record the centroid alone, or evaluate less often"
+        )
 
 
 def _try_escape(condition: Component, size: int) -> None:

@@ -149,6 +149,19 @@ class Worker:
             )
         return rows, diverged
 
+    def points(self) -> tuple[Tensor, Tensor]:
+        """Take down this worker's part of a frame of the trajectory.
+
+        Returns:
+            On the CPU the centroids of all replicas [R, P] at the first worker, and none at others; and its agents
+            [N, P] if the experiment asks for them, or none.
+        """
+        x, part = self.block.x.detach(), self.setup.config.trajectory
+        centroids = self.block.mixer.centroid(x).to(x.dtype)
+        kept = centroids if self.placement.rank == 0 else centroids[:0]
+        agents = x if part is not None and part.points == "agents" else x[:0]
+        return kept.cpu(), agents.cpu()
+
     def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
         load_vector(self.model, parameters, buffers)
         return self.block.task.evaluate_with_gradient(self.model.eval())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.survival import plot_survival
     from basinet.analysis.plots.tail_index import plot_tail_index
     from basinet.analysis.plots.topology import plot_topology
+    from basinet.analysis.plots.trajectories import plot_trajectories
 
 __all__ = [
     "panels",
@@ -25,6 +26,7 @@ __all__ = [
     "plot_survival",
     "plot_tail_index",
     "plot_topology",
+    "plot_trajectories",
 ]
 
 

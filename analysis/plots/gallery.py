@@ -49,6 +49,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _consensus(runs),
         _tail_index(runs),
         _survival(runs),
+        _trajectories(runs),
         _topology(runs),
         _partition(runs),
     ]
@@ -148,6 +149,14 @@ def _survival(runs: Sequence[Run]) -> Drawing | None:
         "intervals (log-log Greenwood); replicas that are still there at the end of the run are censored."
     )
     return Drawing("escape", "Escape", caption, figure, survival_rows(curves))
+
+
+def _trajectories(runs: Sequence[Run]) -> Drawing | None:
+    if not any(run.config.get("trajectory") for run in runs):
+        return None
+    from basinet.analysis.plots.trajectories import trajectory_drawing  # needs torch, as other figures do not
+
+    return trajectory_drawing(runs)
 
 
 def _topology(runs: Sequence[Run]) -> Drawing | None:

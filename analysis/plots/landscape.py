@@ -13,6 +13,7 @@ from basinet.analysis.summary import finals
 from basinet.sim.folder import Run, read_table
 
 __all__ = [
+    "draw_contours",
     "landscape_drawings",
     "plot_barriers",
     "plot_density",
@@ -76,6 +77,21 @@ def plot_slices(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = T
     return ax
 
 
+def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
+    """Draw contours of the loss.
+
+    Args:
+        rows: `x`, `y` and `loss` on a grid.
+        ax: Where to draw.
+    """
+    xs, ys = (sorted({float(row[name]) for row in rows}) for name in ("x", "y"))
+    losses = np.full((len(ys), len(xs)), np.nan)
+    for row in rows:
+        losses[ys.index(float(row["y"])), xs.index(float(row["x"]))] = float(row["loss"])
+    lines = ax.contour(xs, ys, losses, levels=12, cmap="viridis", linewidths=1)
+    ax.clabel(lines, fontsize=6, fmt="%.3g")
+
+
 def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     """Draw the loss in the plane in which the agents spread most, with the agents and their centroid.
 
@@ -88,12 +104,7 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
         The axes.
     """
     ax = new_axes(ax)
-    xs, ys = (sorted({float(row[name]) for row in rows}) for name in ("x", "y"))
-    losses = np.full((len(ys), len(xs)), np.nan)
-    for row in rows:
-        losses[ys.index(float(row["y"])), xs.index(float(row["x"]))] = float(row["loss"])
-    lines = ax.contour(xs, ys, losses, levels=12, cmap="viridis", linewidths=1)
-    ax.clabel(lines, fontsize=6, fmt="%.3g")
+    draw_contours(rows, ax)
     places = [[float(row[name]) for row in agents] for name in ("x", "y")]
     ax.plot(*places, linestyle="none", marker="o", markersize=5, color="#D55E00", label="agents")
     ax.plot([0], [0], linestyle="none", marker="*", markersize=11, color="black", label="centroid")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
@@ -57,6 +58,15 @@ class Team(ABC):
             for replica, step in found.items():
                 diverged[replica] = min(step, diverged.get(replica, step))
         return sorted(rows, key=lambda row: int(row["replica"])), diverged
+
+    def points(self) -> tuple[Tensor, Tensor]:
+        """Take down where centroids and agents are, each worker its own.
+
+        Returns:
+            See `Worker.points`; all of them.
+        """
+        centroids, agents = zip(*self._call("points"), strict=True)
+        return torch.cat(centroids), torch.cat(agents)
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica, each worker its share of the sums.
