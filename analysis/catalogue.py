@@ -33,8 +33,10 @@ MEASURES: dict[str, str] = {
     "pac_bayes_sigma": "perturbation under which the loss rises by 0.1 on average",
     "loss_slices": "loss along top eigenvectors and random directions (table)",
     "loss_surface": "loss in the plane in which the agents spread most (tables)",
+    "random_plane": "loss in a plane of two random directions whose filters have the norms of the model's (tables)",
     "consensus_sharpness": "Σ π_k J(x_k) − J(x̄), and ½ Σ π_k δ_kᵀ H δ_k beside it",
     "disagreement_alignment": "curvature along the disagreement over the mean one; its part in top eigenvectors",
+    "implicit_regularization": "½ Tr HΞ, which disagreement adds to the loss that is descended, and its gradient's norm",
     "agent_barriers": "rise of the loss on the way from the centroid to each agent (table)",
     "stability_limit": "2 / μ and (1 + λ_min(W)) / μ, the largest curvatures that plain SGD is stable at",
 }

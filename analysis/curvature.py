@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Chunk
 
@@ -170,6 +171,32 @@ class Curvature:
                 product += graph.product(vector)
         self.num_products += len(wanted)
         return self.objective.share.sum(products).view(vectors.shape).to(vectors.dtype)
+
+    def form_gradients(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        r"""Differentiate quadratic forms of the Hessian, the vectors held fixed: $∇_θ \sum_m w_m v_mᵀ H(θ) v_m$.
+
+        Piecewise linear networks have next to no such third derivatives: they come from the loss alone.
+
+        Args:
+            vectors: v, [m, N, P], m for each point.
+            weights: w, [m].
+
+        Returns:
+            [N, P], float64; computed in the type of the points.
+
+        Raises:
+            ValueError: If these are other matrices than Hessians.
+        """
+        if self.kind != "hessian":
+            raise ValueError(f"Forms of the Hessian are differentiated, not those of {self.kind}.")
+        total = torch.zeros_like(self.points, dtype=torch.float64)
+        for graph in self._graphs():
+            assert isinstance(graph, _HessianGraph)
+            for vector, weight in zip(vectors.to(self.points), weights.to(total), strict=True):
+                with torch.enable_grad(), differentiable(self.points.device):
+                    form = (_gradient(graph.slope, graph.leaf, vector) * vector).sum()
+                    total += weight * _derivative(form, graph.leaf, torch.ones_like(form))
+        return self.objective.share.sum(total)
 
     def _graphs(self) -> Iterator["_Graph"]:
         """Yield the graph of each chunk; that of an only chunk is kept."""

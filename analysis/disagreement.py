@@ -7,7 +7,7 @@ from torch import Tensor
 
 from basinet.analysis.curvature import Curvature
 
-__all__ = ["Disagreement", "disagreement"]
+__all__ = ["Disagreement", "disagreement", "implicit_regularization"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,33 @@ def disagreement(
     gap = weights @ (agents.losses() - centroid.losses())
     numbers = torch.stack([gap, weights @ (deltas * images).sum(1) / 2, distance, captured / distance])
     return Disagreement(*numbers.tolist())
+
+
+def implicit_regularization(agents: Tensor, centroid: Curvature, weights: Tensor) -> tuple[float, Tensor]:
+    r"""Compute what decentralised training adds to the loss that its centroid descends, and the slope of that.
+
+    Mixing conserves the centroid, which so descends the mean of the agents' gradients,
+
+    $$
+    E \barθ_{n+1} = \barθ - μ \, ∇\left[ L(\barθ) + \tfrac{1}{2} \operatorname{Tr}(H(\barθ) Ξ) \right] + O(|δ|³),
+    \qquad Ξ = \sum_k π_k δ_k δ_kᵀ,
+    $$
+
+    where Ξ is held fixed in the derivative. The agents are to be taken where they evaluate their gradients.
+
+    Args:
+        agents: The agents' parameters θ_k, [K, P].
+        centroid: The Hessian at their centroid θ̄, one point.
+        weights: The agents' weights π in the centroid, [K].
+
+    Returns:
+        ½ Tr(H Ξ), and its gradient [P], float64: half of the third derivative of the loss, contracted with Ξ.
+
+    References:
+        Zhu, He, Song, Niu, Tao: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        arXiv:2306.02913.
+    """
+    weights = weights.to(agents.device, torch.float64)
+    deltas = (agents.to(torch.float64) - centroid.points.to(torch.float64)).unsqueeze(1)
+    forms = (deltas * centroid.products(deltas)).sum((1, 2))
+    return float(weights @ forms) / 2, centroid.form_gradients(deltas, weights / 2)[0]

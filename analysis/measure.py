@@ -32,7 +32,7 @@ __all__ = ["check_analysis", "measure_again", "measure_point", "measure_replica"
 CHUNK = 4096
 """Samples at a time, which bounds the memory of the retained graph."""
 
-_SHAPES = {"loss_slices", "loss_surface", "agent_barriers"}
+_SHAPES = {"loss_slices", "loss_surface", "random_plane", "agent_barriers"}
 
 
 def measure_point(

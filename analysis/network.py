@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from basinet.analysis.curvature import Curvature
-from basinet.analysis.disagreement import disagreement
+from basinet.analysis.disagreement import disagreement, implicit_regularization
 from basinet.analysis.sites import Bench, Sites, repeated
 from basinet.analysis.snapshot import NUM_EIGENVALUES
 from basinet.sim.folder import Row
@@ -30,7 +30,7 @@ def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: S
     """
     setup, wanted = bench.setup, center.wanted
     limits = stability_limits(setup, state["step"]) if "stability_limit" in wanted else {}
-    if not wanted & {"consensus_sharpness", "disagreement_alignment"}:
+    if not wanted & {"consensus_sharpness", "disagreement_alignment", "implicit_regularization"}:
         return limits
     found: Row = {}
     centroid = center.hessian
@@ -48,6 +48,10 @@ def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: S
             own = bench.objective(agents.num_points, bench.holdings(replica))
             gain = _own_gain(Curvature(own, agents.points, agents.buffers), centroid, weights)
             found["consensus_sharpness_own"] = gain
+    if "implicit_regularization" in wanted:
+        added, slope = implicit_regularization(agents.points, centroid, weights)
+        found["implicit_regularization"] = added
+        found["implicit_regularization_gradient"] = float(slope.norm())
     if aligned:
         trace = center.snapshot[1][0].trace.value
         found["disagreement_alignment"] = costs.alignment(trace, agents.points.shape[1])

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
@@ -41,6 +42,8 @@ def measure_shapes(bench: Bench, state: dict[str, Any], replica: int, center: Si
         tables += _slices(center)
     if "loss_surface" in wanted:
         tables += _surface(centroid, agents, bench.weights(replica), honest)
+    if "random_plane" in wanted:
+        tables += _random_plane(center, agents, honest)
     if "agent_barriers" in wanted:
         middle = Curvature(centroid.objective, *repeated(centroid, agents.num_points))
         positions, losses = path_losses(middle, agents)
@@ -64,10 +67,8 @@ def _slices(center: Sites) -> list[Row]:
     shapes = centroid.objective.shapes
     length = 1.0
     if any(len(shape) > 1 for shape in shapes.values()):
-        for number in range(NUM_RANDOM):
-            random = draws.normal(draws.fold(center.keys, 5 + number), (centroid.points.shape[1],))
-            directions.append(filter_normalized(random, centroid.points.double(), shapes))
-            names.append(f"random {number + 1}")
+        directions += _random_directions(center)
+        names += [f"random {number + 1}" for number in range(NUM_RANDOM)]
         # Eigenvectors are as long as a random direction, so that all slices share one axis.
         length = float(directions[-1].norm())
     positions = np.linspace(-1, 1, NUM_POSITIONS)
@@ -77,6 +78,37 @@ def _slices(center: Sites) -> list[Row]:
         losses = line_losses(centroid, step, positions.tolist())[0]
         for t, loss in zip(positions.tolist(), losses.tolist(), strict=True):
             rows.append({"table": "slices", "direction": name, "position": t * length, "loss": loss})
+    return rows
+
+
+def _random_directions(center: Sites) -> list[Tensor]:
+    """Draw directions [1, P] whose filters have the norms of the centroid's; biases and other vectors have none."""
+    point, shapes = center.hessian.points.double(), center.hessian.objective.shapes
+    drawn = (draws.normal(draws.fold(center.keys, 5 + number), (point.shape[1],)) for number in range(NUM_RANDOM))
+    return [filter_normalized(direction, point, shapes) for direction in drawn]
+
+
+def _random_plane(center: Sites, agents: Curvature, names: list[int]) -> list[Row]:
+    """Evaluate the plane through the centroid along two random directions, with the agents projected into it.
+
+    Its axes are the random directions of the slices, and their unit is the direction itself, as in Li et al.:
+    Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
+    """
+    centroid = center.hessian
+    axes = torch.cat(_random_directions(center))
+    ticks = np.linspace(-1, 1, GRID).tolist()
+    losses = plane_losses(centroid, centroid.points[0].double(), axes, ticks, ticks)
+    rows: list[Row] = [
+        {"table": "random_plane", "x": x, "y": y, "loss": float(losses[i, j])}
+        for i, x in enumerate(ticks)
+        for j, y in enumerate(ticks)
+    ]
+    deltas = agents.points.double() - centroid.points.double()
+    # The nearest points of the plane, whose axes are not quite at right angles.
+    places = torch.linalg.solve(axes @ axes.T, axes @ deltas.T).T
+    off = (deltas - places @ axes).norm(dim=1)
+    for k, (x, y), distance in zip(names, places.tolist(), off.tolist(), strict=True):
+        rows.append({"table": "random_plane_agents", "agent": k, "x": x, "y": y, "off_plane": distance})
     return rows
 
 

@@ -61,8 +61,8 @@ class Trajectories:
             replica: Which replica it is.
 
         Returns:
-            A row a point: `label`, `step`, `x`, `y`, `off_plane`, its distance from the plane, and `train_loss`, that of
-            the point itself, not of its projection.
+            A row a point: `label`, `step`, `x`, `y`, `off_plane`, its distance from the plane, and `train_loss`, that
+            of the point itself, not of its projection.
         """
         known = {
             (label, row["step"]): row.get("train_loss")
@@ -81,8 +81,8 @@ def principal_trajectories(runs: Sequence[Run], replica: int = 0) -> Trajectorie
     """Find the plane in which the centroids of runs spread most over their steps.
 
     A random walk in many dimensions has most of its spread in two components, too (Antognini, Sohl-Dickstein: PCA of
-    high dimensional random walks, NeurIPS 2018, arXiv:1806.08805), and what looks like a path along the contours of the loss may lie far off the plane: look at
-    the distances beside the picture.
+    high dimensional random walks, NeurIPS 2018, arXiv:1806.08805), and what looks like a path along the contours of the
+    loss may lie far off the plane: look at the distances beside the picture.
 
     Args:
         runs: The runs; those without a trajectory, in which the replica diverged, or with another number of parameters

@@ -73,9 +73,11 @@ Measure = Literal[
     "pac_bayes_sigma",
     "loss_slices",
     "loss_surface",
+    "random_plane",
     # the network of agents
     "consensus_sharpness",
     "disagreement_alignment",
+    "implicit_regularization",
     "agent_barriers",
     "stability_limit",
 ]

@@ -236,8 +236,9 @@ def _check_analysis(setup: "Setup", model: nn.Module) -> None:
     if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
         asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
         raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
-    if "relative_flatness" in config.analysis and all(len(shape) < 2 for shape in shapes):
-        raise ExperimentError("analysis: relative_flatness needs a layer with a weight matrix; the model has none")
+    for name in ("relative_flatness", "random_plane"):
+        if name in config.analysis and all(len(shape) < 2 for shape in shapes):
+            raise ExperimentError(f"analysis: {name} needs a layer with a weight matrix; the model has none")
     if config.analysis_mode == "training":
         if sampled or "own" in config.analysis_views:
             asked = sampled[0] if sampled else "the view own"

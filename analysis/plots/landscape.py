@@ -93,11 +93,11 @@ def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
 
 
 def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None = None) -> Axes:
-    """Draw the loss in the plane in which the agents spread most, with the agents and their centroid.
+    """Draw the loss in a plane through the centroid, with the agents projected into it.
 
     Args:
         rows: `x`, `y` and `loss` on a grid.
-        agents: `x` and `y` of each agent, projected into the plane, and `explained_x`, `explained_y`.
+        agents: `x` and `y` of each agent, and for a plane of principal directions `explained_x`, `explained_y`.
         ax: Where to draw; new axes if None.
 
     Returns:
@@ -108,9 +108,13 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
     places = [[float(row[name]) for row in agents] for name in ("x", "y")]
     ax.plot(*places, linestyle="none", marker="o", markersize=5, color="#D55E00", label="agents")
     ax.plot([0], [0], linestyle="none", marker="*", markersize=11, color="black", label="centroid")
-    first, second = (100 * float(agents[0][f"explained_{axis}"]) for axis in "xy")
-    ax.set_xlabel(f"first principal direction ({first:.0f} %)")
-    ax.set_ylabel(f"second ({second:.0f} %)")
+    if "explained_x" in agents[0]:
+        first, second = (100 * float(agents[0][f"explained_{axis}"]) for axis in "xy")
+        ax.set_xlabel(f"first principal direction ({first:.0f} %)")
+        ax.set_ylabel(f"second ({second:.0f} %)")
+    else:
+        ax.set_xlabel("first random direction")
+        ax.set_ylabel("second")
     return ax
 
 
@@ -257,6 +261,14 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
             "into it; the percentages are parts of the consensus distance. The loss at an agent is not that of its "
             "projection.",
             lambda run, rows, ax: plot_surface(rows, _table(run, "surface_agents"), ax=ax),
+        ),
+        (
+            "random_plane",
+            "A random plane",
+            "Training loss in the plane through the centroid along two random directions whose filters have the norms "
+            "of the model's and whose biases are zero, and the agents projected into it, who lie off the plane almost "
+            "as far as from their centroid.",
+            lambda run, rows, ax: plot_surface(rows, _table(run, "random_plane_agents"), ax=ax),
         ),
         (
             "barriers",

@@ -34,7 +34,8 @@ class RiskParts:
         """What the agents' loss exceeds the centroid's by: ½ Tr(H Ξ) with the diversity matrix Ξ.
 
         Taken where gradients are evaluated, it is what the implicit regularisation adds to the centroid's loss (Zhu et
-        al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023, arXiv:2306.02913).
+        al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023, arXiv:2306.02913);
+        of a run, `basinet.analysis.disagreement.implicit_regularization` measures it.
         """
         return self.disagreement_bias + self.disagreement_noise
 

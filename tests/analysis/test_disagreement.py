@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from basinet.analysis.curvature import Curvature
-from basinet.analysis.disagreement import disagreement
+from basinet.analysis.disagreement import disagreement, implicit_regularization
 from basinet.analysis.objective import Objective
 
 PI = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
@@ -72,3 +72,67 @@ def test_what_does_not_fit_is_refused() -> None:
         disagreement(agents, centroid, PI[:2])
     with pytest.raises(ValueError, match="3 centroids"):
         disagreement(agents, agents, PI)
+
+
+class Coordinates(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+
+
+def quartic(model: nn.Module, _: tuple[Tensor, ...]) -> Tensor:
+    w = model.w
+    return (w**4).sum() / 4 - (w**2).sum() / 2 + (w[0] * w[1]) ** 2
+
+
+def test_the_implicit_regulariser_has_its_closed_form() -> None:
+    """J = w⁴/4 − w²/2 in one coordinate: ½ Ξ (3 w̄² − 1), and its derivative 3 Ξ w̄."""
+
+    def well(model: nn.Module, _: tuple[Tensor, ...]) -> Tensor:
+        return (model.w**4 / 4 - model.w**2 / 2).sum()
+
+    objective = Objective(Coordinates(1), well, (torch.zeros(1),))
+    points = torch.tensor([[0.9], [0.5], [0.8]], dtype=torch.float64)
+    mean, spread = float(PI @ points[:, 0]), float(PI @ (points[:, 0] - PI @ points[:, 0]) ** 2)
+    value, slope = implicit_regularization(points, Curvature(objective, PI[None] @ points), PI)
+    assert value == pytest.approx(spread * (3 * mean**2 - 1) / 2, rel=1e-12)
+    assert slope.tolist() == pytest.approx([3 * spread * mean], rel=1e-12)
+
+
+def test_the_mean_gradient_of_the_agents_is_that_of_the_regularised_loss() -> None:
+    """Exactly so where agents lie on both sides of their centroid alike and the loss is a quartic."""
+    objective = Objective(Coordinates(3), quartic, (torch.zeros(1),))
+    rng = torch.Generator().manual_seed(0)
+    center, half = torch.randn(1, 3, dtype=torch.float64, generator=rng), torch.randn(4, 3, generator=rng).double()
+    agents = torch.cat([center + half, center - half])
+    weights = torch.full((8,), 1 / 8, dtype=torch.float64)
+    centroid = Curvature(objective, center)
+    _, slope = implicit_regularization(agents, centroid, weights)
+    wanted = weights @ Curvature(objective, agents).gradients() - centroid.gradients()[0]
+    np.testing.assert_allclose(slope, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_the_slope_of_a_network_is_that_of_central_differences(chunk: int | None) -> None:
+    agents, centroid = network(0.2)
+    objective = Objective(centroid.objective.model, loss, centroid.objective.samples.data, chunk=chunk)
+    centroid = Curvature(objective, centroid.points)
+    value, slope = implicit_regularization(agents.points, centroid, PI)
+    assert value == pytest.approx(disagreement(agents, centroid, PI).quadratic, rel=1e-12)
+    deltas = agents.points - centroid.points
+    rng = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        u = torch.randn(1, deltas.shape[1], dtype=torch.float64, generator=rng)
+        slopes = []
+        for step in (2e-3, 1e-3):  # Ξ stays where it was
+            moved = [centroid.points + sign * step * u for sign in (1, -1)]
+            up, down = (implicit_regularization(m + deltas, centroid.at(m), PI)[0] for m in moved)
+            slopes.append((up - down) / (2 * step))
+        # Richardson: the error is that of the fourth power of the step.
+        assert float(slope @ u[0]) == pytest.approx((4 * slopes[1] - slopes[0]) / 3, rel=1e-7)
+
+
+def test_only_hessians_have_such_forms() -> None:
+    _, centroid = network(0.1)
+    with pytest.raises(ValueError, match="not those of gauss_newton"):
+        centroid.of_kind("gauss_newton").form_gradients(centroid.points[None], torch.ones(1))

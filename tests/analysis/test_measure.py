@@ -1,5 +1,6 @@
 """What is measured of a run: the right points, under the right samples, by whatever number of workers."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from basinet.analysis.catalogue import MEASURES
 from basinet.analysis.curvature import Curvature
 from basinet.analysis.hessian import hessian_matrix
 from basinet.analysis.measure import measure_point, measure_replica
+from basinet.analysis.scaling import split
+from basinet.analysis.shapes import _random_directions
 from basinet.analysis.sites import Bench, lanczos_steps
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Measure
@@ -25,6 +28,7 @@ KEYS = {"topology": {"name": "star", "agents": 3}, "task": {"name": "digits", "p
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness", "excess_risk"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
+SHARED += ["implicit_regularization"]
 
 
 def trained(make_block, replica=1, steps=30, **keys):
@@ -94,6 +98,7 @@ def test_every_measure_that_can_be_named_is_measured(everything):
         "agent_barriers": "barrier",
     }
     drawn = {"hessian_density": "density", "loss_slices": "slices", "loss_surface": "surface"}
+    drawn["random_plane"] = "random_plane"
     layer = next(name for name in names if name.startswith("hessian_trace/"))
     elsewhere["hessian_layer_traces"] = layer
     for name in get_args(Measure):
@@ -103,7 +108,7 @@ def test_every_measure_that_can_be_named_is_measured(everything):
             assert elsewhere.get(name, name) in names, name
     for row in everything:
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
-    assert {"surface_agents", "barriers"} <= tables
+    assert {"surface_agents", "random_plane_agents", "barriers"} <= tables
 
 
 def test_every_measure_is_explained():
@@ -257,6 +262,49 @@ def test_what_has_not_converged_says_so(make_block, monkeypatch):
     assert short["hessian_converged"] == 0
     assert "hessian_condition_number" not in short
     assert short["hessian_bottom_eigenvalue"] > full["hessian_bottom_eigenvalue"]
+
+
+def plane_of(setup, state, **changes):
+    """The loss in the random plane and the agents there, by their places."""
+    setup = dataclasses.replace(setup, config=setup.config.model_copy(update=changes))
+    rows = measure_replica(setup, state, 1)
+    losses = {(row["x"], row["y"]): row["loss"] for row in rows if row.get("table") == "random_plane"}
+    return losses, [row for row in rows if row.get("table") == "random_plane_agents"]
+
+
+def test_a_random_plane_has_the_norms_of_the_filters(make_block):
+    setup, state = trained(make_block, analysis=["random_plane"])
+    bench = Bench(setup)
+    center = bench.center(state, 1)
+    axes = torch.cat(_random_directions(center))
+    point, shapes = center.hessian.points, center.hessian.objective.shapes
+    for name, part in split(axes, shapes).items():
+        own = split(point, shapes)[name][0]
+        if own.ndim == 1:
+            assert (part == 0).all(), name
+        else:
+            norms = own.flatten(1).norm(dim=1)
+            for direction in part:
+                np.testing.assert_allclose(direction.flatten(1).norm(dim=1), norms, rtol=1e-12)
+    losses, agents = plane_of(setup, state)
+    assert len(losses) == 21**2
+    for x, y in ((-1.0, -1.0), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+        wanted = float(center.hessian.at(point + x * axes[:1] + y * axes[1:]).losses())
+        assert losses[x, y] == pytest.approx(wanted, rel=1e-12)
+    assert plane_of(setup, state)[0] == losses
+    other = plane_of(setup, state, seed=setup.config.seed + 1)[0]
+    assert other[0.0, 0.0] == losses[0.0, 0.0] and other[1.0, 1.0] != losses[1.0, 1.0]
+    # The nearest point of the plane: what is left over is at right angles to it.
+    deltas = bench.agents(state, 1)[0] - point
+    for row, delta in zip(agents, deltas, strict=True):
+        rest = delta - row["x"] * axes[0] - row["y"] * axes[1]
+        np.testing.assert_allclose(axes @ rest, 0, atol=1e-12)
+        assert row["off_plane"] == pytest.approx(float(rest.norm()), rel=1e-12)
+
+
+def test_a_random_plane_needs_filters(make_setup):
+    with pytest.raises(ExperimentError, match="analysis: random_plane needs a layer with a weight matrix"):
+        make_setup(task="quadratic", model=None, analysis=["random_plane"])
 
 
 def test_limits_of_stability(make_block):
