@@ -36,7 +36,7 @@ MEASURES: dict[str, str] = {
     "random_plane": "loss in a plane of two random directions whose filters have the norms of the model's (tables)",
     "consensus_sharpness": "Σ π_k J(x_k) − J(x̄), and ½ Σ π_k δ_kᵀ H δ_k beside it",
     "disagreement_alignment": "curvature along the disagreement over the mean one; its part in top eigenvectors",
-    "implicit_regularization": "½ Tr HΞ, which disagreement adds to the loss that is descended, and its gradient's norm",
+    "implicit_regularization": "½ Tr HΞ, what disagreement adds to the loss that is descended, and its gradient's norm",
     "agent_barriers": "rise of the loss on the way from the centroid to each agent (table)",
     "stability_limit": "2 / μ and (1 + λ_min(W)) / μ, the largest curvatures that plain SGD is stable at",
 }

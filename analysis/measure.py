@@ -1,8 +1,10 @@
 """Flatness and optimization error of runs, measured from their states."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +21,7 @@ from basinet.analysis.shapes import measure_shapes
 from basinet.analysis.sites import Bench, Sites, lanczos_steps
 from basinet.analysis.snapshot import KRYLOV
 from basinet.analysis.tail_index import gradient_noise_norms, hill
+from basinet.sim.analyzed import Analyzed
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
@@ -158,6 +161,12 @@ def _merged(rows: list[Row]) -> list[Row]:
     return [*points.values(), *(row for row in rows if "table" in row)]
 
 
+def _measure_some(measures: tuple[Measure, ...], setup: Setup, state: dict[str, Any], *where: int) -> list[Row]:
+    """Measure a replica as `measure_replica` does, but for some measures alone."""
+    config = setup.config.model_copy(update={"analysis": measures})
+    return measure_replica(dataclasses.replace(setup, config=config), state, *where)
+
+
 def measure_again(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
@@ -165,7 +174,8 @@ def measure_again(
 ) -> None:
     """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
 
-    The ranks of `basinet.sim.runtimes.torchrun.together` share the samples.
+    What has been measured already, at the same state and with the same settings, is not measured again. The ranks of
+    `basinet.sim.runtimes.torchrun.together` share the samples.
 
     Args:
         folder: Folder of a run or of an experiment.
@@ -194,12 +204,14 @@ def measure_again(
     for run, setup, writer in zip(runs, setups, writers, strict=True):
         with analysts(setup) as analyze:
             for file in writer.checkpoints():
-                state = load_checkpoint(file)
+                state, known = load_checkpoint(file), Analyzed(file)
                 for replica in range(setup.config.replicas):
                     progress(done / total, run.name)
-                    if replica not in run.diverged:
+                    missing = known.missing(setup.config, replica)
+                    if missing and replica not in run.diverged:
                         rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-                        found = analyze(measure_replica, take_rows(state, rows), replica)
+                        found = analyze(partial(_measure_some, tuple(missing)), take_rows(state, rows), replica)
                         writer.record(found, tables=file == writer.checkpoint)
+                        known.add(setup.config, missing, replica)
                     done += 1
     progress(1.0, "")

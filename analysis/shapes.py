@@ -82,18 +82,15 @@ def _slices(center: Sites) -> list[Row]:
 
 
 def _random_directions(center: Sites) -> list[Tensor]:
-    """Draw directions [1, P] whose filters have the norms of the centroid's; biases and other vectors have none."""
+    """Draw directions [1, P] whose filters are as long as the centroid's; biases and other vectors are zero."""
     point, shapes = center.hessian.points.double(), center.hessian.objective.shapes
     drawn = (draws.normal(draws.fold(center.keys, 5 + number), (point.shape[1],)) for number in range(NUM_RANDOM))
     return [filter_normalized(direction, point, shapes) for direction in drawn]
 
 
 def _random_plane(center: Sites, agents: Curvature, names: list[int]) -> list[Row]:
-    """Evaluate the plane through the centroid along two random directions, with the agents projected into it.
-
-    Its axes are the random directions of the slices, and their unit is the direction itself, as in Li et al.:
-    Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
-    """
+    """Evaluate the plane through the centroid along two random directions, with the agents projected into it."""
+    # As in Li et al., NeurIPS 2018, arXiv:1712.09913; the axes are the random directions of the slices.
     centroid = center.hessian
     axes = torch.cat(_random_directions(center))
     ticks = np.linspace(-1, 1, GRID).tolist()

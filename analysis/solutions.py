@@ -12,9 +12,10 @@ from basinet.analysis.plots.names import labels
 from basinet.analysis.sites import Bench
 from basinet.analysis.summary import write_csv
 from basinet.analysis.surface import barriers, path_losses
+from basinet.sim.analyzed import checkpoint_digest
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
-from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
 
@@ -22,19 +23,22 @@ __all__ = ["TABLE", "measure_between"]
 
 TABLE = "solution_barriers.csv"
 
+_TYPES: dict[str, Callable[[str], Any]] = {"replica": int, "position": float, "loss": float, "barrier": float}
+
 
 def measure_between(folder: Path, progress: Callable[[float, str], None] = lambda done, text: None) -> list[Row]:
     """Measure the loss on the straight paths between the centroids of the runs of an experiment.
 
     Runs of the same task and model are compared, replica by replica: replicas of the same index have the same initial
-    values and training samples. Replicas that diverged are left out.
+    values and training samples. Replicas that diverged are left out; pairs whose states have been compared stay.
 
     Args:
         folder: The experiment's folder; it receives `solution_barriers.csv`.
         progress: Is told how much is done, from 0 to 1, and which pair is being measured.
 
     Returns:
-        A row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`, `barrier`.
+        A row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`, `barrier`,
+        and `states`, which tells the two states from others.
 
     Raises:
         ExperimentError: Fewer than two finished runs have the same task and model.
@@ -47,16 +51,25 @@ def measure_between(folder: Path, progress: Callable[[float, str], None] = lambd
         raise ExperimentError(f"{folder}: there must be two finished runs of the same task, model and seed to compare")
     states = [load_checkpoint(RunFolder(run.path).checkpoint) for run in runs]
     names = labels(runs)
+    digests = [checkpoint_digest(RunFolder(run.path).checkpoint) for run in runs]
+    before = read_table(folder / TABLE)
     rows: list[Row] = []
     for done, (a, b) in enumerate(pairs):
         progress(done / len(pairs), f"{names[a]} to {names[b]}")
+        pair = f"{digests[a]} {digests[b]} {setups[a].config.analysis_samples or 'all'}"
+        if found := [
+            row for row in before if (row["first"], row["second"], row["states"]) == (names[a], names[b], pair)
+        ]:
+            rows += [{key: _TYPES.get(key, str)(value) for key, value in row.items()} for row in found]
+            continue
         replicas = [
             replica
             for replica in range(min(setups[a].config.replicas, setups[b].config.replicas))
             if replica not in {*states[a]["diverged"], *states[b]["diverged"]}
         ]
         if replicas:
-            rows += _between((setups[a], setups[b]), (states[a], states[b]), replicas, (names[a], names[b]))
+            new = _between((setups[a], setups[b]), (states[a], states[b]), replicas, (names[a], names[b]))
+            rows += [{**row, "states": pair} for row in new]
     progress(1.0, "")
     write_csv(rows, folder / TABLE)
     return rows

@@ -17,7 +17,7 @@ from basinet.analysis.surface import Plane, plane_losses, principal_plane
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
-from basinet.sim.folder import Row, Run, RunFolder, load_runs
+from basinet.sim.folder import Row, Run, RunFolder, load_runs, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import load_trajectory
@@ -127,7 +127,7 @@ def measure_trajectories(
 ) -> Trajectories:
     """Evaluate the loss in the plane of the trajectories of an experiment.
 
-    All samples that the analysis takes count. Where the model has running statistics, those at the end of the first run
+    A loss that has been evaluated in this very plane stays. All samples that the analysis takes count. Where the model has running statistics, those at the end of the first run
     are taken in the whole plane.
 
     Args:
@@ -155,6 +155,9 @@ def measure_trajectories(
                 raise ExperimentError(
                     f"{run.path}: its {key} is another than that of {shown[0].name}, so that they share no loss"
                 )
+    samples = str(setup.config.analysis_samples or "all")
+    if any(row["trajectories"] == found.digest and row["samples"] == samples for row in read_table(folder / TABLE)[:1]):
+        return found
     state = load_checkpoint(RunFolder(shown[0].path).checkpoint)
     bench = Bench(setup)
     rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
@@ -165,7 +168,14 @@ def measure_trajectories(
         progress(done / len(ticks[0]), "loss in the plane of the trajectories")
         losses = plane_losses(curvature, *_on(found.plane, curvature), [x], ticks[1])
         table += [
-            {"replica": replica, "x": x, "y": y, "loss": loss, "trajectories": found.digest}
+            {
+                "replica": replica,
+                "x": x,
+                "y": y,
+                "loss": loss,
+                "samples": samples,
+                "trajectories": found.digest,
+            }
             for y, loss in zip(ticks[1], losses[0].tolist(), strict=True)
         ]
     progress(1.0, "")

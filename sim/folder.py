@@ -6,6 +6,7 @@ RUN/status.json      state, step, which replicas diverged, which engine ran
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/attackers.csv    replica, agent: who attacks, if anybody does
+RUN/analyzed.json    what has been measured already, see `basinet.sim.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   where the run has been, if it was recorded; see `basinet.sim.trajectory`
 RUN/checkpoint/      state.pt, replaced atomically; step-N.pt, those that an experiment keeps
@@ -27,6 +28,7 @@ import yaml
 from basinet.sim.component import ExperimentError
 
 __all__ = [
+    "ANALYZED",
     "FINISHED",
     "LOCK",
     "Run",
@@ -42,6 +44,9 @@ __all__ = [
 Row = dict[str, Any]
 
 LOCK = ".lock"
+
+ANALYZED = "analyzed.json"
+"""Says what has been measured of the states of a run, see `basinet.sim.analyzed`."""
 
 FINISHED = ("done", "diverged")
 """States of a run that has taken its last step."""
@@ -226,7 +231,10 @@ class RunFolder:
         Returns:
             The measurements that stay.
         """
-        kept = [row for row in _read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
+        rows = _read_lines(self.path / "metrics.jsonl")
+        kept = [row for row in rows if row["step"] <= step]
+        if len(kept) < len(rows):  # what an analysis has found of states to come as well
+            (self.path / ANALYZED).unlink(missing_ok=True)
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         return kept
 

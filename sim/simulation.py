@@ -5,7 +5,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import yaml
 
+from basinet.sim.analyzed import Analyzed
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import plain
 from basinet.sim.experiment import Experiment
@@ -215,11 +216,12 @@ def _run(
     analysis: Analysis | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
-    status = load_run(folder.path).status
-    if status["state"] in FINISHED and (analysis is None or status.get("analyzed") == _analyzed(setup)):
-        monitor.finished(name, status["state"])
-        return str(status["state"])
+    found = load_run(folder.path)
+    reached = str(found.status["state"])
     try:
+        if reached in FINISHED and (analysis is None or _is_analyzed(setup, folder, found.diverged)):
+            monitor.finished(name, reached)
+            return reached
         saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
             progress = _Progress(name, setup, folder, team, monitor)
@@ -235,17 +237,13 @@ def _run(
     return state
 
 
-def _analyzed(setup: Setup) -> dict[str, Any]:
-    """Say what the analysis of a run covers: it is repeated when an experiment asks for another one."""
-    config = setup.config
-    return {
-        "measures": list(config.analysis),
-        "points": list(config.analysis_points),
-        "views": list(config.analysis_views),
-        "mode": config.analysis_mode,
-        "dtype": config.analysis_dtype,
-        "samples": config.analysis_samples,
-    }
+def _is_analyzed(setup: Setup, folder: RunFolder, diverged: Iterable[int]) -> bool:
+    """Tell whether everything that the experiment asks for has been measured."""
+    if not setup.config.analysis:
+        return True
+    replicas = set(range(setup.config.replicas)) - set(diverged)
+    known = [Analyzed(file) for file in folder.checkpoints()]
+    return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
 
 
 def _team(setup: Setup, engine: Any, stop: threading.Event) -> Team:
@@ -313,18 +311,22 @@ class _Progress:
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse what was kept, and write down what they find; return the state of the run."""
-        replicas = [r for r in range(self.setup.config.replicas) if r not in self.diverged]
-        files = self.folder.checkpoints()
-        for number, file in enumerate(files):
-            saved = load_checkpoint(file)
-            for done, replica in enumerate(replicas):
-                self.monitor.analyzing(self.name, number * len(replicas) + done, len(files) * len(replicas))
-                if stop.is_set():
-                    return state  # done, but not analysed: that is begun anew
-                rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
-                found = self.team.analyze(analysis, take_rows(saved, rows), replica)
-                self.folder.record(found, tables=file == self.folder.checkpoint)
-        return self._status(saved["step"], state, analyzed=_analyzed(self.setup))
+        config = self.setup.config
+        replicas = [replica for replica in range(config.replicas) if replica not in self.diverged]
+        known = {file: Analyzed(file) for file in self.folder.checkpoints()}
+        todo = [(file, r) for file in known for r in replicas if known[file].missing(config, r)]
+        saved: dict[str, Any] = {}
+        for done, (file, replica) in enumerate(todo):
+            self.monitor.analyzing(self.name, done, len(todo))
+            if stop.is_set():
+                break
+            if not done or file != todo[done - 1][0]:
+                saved = load_checkpoint(file)
+            rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
+            found = self.team.analyze(analysis, take_rows(saved, rows), replica)
+            self.folder.record(found, tables=file == self.folder.checkpoint)
+            known[file].add(config, list(config.analysis), replica)
+        return state
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
         """Restore a checkpoint, or write what is known before the first step and measure the start."""
@@ -366,7 +368,7 @@ class _Progress:
         torch.save({**self.team.state(), "diverged": self.diverged}, buffer)
         write_atomically(checkpoint, buffer.getvalue())
 
-    def _status(self, step: int, state: str, **more: Any) -> str:
+    def _status(self, step: int, state: str) -> str:
         status = {
             "state": state,
             "step": step,
@@ -376,7 +378,7 @@ class _Progress:
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
         }
-        self.folder.write_status(**status, **more)
+        self.folder.write_status(**status)
         return state
 
     def _tables(self) -> None:

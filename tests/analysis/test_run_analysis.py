@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from basinet.analysis import measure, solutions
 from basinet.analysis.measure import measure_again, measure_replica
 from basinet.analysis.plots.landscape import landscape_drawings
 from basinet.analysis.solutions import measure_between
@@ -123,12 +125,12 @@ def test_progress_and_interruption(tmp_path):
     assert states is None
     assert watching.seen == [("diffusion-atc", 0, 2), ("diffusion-atc", 1, 2)]
     run = load_run(tmp_path / "diffusion-atc")
-    assert run.status["state"] == "done" and "analyzed" not in run.status
+    assert run.status["state"] == "done"
     assert set(run.final("hessian_top_eigenvalue")) == {0}  # what was measured is kept
     watching, states = carry_out(tmp_path, **measures)
-    assert states == {"diffusion-atc": "done"}
+    assert states == {"diffusion-atc": "done"} and watching.seen == [("diffusion-atc", 0, 1)]
     run = load_run(tmp_path / "diffusion-atc")
-    assert set(run.final("hessian_top_eigenvalue")) == {0, 1} and "analyzed" in run.status
+    assert set(run.final("hessian_top_eigenvalue")) == {0, 1}
     watching, _ = carry_out(tmp_path, **measures)
     assert watching.seen == []
     watching, _ = carry_out(tmp_path, **measures, analysis_points=["agents"])  # another analysis is another
@@ -147,6 +149,51 @@ def test_measuring_again(finished):
         measure_again(finished, {"analysis": ["hessian_trace_"]})
     with pytest.raises(ExperimentError, match="analysis_mode"):
         measure_again(finished, {"analysis": ["m_sharpness"], "analysis_mode": "training"})
+
+
+def test_nothing_is_measured_twice(tmp_path, monkeypatch):
+    carry_out(tmp_path, analysis=["hessian_top_eigenvalue"], strategy="diffusion")
+    run = tmp_path / "diffusion-atc"
+    asked = []
+
+    def counted(setup, state, replica, *share):
+        asked.append((replica, list(setup.config.analysis)))
+        return measure_replica(setup, state, replica, *share)
+
+    monkeypatch.setattr(measure, "measure_replica", counted)
+
+    def again(*names, **settings):
+        asked.clear()
+        measure_again(run, {"analysis": list(names), **settings})
+        return list(asked)
+
+    assert again("hessian_top_eigenvalue") == []  # the run itself has done so
+    assert again("hessian_top_eigenvalue", "newton_decrement") == [(0, ["newton_decrement"]), (1, ["newton_decrement"])]
+    before = (run / "metrics.jsonl").read_bytes()
+    assert again("newton_decrement") == [] and (run / "metrics.jsonl").read_bytes() == before
+    # Other settings give other values, which take the place of the old ones.
+    assert len(again("newton_decrement", analysis_samples=30)) == 2
+    assert len(again("newton_decrement")) == 2
+    assert len(again("newton_decrement", analysis_points=["centroid", "agents"])) == 2
+    assert again("newton_decrement", analysis_points=["agents"]) == again("newton_decrement") == []
+    # Another state is another one.
+    state = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    state["rows"]["parameters"] += 1e-3
+    torch.save(state, run / "checkpoint" / "state.pt")
+    assert len(again("newton_decrement")) == 2
+
+
+def test_solutions_are_compared_once(tmp_path, monkeypatch):
+    carry_out(tmp_path, analysis=[])
+    first = measure_between(tmp_path)
+    monkeypatch.setattr(solutions, "path_losses", None)
+    assert measure_between(tmp_path) == first
+    (path,) = tmp_path.glob("consensus/checkpoint/state.pt")
+    state = torch.load(path, weights_only=True)
+    state["rows"]["parameters"] += 1e-3
+    torch.save(state, path)
+    with pytest.raises(TypeError):
+        measure_between(tmp_path)
 
 
 def test_a_table_replaces_the_rows_of_its_replica(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.analysis import trajectories
 from basinet.analysis.plots import plot_trajectories
 from basinet.analysis.report import write_report
 from basinet.analysis.trajectories import TABLE, measure_trajectories, principal_trajectories
@@ -69,6 +70,16 @@ def test_the_loss_is_that_of_points_in_the_plane(finished):
         assert [row["step"] for row in rows] == steps.tolist() and len(rows) == len(path)
         for row, w in zip(rows, points, strict=True):
             assert row["train_loss"] == pytest.approx(float((np.array(CURVATURE) * w**2).sum() / 2), rel=1e-9)
+
+
+def test_the_loss_is_evaluated_once(finished, monkeypatch):
+    measure_trajectories(finished)
+    before = (finished / TABLE).read_bytes()
+    monkeypatch.setattr(trajectories, "plane_losses", None)
+    measure_trajectories(finished)
+    assert (finished / TABLE).read_bytes() == before
+    with pytest.raises(TypeError):
+        measure_trajectories(finished, replica=1)
 
 
 def test_one_call_draws_them(finished):
