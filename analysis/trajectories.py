@@ -127,8 +127,8 @@ def measure_trajectories(
 ) -> Trajectories:
     """Evaluate the loss in the plane of the trajectories of an experiment.
 
-    A loss that has been evaluated in this very plane stays. All samples that the analysis takes count. Where the model has running statistics, those at the end of the first run
-    are taken in the whole plane.
+    A loss that has been evaluated in this very plane stays. All samples that the analysis takes count. Where the model
+    has running statistics, those at the end of the first run are taken in the whole plane.
 
     Args:
         folder: The folder of an experiment or of a run; it receives `trajectory_surface.csv`.

@@ -1,13 +1,25 @@
-"""Figures, one a file: each a function `plot_x(data, *, ax=None, ...) -> Axes` and nothing else."""
+"""Figures: each a function `plot_x(data, *, ax=None, ...) -> Axes` and nothing else."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from basinet.analysis.plots.agents import plot_agents
     from basinet.analysis.plots.consensus import plot_consensus
     from basinet.analysis.plots.curves import plot_curves
     from basinet.analysis.plots.flatness_accuracy import plot_flatness_accuracy
+    from basinet.analysis.plots.iso_accuracy import plot_iso_accuracy
+    from basinet.analysis.plots.landscape import (
+        plot_barriers,
+        plot_density,
+        plot_slices,
+        plot_solutions,
+        plot_stability,
+        plot_surface,
+    )
     from basinet.analysis.plots.partition import plot_partition
+    from basinet.analysis.plots.prediction import plot_prediction
     from basinet.analysis.plots.risk_flatness import plot_risk_flatness
+    from basinet.analysis.plots.spectra import plot_spectra
     from basinet.analysis.plots.spectrum import plot_spectrum
     from basinet.analysis.plots.style import panels
     from basinet.analysis.plots.survival import plot_survival
@@ -17,17 +29,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "panels",
+    "plot_agents",
+    "plot_barriers",
     "plot_consensus",
     "plot_curves",
+    "plot_density",
     "plot_flatness_accuracy",
+    "plot_iso_accuracy",
     "plot_partition",
+    "plot_prediction",
     "plot_risk_flatness",
+    "plot_slices",
+    "plot_solutions",
+    "plot_spectra",
     "plot_spectrum",
+    "plot_stability",
+    "plot_surface",
     "plot_survival",
     "plot_tail_index",
     "plot_topology",
     "plot_trajectories",
 ]
+
+_HOMES = {"panels": "style"} | dict.fromkeys(
+    ("plot_barriers", "plot_density", "plot_slices", "plot_solutions", "plot_stability", "plot_surface"), "landscape"
+)
+"""Modules of those that have none of their own."""
 
 
 def __getattr__(name: str) -> Any:
@@ -36,5 +63,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    home = "style" if name == "panels" else name.removeprefix("plot_")
+    home = _HOMES.get(name, name.removeprefix("plot_"))
     return getattr(importlib.import_module(f".{home}", __name__), name)

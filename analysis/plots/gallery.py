@@ -7,14 +7,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from basinet.analysis.plots.agents import agent_rows, plot_agents
 from basinet.analysis.plots.consensus import plot_consensus
 from basinet.analysis.plots.curves import plot_curves
 from basinet.analysis.plots.data import Row, curve_rows, point_rows
 from basinet.analysis.plots.drawing import Drawing
+from basinet.analysis.plots.iso_accuracy import iso_lines, iso_rows, plot_iso_accuracy
 from basinet.analysis.plots.landscape import landscape_drawings
 from basinet.analysis.plots.names import describe, labels, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
+from basinet.analysis.plots.spectra import plot_spectra, spectra_rows
 from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels
 from basinet.analysis.plots.survival import plot_survival, survival_rows
 from basinet.analysis.plots.tail_index import plot_tail_index
@@ -43,10 +46,13 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
         _scatter(runs, "hessian_trace", quality, "flatness_accuracy"),
         _scatter(runs, "hessian_top_eigenvalue", quality, "flatness_accuracy_eigenvalue"),
         _scatter(runs, flatness, "excess_risk", "risk_flatness"),
+        _iso_accuracy(runs, flatness, quality),
         _curves(runs, "train_loss"),
         _curves(runs, quality),
         *(_curves(runs, name) for name in ("hessian_trace", "hessian_top_eigenvalue") if _is_curve(runs, name)),
         _consensus(runs),
+        _spectra(runs),
+        _agents(runs, flatness),
         _tail_index(runs),
         _survival(runs),
         _trajectories(runs),
@@ -91,6 +97,45 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
 def _is_curve(runs: Sequence[Run], metric: str) -> bool:
     """Tell whether a metric was measured at more than one step."""
     return any(len({row["step"] for row in run.metrics if metric in row and "agent" not in row}) > 1 for run in runs)
+
+
+def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing | None:
+    rows = iso_rows(runs, flatness, quality)
+    fit = iso_lines(rows, flatness, quality)
+    if fit is None:
+        return None
+    figure, (ax,) = grid(1, share_x=False, share_y=False, height=4.0)
+    plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax)
+    _, b, c = fit.coefficients
+    caption = (
+        f"Excess risk against {_short(flatness)} after the last step, and lines of equal {_short(quality)}: "
+        f"{b:+.2g} for each unit of the logarithm of the flatness and {c:+.2g} for that of the risk, least squares "
+        f"over {fit.count} replicas of all runs, R² = {fit.explained:.2f}."
+    )
+    return Drawing("iso_accuracy", "Flatness and optimization together", caption, figure, rows)
+
+
+def _spectra(runs: Sequence[Run]) -> Drawing | None:
+    rows = spectra_rows(runs)
+    if not rows or len({row["label"] for row in rows}) < 2:
+        return None
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_spectra(runs, ax=ax)
+    caption = "Hessian eigenvalues at the centroids after the last step, in common bins; mean over the replicas."
+    return Drawing("spectra", "Spectra of the Hessian by run", caption + _absent(runs, rows), figure, rows)
+
+
+def _agents(runs: Sequence[Run], metric: str) -> Drawing | None:
+    rows = agent_rows(runs, metric)
+    if not rows:
+        return None
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_agents(runs, metric, ax=ax)
+    caption = (
+        f"{_capital(axis_label(metric))} at each agent (points) and at their centroid (bars) after the last step, "
+        "a column a replica."
+    )
+    return Drawing("agents", "Spread over the agents", caption + _absent(runs, rows), figure, rows)
 
 
 def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:

@@ -27,22 +27,83 @@ from basinet.analysis.survival import MeanTime, kaplan_meier, mean_time, speed_u
 from basinet.analysis.theory import felt_potential, mean_passage_time, well_probability
 from basinet.sim.block import Block
 
-__all__ = ["escape_claims", "wells_claims"]
+__all__ = [
+    "BARRIER",
+    "START",
+    "THRESHOLD",
+    "bend",
+    "escape_claims",
+    "exits",
+    "in_the_well",
+    "quartic",
+    "wells_claims",
+]
+
+BARRIER = 0.25
+"""Height of the barrier of w⁴/4 − w²/2."""
+
+START, THRESHOLD = -1.0, 0.5
+"""Where walks begin, at a minimum, and where they have left its well."""
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
 
-def _quartic(w: Array) -> Array:
+def quartic(w: Array) -> Array:
+    """Compute J.
+
+    Args:
+        w: Points.
+
+    Returns:
+        w⁴/4 − w²/2.
+    """
     return w**4 / 4 - w**2 / 2
 
 
-def _bend(w: Array) -> Array:
+def bend(w: Array) -> Array:
+    """Compute J″.
+
+    Args:
+        w: Points.
+
+    Returns:
+        3w² − 1.
+    """
     return 3 * w**2 - 1
 
 
-def _exits(block: Block, predicted: float, progress: Progress, what: str) -> tuple[Array, NDArray[np.bool_]]:
-    """Advance until three quarters of the replicas have left, or four times the predicted mean has passed."""
+def in_the_well(variance: float, *, batch: int, heterogeneity: float = 0.0) -> dict[str, Any]:
+    """Describe agents at the minimum of a quartic well, to be watched until they leave it.
+
+    Args:
+        variance: Of the gradient of one sample.
+        batch: Samples a step and agent.
+        heterogeneity: Standard deviation of the agents' gradient shifts.
+
+    Returns:
+        Keys of an experiment.
+    """
+    task = {
+        "name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": BARRIER, "depth_flat": BARRIER,
+        "noise": math.sqrt(variance), "heterogeneity": heterogeneity,
+    }  # fmt: skip
+    watched = {"batch_size": batch, "escape": {"name": "passes", "value": THRESHOLD}}
+    return on_landscape(task, START) | watched
+
+
+def exits(block: Block, predicted: float, progress: Progress, what: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Advance until three quarters of the replicas have left, or four times the predicted mean has passed.
+
+    Args:
+        block: Replicas that are watched.
+        predicted: The mean.
+        progress: Is told how far it is.
+        what: What is being done.
+
+    Returns:
+        Steps at which replicas left, or until when they had not, and which of the two, [R] each.
+    """
     assert block.escape is not None
     stride = max(50, round(predicted / 20))
     while block.step < 4 * predicted:
@@ -66,7 +127,7 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
         Checks and figures.
     """
     height, unit = 3.0, 0.01
-    diffusion = 0.25 / height
+    diffusion = BARRIER / height
     times: dict[tuple[str, int], MeanTime] = {}
     expected: dict[tuple[str, int], float] = {}
     curves = {}
@@ -77,20 +138,13 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
         # The noise of a batch of B samples and a step that is B times as large: D = μ σ² / (2 K B) stays the same.
         lr = unit * batch
         variance = 2 * AGENTS * diffusion / lr
-        task = {
-            "name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": 0.25, "depth_flat": 0.25,
-            "noise": math.sqrt(variance * batch),
-        }  # fmt: skip
-        block = make_block(
-            label, lr=lr, replicas=sizes.replicas,
-            **on_landscape(task, -1.0) | {"batch_size": batch, "escape": {"name": "passes", "value": 0.5}},
-        )  # fmt: skip
+        block = make_block(label, lr=lr, replicas=sizes.replicas, **in_the_well(variance * batch, batch=batch))
         felt = felt_potential(
-            RULES[label], block.setup.weights, _quartic, _bend, lr=lr, noise=variance, between=(-1.0, 0.5)
+            RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
         )
-        mean = mean_passage_time(felt, diffusion, start=-1.0, threshold=0.5, lr=lr)
+        mean = mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr)
         own = part_of(progress, begun, cost[index] / sum(cost))
-        left, happened = _exits(block, mean, own, f"exit times of {label}, batch {batch}")
+        left, happened = exits(block, mean, own, f"exit times of {label}, batch {batch}")
         times[label, batch], expected[label, batch] = mean_time(left, happened), mean
         if batch == sizes.batches[-2]:
             curves[label] = kaplan_meier(left, happened)

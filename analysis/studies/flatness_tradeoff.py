@@ -6,6 +6,7 @@ from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.studies.claims import FULL, Sizes, part_of
 from basinet.analysis.studies.digits import digits_claims
 from basinet.analysis.studies.escapes import escape_claims, wells_claims
+from basinet.analysis.studies.exit_scaling import scaling_claims
 from basinet.analysis.studies.minima import excess_risk_claims, rest_claims
 from basinet.analysis.studies.study import Check, Findings, Progress
 
@@ -14,10 +15,11 @@ __all__ = ["flatness_tradeoff"]
 
 _PARTS: tuple[tuple[float, Callable[[Progress, Sizes], tuple[list[Check], list[Drawing]]]], ...] = (
     (0.08, excess_risk_claims),
-    (0.28, escape_claims),
-    (0.14, wells_claims),
-    (0.1, rest_claims),
-    (0.4, digits_claims),
+    (0.24, escape_claims),
+    (0.1, scaling_claims),
+    (0.12, wells_claims),
+    (0.08, rest_claims),
+    (0.38, digits_claims),
 )
 """The parts of the study, and how much of its time each takes."""
 

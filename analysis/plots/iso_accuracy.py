@@ -1,0 +1,117 @@
+"""Accuracy over flatness and optimization error together, with the lines along which a regression finds it equal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from basinet.analysis.plots.data import point_rows
+from basinet.analysis.plots.scatter import plot_scatter
+from basinet.analysis.plots.style import axis_label
+from basinet.sim.folder import Run
+
+__all__ = ["IsoLines", "iso_lines", "iso_rows", "plot_iso_accuracy"]
+
+RISK = "excess_risk"
+
+
+@dataclass(frozen=True)
+class IsoLines:
+    """The least-squares fit y = a + b ln f + c ln r over replicas.
+
+    Attributes:
+        coefficients: a, b, c.
+        explained: Part of the variance of y that the fit explains, R².
+        count: Replicas it is from.
+    """
+
+    coefficients: tuple[float, float, float]
+    explained: float
+    count: int
+
+    def at(self, flatness: Any, risk: Any) -> Any:
+        """Evaluate the fit.
+
+        Args:
+            flatness: f.
+            risk: r.
+
+        Returns:
+            y.
+        """
+        a, b, c = self.coefficients
+        return a + b * np.log(flatness) + c * np.log(risk)
+
+
+def iso_rows(runs: Sequence[Run], flatness: str, accuracy: str) -> list[dict[str, Any]]:
+    """Collect the replicas that have all three, flatness and risk above zero.
+
+    Args:
+        runs: The runs.
+        flatness: A metric.
+        accuracy: A metric.
+
+    Returns:
+        A row a replica: `label`, `replica`, and the three metrics by their names.
+    """
+    second = {(row["label"], row["replica"]): row[accuracy] for row in point_rows(runs, accuracy, accuracy)}
+    rows = [row for row in point_rows(runs, flatness, RISK) if row[flatness] > 0 and row[RISK] > 0]
+    keys = [(row["label"], row["replica"]) for row in rows]
+    return [row | {accuracy: second[key]} for row, key in zip(rows, keys, strict=True) if key in second]
+
+
+def iso_lines(rows: Sequence[dict[str, Any]], flatness: str, accuracy: str) -> IsoLines | None:
+    """Fit accuracy by flatness and excess risk.
+
+    Args:
+        rows: As `iso_rows` collects them.
+        flatness: The metric.
+        accuracy: The metric.
+
+    Returns:
+        The fit; None where there are fewer than five replicas, or they lie on a line.
+    """
+    x = np.array([[1.0, np.log(row[flatness]), np.log(row[RISK])] for row in rows]).reshape(-1, 3)
+    y: NDArray[np.float64] = np.array([row[accuracy] for row in rows], dtype=float)
+    if len(rows) < 5 or np.linalg.matrix_rank(x) < 3 or np.ptp(y) == 0:
+        return None
+    beta = np.linalg.lstsq(x, y, rcond=None)[0]
+    explained = 1 - float(((y - x @ beta) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    a, b, c = beta.tolist()
+    return IsoLines((a, b, c), explained, len(rows))
+
+
+def plot_iso_accuracy(
+    runs: Sequence[Run],
+    *,
+    flatness: str = "hessian_trace",
+    accuracy: str = "test_accuracy",
+    ax: Axes | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Draw excess risk against flatness at the end of training, and lines of equal accuracy as a regression sees it.
+
+    Args:
+        runs: The runs; one series each.
+        flatness: `hessian_trace` or `hessian_top_eigenvalue`.
+        accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
+        ax: Where to draw; new axes if None.
+        **kwargs: Handed to `plot_scatter`.
+
+    Returns:
+        The axes; the title has the R² of the regression. No lines are drawn where there is too little to fit.
+    """
+    ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)
+    rows = iso_rows(runs, flatness, accuracy)
+    fit = iso_lines(rows, flatness, accuracy)
+    if fit is None:
+        return ax
+    xs, ys = (np.geomspace(*limits, 60) for limits in (ax.get_xlim(), ax.get_ylim()))
+    lines = ax.contour(xs, ys, fit.at(*np.meshgrid(xs, ys)), levels=8, colors="0.5", linewidths=0.8)
+    ax.clabel(lines, fontsize=6, fmt="%.3g")
+    name = axis_label(accuracy).split(" (")[0]
+    ax.set_title(f"lines: {name}, R² = {fit.explained:.2f}", fontsize="small")
+    return ax

@@ -1,0 +1,77 @@
+"""The excess risk that theory predicts, beside what was measured."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+
+from basinet.analysis.plots.style import label_log_axes, new_axes, outside_legend, styles
+from basinet.analysis.summary import moments
+
+if TYPE_CHECKING:
+    from basinet.analysis.prediction import Prediction
+
+__all__ = ["plot_prediction", "prediction_rows"]
+
+_PARTS = {"centroid": "s", "disagreement": "o"}
+
+
+def prediction_rows(predictions: "Mapping[str, Prediction]") -> list[dict[str, Any]]:
+    """Lay the two parts of the excess risk side by side, replica by replica.
+
+    Args:
+        predictions: What `predict_run` found, by label.
+
+    Returns:
+        Rows with `label`, `replica`, `part` (centroid or disagreement), `predicted` and `measured`. Taken at the
+        centroid, the centroid's own risk is not predicted and left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for label, found in predictions.items():
+        parts = list(_PARTS) if found.at == "minimum" else ["disagreement"]
+        for part in parts:
+            for replica, theory, value in zip(found.replicas, found.predicted, getattr(found, part), strict=True):
+                head = {"label": label, "replica": replica, "part": part}
+                rows.append(head | {"predicted": getattr(theory, part), "measured": value})
+    return rows
+
+
+def plot_prediction(predictions: "Mapping[str, Prediction]", *, ax: Axes | None = None, legend: bool = True) -> Axes:
+    """Draw measured against predicted parts of the excess risk.
+
+    Args:
+        predictions: What `predict_run` found, by label.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+
+    Returns:
+        The axes: squares are the risk of the centroid, circles the cost of disagreement; small ones single replicas,
+        large ones their means, with a bar of one standard error. Values that are not above zero, as a centralised run's
+        disagreement, have no place on logarithmic axes.
+    """
+    ax = new_axes(ax)
+    rows = [row for row in prediction_rows(predictions) if row["predicted"] > 0 and row["measured"] > 0]
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for label, style in styles(predictions).items():
+        for part, marker in _PARTS.items():
+            mine = [row for row in rows if (row["label"], row["part"]) == (label, part)]
+            if not mine:
+                continue
+            xs, ys = ([row[key] for row in mine] for key in ("predicted", "measured"))
+            ax.plot(xs, ys, marker=marker, color=style.color, ls="", alpha=0.35, markersize=4)
+            ax.errorbar(
+                [fmean(xs)], [fmean(ys)], yerr=moments(ys)[1], marker=marker, color=style.color, ls="", capsize=3,
+                markeredgecolor="black", label=f"{label}, {part}",
+            )  # fmt: skip
+    if rows:
+        values = [row[key] for row in rows for key in ("predicted", "measured")]
+        ax.plot([min(values), max(values)], [min(values), max(values)], color="black", linewidth=1)
+    ax.set_xlabel("predicted excess risk")
+    ax.set_ylabel("measured excess risk")
+    ax.grid(alpha=0.25)
+    label_log_axes(ax)
+    if legend:
+        outside_legend(ax)
+    return ax
