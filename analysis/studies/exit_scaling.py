@@ -206,7 +206,7 @@ def _draw(found: dict[_Case, _Found]) -> Drawing:
     rows = _rows(found)
     ring = {"strategy": "consensus", "graph": "ring", "step": 1.0, "batch": 2, "data": "the same"}
     panels: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        ("step", "step (of the middle one)", ("step",)),
+        ("step", "step, over the smallest", ("step",)),
         ("batch", "batch of an agent", ("batch", "strategy", "data")),
         ("spectral_gap", "spectral gap of the graph", ("graph",)),
         ("disagreement", "disagreement V", ("strategy", "graph", "data")),
@@ -222,7 +222,7 @@ def _draw(found: dict[_Case, _Found]) -> Drawing:
             ax.errorbar(xs, [r["mean"] for r in own], _bars(own), color=style.color, marker=style.marker, ls="")
         ax.set_xlabel(text)
         if split:
-            ax.legend(fontsize="small", frameon=False, title="data")
+            ax.legend(fontsize="small", frameon=False, title="strategy, data")
     last = axes[-1]
     ends = [min(row["predicted"] for row in rows), max(row["predicted"] for row in rows)]
     last.plot(ends, ends, color="black", linewidth=1)

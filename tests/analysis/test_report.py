@@ -149,7 +149,7 @@ def page(folder):
 
 def test_every_figure_has_its_files(folder):
     names = "flatness_accuracy flatness_accuracy_eigenvalue risk_flatness train_loss test_accuracy consensus"
-    names = [*names.split(), "topology", "partition"]
+    names = [*names.split(), "iso_accuracy", "topology", "partition"]
     files = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")}
     assert {path.name for path in (folder / "figures").iterdir()} == files
     for path in (folder / "figures").iterdir():
@@ -164,7 +164,7 @@ def test_every_figure_has_its_files(folder):
 
 def test_page_is_whole_by_itself(page):
     assert page.open == []
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert {"script", "link", "iframe"}.isdisjoint(page.tags)
 
