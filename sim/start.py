@@ -27,6 +27,7 @@ class _OfRun(BaseModel):
     run: str
     replica: Literal["own"] | Annotated[int, Field(ge=0, strict=True)] = "own"
     point: Literal["centroid"] | Annotated[int, Field(ge=0, strict=True)] = "centroid"
+    step: Annotated[int, Field(ge=0, strict=True)] | None = None
     digest: str | None = None
 
 
@@ -69,7 +70,8 @@ class Start:
 
         Args:
             given: The folder of a finished run, or a mapping: `run` is the folder; `replica` is whose point it is, a
-                number for all or "own", each replica that of its number; `point` is "centroid" or an agent's number.
+                number for all or "own", each replica that of its number; `point` is "centroid" or an agent's number;
+                `step` is that of a state which the run kept, by default its last one.
                 Or parameters [P] or [R, P] as a tensor, a state dict, or a module.
 
         Returns:
@@ -158,8 +160,10 @@ def _read(source: _OfRun) -> _Content:
     """Read points of a run."""
     try:
         run = load_run(source.run)
-    except FileNotFoundError as error:
-        raise ExperimentError(f"start.run: {error}") from None
+    except FileNotFoundError:
+        inside = sorted(path.parent.name for path in Path(source.run).glob("*/config.yaml"))
+        hint = f"; its runs are {', '.join(inside)}" if inside else ""
+        raise ExperimentError(f"start.run: {source.run} is not the folder of a run{hint}") from None
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"start.run: {source.run} is not finished, but {run.status['state']}")
     total, agents = run.config["replicas"], run.status["agents"]
@@ -170,10 +174,17 @@ def _read(source: _OfRun) -> _Content:
         raise ExperimentError(f"start.point: agents of {source.run} have personal parameters and so no centroid")
     if source.point != "centroid" and source.point >= agents:
         raise ExperimentError(f"start.point: got {source.point}, but {source.run} has {agents} agents")
-    saved = load_checkpoint(RunFolder(run.path).checkpoint)
+    folder = RunFolder(run.path)
+    file = folder.checkpoint if source.step is None else folder.kept(source.step)
+    if not file.exists():
+        kept = ", ".join(path.stem.removeprefix("step-") for path in folder.checkpoints()[:-1])
+        raise ExperimentError(f"start.step: got {source.step}, but {source.run} kept {kept or 'its last state alone'}")
+    saved = load_checkpoint(file)
     gone = next((replica for replica in chosen if replica in saved["diverged"]), None)
     if gone is not None:
         raise ExperimentError(f"start.replica: replica {gone} of {source.run} has diverged")
+    if "layout" not in saved:  # a checkpoint that was written before it had one
+        raise ExperimentError(f"start.run: {source.run} does not say what its model is; run it again with --fresh")
     rows = saved["rows"]
 
     def points(values: Tensor) -> Tensor:

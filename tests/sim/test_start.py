@@ -74,6 +74,15 @@ def test_the_first_evaluation_is_the_last_of_the_source(source, tmp_path):
     assert found.config["start"]["replica"] == "own" and found.config["start"]["point"] == "centroid"
 
 
+def test_it_goes_on_from_a_state_that_was_kept(tmp_path, make_block):
+    kept = run(**NETWORK | {"keep_every": 2}, out=tmp_path / "out", quiet=True).runs[0].path
+    block = make_block(**NETWORK | {"start": {"run": str(kept), "step": 2, "point": 0}})
+    there = torch.load(kept / "checkpoint" / "step-2.pt", weights_only=True)["rows"]["parameters"]
+    assert torch.equal(block.x, there[[0, 3]].repeat_interleave(3, 0))
+    with pytest.raises(ExperimentError, match=r"start.step: got 3, but .* kept 0, 2, 4"):
+        make_block(**NETWORK | {"start": {"run": str(kept), "step": 3}})
+
+
 @pytest.mark.ray
 def test_it_is_the_same_on_ray(source, tmp_path):
     keys = NETWORK | {"start": str(source), "steps": 4, "evaluate_every": 2}
@@ -151,8 +160,10 @@ def test_theory_does_not_mind_where_a_run_started(tmp_path):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        ({"run": "nowhere"}, "start.run: nowhere is not the folder of a run"),
+        ({"run": "nowhere"}, "start.run: nowhere is not the folder of a run$"),
+        ({"run": "{source}/.."}, "start.run: .* is not the folder of a run; its runs are consensus"),
         ({"run": "{source}", "replica": 2}, "start.replica: got 2, but .* has 2 replicas"),
+        ({"run": "{source}", "step": 3}, "start.step: got 3, but .* kept its last state alone"),
         ({"run": "{source}", "point": 3}, "start.point: got 3, but .* has 3 agents"),
         ({"run": "{source}", "agent": 3}, "start.agent: start has no key 'agent'; allowed: run, replica, point"),
         ({"run": "{source}", "point": "middle"}, "start.point"),
