@@ -161,7 +161,7 @@ def _merged(rows: list[Row]) -> list[Row]:
     return [*points.values(), *(row for row in rows if "table" in row)]
 
 
-def _measure_some(measures: tuple[Measure, ...], setup: Setup, state: dict[str, Any], *where: int) -> list[Row]:
+def _measure_some(measures: tuple[str, ...], setup: Setup, state: dict[str, Any], *where: int) -> list[Row]:
     """Measure a replica as `measure_replica` does, but for some measures alone."""
     config = setup.config.model_copy(update={"analysis": measures})
     return measure_replica(dataclasses.replace(setup, config=config), state, *where)
