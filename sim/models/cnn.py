@@ -1,6 +1,5 @@
 """A small convolutional network."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
+from basinet.sim.models.norms import NORMS, Norm
 
 
 class CNN(nn.Sequential):
@@ -41,7 +41,7 @@ class CNN(nn.Sequential):
         *,
         channels: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (16, 32),
         kernel: Literal[1, 3, 5, 7] = 3,
-        norm: Literal["none", "batch", "group"] = "none",
+        norm: Norm = "none",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         activation: Activation = "relu",
     ) -> None:
@@ -52,7 +52,7 @@ class CNN(nn.Sequential):
         for maps in channels:
             layers.append(nn.Conv2d(width, maps, kernel, stride=2, padding=kernel // 2))
             if norm != "none":
-                layers.append(nn.BatchNorm2d(maps) if norm == "batch" else nn.GroupNorm(math.gcd(8, maps), maps))
+                layers.append(NORMS[norm](maps))
             layers.append(ACTIVATIONS[activation]())
             if dropout > 0:
                 layers.append(nn.Dropout2d(dropout))

@@ -7,6 +7,7 @@ from basinet.sim.tasks.double_well import DoubleWell, double_well
 from basinet.sim.tasks.huggingface import huggingface
 from basinet.sim.tasks.landscape import Landscape
 from basinet.sim.tasks.logistic import Logistic, logistic
+from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
@@ -23,6 +24,7 @@ __all__ = [
     "Quadratic",
     "Regression",
     "Ripples",
+    "SquaredError",
     "Task",
     "digits",
     "double_well",

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, integers, key, permutation
+from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
 from basinet.sim.tasks.task import Task
 
 _TRAIN_SIZE = 1437
@@ -18,6 +19,7 @@ def digits(
     *,
     train_size: Annotated[int, Field(ge=1, le=_TRAIN_SIZE)] | None = None,
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    loss: ClassLoss = "cross_entropy",
     seed: int = 0,
 ) -> Task:
     """Load the 1,797 digits of scikit-learn (Alpaydin and Kaynak, 1998, doi:10.24432/C50P49).
@@ -30,6 +32,7 @@ def digits(
         train_size: Training samples, at most 1,437 (the default).
         label_noise: Fraction of the training labels that are replaced by another class, uniformly at random.
             The test labels stay clean.
+        loss: The cross-entropy, or half the squared distance of the outputs from the class's unit vector.
         seed: Seed of the label noise; the simulator supplies it.
 
     Returns:
@@ -52,7 +55,7 @@ def digits(
     order = _stratified_order(classes)
     inputs = torch.from_numpy(pixels[order] / 16).float().view(-1, 1, 8, 8)
     labels = torch.from_numpy(classes[order].astype(np.int64))
-    return Task(
+    return CLASS_LOSSES[loss](
         train=(inputs[:size], _corrupt(labels[:size], label_noise, seed)),
         test=(inputs[size:], labels[size:]),
         num_outputs=10,

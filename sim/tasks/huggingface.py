@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
 from basinet.sim.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def huggingface(
     data_files: Files | Mapping[str, Files] | None = None,
     size: Annotated[int, Field(ge=1)] | None = None,
     channels: Literal[1, 3] | None = None,
+    normalize: bool = False,
+    loss: ClassLoss = "cross_entropy",
 ) -> Task:
     """Load an image classification with `datasets.load_dataset`.
 
@@ -45,6 +48,9 @@ def huggingface(
         size: Height and width to which images are resized; by default they are left as they are and have to
             be of one size.
         channels: 1 for grey and 3 for colour; by default as each image is stored.
+        normalize: Whether each channel is shifted and scaled so that it has mean 0 and variance 1 over the training
+            images. What an augmentation shifts in, which is 0, is then the mean colour.
+        loss: The cross-entropy, or half the squared distance of the outputs from the class's unit vector.
 
     Returns:
         A task with as many outputs as the label column names classes, or its largest label plus one.
@@ -56,6 +62,7 @@ def huggingface(
         >>> task = huggingface(path="ylecun/mnist")  # doctest: +SKIP
         >>> task.input_shape, task.num_outputs  # doctest: +SKIP
         ((1, 28, 28), 10)
+        >>> cifar = huggingface(path="uoft-cs/cifar100", image="img", label="fine_label")  # doctest: +SKIP
     """
     try:
         import datasets
@@ -74,7 +81,12 @@ def huggingface(
         names = getattr(data.features[label], "num_classes", 0)
         num_outputs = max(num_outputs, names, int(labels.max()) + 1)
         parts.append((_images(images, image, split, size, channels), labels))
-    return Task(
+    if normalize:
+        variance, mean = torch.var_mean(parts[0][0], dim=(0, 2, 3), correction=0, keepdim=True)
+        # A channel that is the same everywhere has nothing to be scaled.
+        scale = variance.sqrt().where(variance > 0, 1)
+        parts = [((images - mean) / scale, labels) for images, labels in parts]
+    return CLASS_LOSSES[loss](
         train=parts[0],
         test=parts[1] if test_split is not None else None,
         num_outputs=num_outputs,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from basinet.sim.tasks import Task, huggingface
+from basinet.sim.tasks import SquaredError, Task, huggingface
 
 datasets = pytest.importorskip("datasets")
 Image = pytest.importorskip("PIL.Image")
@@ -78,6 +78,33 @@ def test_folder_with_other_columns_and_splits(tmp_path: Path) -> None:
     assert (task.input_shape, task.num_outputs) == ((1, 6, 5), 3)
     assert (len(task.train[0]), len(task.test[0])) == (6, 2)
     assert task.train[1].dtype == torch.int64
+
+
+@pytest.mark.parametrize("label", ["fine_label", "coarse_label"])
+def test_cifar_as_the_hub_has_it(tmp_path: Path, label: str) -> None:
+    """Columns img, fine_label and coarse_label; each channel has mean 0 and variance 1 over the training images."""
+    rng = np.random.default_rng(1)
+    files = {}
+    for split, count in (("train", 40), ("test", 10)):
+        pixels = rng.integers(0, 256, size=(count, 32, 32, 3), dtype=np.uint8) // np.array([1, 2, 4], dtype=np.uint8)
+        columns = {"img": [png(p) for p in pixels], "fine_label": [i % 100 for i in range(count)]}
+        columns["coarse_label"] = [i % 20 for i in range(count)]
+        fine, coarse = (datasets.ClassLabel(names=[str(i) for i in range(n)]) for n in (100, 20))
+        features = datasets.Features({"img": datasets.Image(), "fine_label": fine, "coarse_label": coarse})
+        files[split] = str(tmp_path / f"{split}.parquet")
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(files[split])
+    plain = huggingface(path="parquet", data_files=files, image="img", label=label)
+    task = huggingface(path="parquet", data_files=files, image="img", label=label, normalize=True, loss="squared_error")
+    assert isinstance(task, SquaredError) and task.test is not None and plain.test is not None
+    assert (task.input_shape, task.num_outputs) == ((3, 32, 32), 100 if label == "fine_label" else 20)
+    images = task.train[0].double()
+    assert images.mean((0, 2, 3)).abs().max() < 1e-5
+    assert images.var((0, 2, 3), correction=0).sub(1).abs().max() < 1e-5
+    # The test images go through the same map as those that it was made from.
+    pixel, other = plain.train[0][0, 0, 0, :2].double()
+    slope = (images[0, 0, 0, 1] - images[0, 0, 0, 0]) / (other - pixel)
+    expected = images[0, 0, 0, 0] + slope * (plain.test[0][:, 0].double() - pixel)
+    torch.testing.assert_close(task.test[0][:, 0].double(), expected, rtol=0, atol=1e-4)
 
 
 def test_plain_bytes_are_decoded(tmp_path: Path) -> None:

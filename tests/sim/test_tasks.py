@@ -227,6 +227,17 @@ def test_digits_split_is_fixed_nested_and_stratified() -> None:
         digits(train_size=1438)
 
 
+def test_digits_by_least_squares() -> None:
+    """The loss is that of a regression on unit vectors, half the sum of its squares, also under a map over agents."""
+    plain, task = digits(train_size=50), digits(train_size=50, loss="squared_error")
+    assert torch.equal(plain.train[1], task.train[1])
+    outputs = torch.randn(3, 50, 10, generator=torch.Generator().manual_seed(0), dtype=F64)
+    wanted = torch.nn.functional.one_hot(task.train[1], 10).to(F64)
+    expected = 5 * torch.nn.functional.mse_loss(outputs, wanted.expand(3, -1, -1), reduction="none").mean(-1)
+    found = torch.vmap(task.sample_loss, (0, None))(outputs, task.train[1])
+    torch.testing.assert_close(found, expected)
+
+
 def test_digits_label_noise() -> None:
     clean, noisy = digits(), digits(label_noise=0.4, seed=1)
     assert clean.test is not None

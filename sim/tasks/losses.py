@@ -1,0 +1,41 @@
+"""The losses with which a classification can be learned."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from basinet.sim.tasks.task import Task
+
+ClassLoss = Literal["cross_entropy", "squared_error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredError(Task):
+    """A classification by least squares: the loss of a sample is half the squared distance of the outputs from e_y.
+
+    The curvature of a cross-entropy falls with its value; here it does not, and points of different loss can be
+    compared by their flatness.
+
+    References:
+        L. Hui, M. Belkin: Evaluation of neural architectures trained with square loss vs cross-entropy in
+        classification tasks, ICLR 2021, arXiv:2006.07322.
+    """
+
+    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute ½ ‖f(x) − e_y‖² of each sample.
+
+        Args:
+            outputs: What the model returned, [B, ..., num_outputs].
+            targets: Class indices, [B, ...].
+
+        Returns:
+            Tensor [B, ...], not reduced.
+        """
+        wanted = targets[..., None] == torch.arange(outputs.shape[-1], device=outputs.device)
+        return (outputs - wanted.to(outputs.dtype)).square().sum(-1) / 2
+
+
+CLASS_LOSSES: dict[ClassLoss, type[Task]] = {"cross_entropy": Task, "squared_error": SquaredError}
+"""The kind of task that has each loss."""
