@@ -54,7 +54,7 @@ FINISHED = ("done", "diverged")
 _POINT = ("step", "replica", "agent")
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+def write_atomically(path: Path, data: str | bytes | memoryview) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
     Args:

@@ -33,7 +33,10 @@ _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
 
 _CHECKPOINT_SECONDS = 15.0
-"""Seconds between two checkpoints; one more is written at the end."""
+"""Seconds between two checkpoints, or more where writing one takes long; one more is written at the end."""
+
+_CHECKPOINT_SHARE = 0.05
+"""Part of the time that checkpoints may take."""
 
 
 _ESCAPE = "escape_step"
@@ -273,6 +276,7 @@ class _Progress:
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
         self.saved_at = time.monotonic()
+        self.pause = _CHECKPOINT_SECONDS
 
     def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
         """Advance from a checkpoint, if there is one, to the end; return the state in which the run ends."""
@@ -297,7 +301,7 @@ class _Progress:
                 self.monitor.advanced(self.name, step, [])
             if keep and step % keep == 0 and step < setup.num_steps:
                 self._write(self.folder.kept(step))
-            if step < setup.num_steps and time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+            if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
                 self._checkpoint()
             self._status(step, "running")
         self._checkpoint()
@@ -360,13 +364,15 @@ class _Progress:
         self.monitor.advanced(self.name, step, rows)
 
     def _checkpoint(self) -> None:
+        begun = time.monotonic()
         self._write(self.folder.checkpoint)
         self.saved_at = time.monotonic()
+        self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - begun) / _CHECKPOINT_SHARE)
 
     def _write(self, checkpoint: Path) -> None:
         buffer = io.BytesIO()
         torch.save({**self.team.state(), "diverged": self.diverged}, buffer)
-        write_atomically(checkpoint, buffer.getvalue())
+        write_atomically(checkpoint, buffer.getbuffer())
 
     def _status(self, step: int, state: str) -> str:
         status = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from basinet.sim.block import Block
 from basinet.sim.config import Runtime
@@ -18,6 +18,7 @@ from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
+from basinet.sim.tasks import Task
 
 __all__ = ["Analysis", "Worker", "pick_device"]
 
@@ -65,6 +66,42 @@ def granted_threads(runtime: Runtime) -> int:
     return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
 
 
+_MEASURE_MEMORY = 2 * 2**30
+"""Bytes that the activations of samples which are measured together may take."""
+
+_MEASURED_TOGETHER = 4096
+"""Samples that are measured together where they are small."""
+
+
+def measured_together(model: nn.Module, task: Task) -> int:
+    """Find how many samples may pass through a model together, so that the activations have room.
+
+    Args:
+        model: The model, in the mode in which it is measured.
+        task: Gives the loss and the samples.
+
+    Returns:
+        How many, at least one.
+    """
+
+    def kept(count: int) -> int:
+        """Count the bytes that a pass over so many samples keeps for its way back."""
+        storages: dict[int, Tensor] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        # Clones: of a view all samples would count.
+        batch = tuple(t[:count].clone() for t in task.train)
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            task.loss(model, batch)
+        return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+
+    each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
+    return max(1, min(_MEASURED_TOGETHER, _MEASURE_MEMORY // max(1, each)))
+
+
 class Worker:
     """Runs and measures one block.
 
@@ -85,6 +122,7 @@ class Worker:
         if not self.block.engine.grain:
             torch.set_num_threads(self.block.threads)
         self.model = setup.template().to(self.block.x)
+        self.together = measured_together(self.model.eval(), self.block.task)
 
     def advance(self, until: int) -> int:
         """Take steps.
@@ -164,7 +202,7 @@ class Worker:
 
     def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
         load_vector(self.model, parameters, buffers)
-        return self.block.task.evaluate_with_gradient(self.model.eval())
+        return self.block.task.evaluate_with_gradient(self.model.eval(), chunk=self.together)
 
     def _agents(self) -> list[dict[str, float]]:
         """Measure all honest agents, each with its own parameters, and take the mean of each replica."""
