@@ -1,10 +1,12 @@
 """The Python interface: run an experiment, look at the results."""
 
+import inspect
 import shlex
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,11 @@ from typing import Any
 
 from basinet.analysis.measure import check_analysis, measure_replica
 from basinet.analysis.report import write_report
-from basinet.analysis.studies import STUDIES, Findings, check_folder, write_findings
+from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
 from basinet.analysis.summary import summarize
 from basinet.launch.progress import TerminalMonitor, bar
-from basinet.sim.component import ExperimentError, nearest
-from basinet.sim.experiment import Experiment
+from basinet.sim.component import ExperimentError, Kind, nearest
+from basinet.sim.experiment import Experiment, override
 from basinet.sim.folder import Run, load_runs
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.simulation import prepare, simulate
@@ -109,30 +111,43 @@ def compare(*folders: str | Path) -> list[dict[str, Any]]:
     return summarize([run for folder in folders for run in load_runs(folder)])
 
 
-def reproduce(name: str, *, out: str | Path, quiet: bool = False) -> tuple[Findings, Path]:
+def reproduce(
+    name: str, words: Sequence[str] = (), *, out: str | Path, fresh: bool = False, quiet: bool = False
+) -> tuple[Findings, Path]:
     """Run a study and write what it finds.
 
-    Nothing is written before the end, so that one that is interrupted leaves a folder as it was.
+    The findings are written at the end. Trainings that a study resumes lie beside them as experiments of their own;
+    those that are finished are not done again.
 
     Args:
         name: A name in `basinet.analysis.studies.STUDIES`.
+        words: Settings of the study, `key=value`.
         out: Where the findings go: a new folder, or one that holds a study, which is written over.
+        fresh: Whether to discard the trainings that the folder holds.
         quiet: Whether to show no progress.
 
     Returns:
         The findings, and the report.
 
     Raises:
-        ExperimentError: There is no such study, or the folder holds something else.
+        ExperimentError: There is no such study or setting, or the folder holds something else.
     """
     if name not in STUDIES:
         raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
+    settings: dict[str, Any] = {}
+    for word in words:
+        override(settings, word)
+    study = Kind(name, STUDIES, ("progress", "folder")).parse({**settings, "name": name})
     out = Path(out)
     check_folder(out)
+    if fresh:
+        shutil.rmtree(out / TRAININGS, ignore_errors=True)
+    supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
     begun = time.monotonic()
     with bar(name, quiet=quiet) as progress:
-        findings = STUDIES[name](progress)
-    command = shlex.join(["basinet", "reproduce", name])
+        # Not by its `make`, which takes a ValueError for a mistake in the settings.
+        findings: Findings = study.target(**supplied, progress=progress, **study.settings)
+    command = shlex.join(["basinet", "reproduce", name, *words])
     return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
 
 

@@ -152,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
         "reproduce", _reproduce, "measure a published claim anew; without a name, list them", table=True
     )
     reproduce.add_argument("name", nargs="?", metavar="NAME")
+    reproduce.add_argument("words", nargs="*", metavar="key=value", help="settings of the study, such as scale=cifar10")
     reproduce.add_argument("--out", type=Path, metavar="DIR", help="where the findings go (default runs/NAME)")
+    reproduce.add_argument("--fresh", action="store_true", help="discard the trainings that the folder holds")
     reproduce.add_argument("--quiet", action="store_true", help="show no progress")
 
     topology = command("topology", _topology, "show a graph: its weights, spectrum and picture", table=True)
@@ -342,7 +344,14 @@ def _reproduce(options: argparse.Namespace) -> int:
         return DONE
     from basinet.launch.api import reproduce
 
-    findings, report = reproduce(options.name, out=options.out or Path("runs") / options.name, quiet=options.quiet)
+    out = options.out or Path("runs") / options.name
+    try:
+        findings, report = reproduce(options.name, options.words, out=out, fresh=options.fresh, quiet=options.quiet)
+    except KeyboardInterrupt:
+        place = ["--out", str(options.out)] if options.out else []
+        again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])
+        _say(f"interrupted; trainings that were reached, if the study has any, are in {out}. To go on: {again}")
+        return INTERRUPTED
     if options.json:
         _print_json([check.row() for check in findings.checks])
     else:

@@ -14,7 +14,7 @@ import yaml
 from basinet.sim.component import ExperimentError, is_list_setting
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "override"]
 
 
 _LISTS = frozenset(name for name, field in Config.model_fields.items() if get_origin(field.annotation) is tuple)
@@ -75,16 +75,24 @@ class Experiment:
             raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
         description.pop("versions", None)
         description.pop("runs", None)
-        for override in overrides:
-            _override(description, override)
+        for word in overrides:
+            override(description, word)
         return cls(description)
 
 
-def _override(description: dict[str, Any], override: str) -> None:
-    """Lay one `key=value` over a description."""
-    key, equals, text = override.partition("=")
+def override(description: dict[str, Any], word: str) -> None:
+    """Lay one `key=value` over a description.
+
+    Args:
+        description: Keys and values, changed in place.
+        word: A dotted key and a value that is read as YAML; commas outside brackets make a list.
+
+    Raises:
+        ExperimentError: It is not written so.
+    """
+    key, equals, text = word.partition("=")
     if not equals or not key:
-        raise ExperimentError(f"{override}: an override is written key=value")
+        raise ExperimentError(f"{word}: an override is written key=value")
     try:
         value = yaml.safe_load(text)
         if isinstance(value, str) and "," in value:

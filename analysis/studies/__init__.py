@@ -3,10 +3,10 @@
 from basinet.analysis.studies.flatness_tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
-from basinet.analysis.studies.study import Check, Findings, Progress, Study, check_folder, write_findings
+from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
-__all__ = ["STUDIES", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
+__all__ = ["STUDIES", "TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
 STUDIES: dict[str, Study] = {
     "flatness-tradeoff": flatness_tradeoff,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Protocol
 
 from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.plots.gallery import Drawing
@@ -12,10 +11,13 @@ from basinet.analysis.summary import write_csv
 from basinet.sim.component import ExperimentError
 from basinet.sim.simulation import versions
 
-__all__ = ["Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
+__all__ = ["TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
 _TEMPLATE = Path(__file__).parents[1] / "study_template.html"
 _CHECKS = "checks.csv"
+
+TRAININGS = "trainings"
+"""Folder of the experiments of a study, in its own."""
 
 Progress = Callable[[float, str], None]
 """Is told how much of the work is done, from 0 to 1, and what is being done."""
@@ -31,6 +33,7 @@ class Check:
         measured: What came out.
         rule: When the two agree, in words.
         agrees: Whether they do.
+        otherwise: The verdict if they do not.
     """
 
     claim: str
@@ -38,6 +41,7 @@ class Check:
     measured: float | str
     rule: str
     agrees: bool
+    otherwise: str = "disagrees"
 
     @classmethod
     def near(cls, claim: str, predicted: float, measured: float, within: float) -> "Check":
@@ -61,7 +65,7 @@ class Check:
     @property
     def verdict(self) -> str:
         """The verdict in a word."""
-        return "agrees" if self.agrees else "disagrees"
+        return "agrees" if self.agrees else self.otherwise
 
     def row(self) -> dict[str, float | str]:
         """Lay the check out as a row of a table.
@@ -105,11 +109,12 @@ class Findings:
     sources: Sequence[str]
 
 
-class Study(Protocol):
-    """A function that runs a study, in less than five minutes on two processors; its first line says what it is."""
+Study = Callable[..., Findings]
+"""A function that runs a study, by default in minutes on two processors; its first line says what it is.
 
-    def __call__(self, progress: Progress) -> Findings:
-        """Run it."""
+It takes `progress`, and if it has trainings that are to be resumed the `folder` of its findings. Its other parameters
+are settings, with defaults.
+"""
 
 
 def check_folder(folder: Path) -> None:
@@ -123,7 +128,8 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ExperimentError(f"--out: {folder} is a file; choose a folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / _CHECKS).exists():
+    known = (folder / _CHECKS).exists() or any((folder / TRAININGS).glob("*/*/config.yaml"))
+    if folder.exists() and any(folder.iterdir()) and not known:
         raise ExperimentError(f"--out: {folder} holds something else than a study; choose another folder")
 
 

@@ -64,7 +64,7 @@ class WideResNet(nn.Sequential):
 
 
 class _Wide(nn.Module):
-    """a ← relu(norm(x)); h ← x + conv(dropout(relu(norm(conv(a))))). Where sizes differ, x is a 1 × 1 convolution of a."""
+    """a ← relu(norm(x)); h ← x + conv(dropout(relu(norm(conv(a))))). If sizes differ, x is a 1 × 1 convolution of a."""
 
     def __init__(self, before: int, width: int, stride: int, norm: Norm, dropout: float) -> None:
         super().__init__()

@@ -1,26 +1,53 @@
-"""The study of flatness and optimization: its statistics, and that a short form of it runs from end to end."""
+"""The study of flatness and optimization: its statistics, and that short forms of it run from end to end."""
+
+import io
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
+from basinet.analysis.sites import lanczos_steps
 from basinet.analysis.studies import STUDIES, write_findings
 from basinet.analysis.studies.claims import SHORT, above_one
-from basinet.analysis.studies.digits import _at_the_loss, _share, nested_errors, paired
-from basinet.analysis.studies.flatness_tradeoff import flatness_tradeoff
+from basinet.analysis.studies.comparisons import (
+    Difference,
+    at_the_loss,
+    best_of_others,
+    larger,
+    nested_errors,
+    share,
+)
+from basinet.analysis.studies.flatness_tradeoff import find_out, flatness_tradeoff
+from basinet.analysis.studies.phases import Cell, phase_checks
+from basinet.analysis.studies.scales import CIFAR10, CIFAR100, DIGITS
+from basinet.analysis.studies.settings import Departure, Family, Regime, Setting, Variant
+from basinet.sim.component import ExperimentError
+from basinet.sim.folder import load_runs
 
 
 def test_paired_intervals_are_those_of_the_t_test():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 12))
     wanted = ttest_rel(a, b).confidence_interval(0.95)
-    assert paired(a, b) == pytest.approx((np.mean(a - b), wanted.low, wanted.high))
+    found = Difference(a, b)
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(a - b), wanted.low, wanted.high))
+    gone = Difference([*a, np.nan, 1.0], [*b, 0.0, np.inf])
+    assert (gone.low, gone.high, gone.pairs, gone.left_out) == (found.low, found.high, 12, 2)
+
+
+def test_verdicts_tell_what_is_not_shown_from_what_is_reversed():
+    up = np.array([1.0, 1.1, 0.9, 1.0])
+    assert larger("", up, 0 * up).verdict == "agrees"
+    assert larger("", 0 * up, up).verdict == "reversed"
+    assert larger("", [1.0, -1.0, 0.5], [0.0, 0.0, 0.0]).verdict == "not shown"
+    assert larger("", [1.0, np.nan], [0.0, 0.0]).verdict == "too few pairs"
+    assert larger("", 1 + 1e-7 * up, np.ones(4)).verdict == "not shown"  # a difference of rounding
 
 
 @pytest.mark.parametrize("count", [0, 3, 16])
 def test_shares_have_exact_intervals(count):
     wanted = binomtest(count, 16).proportion_ci(0.95, method="exact")
-    assert _share(np.arange(16) < count) == pytest.approx((count / 16, wanted.low, wanted.high))
+    assert share(np.arange(16) < count) == pytest.approx((count / 16, wanted.low, wanted.high))
 
 
 def test_a_ratio_above_one_has_to_show():
@@ -39,35 +66,205 @@ def test_nested_regressions():
     assert both["all"].mean() < 0.02 and both["x"].mean() > 0.5 and both["z"].mean() > 0.5
     assert both["nothing"].mean() == pytest.approx(2, rel=0.5)
     one = nested_errors({"x": x, "z": z}, x + noise, groups)
-    mean, low, _ = paired(one["x"], one["all"])
-    assert low <= 0 and abs(mean) < 1e-3
+    gain = Difference(one["x"], one["all"])
+    assert gain.low <= 0 and abs(gain.mean) < 1e-3
     # Left out means left out: a group of its own level is not seen by what predicts it.
     alone = nested_errors({"x": np.zeros(4)}, [0.0, 0.0, 1.0, 1.0], [0, 0, 1, 1])
     assert alone["x"] == pytest.approx([1.0, 1.0])
 
 
 def test_matched_losses_are_interpolated_between_trainings():
-    def end(loss, accuracy, top):
-        return [{"train_loss": loss, "test_accuracy": accuracy, "hessian_top_eigenvalue": top}]
+    losses = [np.array([loss, loss]) for loss in (1.0, 0.01, 0.1)]
+    values = [np.array([value, np.nan]) for value in (0.5, 0.9, 0.7)]
+    assert at_the_loss(losses, values, np.array([10**-0.5, 0.1]))[0] == pytest.approx(0.6)
+    assert np.isnan(at_the_loss(losses, values, np.array([2.0, 0.1]))).all()
+    assert np.isnan(at_the_loss(losses, values, np.array([np.nan, 0.1]))[0])
 
-    runs = [end(1.0, 0.5, 1.0), end(0.01, 0.9, 16.0), end(0.1, 0.7, 4.0)]
-    found = _at_the_loss(runs, np.array([10**-0.5]))
-    assert found["test_accuracy"] == pytest.approx([0.6])
-    assert found["hessian_top_eigenvalue"] == pytest.approx([np.log(2)])
-    assert np.isnan(_at_the_loss(runs, np.array([2.0]))["test_accuracy"]).all()
+
+def test_the_best_step_of_a_replica_is_chosen_by_the_others():
+    """Its own loss has no say: replica 0 is an exception, and 2 diverged under the third setting."""
+    losses = [np.array([0.0, 5.0, 5.0]), np.array([9.0, 4.0, 4.0]), np.array([0.0, 0.0, np.nan])]
+    # Means without 0: 5, 4, of one alone 0. Without 1: 2.5, 6.5, of one alone 0. Without 2: 2.5, 6.5, 0.
+    assert best_of_others(losses).tolist() == [1, 0, 2]
+    assert best_of_others([np.array([np.nan, np.nan, 1.0]), np.array([3.0, np.nan, 2.0])]).tolist() == [0, 1, 1]
+
+
+def test_a_phase_diagram_counts_where_a_claim_holds():
+    regimes = [Regime(batch=batch, lr=0.1 * batch, steps=1) for batch in (1, 2)]
+    cells = [Cell(regime, factor, "ring") for regime in regimes for factor in (1.0, 2.0)]
+    rng = np.random.default_rng(0)
+    values = {}
+    for cell, gain in zip(cells, (1.0, 1.0, 0.0, -1.0), strict=True):
+        noise = 0.1 * rng.standard_normal(8)
+        noise -= noise.mean()  # where there is no gain there is none in the mean
+        labels = {"centralized": gain + noise, "diffusion ATC": np.zeros(8), "consensus": np.zeros(8)}
+        values[cell] = {(q, label): v for q in ("flatness", "loss", "accuracy") for label, v in labels.items()}
+    checks, drawings = phase_checks(values, "x", "nowhere")
+    assert (checks[0].measured, checks[0].verdict) == (
+        "holds in 2, not shown in 1, reversed in 1",
+        "in part of the range",
+    )
+    assert checks[1].verdict == "not shown"  # consensus and diffusion are the same
+    assert [row["verdict"] for row in drawings[0].rows] == ["holds", "holds", "not shown", "reversed"]
+    assert {row["lr"] for row in drawings[0].rows} == {0.1, 0.2, 0.4}
+
+
+def test_a_setting_is_changed_by_keys():
+    found = CIFAR10.changed(
+        {"task": {"path": "parquet"}, "model": {"name": "wide_resnet", "norm": "none"}, "replicas": 1}
+    )
+    assert (found.task["path"], found.task["image"], found.replicas) == ("parquet", "img", 1)
+    assert found.model == {"name": "wide_resnet", "norm": "none"}
+    assert CIFAR10.changed({"model": {"norm": "batch"}}).model == {"name": "resnet", "norm": "batch"}
+    runtime = CIFAR10.changed({"experiment": {"runtime": {"autocast": "bfloat16"}}}).experiment["runtime"]
+    assert runtime == {**CIFAR10.experiment["runtime"], "autocast": "bfloat16"}
+    with pytest.raises(ExperimentError, match=r"no setting 'replica'.* did you mean 'replicas'"):
+        DIGITS.changed({"replica": 1})
+    with pytest.raises(ExperimentError, match="replicas: got 0"):
+        DIGITS.changed({"replicas": 0})
+
+
+@pytest.mark.parametrize("setting", [CIFAR10, CIFAR100])
+def test_the_full_scale_is_that_of_the_nearest_published_trainings(setting):
+    family, (departure,) = setting.families[0], setting.departures
+    assert [regime.batch * setting.agents for regime in family.regimes] == [1024, 8192]
+    assert len({regime.lr / regime.batch for regime in (*family.regimes, departure.teacher)}) == 1
+    # ResNet-18 leaves room for a Krylov run in the memory of the analysis.
+    assert lanczos_steps(setting.experiment["analysis_memory"], 11_173_962) >= 40
+
+
+SMALL = Setting(
+    name="digits",
+    about="A few digits.",
+    task={"name": "digits", "train_size": 64, "partition": "shared"},
+    model={"name": "mlp", "hidden": [4], "activation": "tanh"},
+    agents=4,
+    schedule={"name": "step", "milestones": [0.8]},
+    departures=(
+        Departure(
+            name="one",
+            teacher=Regime(batch=8, lr=0.5, steps=20),
+            regimes=(Regime(batch=2, lr=0.1, steps=10), Regime(batch=8, lr=0.4, steps=10)),
+            level=0.01,
+            rest=Regime(batch=16, lr=0.1, steps=3),
+        ),
+    ),
+    families=(
+        Family(
+            name="two",
+            regimes=(Regime(batch=8, lr=0.4, steps=10),),
+            factors=(0.5, 1.0),
+            topologies=("ring", "complete"),
+            lengths=(0.5, 2.0),
+        ),
+    ),
+    variants=(Variant(name="three", regime=Regime(batch=4, lr=0.1, steps=5), keys={"task.partition": "iid"}),),
+    replicas=3,
+    seed=0,
+    experiment={"evaluate_every": 10**9},
+)
 
 
 @pytest.mark.slow
 def test_a_short_form_of_the_study_runs(tmp_path):
     seen = []
-    findings = flatness_tradeoff(lambda done, what: seen.append(done), SHORT)
+    out = tmp_path / "out"
+    findings = find_out(lambda done, what: seen.append(done), out, SMALL, SHORT)
     assert all(0 <= done <= 1 for done in seen) and seen == sorted(seen)
     claims = {check.claim.split(",")[0].split(":")[0] for check in findings.checks}
     assert claims == {"1", "1b", "2", "3", "4", "5", "6"}
     # What does not depend on chance comes out in the short form, too: where a strategy can rest.
-    caps = [check for check in findings.checks if "cannot rest" in check.claim]
+    caps = [check for check in findings.checks if "cannot rest where" in check.claim]
     assert [check.predicted for check in caps] == pytest.approx([20.0, 20.0, 20 / 3])
     assert all(check.agrees for check in caps)
-    page = write_findings(findings, tmp_path / "out", command="basinet reproduce flatness-tradeoff", seconds=1.0)
+    kinds = ("equal steps", "tuned", "control", "range", "three", "whole shards")
+    assert all(any(kind in check.claim for check in findings.checks) for kind in kinds)
+    page = write_findings(findings, out, command="basinet reproduce flatness-tradeoff", seconds=1.0)
     assert "1b: the speed-up of consensus" in page.read_text()
     assert STUDIES["flatness-tradeoff"] is flatness_tradeoff
+
+
+def cifar_files(folder, label, count):
+    """Write images as the hub has CIFAR: columns img, fine_label or label, as PNG in parquet files."""
+    datasets, image = pytest.importorskip("datasets"), pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    files = {}
+    for split, size in (("train", 64), ("test", 32)):
+        labels = [i % count for i in range(size)]
+        rows = []
+        for y in labels:
+            pixels = rng.integers(0, 120, size=(8, 8, 3), dtype=np.uint8)
+            pixels[:, :, y % 3] += 100
+            file = io.BytesIO()
+            image.fromarray(pixels).save(file, format="PNG")
+            rows.append({"bytes": file.getvalue(), "path": None})
+        names = datasets.ClassLabel(names=[str(i) for i in range(count)])
+        features = datasets.Features({"img": datasets.Image(), label: names})
+        files[split] = str(folder / f"{split}.parquet")
+        datasets.Dataset.from_dict({"img": rows, label: labels}, features=features).to_parquet(files[split])
+    return files
+
+
+def at_small_size(setting, folder, label, model):
+    """Change what makes a setting large, and nothing else: images, steps, agents, replicas and the network."""
+
+    def short(regime):
+        return {"batch": regime.batch // 16, "lr": regime.lr / 16, "steps": 3}
+
+    departure, family = setting.departures[0].model_dump(), setting.families[0].model_dump()
+    departure |= {"teacher": short(setting.departures[0].teacher), "every": 1}
+    departure["regimes"] = [short(regime) for regime in setting.departures[0].regimes]
+    family |= {
+        "regimes": [short(setting.families[0].regimes[-1])],
+        "lengths": [0.5],
+        "topologies": ["ring", "complete"],
+    }
+    return setting.changed({
+        "task": {"path": "parquet", "data_files": cifar_files(folder, label, 4)},
+        "model": model, "agents": 4, "replicas": 2, "departures": [departure], "families": [family],
+        "variants": [{**variant.model_dump(), "regime": short(variant.regime)} for variant in setting.variants[-1:]],
+        "experiment": {"analysis_samples": 8, "evaluate_every": 3},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.slow
+def test_the_full_scale_runs_on_small_files_of_the_same_form(tmp_path, offline):
+    """It is interrupted and goes on: what was finished is not done again, and what comes out is that of a whole one."""
+    model = {"name": "resnet", "norm": "batch", "widths": [4], "blocks": [1]}
+    setting = at_small_size(CIFAR10, tmp_path, "label", model)
+    out = tmp_path / "out"
+
+    def interrupted(done, what):
+        if done > 0.6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_out(interrupted, out, setting, None)
+    done = {path: path.read_bytes() for path in (out / "trainings").rglob("state.pt")}
+    assert done
+    findings = find_out(lambda done, what: None, out, setting, None)
+    runs = load_runs(out / "trainings" / "starting_cross-entropy")
+    assert {run.config["topology"]["name"] for run in runs} == {"ring", "complete"}
+    assert all(path.read_bytes() == content for path, content in done.items())
+    claims = {check.claim.split(",")[0].split(":")[0] for check in findings.checks}
+    assert claims == {"1", "1b", "2", "3", "4", "5"}
+    again = find_out(lambda done, what: None, out, setting, None)
+    assert [check.row() for check in again.checks] == [check.row() for check in findings.checks]
+
+
+@pytest.mark.slow
+def test_a_wide_network_runs_on_files_with_fine_labels(tmp_path, offline):
+    model = {"name": "wide_resnet", "norm": "group", "depth": 10, "widen_factor": 1}
+    whole = at_small_size(CIFAR100, tmp_path, "fine_label", model)
+    family = whole.families[0].model_copy(update={"topologies": ("ring",), "lengths": ()})
+    setting = whole.model_copy(update={"departures": (), "families": (family,), "variants": ()})
+    findings = find_out(lambda done, what: None, tmp_path / "out", setting, None)
+    assert "".join(check.claim[0] for check in findings.checks) == "22344455"
+    assert all("CIFAR-100" in check.claim for check in findings.checks)

@@ -42,9 +42,14 @@ def test_a_study_writes_over_studies_alone(tmp_path):
     check_folder(tmp_path / "new")
     write_findings(found(), tmp_path / "out", command="", seconds=0)
     check_folder(tmp_path / "out")
+    (tmp_path / "trainings").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ExperimentError, match="holds something else than a study"):
         check_folder(tmp_path)
+    begun = tmp_path / "begun" / "trainings" / "one" / "diffusion"
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").touch()
+    check_folder(tmp_path / "begun")  # a study that was interrupted
     with pytest.raises(ExperimentError, match=r"notes\.txt is a file"):
         check_folder(tmp_path / "notes.txt")
 

@@ -1,0 +1,172 @@
+"""Comparisons of a study: replicas are paired, intervals are t-intervals, trainings are matched by their loss."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv, stdtrit
+
+from basinet.analysis.studies.claims import interval
+from basinet.analysis.studies.study import Check
+from basinet.analysis.studies.trainings import Array
+
+__all__ = ["Difference", "at_the_loss", "best_of_others", "larger", "nested_errors", "share"]
+
+
+_ROUNDING = 1e-5
+"""Smaller differences are those of sums in float32: strategies that coincide agree to some of its units of 1e-7."""
+
+
+class Difference:
+    """A mean paired difference and its 95 % t-interval.
+
+    Args:
+        a: Values: shares, or logarithms.
+        b: Values of the same replicas, which are taken off. Pairs of which one is not finite are left out, and where
+            they differ by rounding they do not differ.
+
+    Attributes:
+        pairs: How many pairs are left.
+        left_out: How many are not.
+        mean: The mean of a − b.
+        low: Lower end of the interval; −∞ for less than two pairs.
+        high: Upper end.
+
+    Example:
+        >>> str(Difference([3.0, 4.0, 5.0, float("nan")], [1.0, 3.0, 2.0, 0.0]))
+        '2 [-0.484, 4.48], 3 pairs'
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
+        d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+        total, d = len(d), d[np.isfinite(d)]
+        d[np.abs(d) < _ROUNDING] = 0
+        self.pairs, self.left_out = len(d), total - len(d)
+        self.mean = float(d.mean()) if len(d) else math.nan
+        half = math.inf
+        if len(d) > 1:
+            half = float(stdtrit(len(d) - 1, 0.975)) * float(d.std(ddof=1)) / math.sqrt(len(d))
+        self.low, self.high = self.mean - half, self.mean + half
+
+    @property
+    def verdict(self) -> str:
+        """Whether a is the larger: "holds" or "reversed" where the interval leaves out 0, else "not shown"."""
+        if self.pairs < 2:
+            return "too few pairs"
+        return "holds" if self.low > 0 else "reversed" if self.high < 0 else "not shown"
+
+    def __str__(self) -> str:
+        if self.pairs < 2:
+            return "too few pairs"
+        return interval(self.mean, self.low, self.high) + (f", {self.pairs} pairs" if self.left_out else "")
+
+
+def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
+    """Check that a is larger than b, by the paired difference.
+
+    Args:
+        claim: What is compared.
+        a: Values.
+        b: Values of the same replicas.
+
+    Returns:
+        The check.
+    """
+    found = Difference(a, b)
+    agrees = found.verdict == "holds"
+    rule = "the paired 95 % interval lies above 0"
+    return Check(claim, "above 0", str(found), rule, agrees, otherwise=found.verdict)
+
+
+def share(happened: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Estimate a probability.
+
+    Args:
+        happened: Whether it happened, [n].
+
+    Returns:
+        The share, and the ends of its 95 % interval (Clopper and Pearson, Biometrika 26, 1934).
+    """
+    n, d = len(happened), int(happened.sum())
+    low = float(betaincinv(d, n - d + 1, 0.025)) if d else 0.0
+    return d / n, low, float(betaincinv(d + 1, n - d, 0.975)) if d < n else 1.0
+
+
+def at_the_loss(losses: Sequence[Array], values: Sequence[Array], wanted: Array) -> Array:
+    """Interpolate a value between trainings of different length, where they have a given training loss.
+
+    Replica by replica, in the logarithm of the loss; beyond the shortest and the longest training nothing is known.
+
+    Args:
+        losses: Training losses of each training, [R] each.
+        values: The value at its end, [R] each.
+        wanted: The loss at which it is wanted, [R].
+
+    Returns:
+        The value of each replica, NaN where nothing is known.
+    """
+    found = np.full(len(wanted), np.nan)
+    ends, series = np.array(losses), np.array(values)
+    for replica, loss in enumerate(wanted):
+        known = np.isfinite(ends[:, replica]) & np.isfinite(series[:, replica])
+        order = np.argsort(-ends[known, replica], kind="stable")
+        fallen, column = -np.log(ends[known, replica][order]), series[known, replica][order]
+        if len(fallen) and np.isfinite(loss):
+            found[replica] = np.interp(-math.log(loss), fallen, column, left=math.nan, right=math.nan)
+    return found
+
+
+def best_of_others(losses: Sequence[Array]) -> NDArray[np.int64]:
+    """Choose a setting for each replica by what the other replicas have come to.
+
+    So a choice does not see the replica that it is made for.
+
+    Args:
+        losses: Losses under each setting, [R] each; NaN of a replica that diverged.
+
+    Returns:
+        The index of the setting under which the fewest of the other replicas diverged, and among these their mean loss
+        is the smallest, [R].
+    """
+    table = np.asarray(losses, dtype=float)
+    chosen = np.empty(table.shape[1], dtype=np.int64)
+    for replica in range(table.shape[1]):
+        others = np.delete(table, replica, axis=1)
+        known = np.isfinite(others)
+        means = np.where(known, others, 0).sum(1) / np.maximum(known.sum(1), 1)
+        chosen[replica] = np.lexsort((means, -known.sum(1)))[0]
+    return chosen
+
+
+def nested_errors(features: Mapping[str, ArrayLike], target: ArrayLike, groups: ArrayLike) -> dict[str, Array]:
+    """Predict a target by linear regressions on one feature, on another, and on all of them, cross-validated.
+
+    Each group in turn is left out and predicted from the others.
+
+    Args:
+        features: Values by name, [n] each.
+        target: What is to be predicted, [n].
+        groups: Which points belong together, [n].
+
+    Returns:
+        The mean squared error on each group, [G]: by "nothing" but the mean, by each name, and by "all".
+
+    Example:
+        >>> x, y = np.arange(12.0), np.arange(12.0) % 5
+        >>> errors = nested_errors({"x": x, "y": y}, 2 * x - y, np.arange(12) // 3)
+        >>> bool(errors["all"].max() < 1e-20 < errors["x"].min())
+        True
+    """
+    y, of = np.asarray(target, dtype=float), np.asarray(groups)
+    sets: dict[str, list[str]] = {"nothing": [], **{name: [name] for name in features}, "all": list(features)}
+    errors: dict[str, Array] = {}
+    for label, names in sets.items():
+        design = np.column_stack([np.ones(len(y)), *(np.asarray(features[name], dtype=float) for name in names)])
+        found = []
+        for group in np.unique(of):
+            out = of == group
+            weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
+            found.append(float(((y[out] - design[out] @ weights) ** 2).mean()))
+        errors[label] = np.array(found)
+    return errors

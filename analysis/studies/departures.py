@@ -1,0 +1,160 @@
+"""Claims about who leaves a minimum: all strategies start where a centralised training has ended."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.plots.style import grid
+from basinet.analysis.plots.survival import plot_survival, survival_rows
+from basinet.analysis.studies.claims import STRATEGIES, interval, part_of
+from basinet.analysis.studies.comparisons import Difference, larger, share
+from basinet.analysis.studies.settings import Departure, Setting
+from basinet.analysis.studies.study import Check, Progress
+from basinet.analysis.studies.trainings import Array, Outcomes, carry_out, log
+from basinet.analysis.survival import escape_times, kaplan_meier
+from basinet.sim.config import Config
+from basinet.sim.folder import Run, RunFolder
+from basinet.sim.setup import Setup
+from basinet.sim.state import load_checkpoint, load_vector
+
+__all__ = ["departure_claims"]
+
+
+def departure_claims(
+    progress: Progress, folder: Path, setting: Setting, departure: Departure
+) -> tuple[list[Check], list[Drawing]]:
+    """Compare how strategies leave a minimum, and where they are then.
+
+    Args:
+        progress: Is told how far it is.
+        folder: The folder of the study.
+        setting: The task and the model.
+        departure: The start and the regimes.
+
+    Returns:
+        Checks and figures.
+    """
+    where, name = f"on {setting.name}, {departure.name}", _folder(departure)
+    teacher = {**departure.keys, **departure.teacher.keys(), "schedule": setting.schedule, "replicas": 1}
+    (taught,) = carry_out(
+        folder,
+        f"{name}_start",
+        setting.describe(teacher | {"analysis": ["hessian_top_eigenvalue"]}, {"start": {}}, strategies=["centralized"]),
+        part_of(progress, 0.0, 0.1),
+    )
+    start = _end(taught)
+    cases = {f"batch {regime.batch}": regime for regime in departure.regimes}
+    keys = {
+        **departure.keys,
+        "model": start,
+        "escape": {"name": "risk_above", "level": departure.level, "every": departure.every},
+        "analysis": ["hessian_top_eigenvalue", "consensus_sharpness"],
+    }
+    runs = carry_out(
+        folder,
+        name,
+        setting.describe(keys, {case: r.keys() for case, r in cases.items()}, strategies=[*STRATEGIES.values()]),
+        part_of(progress, 0.1, 0.75 if departure.rest else 0.9),
+    )
+    ends = Outcomes(runs)
+    small, large = cases
+    left = {(label, case): escape_times(ends.run(label, case)) for label in STRATEGIES for case in cases}
+    checks = [
+        larger(
+            f"1: {fast} leaves a minimum sooner than {slow} ({where}, {large}; log ratio of exit steps; who has not "
+            "left counts with the last step)",
+            log(left[slow, large][0]),
+            log(left[fast, large][0]),
+        )
+        for slow, fast in (("centralized", "diffusion ATC"), ("diffusion ATC", "consensus"))
+    ]
+    for label in ("diffusion ATC", "consensus"):
+        less, more = (share(left[label, case][1]) for case in (small, large))
+        checks.append(
+            Check(
+                f"1b: {label} leaves a minimum more often with the larger batch and step ({where}; share that leaves)",
+                "larger",
+                f"{interval(*less)} at {small}, {interval(*more)} at {large}",
+                "the 95 % intervals do not overlap",
+                agrees=more[1] > less[2],
+                otherwise="reversed" if more[2] < less[1] else "not shown",
+            )
+        )
+
+    def risk(label: str) -> Array:
+        """How much the agents' mean training loss is above that of the start."""
+        taught_loss = Outcomes([taught]).get("train_loss", "centralized", "start")
+        return ends.get("train_loss", label, large) + ends.get("consensus_sharpness", label, large) - taught_loss
+
+    for number, more_label, less_label in (
+        ("1", "diffusion ATC", "centralized"),
+        ("3", "consensus", "diffusion ATC"),
+    ):
+        claim = f"{number}: from a minimum, {more_label} gets a larger excess risk than {less_label} ({where}, {large})"
+        checks.append(larger(claim, risk(more_label), risk(less_label)))
+    for flat, sharp in (("diffusion ATC", "centralized"), ("consensus", "diffusion ATC")):
+        claim = f"2: from a minimum, {flat} gets flatter than {sharp} ({where}, {large}; log ratio of λ_max)"
+        checks.append(larger(claim, ends.flatness(sharp, large), ends.flatness(flat, large)))
+    if departure.rest:
+        checks += _cap(part_of(progress, 0.85, 0.15), folder, setting, departure, start, taught)
+    curves = {label: kaplan_meier(*left[label, large]) for label in STRATEGIES}
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_survival(curves, ax=ax)
+    ax.set_xscale("symlog", linthresh=1)
+    caption = (
+        f"From one minimum of {setting.name}, {departure.name}, {large}: share of replicas whose training loss has not "
+        f"yet risen by {departure.level:g} (Kaplan and Meier, pointwise 95 % intervals)."
+    )
+    title = f"Leaving a minimum: {setting.name}, {departure.name}"
+    return checks, [Drawing(f"survival_{name}", title, caption, figure, survival_rows(curves))]
+
+
+def _cap(
+    progress: Progress, folder: Path, setting: Setting, departure: Departure, start: nn.Module, taught: Run
+) -> list[Check]:
+    """The largest eigenvalue where consensus and diffusion go with whole-shard gradients, from the same minimum."""
+    assert departure.rest is not None
+    keys = {
+        **departure.keys, **departure.rest.keys(), "model": start, "task.partition": "iid", "sampling": "epochs",
+        "analysis": ["hessian_top_eigenvalue", "stability_limit"],
+    }  # fmt: skip
+    runs = carry_out(
+        folder,
+        f"{_folder(departure)}_rest",
+        setting.describe(keys, {"rest": {}}, strategies=["consensus", "diffusion"]),
+        progress,
+    )
+    ends = Outcomes(runs)
+    cap = float(np.nanmax(ends.get("consensus_stability_limit", "consensus", "rest")))  # the same for all replicas
+    top = Difference(ends.get("hessian_top_eigenvalue", "consensus", "rest"), [0.0] * setting.replicas)
+    first = Outcomes([taught]).get("hessian_top_eigenvalue", "centralized", "start")[0]
+    where = f"on {setting.name}, {departure.name}, whole shards"
+    return [
+        larger(
+            f"6: consensus cannot rest at a minimum of λ_max {first:.3g}, above (1 + λ_min(W)) / μ = {cap:.3g}, and "
+            f"ends flatter than diffusion ({where}; log ratio of λ_max)",
+            ends.flatness("diffusion ATC", "rest"),
+            ends.flatness("consensus", "rest"),
+        ),
+        Check(
+            f"6, where it ends: λ_max of consensus is below (1 + λ_min(W)) / μ ({where})",
+            cap,
+            str(top),
+            "the 95 % interval reaches no more than 5 % above it",
+            top.low <= 1.05 * cap,
+        ),
+    ]
+
+
+def _folder(departure: Departure) -> str:
+    return "leaving_" + departure.name.replace(",", "").replace(" ", "_")
+
+
+def _end(run: Run) -> nn.Module:
+    """Read the model at which a centralised training of one replica has ended."""
+    saved = load_checkpoint(RunFolder(run.path).checkpoint)
+    rows, model = saved["rows"], Setup.build(Config.parse(run.config)).template()
+    buffers = {name: b.double().mean(0).to(b.dtype) for name, b in rows["buffers"].items()}
+    return load_vector(model, rows["parameters"][0], buffers)

@@ -1,0 +1,134 @@
+"""Phase diagrams: over batch, step size and graph, where an ordering of the strategies holds and where not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.plots.style import grid
+from basinet.analysis.studies.comparisons import Difference
+from basinet.analysis.studies.orderings import ORDERINGS, UNITS, Ordering, Quantity
+from basinet.analysis.studies.settings import Keys, Regime
+from basinet.analysis.studies.study import Check
+from basinet.analysis.studies.trainings import Array
+
+__all__ = ["Cell", "phase_checks"]
+
+Values = Mapping[tuple[Quantity, str], Array]
+
+_COLOURS = {"holds": "#56B4E9", "not shown": "#EEEEEE", "reversed": "#E69F00", "too few pairs": "#FFFFFF"}
+_MARKS = {"holds": "+", "not shown": "0", "reversed": "−", "too few pairs": "×"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of the diagram.
+
+    Attributes:
+        regime: Batch, learning rate and steps.
+        factor: On the learning rate.
+        topology: The graph.
+    """
+
+    regime: Regime
+    factor: float
+    topology: str
+
+    @property
+    def name(self) -> str:
+        """Name of its case."""
+        return f"batch {self.regime.batch}, step {self.lr:g}, {self.topology}"
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self.factor * self.regime.lr
+
+    def keys(self) -> Keys:
+        """Write it as keys of an experiment.
+
+        Returns:
+            The keys.
+        """
+        return {**self.regime.keys(self.factor), "topology.name": self.topology}
+
+
+def phase_checks(values: Mapping[Cell, Values], name: str, where: str) -> tuple[list[Check], list[Drawing]]:
+    """Find where each ordering holds, and draw it.
+
+    Args:
+        values: What is compared in each cell, by quantity and strategy.
+        name: Ends the name of the files.
+        where: What was trained.
+
+    Returns:
+        A check for each ordering, and a figure for each.
+    """
+    checks, drawings = [], []
+    for number, ordering in enumerate(ORDERINGS):
+        found = {
+            cell: Difference(here[ordering.quantity, ordering.more], here[ordering.quantity, ordering.less])
+            for cell, here in values.items()
+        }
+        checks.append(_check(found, ordering, where))
+        drawings.append(_draw(found, ordering, f"phases_{name}_{number + 1}", where))
+    return checks, drawings
+
+
+def _check(found: Mapping[Cell, Difference], ordering: Ordering, where: str) -> Check:
+    counts = {verdict: sum(each.verdict == verdict for each in found.values()) for verdict in _COLOURS}
+    words = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items() if count)
+    everywhere = counts["holds"] == len(found)
+    return Check(
+        f"{ordering.number}, range: {ordering.words} ({where}, batch × step × graph)",
+        f"holds in all {len(found)} cells",
+        words,
+        "the paired 95 % interval lies above 0 in every cell",
+        everywhere,
+        otherwise="in part of the range" if counts["holds"] else "not shown",
+    )
+
+
+def _draw(found: Mapping[Cell, Difference], ordering: Ordering, name: str, where: str) -> Drawing:
+    graphs = list(dict.fromkeys(cell.topology for cell in found))
+    figure, axes = grid(len(graphs), share_x=True, share_y=True, width=3.4)
+    for ax, graph in zip(axes, graphs, strict=True):
+        _panel(ax, {cell: each for cell, each in found.items() if cell.topology == graph})
+        ax.set_title(graph, fontsize="medium")
+        ax.set_xlabel("batch of an agent")
+    axes[0].set_ylabel("learning rate / batch")
+    caption = (
+        f"{where}: {ordering.words}. Mean paired difference ({UNITS[ordering.quantity]}), and whether its 95 % "
+        "interval lies above 0 (+, blue), covers it (0, grey) or lies below (−, orange); × where less than two pairs "
+        "did not diverge. Each cell has an interval of its own: of twenty where nothing differs, one would show it."
+    )
+    rows = [
+        {
+            "batch": cell.regime.batch, "lr": cell.lr, "topology": cell.topology, "difference": each.mean,
+            "lower": each.low, "upper": each.high, "pairs": each.pairs, "verdict": each.verdict,
+        }
+        for cell, each in found.items()
+    ]  # fmt: skip
+    return Drawing(name, f"Where it holds that {ordering.words}", caption, figure, rows)
+
+
+def _panel(ax: Axes, found: Mapping[Cell, Difference]) -> None:
+    batches = sorted({cell.regime.batch for cell in found})
+    rates = sorted({_rate(cell) for cell in found})
+    for cell, each in found.items():
+        column, row = batches.index(cell.regime.batch), rates.index(_rate(cell))
+        corner = column - 0.5, row - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, facecolor=_COLOURS[each.verdict], edgecolor="white"))
+        text = _MARKS[each.verdict] if each.pairs < 2 else f"{_MARKS[each.verdict]}\n{each.mean:+.2g}"
+        ax.text(column, row, text, ha="center", va="center", fontsize=8)
+    ax.set_xlim(-0.5, len(batches) - 0.5)
+    ax.set_ylim(-0.5, len(rates) - 0.5)
+    ax.set_xticks(range(len(batches)), [str(batch) for batch in batches])
+    ax.set_yticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
+
+
+def _rate(cell: Cell) -> float:
+    # Rounded: regimes that follow one rule share a row, whatever the last digit of a quotient.
+    return float(f"{cell.lr / cell.regime.batch:.6g}")

@@ -1,0 +1,57 @@
+"""Where trainings end in the plane of flatness and training loss, and how accurate they are there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.plots.style import grid, label_log_axes, outside_legend, styles
+from basinet.analysis.studies.claims import STRATEGIES
+
+__all__ = ["draw_plane"]
+
+
+def draw_plane(rows: Sequence[Mapping[str, Any]], name: str, where: str) -> Drawing:
+    """Draw trainings by λ_max and training loss, coloured by their accuracy, with lines of equal fitted accuracy.
+
+    Args:
+        rows: Trainings: strategy, batch, hessian_top_eigenvalue, train_loss, test_accuracy.
+        name: Ends the name of the files.
+        where: What was trained.
+
+    Returns:
+        The figure.
+    """
+    batches = sorted({row["batch"] for row in rows})
+    accuracy = [row["test_accuracy"] for row in rows]
+    x, y = (np.log([row[key] for row in rows]) for key in ("hessian_top_eigenvalue", "train_loss"))
+    fit = np.linalg.lstsq(np.column_stack([np.ones(len(rows)), x, y]), accuracy, rcond=None)[0]
+    across, up = (np.linspace(v.min() - 0.05 * np.ptp(v), v.max() + 0.05 * np.ptp(v), 50) for v in (x, y))
+    plane = fit[0] + fit[1] * across[None, :] + fit[2] * up[:, None]
+    colours = {"cmap": "viridis", "vmin": min(accuracy), "vmax": max(accuracy)}
+    figure, axes = grid(len(batches), share_x=True, share_y=True)
+    for ax, batch in zip(axes, batches, strict=True):
+        lines = ax.contour(np.exp(across), np.exp(up), plane, levels=6, alpha=0.6, linewidths=0.8, **colours)
+        ax.clabel(lines, fontsize=7, fmt="%.3g")
+        for label, style in styles(STRATEGIES).items():
+            own = [row for row in rows if (row["strategy"], row["batch"]) == (label, batch)]
+            ax.scatter(
+                [row["hessian_top_eigenvalue"] for row in own], [row["train_loss"] for row in own],
+                c=[row["test_accuracy"] for row in own], marker=style.marker, edgecolors=style.color, label=label,
+                **colours,
+            )  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_title(f"batch {batch}", fontsize="medium")
+        ax.set_xlabel("λ_max (smaller is flatter)")
+        label_log_axes(ax)
+    axes[0].set_ylabel("training loss")
+    outside_legend(axes[-1])
+    caption = (
+        f"{where}, from random starts at equal steps: where each replica ends. The brighter, the more accurate on the "
+        "test set; lines: the same accuracy in a regression on both logarithms over all trainings."
+    )
+    return Drawing(
+        f"plane_{name}", f"Flatness, optimization and accuracy: {where}", caption, figure, [dict(r) for r in rows]
+    )

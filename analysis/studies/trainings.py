@@ -1,0 +1,141 @@
+"""The trainings of a study: ordinary experiments in folders of their own, resumed and read back."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basinet.analysis.measure import check_analysis, measure_replica
+from basinet.analysis.plots.names import strategy_label
+from basinet.analysis.studies.study import TRAININGS, Progress
+from basinet.analysis.summary import finals
+from basinet.sim.component import ExperimentError
+from basinet.sim.experiment import Experiment
+from basinet.sim.folder import Row, Run, load_run
+from basinet.sim.simulation import prepare, simulate
+
+__all__ = ["Array", "Outcomes", "carry_out"]
+
+Array = NDArray[np.float64]
+
+
+class _Teller:
+    """Tells a study how far an experiment is.
+
+    Args:
+        progress: Is told.
+        total: Runs of the experiment.
+    """
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress = progress
+        self.total = total
+        self.done = 0
+        self.steps: dict[str, int] = {}
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        self.steps[run] = num_steps
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
+        self.progress((self.done + step / self.steps[run]) / self.total, run)
+
+    def analyzing(self, run: str, done: int, total: int) -> None:
+        self.progress((self.done + 1) / self.total, f"{run}: flatness of replica {done + 1} of {total}")
+
+    def finished(self, run: str, state: str) -> None:
+        self.done += 1
+        self.progress(self.done / self.total, run)
+
+
+def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress: Progress) -> list[Run]:
+    """Carry out an experiment that belongs to a study, and measure it.
+
+    What is finished is not done again, and what was begun goes on from its checkpoint.
+
+    Args:
+        folder: The folder of the study.
+        name: What the experiment is called in it.
+        description: The experiment.
+        progress: Is told how far it is.
+
+    Returns:
+        Its runs.
+
+    Raises:
+        ExperimentError: Something in it is not allowed, the folder holds another experiment, or a run has failed.
+    """
+    experiment = Experiment(description)
+    out = folder / TRAININGS / name
+    setups = prepare(experiment, out, check=check_analysis)
+    teller = _Teller(progress, len(setups))
+    states = simulate(setups, out, teller, threading.Event(), measure_replica)
+    for run, state in states.items():
+        if state == "failed":
+            raise ExperimentError(f"{out / run} failed: {load_run(out / run).status['error']}")
+    return [load_run(out / run) for run in states]
+
+
+class Outcomes:
+    """Where the trainings of experiments have ended, by strategy and case.
+
+    Args:
+        runs: The trainings.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = {(strategy_label(run.config), run.config.get("case")): run for run in runs}
+
+    def run(self, label: str, case: str) -> Run:
+        """Look up a training.
+
+        Args:
+            label: The strategy.
+            case: The case.
+
+        Returns:
+            The run.
+        """
+        return self._runs[label, case]
+
+    def get(self, metric: str, label: str, case: str) -> Array:
+        """Look up a metric of the centroids.
+
+        Args:
+            metric: Its name.
+            label: The strategy.
+            case: The case.
+
+        Returns:
+            A value for each replica; NaN for those that diverged.
+        """
+        run = self.run(label, case)
+        found = finals(run, metric)
+        return np.array([found.get(replica, np.nan) for replica in range(run.config["replicas"])])
+
+    def flatness(self, label: str, case: str) -> Array:
+        """Look up the logarithm of λ_max, of which a difference is a log ratio; NaN where λ_max is not positive.
+
+        Args:
+            label: The strategy.
+            case: The case.
+
+        Returns:
+            A value for each replica.
+        """
+        return log(self.get("hessian_top_eigenvalue", label, case))
+
+
+def log(values: Array) -> Array:
+    """Take logarithms of what is positive.
+
+    Args:
+        values: Numbers.
+
+    Returns:
+        Their logarithms; NaN for the others.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, np.log(values), np.nan)
