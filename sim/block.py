@@ -15,6 +15,7 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import Attackers, Broadcast, SpoiltSampler, no_average
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
+from basinet.sim.divergence import DivergenceWatch
 from basinet.sim.engines import EngineName, Verb, make_engine
 from basinet.sim.escape import EscapeWatch
 from basinet.sim.mixer import Mixer
@@ -26,32 +27,6 @@ from basinet.sim.state import instantiate
 from basinet.sim.tasks import Batch
 
 __all__ = ["Block"]
-
-
-class _Watch:
-    """Notices at which step each agent's loss leaves the finite numbers, without waiting for the device."""
-
-    def __init__(self, num_agents: int, like: Tensor) -> None:
-        self.first_bad = torch.zeros(num_agents, dtype=torch.int64, device=like.device)
-        self.recent = like.new_zeros(num_agents, 16)
-        self.steps: list[int] = []
-
-    def add(self, losses: Tensor, step: int) -> None:
-        """Take note of the losses [N] of a step."""
-        if len(self.steps) == self.recent.shape[1]:
-            self.found()
-        self.recent[:, len(self.steps)] = losses
-        self.steps.append(step)
-
-    def found(self) -> Tensor:
-        """Return the first step with such a loss, or 0, for each agent: int64 [N]."""
-        if self.steps:
-            bad = ~self.recent[:, : len(self.steps)].isfinite()
-            steps = torch.tensor(self.steps, device=bad.device)
-            new = bad.any(1) & (self.first_bad == 0)
-            self.first_bad += new * steps[bad.int().argmax(1)]
-            self.steps = []
-        return self.first_bad
 
 
 def _is_like(x: Tensor, other: Tensor) -> bool:
@@ -165,7 +140,7 @@ class Block:
         self.gradients_used_up = True
         self.scratch: Tensor | None = None
         self.bytes_sent = 0
-        self.watch = _Watch(len(placement.rows), self.x)
+        self.watch = DivergenceWatch(len(placement.rows), self.x)
         self.escape: EscapeWatch | None = None
         if config.escape is not None:
             start, buffers, model = self.mixer.centroid(self.x), self.centroid_buffers(), setup.template().to(self.x)
