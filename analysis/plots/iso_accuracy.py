@@ -1,6 +1,6 @@
 """Accuracy over flatness and optimization error together, with the lines along which a regression finds it equal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +63,19 @@ def iso_rows(runs: Sequence[Run], flatness: str, accuracy: str) -> list[dict[str
     return [row | {accuracy: second[key]} for row, key in zip(rows, keys, strict=True) if key in second]
 
 
-def iso_lines(rows: Sequence[dict[str, Any]], flatness: str, accuracy: str) -> IsoLines | None:
+def iso_lines(rows: Sequence[Mapping[str, Any]], flatness: str, accuracy: str, risk: str = RISK) -> IsoLines | None:
     """Fit accuracy by flatness and excess risk.
 
     Args:
         rows: As `iso_rows` collects them.
         flatness: The metric.
         accuracy: The metric.
+        risk: The metric that stands for the optimization error.
 
     Returns:
         The fit; None where there are fewer than five replicas, or they lie on a line.
     """
-    x = np.array([[1.0, np.log(row[flatness]), np.log(row[RISK])] for row in rows]).reshape(-1, 3)
+    x = np.array([[1.0, np.log(row[flatness]), np.log(row[risk])] for row in rows]).reshape(-1, 3)
     y: NDArray[np.float64] = np.array([row[accuracy] for row in rows], dtype=float)
     if len(rows) < 5 or np.linalg.matrix_rank(x) < 3 or np.ptp(y) == 0:
         return None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.plots.iso_accuracy import iso_lines
 from basinet.analysis.plots.style import grid, label_log_axes, outside_legend, styles
 from basinet.analysis.studies.claims import STRATEGIES
 
@@ -25,15 +26,16 @@ def draw_plane(rows: Sequence[Mapping[str, Any]], name: str, where: str) -> Draw
     """
     batches = sorted({row["batch"] for row in rows})
     accuracy = [row["test_accuracy"] for row in rows]
-    x, y = (np.log([row[key] for row in rows]) for key in ("hessian_top_eigenvalue", "train_loss"))
-    fit = np.linalg.lstsq(np.column_stack([np.ones(len(rows)), x, y]), accuracy, rcond=None)[0]
-    across, up = (np.linspace(v.min() - 0.05 * np.ptp(v), v.max() + 0.05 * np.ptp(v), 50) for v in (x, y))
-    plane = fit[0] + fit[1] * across[None, :] + fit[2] * up[:, None]
+    fit = iso_lines(rows, "hessian_top_eigenvalue", "test_accuracy", "train_loss")
+    logs = (np.log([row[key] for row in rows]) for key in ("hessian_top_eigenvalue", "train_loss"))
+    across, up = (np.exp(np.linspace(v.min() - 0.05 * np.ptp(v), v.max() + 0.05 * np.ptp(v), 50)) for v in logs)
     colours = {"cmap": "viridis", "vmin": min(accuracy), "vmax": max(accuracy)}
     figure, axes = grid(len(batches), share_x=True, share_y=True)
     for ax, batch in zip(axes, batches, strict=True):
-        lines = ax.contour(np.exp(across), np.exp(up), plane, levels=6, alpha=0.6, linewidths=0.8, **colours)
-        ax.clabel(lines, fontsize=7, fmt="%.3g")
+        if fit is not None:
+            plane = fit.at(*np.meshgrid(across, up))
+            lines = ax.contour(across, up, plane, levels=6, alpha=0.6, linewidths=0.8, **colours)
+            ax.clabel(lines, fontsize=7, fmt="%.3g")
         for label, style in styles(STRATEGIES).items():
             own = [row for row in rows if (row["strategy"], row["batch"]) == (label, batch)]
             ax.scatter(
