@@ -74,10 +74,10 @@ def find_out(progress: Progress, folder: Path, setting: Setting, sizes: Sizes | 
     drawings: list[Drawing] = []
     done, total = 0.0, sum(share for share, _ in parts)
     for share, part in parts:
-        more, figures = part(part_of(progress, done / total, share / total))
+        more, figures = part(part_of(progress, done, share / total))
         checks += more
         drawings += figures
-        done += share
+        done += share / total
     return Findings(
         title="Flatness and optimization in distributed learning",
         about=[

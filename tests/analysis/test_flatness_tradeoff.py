@@ -170,7 +170,7 @@ def test_a_short_form_of_the_study_runs(tmp_path):
     seen = []
     out = tmp_path / "out"
     findings = find_out(lambda done, what: seen.append(done), out, SMALL, SHORT)
-    assert all(0 <= done <= 1 for done in seen) and seen == sorted(seen)
+    assert min(np.diff([0.0, *seen, 1.0])) > -1e-12  # it only goes on, to rounding
     claims = {check.claim.split(",")[0].split(":")[0] for check in findings.checks}
     assert claims == {"1", "1b", "2", "3", "4", "5", "6"}
     # What does not depend on chance comes out in the short form, too: where a strategy can rest.

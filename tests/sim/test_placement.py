@@ -28,6 +28,9 @@ SCHEDULES = ["constant", "cosine", {"name": "step", "milestones": [0.5]}]
 ROUNDED = {"galore": "rounding decides among singular values that are equal"}
 """Optimizers that are not compared."""
 
+LOOSE = {"powergossip": 1e-8}
+"""Power iterations on small differences let a change in the last digit grow to 1e-10 in 20 steps."""
+
 COMPRESSED = {name: {"name": name, "compressor": "quantize"} for name in ("beer", "choco", "deepsqueeze")}
 """Rounding would decide among numbers that are equal in top_k."""
 
@@ -127,8 +130,10 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
             continue
         apart = torch.cat([part[name][0] for part in parts])
         assert torch.isfinite(x).all() and parts[0][name][1] == sent, name
-        if name.rsplit(" ", 1)[1] not in ROUNDED:
-            torch.testing.assert_close(apart, x, rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        strategy, _, optimizer = name.partition(" ")
+        if optimizer not in ROUNDED:
+            atol = LOOSE.get(strategy, 1e-10)
+            torch.testing.assert_close(apart, x, rtol=1e-9, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
     # What makes no sense is refused with the reason: no subspace in common, no gradient to compute with, two that
     # evaluate at points of their own.
     for name, sentence in refused.items():

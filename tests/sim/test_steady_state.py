@@ -69,7 +69,7 @@ class Given:
     def __init__(self, shifts, first):
         self.shifts, self.first = shifts, first
 
-    def batch(self, step):
+    def batch(self, step, size=None):
         return torch.zeros(len(self.shifts[0]), 1, M, dtype=torch.float64), self.shifts[step - self.first][:, None]
 
 
