@@ -1,7 +1,8 @@
 """LOZO: MeZO along directions of low rank, whose one factor is kept for some steps; with momentum, LOZO-M."""
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,16 @@ from torch import Tensor, nn
 from basinet.algorithms import draws
 from basinet.algorithms.norms import has_loops
 from basinet.algorithms.optimizers.local import restore_types
-from basinet.algorithms.optimizers.mezo import _PIECE, Keys, MeZO, _matrix, _precise, _put_back, _rate, _stepped
+from basinet.algorithms.optimizers.mezo import (
+    _PIECE,
+    Keys,
+    MeZO,
+    _matrix,
+    _precise,
+    _put_back,
+    _rate,
+    _stepped,
+)
 from basinet.algorithms.optimizers.settings import BELOW_1, COUNT, Rule
 
 __all__ = ["LOZO", "LOZOM"]
@@ -98,7 +108,7 @@ class LOZO(MeZO):
 
     def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
         number = group["step"] // group["period"]
-        wanted = number, group["rank"], [(p.shape, p.dtype) for p in _stepped(group)]
+        wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in _stepped(group)]
         # By their keys, which live as long as this optimizer.
         drawn = self._period.get(id(keys.own))
         if drawn is None or drawn[0] != wanted:
@@ -108,27 +118,36 @@ class LOZO(MeZO):
     def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
         """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
         layers = _stepped(group)
-        heights = [self._sides(p)[0] for p in layers]
-        u = self._rows(group, keys.fold(0).fold(group["step"]), sum(heights))
+        u = self._rows(group, keys.fold(0).fold(group["step"]), layers, lambda p: self._sides(p)[0])
+        return [part if self._is_matrix(p) else part[:, :, :1] for p, part in zip(layers, u, strict=True)]
+
+    def _right(
+        self, group: dict[str, Any], keys: Keys, period: Tensor | int, some: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Draw Vᵀ of a period, or of one a key, for each parameter or for some, [N, r, n]; that of a vector is 1."""
+        layers = _stepped(group) if some is None else some
+        v = self._rows(
+            group, keys.fold(1).fold(period), layers, lambda p: self._sides(p)[1] if self._is_matrix(p) else 0
+        )
         return [
-            part if self._is_matrix(p) else part[:, :, :1]
-            for p, part in zip(layers, torch.split(u, heights, dim=1), strict=True)
+            part.mT.contiguous() if self._is_matrix(p) else part.new_ones(len(part), 1, 1)
+            for p, part in zip(layers, v, strict=True)
         ]
 
-    def _right(self, group: dict[str, Any], keys: Keys, period: Tensor | int) -> list[Tensor]:
-        """Draw Vᵀ of a period, or of one a key, for each parameter, [N, r, n]; that of a vector is 1."""
-        layers = _stepped(group)
-        widths = [self._sides(p)[1] if self._is_matrix(p) else 0 for p in layers]
-        v = self._rows(group, keys.fold(1).fold(period), sum(widths)).mT.contiguous()
-        return [
-            part if n else part.new_ones(len(part), 1, 1)
-            for n, part in zip(widths, torch.split(v, widths, dim=2), strict=True)
-        ]
-
-    def _rows(self, group: dict[str, Any], keys: Keys, count: int) -> Tensor:
-        """Draw rows of r numbers, those of all parameters at once: [N, count, r]."""
-        row_keys = draws.fold(keys.own[:, None], torch.arange(count, device=keys.own.device))
-        return keys.spread(draws.normal(row_keys, (group["rank"],), dtype=_precise(_stepped(group)[0])))
+    def _rows(
+        self, group: dict[str, Any], keys: Keys, some: Sequence[Tensor], count: Callable[[Tensor], int]
+    ) -> tuple[Tensor, ...]:
+        """Draw rows of r numbers, so many for each of some parameters: [N, count, r]; others change none of them."""
+        counts, device = list(map(count, some)), keys.own.device
+        if len(some) == len(group["params"]):
+            places = torch.arange(sum(counts), device=device)
+        else:
+            ends = dict(zip(map(id, group["params"]), itertools.accumulate(map(count, group["params"])), strict=True))
+            own = [torch.arange(ends[id(p)] - n, ends[id(p)], device=device) for p, n in zip(some, counts, strict=True)]
+            places = torch.cat(own)
+        row_keys = draws.fold(keys.own[:, None], places)
+        rows = keys.spread(draws.normal(row_keys, (group["rank"],), dtype=_precise(some[0])))
+        return torch.split(rows, counts, dim=1)
 
     def _sides(self, p: Tensor) -> tuple[int, int]:
         """Give m and n of a parameter, see `_matrix`."""
@@ -242,15 +261,17 @@ class LOZOM(LOZO):
         layers, period, beta = _stepped(group), group["step"] // group["period"], group["momentum"]
         left, right = self._factors(group, keys)
         momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
-        # An agent that rests keeps its momentum as it was: it may belong to any earlier V.
-        since = self.state[layers[0]].setdefault("period", torch.full_like(keys.members, period))
-        changed = (since != period)[:, None, None]
-        if since.device.type != "cpu" or changed.any():  # on a GPU it is dearer to ask than to draw
-            own = Keys(keys.own[keys.members], torch.arange(len(since), device=since.device))
-            before = self._right(group, own, since)
-            for place, (old, v) in enumerate(zip(before, right, strict=True)):
-                carried = torch.bmm(momenta[place], old @ v.mT / v.shape[2])
-                momenta[place] = torch.where(changed, carried, momenta[place])
+        # An agent that rests, or a parameter that is frozen, keeps its momentum: it may belong to any earlier V.
+        own = Keys(keys.own[keys.members], torch.arange(len(keys.members), device=keys.members.device))
+        for place, (p, v) in enumerate(zip(layers, right, strict=True)):
+            with torch.inference_mode(False):  # it outlives this step
+                since = self.state[p].setdefault("period", torch.full_like(keys.members, period))
+            changed = since != period
+            if since.device.type == "cpu" and not changed.any():  # on a GPU it is dearer to ask than to draw
+                continue
+            (old,) = self._right(group, own, since, [p])
+            carried = torch.bmm(momenta[place], old @ v.mT / v.shape[2])
+            momenta[place] = torch.where(changed[:, None, None], carried, momenta[place])
             since.fill_(period)
         momenta = [beta * m + (1 - beta) * slopes[:, :, None] * u for m, u in zip(momenta, left, strict=True)]
         for p, momentum in zip(layers, momenta, strict=True):
@@ -258,5 +279,6 @@ class LOZOM(LOZO):
         self._add_products(group, momenta, right, None, [_rate(group) / m.shape[2] for m in momenta])
 
     def _momentum(self, p: Tensor, like: Tensor) -> Tensor:
-        held: Tensor = self.state[p].setdefault("momentum", p.new_zeros(like.shape))
+        with torch.inference_mode(False):
+            held: Tensor = self.state[p].setdefault("momentum", p.new_zeros(like.shape))
         return held.to(like.dtype)

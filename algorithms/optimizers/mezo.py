@@ -13,9 +13,12 @@ from basinet.algorithms.optimizers.settings import (
     ABOVE_0,
     AT_LEAST_0,
     FLAG,
+    RATE,
     WHOLE,
     Rule,
     check_settings,
+    checked_parameters,
+    rate_of,
     seeded_keys,
 )
 
@@ -118,7 +121,7 @@ class MeZO(Optimizer):
     derivative_free = True
     keyed = True
     rules: ClassVar[Mapping[str, Rule]] = {
-        "lr": AT_LEAST_0,
+        "lr": RATE,
         "eps": ABOVE_0,
         "weight_decay": AT_LEAST_0,
         "maximize": FLAG,
@@ -157,8 +160,9 @@ class MeZO(Optimizer):
             param_group: `params`, and the settings that differ.
 
         Raises:
-            ValueError: A setting is out of its range.
+            ValueError: A setting is out of its range, or a parameter cannot be stepped.
         """
+        param_group = checked_parameters(param_group, self.agents)
         check_settings({**self.defaults, **param_group}, self.rules)
         super().add_param_group(param_group)
 
@@ -183,7 +187,8 @@ class MeZO(Optimizer):
         """Find the coefficients of the next step, and leave the parameters as they are.
 
         Args:
-            closure: Evaluates the loss, or the losses [N] of stacked agents, and nothing else.
+            closure: Evaluates the loss, or the losses [N] of stacked agents, and nothing else: both times of the same
+                batch, and without dropout or with the same masks, or their difference tells of the masks.
 
         Returns:
             The mean of both evaluations, f(x) to second order in ε.
@@ -193,6 +198,9 @@ class MeZO(Optimizer):
         """
         moved: list[Tensor] = [p for group in self.param_groups for p in _stepped(group)]
         kept = self._room(moved)
+        if not moved:  # everything is frozen
+            self.coefficients = torch.zeros(self.agents or 1, 1)
+            return self._losses(closure)
         torch._foreach_copy_(kept, moved)
         try:
             for group, keys in self._keyed_groups():
@@ -225,7 +233,7 @@ class MeZO(Optimizer):
         for group, keys in self._keyed_groups():
             if group["weight_decay"]:
                 for p in _stepped(group):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.mul_(1 - rate_of(group) * group["weight_decay"])
             for first in _stepped(group)[:1]:
                 slopes = self.coefficients.to(first.device) / group["eps"]
                 self._follow(group, keys, slopes.to(_precise(first)))
@@ -237,7 +245,8 @@ class MeZO(Optimizer):
         """Give room for a copy; on the CPU it stays, as new memory takes longer than all that a step does with it."""
         kept = self._kept
         if [(x.shape, x.dtype, x.device) for x in kept] != [(p.shape, p.dtype, p.device) for p in moved]:
-            kept = [torch.empty_like(p) for p in moved]
+            with torch.inference_mode(False):  # it outlives this step
+                kept = [torch.empty_like(p) for p in moved]
             self._kept = kept if all(p.is_cpu for p in moved) else []
         return kept
 
@@ -245,6 +254,8 @@ class MeZO(Optimizer):
         """Evaluate; the difference of two losses has few digits, of which none are to be lost."""
         with torch.inference_mode():
             found = closure()
+        if found is None:
+            raise ValueError(f"{type(self).__name__}: the closure must return the loss, got None")
         losses = found if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64)
         if losses.numel() != (self.agents or 1) or (self.agents and losses.ndim != 1):
             wanted = f"losses of shape ({self.agents},), one an agent" if self.agents else "a single loss"
@@ -299,8 +310,7 @@ class MeZO(Optimizer):
 
 def _rate(group: dict[str, Any]) -> float:
     """Give what a step multiplies the estimate with."""
-    rate: float = group["lr"] if group["maximize"] else -group["lr"]
-    return rate
+    return rate_of(group) if group["maximize"] else -rate_of(group)
 
 
 def _put_back(p: Tensor, x: Tensor) -> None:
@@ -311,7 +321,11 @@ def _put_back(p: Tensor, x: Tensor) -> None:
 
 def _stepped(group: dict[str, Any]) -> list[nn.Parameter]:
     """Give the parameters of a group that are trained."""
-    return [p for p in group["params"] if p.requires_grad]
+    return [p for p in group["params"] if _is_stepped(p)]
+
+
+def _is_stepped(p: Tensor) -> bool:
+    return p.requires_grad and p.numel() > 0
 
 
 def _matrix(p: Tensor, agents: int | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from basinet.algorithms.norms import RowMath, per_row
+from basinet.algorithms.optimizers.settings import checked_parameters, rate_of
 
 __all__ = ["Entry", "PerAgentOptimizer", "clipped"]
 
@@ -56,8 +57,9 @@ class PerAgentOptimizer(Optimizer, ABC):
             param_group: `params`, and the settings that differ.
 
         Raises:
-            ValueError: A setting is out of its range.
+            ValueError: A setting is out of its range, or a parameter cannot be stepped.
         """
+        param_group = checked_parameters(param_group, self.agents)
         settings = self.defaults | param_group
         for name, (allows, words) in _ALLOWED.items():
             if name in settings and not allows(settings[name]):
@@ -93,8 +95,11 @@ class PerAgentOptimizer(Optimizer, ABC):
         entries = []
         for group in self.param_groups:
             parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if any(g.layout != torch.strided for g in gradients):
+                raise RuntimeError(f"{type(self).__name__} needs dense gradients, and one of them is sparse")
             if parameters:
-                entries.append((group, parameters, [p.grad for p in parameters if p.grad is not None]))
+                entries.append((group, parameters, gradients))
         return entries
 
     def _clip_factors(self, rows: RowMath, entries: Sequence[Entry]) -> list[Any]:
@@ -110,8 +115,8 @@ class PerAgentOptimizer(Optimizer, ABC):
     def _move(self, rows: RowMath, entries: Sequence[Entry], directions: Sequence[Any], factors: Sequence[Any]) -> None:
         """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
         for (group, parameters, _), d, c in zip(entries, directions, factors, strict=True):
-            rate = group["lr"] if group["maximize"] else -group["lr"]
-            rows.step(rows.table(parameters), d, c, rate, 1 - group["lr"] * group["weight_decay"])
+            lr = rate_of(group)
+            rows.step(rows.table(parameters), d, c, lr if group["maximize"] else -lr, 1 - lr * group["weight_decay"])
 
     @contextmanager
     def _moved(self, parameters: Sequence[nn.Parameter], places: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -17,10 +17,13 @@ __all__ = [
     "BELOW_1",
     "COUNT",
     "FLAG",
+    "RATE",
     "WHOLE",
     "Rule",
     "check_settings",
+    "checked_parameters",
     "named_parameters",
+    "rate_of",
     "seeded_keys",
 ]
 
@@ -37,6 +40,10 @@ def _is_whole(value: Any) -> bool:
 
 
 AT_LEAST_0: Rule = (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0")
+RATE: Rule = (
+    lambda value: AT_LEAST_0[0](value.item() if isinstance(value, Tensor) and value.numel() == 1 else value),
+    f"{AT_LEAST_0[1]}, or a tensor that holds one",
+)
 ABOVE_0: Rule = (lambda value: _is_number(value) and value > 0, "a finite number above 0")
 BELOW_1: Rule = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 WHOLE: Rule = (_is_whole, "a whole number")
@@ -59,7 +66,48 @@ def check_settings(group: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
             raise ValueError(f"{name} must be {words}, got {group[name]!r}")
 
 
-def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> set[Tensor]:
+def rate_of(group: Mapping[str, Any]) -> float:
+    """Give the learning rate of a group, which may be a tensor.
+
+    Args:
+        group: Its settings.
+
+    Returns:
+        μ.
+    """
+    return float(group["lr"])
+
+
+def checked_parameters(group: Mapping[str, Any], agents: int | None) -> dict[str, Any]:
+    """Refuse parameters that an optimizer of stacked agents cannot step.
+
+    Args:
+        group: `params`, and settings.
+        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+
+    Returns:
+        The same with a list of parameters.
+
+    Raises:
+        ValueError: A parameter is complex, or its leading axis is another number of agents.
+    """
+    given = group["params"]
+    items = [given] if isinstance(given, Tensor) else list(given)
+    for place, item in enumerate(items):
+        p = item[1] if isinstance(item, tuple) else item
+        if not isinstance(p, Tensor):
+            continue  # torch says what it is
+        if p.is_complex():
+            raise ValueError(f"parameters must be real, and parameter {place} is {p.dtype}")
+        if agents is not None and p.shape[:1] != (agents,):
+            raise ValueError(
+                f"parameters must lead with the axis of {agents} agents, and parameter {place} has the shape"
+                f" {tuple(p.shape)}"
+            )
+    return {**group, "params": items}
+
+
+def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> dict[str, set[Tensor]]:
     """Find the parameters that an optimizer's setting `whole` names.
 
     Args:
@@ -67,20 +115,16 @@ def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> set[Tens
         patterns: Names, with * for any letters.
 
     Returns:
-        The parameters that fit one.
+        For each pattern the parameters that fit it.
 
     Raises:
-        ValueError: Parameters have no names, or a pattern fits none.
+        ValueError: Parameters have no names.
     """
     items = list(params)
     names = {item[0]: item[1] for item in items if isinstance(item, tuple)}
     if len(names) < len(items):
         raise ValueError("whole names parameters: give them with their names, as model.named_parameters() does")
-    found = {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
-    for pattern, fitting in found.items():
-        if not fitting:
-            raise ValueError(f"whole: no parameter fits '{pattern}'; there are {', '.join(names)}")
-    return set().union(*found.values())
+    return {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
 
 
 def seeded_keys(seed: int, agents: int | None) -> Tensor:

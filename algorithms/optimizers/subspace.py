@@ -1,5 +1,6 @@
 """Optimizers whose state lives in subspaces of the matrices, which are chosen anew from time to time."""
 
+import fnmatch
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,10 +21,13 @@ from basinet.algorithms.optimizers.settings import (
     BELOW_1,
     COUNT,
     FLAG,
+    RATE,
     WHOLE,
     Rule,
     check_settings,
+    checked_parameters,
     named_parameters,
+    rate_of,
     seeded_keys,
 )
 
@@ -32,7 +36,7 @@ __all__ = ["SubspaceOptimizer"]
 _KINDS: dict[str, type[Subspace]] = {"low_rank": LowRank, "sparse": Sparse}
 
 _RULES: dict[str, Rule] = {
-    "lr": AT_LEAST_0,
+    "lr": RATE,
     "rank": (lambda value: value is None or COUNT[0](value), f"{COUNT[1]}, or None"),
     "period": COUNT,
     "scale": ABOVE_0,
@@ -143,6 +147,7 @@ class SubspaceOptimizer(Optimizer):
             "refresh_batch": refresh_batch, "whole": whole, "shared": shared, "seed": seed,
         }  # fmt: skip
         super().__init__(params, defaults)
+        self._check_whole([group for group in self.param_groups if group["whole"] == whole], whole)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("agents", "keys", "_whole")}
@@ -155,8 +160,10 @@ class SubspaceOptimizer(Optimizer):
             param_group: `params`, and the settings that differ.
 
         Raises:
-            ValueError: A setting is out of its range.
+            ValueError: A setting is out of its range, or a parameter cannot be stepped.
         """
+        own_names = "whole" in param_group
+        param_group = checked_parameters(param_group, self.agents)
         group = {**self.defaults, **param_group}
         check_settings(group, _RULES)
         if group["base"] == "adamw" and group["momentum"]:
@@ -171,17 +178,26 @@ class SubspaceOptimizer(Optimizer):
                 f" {group['refresh_batch']}"
             )
         if group["whole"]:
-            param_group = {**param_group, "params": list(param_group["params"])}
-            named_parameters(param_group["params"], group["whole"])  # are there
+            named_parameters(param_group["params"], ())  # have names
         super().add_param_group(param_group)
+        if own_names:
+            self._check_whole(self.param_groups[-1:], group["whole"])
         self._find_whole()
+
+    def _check_whole(self, groups: list[dict[str, Any]], patterns: tuple[str, ...]) -> None:
+        """Refuse patterns that fit no parameter of some groups."""
+        names = [name for group in groups if patterns for name in group["param_names"]]
+        for pattern in patterns if names else ():
+            if not fnmatch.filter(names, pattern):
+                raise ValueError(f"whole: no parameter fits '{pattern}'; there are {', '.join(names)}")
 
     def _find_whole(self) -> None:
         """Find the parameters that have no subspace by their names."""
+        self._whole = set()
         for group in self.param_groups:
             if group["whole"]:
                 names = zip(group["param_names"], group["params"], strict=True)
-                self._whole |= named_parameters(names, group["whole"])
+                self._whole |= set().union(*named_parameters(names, group["whole"]).values())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -367,14 +383,13 @@ class SubspaceOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} needs dense gradients, and parameter {place} has a sparse one")
         state, decay, sign = self.state[p], group["weight_decay"], _sign(group)
         if decay and group["base"] == "adamw":
-            p.mul_(1 - group["lr"] * decay)
+            p.mul_(1 - rate_of(group) * decay)
             decay = 0.0
         subspace = self._subspace(p, group)
         if subspace is None:
             gradient = gradient if sign > 0 else -gradient
-            p.add_(
-                base_direction(state, gradient.add(p, alpha=decay) if decay else gradient, group), alpha=-group["lr"]
-            )
+            gradient = gradient.add(p, alpha=decay) if decay else gradient
+            p.add_(base_direction(state, gradient, group), alpha=-rate_of(group))
             return
         self._refresh(subspace, place, p, group, gradient)
         # The projection is linear: it comes first, so that nothing else is as large as the parameters.
@@ -382,7 +397,7 @@ class SubspaceOptimizer(Optimizer):
         projected = subspace.project(gradients, basis).mul_(sign)
         if decay:
             projected.add_(subspace.project(matrices, basis), alpha=decay)
-        subspace.add_lifted(matrices, base_direction(state, projected, group), basis, -group["lr"] * group["scale"])
+        subspace.add_lifted(matrices, base_direction(state, projected, group), basis, -rate_of(group) * group["scale"])
         if matrices.data_ptr() != p.data_ptr():  # p has a memory format in which it is no matrix
             p.copy_(as_stack(matrices, self._stack(p)).view(p.shape))
 
