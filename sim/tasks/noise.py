@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 import torch
-from scipy.special import beta, gamma, hyp2f1
+from scipy.special import beta, gamma, hyp2f1, poch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, normal, uniform
@@ -67,6 +67,10 @@ class Noise:
             raise ValueError(f"noise.shape is {self.shape!r}; allowed are {', '.join(get_args(Shape))}")
         if (self.tail is None) != (self.law == "gaussian"):
             raise ValueError(f"noise.tail is {self.tail}; a gaussian has none, and every other law needs one")
+        for name in ("tail", "p", "size", "multiplicative"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"noise.{name} is {value}, where a finite number is needed")
         if self.law == "stable" and not 1 < self.index < 2:
             raise ValueError(f"noise.tail is {self.tail}; a stable law's is between 1 and 2 (at 2 it is gaussian)")
         if not self.index > 1:
@@ -74,10 +78,16 @@ class Noise:
         if not 0 < self.p < self.index:
             raise ValueError(f"noise.p is {self.p}; it has to be below the tail index {self.index:g}, above 0")
         for name in ("size", "multiplicative"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if getattr(self, name) < 0:
                 raise ValueError(f"noise.{name} is {getattr(self, name)}, but no value may be below 0")
         if self.law == "skewed_pareto" and self.shape == "radial":
             raise ValueError("noise.shape is 'radial', where a skewed law is symmetric; allowed are coordinates, line")
+        try:
+            moment = self.raw_moment(self.p)
+        except OverflowError:
+            moment = math.inf
+        if not 0 < moment < math.inf:
+            raise ValueError(f"noise.p is {self.p}; E|X|^p of this {self.law} law is too large or too small a number")
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Self:
@@ -120,7 +130,8 @@ class Noise:
         if self.law == "gaussian":
             return float(2 ** (p / 2) * gamma((p + 1) / 2) / math.sqrt(math.pi))
         if self.law == "student":
-            return float(a ** (p / 2) * gamma((p + 1) / 2) * gamma((a - p) / 2) / (math.sqrt(math.pi) * gamma(a / 2)))
+            # poch(z, m) = Γ(z + m) / Γ(z), where Γ alone would overflow for many degrees of freedom
+            return float(a ** (p / 2) * gamma((p + 1) / 2) / (math.sqrt(math.pi) * poch((a - p) / 2, p / 2)))
         if self.law == "pareto":
             return a / (a - p)
         if self.law == "stable":
@@ -172,7 +183,7 @@ class Noise:
         u = 1 - uniform(fold(keys, 0), shape)  # in (0, 1]
         v = uniform(fold(keys, 1), shape)
         if self.law == "student":  # R. W. Bailey: Polar generation of random variates with the t-distribution (1994)
-            return (a * (u.pow(-2 / a) - 1)).sqrt() * (2 * math.pi * v).cos()
+            return (a * torch.expm1(-2 / a * u.log())).sqrt() * (2 * math.pi * v).cos()
         if self.law == "stable":  # J. M. Chambers, C. L. Mallows, B. W. Stuck, JASA 71 (1976)
             angle = math.pi * (v - 0.5)
             tilted = ((1 - a) * angle).cos() / -u.log()

@@ -72,6 +72,18 @@ def test_moments_are_those_of_the_density(name):
     assert law.unit**law.p * law.raw_moment(law.p) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("tail", [6.0, 343.0, 344.0, 1e5, 1e12, 1e20])
+def test_student_noise_of_many_degrees_of_freedom_becomes_gaussian(tail):
+    law, p4 = Noise(law="student", tail=tail), Noise(law="student", tail=tail, p=4.0)
+    assert law.raw_moment(2.0) == pytest.approx(tail / (tail - 2), rel=1e-12)
+    assert p4.raw_moment(4.0) == pytest.approx(3 * (tail / (tail - 2)) * (tail / (tail - 4)), rel=1e-12)
+    drawn = law.numbers(keys(20), (10_000,)).flatten().sort().values
+    exact, n = stats.t(tail) if tail < 1e10 else stats.norm(), len(drawn)
+    for quantile in (0.05, 0.25, 0.75, 0.95):
+        reached = float(exact.cdf(float(drawn[int(quantile * n)]) / law.unit))
+        assert reached == pytest.approx(quantile, abs=5 * math.sqrt(quantile * (1 - quantile) / n))
+
+
 def test_the_mean_of_skewed_noise_is_zero_and_its_median_is_not():
     assert Noise(law="skewed_pareto", tail=1.5, p=1.2).median / Noise(
         law="skewed_pareto", tail=1.5, p=1.2
@@ -143,6 +155,14 @@ def test_a_number_stays_the_variance_of_gaussian_noise():
         ({"law": "stable", "tail": 2.0, "p": 1.5}, "a stable law's is between 1 and 2"),
         ({"law": "skewed_pareto", "tail": 3.0, "shape": "radial"}, "allowed are coordinates, line"),
         ({"size": -1.0}, "noise.size is -1.0, but no value may be below 0"),
+        ({"size": math.inf}, "noise.size is inf, where a finite number is needed"),
+        ({"multiplicative": math.nan}, "noise.multiplicative is nan, where a finite number is needed"),
+        *[
+            ({"law": law, "tail": math.inf}, "noise.tail is inf, where a finite number is needed")
+            for law in ("student", "pareto", "skewed_pareto", "stable")
+        ],
+        ({"p": 400.0}, "noise.p is 400.0; .* this gaussian law is too large or too small a number"),
+        ({"p": 4000.0}, "noise.p is 4000.0; .* this gaussian law is too large or too small a number"),
         ({"size": "big"}, "noise.size is 'big', where a number is needed"),
         ({"tails": 3.0}, "noise has no setting 'tails'; allowed are law, tail, size"),
     ],
