@@ -106,8 +106,21 @@ def override(description: dict[str, Any], word: str) -> None:
     for place in (description, *_mappings(description.get("cases"))):
         place.pop(instead, None)
     for case in _mappings(description.get("cases")):
-        case.pop(key, None)
+        _lay_over(case, key, value)
     _place(description, key.split("."), value)
+
+
+def _lay_over(case: dict[Any, Any], key: str, value: Any) -> None:
+    """Let a value that is laid over the experiment hold in a case too."""
+    case.pop(key, None)
+    if any(isinstance(choice, Mapping) for choice in (value if isinstance(value, list) else [value])):
+        for setting in [name for name in case if str(name).startswith(f"{key}.")]:
+            del case[setting]
+    words = key.split(".")
+    for depth in range(1, len(words)):
+        whole = ".".join(words[:depth])
+        if whole in case:
+            _place(case, [whole, *words[depth:]], value)
 
 
 def _mappings(cases: Any) -> list[dict[Any, Any]]:

@@ -75,6 +75,40 @@ def test_overrides_from_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("case", "words", "expected"),
+    [
+        ({"optimizer.lr": 2.0}, ["optimizer={name: sgd, lr: 0.5}"], {"name": "sgd", "lr": 0.5}),
+        ({"optimizer.lr": 2.0}, ["optimizer={name: sgd, momentum: 0.5}"], {"name": "sgd", "momentum": 0.5}),
+        ({"optimizer.lr": 2.0}, ["optimizer=[{name: sgd, lr: 0.5}]"], {"name": "sgd", "lr": 0.5}),
+        ({"optimizer.lr": 2.0}, ["optimizer=adam"], {"name": "adam", "lr": 2.0}),
+        ({"optimizer": {"name": "sgd", "lr": 2.0}}, ["optimizer=adam"], {"name": "adam"}),
+        ({"optimizer": {"name": "sgd", "lr": 2.0}}, ["optimizer.lr=0.5"], {"name": "sgd", "lr": 0.5}),
+        (
+            {"optimizer": {"name": "sgd", "lr": 2.0}, "optimizer.momentum": 0.9},
+            ["optimizer.momentum=0.5"],
+            {"name": "sgd", "lr": 2.0, "momentum": 0.5},
+        ),
+        ({"optimizer": "adam"}, ["optimizer.lr=0.5"], {"name": "adam", "lr": 0.5}),
+        ({"batch_size": 2}, ["optimizer.lr=0.5"], {"name": "sgd", "lr": 0.5}),
+    ],
+)
+def test_the_command_line_goes_before_a_case(tmp_path, case, words, expected):
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump(BASE | {"optimizer": {"name": "sgd", "lr": 1.0}, "cases": {"a": case, "b": {}}}))
+    runs = list(Experiment.load(file, words).runs.values())
+    optimizer = next(run for run in runs if run.case == "a").optimizer
+    assert {"name": optimizer.name, **optimizer.settings} == expected
+
+
+@pytest.mark.parametrize("case", [{"task": {"name": "digits", "partition": "dirichlet"}}, {"task.partition": "iid"}])
+def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump(BASE | {"cases": {"a": case}}))
+    (run,) = Experiment.load(file, ["task.partition.name=dirichlet", "task.partition.alpha=0.25"]).runs.values()
+    assert (run.task.partition.name, run.task.partition.settings) == ("dirichlet", {"alpha": 0.25})
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"batchsize": 3}, "batchsize: an experiment has no key 'batchsize'; allowed: .*; did you mean 'batch_size'"),
