@@ -86,8 +86,8 @@ def heavy_tail_settings(
         gradient=gradient,
     )
     _check(method, steps, p, hessian_lipschitz, bounded_differences)
-    for name, value in (("sigma", sigma), ("smoothness", smoothness), ("gap", gap)):
-        if not (value > 0 or (name == "sigma" and value == 0)):
+    for name, value in (("sigma", sigma), ("smoothness", smoothness), ("gap", gap), ("gradient", gradient)):
+        if value is not None and not (value > 0 or (name == "sigma" and value == 0)):
             raise ValueError(f"{name} must be {'at least' if name == 'sigma' else 'above'} 0, got {value}")
     ratio = smoothness * gap / (sigma**2 * steps) if sigma else math.inf
     longest = math.sqrt(gap / (smoothness * steps))
@@ -126,10 +126,14 @@ def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[
     Returns:
         `lr`, `momentum` and `clip` as far as the method has them.
 
+    Raises:
+        ValueError: See `heavy_tail_settings`; and nsgd has no settings for noise.
+
     References:
         T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed
         noise, JMLR 26 (2025), arXiv:2410.16561.
     """
+    _check_noise(method, **more)
     return heavy_tail_settings(method, steps=steps, p=p, **more)
 
 
@@ -144,9 +148,13 @@ def unknown_p(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
     Returns:
         `lr` and `momentum`.
 
+    Raises:
+        ValueError: See `heavy_tail_settings`; and nsgd has no settings for noise.
+
     References:
         Z. Liu, Z. Zhou: Nonconvex stochastic optimization under heavy-tailed noises, ICLR 2025, arXiv:2412.19529.
     """
+    _check_noise(method, **more)
     return heavy_tail_settings(method, steps=steps, p=None, **more)
 
 
@@ -263,6 +271,11 @@ def tuned_for(tuned: Any, steps: int) -> Any:
     """
     settings = {"name": tuned} if isinstance(tuned, str) else tuned
     return {"steps": steps, **settings} if isinstance(settings, Mapping) else settings
+
+
+def _check_noise(method: str, sigma: Any = 1.0, **_: Any) -> None:
+    if method == "nsgd" and sigma != 0:
+        raise ValueError("nsgd has no settings for noise: allowed are nsgdm, or the tuning noiseless, or sigma=0")
 
 
 def _check_numbers(**values: Any) -> None:

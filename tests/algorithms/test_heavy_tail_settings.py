@@ -123,6 +123,8 @@ def test_tunings_have_names(name, method, more, equal):
         ({"steps": 10, "p": None}, "nsgdc needs p; nsgdm does without"),
         ({"steps": 10, "sigma": -1}, "sigma must be at least 0"),
         ({"steps": 10, "gap": 0}, "gap must be above 0"),
+        ({"steps": 10, "gradient": -4.0}, "gradient must be above 0, got -4.0"),
+        ({"steps": 10, "sigma": 0.0, "gradient": 0}, "gradient must be above 0, got 0"),
         ({"steps": 10, "hessian_lipschitz": 1.0}, "hessian_lipschitz .* for it alone"),
         ({"steps": 10, "bounded_differences": True}, "bounded_differences is for nsgdc_vr alone"),
         ({"p": 1.5}, "tuned: missing 1 required keyword-only argument: 'steps'"),
@@ -143,6 +145,16 @@ def test_what_is_refused(settings, sentence):
     with pytest.raises(ValueError, match="nsgd has no rate"):
         heavy_tail_rate("nsgd", 1.5)
     assert NSGDm.method == "nsgdm"
+
+
+@pytest.mark.parametrize("name", ["known_p", "unknown_p"])
+def test_without_momentum_there_are_no_settings_for_noise(name):
+    parameters = [nn.Parameter(torch.zeros(1))]
+    for sigma in ({}, {"sigma": 0.1}):
+        with pytest.raises(ValueError, match=r"nsgd has no settings for noise: allowed are nsgdm, .* or sigma=0"):
+            OPTIMIZERS["nsgd"](parameters, tuned={"name": name, "steps": 100, **sigma})
+    optimizer = OPTIMIZERS["nsgd"](parameters, tuned={"name": name, "steps": 100, "sigma": 0.0})
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", ["nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "clipped_sgd"])
