@@ -72,13 +72,20 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
     """Give each series its style.
 
     Args:
-        series: Labels; the usual strategies always look the same, others take what is left in order.
+        series: Labels; the usual strategies always look the same, others take what is left in order. A strategy under
+            several conditions, which follow its name after a comma, keeps its colour.
 
     Returns:
         A mapping from label to style.
     """
-    others = cycle(_OTHERS)
-    return {label: _KNOWN.get(label) or next(others) for label in dict.fromkeys(series)}
+    others, found = cycle(_OTHERS), dict[str, Style]()
+    for label in dict.fromkeys(series):
+        known = _KNOWN.get(label) or _KNOWN.get(label.split(", ")[0])
+        if known is None:
+            found[label] = next(others)
+        else:
+            found[label] = known if known not in found.values() else next(others)._replace(color=known.color)
+    return found
 
 
 def axis_label(metric: str) -> str:
