@@ -21,7 +21,7 @@ from basinet.analysis.shapes import measure_shapes
 from basinet.analysis.sites import Bench, Sites, lanczos_steps
 from basinet.analysis.snapshot import KRYLOV
 from basinet.analysis.tail_index import gradient_noise_norms, hill
-from basinet.sim.analyzed import Analyzed
+from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
@@ -112,8 +112,6 @@ def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int
         return []
     bench = Bench(setup, Share(rank, workers))
     where = {"step": state["step"], "replica": replica}
-    if bench.chosen is not None:
-        where["analysis_samples"] = len(bench.chosen)
     rows: list[Row] = []
 
     def add(values: Row, agent: int | None) -> None:
@@ -202,9 +200,10 @@ def measure_again(
     total = sum(s.config.replicas * len(w.checkpoints()) for s, w in zip(setups, writers, strict=True))
     done = 0
     for run, setup, writer in zip(runs, setups, writers, strict=True):
+        wanted = analysis_settings(setup)
         with analysts(setup) as analyze:
             for file in writer.checkpoints():
-                state, known = load_checkpoint(file), Analyzed(file)
+                state, known = load_checkpoint(file), Analyzed(file, wanted)
                 for replica in range(setup.config.replicas):
                     progress(done / total, run.name)
                     missing = known.missing(setup.config, replica)

@@ -16,6 +16,7 @@ from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Share
 from basinet.analysis.snapshot import KRYLOV, take_snapshot
 from basinet.analysis.spectrum import Spectrum
+from basinet.sim.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
 from basinet.sim.component import ExperimentError
 from basinet.sim.setup import Setup
 from basinet.sim.state import weighted_mean
@@ -24,14 +25,8 @@ from basinet.sim.worker import pick_device
 
 __all__ = ["Bench", "Sites", "lanczos_steps", "repeated"]
 
-MOST_STEPS = 100
-"""Largest number of Lanczos steps, memory permitting."""
-
 _LEAST_STEPS = 10
 """Lanczos steps below which neither an eigenvalue nor the trace is worth their cost."""
-
-_STEP_BYTES = 12
-"""Memory of a Lanczos step for each parameter: a number of float64, and half as much while the basis grows."""
 
 
 def lanczos_steps(memory: int, num_parameters: int) -> int:
@@ -47,14 +42,14 @@ def lanczos_steps(memory: int, num_parameters: int) -> int:
     Raises:
         ExperimentError: There is memory for fewer than 10.
     """
-    steps = memory * 2**20 // 2 // (_STEP_BYTES * num_parameters)
+    steps = room_for_steps(memory, num_parameters)
     if steps < min(_LEAST_STEPS, num_parameters):
-        least = math.ceil(2 * _LEAST_STEPS * _STEP_BYTES * num_parameters / 2**20)
+        least = math.ceil(2 * _LEAST_STEPS * STEP_BYTES * num_parameters / 2**20)
         raise ExperimentError(
             f"analysis_memory: {memory} MiB hold {steps} Lanczos steps of {num_parameters:,} parameters; "
             f"give {least} for {_LEAST_STEPS}, {least * MOST_STEPS // _LEAST_STEPS} for {MOST_STEPS}"
         )
-    return min(MOST_STEPS, steps)
+    return steps
 
 
 @dataclass(frozen=True)
@@ -221,7 +216,7 @@ class Bench:
         Returns:
             As many as have room for their Krylov bases in half of the memory, at least 1 and at most 64.
         """
-        return max(1, min(64, self.budget // 2 // (_STEP_BYTES * num_parameters * MOST_STEPS)))
+        return max(1, min(64, self.budget // 2 // (STEP_BYTES * num_parameters * MOST_STEPS)))
 
     def center(self, state: dict[str, Any], replica: int) -> Sites:
         """Lay out the centroid of a replica, under all samples.

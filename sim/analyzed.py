@@ -1,7 +1,7 @@
 """What has been measured of the states of a finished run already, so that nothing is measured twice.
 
-RUN/analyzed.json    for each checkpoint its digest, and for each measure the settings of its last measurement and the
-                     replicas at which it was taken
+RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
+                     and in which places: at the centroid or at the agents, under all samples or under their own
 """
 
 import hashlib
@@ -12,12 +12,51 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.config import Config
+from basinet.sim.digest import digest
 from basinet.sim.folder import ANALYZED, write_atomically
+from basinet.sim.setup import Setup
 
-__all__ = ["Analyzed", "checkpoint_digest"]
+__all__ = ["MOST_STEPS", "STEP_BYTES", "Analyzed", "analysis_settings", "checkpoint_digest", "room_for_steps"]
 
-_EXACT = ("analysis_mode", "analysis_dtype", "analysis_samples")
-_COVERED = ("analysis_points", "analysis_views")
+MOST_STEPS = 100
+"""Largest number of Lanczos steps, memory permitting."""
+
+STEP_BYTES = 12
+"""Memory of a Lanczos step for each parameter: a number of float64, and half as much while the basis grows."""
+
+
+def room_for_steps(memory: int, num_parameters: int) -> int:
+    """Count the Lanczos steps for which there is memory.
+
+    Args:
+        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        num_parameters: P.
+
+    Returns:
+        How many, at most 100.
+    """
+    return min(MOST_STEPS, memory * 2**20 // 2 // (STEP_BYTES * num_parameters))
+
+
+def analysis_settings(setup: Setup) -> dict[str, Any]:
+    """Collect what a measured value depends on besides the state and the place of the measurement.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Plain values: the keys of the experiment, the largest number of Lanczos steps, and a digest of the training
+        data, which the name of a task does not tell.
+    """
+    config = setup.config
+    size = sum(p.numel() for p in setup.template().parameters() if p.requires_grad)
+    return {
+        "analysis_mode": config.analysis_mode,
+        "analysis_dtype": config.analysis_dtype,
+        "analysis_samples": config.analysis_samples,
+        "lanczos_steps": room_for_steps(config.analysis_memory, size),
+        "train": digest(setup.task.train),
+    }
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
@@ -36,15 +75,17 @@ def checkpoint_digest(checkpoint: Path) -> str:
 class Analyzed:
     """Knows what has been measured of a state.
 
-    A value that is measured again under other settings takes the place of the old one, under the same name: of each
-    measure the last settings count alone.
+    A value that is measured again under other settings takes the place of the old one, under the same name. Some values
+    belong to the whole network, whatever the place: of each measure the last settings count alone.
 
     Args:
         checkpoint: The state, a file in a run's folder.
+        settings: What is wanted, see `analysis_settings`.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, settings: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
+        self.settings = settings
         self.path = checkpoint.parents[1] / ANALYZED
 
     def _states(self) -> dict[str, Any]:
@@ -59,13 +100,13 @@ class Analyzed:
         empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": version("basinet")}
         found: dict[str, Any] = self._states().get(self.checkpoint.name, {})
         known = all(found.get(key) == value for key, value in empty.items())
-        return found if known else {**empty, "measures": {}}
+        return {**empty, "measured": found.get("measured", {}) if known else {}}
 
     def missing(self, config: Config, replica: int) -> list[str]:
         """List what is still to be measured.
 
         Args:
-            config: The run, with what is wanted of its analysis.
+            config: The run, with the measures and the places that are wanted.
             replica: Which replica.
 
         Returns:
@@ -74,31 +115,31 @@ class Analyzed:
         return [name for name in config.analysis if not self._has(name, config, replica)]
 
     def _has(self, name: str, config: Config, replica: int) -> bool:
-        entry = self._record["measures"].get(name)
-        if entry is None or replica not in entry["replicas"]:
-            return False
-        wanted, had = _settings(config), entry["settings"]
-        exact = all(had[key] == wanted[key] for key in _EXACT)
-        return exact and all(set(wanted[key]) <= set(had[key]) for key in _COVERED)
+        taken = self._record["measured"].get(name, {}).get(str(replica), [])
+        return bool(taken) and taken[-1]["settings"] == self.settings and _places(config) <= {*taken[-1]["places"]}
 
     def add(self, config: Config, measures: list[str], replica: int) -> None:
         """Take note that something has been measured.
 
         Args:
-            config: The run, with the settings of the analysis.
+            config: The run, with the places.
             measures: Names of what was measured.
             replica: Which replica.
         """
-        settings = _settings(config)
         for name in measures:
-            entry = self._record["measures"].get(name)
-            if entry is None or entry["settings"] != settings:
-                entry = self._record["measures"][name] = {"settings": settings, "replicas": []}
-            entry["replicas"] = sorted({*entry["replicas"], replica})
+            replicas = self._record["measured"].setdefault(name, {})
+            replicas[str(replica)] = _added(replicas.get(str(replica), []), self.settings, _places(config))
         states = self._states() | {self.checkpoint.name: self._record}
         write_atomically(self.path, json.dumps(states, indent=1) + "\n")
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    described = config.describe()
-    return {key: described.get(key) for key in (*_EXACT, *_COVERED)}
+def _places(config: Config) -> set[str]:
+    return {f"{point} {view}" for point in config.analysis_points for view in config.analysis_views}
+
+
+def _added(taken: list[dict[str, Any]], settings: dict[str, Any], places: set[str]) -> list[dict[str, Any]]:
+    """Add a measurement behind the earlier ones, of which those in the same places are no more."""
+    if taken and taken[-1]["settings"] == settings:
+        places = places | {*taken[-1]["places"]}
+    left = [{**entry, "places": [place for place in entry["places"] if place not in places]} for entry in taken]
+    return [*(entry for entry in left if entry["places"]), {"settings": settings, "places": sorted(places)}]

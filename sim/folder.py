@@ -203,9 +203,9 @@ class RunFolder:
         """Append what an analysis has found of a replica.
 
         Args:
-            rows: Measurements, as for `append`; those with the key `table` take the place of the replica's rows in the
-                table of that name, a CSV file.
-            tables: Whether these are written; they hold one state of a replica, the last.
+            rows: Measurements, as for `append`; in the table that the key `table` names, a CSV file, they take the
+                place of the rows of the same replica and agent, and of the replica's rows of other steps.
+            tables: Whether tables are written; they hold one state of a replica, the last.
         """
         found: dict[str, list[Row]] = {}
         metrics = []
@@ -216,8 +216,14 @@ class RunFolder:
                 metrics.append(row)
         self.append(metrics)
         for name, new in found.items() if tables else ():
-            replicas = {str(row["replica"]) for row in new}
-            kept = [row for row in read_table(self.path / f"{name}.csv") if row["replica"] not in replicas]
+            steps = {str(row["replica"]): str(row["step"]) for row in new}
+            points = {(str(row["replica"]), str(row.get("agent", ""))) for row in new}
+            kept = [
+                row
+                for row in read_table(self.path / f"{name}.csv")
+                if (row["replica"], row.get("agent", "")) not in points
+                and row["step"] == steps.get(row["replica"], row["step"])
+            ]
             header = list(dict.fromkeys(key for row in [*kept, *new] for key in row))
             everything = sorted([*kept, *new], key=lambda row: int(row["replica"]))
             self.write_table(f"{name}.csv", header, ([row.get(key, "") for key in header] for row in everything))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from basinet.sim.analyzed import Analyzed
+from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import plain
 from basinet.sim.experiment import Experiment
@@ -245,7 +245,8 @@ def _is_analyzed(setup: Setup, folder: RunFolder, diverged: Iterable[int]) -> bo
     if not setup.config.analysis:
         return True
     replicas = set(range(setup.config.replicas)) - set(diverged)
-    known = [Analyzed(file) for file in folder.checkpoints()]
+    settings = analysis_settings(setup)
+    known = [Analyzed(file, settings) for file in folder.checkpoints()]
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
 
 
@@ -316,8 +317,11 @@ class _Progress:
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse what was kept, and write down what they find; return the state of the run."""
         config = self.setup.config
+        if not config.analysis:
+            return state
         replicas = [replica for replica in range(config.replicas) if replica not in self.diverged]
-        known = {file: Analyzed(file) for file in self.folder.checkpoints()}
+        settings = analysis_settings(self.setup)
+        known = {file: Analyzed(file, settings) for file in self.folder.checkpoints()}
         todo = [(file, r) for file in known for r in replicas if known[file].missing(config, r)]
         saved: dict[str, Any] = {}
         for done, (file, replica) in enumerate(todo):

@@ -1,5 +1,6 @@
 """The analysis of whole runs: its tables and figures, its progress, what is kept when it is interrupted."""
 
+import dataclasses
 import io
 import json
 import threading
@@ -17,6 +18,7 @@ from basinet.analysis.summary import incidents
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import RunFolder, load_run, load_runs, read_table
+from basinet.sim.setup import Setup
 from basinet.sim.simulation import Interrupted, prepare, simulate
 
 TINY = {
@@ -181,6 +183,68 @@ def test_nothing_is_measured_twice(tmp_path, monkeypatch):
     state["rows"]["parameters"] += 1e-3
     torch.save(state, run / "checkpoint" / "state.pt")
     assert len(again("newton_decrement")) == 2
+
+
+def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
+    carry_out(tmp_path, analysis=["hessian_trace"], strategy="diffusion", model={"name": "mlp", "hidden": [20]})
+    run = tmp_path / "diffusion-atc"
+    counts = []
+
+    def counted(setup, *where):
+        counts.append(list(setup.config.analysis_points))
+        return measure_replica(setup, *where)
+
+    monkeypatch.setattr(measure, "measure_replica", counted)
+
+    def again(**settings):
+        counts.clear()
+        measure_again(run, {"analysis": ["hessian_trace", "hessian_density"], **settings})
+        return len(counts)
+
+    assert again() == 2
+    assert again(analysis_memory=512) == 0  # there is room for as many Lanczos steps
+    assert again(analysis_memory=1) == 2  # for fewer
+    assert again() == 2
+    # What has been measured in one place stays known, and stays in the tables, when another is measured.
+    assert again(analysis_points=["agents"]) == 2
+    assert again() == again(analysis_points=["centroid", "agents"]) == 0
+    assert {row["agent"] for row in read_table(run / "density.csv")} == {"", "0", "1", "2"}
+    # The same name of a task may mean other data.
+    build = Setup.build
+
+    def with_other_data(config):
+        setup = build(config)
+        task = dataclasses.replace(setup.task, train=tuple(part.flip(0) for part in setup.task.train))
+        return dataclasses.replace(setup, task=task)
+
+    monkeypatch.setattr(Setup, "build", with_other_data)
+    assert again() == 2
+    measure_again(run, {"analysis": ["hessian_trace"]})
+    monkeypatch.setattr(Setup, "build", build)
+    measure_again(run, {"analysis": ["hessian_trace"]})
+    (sentence,) = incidents(load_runs(tmp_path))
+    assert sentence == (
+        "diffusion ATC: measured on different training data: hessian_trace (agents all), hessian_trace (centroid all),"
+        " hessian_density (agents all) | hessian_density (centroid all)."
+    )
+
+
+def test_values_measured_otherwise_are_named(tmp_path):
+    carry_out(tmp_path, analysis=["hessian_trace"], strategy="diffusion")
+    run = tmp_path / "diffusion-atc"
+    assert incidents(load_runs(tmp_path)) == []
+    measure_again(run, {"analysis": ["newton_decrement"], "analysis_samples": 90})
+    assert all("analysis_samples" not in row for row in load_run(run).metrics)  # which would speak for the trace, too
+    assert incidents(load_runs(tmp_path)) == [
+        "diffusion ATC: measured with analysis_samples=90: newton_decrement (centroid all)."
+    ]
+    measure_again(run, {"analysis": ["newton_decrement"], "analysis_points": ["agents"], "analysis_dtype": "float32"})
+    assert incidents(load_runs(tmp_path)) == [
+        "diffusion ATC: measured with analysis_samples=90: newton_decrement (centroid all).",
+        "diffusion ATC: measured with analysis_dtype=float32: newton_decrement (agents all).",
+    ]
+    measure_again(run, {"analysis": ["newton_decrement"], "analysis_points": ["centroid", "agents"]})
+    assert incidents(load_runs(tmp_path)) == []
 
 
 def test_solutions_are_compared_once(tmp_path, monkeypatch):
