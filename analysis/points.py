@@ -52,7 +52,7 @@ def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     Returns:
         The headings and the rows: condition, strategy, where, and the metrics. At the agents, a replica counts with the
         mean over its agents; `spread` is the standard deviation among the agents of a replica, as a mean over the
-        replicas.
+        replicas, and `error` the mean error of a single agent's value, where one is an estimate.
     """
     texts: list[list[str]] = []
     shown = [name for name in _HEADINGS if any("agent" in row and name in row for run in runs for row in run.metrics)]
@@ -60,16 +60,25 @@ def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         rows = _last(run)
         if not rows:
             continue
-        cells: dict[str, list[str]] = {"centroid": [], "agents": [], "spread": []}
+        cells: dict[str, list[str]] = {"centroid": [], "agents": [], "spread": [], "error": []}
         for metric in shown:
             centers = [row[metric] for row in rows if "agent" not in row and metric in row]
-            groups: dict[int, list[float]] = {}
-            for row in rows:
-                if "agent" in row and metric in row:
-                    groups.setdefault(row["replica"], []).append(row[metric])
+            groups = _groups(rows, metric)
             cells["centroid"].append(plus_minus(*moments(centers)[:2]))
-            cells["agents"].append(plus_minus(*moments([fmean(group) for group in groups.values()])[:2]))
-            spreads = [stdev(group) for group in groups.values() if len(group) > 1]
-            cells["spread"].append(plus_minus(*moments(spreads)[:2]))
+            cells["agents"].append(plus_minus(*moments([fmean(group) for group in groups])[:2]))
+            cells["spread"].append(plus_minus(*moments([stdev(group) for group in groups if len(group) > 1])[:2]))
+            errors = [fmean(group) for group in _groups(rows, f"{metric}_error")]
+            cells["error"].append(plus_minus(*moments(errors)[:2]))
+        if all(text == plus_minus(None, None) for text in cells["error"]):  # nothing is an estimate
+            del cells["error"]
         texts += [[condition, strategy, where, *values] for where, values in cells.items()]
     return ["condition", "strategy", "at", *(_HEADINGS[name] for name in shown)], by_condition(texts, lambda t: t[0])
+
+
+def _groups(rows: Sequence[Row], metric: str) -> list[list[float]]:
+    """Collect a metric of the agents, replica by replica."""
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        if "agent" in row and metric in row:
+            groups.setdefault(row["replica"], []).append(row[metric])
+    return list(groups.values())

@@ -94,7 +94,9 @@ def _points(runs: Sequence[Run]) -> str:
     note = (
         "The centroid and the agents after the last step, mean ± standard error over the replicas. At the agents a "
         "replica counts with the mean over its agents, for they are not independent; the spread is the standard "
-        "deviation among them. Each point's values are in points.csv."
+        "deviation among them. Where a value is an estimate, its mean error at an agent stands below: of a trace the "
+        "standard error over random probes, which are the same at all points of a replica, so that equal points have "
+        "equal values. Each point's values are in points.csv."
     )
     return f"\n<p>{escape(note)}</p>\n{table_html(headings, rows, numbers=range(3, len(headings)))}"
 

@@ -265,14 +265,14 @@ class Bench:
         agents: tuple[int | None, ...],
         suffix: str,
     ) -> Sites:
-        seed = self.setup.config.seed
-        keys = [draws.key(seed, "analysis", replica, "centroid" if agent is None else agent) for agent in agents]
+        # The same draws at all points of a replica: the errors of estimates then differ no more than the points do.
+        keys = torch.tensor([draws.key(self.setup.config.seed, "analysis", replica)] * len(agents), device=self.device)
         wanted = frozenset(self.setup.config.analysis)
         steps = MOST_STEPS
         if wanted & KRYLOV:
             steps = lanczos_steps(self.setup.config.analysis_memory, objective.num_parameters)
         hessian = Curvature(objective, points, buffers)
-        return Sites(hessian, torch.tensor(keys, device=self.device), agents, suffix + self.suffix, wanted, steps)
+        return Sites(hessian, keys, agents, suffix + self.suffix, wanted, steps)
 
     def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the honest agents of a replica.

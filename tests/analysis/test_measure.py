@@ -179,6 +179,18 @@ def test_each_point_and_view_has_its_own_hessian(make_block):
         assert abs(row[f"hessian_trace{suffix}"] - exact.sum()) < 5 * row[f"hessian_trace{suffix}_error"]
 
 
+def test_equal_points_have_equal_estimates(make_block):
+    names = ["hessian_trace", "adaptive_trace", "average_sharpness", "noise_curvature", "hessian_top_eigenvalue"]
+    setup, state = trained(make_block, steps=0, analysis=names, analysis_points=["centroid", "agents"])
+    found = by_point(measure_replica(setup, state, 1))
+    assert found[0]["hessian_trace_error"] > 1e-3 * found[0]["hessian_trace"]
+    for agent in range(3):
+        for name in names:
+            assert found[agent][name] == pytest.approx(found[None][name], rel=1e-9), name
+    other = by_point(measure_replica(setup, trained(make_block, replica=0, steps=0)[1], 0))
+    assert other[0]["hessian_trace"] != found[0]["hessian_trace"]
+
+
 def test_memory_divides_agents_and_samples_and_changes_nothing_else(make_block):
     keys = {"analysis": ["hessian_top_eigenvalue", "gauss_newton_top_eigenvalue"], "analysis_points": ["agents"]}
     (setup, state), (small, _) = (trained(make_block, **keys, analysis_memory=memory) for memory in (1024, 1))

@@ -31,6 +31,18 @@ def test_points_after_the_last_step_of_replicas_that_did_not_diverge() -> None:
     ]
 
 
+def test_the_spread_of_estimates_stands_beside_their_error() -> None:
+    run = make("consensus", True)
+    for row in run.metrics:
+        if "agent" in row:
+            row |= {"hessian_trace": float(row["agent"]), "hessian_trace_error": 0.5 + row["replica"]}
+    headings, rows = point_cells([run])
+    assert [row[2] for row in rows] == ["centroid", "agents", "spread", "error"]
+    column = headings.index("Hessian trace ↓")
+    assert [row[column] for row in rows] == ["–", "0.5 ± 0", "0.7071 ± 0", "1.00 ± 0.50"]
+    assert rows[3][headings.index("train loss ↓")] == "–"  # which is exact
+
+
 def test_the_run_is_the_unit() -> None:
     headings, rows = point_cells([make("consensus", True)])
     assert headings == ["condition", "strategy", "at", "train loss ↓"]  # the gap was not measured at the agents
