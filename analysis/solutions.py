@@ -1,6 +1,6 @@
 """The loss between the solutions of different runs: whether strategies end in one basin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from basinet.analysis.plots.names import labels
 from basinet.analysis.sites import Bench
 from basinet.analysis.summary import write_csv
 from basinet.analysis.surface import barriers, path_losses
-from basinet.sim.analyzed import checkpoint_digest
+from basinet.sim.analyzed import analysis_settings, checkpoint_digest
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
+from basinet.sim.digest import digest
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
@@ -26,25 +27,31 @@ TABLE = "solution_barriers.csv"
 _TYPES: dict[str, Callable[[str], Any]] = {"replica": int, "position": float, "loss": float, "barrier": float}
 
 
-def measure_between(folder: Path, progress: Callable[[float, str], None] = lambda done, text: None) -> list[Row]:
+def measure_between(
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[float, str], None] = lambda done, text: None,
+) -> list[Row]:
     """Measure the loss on the straight paths between the centroids of the runs of an experiment.
 
     Runs of the same task and model are compared, replica by replica: replicas of the same index have the same initial
-    values and training samples. Replicas that diverged are left out; pairs whose states have been compared stay.
+    values and training samples. Replicas that diverged are left out; pairs whose states have been compared, under the
+    same settings and on the same training data, stay.
 
     Args:
         folder: The experiment's folder; it receives `solution_barriers.csv`.
+        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs.
         progress: Is told how much is done, from 0 to 1, and which pair is being measured.
 
     Returns:
         A row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`, `barrier`,
-        and `states`, which tells the two states from others.
+        and `states`, which tells the two states, and what they were compared with, from others.
 
     Raises:
         ExperimentError: Fewer than two finished runs have the same task and model.
     """
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
-    setups = [Setup.build(Config.parse(run.config)) for run in runs]
+    setups = [Setup.build(Config.parse({**run.config, **(settings or {})})) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:
@@ -52,11 +59,12 @@ def measure_between(folder: Path, progress: Callable[[float, str], None] = lambd
     states = [load_checkpoint(RunFolder(run.path).checkpoint) for run in runs]
     names = labels(runs)
     digests = [checkpoint_digest(RunFolder(run.path).checkpoint) for run in runs]
+    used = [digest(analysis_settings(setup)) for setup in setups]
     before = read_table(folder / TABLE)
     rows: list[Row] = []
     for done, (a, b) in enumerate(pairs):
         progress(done / len(pairs), f"{names[a]} to {names[b]}")
-        pair = f"{digests[a]} {digests[b]} {setups[a].config.analysis_samples or 'all'}"
+        pair = f"{digests[a]} {digests[b]} {used[a]}"
         if found := [
             row for row in before if (row["first"], row["second"], row["states"]) == (names[a], names[b], pair)
         ]:

@@ -1,6 +1,6 @@
 """The ways of several runs in one plane, and the loss there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from basinet.analysis.plots.names import labels
 from basinet.analysis.sites import Bench
 from basinet.analysis.summary import write_csv
 from basinet.analysis.surface import Plane, plane_losses, principal_plane
+from basinet.sim.analyzed import analysis_settings
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
@@ -22,7 +23,7 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import load_trajectory
 
-__all__ = ["TABLE", "Trajectories", "measure_trajectories", "principal_trajectories"]
+__all__ = ["TABLE", "Trajectories", "measure_trajectories", "principal_trajectories", "whole_replica"]
 
 TABLE = "trajectory_surface.csv"
 """The loss in the plane, beside the runs of the experiment."""
@@ -37,6 +38,7 @@ class Trajectories:
     """The centroids of some runs at their evaluations, projected into the plane in which they spread most.
 
     Attributes:
+        replica: Whose they are.
         labels: Of the runs.
         plane: Through the mean of the points, each run having the same weight; `explained` are the parts of their
             variance that the two axes hold.
@@ -46,6 +48,7 @@ class Trajectories:
         digest: Tells the points from those of other runs.
     """
 
+    replica: int
     labels: tuple[str, ...]
     plane: Plane
     steps: tuple[NDArray[np.int64], ...]
@@ -53,12 +56,11 @@ class Trajectories:
     distances: tuple[Array, ...]
     digest: str
 
-    def rows(self, runs: Sequence[Run], replica: int) -> list[Row]:
+    def rows(self, runs: Sequence[Run]) -> list[Row]:
         """List the points.
 
         Args:
             runs: The runs.
-            replica: Which replica it is.
 
         Returns:
             A row a point: `label`, `step`, `x`, `y`, `off_plane`, its distance from the plane, and `train_loss`, that
@@ -68,7 +70,7 @@ class Trajectories:
             (label, row["step"]): row.get("train_loss")
             for run, label in zip(runs, labels(runs), strict=True)
             for row in run.metrics
-            if row["replica"] == replica and "agent" not in row
+            if row["replica"] == self.replica and "agent" not in row
         }
         return [
             {"label": label, "step": step, "x": x, "y": y, "off_plane": off, "train_loss": known.get((label, step))}
@@ -77,7 +79,25 @@ class Trajectories:
         ]
 
 
-def principal_trajectories(runs: Sequence[Run], replica: int = 0) -> Trajectories | None:
+def whole_replica(runs: Sequence[Run]) -> int:
+    """Choose a replica whose way can be shown.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The first that has diverged in none of the runs that recorded trajectories, or in the fewest of them; 0 if there
+        are none.
+    """
+    recorded = [(found.points.shape[1], run.diverged) for run in runs if (found := load_trajectory(run.path))]
+    counts = [
+        sum(replica < count and replica not in diverged for count, diverged in recorded)
+        for replica in range(max((count for count, _ in recorded), default=1))
+    ]
+    return counts.index(max(counts))
+
+
+def principal_trajectories(runs: Sequence[Run], replica: int | None = None) -> Trajectories | None:
     """Find the plane in which the centroids of runs spread most over their steps.
 
     A random walk in many dimensions has most of its spread in two components, too (Antognini, Sohl-Dickstein: PCA of
@@ -87,11 +107,12 @@ def principal_trajectories(runs: Sequence[Run], replica: int = 0) -> Trajectorie
     Args:
         runs: The runs; those without a trajectory, in which the replica diverged, or with another number of parameters
             than the first are left out.
-        replica: Which replica.
+        replica: Which replica; by default `whole_replica`.
 
     Returns:
         The trajectories; None where there is none.
     """
+    replica = whole_replica(runs) if replica is None else replica
     names: list[str] = []
     steps: list[NDArray[np.int64]] = []
     points: list[torch.Tensor] = []
@@ -113,6 +134,7 @@ def principal_trajectories(runs: Sequence[Run], replica: int = 0) -> Trajectorie
     off = (everything - plane.origin - plane.coordinates @ plane.axes).norm(dim=1)
     counts = [len(part) for part in points]
     return Trajectories(
+        replica=replica,
         labels=tuple(names),
         plane=plane,
         steps=tuple(steps),
@@ -123,40 +145,47 @@ def principal_trajectories(runs: Sequence[Run], replica: int = 0) -> Trajectorie
 
 
 def measure_trajectories(
-    folder: Path, replica: int = 0, progress: Callable[[float, str], None] = lambda done, text: None
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[float, str], None] = lambda done, text: None,
+    *,
+    replica: int | None = None,
 ) -> Trajectories:
     """Evaluate the loss in the plane of the trajectories of an experiment.
 
-    A loss that has been evaluated in this very plane stays. All samples that the analysis takes count. Where the model
-    has running statistics, those at the end of the first run are taken in the whole plane.
+    A loss that has been evaluated in this very plane, under the same settings and on the same training data, stays. All
+    samples that the analysis takes count. Where the model has running statistics, those at the end of the first run
+    are taken in the whole plane.
 
     Args:
         folder: The folder of an experiment or of a run; it receives `trajectory_surface.csv`.
-        replica: Whose trajectories.
+        settings: Keys of an experiment that begin with `analysis`, in place of those of the first run.
         progress: Is told how much is done, from 0 to 1.
+        replica: Whose trajectories; by default `whole_replica`.
 
     Returns:
         The trajectories.
 
     Raises:
-        ExperimentError: None was recorded, or the runs are not of one task and model.
+        ExperimentError: None was recorded, all have diverged, or the runs are not of one task and model.
     """
     runs = load_runs(folder)
     found = principal_trajectories(runs, replica)
     if found is None:
-        raise ExperimentError(
-            f"{folder}: no trajectory of replica {replica} was recorded; give the experiment trajectory: centroid"
-        )
+        raise ExperimentError(f"{folder}: {_lacking(runs, replica)}")
+    replica = found.replica
     shown = [run for run, label in zip(runs, labels(runs), strict=True) if label in found.labels]
-    setup = Setup.build(Config.parse(shown[0].config))
+    setup = Setup.build(Config.parse({**shown[0].config, **(settings or {})}))
     for run in shown[1:]:
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):
                 raise ExperimentError(
                     f"{run.path}: its {key} is another than that of {shown[0].name}, so that they share no loss"
                 )
-    samples = str(setup.config.analysis_samples or "all")
-    if any(row["trajectories"] == found.digest and row["samples"] == samples for row in read_table(folder / TABLE)[:1]):
+    samples, used = str(setup.config.analysis_samples or "all"), digest(analysis_settings(setup))
+    if any(
+        (row["trajectories"], row.get("settings")) == (found.digest, used) for row in read_table(folder / TABLE)[:1]
+    ):
         return found
     state = load_checkpoint(RunFolder(shown[0].path).checkpoint)
     bench = Bench(setup)
@@ -174,6 +203,7 @@ def measure_trajectories(
                 "y": y,
                 "loss": loss,
                 "samples": samples,
+                "settings": used,
                 "trajectories": found.digest,
             }
             for y, loss in zip(ticks[1], losses[0].tolist(), strict=True)
@@ -181,6 +211,18 @@ def measure_trajectories(
     progress(1.0, "")
     write_csv(table, folder / TABLE)
     return found
+
+
+def _lacking(runs: Sequence[Run], replica: int | None) -> str:
+    """Say why there is no trajectory."""
+    recorded = [(run, found.points.shape[1]) for run in runs if (found := load_trajectory(run.path))]
+    if not recorded:
+        return "no trajectory was recorded; give the experiment trajectory: centroid"
+    if replica is None:
+        return "all replicas of the runs that recorded trajectories have diverged"
+    if all(replica >= count for _, count in recorded):
+        return f"there is no replica {replica}; allowed are 0 to {max(count for _, count in recorded) - 1}"
+    return f"replica {replica} has diverged in the runs that recorded its trajectory; give another one"
 
 
 def _ticks(values: Array) -> list[float]:

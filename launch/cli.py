@@ -263,6 +263,9 @@ def _find_experiment(name: str) -> Path:
     return built_in if built_in.exists() and not Path(name).is_file() else Path(name)
 
 
+_SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
+
+
 def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
     from basinet.analysis.report import write_report
@@ -284,13 +287,24 @@ def _analyze(options: argparse.Namespace) -> int:
         "analysis_dtype": options.dtype,
     }
     settings = {key: value for key, value in settings.items() if value is not None}
+    again = only is not None or not (options.between or paths)
+    for asked, option in ((options.agents, "--agents"), (options.own, "--own")):
+        if asked and not again:
+            from basinet.sim.component import ExperimentError
+
+            raise ExperimentError(
+                f"{option}: the loss on trajectories and between solutions is that of the centroids under all samples;"
+                " leave it out, or name measures with --only"
+            )
+    # What the loss in planes and on paths is evaluated with, too.
+    shared = {key: settings[key] for key in _SHARED if key in settings}
     with bar("analyze") as progress:
-        if settings or not (options.between or paths):
+        if again:
             measure_again(options.folder, settings, progress)
         if paths:
-            found = measure_trajectories(options.folder, progress=progress)
+            found = measure_trajectories(options.folder, shared, progress)
         if options.between:
-            measure_between(options.folder, progress)
+            measure_between(options.folder, shared, progress)
     if paths:
         first, second = (100 * part for part in found.plane.explained.tolist())
         _say(f"trajectory: two principal directions hold {first:.1f} % and {second:.1f} % of the variance")

@@ -13,12 +13,14 @@ from basinet.sim.folder import Run, read_table
 __all__ = ["plot_trajectories", "trajectory_drawing"]
 
 
-def plot_trajectories(runs: Sequence[Run], *, replica: int = 0, ax: Axes | None = None, legend: bool = True) -> Axes:
+def plot_trajectories(
+    runs: Sequence[Run], *, replica: int | None = None, ax: Axes | None = None, legend: bool = True
+) -> Axes:
     """Draw where the centroids of runs went, over contours of the loss where it has been evaluated in their plane.
 
     Args:
         runs: Runs that recorded a trajectory.
-        replica: Which replica.
+        replica: Which replica; by default the first that has diverged in the fewest runs.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
@@ -26,11 +28,12 @@ def plot_trajectories(runs: Sequence[Run], *, replica: int = 0, ax: Axes | None 
         The axes; circles are starts, stars ends. The labels have the parts of the variance that the axes hold.
 
     Raises:
-        ValueError: No run has recorded one.
+        ValueError: No run has recorded one, or all that did have diverged.
     """
     found = principal_trajectories(runs, replica)
     if found is None:
-        raise ValueError(f"no run has recorded a trajectory of replica {replica}; give it trajectory: centroid")
+        which = "one that has not diverged" if replica is None else f"replica {replica}, or it has diverged in all"
+        raise ValueError(f"no run has recorded a trajectory of {which}; give them trajectory: centroid")
     ax = new_axes(ax)
     surface = _surface(runs, found)
     if surface:
@@ -54,21 +57,20 @@ def _surface(runs: Sequence[Run], found: Trajectories) -> list[dict[str, str]]:
     return [row for row in rows if row["trajectories"] == found.digest]
 
 
-def trajectory_drawing(runs: Sequence[Run], replica: int = 0) -> Drawing | None:
+def trajectory_drawing(runs: Sequence[Run]) -> Drawing | None:
     """Make the figure of a report.
 
     Args:
         runs: The runs.
-        replica: Which replica.
 
     Returns:
-        The figure; None if no run has recorded a trajectory.
+        The figure; None if no run has recorded a trajectory that did not diverge.
     """
-    found = principal_trajectories(runs, replica)
+    found = principal_trajectories(runs)
     if found is None:
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False, height=4.2)
-    plot_trajectories(runs, replica=replica, ax=ax)
+    plot_trajectories(runs, replica=found.replica, ax=ax)
     farthest = max(float(distances.max()) for distances in found.distances)
     length = max(float(abs(path).max()) for path in found.paths)
     contours = (
@@ -77,9 +79,9 @@ def trajectory_drawing(runs: Sequence[Run], replica: int = 0) -> Drawing | None:
         else ""
     )
     caption = (
-        f"Centroids of replica {replica} at the evaluations, from the circle to the star, in the plane of their first "
-        f"two principal components; the percentages are parts of their variance. {contours}The paths reach "
+        f"Centroids of replica {found.replica} at the evaluations, from the circle to the star, in the plane of their "
+        f"first two principal components; the percentages are parts of their variance. {contours}The paths reach "
         f"{length:.2g} from the middle of the plane, and {farthest:.2g} off it. Random walks have large parts in two "
         "components, too."
     )
-    return Drawing("trajectories", "Where the runs went", caption, figure, found.rows(runs, replica))
+    return Drawing("trajectories", "Where the runs went", caption, figure, found.rows(runs))

@@ -252,6 +252,9 @@ def test_solutions_are_compared_once(tmp_path, monkeypatch):
     first = measure_between(tmp_path)
     monkeypatch.setattr(solutions, "path_losses", None)
     assert measure_between(tmp_path) == first
+    for settings in ({"analysis_dtype": "float32"}, {"analysis_samples": 30}):
+        with pytest.raises(TypeError):
+            measure_between(tmp_path, settings)
     (path,) = tmp_path.glob("consensus/checkpoint/state.pt")
     state = torch.load(path, weights_only=True)
     state["rows"]["parameters"] += 1e-3

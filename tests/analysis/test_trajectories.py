@@ -1,5 +1,7 @@
 """Trajectories of several runs in one plane: its axes, what lies off it, and the loss there."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -7,12 +9,13 @@ import torch
 
 from basinet.analysis import trajectories
 from basinet.analysis.plots import plot_trajectories
+from basinet.analysis.plots.trajectories import trajectory_drawing
 from basinet.analysis.report import write_report
-from basinet.analysis.trajectories import TABLE, measure_trajectories, principal_trajectories
+from basinet.analysis.trajectories import TABLE, measure_trajectories, principal_trajectories, whole_replica
 from basinet.launch.api import run
 from basinet.launch.cli import main
 from basinet.sim.component import ExperimentError
-from basinet.sim.folder import load_runs, read_table
+from basinet.sim.folder import Run, load_runs, read_table
 from basinet.sim.trajectory import load_trajectory
 
 CURVATURE = [3.0, 1.0, 0.2]
@@ -25,7 +28,7 @@ BASE = {
     "steps": 40,
     "evaluate_every": 5,
     "replicas": 2,
-    "analysis": [],
+    "analysis": ["hessian_trace"],
     "trajectory": "centroid",
     "runtime": {"dtype": "float64", "device": "cpu"},
 }
@@ -66,7 +69,7 @@ def test_the_loss_is_that_of_points_in_the_plane(finished):
     # The loss beside each point is that of the point itself.
     for run_, path, steps in zip(load_runs(finished), found.paths, found.steps, strict=True):
         points = load_trajectory(run_.path).points[:, 1, 0]
-        rows = [row for row in found.rows(load_runs(finished), 1) if row["label"] in run_.name]
+        rows = [row for row in found.rows(load_runs(finished)) if row["label"] in run_.name]
         assert [row["step"] for row in rows] == steps.tolist() and len(rows) == len(path)
         for row, w in zip(rows, points, strict=True):
             assert row["train_loss"] == pytest.approx(float((np.array(CURVATURE) * w**2).sum() / 2), rel=1e-9)
@@ -80,6 +83,8 @@ def test_the_loss_is_evaluated_once(finished, monkeypatch):
     assert (finished / TABLE).read_bytes() == before
     with pytest.raises(TypeError):
         measure_trajectories(finished, replica=1)
+    with pytest.raises(TypeError):
+        measure_trajectories(finished, {"analysis_dtype": "float32"})
 
 
 def test_one_call_draws_them(finished):
@@ -109,9 +114,46 @@ def test_the_command_adds_the_loss_to_the_report(finished, capsys):
     )
 
 
+def test_the_command_measures_what_it_is_asked_for_alone(finished, capsys):
+    before = [(run.path / "metrics.jsonl").read_bytes() for run in load_runs(finished)]
+    assert main(["analyze", str(finished), "--only", "trajectory", "--between", "--dtype", "float32"]) == 0
+    assert [(run.path / "metrics.jsonl").read_bytes() for run in load_runs(finished)] == before
+    rounded = [float(row["loss"]) for row in read_table(finished / TABLE)]
+    assert main(["analyze", str(finished), "--only", "trajectory"]) == 0
+    exact = [float(row["loss"]) for row in read_table(finished / TABLE)]
+    assert exact != rounded and exact == pytest.approx(rounded, rel=1e-5)
+    capsys.readouterr()
+    for option in ("--agents", "--own"):
+        assert main(["analyze", str(finished), "--between", option]) == 2
+        assert f"{option}: the loss on trajectories and between solutions is that of the" in capsys.readouterr().err
+
+
+def diverged(run: Run, *replicas: int) -> Run:
+    return dataclasses.replace(run, status=run.status | {"diverged": {str(replica): 3 for replica in replicas}})
+
+
+def test_a_replica_that_is_whole_is_shown(finished, monkeypatch):
+    first, second = load_runs(finished)
+    assert whole_replica([first, second]) == principal_trajectories([first, second]).replica == 0
+    assert whole_replica([diverged(first, 0), second]) == 1
+    assert whole_replica([diverged(first, 0), diverged(second, 1)]) == 0  # none is whole in both
+    runs = [diverged(first, 0), diverged(second, 0)]
+    found = principal_trajectories(runs)
+    assert found.replica == 1 and found.labels == ("centralized", "consensus")
+    assert "replica 1" in trajectory_drawing(runs).caption
+    monkeypatch.setattr(trajectories, "load_runs", lambda folder: runs)
+    with pytest.raises(ExperimentError, match="replica 0 has diverged in the runs that recorded its trajectory"):
+        measure_trajectories(finished, replica=0)
+    with pytest.raises(ExperimentError, match="there is no replica 2; allowed are 0 to 1"):
+        measure_trajectories(finished, replica=2)
+    runs[:] = [diverged(first, 0, 1), diverged(second, 0, 1)]
+    with pytest.raises(ExperimentError, match="all replicas of the runs that recorded trajectories have diverged"):
+        measure_trajectories(finished)
+
+
 def test_nothing_recorded_is_refused(tmp_path):
     run(**BASE | {"trajectory": None, "strategy": "consensus"}, out=tmp_path / "out", quiet=True)
-    with pytest.raises(ExperimentError, match="no trajectory of replica 0 was recorded"):
+    with pytest.raises(ExperimentError, match="no trajectory was recorded"):
         measure_trajectories(tmp_path / "out")
     with pytest.raises(ValueError, match="no run has recorded a trajectory"):
         plot_trajectories(load_runs(tmp_path / "out"))
