@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.analysis.elementary import Elementary
 from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Chunk
@@ -190,7 +191,9 @@ class Curvature:
         if self.kind != "hessian":
             raise ValueError(f"Forms of the Hessian are differentiated, not those of {self.kind}.")
         total = torch.zeros_like(self.points, dtype=torch.float64)
-        for graph in self._graphs():
+        for number, chunk in enumerate(self.objective.samples.chunks(self.rows)):
+            with Elementary(3):
+                graph = self._graph(chunk, number)
             assert isinstance(graph, _HessianGraph)
             for vector, weight in zip(vectors.to(self.points), weights.to(total), strict=True):
                 with torch.enable_grad(), differentiable(self.points.device):

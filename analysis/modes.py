@@ -9,6 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from basinet.analysis.elementary import Elementary
+
 __all__ = ["check_modes", "differentiable"]
 
 
@@ -40,8 +42,8 @@ def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
 def differentiable(device: torch.device) -> Iterator[None]:
     """Evaluate losses so that they can be differentiated twice, and object to random ones.
 
-    The fused kernels of attention have no second derivative, and the fused encoder layer cannot be mapped over agents:
-    both are left out. The generators of random numbers stay as they are.
+    The fused kernels of attention have no second derivative, that of weight normalisation has a wrong one, and the fused
+    encoder layer cannot be mapped over agents: all are left out. The generators of random numbers stay as they are.
 
     Args:
         device: Where the loss is computed.
@@ -59,7 +61,7 @@ def differentiable(device: torch.device) -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), Elementary(2):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
