@@ -71,7 +71,7 @@ def plot_agents(runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes 
             ax.hlines(middle, x - 0.35, x + 0.35, color="black", linewidth=2)
         start = places[label][-1] + 2
     ax.set_xticks([sum(xs) / len(xs) for xs in places.values()], list(places), rotation=20, ha="right")
-    ax.set_ylabel(axis_label(metric))
+    ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25, axis="y")
     label_log_axes(ax)
     return ax

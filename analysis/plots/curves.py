@@ -76,7 +76,7 @@ def plot_curves(
         limit = limits.get(label, [])
         ax.plot([row[x] for row in limit], [row["mean"] for row in limit], color=style.color, linestyle=":")
     ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(metric).replace(" (", "\n("))
+    ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25)
     label_log_axes(ax)
     if legend:

@@ -68,7 +68,7 @@ def plot_scatter(
             elinewidth=1.5,
         )
     ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(y))
+    ax.set_ylabel(axis_label(y, wrap=True))
     ax.grid(alpha=0.25)
     label_log_axes(ax)
     if legend:

@@ -88,16 +88,18 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
     return found
 
 
-def axis_label(metric: str) -> str:
+def axis_label(metric: str, *, wrap: bool = False) -> str:
     """Name a metric on an axis.
 
     Args:
         metric: Name of the metric.
+        wrap: Whether what is in parentheses goes to a line of its own: a vertical axis is short.
 
     Returns:
         The name in words, with its unit where it has one.
     """
-    return _AXES.get(metric, metric.replace("_", " "))
+    name = _AXES.get(metric, metric.replace("_", " "))
+    return name.replace(" (", "\n(", 1) if wrap else name
 
 
 def choose_scale(metric: str, values: Sequence[float]) -> Scale:

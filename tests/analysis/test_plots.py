@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from basinet.analysis.plots import (
     plot_partition,
     plot_risk_flatness,
     plot_spectrum,
+    plot_stability,
     plot_survival,
     plot_tail_index,
     plot_topology,
@@ -167,6 +169,15 @@ def test_consensus_leaves_out_what_is_zero():
     assert labels == ["consensus", "diffusion ATC", "isolated", "centralized: exactly 0, not drawn"]
     assert min(ax.lines[0].get_xdata()) == 100
     assert ax.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(("plot", "more"), [(plot_stability, {}), (plot_curves, {"metric": "hessian_top_eigenvalue"})])
+def test_the_name_of_a_vertical_axis_fits_a_panel_with_a_legend_below(plot, more):
+    runs = [dataclasses.replace(run, metrics=[row | {"stability_limit": 20.0} for row in run.metrics]) for run in RUNS]
+    figure = panels(runs, plot, **more)
+    figure.savefig(io.BytesIO(), format="png", dpi=figure.dpi)  # in which the box is
+    box = figure.axes[0].yaxis.label.get_window_extent()
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
 
 
 def test_panels_by_the_other_key():
