@@ -42,7 +42,7 @@ def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
 def differentiable(device: torch.device) -> Iterator[None]:
     """Evaluate losses so that they can be differentiated twice, and object to random ones.
 
-    The fused kernels of attention have no second derivative, that of weight normalisation has a wrong one, and the fused
+    The fused kernels of attention have no second derivative, that of weight normalisation a wrong one, and the fused
     encoder layer cannot be mapped over agents: all are left out. The generators of random numbers stay as they are.
 
     Args:

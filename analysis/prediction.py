@@ -1,6 +1,8 @@
 """What theory predicts of a finished run at the minimum that it has found, beside what is measured there."""
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from basinet.analysis.hessian import HessianOperator, hessian_matrix
 from basinet.analysis.measure import CHUNK
 from basinet.analysis.quadrature import quadratic_form
-from basinet.analysis.risk import excess_risk, newton_decrement
+from basinet.analysis.risk import ExcessRisk, excess_risk, newton_decrement
 from basinet.analysis.summary import moments
 from basinet.analysis.theory import (
     Quadratics,
@@ -232,8 +234,8 @@ class Prediction:
         """Lay prediction and measurement side by side.
 
         Returns:
-            A row a part: `part`, `predicted`, `measured` (means over the replicas) and `error`, the standard error of
-            the mean difference.
+            A row a part: `part`, `predicted`, `measured` (means over the replicas; the smallest of the limits of
+            stability) and `error`, the standard error of the mean difference.
         """
         total = [a + b for a, b in zip(self.centroid, self.disagreement, strict=True)]
         at_rest = self.at == "minimum"
@@ -249,7 +251,7 @@ class Prediction:
                 self.newton,
             ),
             (f"λ_max at the {self.at}", None, self.top_eigenvalue),
-            ("largest stable learning rate", self.stability_limit, None),
+            ("largest stable learning rate", [min(self.stability_limit)], None),
         ]
         rows = []
         for part, predicted, measured in lines:
@@ -293,7 +295,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         raise ExperimentError(f"{folder}: no replica is left, all have diverged")
     device = pick_device(setup.config.runtime)
     task = setup.task.to(device, torch.float64)
-    found: dict[str, list[Any]] = {name: [] for name in ("parts", "centroid", "disagreement", "newton", "top", "limit")}
+    found: dict[str, list[Any]] = defaultdict(list)
     product = _limit(setup, 1.0)  # of learning rate and curvature
     for replica in chosen:
         model = setup.template().to(device, torch.float64).eval()
@@ -307,6 +309,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         risk = excess_risk(model, task.loss, task.train, chunk=CHUNK)
         losses = np.array([here.at(point.cpu().numpy()).loss() for point in x])
         found["centroid"].append(risk.value)
+        found["risk"].append(risk)
         found["disagreement"].append(float(setup.centroid_weights @ losses) - risk.loss)
         found["newton"].append(newton_decrement(here))
         if at == "minimum":
@@ -324,10 +327,35 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         assumptions.append("the graph changes from step to step")
     if setup.config.sampling == "epochs":
         assumptions.append("samples are taken as drawn with replacement, where each was drawn once an epoch")
+    lr = _rates(setup).max()
+    assumptions += _doubts(at, found["risk"], lr, found["limit"])
     return Prediction(
         chosen, at, found["parts"], found["centroid"], found["disagreement"], found["newton"], found["top"],
-        _rates(setup).max(), found["limit"], local.method, assumptions,
+        lr, found["limit"], local.method, assumptions,
     )  # fmt: skip
+
+
+def _doubts(at: Place, risks: Sequence[ExcessRisk], lr: float, limits: Sequence[float]) -> list[str]:
+    """Name the replicas in which there is no minimum to rest at, or none was reached."""
+    found = []
+    count, norms = len(risks), [risk.gradient_norm for risk in risks if not risk.converged]
+    if norms:
+        what = (
+            "there the prediction is of another place than the run's; --at centroid takes that"
+            if at == "minimum"
+            else "the measured excess risk is a lower bound"
+        )
+        found.append(
+            f"in {len(norms)} of {count} replicas the descent reached no minimum, but ended at a gradient norm of up to"
+            f" {max(norms):.2g}: {what}"
+        )
+    unstable = sum(lr >= limit for limit in limits)
+    if unstable:
+        found.append(
+            f"in {unstable} of {count} replicas the learning rate {lr:.4g} is not below the largest stable one, so that"
+            f" the {at} could not be kept"
+        )
+    return found
 
 
 def _check(setup: Setup) -> None:

@@ -1,6 +1,8 @@
 """Predictions for finished runs: Hessian, noise and heterogeneity as measured there, and what theory makes of them."""
 
+import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -101,6 +103,30 @@ def test_the_command_prints_it(tmp_path, capsys):
     assert main(["predict", str(path), "--at", "centroid"]) == 0
     printed = capsys.readouterr()
     assert "cost of disagreement" in printed.out and "3 replicas" in printed.err
+
+
+def test_a_descent_that_reached_no_minimum_is_named(tmp_path, monkeypatch):
+    keys = QUADRATIC | {"task": {"name": "digits", "train_size": 40}, "model": {"name": "mlp", "hidden": [2]}}
+    keys |= {"strategy": "consensus", "optimizer": {"name": "sgd", "lr": 0.1}, "steps": 5, "replicas": 2}
+    path = run(**keys, out=tmp_path / "out").runs[0].path
+    monkeypatch.setattr(prediction, "excess_risk", partial(prediction.excess_risk, max_products=3))
+    for at, said in (("minimum", "--at centroid takes that"), ("centroid", "excess risk is a lower bound")):
+        found = predict_run(path, at=at)
+        (sentence,) = (text for text in found.assumptions if "gradient norm" in text)
+        assert sentence.startswith("in 2 of 2 replicas the descent reached no minimum") and sentence.endswith(said)
+
+
+def test_the_smallest_limit_counts_and_what_is_unstable_is_named(tmp_path):
+    keys = QUADRATIC | {"strategy": "consensus", "steps": 4, "replicas": 2}
+    limit = (1 + 1 - 4 / 3) / 2
+    for lr, unstable in ((0.99 * limit, 0), (1.01 * limit, 1)):
+        path = run(**keys | {"optimizer": {"name": "sgd", "lr": lr}}, out=tmp_path / str(lr)).runs[0].path
+        found = predict_run(path)
+        named = [text for text in found.assumptions if "not below the largest stable one" in text]
+        assert len(named) == unstable and all(text.startswith("in 2 of 2 replicas") for text in named)
+        assert not any("gradient norm" in text for text in found.assumptions)
+    uneven = dataclasses.replace(found, stability_limit=[300.0, limit])
+    assert uneven.rows()[-1]["predicted"] == limit
 
 
 def test_what_theory_cannot_follow_is_refused(tmp_path):
