@@ -29,6 +29,7 @@ from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.tasks import Task
+from basinet.sim.worker import measured_together
 
 __all__ = ["check_analysis", "measure_again", "measure_point", "measure_replica"]
 
@@ -138,9 +139,18 @@ def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int
             add({name: value for name, value in row.items() if name != "agent"}, row.get("agent"))
     if "agents" in setup.config.analysis_points:
         agents = Curvature(center.hessian.objective, *bench.agents(state, replica))
-        for agent, model in zip(bench.honest(replica), _models(bench, agents), strict=True):
-            add(bench.task.evaluate(model), agent)
+        for agent, values in zip(bench.honest(replica), _evaluated(bench, agents), strict=True):
+            add(values, agent)
     return _merged(rows)
+
+
+def _evaluated(bench: Bench, points: Curvature) -> list[Row]:
+    """Evaluate each point as the run does its centroids: over all samples, each point at one of the workers."""
+    mine = points.part(bench.share.part(points.num_points))
+    portions = {}
+    if type(bench.task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+        portions["chunk"] = measured_together(copy.deepcopy(bench.model).eval(), bench.task, bench.budget // 2)
+    return bench.share.gather([bench.task.evaluate(model, **portions) for model in _models(bench, mine)])
 
 
 def _models(bench: Bench, points: Curvature) -> Iterator[nn.Module]:
@@ -165,6 +175,14 @@ def _measure_some(measures: tuple[str, ...], setup: Setup, state: dict[str, Any]
     return measure_replica(dataclasses.replace(setup, config=config), state, *where)
 
 
+def _again(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over those of a run."""
+    asked = {**config, **settings}
+    if config.get("personal") and set(settings.get("analysis_points", [])) == {"centroid", "agents"}:
+        asked["analysis_points"] = ["agents"]  # there is no centroid
+    return asked
+
+
 def measure_again(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
@@ -177,7 +195,8 @@ def measure_again(
 
     Args:
         folder: Folder of a run or of an experiment.
-        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs.
+        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs. Of points that are
+            the centroid and the agents, runs with personal parameters have the agents alone.
         progress: Is told how much is done, from 0 to 1, and which run is being measured.
 
     Raises:
@@ -193,7 +212,7 @@ def measure_again(
             raise ExperimentError(f"{run.path}: the run is not finished, but {run.status['state']}")
         if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
-    setups = [Setup.build(Config.parse({**run.config, **settings})) for run in runs]
+    setups = [Setup.build(Config.parse(_again(run.config, settings))) for run in runs]
     for setup in setups:
         check_analysis(setup)
     writers = [RunFolder(run.path) for run in runs]

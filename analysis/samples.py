@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = ["Chunk", "Samples", "Share"]
 
 Batch = tuple[Tensor, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,21 @@ class Share:
         if self.workers > 1:
             dist.broadcast(tensor, 0)
         return tensor
+
+    def gather(self, items: list[T]) -> list[T]:
+        """Join the lists of all processes.
+
+        Args:
+            items: This process's part of a list, as `part` cuts it.
+
+        Returns:
+            The whole, the same everywhere.
+        """
+        if self.workers == 1:
+            return items
+        found: list[list[T]] = [[] for _ in range(self.workers)]
+        dist.all_gather_object(found, items)
+        return [item for part in found for item in part]
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def measure_between(
     """Measure the loss on the straight paths between the centroids of the runs of an experiment.
 
     Runs of the same task and model are compared, replica by replica: replicas of the same index have the same initial
-    values and training samples. Replicas that diverged are left out; pairs whose states have been compared, under the
-    same settings and on the same training data, stay.
+    values and training samples. Replicas that diverged are left out, and runs with personal parameters, which have no
+    centroid; pairs whose states have been compared, under the same settings and on the same training data, stay.
 
     Args:
         folder: The experiment's folder; it receives `solution_barriers.csv`.
@@ -51,11 +51,14 @@ def measure_between(
         ExperimentError: Fewer than two finished runs have the same task and model.
     """
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
+    runs = [run for run in runs if not run.config.get("personal")]
     setups = [Setup.build(Config.parse({**run.config, **(settings or {})})) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:
-        raise ExperimentError(f"{folder}: there must be two finished runs of the same task, model and seed to compare")
+        raise ExperimentError(
+            f"{folder}: two finished runs of the same task, model and seed are needed, without personal parameters"
+        )
     states = [load_checkpoint(RunFolder(run.path).checkpoint) for run in runs]
     names = labels(runs)
     digests = [checkpoint_digest(RunFolder(run.path).checkpoint) for run in runs]

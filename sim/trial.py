@@ -1,5 +1,6 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
+import copy
 import io
 import math
 import pickle
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from basinet.sim.setup import Setup
 
 __all__ = ["try_parts"]
+
+_CENTRED = {
+    "loss_slices",
+    "loss_surface",
+    "random_plane",
+    "consensus_sharpness",
+    "disagreement_alignment",
+    "implicit_regularization",
+    "agent_barriers",
+}
+"""Measures that look from the centroid, whichever points are asked for."""
 
 
 def try_parts(setup: "Setup") -> None:
@@ -220,12 +231,20 @@ def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
         raise ExperimentError(f"personal: {error}") from None
     if config.escape is not None:
         raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
+    if config.trajectory is not None:
+        raise ExperimentError(
+            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
+        )
     if getattr(strategy, "mixes_all", False):
         raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
     if config.analysis and "centroid" in config.analysis_points:
         raise ExperimentError(
             "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
             " or no analysis"
+        )
+    if centred := [name for name in config.analysis if name in _CENTRED]:
+        raise ExperimentError(
+            f"analysis: {centred[0]} is measured about the centroid, and agents with personal parameters have none"
         )
 
 
@@ -239,9 +258,20 @@ def _check_analysis(setup: "Setup", model: nn.Module) -> None:
     for name in ("relative_flatness", "random_plane"):
         if name in config.analysis and all(len(shape) < 2 for shape in shapes):
             raise ExperimentError(f"analysis: {name} needs a layer with a weight matrix; the model has none")
-    if config.analysis_mode == "training":
-        if sampled or "own" in config.analysis_views:
-            asked = sampled[0] if sampled else "the view own"
-            raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
-        if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
-            raise ExperimentError("analysis_mode: dropout makes the training loss random; allowed is evaluation")
+    if config.analysis_mode == "training" and (sampled or "own" in config.analysis_views):
+        asked = sampled[0] if sampled else "the view own"
+        raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
+    if config.analysis and _is_random(setup, model, training=config.analysis_mode == "training"):
+        raise ExperimentError(
+            f"analysis_mode: in {config.analysis_mode} mode the loss draws random numbers (as dropout does), so it has"
+            " no Hessian; allowed are a mode in which it does not, or no analysis"
+        )
+
+
+def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
+    """Tell whether the loss of two samples draws random numbers."""
+    model = copy.deepcopy(model).train(training)  # running statistics would change
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        setup.task.loss(model, tuple(t[:2] for t in setup.task.train))
+        return not torch.equal(before, torch.get_rng_state())

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import basinet
 from basinet.analysis import sites
@@ -348,6 +349,66 @@ def test_the_quadratic_has_its_closed_forms(make_setup):
     assert found["excess_risk"] == pytest.approx(0, abs=1e-12)
 
 
+class Attending(nn.Module):
+    """Drops out in a layer that is no dropout, and by a function, in whatever mode, too."""
+
+    def __init__(self, dropout, always=0.0):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout, batch_first=True)
+        self.head = nn.Linear(64, 10)
+        self.always = always
+
+    def forward(self, x):
+        x = x.view(-1, 8, 8)
+        x = nn.functional.dropout(self.attention(x, x, x)[0], self.always)
+        return self.head(x.flatten(1))
+
+
+def test_a_loss_is_found_random_without_changing_anything(make_setup):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
+    dropping, always = Attending(0.1), Attending(0.0, always=0.1)
+    before = torch.get_rng_state()
+    make_setup(model=model, analysis_mode="training")
+    make_setup(model=dropping)
+    with pytest.raises(ExperimentError, match="random numbers"):
+        make_setup(model=dropping, analysis_mode="training")
+    make_setup(model=always, analysis=[])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(model[2].running_mean, torch.zeros(4)) and not model[2].num_batches_tracked
+
+
+@pytest.mark.parametrize("memory", [1, 1024])
+def test_agents_are_evaluated_in_portions_that_have_room(make_block, monkeypatch, memory):
+    model = {"name": "mlp", "hidden": [256]}  # a pass keeps at least 64 + 256 + 10 numbers of 8 bytes a sample
+    setup, state = trained(
+        make_block,
+        steps=3,
+        analysis=["stability_limit"],
+        analysis_points=["agents"],
+        analysis_memory=memory,
+        model=model,
+    )
+    sizes = []
+    monkeypatch.setattr(
+        type(setup.task),
+        "_measure_part",
+        watched(type(setup.task)._measure_part, lambda part: sizes.append(len(part[0]))),
+    )
+    found = by_point(measure_replica(setup, state, 1))
+    assert set(found) - {None} == {0, 1, 2}
+    assert max(sizes) <= memory * 2**20 // 2 // (8 * 330)
+    alone = load_vector(setup.template().double().eval(), state["rows"]["parameters"][1], {})
+    assert found[1]["test_accuracy"] == pytest.approx(setup.task.evaluate(alone)["test_accuracy"], rel=1e-12)
+
+
+def watched(function, see):
+    def watching(self, model, part, **more):
+        see(part)
+        return function(self, model, part, **more)
+
+    return watching
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -356,6 +417,8 @@ def test_the_quadratic_has_its_closed_forms(make_setup):
         ({"analysis": ["relative_flatness"], "task": "quadratic", "model": None}, "weight matrix"),
         ({"analysis": ["m_sharpness"], "analysis_mode": "training"}, "leave out m_sharpness"),
         ({"analysis_mode": "training", "model": {"name": "mlp", "dropout": 0.1}}, "dropout"),
+        ({"analysis_mode": "training", "model": Attending(0.1)}, "in training mode the loss draws random numbers"),
+        ({"model": Attending(0.0, always=0.1)}, "in evaluation mode the loss draws random numbers"),
         ({"analysis": ["hessian_tracee"]}, "hessian_trace"),
         ({"analysis_memory": 0}, "analysis_memory"),
     ],

@@ -311,3 +311,16 @@ def test_all_kept_states_are_measured_again(tmp_path: Path) -> None:
     measure_again(tmp_path, {"analysis": ["hessian_frobenius_norm"]})
     (steps, _) = load_run(tmp_path / "consensus").series("hessian_frobenius_norm")[0]
     assert steps == [0, 10, 20]
+
+
+def test_of_runs_with_personal_parameters_the_agents_are_measured_again(tmp_path):
+    carry_out(tmp_path, personal=["3.*"], analysis=[], strategy="diffusion")
+    settings = {"analysis": ["hessian_trace"], "analysis_points": ["centroid", "agents"]}
+    measure_again(tmp_path, settings)
+    (run,) = load_runs(tmp_path)
+    measured = {row.get("agent") for row in run.metrics if "hessian_trace" in row}
+    assert measured == {0, 1, 2}
+    with pytest.raises(ExperimentError, match="got centroid, but agents with personal parameters have none"):
+        measure_again(tmp_path, settings | {"analysis_points": ["centroid"]})
+    with pytest.raises(ExperimentError, match="without personal parameters"):
+        measure_between(tmp_path)

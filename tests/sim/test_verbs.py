@@ -162,6 +162,25 @@ def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
         ({"personal": ["head"]}, "personal: no parameter fits 'head'; there are 1.weight, 1.bias, 3.weight, 3.bias"),
         ({"personal": ["*"]}, "personal: all parameters are chosen"),
         ({"personal": ["3.*"], "analysis": ["hessian_trace"]}, "analysis_points: got centroid"),
+        (
+            {"personal": ["3.*"], "trajectory": "centroid"},
+            "trajectory: agents with personal parameters have no centroid",
+        ),
+        *(
+            (
+                {"personal": ["3.*"], "analysis": [name], "analysis_points": ["agents"]},
+                f"analysis: {name} is measured a",
+            )
+            for name in (
+                "consensus_sharpness",
+                "implicit_regularization",
+                "disagreement_alignment",
+                "random_plane",
+                "loss_slices",
+                "loss_surface",
+                "agent_barriers",
+            )
+        ),
         ({"personal": ["3.*"], "strategy": "choco"}, "personal: choco cannot leave some parameters out"),
         ({"personal": ["3.*"], "strategy": "asynchronous"}, "personal: asynchronous cannot leave some parameters out"),
         ({"personal": ["3.*"], "escape": {"name": "risk_above", "level": 0.1}}, "escape: agents with personal"),
