@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from basinet.analysis.studies.claims import interval
 from basinet.analysis.studies.study import Check
 from basinet.analysis.studies.trainings import Array
 
-__all__ = ["Difference", "at_the_loss", "best_of_others", "larger", "nested_errors", "share"]
+__all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "larger", "nested_errors"]
+
+PAIRED = "the paired 95 % interval lies above 0"
+"""The rule of a comparison of pairs."""
 
 
 _ROUNDING = 1e-5
@@ -32,6 +35,7 @@ class Difference:
         mean: The mean of a − b.
         low: Lower end of the interval; −∞ for less than two pairs.
         high: Upper end.
+        p: Two-sided p-value of the t-test that nothing differs; NaN for less than two pairs.
 
     Example:
         >>> str(Difference([3.0, 4.0, 5.0, float("nan")], [1.0, 3.0, 2.0, 0.0]))
@@ -44,9 +48,13 @@ class Difference:
         d[np.abs(d) < _ROUNDING] = 0
         self.pairs, self.left_out = len(d), total - len(d)
         self.mean = float(d.mean()) if len(d) else math.nan
-        half = math.inf
+        half, self.p = math.inf, math.nan
         if len(d) > 1:
-            half = float(stdtrit(len(d) - 1, 0.975)) * float(d.std(ddof=1)) / math.sqrt(len(d))
+            error = float(d.std(ddof=1)) / math.sqrt(len(d))
+            half = float(stdtrit(len(d) - 1, 0.975)) * error
+            # Where all pairs differ alike there is no error, and any difference shows.
+            t = abs(self.mean) / error if error else math.inf if self.mean else 0.0
+            self.p = 2 * float(stdtr(len(d) - 1, -t))
         self.low, self.high = self.mean - half, self.mean + half
 
     @property
@@ -75,22 +83,32 @@ def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
     """
     found = Difference(a, b)
     agrees = found.verdict == "holds"
-    rule = "the paired 95 % interval lies above 0"
-    return Check(claim, "above 0", str(found), rule, agrees, otherwise=found.verdict)
+    return Check(claim, "above 0", str(found), PAIRED, agrees, otherwise=found.verdict)
 
 
-def share(happened: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Estimate a probability.
+def holm(p: ArrayLike, level: float = 0.05) -> NDArray[np.bool_]:
+    """Find which of several tests show something, so that by chance any does with a probability of `level` at most.
 
     Args:
-        happened: Whether it happened, [n].
+        p: Their p-values, [n]; NaN for what could not be tested, which does not count.
+        level: The probability.
 
     Returns:
-        The share, and the ends of its 95 % interval (Clopper and Pearson, Biometrika 26, 1934).
+        Whether each shows something, [n] (S. Holm, Scand. J. Statist. 6, 1979).
+
+    Example:
+        >>> holm([0.03, 0.001, 0.02, float("nan")]).tolist()
+        [True, True, True, False]
+        >>> holm([0.03, 0.001, 0.04]).tolist()
+        [False, True, False]
     """
-    n, d = len(happened), int(happened.sum())
-    low = float(betaincinv(d, n - d + 1, 0.025)) if d else 0.0
-    return d / n, low, float(betaincinv(d + 1, n - d, 0.975)) if d < n else 1.0
+    values = np.asarray(p, dtype=float)
+    tested = int(np.isfinite(values).sum())
+    order = np.argsort(values)[:tested]  # NaN come last
+    enough = values[order] <= level / np.arange(tested, 0, -1)
+    shown = np.zeros(len(values), dtype=bool)
+    shown[order] = np.logical_and.accumulate(enough)
+    return shown
 
 
 def at_the_loss(losses: Sequence[Array], values: Sequence[Array], wanted: Array) -> Array:
@@ -139,7 +157,9 @@ def best_of_others(losses: Sequence[Array]) -> NDArray[np.int64]:
     return chosen
 
 
-def nested_errors(features: Mapping[str, ArrayLike], target: ArrayLike, groups: ArrayLike) -> dict[str, Array]:
+def nested_errors(
+    features: Mapping[str, ArrayLike], target: ArrayLike, groups: ArrayLike, *, factor: ArrayLike | None = None
+) -> dict[str, Array]:
     """Predict a target by linear regressions on one feature, on another, and on all of them, cross-validated.
 
     Each group in turn is left out and predicted from the others.
@@ -147,10 +167,11 @@ def nested_errors(features: Mapping[str, ArrayLike], target: ArrayLike, groups: 
     Args:
         features: Values by name, [n] each.
         target: What is to be predicted, [n].
-        groups: Which points belong together, [n].
+        groups: Which points belong together, [n]; two of them at least.
+        factor: Levels of a condition, [n], for each of which all regressions have a mean of its own.
 
     Returns:
-        The mean squared error on each group, [G]: by "nothing" but the mean, by each name, and by "all".
+        The mean squared error on each group, [G]: by "nothing" but the means, by each name, and by "all".
 
     Example:
         >>> x, y = np.arange(12.0), np.arange(12.0) % 5
@@ -159,10 +180,12 @@ def nested_errors(features: Mapping[str, ArrayLike], target: ArrayLike, groups: 
         True
     """
     y, of = np.asarray(target, dtype=float), np.asarray(groups)
+    levels = np.zeros(len(y)) if factor is None else np.asarray(factor)
+    means = (levels[:, None] == np.unique(levels)).astype(float)
     sets: dict[str, list[str]] = {"nothing": [], **{name: [name] for name in features}, "all": list(features)}
     errors: dict[str, Array] = {}
     for label, names in sets.items():
-        design = np.column_stack([np.ones(len(y)), *(np.asarray(features[name], dtype=float) for name in names)])
+        design = np.column_stack([means, *(np.asarray(features[name], dtype=float) for name in names)])
         found = []
         for group in np.unique(of):
             out = of == group

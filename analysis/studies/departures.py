@@ -8,8 +8,9 @@ from torch import nn
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid
 from basinet.analysis.plots.survival import plot_survival, survival_rows
-from basinet.analysis.studies.claims import STRATEGIES, interval, part_of
-from basinet.analysis.studies.comparisons import Difference, larger, share
+from basinet.analysis.studies.claims import STRATEGIES, part_of
+from basinet.analysis.studies.comparisons import PAIRED, Difference, larger
+from basinet.analysis.studies.controls import control_checks
 from basinet.analysis.studies.settings import Departure, Setting
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.studies.trainings import Array, Outcomes, carry_out, log
@@ -19,7 +20,7 @@ from basinet.sim.folder import Run, RunFolder
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector
 
-__all__ = ["departure_claims"]
+__all__ = ["departure_claims", "rest_checks"]
 
 
 def departure_claims(
@@ -56,7 +57,7 @@ def departure_claims(
         folder,
         name,
         setting.describe(keys, {case: r.keys() for case, r in cases.items()}, strategies=[*STRATEGIES.values()]),
-        part_of(progress, 0.1, 0.75 if departure.rest else 0.9),
+        part_of(progress, 0.1, 0.6),
     )
     ends = Outcomes(runs)
     small, large = cases
@@ -70,33 +71,51 @@ def departure_claims(
         )
         for slow, fast in (("centralized", "diffusion ATC"), ("diffusion ATC", "consensus"))
     ]
+
+    def exits(label: str, case: str) -> Array:
+        """Logarithms of the exit steps of those who left."""
+        steps, gone = left[label, case]
+        return np.where(gone, log(steps), np.nan)
+
+    taught_loss = Outcomes([taught]).get("train_loss", "centralized", "start")
+
+    def risk(label: str, case: str) -> Array:
+        """How much the agents' mean training loss is above that of the start."""
+        return ends.get("train_loss", label, case) + ends.get("consensus_sharpness", label, case) - taught_loss
+
     for label in ("diffusion ATC", "consensus"):
-        less, more = (share(left[label, case][1]) for case in (small, large))
+        gains = [exits("centralized", case) - exits(label, case) for case in (large, small)]
         checks.append(
-            Check(
-                f"1b: {label} leaves a minimum more often with the larger batch and step ({where}; share that leaves)",
-                "larger",
-                f"{interval(*less)} at {small}, {interval(*more)} at {large}",
-                "the 95 % intervals do not overlap",
-                agrees=more[1] > less[2],
-                otherwise="reversed" if more[2] < less[1] else "not shown",
+            larger(
+                f"1b: how much sooner {label} leaves a minimum than centralized grows with batch and step ({where}, "
+                f"{small} to {large}; log ratio of ratios of exit steps, of replicas that leave in all four)",
+                *gains,
             )
         )
-
-    def risk(label: str) -> Array:
-        """How much the agents' mean training loss is above that of the start."""
-        taught_loss = Outcomes([taught]).get("train_loss", "centralized", "start")
-        return ends.get("train_loss", label, large) + ends.get("consensus_sharpness", label, large) - taught_loss
-
+        ratios = [log(risk(label, case)) - log(risk("centralized", case)) for case in (large, small)]
+        checks.append(
+            larger(
+                f"1b: from a minimum, the ratio of the excess risks of {label} and centralized grows with batch and "
+                f"step ({where}, {small} to {large}; log ratio of ratios, of replicas whose excess risks are positive)",
+                *ratios,
+            )
+        )
     for number, more_label, less_label in (
         ("1", "diffusion ATC", "centralized"),
         ("3", "consensus", "diffusion ATC"),
     ):
         claim = f"{number}: from a minimum, {more_label} gets a larger excess risk than {less_label} ({where}, {large})"
-        checks.append(larger(claim, risk(more_label), risk(less_label)))
+        checks.append(larger(claim, risk(more_label, large), risk(less_label, large)))
     for flat, sharp in (("diffusion ATC", "centralized"), ("consensus", "diffusion ATC")):
         claim = f"2: from a minimum, {flat} gets flatter than {sharp} ({where}, {large}; log ratio of λ_max)"
         checks.append(larger(claim, ends.flatness(sharp, large), ends.flatness(flat, large)))
+    if departure.factors:
+        larger_batch = departure.regimes[1]
+        steps = {f"step {f * larger_batch.lr:g}": larger_batch.keys(f) for f in departure.factors}
+        description = setting.describe(keys, steps, strategies=["centralized"])
+        central = Outcomes(carry_out(folder, f"{name}_steps", description, part_of(progress, 0.7, 0.15)))
+        than = f"centralised training with other steps and the same training loss, from a minimum ({where}, {large}"
+        checks += control_checks(ends, large, central, [*steps], than, ["flatness"])
     if departure.rest:
         checks += _cap(part_of(progress, 0.85, 0.15), folder, setting, departure, start, taught)
     curves = {label: kaplan_meier(*left[label, large]) for label in STRATEGIES}
@@ -118,7 +137,7 @@ def _cap(
     assert departure.rest is not None
     keys = {
         **departure.keys, **departure.rest.keys(), "model": start, "task.partition": "iid", "sampling": "epochs",
-        "analysis": ["hessian_top_eigenvalue", "stability_limit"],
+        "analysis": ["hessian_top_eigenvalue", "stability_limit"], **departure.rest_keys,
     }  # fmt: skip
     runs = carry_out(
         folder,
@@ -127,25 +146,50 @@ def _cap(
         progress,
     )
     ends = Outcomes(runs)
-    cap = float(np.nanmax(ends.get("consensus_stability_limit", "consensus", "rest")))  # the same for all replicas
-    top = Difference(ends.get("hessian_top_eigenvalue", "consensus", "rest"), [0.0] * setting.replicas)
-    first = Outcomes([taught]).get("hessian_top_eigenvalue", "centralized", "start")[0]
-    where = f"on {setting.name}, {departure.name}, whole shards"
-    return [
-        larger(
-            f"6: consensus cannot rest at a minimum of λ_max {first:.3g}, above (1 + λ_min(W)) / μ = {cap:.3g}, and "
-            f"ends flatter than diffusion ({where}; log ratio of λ_max)",
-            ends.flatness("diffusion ATC", "rest"),
-            ends.flatness("consensus", "rest"),
-        ),
-        Check(
-            f"6, where it ends: λ_max of consensus is below (1 + λ_min(W)) / μ ({where})",
-            cap,
-            str(top),
-            "the 95 % interval reaches no more than 5 % above it",
-            top.low <= 1.05 * cap,
-        ),
-    ]
+    caps = ends.get("consensus_stability_limit", "consensus", "rest")
+    return rest_checks(
+        start=float(Outcomes([taught]).get("hessian_top_eigenvalue", "centralized", "start")[0]),
+        cap=float(caps[np.isfinite(caps)].mean()) if np.isfinite(caps).any() else None,  # the same for all replicas
+        consensus=ends.get("hessian_top_eigenvalue", "consensus", "rest"),
+        diffusion=ends.get("hessian_top_eigenvalue", "diffusion ATC", "rest"),
+        where=f"on {setting.name}, {departure.name}, whole shards",
+    )
+
+
+def rest_checks(*, start: float, cap: float | None, consensus: Array, diffusion: Array, where: str) -> list[Check]:
+    """Check that consensus does not rest at a minimum that is too sharp for its graph.
+
+    Args:
+        start: λ_max of the minimum.
+        cap: (1 + λ_min(W)) / μ; None where none is known, as with momentum.
+        consensus: λ_max where consensus ended, [R].
+        diffusion: λ_max where diffusion ended, [R].
+        where: What was trained.
+
+    Returns:
+        That consensus ends flatter than diffusion, and below the cap; not tested, unless the minimum is above it.
+    """
+    top = Difference(consensus, np.zeros(len(consensus)))
+    below, limit = f"6, where it ends: λ_max of consensus is below (1 + λ_min(W)) / μ ({where})", 1.05
+    rule = "the start is above it, and the 95 % interval reaches no more than 5 % above it"
+    if cap is None or not start > cap:
+        why = "no limit is known" if cap is None else f"the start has λ_max {start:.3g}, the limit is {cap:.3g}"
+        leaves = (
+            f"6: consensus cannot rest at a minimum above (1 + λ_min(W)) / μ, and ends flatter than diffusion ({where})"
+        )
+        return [
+            Check(leaves, "above 0", f"nothing: {why}", f"the start is above it, and {PAIRED}", False, "not tested"),
+            Check(below, cap or "a limit", f"{top}; {why}", rule, False, "not tested"),
+        ]
+    flatter = larger(
+        f"6: consensus cannot rest at a minimum of λ_max {start:.3g}, above (1 + λ_min(W)) / μ = {cap:.3g}, and ends "
+        f"flatter than diffusion ({where}; log ratio of λ_max)",
+        log(diffusion),
+        log(consensus),
+    )
+    agrees = top.high <= limit * cap
+    otherwise = "too few pairs" if top.pairs < 2 else "disagrees" if top.low > limit * cap else "not shown"
+    return [flatter, Check(below, cap, str(top), rule, agrees, otherwise)]
 
 
 def _folder(departure: Departure) -> str:

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.studies.claims import FULL, Sizes, part_of
+from basinet.analysis.studies.comparisons import PAIRED
 from basinet.analysis.studies.departures import departure_claims
 from basinet.analysis.studies.escapes import escape_claims, wells_claims
 from basinet.analysis.studies.exit_scaling import scaling_claims
 from basinet.analysis.studies.minima import excess_risk_claims, rest_claims
-from basinet.analysis.studies.scales import CIFAR10, CIFAR100, DIGITS
+from basinet.analysis.studies.scales import CIFAR10, CIFAR100, CIFAR100_WRN, DIGITS
 from basinet.analysis.studies.settings import Setting
 from basinet.analysis.studies.starts import family_claims, variant_claims
 from basinet.analysis.studies.study import Check, Findings, Progress
@@ -29,11 +30,15 @@ _LANDSCAPES: tuple[tuple[float, Callable[[Progress, Sizes], Found]], ...] = (
 )
 """The parts on landscapes, and how long each takes beside the others."""
 
-_SETTINGS = {"small": DIGITS, "cifar10": CIFAR10, "cifar100": CIFAR100}
+_SETTINGS = {"small": DIGITS, "cifar10": CIFAR10, "cifar100": CIFAR100, "cifar100_wrn": CIFAR100_WRN}
 
 
 def flatness_tradeoff(
-    progress: Progress, folder: Path, *, scale: Literal["small", "cifar10", "cifar100"] = "small", **changes: Any
+    progress: Progress,
+    folder: Path,
+    *,
+    scale: Literal["small", "cifar10", "cifar100", "cifar100_wrn"] = "small",
+    **changes: Any,
 ) -> Findings:
     """Decentralised training leaves sharp minima sooner, ends flatter, and is more or less accurate for it.
 
@@ -78,6 +83,7 @@ def find_out(progress: Progress, folder: Path, setting: Setting, sizes: Sizes | 
         checks += more
         drawings += figures
         done += share / total
+    paired = sum(check.rule == PAIRED for check in checks)
     return Findings(
         title="Flatness and optimization in distributed learning",
         about=[
@@ -92,8 +98,11 @@ def find_out(progress: Progress, folder: Path, setting: Setting, sizes: Sizes | 
             "step sizes with which each fits best, which are chosen for a replica by the training losses of the "
             f"others. Strategies share initial values and samples, replica by replica; there are {setting.replicas}, "
             f"under the seed {setting.seed} (settings were looked for under the seed 0), and a replica is the unit of "
-            "every interval. A comparison whose interval lies on the other side of zero is reversed; one whose "
-            "interval covers zero is not shown.",
+            "every interval, but for those of claim 5 in which whole conditions are predicted. A comparison whose "
+            "interval lies on the other side of zero is reversed; one whose interval covers zero is not shown.",
+            f"{paired} rows are comparisons of pairs, each by its own interval of 95 %: if nothing differed in any of "
+            f"them, about {paired / 40:.1f} would agree by chance, and as many be reversed. The cells of a phase "
+            "diagram are counted after Holm's correction, so that by chance any shows in one diagram of twenty.",
         ],
         checks=checks,
         drawings=drawings,

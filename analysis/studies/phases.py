@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid
-from basinet.analysis.studies.comparisons import Difference
+from basinet.analysis.studies.comparisons import Difference, holm
 from basinet.analysis.studies.orderings import ORDERINGS, UNITS, Ordering, Quantity
 from basinet.analysis.studies.settings import Keys, Regime
 from basinet.analysis.studies.study import Check
@@ -72,56 +72,80 @@ def phase_checks(values: Mapping[Cell, Values], name: str, where: str) -> tuple[
             cell: Difference(here[ordering.quantity, ordering.more], here[ordering.quantity, ordering.less])
             for cell, here in values.items()
         }
-        checks.append(_check(found, ordering, where))
-        drawings.append(_draw(found, ordering, f"phases_{name}_{number + 1}", where))
+        verdicts = _verdicts(found)
+        checks.append(_check(verdicts, ordering, where))
+        drawings.append(_draw(found, verdicts, ordering, f"phases_{name}_{number + 1}", where))
     return checks, drawings
 
 
-def _check(found: Mapping[Cell, Difference], ordering: Ordering, where: str) -> Check:
-    counts = {verdict: sum(each.verdict == verdict for each in found.values()) for verdict in _COLOURS}
-    words = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items() if count)
-    everywhere = counts["holds"] == len(found)
+def _verdicts(found: Mapping[Cell, Difference]) -> dict[Cell, str]:
+    """The verdict of each cell, where there are many in which chance may show something."""
+    shown = holm([each.p for each in found.values()])
+    return {
+        cell: "too few pairs"
+        if each.pairs < 2
+        else "not shown"
+        if not shows
+        else "holds"
+        if each.mean > 0
+        else "reversed"
+        for (cell, each), shows in zip(found.items(), shown, strict=True)
+    }
+
+
+def _check(verdicts: Mapping[Cell, str], ordering: Ordering, where: str) -> Check:
+    counts = {verdict: [*verdicts.values()].count(verdict) for verdict in _COLOURS}
+    held, turned = counts["holds"], counts["reversed"]
     return Check(
         f"{ordering.number}, range: {ordering.words} ({where}, batch × step × graph)",
-        f"holds in all {len(found)} cells",
-        words,
-        "the paired 95 % interval lies above 0 in every cell",
-        everywhere,
-        otherwise="in part of the range" if counts["holds"] else "not shown",
-    )
+        f"holds in all {len(verdicts)} cells",
+        ", ".join(f"{verdict} in {count}" for verdict, count in counts.items() if count),
+        "the mean paired difference is above 0 in every cell, by t-tests at 5 % after Holm over the cells",
+        held == len(verdicts),
+        otherwise=(
+            "mixed" if held and turned
+            else "in part of the range" if held
+            else "reversed" if turned
+            else "too few pairs" if counts["too few pairs"] == len(verdicts)
+            else "not shown"
+        ),
+    )  # fmt: skip
 
 
-def _draw(found: Mapping[Cell, Difference], ordering: Ordering, name: str, where: str) -> Drawing:
+def _draw(
+    found: Mapping[Cell, Difference], verdicts: Mapping[Cell, str], ordering: Ordering, name: str, where: str
+) -> Drawing:
     graphs = list(dict.fromkeys(cell.topology for cell in found))
     figure, axes = grid(len(graphs), share_x=True, share_y=True, width=3.4)
     for ax, graph in zip(axes, graphs, strict=True):
-        _panel(ax, {cell: each for cell, each in found.items() if cell.topology == graph})
+        _panel(ax, {cell: each for cell, each in found.items() if cell.topology == graph}, verdicts)
         ax.set_title(graph, fontsize="medium")
         ax.set_xlabel("batch of an agent")
     axes[0].set_ylabel("learning rate / batch")
     caption = (
-        f"{where}: {ordering.words}. Mean paired difference ({UNITS[ordering.quantity]}), and whether its 95 % "
-        "interval lies above 0 (+, blue), covers it (0, grey) or lies below (−, orange); × where less than two pairs "
-        "did not diverge. Each cell has an interval of its own: of twenty where nothing differs, one would show it."
+        f"{where}: {ordering.words}. Mean paired difference ({UNITS[ordering.quantity]}), and whether a t-test finds "
+        "it above 0 (+, blue), below (−, orange) or neither (0, grey), at 5 % after Holm's correction over all cells; "
+        "× where less than two pairs did not diverge. The intervals of the data are of 95 %, each by itself."
     )
     rows = [
         {
             "batch": cell.regime.batch, "lr": cell.lr, "topology": cell.topology, "difference": each.mean,
-            "lower": each.low, "upper": each.high, "pairs": each.pairs, "verdict": each.verdict,
+            "lower": each.low, "upper": each.high, "pairs": each.pairs, "p": each.p, "verdict": verdicts[cell],
         }
         for cell, each in found.items()
     ]  # fmt: skip
     return Drawing(name, f"Where it holds that {ordering.words}", caption, figure, rows)
 
 
-def _panel(ax: Axes, found: Mapping[Cell, Difference]) -> None:
+def _panel(ax: Axes, found: Mapping[Cell, Difference], verdicts: Mapping[Cell, str]) -> None:
     batches = sorted({cell.regime.batch for cell in found})
     rates = sorted({_rate(cell) for cell in found})
     for cell, each in found.items():
         column, row = batches.index(cell.regime.batch), rates.index(_rate(cell))
         corner = column - 0.5, row - 0.5
-        ax.add_patch(Rectangle(corner, 1, 1, facecolor=_COLOURS[each.verdict], edgecolor="white"))
-        text = _MARKS[each.verdict] if each.pairs < 2 else f"{_MARKS[each.verdict]}\n{each.mean:+.2g}"
+        ax.add_patch(Rectangle(corner, 1, 1, facecolor=_COLOURS[verdicts[cell]], edgecolor="white"))
+        mark = _MARKS[verdicts[cell]]
+        text = mark if each.pairs < 2 else f"{mark}\n{each.mean:+.2g}"
         ax.text(column, row, text, ha="center", va="center", fontsize=8)
     ax.set_xlim(-0.5, len(batches) - 0.5)
     ax.set_ylim(-0.5, len(rates) - 0.5)

@@ -46,7 +46,10 @@ class Departure(_Frozen):
         regimes: A smaller and a larger batch, at constant learning rates.
         level: How far the training loss has to rise for the minimum to have been left.
         every: Steps between two looks.
+        factors: On the learning rate of the larger batch, with which centralised trainings leave the minimum that the
+            others are compared with at the same training loss.
         rest: Steps with the gradient of the whole shard of each agent, after which consensus has to be below its cap.
+        rest_keys: Further keys of these.
     """
 
     name: str
@@ -55,7 +58,9 @@ class Departure(_Frozen):
     regimes: tuple[Regime, Regime]
     level: PositiveFloat
     every: PositiveInt = 1
+    factors: tuple[PositiveFloat, ...] = ()
     rest: Regime | None = None
+    rest_keys: Keys = Field(default_factory=dict)
 
 
 class Family(_Frozen):
@@ -67,8 +72,8 @@ class Family(_Frozen):
         regimes: Growing batches.
         factors: On the learning rates; with several of them strategies are compared at the best of each, too.
         topologies: The graphs; strategies are compared on the first in detail.
-        lengths: Parts of the steps of the largest batch, after which shorter and longer centralised trainings end that
-            the others are compared with at the same training loss.
+        lengths: Parts of the steps, after which shorter and longer centralised trainings end that the others are
+            compared with at the same training loss.
     """
 
     name: str
@@ -86,11 +91,13 @@ class Variant(_Frozen):
         name: What it is called.
         regime: Batch, learning rate and steps.
         keys: Further keys of the experiment.
+        lengths: As those of a `Family`.
     """
 
     name: str
     regime: Regime
     keys: Keys = Field(default_factory=dict)
+    lengths: tuple[PositiveFloat, ...] = ()
 
 
 class Setting(_Frozen):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.studies.claims import STRATEGIES, interval, part_of
-from basinet.analysis.studies.comparisons import Difference, at_the_loss, best_of_others, larger, nested_errors
+from basinet.analysis.studies.claims import STRATEGIES, part_of
+from basinet.analysis.studies.comparisons import PAIRED, Difference, best_of_others, nested_errors
+from basinet.analysis.studies.controls import control_checks, lengths_of
 from basinet.analysis.studies.orderings import Quantity, compared, order_checks
 from basinet.analysis.studies.phases import Cell, phase_checks
 from basinet.analysis.studies.plane import draw_plane
@@ -16,7 +17,7 @@ from basinet.analysis.studies.settings import Family, Keys, Regime, Setting
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.studies.trainings import Array, Outcomes, carry_out
 
-__all__ = ["family_claims", "variant_claims"]
+__all__ = ["family_claims", "regressions", "variant_claims"]
 
 _MEASURES = ["hessian_top_eigenvalue", "hessian_trace"]
 _QUANTITIES: tuple[Quantity, ...] = ("flatness", "loss", "accuracy")
@@ -40,22 +41,24 @@ def family_claims(
     name = "starting_" + family.name.replace(",", "").replace(" ", "_")
     cells = [Cell(r, f, t) for r in family.regimes for f in family.factors for t in family.topologies]
     first = [cell for cell in cells if cell.topology == family.topologies[0]]
-    shorter = [(part, _shortened(family.regimes[-1], part)) for part in family.lengths]
     # On a server there is no graph, so that one run stands for all of them.
     work: list[tuple[str, Mapping[str, Keys], list[str]]] = [
         (f"{name}_centralized", {cell.name: cell.keys() for cell in first}, ["centralized"]),
         (name, {cell.name: cell.keys() for cell in cells}, ["diffusion", "consensus"]),
     ]
-    if shorter:
-        lengths = {f"{part:g} of the steps": regime.keys() for part, regime in shorter}
-        work.append((f"{name}_lengths", lengths, ["centralized"]))
+    lengths = [lengths_of(regime, family.lengths) for regime in family.regimes]
+    if family.lengths:
+        work += [
+            (f"{name}_lengths_{regime.batch}", cases, ["centralized"])
+            for regime, cases in zip(family.regimes, lengths, strict=True)
+        ]
     costs = [sum(_cost(case) for case in cases.values()) * len(labels) for _, cases, labels in work]
-    runs, done = [], 0.0
+    runs, done = [], 0.0  # the runs of each part
     for (part_name, cases, labels), cost in zip(work, costs, strict=True):
         part = part_of(progress, done, cost / sum(costs))
-        runs += carry_out(folder, part_name, setting.describe(keys, cases, strategies=labels), part)
+        runs.append(carry_out(folder, part_name, setting.describe(keys, cases, strategies=labels), part))
         done += cost / sum(costs)
-    ends, where = Outcomes(runs), f"{setting.name}, {family.name}"
+    ends, where = Outcomes(runs[0] + runs[1]), f"{setting.name}, {family.name}"
 
     def values(cell: Cell) -> dict[tuple[Quantity, str], Array]:
         return {
@@ -68,8 +71,9 @@ def family_claims(
     checks = []
     for cell in dict.fromkeys((plain[0], plain[-1])):
         checks += order_checks(values(cell), f"{where}, batch {cell.regime.batch}, equal steps")
-    if shorter:
-        checks += _at_equal_loss(ends, [f"{part:g} of the steps" for part, _ in shorter], plain[-1], where)
+    for cell, cases, found in zip(plain, lengths, runs[2:], strict=False):  # none without lengths
+        than = f"centralised training of the same training loss ({where}, batch {cell.regime.batch}"
+        checks += control_checks(ends, cell.name, Outcomes(found), [*cases], than, ["accuracy", "flatness"])
     if len(family.factors) > 1:
         for regime in dict.fromkeys((family.regimes[0], family.regimes[-1])):
             checks += _at_best_steps(
@@ -78,17 +82,13 @@ def family_claims(
     rows = [row for cell in plain for row in _rows(ends, cell, family)]
     drawings = []
     if rows:  # else everything has diverged
-        checks += _regressions(rows, where)
+        checks += regressions(rows, where, "replica") + regressions(rows, where, "condition")
         drawings.append(draw_plane(rows, name, where))
     if len(cells) > len(plain):
         more, figures = phase_checks({cell: values(cell) for cell in cells}, name, where)
         checks += more
         drawings += figures
     return checks, drawings
-
-
-def _shortened(regime: Regime, part: float) -> Regime:
-    return regime.model_copy(update={"steps": max(1, round(part * regime.steps))})
 
 
 def _cost(case: Keys) -> float:
@@ -98,24 +98,6 @@ def _cost(case: Keys) -> float:
 
 def _case(cell: Cell, label: str, family: Family) -> str:
     return (cell if label != "centralized" else Cell(cell.regime, cell.factor, family.topologies[0])).name
-
-
-def _at_equal_loss(ends: Outcomes, lengths: Sequence[str], cell: Cell, where: str) -> list[Check]:
-    """Compare with centralised trainings that end earlier or later, at the same training loss."""
-    losses = [ends.get("train_loss", "centralized", length) for length in lengths]
-    checks = []
-    for label in ("diffusion ATC", "consensus"):
-        wanted = ends.get("train_loss", label, cell.name)
-
-        def matched(quantity: Quantity, wanted: Array = wanted) -> Array:
-            return at_the_loss(losses, [compared(ends, quantity, "centralized", each) for each in lengths], wanted)
-
-        than = f"centralised training of the same training loss ({where}, batch {cell.regime.batch}"
-        accuracies = compared(ends, "accuracy", label, cell.name), matched("accuracy")
-        checks.append(larger(f"4, control: {label} is more accurate than {than})", *accuracies))
-        tops = matched("flatness"), compared(ends, "flatness", label, cell.name)
-        checks.append(larger(f"2, control: {label} is flatter than {than}; log ratio of λ_max)", *tops))
-    return checks
 
 
 def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], where: str, regime: Regime) -> list[Check]:
@@ -142,28 +124,48 @@ def _rows(ends: Outcomes, cell: Cell, family: Family) -> list[dict[str, Any]]:
         for replica in range(len(columns["train_loss"])):
             row = {metric: float(column[replica]) for metric, column in columns.items()}
             if all(np.isfinite(value) for value in row.values()) and row["hessian_top_eigenvalue"] > 0:
-                rows.append({"strategy": label, "batch": cell.regime.batch, "replica": replica, **row})
+                condition = f"{label}, batch {cell.regime.batch}"
+                rows.append({
+                    "strategy": label, "batch": cell.regime.batch, "condition": condition, "replica": replica, **row
+                })  # fmt: skip
     return rows
 
 
-def _regressions(rows: Sequence[Mapping[str, Any]], where: str) -> list[Check]:
-    """Does accuracy follow from flatness and training loss together better than from either?"""
+def regressions(rows: Sequence[Mapping[str, Any]], where: str, unit: str) -> list[Check]:
+    """Check whether accuracy follows from flatness and training loss together better than from either.
+
+    The batch goes before both. Each unit in turn is predicted from the others.
+
+    Args:
+        rows: Ends of trainings, with accuracy, λ_max, training loss, batch and unit.
+        where: What was trained.
+        unit: "replica", or "condition": a strategy at a batch.
+
+    Returns:
+        The checks; not tested with fewer than three units.
+    """
+    groups = [row[unit] for row in rows]
+    pairs = (("flatness", "optimization"), ("optimization", "flatness"))
+    claims = [
+        f"5: {other} tells more of the accuracy than {alone} and the batch do alone ({where}" for alone, other in pairs
+    ]
+    count = len(set(groups))
+    if count < 3:
+        text = f"{count} {unit}s, of which each would be left out"
+        return [Check(f"{claim})", "above 0", text, PAIRED, False, otherwise="not tested") for claim in claims]
     features = {
         "flatness": np.log([row["hessian_top_eigenvalue"] for row in rows]),
         "optimization": np.log([row["train_loss"] for row in rows]),
     }
-    errors = nested_errors(features, [row["test_accuracy"] for row in rows], [row["replica"] for row in rows])
-    explained = {name: 1 - error.mean() / errors["nothing"].mean() for name, error in errors.items()}
+    accuracies, batches = ([row[key] for row in rows] for key in ("test_accuracy", "batch"))
+    errors = nested_errors(features, accuracies, groups, factor=batches)
+    total = errors["nothing"].mean()
+    explained = {name: 1 - error.mean() / total for name, error in errors.items()}
     checks = []
-    for alone, other in (("flatness", "optimization"), ("optimization", "flatness")):
-        gain = Difference(errors[alone] / errors["nothing"].mean(), errors["all"] / errors["nothing"].mean())
-        claim = (
-            f"5: {other} tells more of the accuracy than {alone} does alone ({where}; cross-validated R² "
-            f"{explained[alone]:.2f} → {explained['all']:.2f}; gain)"
-        )
-        rule = "the paired 95 % interval lies above 0"
-        text = interval(gain.mean, gain.low, gain.high)
-        checks.append(Check(claim, "above 0", text, rule, gain.verdict == "holds", otherwise=gain.verdict))
+    for (alone, _), claim in zip(pairs, claims, strict=True):
+        gain = Difference(errors[alone] / total, errors["all"] / total)
+        claim += f"; each {unit} predicted from the others: R² {explained[alone]:.2f} → {explained['all']:.2f}; gain)"
+        checks.append(Check(claim, "above 0", str(gain), PAIRED, gain.verdict == "holds", otherwise=gain.verdict))
     return checks
 
 
@@ -181,11 +183,27 @@ def variant_claims(progress: Progress, folder: Path, setting: Setting) -> list[C
     if not setting.variants:
         return []
     cases = {variant.name: {**variant.keys, **variant.regime.keys()} for variant in setting.variants}
+    lengths: dict[str, dict[str, Keys]] = {
+        variant.name: {
+            f"{variant.name}, {length}": {**variant.keys, **case}
+            for length, case in lengths_of(variant.regime, variant.lengths).items()
+        }
+        for variant in setting.variants
+    }
+    controls = {name: case for own in lengths.values() for name, case in own.items()}
     keys = {"schedule": setting.schedule, "analysis": _MEASURES}
+    share = 3 * len(cases) / (3 * len(cases) + len(controls))
     description = setting.describe(keys, cases, strategies=[*STRATEGIES.values()])
-    ends = Outcomes(carry_out(folder, "variants", description, progress))
+    ends = Outcomes(carry_out(folder, "variants", description, part_of(progress, 0.0, share)))
+    central = Outcomes([])
+    if controls:
+        description = setting.describe(keys, controls, strategies=["centralized"])
+        central = Outcomes(carry_out(folder, "variants_lengths", description, part_of(progress, share, 1 - share)))
     checks = []
-    for name in cases:
+    for name, own in lengths.items():
         found = {(q, label): compared(ends, q, label, name) for q in _QUANTITIES for label in STRATEGIES}
         checks += order_checks(found, f"{setting.name}, {name}")
+        if own:
+            than = f"centralised training of the same training loss ({setting.name}, {name}"
+            checks += control_checks(ends, name, central, [*own], than, ["accuracy", "flatness"])
     return checks
