@@ -167,11 +167,12 @@ def nested_errors(
     Args:
         features: Values by name, [n] each.
         target: What is to be predicted, [n].
-        groups: Which points belong together, [n]; two of them at least.
+        groups: Which points belong together, [n].
         factor: Levels of a condition, [n], for each of which all regressions have a mean of its own.
 
     Returns:
-        The mean squared error on each group, [G]: by "nothing" but the means, by each name, and by "all".
+        The mean squared error on each group, [G]: by "nothing" but the means, by each name, and by "all". A group of a
+        level that is in no other cannot be predicted, and is left out.
 
     Example:
         >>> x, y = np.arange(12.0), np.arange(12.0) % 5
@@ -189,6 +190,8 @@ def nested_errors(
         found = []
         for group in np.unique(of):
             out = of == group
+            if not np.isin(levels[out], levels[~out]).all():
+                continue
             weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
             found.append(float(((y[out] - design[out] @ weights) ** 2).mean()))
         errors[label] = np.array(found)

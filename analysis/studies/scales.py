@@ -137,6 +137,7 @@ def _cifar(name: str, about: str, path: str, label: str, model: dict[str, Any]) 
                 every=100,
                 factors=(1.0, 2.0, 4.0, 8.0),
                 # At the first learning rate of the teacher, so that its minimum is one at which others may rest.
+                # One pass over 3,125 images keeps some tens of GiB of activations.
                 rest=Regime(batch=3125, lr=0.1, steps=300),
                 rest_keys={"task.augmentation": None},
             ),

@@ -142,23 +142,23 @@ def regressions(rows: Sequence[Mapping[str, Any]], where: str, unit: str) -> lis
         unit: "replica", or "condition": a strategy at a batch.
 
     Returns:
-        The checks; not tested with fewer than three units.
+        The checks; not tested with fewer than three units that can be predicted.
     """
     groups = [row[unit] for row in rows]
     pairs = (("flatness", "optimization"), ("optimization", "flatness"))
     claims = [
         f"5: {other} tells more of the accuracy than {alone} and the batch do alone ({where}" for alone, other in pairs
     ]
-    count = len(set(groups))
-    if count < 3:
-        text = f"{count} {unit}s, of which each would be left out"
-        return [Check(f"{claim})", "above 0", text, PAIRED, False, otherwise="not tested") for claim in claims]
     features = {
         "flatness": np.log([row["hessian_top_eigenvalue"] for row in rows]),
         "optimization": np.log([row["train_loss"] for row in rows]),
     }
     accuracies, batches = ([row[key] for row in rows] for key in ("test_accuracy", "batch"))
     errors = nested_errors(features, accuracies, groups, factor=batches)
+    count = len(errors["nothing"])
+    if count < 3:
+        text = f"{count} {unit}s to be predicted from the others"
+        return [Check(f"{claim})", "above 0", text, PAIRED, False, otherwise="not tested") for claim in claims]
     total = errors["nothing"].mean()
     explained = {name: 1 - error.mean() / total for name, error in errors.items()}
     checks = []

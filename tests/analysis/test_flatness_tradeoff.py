@@ -105,6 +105,9 @@ def test_nested_regressions():
     beside = nested_errors({"x": x + 5 * level}, 3 * level + noise, groups // 2, factor=level)
     assert beside["nothing"].mean() < 0.02
     assert nested_errors({"x": x + 5 * level}, 3 * level + noise, groups // 2)["nothing"].mean() > 1
+    # Of a level that is in no other group nothing is known; nor of the only group.
+    assert len(nested_errors({"x": x}, z, groups // 5, factor=groups // 15)["all"]) == 3
+    assert len(nested_errors({"x": x}, z, 0 * groups)["all"]) == 0
     # Left out means left out: a group of its own level is not seen by what predicts it.
     alone = nested_errors({"x": np.zeros(4)}, [0.0, 0.0, 1.0, 1.0], [0, 0, 1, 1])
     assert alone["x"] == pytest.approx([1.0, 1.0])
