@@ -8,7 +8,16 @@ from matplotlib.axes import Axes
 
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import axis_label, grid, label_log_axes, new_axes, outside_legend, panels, styles
+from basinet.analysis.plots.style import (
+    axis_label,
+    grid,
+    label_log_axes,
+    new_axes,
+    outside_legend,
+    panels,
+    styles,
+    symmetric_log,
+)
 from basinet.analysis.summary import finals
 from basinet.sim.folder import Run, read_table
 
@@ -46,7 +55,7 @@ def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     ax.set_yscale("log")
     ax.vlines(nodes[kept], weights[kept].min() / 3, weights[kept], color="#0072B2", linewidth=1.5)
     ax.plot(nodes[kept], weights[kept], linestyle="none", marker="o", markersize=3, color="#0072B2")
-    ax.set_xscale("symlog", linthresh=max(1e-12, 1e-3 * float(np.abs(nodes).max())))
+    symmetric_log(ax, nodes)
     ax.set_xlabel("Hessian eigenvalue")
     ax.set_ylabel("part of all eigenvalues")
     ax.grid(alpha=0.25)
@@ -88,7 +97,9 @@ def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
     losses = np.full((len(ys), len(xs)), np.nan)
     for row in rows:
         losses[ys.index(float(row["y"])), xs.index(float(row["x"]))] = float(row["loss"])
-    lines = ax.contour(xs, ys, losses, levels=12, cmap="viridis", linewidths=1)
+    low, high = float(np.nanmin(losses)), float(np.nanmax(losses))
+    even = np.geomspace(low, high, 14)[1:-1] if 0 < 10 * low < high else 12  # each level so many times the last one
+    lines = ax.contour(xs, ys, losses, levels=even, cmap="viridis", norm="log" if low > 0 else None, linewidths=1)
     ax.clabel(lines, fontsize=6, fmt="%.3g")
 
 

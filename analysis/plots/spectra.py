@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import new_axes, outside_legend, styles
+from basinet.analysis.plots.style import new_axes, outside_legend, styles, symmetric_log
 from basinet.sim.folder import Run, read_table
 
 __all__ = ["plot_spectra", "spectra_rows"]
@@ -73,7 +73,7 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
         parts = [row["part"] or np.nan for row in mine]
         ax.stairs(parts, edges, baseline=None, color=style.color, linestyle=style.line, label=label)
     ax.set_yscale("log")
-    ax.set_xscale("symlog", linthresh=1e-3 * max(abs(edge) for edge in edges))
+    symmetric_log(ax, edges)
     ax.set_xlabel("Hessian eigenvalue")
     ax.set_ylabel("part of all eigenvalues in a bin")
     ax.grid(alpha=0.25)

@@ -5,14 +5,26 @@ from itertools import cycle
 from math import ceil, log10
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 from basinet.analysis.plots.names import names
 from basinet.sim.folder import Run
 
-__all__ = ["Style", "axis_label", "choose_scale", "label_log_axes", "new_axes", "outside_legend", "panels", "styles"]
+__all__ = [
+    "Style",
+    "axis_label",
+    "choose_scale",
+    "label_log_axes",
+    "new_axes",
+    "outside_legend",
+    "panels",
+    "styles",
+    "symmetric_log",
+]
 
 Scale = Literal["linear", "log"]
 
@@ -114,6 +126,18 @@ def choose_scale(metric: str, values: Sequence[float]) -> Scale:
     """
     spread = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
     return "log" if spread and not metric.endswith("accuracy") else "linear"
+
+
+def symmetric_log(ax: Axes, values: ArrayLike) -> None:
+    """Let the horizontal axis be logarithmic to both sides, and linear for a thousandth of the largest value.
+
+    Args:
+        ax: The axes.
+        values: What will be drawn.
+    """
+    largest = float(np.abs(np.asarray(values)).max())
+    # A power of ten: labels within the linear part would lie on each other.
+    ax.set_xscale("symlog", linthresh=10.0 ** round(log10(max(1e-12, 1e-3 * largest))))
 
 
 def new_axes(ax: Axes | None) -> Axes:
