@@ -48,15 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from basinet.sim.runtimes.torchrun import together
 
     try:
-        return together(lambda: _main(arguments))
+        status = together(lambda: _main(arguments))
     except Exception as error:
         if os.environ["RANK"] == "0":
             raise
         _say(f"basinet: rank {os.environ['RANK']}: {error}")
-        return FAILED
+        status = FAILED
     finally:
         # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.environ["RANK"] != "0":
+        # Channels that are taken down with the interpreter may abort it, once the first rank is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _num_ranks() -> int:

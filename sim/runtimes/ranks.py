@@ -4,6 +4,7 @@ What the leader says and what it is answered travels over a channel of its own. 
 leader is busy; a rank that dies closes it, which the others notice at once.
 """
 
+import atexit
 import os
 import pickle
 import signal
@@ -75,6 +76,10 @@ class Ranks:
         self._channel: Any = dist.ProcessGroupGloo(
             PrefixStore("channel", self.store), self.rank, self.size, _AS_LONG_AS_IT_TAKES
         )
+        atexit.register(self._close)  # while the interpreter is still whole
+
+    def _close(self) -> None:
+        self._channel = None
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
         """Let every rank call a method of its performer.
