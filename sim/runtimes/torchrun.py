@@ -138,11 +138,11 @@ class _Seat:
         self.worker = Worker(self.setup, self.placement, engine)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the worker."""
-        return getattr(self.worker, method)(*arguments)
+        """Call a method of the worker; without a block this rank can still `analyze`."""
+        return getattr(self.worker or self, method)(*arguments)
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica together with the others, with or without a block."""
+        """Analyse a replica together with the others, as a worker does."""
         return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
 
     def leave(self) -> None:
@@ -198,20 +198,6 @@ class TorchrunTeam(Team):
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         return self._all("call", method, *arguments)
-
-    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica, each rank its share of the sums.
-
-        Args:
-            analysis: What to do.
-            state: The state of the replica's rows.
-            replica: Which replica it is.
-
-        Returns:
-            What was found, as the first rank says.
-        """
-        found: list[Row] = self._all("analyze", analysis, state, replica)[0]
-        return found
 
 
 @contextmanager
