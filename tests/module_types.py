@@ -1,0 +1,307 @@
+"""Small models of every type that users bring, with data that each takes: they work, or are refused before a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+CLASSES, SAMPLES, WIDTH, WORDS, LENGTH = 3, 24, 4, 7, 3
+
+
+class Pooled(nn.Module):
+    """A recurrent layer over [n, LENGTH, WIDTH], and a head on its last output."""
+
+    def __init__(self, layer: Callable[..., nn.Module], hidden: int = 2) -> None:
+        super().__init__()
+        self.layer = layer(WIDTH, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, 2, 4, dropout=0.0, batch_first=True, activation="gelu")
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x).mean(1))
+
+
+class Tied(nn.Module):
+    """One weight matrix, used by two layers under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x).tanh()).tanh())
+
+
+class Shared(nn.Module):
+    """One submodule under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.again = self.first
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.again(self.first(x).tanh()).tanh())
+
+
+class Scaled(nn.Module):
+    """A parameter without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.sin() * self.head(x)
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.idle = nn.Linear(WIDTH, CLASSES), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+class Buffered(nn.Module):
+    """Buffers of two types, one of which every training step changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+        self.register_buffer("shift", torch.full((WIDTH,), 0.5))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+        return self.head((x - self.shift).tanh())
+
+
+class InPlace(nn.Module):
+    """Writes into its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mul_(0.5))
+
+
+class Wrapped(nn.Module):
+    """Returns its outputs in something: a tuple, a mapping, an object."""
+
+    def __init__(self, wrap: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.head, self.wrap = nn.Linear(WIDTH, CLASSES), wrap
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.head(x))
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    """The square, whose backward pass hides from autograd how it depends on x: its double backward is wrong."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 2 * x.detach() * gradient
+
+
+class Opaque(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(OnceDifferentiable.apply(self.first(x)))
+
+
+class Normed(nn.Module):
+    """Divides by a norm that is zero where it starts: its gradient is not finite there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, 2), nn.Linear(2, CLASSES)
+        nn.init.zeros_(self.first.weight)
+        nn.init.zeros_(self.first.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.first(x)
+        return self.head(z + z.norm(dim=-1, keepdim=True))
+
+
+class Branching(nn.Module):
+    """Control flow that depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.tanh() if x.sum() > 0 else x.sin())
+
+
+class Held(nn.Module):
+    """Parameters in lists and mappings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = nn.ParameterList([torch.linspace(-1, 1, WIDTH * 2).view(WIDTH, 2)])
+        self.named = nn.ParameterDict({"head": torch.linspace(-1, 1, 2 * CLASSES).view(2, CLASSES)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.listed[0]).tanh() @ self.named["head"]
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES, dtype=torch.complex64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.to(self.head.weight.dtype)).abs()
+
+
+class Uncopied(nn.Module):
+    """Cannot be deep-copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Uncopied":
+        raise TypeError("this model holds an open connection")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+class Bag(nn.Module):
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.words, self.head = nn.EmbeddingBag(WORDS, 2, **settings), nn.Linear(2, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.words(x))
+
+
+def words(**settings: object) -> nn.Module:
+    return nn.Sequential(nn.Embedding(WORDS, 2, **settings), nn.Flatten(), nn.Linear(2 * LENGTH, CLASSES))
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh(), nn.Linear(3, CLASSES))
+
+
+def frozen() -> nn.Module:
+    model = mlp()
+    model[0].requires_grad_(False)
+    return model
+
+
+@dataclass(frozen=True)
+class ModuleType:
+    """A type of model.
+
+    Attributes:
+        make: Makes one, under torch's global seed.
+        inputs: What it takes: vectors, sequences of vectors, images or words.
+    """
+
+    make: Callable[[], nn.Module]
+    inputs: str = "vectors"
+
+    def data(self) -> tuple[Tensor, Tensor]:
+        """Inputs and classes of SAMPLES samples, the same at each call."""
+        generator = torch.Generator().manual_seed(1)
+        shape = {"vectors": (WIDTH,), "sequences": (LENGTH, WIDTH), "images": (1, 4, 4)}.get(self.inputs)
+        if shape is None:
+            x = torch.randint(WORDS, (SAMPLES, LENGTH), generator=generator)
+        else:
+            x = torch.randn(SAMPLES, *shape, generator=generator)
+        return x, torch.randint(CLASSES, (SAMPLES,), generator=generator)
+
+
+MODULE_TYPES: dict[str, ModuleType] = {
+    "linear": ModuleType(lambda: nn.Linear(WIDTH, CLASSES)),
+    "mlp": ModuleType(mlp),
+    "convolution": ModuleType(
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 2), nn.GELU(), nn.Flatten(), nn.Linear(18, CLASSES)), "images"
+    ),
+    "rnn": ModuleType(lambda: Pooled(nn.RNN), "sequences"),
+    "lstm": ModuleType(lambda: Pooled(nn.LSTM), "sequences"),
+    "gru": ModuleType(lambda: Pooled(nn.GRU), "sequences"),
+    "attention": ModuleType(Attention, "sequences"),
+    "encoder": ModuleType(Encoder, "sequences"),
+    "tied": ModuleType(Tied),
+    "shared": ModuleType(Shared),
+    "scalar": ModuleType(Scaled),
+    "frozen": ModuleType(frozen),
+    "unused": ModuleType(Unused),
+    "buffers": ModuleType(Buffered),
+    "batch_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.BatchNorm1d(3), nn.Linear(3, CLASSES))),
+    "layer_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.LayerNorm(3), nn.Linear(3, CLASSES))),
+    "group_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.GroupNorm(2, 4), nn.Linear(4, CLASSES))),
+    "weight_norm": ModuleType(lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(WIDTH, CLASSES)))),
+    "orthogonal": ModuleType(lambda: nn.Sequential(parametrizations.orthogonal(nn.Linear(WIDTH, CLASSES)))),
+    "dropout": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.Dropout(0.5), nn.Linear(3, CLASSES))),
+    "embedding": ModuleType(words, "words"),
+    "padded_embedding": ModuleType(lambda: words(padding_idx=0), "words"),
+    "sparse_embedding": ModuleType(lambda: words(sparse=True), "words"),
+    "max_norm_embedding": ModuleType(lambda: words(max_norm=0.5), "words"),
+    "scaled_embedding": ModuleType(lambda: words(scale_grad_by_freq=True), "words"),
+    "embedding_bag": ModuleType(Bag, "words"),
+    "max_embedding_bag": ModuleType(lambda: Bag(mode="max"), "words"),
+    "sparse_embedding_bag": ModuleType(lambda: Bag(mode="sum", sparse=True), "words"),
+    "in_place_activation": ModuleType(
+        lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU(inplace=True), nn.Linear(3, CLASSES))
+    ),
+    "writes_input": ModuleType(InPlace),
+    "branching": ModuleType(Branching),
+    "held": ModuleType(Held),
+    "opaque": ModuleType(Opaque),
+    "zero_norm": ModuleType(Normed),
+    "complex": ModuleType(Complex),
+    "tuple_output": ModuleType(lambda: Wrapped(lambda z: (z, z.detach()))),
+    "dict_output": ModuleType(lambda: Wrapped(lambda z: {"logits": z})),
+    "object_output": ModuleType(lambda: Wrapped(lambda z: SimpleNamespace(logits=z))),
+    "script": ModuleType(lambda: torch.jit.script(mlp())),
+    "trace": ModuleType(lambda: torch.jit.trace(mlp(), torch.zeros(2, WIDTH))),
+    "lazy": ModuleType(lambda: nn.Sequential(nn.LazyLinear(3), nn.Tanh(), nn.LazyLinear(CLASSES))),
+    "uncopied": ModuleType(Uncopied),
+    "half": ModuleType(lambda: mlp().half()),
+    "mixed": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3).double(), nn.Tanh(), nn.Linear(3, CLASSES))),
+}
