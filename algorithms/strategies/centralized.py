@@ -19,6 +19,7 @@ class Centralized:
     """
 
     averages: ClassVar[bool] = True
+    uses_graph: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -28,6 +28,7 @@ class LocalSGD:
     """
 
     averages: ClassVar[bool] = True
+    uses_graph: ClassVar[bool] = False
     period: Period = 4
 
     def step(self, block: Block) -> None:

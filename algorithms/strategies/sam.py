@@ -38,6 +38,11 @@ class SAM:
         """Whether it averages over all agents."""
         return self.network == "centralized"
 
+    @property
+    def uses_graph(self) -> bool:
+        """Whether agents combine with their neighbours."""
+        return self.network == "diffusion"
+
     def step(self, block: Block) -> None:
         """Advance by one step."""
         x = block.x.clone()

@@ -123,7 +123,9 @@ class Strategy(Protocol):
     - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
       statistics cannot go the way of the parameters;
     - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces;
-    - `averages = True`: it calls `average`.
+    - `averages = True`: it calls `average`;
+    - `uses_graph = False`: it calls neither `combine` nor what else goes along the edges, so that a run differs between
+      graphs of as many agents in nothing but the agents' weights π in the centroid, and in measures that look at W.
     """
 
     def step(self, block: Block) -> None:

@@ -29,6 +29,7 @@ class SubspaceCentralized:
     mixes_all: ClassVar[bool] = True
     combines_x: ClassVar[bool] = False
     averages: ClassVar[bool] = True
+    uses_graph: ClassVar[bool] = False
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

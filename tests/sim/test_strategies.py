@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.component import ExperimentError
+from basinet.sim.placement import Placement
 from basinet.sim.tasks import Quadratic
+from basinet.sim.worker import Worker
 
 STEPS = 200
 K, M, LR = 6, 3, 0.2
@@ -470,3 +473,24 @@ def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
     block.advance(3000)
     # Weights of 1/3 in single precision sum to 1 + 3e-8: so much of x, added up over the steps, would move x by 1e-3.
     assert (block.x - settled).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "sam-centralized"])
+def test_a_strategy_says_whether_it_uses_the_graph(make_setup, strategy):
+    """Two trees, for which all strategies work; with lazy Metropolis weights all agents count the same."""
+    name, _, network = strategy.partition("-")
+    settings = {"sam-centralized": {"network": network}, "robust": {"tolerated": 0}}.get(strategy, {})
+    golore = {"name": "golore", "lr": 0.1, "rank": 2, "period": 3, "shared": True}
+    rows = []
+    for topology in ("path", "star"):
+        setup = make_setup(
+            strategy={"name": name} | settings,
+            topology={"name": topology, "agents": K, "policy": "lazy"},
+            model={"name": "mlp", "hidden": [4], "norm": "none" if name == "gt_sarah" else "batch"},
+            optimizer=golore if name.startswith("subspace_") else {"name": "sgd", "lr": 0.1, "momentum": 0.5},
+            runtime={"dtype": "float64", "device": "cpu", "engine": "stacked"},
+        )
+        worker = Worker(setup, Placement.split(2, K), "stacked")
+        worker.advance(6)  # within the second period of local SGD, so that its agents differ
+        rows.append(worker.measure())
+    assert (rows[0] != rows[1]) == getattr(setup.strategy(), "uses_graph", True)
