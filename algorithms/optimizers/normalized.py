@@ -30,7 +30,8 @@ class NSGD(PerAgentOptimizer):
     to the geometric median of their own minima, not to the minimum of the mean loss. To normalise after agreement, use
     it with `gradient_tracking`, which with momentum then is GT-NSGDm.
 
-    With momentum it is also known as NSGDm (NSGD-M), with momentum and clipping as NSGDC.
+    With momentum it is also known as NSGDm (NSGD-M), with momentum and clipping as NSGDC. Momentum starts at zero,
+    which the norm makes up for; papers that start it as the first gradient give that one 1 / (1 - θ) times the weight.
 
     Args:
         params: Parameters, or groups of them.

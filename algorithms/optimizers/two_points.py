@@ -118,8 +118,9 @@ class ANSGDC(_Remembering):
     m_t = θ m_{t-1} + (1 - θ) \min(1, h / ‖g_t(v_t)‖) g_t(v_t), \qquad x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
     $$
 
-    Also known as implicit gradient transport, NIGT. It is faster than NSGDC where the Hessian is Lipschitz. A step
-    takes one gradient, which `prepare` evaluates; m and the previous point are kept, each as large as the parameters.
+    Without clipping it is NIGT, by implicit gradient transport. It is faster than NSGDC where the Hessian is Lipschitz.
+    A step takes one gradient, which `prepare` evaluates; m and the previous point are kept, each as large as the
+    parameters.
 
     Args:
         params: See `NSGD`.

@@ -10,7 +10,7 @@ from basinet.algorithms.strategies.consensus import Consensus
 from basinet.algorithms.strategies.dcd import DCD
 from basinet.algorithms.strategies.deepsqueeze import DeepSqueeze
 from basinet.algorithms.strategies.diffusion import Diffusion
-from basinet.algorithms.strategies.exact_diffusion import D2, ExactDiffusion
+from basinet.algorithms.strategies.exact_diffusion import D2, NIDS, ExactDiffusion
 from basinet.algorithms.strategies.extra import Extra
 from basinet.algorithms.strategies.gradient_tracking import GradientTracking
 from basinet.algorithms.strategies.isolated import Isolated
@@ -35,6 +35,7 @@ __all__ = [
     "GTHSGD",
     "GTSARAH",
     "LEAD",
+    "NIDS",
     "SAM",
     "STRATEGIES",
     "AsynchronousDiffusion",
@@ -87,7 +88,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "k_gt": LocalTracking,
     "lead": LEAD,
     "local_sgd": LocalSGD,
-    "nids": ExactDiffusion,
+    "nids": NIDS,
     "powergossip": PowerGossip,
     "push_diging": PushDIGing,
     "push_pull": PushPull,

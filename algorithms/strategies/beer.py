@@ -20,7 +20,8 @@ class BEER(PublicCopies):
     y ← y + γ (W ŷ − ŷ) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), y), where y starts as g_0, and where the copies are
     brought up to date before they are used: x̂ ← x̂ + C(x − x̂), ŷ ← ŷ + C(y − ŷ). These two C(·) travel. With full
     gradients and γ small enough all agents reach the minimum itself, at a linear rate, where CHOCO-SGD stops at a bias.
-    Without compression and with γ = 1 it is gradient tracking (DIGing).
+    Without compression and with γ = 1 it is gradient tracking (DIGing). The paper starts both copies at zero: its
+    first trackers are not told before the second step, y_1 = g_1, where here ŷ = C(g_0) is mixed into y_1 already.
 
     Args:
         compressor: See `basinet.algorithms.compression`.

@@ -15,7 +15,7 @@ class Centralized:
     One model whose batch is the union of the agents' batches. Each agent holds a copy of it, as in data-parallel
     training, so that the copies stay equal bit by bit; batch statistics and dropout masks are each agent's own.
 
-    Also known as mini-batch SGD, all-reduce SGD, C-SGD.
+    With SGD also known as mini-batch SGD, all-reduce SGD, C-SGD.
     """
 
     averages: ClassVar[bool] = True

@@ -11,7 +11,7 @@ __all__ = ["Consensus"]
 class Consensus:
     """Combine, but use the gradient at the point before: x_k ← adapt(Σ_l W[k, l] x_l, g_k(x_k)).
 
-    Also known as DGD, D-PSGD, adapt-with-combine (AWC).
+    With SGD also known as DGD, D-PSGD, adapt-with-combine (AWC).
 
     References:
         A. Nedić, A. Ozdaglar: Distributed subgradient methods for multi-agent optimization, IEEE TAC 54 (2009),

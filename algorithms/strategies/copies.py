@@ -16,7 +16,8 @@ __all__ = ["PublicCopies"]
 class PublicCopies(Compression):
     """What is shared by strategies whose agents keep copies x̂ of their neighbours and send compressed changes.
 
-    All agents start alike, so that copies of the parameters are right at first.
+    All agents start alike, so that copies of the parameters are right at first. Papers that start them at zero
+    (CHOCO-SGD, BEER) describe the same run where x_0 = 0, and with x − x_0 in the place of x elsewhere.
 
     Args:
         compressor: See `basinet.algorithms.compression`.

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from basinet.algorithms.strategies.strategy import Block, require_symmetric
 from basinet.topologies import smallest_eigenvalue
 
-__all__ = ["D2", "ExactDiffusion"]
+__all__ = ["D2", "NIDS", "ExactDiffusion"]
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,15 @@ class ExactDiffusion:
     ψ' is the ψ of the step before (in the first step, φ = ψ), and W̄ = (I + W) / 2. With full gradients all agents
     reach the minimum itself, where diffusion stops at a bias of the order of the step.
 
-    With one step size for all agents it is also known as NIDS. With a period τ agents take τ steps alone, each with a
-    τ-th of the correction, before they combine: local exact diffusion (LED), on the complete graph a form of SCAFFOLD.
+    With a period τ agents take τ steps alone, each with a τ-th of the correction, before they combine: local exact
+    diffusion (LED) with the weights W̄.
 
     Args:
         period: Steps τ from one combination to the next.
 
     References:
         K. Yuan, B. Ying, X. Zhao, A. H. Sayed: Exact diffusion for distributed optimization and learning, IEEE TSP 67
-        (2019), doi:10.1109/TSP.2018.2875898. Z. Li, W. Shi, M. Yan: A decentralized proximal-gradient method with
-        network independent step-sizes and separated convergence rates, IEEE TSP 67 (2019),
-        doi:10.1109/TSP.2019.2926022. S. A. Alghunaim: Local exact-diffusion for decentralized optimization and
+        (2019), doi:10.1109/TSP.2018.2875898. S. A. Alghunaim: Local exact-diffusion for decentralized optimization and
         learning, IEEE TAC 69 (2024), arXiv:2302.00620.
     """
 
@@ -65,14 +63,15 @@ class ExactDiffusion:
 class D2(ExactDiffusion):
     """Exact diffusion with W in the place of W̄: x_{n+1} = W (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) for SGD.
 
-    It mixes faster, and needs λ_min(W) > −1/3.
+    It mixes faster, and needs λ_min(W) > −1/3. With a period it is LED with the weights W, and where W averages over
+    all agents, as Metropolis weights on the complete graph do, SCAFFOLD with all clients and a server rate of 1.
 
     Args:
         period: Steps from one combination to the next.
 
     References:
         H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu: D²: Decentralized training over decentralized data, ICML 2018,
-        arXiv:1803.07068.
+        arXiv:1803.07068. S. P. Karimireddy et al.: SCAFFOLD (option II), ICML 2020, arXiv:1910.06378.
     """
 
     lazy: ClassVar[bool] = False
@@ -93,3 +92,35 @@ class D2(ExactDiffusion):
                 f"needs weights whose smallest eigenvalue is above -1/3, and theirs is {smallest:.4g}; lazy weights "
                 "(I + W) / 2 make it positive, which is exact_diffusion"
             )
+
+
+@dataclass(frozen=True)
+class NIDS:
+    """Exact diffusion that does not combine in its first step: x_1 = adapt(x_0, g_0).
+
+    Then, for SGD, x_{n+1} = W̄ (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) with W̄ = (I + W) / 2, the paper's W̃ for
+    c = 1 / (2 μ) and one step size for all agents. In exact diffusion x_1 = W̄ adapt(x_0, g_0).
+
+    References:
+        Z. Li, W. Shi, M. Yan: A decentralized proximal-gradient method with network independent step-sizes and
+        separated convergence rates, IEEE TSP 67 (2019), doi:10.1109/TSP.2019.2926022.
+    """
+
+    combines_x: ClassVar[bool] = False
+    static: ClassVar[bool] = True
+
+    def check(self, weights: csr_array) -> None:
+        """Refuse weights with which the correction is not exact.
+
+        Args:
+            weights: Mixing matrix [K, K].
+        """
+        require_symmetric(weights)
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        if block.step:
+            ExactDiffusion().step(block)
+        else:
+            block.memory["correction"] = torch.zeros_like(block.x)  # x_1 − ψ'
+            block.adapt(block.gradients())

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
 
-__all__ = ["GradientTracking", "Tracking", "track"]
+__all__ = ["GradientTracking", "Order", "Tracking", "track"]
+
+Order = Literal["atc", "aug_dgm", "dsgt", "diging"]
 
 
 def track(block: Block, v: Tensor, mix: Callable[[Tensor], None] | None) -> Tensor:
@@ -41,10 +43,10 @@ class Tracking(ABC):
     """Adapt with a tracker y of the network's mean of some v, which travels beside the parameters.
 
     Args:
-        order: "atc" (both are mixed after they have changed) or "diging" (before).
+        order: When parameters and tracker are mixed: "atc", "aug_dgm", "dsgt" or "diging"; see `GradientTracking`.
     """
 
-    order: Literal["atc", "diging"] = "atc"
+    order: Order = "atc"
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the trackers lose the mean.
@@ -57,14 +59,15 @@ class Tracking(ABC):
     def step(self, block: Block) -> None:
         """Advance by one step."""
         v = self.estimate(block)
-        if self.order == "diging":
-            y = track(block, v, block.combine)
-            block.combine(block.x)
-            block.adapt(y)
-        else:
-            y = track(block, v, None)
+        first = "tracked" not in block.memory
+        ahead = self.order in ("dsgt", "diging")
+        y = track(block, v, block.combine if ahead else None)
+        if self.order == "atc" or (self.order == "aug_dgm" and not first):
             block.combine(y)
-            block.adapt(y)
+        if self.order == "diging":
+            block.combine(block.x)
+        block.adapt(y)
+        if self.order != "diging":
             block.combine(block.x)
 
     @abstractmethod
@@ -81,11 +84,17 @@ class Tracking(ABC):
 
 @dataclass(frozen=True)
 class GradientTracking(Tracking):
-    """Adapt with a tracker y of the mean gradient, which travels beside the parameters; y starts as v_0.
+    """Adapt with a tracker y of the mean gradient, which travels beside the parameters.
 
-    DIGing: y ← W y + v_n − v_{n−1}, x ← adapt(W x, y).  ATC: y ← W (y + v_n − v_{n−1}), x ← W adapt(x, y).
-    v_n is the gradient g_n, or with momentum v_n = β v_{n−1} + g_n (momentum tracking). The mean of the trackers is
-    always that of the v. ATC is also known as Aug-DGM, ATC-tracking and GNSD.
+    | order | tracker | its start | parameters |
+    | --- | --- | --- | --- |
+    | atc | y ← W (y + v_n − v_{n−1}) | W v_0 | x ← W adapt(x, y) |
+    | aug_dgm (ATC-DIGing) | y ← W (y + v_n − v_{n−1}) | v_0 | x ← W adapt(x, y) |
+    | dsgt (ATC-tracking) | y ← W y + v_n − v_{n−1} | v_0 | x ← W adapt(x, y) |
+    | diging (GNSD) | y ← W y + v_n − v_{n−1} | v_0 | x ← adapt(W x, y) |
+
+    v_n is the gradient g_n, or with momentum v_n = β v_{n−1} + g_n, which in the order dsgt is momentum tracking. The
+    mean of the trackers is always that of the v.
 
     With momentum and the optimizer `nsgd` ATC is GT-NSGDm: agents normalise what they have agreed on, and go to the
     minimum of the mean loss under heavy-tailed noise as well, where diffusion with that optimizer goes to the geometric
@@ -93,18 +102,20 @@ class GradientTracking(Tracking):
     and momentum are linear filters that start from zero.
 
     Args:
-        order: "atc" (both are mixed after they have changed) or "diging" (before).
+        order: "atc", "aug_dgm", "dsgt" or "diging", as above.
         momentum: β, in [0, 1). It is tracked, where the optimizer's own momentum would be of what has been tracked.
 
     References:
-        A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying
-        graphs, SIAM J. Optim. 27 (2017), doi:10.1137/16M1084316. J. Xu, S. Zhu, Y. C. Soh, L. Xie: Augmented
-        distributed gradient methods for multi-agent optimization under uncoordinated constant stepsizes, CDC 2015,
-        doi:10.1109/CDC.2015.7402509. S. Pu, A. Nedić: Distributed stochastic gradient tracking methods, Math. Program.
-        187 (2021), doi:10.1007/s10107-020-01487-0. Y. Takezawa, H. Bao, K. Niwa, R. Sato, M. Yamada: Momentum tracking:
-        momentum acceleration for decentralized deep learning on heterogeneous data, TMLR 2023, arXiv:2209.15505.
-        S. Yu, D. Jakovetić, S. Kar: Decentralized nonconvex optimization under heavy-tailed noise: normalization and
-        optimal convergence, arXiv:2505.03736.
+        diging: A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over
+        time-varying graphs, SIAM J. Optim. 27 (2017), doi:10.1137/16M1084316. aug_dgm: J. Xu, S. Zhu, Y. C. Soh,
+        L. Xie: Augmented distributed gradient methods for multi-agent optimization under uncoordinated constant
+        stepsizes, CDC 2015, doi:10.1109/CDC.2015.7402509. dsgt: S. Pu, A. Nedić: Distributed stochastic gradient
+        tracking methods, Math. Program. 187 (2021), doi:10.1007/s10107-020-01487-0. GNSD: S. Lu, X. Zhang, H. Sun,
+        M. Hong: GNSD: a gradient-tracking based nonconvex stochastic algorithm for decentralized optimization, IEEE DSW
+        2019. Y. Takezawa, H. Bao, K. Niwa, R. Sato, M. Yamada: Momentum tracking: momentum acceleration for
+        decentralized deep learning on heterogeneous data, TMLR 2023, arXiv:2209.15505. S. Yu, D. Jakovetić, S. Kar:
+        Decentralized nonconvex optimization under heavy-tailed noise: normalization and optimal convergence,
+        arXiv:2505.03736.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -21,7 +21,9 @@ class LEAD(PublicCopies):
     Q is without bias, E Q(v) = v: it is the compressor C scaled up, and α scales it down again, α Q = C. (Corrections
     add up what lags behind: with top_k, sign or low_rank they diverge where the loss is flat; these are refused.) With
     full gradients all agents reach the minimum itself, at a linear rate. Without compression and with γ = 1 it is
-    exact diffusion. (d is −μ times the dual variable of the paper, as long as the learning rate μ does not change.)
+    exact diffusion. The paper's run begins with a step that each agent takes alone, as NIDS does, and then is this one
+    from there; this one begins at the common start, with h = x_0 and d = 0. (d is −μ times the dual variable of the
+    paper, as long as the learning rate μ does not change.)
 
     Args:
         compressor: "none", "random_k", "qsgd" or "quantize"; see `basinet.algorithms.compression`.

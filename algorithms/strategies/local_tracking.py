@@ -17,8 +17,9 @@ class LocalTracking:
     """Take τ corrected steps alone, x ← adapt(x, g) + c, then combine, and correct by how others have moved.
 
     With d = x − x' what an agent has moved since the last combination: x ← W x, c ← c + (W d − d) / τ. The corrections
-    sum to zero. Parameters and moves both travel. (The correction is scaled by the learning rate here, which is the
-    same as long as that does not change.)
+    sum to zero. Parameters and moves both travel. It is K-GT with the server step η_s = 1, but for the
+    start: corrections are zero at first, in the paper μ (g_k − ḡ) with the mean ḡ of all agents' gradients at x_0.
+    (The correction is scaled by the learning rate here, which is the same as long as that does not change.)
 
     Args:
         period: Steps τ from one combination to the next.

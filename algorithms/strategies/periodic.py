@@ -17,7 +17,8 @@ Period = Annotated[int, Field(ge=1)]
 class LocalSGD:
     """Adapt alone, and every `period` steps replace all parameters by their mean.
 
-    With period 1 and SGD it is centralised SGD. Also known as federated averaging with all agents taking part.
+    With period 1 and SGD it is centralised SGD. With SGD it is federated averaging (FedAvg) in which all agents take
+    part and count the same, however many samples they hold.
 
     Args:
         period: Steps from one average to the next.

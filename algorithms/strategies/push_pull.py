@@ -1,7 +1,7 @@
 """Push–pull: gradient tracking on directed graphs, with weights of either kind."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from basinet.algorithms.strategies.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block
@@ -16,7 +16,11 @@ class PushPull:
     The rows of R sum to one: agents average what they receive. The columns of C sum to one: agents split their tracker
     among those that they send to, so that the trackers keep the sum of the gradients. R are the weights of the
     topology's policy, C those that it makes for the reversed graph, transposed. All agents count the same in what is
-    minimised, without weights of both kinds at once. Also known as the AB algorithm.
+    minimised, without weights of both kinds at once. The AB algorithm steps after the parameters are mixed,
+    x ← adapt(R x, y).
+
+    Args:
+        order: "atc", or "ab" for that.
 
     References:
         S. Pu, W. Shi, J. Xu, A. Nedić: Push–pull gradient methods for distributed optimization in networks, IEEE TAC 66
@@ -25,8 +29,13 @@ class PushPull:
     """
 
     stochastic: ClassVar[str] = "both"
+    order: Literal["atc", "ab"] = "atc"
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        block.adapt(track(block, block.gradients().clone(), block.push))
-        block.combine(block.x)
+        y = track(block, block.gradients().clone(), block.push)
+        if self.order == "ab":
+            block.combine(block.x)
+        block.adapt(y)
+        if self.order == "atc":
+            block.combine(block.x)

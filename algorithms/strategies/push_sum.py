@@ -57,7 +57,7 @@ class PushDIGing(PushSum):
 
     y ← P y + g_n − g_{n−1}, with y = g_0 at first. With full gradients all agents reach the minimum of the mean of
     their losses itself, on any strongly connected directed graph, where push-sum stops at a bias of the order of the
-    step.
+    step. ADD-OPT differs in that it steps after mixing, u ← P u + adapt(z, y) − z.
 
     References:
         A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying

@@ -15,9 +15,9 @@ __all__ = ["SAM"]
 class SAM:
     """Adapt with the gradient at x_k + ρ g_k / ‖g_k‖, of the same batch; each agent looks around by itself.
 
-    With diffusion, agents then combine (D-SAM, DFedSAM); centralised, all step with the mean of these gradients, which
-    is SAM with m-sharpness, m the batch size of an agent. A step takes two passes; running statistics are updated by
-    both.
+    With diffusion, agents then combine (D-SAM; DFedSAM with one local step a round); centralised, all step with the
+    mean of these gradients, which is SAM with m-sharpness, m the batch size of an agent. A step takes two passes;
+    running statistics are updated by both.
 
     Args:
         rho: Radius ρ of the neighbourhood.

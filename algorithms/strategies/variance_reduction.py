@@ -30,7 +30,7 @@ class GTHSGD(Tracking):
     Both gradients are of the same batch. β = 1 is gradient tracking. A step takes two passes.
 
     Args:
-        order: "atc", as in the paper, or "diging".
+        order: "atc", as in the paper; the others are those of `GradientTracking`.
         beta: β, in (0, 1].
 
     References:
@@ -63,7 +63,7 @@ class GTSARAH(Tracking):
     data. With period 1 it is gradient tracking with full gradients.
 
     Args:
-        order: "atc" or "diging".
+        order: "atc", as in the paper; the others are those of `GradientTracking`.
         period: Steps from one gradient of all data to the next.
 
     References:

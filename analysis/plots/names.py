@@ -11,9 +11,9 @@ __all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
 _UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
 
 _SPELLING = {
-    "beer": "BEER", "choco": "CHOCO", "d2": "D²", "dcd": "DCD", "decentlam": "DecentLaM", "deepsqueeze": "DeepSqueeze",
-    "diging": "DIGing", "extra": "EXTRA", "lead": "LEAD", "nids": "NIDS", "pga": "PGA", "powergossip": "PowerGossip",
-    "sam": "SAM", "sgd": "SGD", "slowmo": "SlowMo",
+    "aug_dgm": "Aug-DGM", "beer": "BEER", "choco": "CHOCO", "d2": "D²", "dcd": "DCD", "decentlam": "DecentLaM",
+    "deepsqueeze": "DeepSqueeze", "diging": "DIGing", "extra": "EXTRA", "lead": "LEAD", "nids": "NIDS", "pga": "PGA",
+    "powergossip": "PowerGossip", "sam": "SAM", "sgd": "SGD", "slowmo": "SlowMo",
 }  # fmt: skip
 
 

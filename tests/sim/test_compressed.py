@@ -45,7 +45,8 @@ def choco(x, g, w, old):
 
 
 def beer(x, g, w, old):
-    # As in the paper: H = C(X) + … and G are brought up to date at the end of a step, and used in the next one.
+    # As in the paper: H and G are brought up to date at the end of a step, and used in the next one. Only the start
+    # differs: H_0 = X_0, which is the paper's H_0 = 0 seen from X_0, and G_0 = C(V_0) in the place of 0.
     h, big_g = old.get("h", old["x0"]), old.get("G", 0 * g)
     v = old["v"] + 0.2 * (w @ big_g - big_g) + g - old["g"] if "v" in old else g
     after = x + 0.2 * (w @ h - h) - LR * v

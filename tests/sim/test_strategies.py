@@ -21,7 +21,7 @@ RECURSIONS = {
     "consensus": lambda w, x, g, old: w @ x[-1] - LR * g[-1],
     "diffusion": lambda w, x, g, old: w @ (x[-1] - LR * g[-1]),
     "exact_diffusion": lambda w, x, g, old: _corrected((np.eye(K) + w) / 2, x, g),
-    "nids": lambda w, x, g, old: _corrected((np.eye(K) + w) / 2, x, g),
+    "nids": lambda w, x, g, old: x[-1] - LR * g[-1] if len(x) == 1 else _corrected((np.eye(K) + w) / 2, x, g),
     "d2": lambda w, x, g, old: _corrected(w, x, g),
     "extra": lambda w, x, g, old: (
         w @ x[-1] - LR * g[-1]
@@ -31,6 +31,12 @@ RECURSIONS = {
     "local_sgd": lambda w, x, g, old: _averaged(x[-1] - LR * g[-1], len(x) % 4 == 0),
     "gossip_pga": lambda w, x, g, old: _averaged(x[-1] - LR * g[-1], len(x) % 8 == 0, w),
     "gradient_tracking": lambda w, x, g, old: w @ (x[-1] - LR * _tracked(old, w @ (old.get("y", 0) + _change(g)))),
+    "gradient_tracking-aug_dgm": lambda w, x, g, old: (
+        w @ (x[-1] - LR * _tracked(old, w @ (old["y"] + _change(g)) if "y" in old else g[-1]))
+    ),
+    "gradient_tracking-dsgt": lambda w, x, g, old: (
+        w @ (x[-1] - LR * _tracked(old, w @ old["y"] + _change(g) if "y" in old else g[-1]))
+    ),
     "gradient_tracking-diging": lambda w, x, g, old: (
         w @ x[-1] - LR * _tracked(old, w @ old["y"] + _change(g) if "y" in old else g[-1])
     ),
@@ -74,7 +80,8 @@ def recursion(block, strategy, step):
 
 
 CENTRAL = ("centralized", "isolated", "local_sgd")
-SYMMETRIC = ("exact_diffusion", "nids", "d2", "extra", "gradient_tracking", "gradient_tracking-diging")
+ORDERS = ("gradient_tracking", *(f"gradient_tracking-{order}" for order in ("aug_dgm", "dsgt", "diging")))
+SYMMETRIC = ("exact_diffusion", "nids", "d2", "extra", *ORDERS)
 
 
 @pytest.mark.parametrize("strategy", [*RECURSIONS, "diffusion-cta"])
@@ -105,9 +112,7 @@ def test_d2_needs_weights_that_are_not_too_alternating(quadratic_block):
         quadratic_block("d2")  # Metropolis weights on a ring of six agents
 
 
-@pytest.mark.parametrize(
-    "strategy", ["exact_diffusion", "d2", "extra", "gradient_tracking", "gradient_tracking-diging"]
-)
+@pytest.mark.parametrize("strategy", SYMMETRIC)
 def test_exact_methods_reach_the_minimum_and_diffusion_its_bias(make_block, strategy):
     name, _, order = strategy.partition("-")
     keys = {

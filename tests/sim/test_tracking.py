@@ -33,6 +33,18 @@ def close(block, x):
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, 3), rtol=1e-11, atol=1e-11)
 
 
+def test_momentum_tracking_follows_its_paper(quadratic_block):
+    """The correction c, not the tracker u − c, is what Takezawa et al. write down."""
+    block = quadratic_block({"name": "gradient_tracking", "order": "dsgt", "momentum": 0.5}, "lazy")
+    block.advance(50)
+    g, w = Gradients(block), block.setup.weights.toarray()
+    x, u, c = np.full(g.shape, 2.0), 0, np.zeros(g.shape)
+    for t in range(50):
+        u = 0.5 * u + g(x, t)
+        x, c = w @ (x - LR * (u - c)), w @ (c - u) + u
+    close(block, x)
+
+
 @pytest.mark.parametrize("order", ["atc", "diging"])
 def test_momentum_is_tracked_as_a_whole(quadratic_block, order):
     block = quadratic_block({"name": "gradient_tracking", "order": order, "momentum": 0.5}, "lazy")
@@ -88,6 +100,21 @@ def test_d2_with_lazy_weights_is_exact_diffusion(quadratic_block):
     for block in (lazy, exact):
         block.advance(50)
     torch.testing.assert_close(lazy.x, exact.x, rtol=1e-12, atol=1e-12)
+
+
+def test_with_full_averages_local_d2_is_scaffold(quadratic_block):
+    """Option II of the paper, with all clients and the server rate 1."""
+    block = quadratic_block({"name": "d2", "period": 3}, topology="complete")
+    block.advance(60)
+    g = Gradients(block)
+    x, c = np.full((g.shape[0], 1, 3), 2.0), np.zeros(g.shape)
+    for round_ in range(20):
+        y = x + np.zeros(g.shape)
+        for t in range(3 * round_, 3 * round_ + 3):
+            y = y - LR * (g(y, t) - c + c.mean(1, keepdims=True))
+        c = c - c.mean(1, keepdims=True) + (x - y) / (3 * LR)
+        x = y.mean(1, keepdims=True)
+    close(block, x + np.zeros(g.shape))
 
 
 def test_local_sgd_with_period_one_is_centralized(quadratic_block):
@@ -175,8 +202,9 @@ def test_recursive_gradients_reach_the_minimum_of_all_data(make_block, regressio
     np.testing.assert_allclose(every.x.numpy(), x, rtol=1e-10, atol=1e-12)
 
 
-def test_push_pull_follows_the_paper_on_a_directed_graph(quadratic_block):
-    block = quadratic_block("push_pull", "uniform", topology=DIRECTED)
+@pytest.mark.parametrize("order", ["atc", "ab"])
+def test_push_pull_follows_the_papers_on_a_directed_graph(quadratic_block, order):
+    block = quadratic_block({"name": "push_pull", "order": order}, "uniform", topology=DIRECTED)
     block.advance(50)
     hears = nx.to_numpy_array(DIRECTED).T + np.eye(5)
     pull, push = hears / hears.sum(1, keepdims=True), hears / hears.sum(0, keepdims=True)
@@ -185,7 +213,7 @@ def test_push_pull_follows_the_paper_on_a_directed_graph(quadratic_block):
     for t in range(50):
         new = g(x, t)
         y = push @ y + new - old if t else new
-        x, old = pull @ (x - LR * y), new
+        x, old = pull @ (x - LR * y) if order == "atc" else pull @ x - LR * y, new
     close(block, x)
 
 
