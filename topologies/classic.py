@@ -10,8 +10,8 @@ __all__ = ["complete", "path", "ring", "star", "wheel"]
 def ring(num_agents: int) -> nx.Graph:
     """Agents on a circle: agent k is joined to k - 1 and k + 1 (mod K).
 
-    With Metropolis weights its eigenvalues are ``(1 + 2 cos(2 pi j / K)) / 3``, so the spectral gap
-    shrinks as ``4 pi^2 / (3 K^2)``.
+    With Metropolis weights its eigenvalues are ``(1 + 2 cos(2 pi j / K)) / 3`` from three agents on, so the
+    spectral gap shrinks as ``4 pi^2 / (3 K^2)``.
 
     Args:
         num_agents: Number of agents K, at least 1.
@@ -67,7 +67,8 @@ def star(num_agents: int) -> nx.Graph:
 def wheel(num_agents: int) -> nx.Graph:
     """A ring with a hub: agent 0 in the middle, joined to every other agent, the others on a ring.
 
-    Its Laplacian has the eigenvalue 0, K, and ``3 - 2 cos(2 pi j / (K - 1))`` for 0 < j < K - 1.
+    From four agents on, its Laplacian has the eigenvalues 0, K, and ``3 - 2 cos(2 pi j / (K - 1))`` for
+    0 < j < K - 1.
 
     Args:
         num_agents: Number of agents K, the middle one included, at least 1.

@@ -44,7 +44,7 @@ def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
 
 
 def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
-    """A complete cluster with a path hanging on it: a walk takes K^3 steps to get from one end to the other.
+    """A complete cluster with a path hanging on it: a walk takes some K^3 steps to get from one end to the other.
 
     The cluster has the lowest numbers, and the path begins at its last agent.
 

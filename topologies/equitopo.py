@@ -17,7 +17,7 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
     The directed graph is the paper's D-EquiStatic, the undirected one, in which k also sends to k - u, its
     U-EquiStatic; other than there, no shift is drawn twice. The edges carry the paper's weights, which the policy
     `weights` uses: ``(K - 1) / (K M)`` for each of M shifts, of which an undirected graph gives one half to either
-    side. Policies that go by the graph alone give an agent's own value more than the 1 / K that these leave. With
+    side. Policies that go by the graph alone give an agent's own value at least the 1 / K that these leave. With
     M in proportion to ln K the mixing rate is bounded, with high probability, whatever K. The shifts are drawn
     again, up to 100 times, until the graph is connected.
 
@@ -85,9 +85,10 @@ def one_peer_equitopo(
 
     The directed sequence is the paper's OD-EquiDyn over all shifts, with the weights ``(1 - eta) I + eta A``, where
     A gives (K - 1) / K to the sender and 1 / K to oneself. A step leaves of the squared disagreement the part
-    ``(1 - eta)^2 + eta^2 (1 - 2 / K)`` in the mean over the draws: at eta = 1/2 one half, whatever K. The undirected
-    one is its OU-EquiDyn: the agents are gone through from one that is drawn, and k meets k + u if both are still
-    alone; at least two thirds of the agents meet somebody, so that ``1 - 4/3 eta (1 - eta)`` is left at most.
+    ``(1 - eta)^2 + eta^2 (1 - 2 / K)`` in the mean over the draws: at eta = 1/2, ``1/2 - 1 / (2 K)``, less than one
+    half whatever K. The undirected one is its OU-EquiDyn: the agents are gone through from one that is drawn, and k
+    meets k + u if both are still alone; at least two thirds of the agents meet somebody, so that
+    ``1 - 4/3 eta (1 - eta)`` is left at most.
 
     Args:
         num_agents: Number of agents K, at least 2.

@@ -53,8 +53,8 @@ def metropolis(graph: nx.Graph) -> csr_array:
 def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
     """Metropolis weights, of which each agent first keeps a part for itself: ``keep I + (1 - keep) W``.
 
-    At one half all eigenvalues are non-negative, so that consensus tolerates larger step sizes, but agents agree
-    half as fast.
+    At one half all eigenvalues are non-negative, so that consensus tolerates larger step sizes, but the second one is
+    only half as far below 1: agents agree half as fast, unless it was the smallest one that kept them from agreeing.
 
     Args:
         graph: Undirected graph.

@@ -59,8 +59,8 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
 def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Graph:
     """A graph drawn (asymptotically) uniformly among those in which every agent has d neighbours.
 
-    Its spectral gap stays bounded away from zero as K grows. It is drawn again, up to 100 times, until it
-    is connected, which for a degree of 3 or more the first draw nearly always is.
+    From d = 3 on, its spectral gap most likely stays bounded away from zero as K grows, and the first draw is
+    nearly always connected; it is drawn again, up to 100 times, until it is.
 
     Args:
         num_agents: Number of agents K, above ``degree``; K times ``degree`` must be even.

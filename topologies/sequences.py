@@ -65,7 +65,7 @@ class GraphSequence:
 
 
 def one_peer_exponential(num_agents: int) -> GraphSequence:
-    """At step t, agent k sends to agent ``k + 2^(t mod log2 K)`` (mod K) alone.
+    """At step t, agent k sends to agent ``k + 2^(t mod ceil(log2 K))`` (mod K) alone.
 
     With uniform weights, one half each, which are the graphs' own policy, and K a power of two, agents that start
     apart agree exactly after log2 K steps. Each step costs one message an agent.

@@ -12,8 +12,8 @@ __all__ = ["caterpillar", "tree"]
 def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
     """A tree with agent 0 at the root, each agent with so many below it, filled row by row.
 
-    Agent k > 0 is joined to agent ``(k - 1) // branching`` above it. Every way through the tree is short,
-    ``2 log K`` at most, but one half of the agents reaches the other through the root alone.
+    Agent k > 0 is joined to agent ``(k - 1) // branching`` above it. With two or more below each, every way through
+    the tree is short, ``2 log2 K`` edges at most, but the branches at the root reach each other through it alone.
 
     Args:
         num_agents: Number of agents K, at least 1; the last row need not be full.

@@ -91,6 +91,19 @@ def test_one_peer_equitopo_halves_the_disagreement_whatever_the_number_of_agents
     assert abs(left.mean() - expected) <= 4 * left.std() / math.sqrt(600) + 1e-12
 
 
+@pytest.mark.parametrize("num_agents", [2, 3, 8, 15])
+@pytest.mark.parametrize("step", [0.3, 0.5, 0.8])
+def test_one_peer_equitopo_leaves_the_stated_part_of_any_disagreement(num_agents, step):
+    """The mean over all shifts, as a quadratic form of how the agents differ from their mean."""
+    sequence = one_peer_equitopo(num_agents, step=step, period=200, seed=3)
+    matrices = {next(graph.successors(0)): weights(graph).toarray() for graph in sequence}
+    assert matrices.keys() == set(range(1, num_agents))
+    apart = np.eye(num_agents) - 1 / num_agents
+    left = np.mean([apart @ W.T @ W @ apart for W in matrices.values()], axis=0)
+    stated = (1 - step) ** 2 + step**2 * (1 - 2 / num_agents) if step != 0.5 else 1 / 2 - 1 / (2 * num_agents)
+    np.testing.assert_allclose(np.linalg.eigvalsh(left)[1:], stated, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("num_agents", [2, 3, 9, 12, 64])
 def test_one_peer_equitopo_undirected(num_agents):
     x = np.random.default_rng(num_agents).standard_normal(num_agents)

@@ -104,6 +104,7 @@ def test_trees(num_agents, branching):
     assert all(len([v for v in graph[k] if v > k]) <= branching for k in graph)
     assert nx.utils.graphs_equal(graph, nx.full_rary_tree(branching, num_agents)) or branching == 1
     assert nx.utils.graphs_equal(tree(num_agents, branching=1), path(num_agents))
+    assert branching == 1 or nx.diameter(graph) <= 2 * math.log2(num_agents)
 
 
 @given(num_agents=st.integers(1, 40), data=st.data())

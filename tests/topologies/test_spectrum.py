@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from basinet.topologies import (
+    POLICIES,
     check_mixing_matrix,
     complete,
     eigenvalues,
@@ -59,6 +60,34 @@ def hypercube_values(K):
 def exponential_values(K):
     hops = 2 ** ALL(math.ceil(math.log2(K)))
     return (1 + np.exp(2j * np.pi * np.outer(ALL(K), hops) / K).sum(axis=1)) / (1 + len(hops))
+
+
+@pytest.mark.parametrize("num_agents", range(2, 34))
+def test_gaps_are_those_that_the_families_state(num_agents):
+    stated = 2 / (1 + math.ceil(math.log2(num_agents)))
+    gap = spectral_gap(uniform(exponential(num_agents)))
+    assert gap == pytest.approx(stated, abs=1e-12) if num_agents % 2 == 0 else gap > stated
+    if math.log2(num_agents).is_integer():
+        assert spectral_gap(metropolis(hypercube(num_agents))) == pytest.approx(stated, abs=1e-12)
+    if num_agents >= 3:
+        values = np.sort(eigenvalues(metropolis(ring(num_agents))))
+        np.testing.assert_allclose(values, np.sort(ring_values(num_agents)), rtol=0, atol=1e-12)
+
+
+def test_the_gap_of_a_ring_shrinks_as_stated():
+    # 2 (1 - cos(x)) / 3 = x^2 / 3 - x^4 / 36 + ... with x = 2 pi / K
+    for num_agents in (50, 200):
+        gap = spectral_gap(metropolis(ring(num_agents)))
+        assert gap == pytest.approx(4 * np.pi**2 / (3 * num_agents**2), rel=(2 * np.pi / num_agents) ** 2 / 12 * 1.01)
+
+
+@pytest.mark.parametrize("graph", [ring(16), hypercube(16), path(5), star(9), nx.complete_bipartite_graph(4, 4)])
+def test_lazy_weights_bring_the_second_eigenvalue_half_way_to_one(graph):
+    eager, patient = (np.sort(eigenvalues(POLICIES[name](graph))) for name in ("metropolis", "lazy"))
+    assert 1 - patient[-2] == pytest.approx((1 - eager[-2]) / 2, abs=1e-12)
+    assert patient[0] >= 0
+    slower = (1 - np.abs(patient[:-1]).max()) / (1 - np.abs(eager[:-1]).max())
+    assert slower == pytest.approx(0.5 if eager[-2] >= -eager[0] else (1 - eager[-2]) / 2 / (1 + eager[0]), abs=1e-12)
 
 
 @pytest.mark.parametrize(
