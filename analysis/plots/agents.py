@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import require_measured
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import axis_label, choose_scale, label_log_axes, new_axes, styles
 from basinet.analysis.summary import finals
@@ -51,11 +52,10 @@ def plot_agents(runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes 
         The axes: points are agents, bars the centroid.
 
     Raises:
-        ValueError: No agents were measured.
+        NoDataError: The metric was measured at no agent.
     """
     rows = agent_rows(runs, metric)
-    if not rows:
-        raise ValueError(f"no run has {metric} of its agents; measure it with analysis_points: [centroid, agents]")
+    require_measured(rows, runs, metric, agents=True)
     ax = new_axes(ax)
     ax.set_yscale(choose_scale(metric, [row[metric] for row in rows]))
     places: dict[str, list[float]] = {}

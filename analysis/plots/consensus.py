@@ -6,8 +6,6 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.curves import plot_curves
-from basinet.analysis.plots.data import curve_rows
-from basinet.analysis.plots.style import outside_legend
 from basinet.sim.folder import Run
 
 __all__ = ["plot_consensus"]
@@ -27,12 +25,8 @@ def plot_consensus(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No run has measured it.
     """
-    ax = plot_curves(runs, "consensus_distance", ax=ax, legend=False, yscale="log", **kwargs)
-    rows = curve_rows(runs, "consensus_distance")
-    for label in dict.fromkeys(row["label"] for row in rows):
-        if not any(row["mean"] for row in rows if row["label"] == label):
-            ax.plot([], [], linestyle="none", label=f"{label}: exactly 0, not drawn")
-    if legend:
-        outside_legend(ax)
-    return ax
+    return plot_curves(runs, "consensus_distance", ax=ax, legend=legend, yscale="log", **kwargs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import Row, curve_rows
+from basinet.analysis.plots.data import Row, curve_rows, require_measured
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
     Scale,
@@ -39,23 +39,31 @@ def plot_curves(
     Args:
         runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
         metric: Name of the metric.
-        x: What to draw it against: `step`, `epoch`, `communicated_bytes`, `simulated_time`.
+        x: What to draw it against: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
-        yscale: `linear` or `log`, where only positive values are drawn; chosen by the values if None.
+        yscale: `linear` or `log`, where only positive values are drawn, and a run without any is only named in the
+            legend; chosen by the values if None.
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No run has both measurements.
     """
-    ax = new_axes(ax)
     rows = curve_rows(runs, metric, x=x)
+    require_measured(rows, runs, metric, x)
+    ax = new_axes(ax)
     yscale = yscale or choose_scale(metric, [row["mean"] for row in rows])
     ax.set_yscale(yscale)
+    missing: list[str] = []
     limits = _limits(runs, x) if metric == "hessian_top_eigenvalue" else {}
     for index, (label, style) in enumerate(styles(row["label"] for row in rows).items()):
         chosen = [row for row in rows if row["label"] == label and (yscale == "linear" or row["mean"] > 0)]
         places, means = [row[x] for row in chosen], [row["mean"] for row in chosen]
         if not chosen:
+            zero = all(row["mean"] == 0 for row in rows if row["label"] == label)
+            missing.append(f"{label}: {'exactly 0' if zero else 'nowhere above 0'}, not drawn")
             continue
         ax.plot(
             places,
@@ -75,6 +83,8 @@ def plot_curves(
         ax.fill_between([row[x] for row in banded], low, high, color=style.color, alpha=0.18, linewidth=0)
         limit = limits.get(label, [])
         ax.plot([row[x] for row in limit], [row["mean"] for row in limit], color=style.color, linestyle=":")
+    for text in missing:
+        ax.plot([], [], linestyle="none", label=text)
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25)

@@ -1,17 +1,64 @@
 """What the figures are drawn from: rows of plain values, which also go into the file beside each figure."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from basinet.analysis.plots.names import labels, names
 from basinet.analysis.summary import finals, moments
+from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.folder import Run
 
-__all__ = ["curve_rows", "point_rows"]
+__all__ = ["NoDataError", "curve_rows", "point_rows", "require", "require_measured"]
 
 Row = dict[str, Any]
+
+
+class NoDataError(ExperimentError):
+    """A figure would show nothing; the message is one sentence that says what there is."""
+
+
+def require(data: Sized, otherwise: str) -> None:
+    """Refuse to draw nothing.
+
+    Args:
+        data: What is to be drawn.
+        otherwise: The sentence that says why there may be nothing, and what to do.
+
+    Raises:
+        NoDataError: There is nothing.
+    """
+    if not len(data):
+        raise NoDataError(otherwise)
+
+
+def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bool = False) -> None:
+    """Refuse to draw nothing of runs, and say what they have.
+
+    Args:
+        rows: What is to be drawn.
+        runs: The runs that it is from.
+        columns: Names of the measurements that each row needs.
+        agents: Whether those of single agents are needed, not those of the centroid.
+
+    Raises:
+        NoDataError: There is nothing.
+    """
+    if len(rows):
+        return
+    require(runs, "there are no runs to draw")
+    lines = [(run, row) for run in runs for row in run.metrics if ("agent" in row) == agents]
+    states = ", ".join(f"{run.name} is {run.status.get('state')}" for run in runs)
+    if agents:
+        require(lines, "no agents were measured; measure them with analysis_points: [centroid, agents]")
+    require(lines, f"nothing has been measured yet: {states}")
+    kept = [row for run, row in lines if row["replica"] not in run.diverged]
+    require(kept, f"all replicas have diverged: {states}")
+    known = list(dict.fromkeys(name for row in kept for name in row if name not in ("replica", "agent")))
+    for column in columns:
+        require([column] if column in known else [], f"no run has measured '{column}'; {nearest(column, known)}")
+    raise NoDataError(f"no replica has finite values of all of these at once: {', '.join(dict.fromkeys(columns))}")
 
 
 def _heads(runs: Sequence[Run]) -> list[Row]:
@@ -44,7 +91,7 @@ def curve_rows(runs: Sequence[Run], metric: str, *, x: str = "step") -> list[Row
     Args:
         runs: The runs.
         metric: Name of the metric.
-        x: What to plot it against: `step`, `epoch`, `communicated_bytes`, `simulated_time`.
+        x: What to plot it against: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
 
     Returns:
         A row for each run and step: `label`, `strategy`, `condition`, `step`, the mean of `x`, `mean`, `se`

@@ -31,6 +31,9 @@ def plot_flatness_accuracy(
     Returns:
         The axes.
 
+    Raises:
+        NoDataError: No replica has both.
+
     Example:
         ::
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from basinet.analysis.plots.data import point_rows
+from basinet.analysis.plots.data import point_rows, require_measured
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.style import axis_label
 from basinet.sim.folder import Run
@@ -104,9 +104,13 @@ def plot_iso_accuracy(
 
     Returns:
         The axes; the title has the R² of the regression. No lines are drawn where there is too little to fit.
+
+    Raises:
+        NoDataError: No replica has all three, flatness and risk above zero.
     """
-    ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)
     rows = iso_rows(runs, flatness, accuracy)
+    require_measured(rows, runs, flatness, RISK, accuracy)
+    ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)
     fit = iso_lines(rows, flatness, accuracy)
     if fit is None:
         return ax

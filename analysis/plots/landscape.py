@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import require, require_measured
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
@@ -48,7 +49,11 @@ def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
+    require(rows, "there is no spectral density to draw; measure hessian_density")
     ax = new_axes(ax)
     nodes, weights = (np.array([float(row[name]) for row in rows]) for name in ("eigenvalue", "weight"))
     kept = weights > 0
@@ -72,7 +77,11 @@ def plot_slices(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = T
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
+    require(rows, "there are no slices to draw; measure loss_slices")
     ax = new_axes(ax)
     for name, style in styles(row["direction"] for row in rows).items():
         mine = [row for row in rows if row["direction"] == name]
@@ -113,7 +122,12 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
+    require(rows, "there is no plane to draw; measure loss_surface or random_plane")
+    require(agents, "there are no agents to draw in the plane; they are measured with it")
     ax = new_axes(ax)
     draw_contours(rows, ax)
     places = [[float(row[name]) for row in agents] for name in ("x", "y")]
@@ -138,7 +152,11 @@ def plot_barriers(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
+    require(rows, "there are no barriers to draw; measure agent_barriers")
     ax = new_axes(ax)
     for number, agent in enumerate(dict.fromkeys(row["agent"] for row in rows)):
         mine = [row for row in rows if row["agent"] == agent]
@@ -182,9 +200,13 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No replica has both.
     """
-    ax = new_axes(ax)
     rows = stability_rows(runs)
+    require_measured(rows, runs, "hessian_top_eigenvalue", "stability_limit")
+    ax = new_axes(ax)
     for place, (label, style) in enumerate(styles(row["label"] for row in rows).items()):
         mine = [row for row in rows if row["label"] == label]
         tops = [row["hessian_top_eigenvalue"] for row in mine]
@@ -213,7 +235,11 @@ def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
+    require(rows, "there are no solutions to compare; basinet analyze --between does")
     ax = new_axes(ax)
     names = list(dict.fromkeys(row[end] for row in rows for end in ("first", "second")))
     heights = np.full((len(names), len(names)), np.nan)

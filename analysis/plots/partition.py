@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.style import new_axes
 from basinet.sim.folder import Run
 
@@ -60,11 +61,11 @@ def plot_partition(
         The axes: an image of agents by labels, or bars where there is only one label.
 
     Raises:
-        ValueError: There are no rows of this replica.
+        NoDataError: There are no rows of this replica.
     """
     chosen = [row for row in rows if row["replica"] == replica]
-    if not chosen:
-        raise ValueError(f"no samples of replica {replica}: there are {sorted({row['replica'] for row in rows})}")
+    known = ", ".join(map(str, sorted({row["replica"] for row in rows}))) or "none"
+    require(chosen, f"replica: nobody holds samples in replica {replica}; there are replicas: {known}")
     ax = new_axes(ax)
     labels = sorted({row["label"] for row in chosen}, key=_by_number)
     counts = np.zeros((max(row["agent"] for row in chosen) + 1, len(labels)), dtype=int)

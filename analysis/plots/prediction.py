@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.style import label_log_axes, new_axes, outside_legend, styles
 from basinet.analysis.summary import moments
 
@@ -49,9 +50,13 @@ def plot_prediction(predictions: "Mapping[str, Prediction]", *, ax: Axes | None 
         The axes: squares are the risk of the centroid, circles the cost of disagreement; small ones single replicas,
         large ones their means, with a bar of one standard error. Values that are not above zero, as a centralised run's
         disagreement, have no place on logarithmic axes.
+
+    Raises:
+        NoDataError: There are no others.
     """
-    ax = new_axes(ax)
     rows = [row for row in prediction_rows(predictions) if row["predicted"] > 0 and row["measured"] > 0]
+    require(rows, "no part of the excess risk is above zero both as predicted and as measured")
+    ax = new_axes(ax)
     ax.set_xscale("log")
     ax.set_yscale("log")
     for label, style in styles(predictions).items():
@@ -65,9 +70,8 @@ def plot_prediction(predictions: "Mapping[str, Prediction]", *, ax: Axes | None 
                 [fmean(xs)], [fmean(ys)], yerr=moments(ys)[1], marker=marker, color=style.color, ls="", capsize=3,
                 markeredgecolor="black", label=f"{label}, {part}",
             )  # fmt: skip
-    if rows:
-        values = [row[key] for row in rows for key in ("predicted", "measured")]
-        ax.plot([min(values), max(values)], [min(values), max(values)], color="black", linewidth=1)
+    values = [row[key] for row in rows for key in ("predicted", "measured")]
+    ax.plot([min(values), max(values)], [min(values), max(values)], color="black", linewidth=1)
     ax.set_xlabel("predicted excess risk")
     ax.set_ylabel("measured excess risk")
     ax.grid(alpha=0.25)

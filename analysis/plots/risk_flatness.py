@@ -24,5 +24,8 @@ def plot_risk_flatness(
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No replica has both.
     """
     return plot_scatter(runs, flatness, "excess_risk", ax=ax, **kwargs)

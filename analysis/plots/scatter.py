@@ -5,7 +5,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import point_rows
+from basinet.analysis.plots.data import point_rows, require, require_measured
 from basinet.analysis.plots.style import (
     Scale,
     axis_label,
@@ -44,9 +44,16 @@ def plot_scatter(
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No replica has both, above zero where the axis is logarithmic.
     """
-    ax = new_axes(ax)
     rows = point_rows(runs, x, y)
+    require_measured(rows, runs, x, y)
+    for name, scale in ((x, xscale), (y, yscale)):
+        rows = [row for row in rows if scale != "log" or row[name] > 0]
+        require(rows, f"no value of {name} is above zero, as a logarithmic axis needs")
+    ax = new_axes(ax)
     ax.set_xscale(xscale or choose_scale(x, [row[x] for row in rows]))
     ax.set_yscale(yscale or choose_scale(y, [row[y] for row in rows]))
     for label, style in styles(row["label"] for row in rows).items():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import new_axes, outside_legend, styles, symmetric_log
 from basinet.sim.folder import Run, read_table
@@ -61,11 +62,10 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
         The axes.
 
     Raises:
-        ValueError: No run has the measure.
+        NoDataError: No run has the measure.
     """
     rows = spectra_rows(runs, bins=bins)
-    if not rows:
-        raise ValueError("no run has a spectral density; measure hessian_density")
+    require(rows, "no run has a spectral density; measure hessian_density")
     ax = new_axes(ax)
     for label, style in styles(row["label"] for row in rows).items():
         mine = [row for row in rows if row["label"] == label]

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.style import new_axes
 
 __all__ = ["plot_spectrum"]
@@ -25,9 +26,13 @@ def plot_spectrum(eigenvalues: np.ndarray, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are none.
     """
-    ax = new_axes(ax)
     values = np.asarray(eigenvalues)
+    require(values, "there are no eigenvalues to draw")
+    ax = new_axes(ax)
     rate = min(1.0, float(np.sort(np.abs(values))[-2])) if len(values) > 1 else 0.0
     label = f"mixing rate {rate if rate > _ROUNDING else 0:.4g}"
     if np.iscomplexobj(values):

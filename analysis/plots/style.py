@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from basinet.analysis.plots.data import NoDataError, require
 from basinet.analysis.plots.names import names
 from basinet.sim.folder import Run
 
@@ -61,7 +62,6 @@ _OTHERS = (
 _AXES = {
     "step": "step",
     "epoch": "epoch",
-    "simulated_time": "simulated time (s)",
     "communicated_bytes": "communication (bytes)",
     "train_loss": "training loss",
     "test_loss": "test loss",
@@ -216,21 +216,32 @@ def panels(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = Tr
         **kwargs: Handed to `plot`.
 
     Returns:
-        A figure that pyplot does not know: it needs no closing.
+        A figure that pyplot does not know: it needs no closing. A panel for which there are no data says so.
+
+    Raises:
+        NoDataError: There are data for no panel.
     """
+    require(runs, "there are no runs to draw")
     groups: dict[str, list[Run]] = {}
     for run, (_, condition) in zip(runs, names(runs), strict=True):
         groups.setdefault(condition, []).append(run)
     figure, axes = grid(len(groups), share_x=share_x, share_y=True)
     handles: dict[str, Any] = {}
+    errors: list[NoDataError] = []
     for index, (ax, (condition, group)) in enumerate(zip(axes, groups.items(), strict=True)):
-        plot(group, ax=ax, legend=False, **kwargs)
+        try:
+            plot(group, ax=ax, legend=False, **kwargs)
+        except NoDataError as error:
+            errors.append(error)
+            ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="0.4")
         ax.set_title(condition, fontsize="medium")
         ax.set_ylabel(ax.get_ylabel() if index % 3 == 0 else "")
         ax.set_xlabel(ax.get_xlabel() if index + 3 >= len(axes) else "")
         ax.tick_params(labelbottom=not share_x or index + 3 >= len(axes))
         found, texts = ax.get_legend_handles_labels()
         handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
+    if len(errors) == len(axes):
+        raise errors[0]
     for ax in axes:
         label_log_axes(ax)
     if handles:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.style import new_axes, outside_legend, styles
 from basinet.analysis.survival import Survival
 
@@ -29,7 +30,11 @@ def plot_survival(
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are no curves.
     """
+    require(curves, "there are no curves to draw; runs have one with the key escape")
     ax = new_axes(ax)
     for label, style in styles(curves).items():
         curve = curves[label]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import point_rows
+from basinet.analysis.plots.data import point_rows, require_measured
 from basinet.analysis.plots.style import axis_label, new_axes, styles
 from basinet.sim.folder import Run
 
@@ -20,9 +20,13 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: No run has measured it.
     """
-    ax = new_axes(ax)
     rows = point_rows(runs, "tail_index", "tail_index_error")
+    require_measured(rows, runs, "tail_index", "tail_index_error")
+    ax = new_axes(ax)
     series = styles(row["label"] for row in rows)
     for place, (label, style) in enumerate(series.items()):
         chosen = [row for row in rows if row["label"] == label]

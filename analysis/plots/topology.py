@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from scipy import sparse
 
+from basinet.analysis.plots.data import require
 from basinet.analysis.plots.style import new_axes
 from basinet.sim.folder import Run
 
@@ -172,9 +173,13 @@ def plot_topology(
 
     Returns:
         The axes.
+
+    Raises:
+        NoDataError: There are no agents.
     """
-    ax = new_axes(ax)
     matrix = sparse.csr_array(weights, dtype=float)
+    require(range(matrix.shape[0]), "the mixing matrix has no agents to draw")
+    ax = new_axes(ax)
     matrix.eliminate_zeros()
     norm = Normalize(0.0, max(float(matrix.max()), 1e-12))
     as_graph = matrix.shape[0] <= (_MOST_NODES if positions is None else _MOST_PLACES)

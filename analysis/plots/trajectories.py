@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from basinet.analysis.plots.data import NoDataError
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.landscape import draw_contours
 from basinet.analysis.plots.style import grid, new_axes, outside_legend, styles
@@ -28,12 +29,12 @@ def plot_trajectories(
         The axes; circles are starts, stars ends. The labels have the parts of the variance that the axes hold.
 
     Raises:
-        ValueError: No run has recorded one, or all that did have diverged.
+        NoDataError: No run has recorded one, or all that did have diverged.
     """
     found = principal_trajectories(runs, replica)
     if found is None:
         which = "one that has not diverged" if replica is None else f"replica {replica}, or it has diverged in all"
-        raise ValueError(f"no run has recorded a trajectory of {which}; give them trajectory: centroid")
+        raise NoDataError(f"no run has recorded a trajectory of {which}; give them trajectory: centroid")
     ax = new_axes(ax)
     surface = _surface(runs, found)
     if surface:

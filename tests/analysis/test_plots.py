@@ -10,11 +10,14 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from basinet.analysis import plots
 from basinet.analysis.plots import (
     panels,
+    plot_agents,
     plot_consensus,
     plot_curves,
     plot_flatness_accuracy,
+    plot_iso_accuracy,
     plot_partition,
     plot_risk_flatness,
     plot_spectrum,
@@ -23,7 +26,7 @@ from basinet.analysis.plots import (
     plot_tail_index,
     plot_topology,
 )
-from basinet.analysis.plots.data import curve_rows, point_rows
+from basinet.analysis.plots.data import NoDataError, curve_rows, point_rows
 from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.style import choose_scale, styles
@@ -112,6 +115,67 @@ def test_plots_take_axes_or_make_them(plot, data):
     assert isinstance(made, Axes)
     assert len(pyplot.get_fignums()) == 1
     draw(figure)
+
+
+EMPTY = {"plot_topology": np.zeros((0, 0)), "plot_spectrum": np.zeros(0), "plot_survival": {}, "plot_prediction": {}}
+
+
+@pytest.mark.parametrize("name", plots.__all__)
+def test_a_figure_of_nothing_is_an_error(name):
+    data = [EMPTY.get(name, []), *({"panels": [plot_curves], "plot_surface": [[]]}.get(name, []))]
+    with pytest.raises(NoDataError, match=r"^(replica: )?(th|no |nobody )"):
+        getattr(plots, name)(*data)
+    assert pyplot.get_fignums() == []
+
+
+UNFINISHED = dataclasses.replace(RUNS[1], metrics=[], status={"state": "interrupted", "step": 0})
+LOST = make("consensus", replicas=1, diverged={"0": 300})
+
+
+@pytest.mark.parametrize(
+    ("plot", "runs", "settings", "sentence"),
+    [
+        (plot_curves, RUNS, {"metric": "test_acuracy"}, "measured 'test_acuracy'; .*did you mean 'test_accuracy'"),
+        (plot_curves, RUNS, {"x": "simulated_time"}, "no run has measured 'simulated_time'; allowed: step, epoch, "),
+        (panels, RUNS, {"plot": plot_curves, "metric": "nosuch"}, "no run has measured 'nosuch'"),
+        (plot_consensus, [make("consensus", omit=["consensus_distance"])], {}, "measured 'consensus_distance'"),
+        (plot_flatness_accuracy, RUNS, {"flatness": "hessian"}, "measured 'hessian'.*did you mean 'hessian_trace'"),
+        (plot_risk_flatness, [make("consensus", omit=["excess_risk"])], {}, "no run has measured 'excess_risk'"),
+        (plot_iso_accuracy, RUNS, {"accuracy": "accuracy"}, "measured 'accuracy'; .*did you mean 'test_accuracy'"),
+        (plot_tail_index, [make("consensus", omit=["tail_index_error"])], {}, "measured 'tail_index_error'"),
+        (plot_stability, RUNS, {}, "no run has measured 'stability_limit'"),
+        (plot_agents, RUNS, {}, r"no agents were measured; .*analysis_points: \[centroid, agents\]"),
+        (plot_curves, [UNFINISHED], {}, "nothing has been measured yet: consensus-32 is interrupted"),
+        (plot_flatness_accuracy, [LOST], {}, "all replicas have diverged"),
+        (plot_partition, [{"replica": 0, "agent": 0, "label": "1", "samples": 2}], {"replica": 3}, "replicas: 0"),
+    ],
+)
+def test_a_figure_without_data_says_what_there_is(plot, runs, settings, sentence):
+    with pytest.raises(NoDataError, match=sentence):
+        plot(runs, **settings)
+    assert pyplot.get_fignums() == []
+
+
+def test_what_is_measured_apart_is_not_drawn_together():
+    apart = [make("consensus", omit=["excess_risk"]), make("isolated", omit=["hessian_trace"])]
+    with pytest.raises(NoDataError, match="no replica has finite values of all of these at once: hessian_trace, exc"):
+        plot_risk_flatness(apart)
+
+
+@pytest.mark.parametrize("x", ["step", "epoch", "train_loss"])
+def test_curves_over_any_measurement(x):
+    ax = plot_curves(RUNS[1:2], "test_accuracy", x=x, ax=Figure().subplots())
+    rows = curve_rows(RUNS[1:2], "test_accuracy", x=x)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [row[x] for row in rows])
+
+
+def test_a_panel_without_data_says_so():
+    runs = [make("consensus", 32), make("consensus", 64, omit=["hessian_trace"])]
+    first, second = panels(runs, plot_flatness_accuracy).axes
+    assert not first.texts and [text.get_text() for text in second.texts] == ["no data"]
+    names = {drawing.name: drawing for drawing in gallery(runs)}
+    assert "flatness_accuracy" in names and "iso_accuracy" not in names
+    assert "Without these measurements" in names["flatness_accuracy"].caption
 
 
 def test_series_differ_without_colour():
