@@ -295,16 +295,14 @@ def _derivative(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
 
 def _per_output(chunk: Chunk, outputs: Tensor) -> Tensor:
     """Return each sample's weight in its point's mean, shaped to go with the outputs [N, b, ...]."""
-    shape = (*outputs.shape[:2], *(1 for _ in outputs.shape[2:]))
-    if chunk.weights is None:
-        return outputs.new_full((), chunk.share / chunk.size).expand(shape)
-    return chunk.weights.view(shape)
+    weights = chunk.sample_weights(outputs).expand(outputs.shape[:2])
+    return weights.view(*weights.shape, *(1 for _ in outputs.shape[2:]))
 
 
 def _slope_of_drawn_labels(objective: Objective, outputs: Tensor, key: int) -> Tensor:
     """Draw labels from the model's own softmax [N, b, ..., C]; return the derivative of each sample's loss."""
     if not objective.classifies:
-        raise ValueError("Labels can only be drawn from the softmax of a classification task.")
+        raise ValueError("Labels can only be drawn from the softmax of a classification task whose labels all count.")
     keys = torch.full(outputs.shape[:-1], key, dtype=torch.int64, device=outputs.device)
     keys = draws.fold(keys, torch.arange(keys.numel(), device=keys.device).view(keys.shape))
     elements = outputs[0, 0, ..., 0].numel()

@@ -114,8 +114,4 @@ def _blocks(curvature: Curvature, row: int, key: Tensor, num_probes: int) -> Ite
     for chunk in objective.samples.chunks(slice(place, place + 1), block):
         numbers = torch.arange(chunk.start, chunk.start + chunk.size, device=point.device)
         signs = 1.0 - 2.0 * draws.integers(draws.fold(key, numbers), 2, (num_probes,)).to(torch.float64)
-        if chunk.weights is None:
-            weights = signs.new_full((chunk.size,), chunk.share / chunk.size)
-        else:
-            weights = chunk.weights[0].to(torch.float64)
-        yield objective.sample_gradients(point, buffers, chunk), weights, signs
+        yield objective.sample_gradients(point, buffers, chunk), chunk.sample_weights(signs)[0], signs

@@ -33,7 +33,8 @@ class Objective:
     J_k(θ_k) = \sum_i w_{ki} ℓ(θ_k; x_i), \qquad w_{ki} = \frac{1}{n} \quad \text{or} \quad \frac{1}{n_k} .
     $$
 
-    Agents with unequal data, and ragged chunks, are weighted by their samples. The models of many agents are evaluated
+    Agents with unequal data, and ragged chunks, are weighted by their samples, and these by their labels where a task
+    has some that do not count. The models of many agents are evaluated
     as one, by `torch.vmap`, where that is faster (small models and few samples; not convolutions on the CPU) and
     one by one into a common graph elsewhere.
 
@@ -77,13 +78,14 @@ class Objective:
         ((self.dtype, self.device),) = kinds
         # A batch whose statistics count cannot be divided.
         self.share = Share() if training or share is None else share
-        self.samples = Samples(data, holdings, chunk, self.share, self.dtype)
         self._objective = _Objective(model, loss)
         self._model = _Outputs(model)
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         task = getattr(loss, "__self__", None)
         # A task whose loss is the mean over its samples' losses can give these in one pass.
         self._task = task if isinstance(task, Task) and type(task).loss is Task.loss else None
+        counts = None if self._task is None else self._task.counts(data[-1])
+        self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)
         self._convolves = any(isinstance(module, _ConvNd) for module in model.modules())
         check_modes(model, one_batch=training)
 
@@ -99,8 +101,8 @@ class Objective:
 
     @property
     def classifies(self) -> bool:
-        """Whether the loss is known to be a cross-entropy."""
-        return self._task is not None and self._task.classification
+        """Whether the loss is known to be a cross-entropy, and every label counts in it."""
+        return self._task is not None and self._task.classification and not self._task.ignores
 
     def buffers(self, num_points: int) -> dict[str, Tensor]:
         """Repeat the model's own buffers, as they were when the objective was made.
@@ -187,7 +189,7 @@ class Objective:
     def _losses_of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Evaluate the loss of each sample [b] from the outputs [b, ...]."""
         if self._task is not None:
-            return self._task.sample_loss(outputs, batch[-1]).reshape(len(outputs), -1).mean(1)
+            return self._task.mean_loss(outputs, batch[-1], (len(outputs),))
         return _each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
 
     def _loss(self, state: State, batch: Batch, weights: Tensor | None) -> Tensor:

@@ -364,6 +364,8 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("attack, personal: theory knows agents who combine all of their parameters honestly")
     if setup.config.gradient_noise is not None:
         raise ExperimentError("gradient_noise: theory knows the noise of a batch of samples, and no other")
+    if setup.task.ignores:
+        raise ExperimentError("task: theory takes a batch for the mean of its samples, and some labels do not count")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -90,17 +90,35 @@ class Chunk:
         start: The number of its first sample among those of the point.
         share: The batch's part in the mean over all samples, where it is shared.
         weights: Weight of each sample in its point's mean, [N, b], where each point has its own; 0 for padding.
+        shared_weights: Weight of each sample in the mean that all points share, [b], where they have other ones than
+            all the same.
     """
 
     batch: Batch
     share: float = 1.0
     start: int = 0
     weights: Tensor | None = None
+    shared_weights: Tensor | None = None
 
     @property
     def size(self) -> int:
         """How many samples of each point there are."""
         return self.batch[0].shape[0 if self.weights is None else 1]
+
+    def sample_weights(self, like: Tensor) -> Tensor:
+        """Give the weight of each sample in its point's mean.
+
+        Args:
+            like: A tensor of the type and on the device that are wanted.
+
+        Returns:
+            [N, b]; N is 1 where all points share the samples.
+        """
+        if self.weights is not None:
+            return self.weights.to(like)
+        if self.shared_weights is not None:
+            return self.shared_weights.to(like)[None]
+        return like.new_full((1, self.size), self.share / self.size)
 
 
 class Samples:
@@ -115,24 +133,34 @@ class Samples:
         chunk: At most how many samples of a point are in a chunk; None takes all of them.
         share: Which part of them is this process's.
         dtype: Type of the weights.
+        counts: How much each sample counts in a mean, int64 [n]; None is all the same.
 
     Raises:
         ValueError: If data, holdings or chunk are empty.
     """
 
     def __init__(
-        self, data: Batch, holdings: Sequence[Any] | None, chunk: int | None, share: Share, dtype: torch.dtype
+        self,
+        data: Batch,
+        holdings: Sequence[Any] | None,
+        chunk: int | None,
+        share: Share,
+        dtype: torch.dtype,
+        counts: Tensor | None = None,
     ) -> None:
         sizes = [len(t) for t in data]
         if len(set(sizes)) != 1 or sizes[0] == 0:
             raise ValueError(f"The data must be tensors with as many samples each, and not none, got {sizes}.")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk must be at least 1 sample, or None for all of them, got {chunk}.")
+        if counts is not None and not counts.any():
+            raise ValueError("The data must have samples that count, and all have labels that do not.")
         self.data = data
+        self._counts = counts
         self._indices: Tensor | None = None
         self._weights: Tensor | None = None
         if holdings is not None:
-            self._indices, self._weights = _padded(holdings, data[0].device, dtype)
+            self._indices, self._weights = _padded(holdings, data[0].device, dtype, counts)
         self._count = sizes[0] if self._indices is None else self._indices.shape[1]
         self._mine = share.part(self._count)
         self._step = chunk or self._count
@@ -157,7 +185,8 @@ class Samples:
             Their places in the data, int64.
         """
         if self._indices is None or self._weights is None:
-            return torch.arange(self._count, device=self.data[0].device)
+            places = torch.arange(self._count, device=self.data[0].device)
+            return places if self._counts is None else places[self._counts > 0]
         return self._indices[row][self._weights[row] > 0]
 
     @property
@@ -180,16 +209,22 @@ class Samples:
             columns = slice(start, min(start + step, self._mine.stop))
             if self._indices is None or self._weights is None:
                 batch = tuple(t[columns] for t in self.data)
-                yield Chunk(batch, len(batch[0]) / self._count, start)
+                if self._counts is None:
+                    yield Chunk(batch, len(batch[0]) / self._count, start)
+                else:
+                    counts, total = self._counts[columns], int(self._counts.sum())
+                    yield Chunk(batch, int(counts.sum()) / total, start, shared_weights=counts.double() / total)
             else:
                 batch = tuple(t[self._indices[rows, columns]] for t in self.data)
                 yield Chunk(batch, start=start, weights=self._weights[rows, columns])
 
 
-def _padded(holdings: Sequence[Any], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _padded(
+    holdings: Sequence[Any], device: torch.device, dtype: torch.dtype, counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Lay out unequal sets of samples as a matrix of indices [N, m], with each sample's weight in its row's mean."""
     held = [torch.as_tensor(indices, dtype=torch.int64, device=device) for indices in holdings]
-    empty = [k for k, indices in enumerate(held) if not len(indices)]
+    empty = [k for k, rows in enumerate(held) if not len(rows) or (counts is not None and not counts[rows].any())]
     if empty:
         raise ValueError(f"Each point needs samples of its own; number {empty[0]} has none.")
     longest = max(map(len, held))
@@ -197,5 +232,5 @@ def _padded(holdings: Sequence[Any], device: torch.device, dtype: torch.dtype) -
     indices = torch.stack([torch.cat([rows, rows[:1].expand(longest - len(rows))]) for rows in held])
     weights = torch.zeros(len(held), longest, device=device, dtype=dtype)
     for row, mine in zip(weights, held, strict=True):
-        row[: len(mine)] = 1 / len(mine)
+        row[: len(mine)] = 1 / len(mine) if counts is None else counts[mine].to(dtype) / counts[mine].sum()
     return indices, weights

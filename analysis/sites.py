@@ -170,9 +170,10 @@ class Bench:
         if self.chosen is None:
             return held
         found = []
+        counts = self.task.counts(self.data[-1])
         for agent, mine in zip(honest, held, strict=True):
             places = torch.isin(self.chosen, mine).nonzero()[:, 0]
-            if not len(places):
+            if not len(places if counts is None else counts[places].nonzero()):
                 raise ExperimentError(
                     f"analysis_samples: agent {agent} of replica {replica} holds none of the"
                     f" {len(self.chosen)} samples; give more of them"

@@ -117,5 +117,9 @@ def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> 
         drawn = task.draw(keys, torch.zeros_like(keys), 1, dtype)
         return [tuple(tensor[n] for tensor in drawn) for n in range(samples)]
     held = len(task.train[0])
-    order = permutation(root, torch.tensor([held], device=device), held)[0, :samples]
+    order = permutation(root, torch.tensor([held], device=device), held)[0]
+    counts = task.counts(task.train[-1])
+    if counts is not None:
+        order = order[counts[order] > 0]
+    order = order[:samples]
     return [tuple(tensor[n, None] for tensor in task.train) for n in order]

@@ -15,7 +15,7 @@ from basinet.sim.config import Config
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
 from basinet.sim.sampling import Sampler
-from basinet.sim.tasks import Batch, Task
+from basinet.sim.tasks import IGNORED, Batch, Task
 
 __all__ = ["Attackers", "Broadcast", "SpoiltSampler", "make_attack", "no_average"]
 
@@ -243,7 +243,7 @@ class SpoiltSampler:
 
     def _spoil(self, batch: Batch) -> Batch:
         targets = batch[-1]
-        attacks = self.attacks.view(-1, *(1 for _ in targets.shape[1:]))
+        attacks = self.attacks.view(-1, *(1 for _ in targets.shape[1:])) & (targets != IGNORED)
         return *batch[:-1], torch.where(attacks, self.num_classes - 1 - targets, targets)
 
     def batch(self, step: int, size: int | None = None) -> Batch:

@@ -115,10 +115,9 @@ class EscapeWatch:
     @torch.no_grad()
     def _losses(self, centroids: Tensor, buffers: dict[str, Tensor]) -> Tensor:
         """Compute the training loss of each replica's centroid, [R]."""
-        data = self.task.train
         losses = centroids.new_zeros(len(centroids))
         for replica, parameters in enumerate(centroids):
             load_vector(self.model, parameters, {name: b[replica] for name, b in buffers.items()})
-            for part in zip(*(torch.split(tensor, _CHUNK) for tensor in data), strict=True):
-                losses[replica] += len(part[0]) / len(data[0]) * self.task.loss(self.model, part)
+            for part, weight in self.task.chunks(self.task.train, _CHUNK):
+                losses[replica] += weight * self.task.loss(self.model, part)
         return losses

@@ -28,7 +28,10 @@ class Sampler(Protocol):
         """
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Go through all of the agents' data: batches, and which share of an agent's data they are, [N]."""
+        """Go through all of the agents' data: batches, and which share of an agent's data they are, [N].
+
+        A share is one of the samples, or of the labels that count, where some do not.
+        """
 
 
 class _Holdings:
@@ -66,10 +69,19 @@ class _DataSampler:
         holdings: Indices of the samples that each agent holds.
         keys: One key an agent, int64 [N].
         batch_size: B.
+        counts: How many labels of each sample count, int64 [n]; None where all do.
     """
 
-    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
+    def __init__(
+        self,
+        data: Batch,
+        holdings: Sequence[np.ndarray],
+        keys: Tensor,
+        batch_size: int,
+        counts: Tensor | None = None,
+    ) -> None:
         self.data = data
+        self.counts = counts
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
@@ -84,22 +96,37 @@ class _DataSampler:
         whole = sizes // length
         on_host = self.holdings.sizes_on_host
         first = torch.arange(length, device=sizes.device)
+        total = sizes[:, 0] if self.counts is None else self._count_all(self.counts)
         for j in range(int((on_host // length).max())):
-            slots = (j * length + first).clamp(max=sizes - 1)
-            yield _take(self.data, self.holdings.find(slots)), ((j < whole).double() * length / sizes)[:, 0]
+            yield self._part(j * length + first, (j < whole).expand(-1, length), total)
         for j in range(int((on_host % length).max())):
             slots = whole * length + j
-            yield (
-                _take(self.data, self.holdings.find(slots.clamp(max=sizes - 1))),
-                ((slots < sizes).double() / sizes)[:, 0],
-            )
+            yield self._part(slots, slots < sizes, total)
+
+    def _part(self, slots: Tensor, held: Tensor, total: Tensor) -> tuple[Batch, Tensor]:
+        """Take what is in the agents' slots [N, B], and the share of those that they hold."""
+        samples = self.holdings.find(slots.clamp(max=self.holdings.sizes[:, None] - 1))
+        mine = held if self.counts is None else held * self.counts[samples]
+        return _take(self.data, samples), mine.sum(1).double() / total
+
+    def _count_all(self, counts: Tensor) -> Tensor:
+        """Count the labels that count of all that each agent holds, [N]."""
+        places = zip(self.holdings.offsets.tolist(), self.holdings.sizes_on_host.tolist(), strict=True)
+        return torch.stack([counts[self.holdings.indices[first : first + size]].sum() for first, size in places])
 
 
 class IndependentSampler(_DataSampler):
     """Draws each sample of a batch independently, with replacement, from the agent's own data."""
 
-    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
-        super().__init__(data, holdings, keys, batch_size)
+    def __init__(
+        self,
+        data: Batch,
+        holdings: Sequence[np.ndarray],
+        keys: Tensor,
+        batch_size: int,
+        counts: Tensor | None = None,
+    ) -> None:
+        super().__init__(data, holdings, keys, batch_size, counts)
         self.ahead = max(1, min(64, _AHEAD // (len(keys) * batch_size)))
         self.first = -self.ahead
 
@@ -133,8 +160,15 @@ class EpochSampler(_DataSampler):
     A larger batch looks ahead in the order: what comes next is in it, and comes again in its turn.
     """
 
-    def __init__(self, data: Batch, holdings: Sequence[np.ndarray], keys: Tensor, batch_size: int) -> None:
-        super().__init__(data, holdings, keys, batch_size)
+    def __init__(
+        self,
+        data: Batch,
+        holdings: Sequence[np.ndarray],
+        keys: Tensor,
+        batch_size: int,
+        counts: Tensor | None = None,
+    ) -> None:
+        super().__init__(data, holdings, keys, batch_size, counts)
         self.length = int(self.holdings.sizes_on_host.max())
         self._reach(batch_size)
 
@@ -248,4 +282,4 @@ def make_sampler(
     if task.draw is not None:
         return StreamSampler(task, agents, keys, batch_size, dtype)
     kind = EpochSampler if sampling == "epochs" else IndependentSampler
-    return kind(task.train, holdings, keys, batch_size)
+    return kind(task.train, holdings, keys, batch_size, task.counts(task.train[-1]))

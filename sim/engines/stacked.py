@@ -289,10 +289,7 @@ class StackedEngine:
         self.tape = _Tape(model, state, self.keys)
         self.needs_keys = self.tape.dropouts > 0
         self.task = task
-        # Negative class indices stand for samples that the cross-entropy leaves out.
-        self.ordinary = (
-            type(task).sample_loss is Task.sample_loss and task.draw is None and int(task.train[-1].min()) >= 0
-        )
+        self.ordinary = type(task).sample_loss is Task.sample_loss and task.draw is None and not task.ignores
 
     @torch.no_grad()
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
@@ -329,8 +326,7 @@ class StackedEngine:
 
     def _sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Average the losses of each agent's samples, [N]: the loss of a sample does not know whose it is."""
-        samples = self.task.sample_loss(outputs.flatten(0, 1), targets.flatten(0, 1))
-        return samples.view(len(outputs), -1).mean(1)
+        return self.task.mean_loss(outputs.flatten(0, 1), targets.flatten(0, 1), (len(outputs),))
 
     def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the agents' losses and the gradient of their sum with respect to the outputs."""

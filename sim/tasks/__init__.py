@@ -12,9 +12,10 @@ from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import Regression, supervised
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import IGNORED, Batch, Task
 
 __all__ = [
+    "IGNORED",
     "TASKS",
     "Batch",
     "DoubleWell",

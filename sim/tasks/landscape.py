@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, normal
 from basinet.sim.tasks.noise import Noise
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import Batch, Task, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class Landscape(Task):
     shifts: Tensor
     model: str = "point"
     classification: bool = False
+
+    loss_words: ClassVar[str] = "height in the landscape"
 
     @property
     def noise_covariance(self) -> Tensor:
@@ -78,7 +80,9 @@ class Landscape(Task):
         Returns:
             Tensor [B, ...], not reduced.
         """
-        value, tilt = self.value(outputs), targets[..., : self.num_outputs]
+        tilt = targets[..., : self.num_outputs]
+        outputs = fit(outputs, tilt.shape, "the model returns points")
+        value = self.value(outputs)
         if targets.shape[-1] > self.num_outputs:
             value = (1 + targets[..., -1]) * value
         return value + (tilt * (outputs - self.origin)).sum(-1)

@@ -1,14 +1,14 @@
 """Synthetic logistic regression: convex, with a minimum and a Hessian known to machine precision."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import key, normal, uniform
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import Batch, Task, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Logistic(Task):
 
     minimum: Tensor
     model: str = "linear"
+
+    loss_words: ClassVar[str] = "cross-entropy of one logit, since the targets are two classes"
 
     @property
     def hessian(self) -> Tensor:
@@ -44,7 +46,7 @@ class Logistic(Task):
         Returns:
             Tensor [B, ...], not reduced.
         """
-        logits = outputs.squeeze(-1)
+        logits = fit(outputs, targets.shape, "the model returns logits")
         return nn.functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -54,9 +56,9 @@ class Logistic(Task):
             outputs: Logits, [B, ..., 1].
 
         Returns:
-            Class indices, int64 [B, ...].
+            Class indices, int64 [B, ..., 1].
         """
-        return (outputs.squeeze(-1) > 0).long()
+        return (outputs > 0).long()
 
 
 def logistic(

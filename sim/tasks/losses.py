@@ -1,12 +1,12 @@
 """The losses with which a classification can be learned."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from basinet.sim.tasks.task import Task
+from basinet.sim.tasks.task import Task, class_scores
 
 ClassLoss = Literal["cross_entropy", "squared_error"]
 
@@ -23,6 +23,8 @@ class SquaredError(Task):
         classification tasks, ICLR 2021, arXiv:2006.07322.
     """
 
+    loss_words: ClassVar[str] = "squared distance from the class's unit vector, halved"
+
     def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Compute ½ ‖f(x) − e_y‖² of each sample.
 
@@ -33,6 +35,7 @@ class SquaredError(Task):
         Returns:
             Tensor [B, ...], not reduced.
         """
+        outputs = class_scores(outputs, targets, self.num_outputs)
         wanted = targets[..., None] == torch.arange(outputs.shape[-1], device=outputs.device)
         return (outputs - wanted.to(outputs.dtype)).square().sum(-1) / 2
 

@@ -1,14 +1,70 @@
 """What a task is: data, model-facing loss, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, ...]
 """Tensors that share their first dimension: inputs, then targets."""
+
+IGNORED = -100
+"""The label that means "none", as in torch's cross-entropy: it counts neither in the loss nor in the accuracy."""
+
+
+def fit(given: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
+    """View a tensor in a shape that differs from its own in axes of length one alone, so that nothing is broadcast.
+
+    Args:
+        given: A tensor [B, ...].
+        shape: The shape.
+        what: What the tensor is, for the message of an error.
+
+    Returns:
+        A tensor of that shape.
+
+    Raises:
+        ValueError: If the shapes differ in more than that.
+    """
+    if given.shape == shape:
+        return given
+    if given.shape[:1] == shape[:1] and _long(given.shape) == _long(shape):
+        return given.reshape(shape)
+    raise ValueError(f"{what} of shape {tuple(given.shape)}, where {tuple(shape)} is wanted")
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """List the axes of a sample that are longer than one."""
+    return [length for length in shape[1:] if length != 1]
+
+
+def _begins(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether one shape is how the other begins."""
+    length = _long(shape)
+    return _long(other)[: len(length)] == length
+
+
+def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """View the outputs of a classifier in the shape that goes with its targets.
+
+    Args:
+        outputs: What the model returned, [B, ..., C].
+        targets: Class indices, [B, ...].
+        num_classes: How many classes there are, at most C.
+
+    Returns:
+        Tensor [*targets.shape, C].
+
+    Raises:
+        ValueError: If there is not one score for each class and target.
+    """
+    if outputs.ndim == 0 or outputs.shape[-1] < num_classes:
+        raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
+    what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
+    return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +73,8 @@ class Task:
 
     A task is supervised: a model maps inputs to outputs, and the loss of a batch is the mean over its
     elements of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the batched
-    computation over agents then falls back on a general vectorised map.
+    computation over agents then falls back on a general vectorised map. Labels of −100 in a classification do not
+    count: a mean is over the others, of a batch and of all data alike, and 0 where there are no others.
 
     Attributes:
         train: Training data, tensors [n, ...] that share their first dimension: inputs, then targets.
@@ -33,6 +90,13 @@ class Task:
     model: str = "mlp"
     classification: bool = True
 
+    loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
+    """What the loss is that the class defines, for the record of a run."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is derived from the data."""
+        return {name: value for name, value in vars(self).items() if name != "ignores"}
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input sample."""
@@ -41,7 +105,84 @@ class Task:
     @property
     def labels(self) -> Tensor | None:
         """Class of each training sample, int64 [n], or None where a sample has no class or more than one."""
-        return self.train[-1] if self.classification and self.train[-1].ndim == 1 else None
+        targets = self.train[-1]
+        return targets.flatten() if self.classification and targets.numel() == len(targets) else None
+
+    @cached_property
+    def ignores(self) -> bool:
+        """Whether some labels are −100, or may be, as in fresh samples."""
+        if not self.classification:
+            return False
+        targets = [data[-1] for data in self.measured().values()]
+        return self.draw is not None or any(t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
+
+    def counts(self, targets: Tensor) -> Tensor | None:
+        """Count the labels of each sample that are not −100.
+
+        Args:
+            targets: [n, ...].
+
+        Returns:
+            int64 [n]; None where all labels of the task count.
+        """
+        return (targets != IGNORED).reshape(len(targets), -1).sum(1) if self.ignores else None
+
+    @property
+    def about_loss(self) -> str:
+        """Which loss is taken, and how many training labels do not count, in words."""
+        owner = next(kind for kind in type(self).__mro__ if {"loss", "sample_loss"} & vars(kind).keys())
+        words = vars(owner).get("loss_words", f"that of {owner.__name__}")
+        counts, total = self.counts(self.train[-1]), self.train[-1].numel()
+        return words if counts is None else f"{words}; {total - int(counts.sum())} of {total} labels do not count"
+
+    def check(self) -> None:
+        """Check what every task must hold to.
+
+        Raises:
+            ValueError: If the data are not tensors with as many entries each, or if targets are not class indices
+                although the accuracy takes them for such.
+        """
+        for name, data in self.measured().items():
+            if not (isinstance(data, tuple) and data and all(isinstance(t, Tensor) and t.ndim for t in data)):
+                raise ValueError(f"{name} has to be a tuple of tensors (inputs, targets); `supervised` makes such")
+            if len({len(t) for t in data}) > 1 or len(data[0]) == 0:
+                raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in data)} entries, not as many each")
+            if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in data):
+                raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
+        for name, data in self.measured().items():
+            if self.classification and type(self).predict is Task.predict:
+                self._check_labels(name, data[-1])
+            if self._size(data) == 0:
+                raise ValueError(f"no label of {name} counts: all are {IGNORED}")
+        if self.ignores and self.draw is None and type(self).loss is not Task.loss:
+            raise ValueError(
+                f"labels of {IGNORED} are left out of the mean over a `sample_loss`, and {type(self).__name__} has a"
+                " `loss` of its own"
+            )
+
+    def measured(self) -> dict[str, Batch]:
+        """List the data that `evaluate` measures.
+
+        Returns:
+            `train`, and `test` if there is some and the task does not measure in its own way.
+        """
+        if self.test is None or type(self).evaluate is not Task.evaluate:
+            return {"train": self.train}
+        return {"train": self.train, "test": self.test}
+
+    def _check_labels(self, name: str, targets: Tensor) -> None:
+        if targets.dtype != torch.int64:
+            raise ValueError(
+                f"the targets of {name} are of type {str(targets.dtype).removeprefix('torch.')}, and those of a"
+                " classification are class indices of type int64; give these, or classification=False, or a `predict`"
+            )
+        counted = targets[targets != IGNORED]
+        low, high = (int(counted.min()), int(counted.max())) if len(counted) else (0, 0)
+        if low < 0 or high >= self.num_outputs:
+            raise ValueError(
+                f"the targets of {name} run from {low} to {high}; allowed are the classes 0 to"
+                f" {self.num_outputs - 1}, and {IGNORED} for what has none"
+            )
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:
@@ -62,7 +203,40 @@ class Task:
         Returns:
             Tensor [B, ...], not reduced.
         """
-        return nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
+        scores = class_scores(outputs, targets, self.num_outputs).flatten(0, -2)
+        return nn.functional.cross_entropy(scores, targets.flatten(), reduction="none").view_as(targets)
+
+    def mean_loss(self, outputs: Tensor, targets: Tensor, groups: tuple[int, ...] = ()) -> Tensor:
+        """Compute the mean loss over the labels that count.
+
+        Args:
+            outputs: What the model returned, [B, ...].
+            targets: [B, ...].
+            groups: (G,) for a mean of each of G runs of B / G samples.
+
+        Returns:
+            A scalar tensor, or [G].
+
+        Raises:
+            ValueError: If the loss has no value for each sample, as where outputs and targets were broadcast.
+        """
+        if not isinstance(outputs, Tensor):
+            raise ValueError(f"the model returns a {type(outputs).__name__}, not a tensor")
+        ignored = targets == IGNORED if self.ignores else None
+        losses = self.sample_loss(outputs, targets if ignored is None else targets.masked_fill(ignored, 0))
+        if losses.shape != targets.shape and (
+            losses.shape[:1] != targets.shape[:1] or not any(_begins(losses.shape, t.shape) for t in (targets, outputs))
+        ):
+            raise ValueError(
+                f"sample_loss returns the shape {tuple(losses.shape)} for outputs of shape {tuple(outputs.shape)} and"
+                f" targets of shape {tuple(targets.shape)}, and not a loss for each sample"
+            )
+        if ignored is None:
+            return losses.reshape(*groups, -1).mean(-1)
+        counted = ~ignored
+        losses = fit(losses, targets.shape, f"some labels are {IGNORED}, and sample_loss returns losses")
+        total = losses.where(counted, 0).reshape(*groups, -1).sum(-1)
+        return total / counted.reshape(*groups, -1).sum(-1).clamp(min=1)
 
     def loss(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Compute the mean loss of a batch.
@@ -74,7 +248,7 @@ class Task:
         Returns:
             A scalar tensor.
         """
-        return self.sample_loss(model(batch[0]), batch[-1]).mean()
+        return self.mean_loss(model(batch[0]), batch[-1])
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Choose a class for each sample: by default that of the largest output.
@@ -132,8 +306,7 @@ class Task:
         """Return the mean loss and, of a classification's test data, the accuracy; differentiate the loss if asked."""
         loss = accuracy = 0.0
         with torch.set_grad_enabled(backward):
-            for part in zip(*(torch.split(tensor, chunk) for tensor in data), strict=True):
-                weight = len(part[0]) / len(data[0])
+            for part, weight in self.chunks(data, chunk):
                 part_loss, part_accuracy = self._measure_part(model, part, classify=data is self.test)
                 if backward:
                     (part_loss * weight).backward()  # type: ignore[no-untyped-call]
@@ -141,21 +314,46 @@ class Task:
                 accuracy += weight * part_accuracy
         return loss, accuracy
 
+    def chunks(self, data: Batch, size: int) -> Iterator[tuple[Batch, float]]:
+        """Cut data into chunks.
+
+        Args:
+            data: Training or test data.
+            size: At most how many samples a chunk has.
+
+        Yields:
+            The chunks, and the weight of each one's loss in the mean over all.
+        """
+        total = self._size(data) or 1
+        for part in zip(*(torch.split(tensor, size) for tensor in data), strict=True):
+            yield part, self._size(part) / total
+
+    def _size(self, data: Batch) -> int:
+        """Count the samples, or their labels that count."""
+        counts = self.counts(data[-1])
+        return len(data[0]) if counts is None else int(counts.sum())
+
     def _measure_part(self, model: nn.Module, part: Batch, *, classify: bool) -> tuple[Tensor, float]:
-        inputs = part[0]
+        inputs, targets = part[0], part[-1]
         outputs: Tensor = model(inputs)
+        version = getattr(outputs, "_version", 0)
         # One pass serves both; a loss that asks for the outputs of other inputs gets these.
         loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
         if not (classify and self.classification):
             return loss, 0.0
-        return loss, float((self.predict(outputs) == part[-1]).double().mean())
+        if getattr(outputs, "_version", 0) != version:  # the loss has written into them
+            outputs = model(inputs)
+        right = fit(self.predict(outputs), targets.shape, "predict returns classes") == targets
+        if self.ignores:
+            right = right[targets != IGNORED]
+        return loss, float(right.double().mean()) if right.numel() else 0.0
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Move every tensor of the task to a device and its floating tensors to a type.
 
         Args:
             device: Where the data shall live.
-            dtype: Type of floating tensors; integers stay as they are.
+            dtype: Type of floating tensors, and of the parts of complex ones; integers stay as they are.
 
         Returns:
             A task on that device.
@@ -166,7 +364,9 @@ class Task:
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, dtype if value.is_floating_point() else None)
+        if value.is_complex():
+            dtype = dtype.to_complex()
+        return value.detach().to(device, dtype if value.is_floating_point() or value.is_complex() else None)
     if isinstance(value, tuple):
         return tuple(_move(item, device, dtype) for item in value)
     return value
