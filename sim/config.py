@@ -16,8 +16,7 @@ from pydantic import (
     model_validator,
 )
 from scipy.sparse import issparse
-from torch import nn
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
 from basinet.algorithms.attacks import ATTACKS
 from basinet.algorithms.optimizers import OPTIMIZERS
@@ -31,7 +30,7 @@ from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
 from basinet.sim.start import Start
-from basinet.sim.tasks import TASKS, Noise, Task
+from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -94,7 +93,7 @@ SAMPLED: tuple[str, ...] = (
 
 
 def _is_data(given: Any) -> bool:
-    return isinstance(given, Task | Dataset | tuple)
+    return isinstance(given, Task | Tensor | np.ndarray) or is_data_set(given)
 
 
 def _given_to_optimizers(maker: Any) -> tuple[str, ...]:

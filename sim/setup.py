@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn, optim
-from torch.utils.data import Dataset
 
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
@@ -25,7 +24,7 @@ from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.digest import digest
 from basinet.sim.state import StackedState, instantiate
-from basinet.sim.tasks import Task, supervised
+from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.trial import try_parts
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
@@ -325,17 +324,19 @@ def _reversed(graph: nx.Graph) -> nx.Graph:
 
 def _task(config: Config, num_agents: int) -> Task:
     component = config.task.component
-    if component.is_ready:
-        given = component.target
-        return given if isinstance(given, Task) else _user_data(given)
-    made = _made_task(_Made(component), config.seed, num_agents)
-    return made if isinstance(made, Task) else _user_data(made)
+    made = component.target if component.is_ready else _made_task(_Made(component), config.seed, num_agents)
+    task = made if isinstance(made, Task) else _user_data(made)
+    try:
+        task.check()
+    except ValueError as error:
+        raise ExperimentError(f"task: {error}") from None
+    return task
 
 
 def _user_data(given: Any) -> Task:
     """Make a task of a user's data set, or of a pair (training set, test set)."""
     try:
-        pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(g, Dataset | tuple) for g in given)
+        pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
         return supervised(*given) if pair else supervised(given)
     except (TypeError, ValueError) as error:
         raise ExperimentError(f"task: {error}") from None
@@ -376,14 +377,22 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
-    labels = len(task.train[0]) if task.labels is None else task.labels.numpy()
+    counts = task.counts(task.train[-1])
     partition = config.task.partition
     num_samples = len(task.train[0])
     holdings = []
     for replica in range(config.replicas):
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
+        # A copy, since a partition of the user's own may write into it.
+        labels = num_samples if task.labels is None else task.labels.numpy().copy()
         parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
-        holdings.append(_check_partition(parts, partition.name, num_agents, num_samples))
+        arrays = _check_partition(parts, partition.name, num_agents, num_samples)
+        for agent, part in enumerate(arrays):
+            if counts is not None and not counts[part].any():
+                raise ExperimentError(
+                    f"task.partition: {partition.name} gives agent {agent} no sample with a label that counts"
+                )
+        holdings.append(arrays)
     return holdings
 
 

@@ -1,13 +1,18 @@
-"""A task from the user's own torch data."""
+"""A task from the user's own data: torch's data sets, or tensors and arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import IGNORED, Batch, Task, fit
+
+Data = Dataset[Any] | Sequence[Any]
+"""A Dataset or list whose items are (input, target); or a pair of inputs and targets, tensors or arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,43 +21,50 @@ class Regression(Task):
 
     classification: bool = False
 
+    loss_words: ClassVar[str] = "squared error, without an accuracy, since the targets are numbers and not classes"
+
     def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Compute the squared error of each sample, a mean over its outputs.
 
         Args:
-            outputs: What the model returned, [B, ..., num_outputs].
+            outputs: What the model returned, [B, ..., num_outputs], or in any shape where targets are [B, num_outputs].
             targets: Numbers of the same shape.
 
         Returns:
             Tensor [B, ...], not reduced.
         """
-        return nn.functional.mse_loss(outputs, targets, reduction="none").mean(-1)
+        if outputs.ndim > 1 and targets.ndim == 2:
+            outputs = outputs.flatten(1)
+        outputs = fit(outputs, targets.shape, "the model returns outputs")
+        errors = nn.functional.mse_loss(outputs, targets, reduction="none")
+        return errors.mean(-1) if errors.ndim > 1 else errors
 
 
 def supervised(
-    train: Dataset[Any] | Batch,
-    test: Dataset[Any] | Batch | None = None,
+    train: Data,
+    test: Data | None = None,
     *,
     classification: bool | None = None,
     model: str = "mlp",
 ) -> Task:
-    """Turn a torch Dataset, or a pair of tensors, into a task.
+    """Turn a torch Dataset, or a pair of tensors or arrays, into a task.
 
-    The items of a dataset are read once and stacked, so a random augmentation is frozen as it was drawn.
+    The items of a dataset are read once and stacked, so a random augmentation is frozen as it was drawn. Tensors are
+    not copied, and never written to.
 
     Args:
-        train: A Dataset whose items are (input, target), or the tensors (inputs, targets) themselves.
+        train: A Dataset whose items are (input, target), or the tensors or numpy arrays (inputs, targets) themselves.
         test: Test data of the same form, or None.
         classification: Whether targets are class indices: the loss is the cross-entropy then, and otherwise
-            the squared error. By default they are where targets are integers.
+            the squared error. By default they are where targets are integers. A label of −100 does not count.
         model: Name of the model that is used when an experiment names none.
 
     Returns:
         A task with as many outputs as there are classes, or numbers in a target.
 
     Raises:
-        ValueError: If the items are not pairs of an input and a target, or have different shapes, or if
-            targets are not class indices where a classification is wanted.
+        ValueError: If the data are no inputs and targets, have no one shape, or test data are unlike the training data;
+            or if targets are not class indices where a classification is wanted.
 
     Example:
         >>> import torch
@@ -60,51 +72,153 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
-    parts = [_stack(name, data) for name, data in (("train", train), ("test", test)) if data is not None]
+    parts = {name: _read(name, data) for name, data in (("train", train), ("test", test)) if data is not None}
+    if "test" in parts:
+        _check_alike(parts["train"], parts["test"])
+    targets = parts["train"][1]
     if classification is None:
-        classification = not parts[0][1].is_floating_point()
+        classification = not targets.is_floating_point()
     if classification:
-        for _, targets in parts:
-            if targets.is_floating_point() or targets.min() < 0:
-                raise ValueError("supervised: the targets of a classification have to be integers from 0 on")
-        parts = [(inputs, targets.long()) for inputs, targets in parts]
-        num_outputs = 1 + max(int(targets.max()) for _, targets in parts)
+        parts = {name: (inputs, _classes(name, targets)) for name, (inputs, targets) in parts.items()}
+        num_outputs = 1 + max(0, int(parts["train"][1].max()))
     else:
-        parts = [(inputs, targets.to(inputs.dtype).reshape(len(targets), -1)) for inputs, targets in parts]
-        num_outputs = parts[0][1].shape[1]
-    return (Task if classification else Regression)(
-        train=parts[0],
-        test=parts[1] if len(parts) > 1 else None,
+        # Integers as float64, which the run's own type then rounds if it has to.
+        parts = {
+            name: (inputs, (t if t.is_floating_point() else t.double()).reshape(len(t), -1))
+            for name, (inputs, t) in parts.items()
+        }
+        num_outputs = parts["train"][1].shape[1]
+    task = (Task if classification else Regression)(
+        train=parts["train"],
+        test=parts.get("test"),
         num_outputs=num_outputs,
         model=model,
         classification=classification,
     )
+    task.check()
+    return task
 
 
-def _stack(name: str, data: Dataset[Any] | Batch) -> tuple[Tensor, Tensor]:
+def _read(name: str, data: Data) -> tuple[Tensor, Tensor]:
+    """Return the inputs and the targets."""
+    if isinstance(data, DataLoader):
+        raise ValueError(
+            f"supervised: {name} is a DataLoader; give the data set that it reads, `loader.dataset`, since the agents"
+            " draw their own batches (batch_size, sampling)"
+        )
     if isinstance(data, TensorDataset):
         data = data.tensors
-    if not isinstance(data, tuple):
+    if isinstance(data, Dataset) or _is_list_of_items(data):
         data = _collate(name, data)
-    if len(data) != 2 or not all(isinstance(tensor, Tensor) for tensor in data):
-        raise ValueError(f"supervised: {name} holds {len(data)} entries a sample, not (input, target)")
-    inputs, targets = data
+    if not isinstance(data, tuple | list):
+        raise ValueError(
+            f"supervised: {name} is a {type(data).__name__}; allowed are a Dataset of (input, target), and a pair"
+            " (inputs, targets) of tensors or numpy arrays"
+        )
+    if len(data) != 2:
+        raise ValueError(
+            f"supervised: {name} holds {len(data)} entries ({', '.join(type(d).__name__ for d in data)}), where"
+            " inputs and targets are wanted; with test data it is ((inputs, targets), (test inputs, test targets))"
+        )
+    inputs, targets = (_tensor(f"the {what} of {name}", d) for what, d in zip(("inputs", "targets"), data, strict=True))
+    if targets.is_complex():
+        raise ValueError(f"supervised: the targets of {name} are complex numbers, which no loss here takes")
     if not len(inputs) == len(targets) > 0:
         raise ValueError(f"supervised: {name} has {len(inputs)} inputs and {len(targets)} targets")
     return inputs, targets
 
 
-def _collate(name: str, data: Dataset[Any]) -> Batch:
-    indices = range(len(data))  # type: ignore[arg-type]
-    items = list(data) if isinstance(data, Iterable) else [data[index] for index in indices]
-    if not items:
-        raise ValueError(f"supervised: {name} is empty")
-    for index, item in enumerate(items):
+def is_data_set(given: Any) -> bool:
+    """Tell whether something holds inputs and targets, and is not one of the two.
+
+    Args:
+        given: Anything.
+
+    Returns:
+        Whether it is a Dataset, a tuple, a list of pairs (input, target), or a list of two arrays.
+    """
+    if isinstance(given, list):
+        return _is_list_of_items(given) or (len(given) == 2 and all(getattr(part, "ndim", 0) > 0 for part in given))
+    return isinstance(given, Dataset | DataLoader | tuple)
+
+
+def _is_list_of_items(data: Any) -> bool:
+    return isinstance(data, list) and all(isinstance(item, tuple) and len(item) == 2 for item in data)
+
+
+def _tensor(what: str, data: Any) -> Tensor:
+    """Take tensors as they are, and make one of an array, a table or a list."""
+    if isinstance(data, Tensor):
+        found = data.detach()
+    else:
+        try:
+            tensors = isinstance(data, list | tuple) and data and all(isinstance(item, Tensor) for item in data)
+            array = np.asarray(torch.stack(list(data)) if tensors else data)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"supervised: {what} make no array: {str(error).splitlines()[0]}") from error
+        kind, size = array.dtype.kind, array.dtype.itemsize
+        if kind not in "biufc" or size > (16 if kind == "c" else 8) or np.ma.is_masked(data):
+            words = array.size and isinstance(array.flat[0], str)
+            hint = "; numpy.unique(…, return_inverse=True) turns words into class indices" if words else ""
+            raise ValueError(
+                f"supervised: {what} are a {type(data).__name__} of {array.dtype}, where numbers are needed{hint}"
+            )
+        # In the machine's order of bytes, contiguous and writable, as torch wants it; a copy only where it is not.
+        found = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    if found.ndim == 0:
+        raise ValueError(f"supervised: {what} are a single number, {data!r}")
+    return found
+
+
+def _check_alike(train: Batch, test: Batch) -> None:
+    """Refuse test data that are not like the training data."""
+    for what, ours, theirs in zip(("inputs", "targets"), train, test, strict=True):
+        if ours.shape[1:] != theirs.shape[1:]:
+            raise ValueError(
+                f"supervised: the {what} of test have the shape {tuple(theirs.shape[1:])}, and those of train"
+                f" {tuple(ours.shape[1:])}"
+            )
+        kinds = [(t.is_floating_point(), t.is_complex()) for t in (ours, theirs)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"supervised: the {what} of test are {theirs.dtype}, and those of train {ours.dtype}")
+
+
+def _classes(name: str, targets: Tensor) -> Tensor:
+    """Return class indices, int64; a column of them becomes a list."""
+    found = targets.long()
+    wrong = (found < 0) & (found != IGNORED)
+    if targets.is_floating_point():
+        wrong |= found != targets  # NaN too
+    if wrong.any():
+        raise ValueError(
+            "supervised: the targets of a classification have to be integers from 0 on (or"
+            f" {IGNORED} for no label), and {name} has {targets[wrong][0].item()}"
+        )
+    return found.flatten() if found.numel() == len(found) else found
+
+
+def _collate(name: str, data: Any) -> Batch:
+    """Read the items of a data set and stack them."""
+    if isinstance(data, IterableDataset):
+        raise ValueError(
+            f"supervised: {name} is an IterableDataset, which has no length; if it ends, give supervised(list(data))"
+        )
+    if not hasattr(data, "__len__"):
+        raise ValueError(f"supervised: {name} is a {type(data).__name__} without a length")
+    items = []
+    for index in range(len(data)):
+        try:
+            item = data[index]
+        except Exception as error:  # whatever a data set of the user's own does
+            raise ValueError(f"supervised: item {index} of {name} raises {type(error).__name__}: {error}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(f"supervised: item {index} of {name} is a {type(item).__name__}, not (input, target)")
+        items.append(item)
+    if not items:
+        raise ValueError(f"supervised: {name} is empty")
     try:
         return tuple(default_collate(items))
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"supervised: the items of {name} cannot be stacked into tensors of one shape: {error}"
         ) from error

@@ -298,7 +298,7 @@ def test_supervised_regression() -> None:
         (Pairs([(object(), 0)]), "cannot be stacked"),
         (Pairs([]), "train is empty"),
         ((torch.zeros(3, 2), torch.zeros(2)), "train has 3 inputs and 2 targets"),
-        ((torch.zeros(3, 2),), "train holds 1 entries a sample"),
+        ((torch.zeros(3, 2),), "train holds 1 entries .*inputs and targets are wanted"),
         ((torch.zeros(2, 2), torch.tensor([-1, 0])), "integers from 0 on"),
     ],
 )
