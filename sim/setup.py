@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.digest import digest
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, is_data_set, supervised
-from basinet.sim.trial import try_parts
+from basinet.sim.trial import try_parts, writes_to_inputs
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["Setup"]
@@ -50,6 +50,7 @@ class Setup:
         attack: What the attackers do.
         attackers: Who attacks, bool [R, K].
         push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
+        clones_inputs: Whether the model writes into its inputs, and is given clones of them.
     """
 
     config: Config
@@ -64,6 +65,7 @@ class Setup:
     attack: NoAttack
     attackers: np.ndarray
     push: tuple[csr_array, ...] = ()
+    clones_inputs: bool = False
 
     @property
     def num_agents(self) -> int:
@@ -130,6 +132,8 @@ class Setup:
             attackers=attackers,
             push=push,
         )
+        if writes_to_inputs(setup):
+            setup = replace(setup, clones_inputs=True)
         try_parts(setup)
         return setup
 
@@ -181,7 +185,10 @@ class Setup:
         Returns:
             A model on the CPU, in the type in which its maker makes it.
         """
-        return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        model = instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        if self.clones_inputs:
+            model.register_forward_pre_hook(_clones)
+        return model
 
     def layout(self) -> dict[str, Any]:
         """Describe the model in plain values, so that a point of it can be told from one of another model.
@@ -245,6 +252,10 @@ class Setup:
             The factor on the learning rate.
         """
         return float(self.config.schedule.make(t=step, num_steps=self.num_steps))
+
+
+def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.clone() for x in inputs)
 
 
 def _graphs(config: Config) -> list[nx.Graph]:

@@ -1,25 +1,27 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
 import copy
+import dataclasses
 import io
 import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import SAMPLED, TrajectoryPart
 from basinet.sim.engines import Verb, make_engine
+from basinet.sim.tasks import Batch, Task
 from basinet.sim.trajectory import trajectory_bytes
 
 if TYPE_CHECKING:
     from basinet.sim.setup import Setup
 
-__all__ = ["try_parts"]
+__all__ = ["try_parts", "writes_to_inputs"]
 
 _CENTRED = {
     "loss_slices",
@@ -43,9 +45,10 @@ def try_parts(setup: "Setup") -> None:
         ExperimentError: Some do not fit together; the message is one sentence.
     """
     config = setup.config
-    model = setup.template().to(getattr(torch, config.runtime.dtype))
+    model = _typed_model(setup)
     name = config.model.name if config.model else setup.task.model
     _try_model(setup, model, name)
+    _try_data(setup, model)
     if config.start is not None and config.start.is_at_hand:
         config.start.place(setup.template(), setup.layout(), config.replicas, 0)
     optimizer = _try_optimizer(setup, model)
@@ -94,7 +97,7 @@ def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:
     """Compute the loss of two samples."""
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {name} has no parameters to train")
-    sample = tuple(t[:2] for t in setup.task.train)
+    sample = tuple(t[:2].clone() for t in setup.task.train)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             loss = setup.task.loss(model, sample)
@@ -105,6 +108,92 @@ def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:
         ) from error
     if loss.ndim:
         raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
+
+
+def _typed_model(setup: "Setup") -> nn.Module:
+    """Make a model in the floating type of the run, which must be able to hold it."""
+    model = setup.template()
+    for name, held in (*model.named_parameters(), *model.named_buffers()):
+        if held.is_complex():
+            raise ExperimentError(
+                f"model: '{name}' is of type {str(held.dtype).removeprefix('torch.')}, and parameters and buffers have"
+                " to be real; keep real and imaginary part apart (torch.view_as_real)"
+            )
+    return model.to(getattr(torch, setup.config.runtime.dtype))
+
+
+def writes_to_inputs(setup: "Setup") -> bool:
+    """Tell whether the model writes into its inputs, in training or in evaluation mode.
+
+    Args:
+        setup: The parts.
+
+    Returns:
+        Whether it does; False of a model that fails, which `try_parts` reports.
+    """
+    inputs = setup.task.train[0][:2]
+    model = _typed_model(setup)
+    for training in (True, False):
+        model.train(training)
+        given = inputs.clone()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                model(given)
+        except Exception:  # whatever a model of the user's own does
+            return False
+        if _is_written(given, inputs):
+            return True
+    return False
+
+
+def _is_written(given: Tensor, before: Tensor) -> bool:
+    """Tell whether a clone has been written to; what goes past torch's count of writes is seen by the values."""
+    same = (given == before) | (before != before)  # NaN is not equal to itself
+    return given._version > 0 or not bool(same.all())
+
+
+def _try_data(setup: "Setup", model: nn.Module) -> None:
+    """Measure the model on two samples of the training and of the test data; look for numbers that are not finite."""
+    task = setup.task
+    model = copy.deepcopy(model).eval()
+    pairs = task.measured()
+    samples = {name: tuple(t[:2].clone() for t in data) for name, data in pairs.items()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for name, data in pairs.items():
+                for index in _not_finite(data):
+                    if not torch.isfinite(task.loss(model, tuple(t[index, None].clone() for t in data))):
+                        raise ValueError(
+                            f"sample {index} of {name} holds numbers that are infinite or not a number in"
+                            f" {setup.config.runtime.dtype}, and so is its loss"
+                        )
+            if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+                dataclasses.replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
+            else:
+                task.loss(model, samples["train"])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ExperimentError(f"task: the data cannot be measured: {str(error).splitlines()[0]}") from error
+    for name, sample in samples.items():
+        if any(_is_written(t, data[:2]) for t, data in zip(sample, pairs[name], strict=True)):
+            raise ExperimentError(
+                f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
+                " they have to leave it as it is, or to write into a clone"
+            )
+
+
+def _not_finite(data: Batch) -> list[int]:
+    """Find the first sample with a number that is not finite, if there is one."""
+    for t in data:
+        # The sum tells of almost all data that there is none, and takes no memory.
+        if (t.is_floating_point() or t.is_complex()) and not t.sum(dtype=_widest(t)).isfinite():
+            rows = (~t.isfinite()).reshape(len(t), -1).any(1).nonzero()
+            if len(rows):
+                return [int(rows[0])]
+    return []
+
+
+def _widest(t: Tensor) -> torch.dtype:
+    return torch.complex128 if t.is_complex() else torch.float64
 
 
 def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
@@ -273,5 +362,5 @@ def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
     model = copy.deepcopy(model).train(training)  # running statistics would change
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
-        setup.task.loss(model, tuple(t[:2] for t in setup.task.train))
+        setup.task.loss(model, tuple(t[:2].clone() for t in setup.task.train))
         return not torch.equal(before, torch.get_rng_state())

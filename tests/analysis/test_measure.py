@@ -213,6 +213,38 @@ def test_memory_that_holds_no_krylov_basis_is_refused_before_anything_is_written
     assert lanczos_steps(1, 3) == 100  # of which three will do
 
 
+class Doubled(torch.nn.Linear):
+    """Doubles its inputs, in place or not."""
+
+    in_place = False
+
+    def forward(self, x):
+        return super().forward(x.mul_(2) if self.in_place else 2 * x)
+
+
+class DoubledInPlace(Doubled):
+    in_place = True
+
+
+def test_a_model_that_writes_into_its_inputs_leaves_the_data(make_block):
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kept, found = x.clone(), []
+    for kind in (Doubled, DoubledInPlace):
+        torch.manual_seed(0)
+        setup, state = trained(
+            make_block,
+            task=(x, (x[:, 0] > 0).long()),
+            model=kind(3, 2),
+            analysis=["hessian_trace", "noise_curvature", "m_sharpness", "tail_index"],
+            analysis_views=["all", "own"],
+            runtime={"dtype": "float64", "device": "cpu", "engine": "loop"},
+        )
+        found.append(measure_replica(setup, state, 1))
+    assert torch.equal(x, kept)
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-12)
+
+
 def test_a_fixed_subset_is_drawn_once_and_shared_among_its_holders(make_block):
     setup, _ = trained(make_block, steps=1, analysis_samples=100)
     bench = Bench(setup)
