@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
-from basinet.sim.tasks.task import Task
+from basinet.sim.tasks.task import IGNORED, Batch, Task
 
 if TYPE_CHECKING:
     import datasets
@@ -33,8 +34,9 @@ def huggingface(
 ) -> Task:
     """Load an image classification with `datasets.load_dataset`.
 
-    Pixels are scaled to [0, 1], inputs are float32 [n, channels, height, width]. A column that does not exist
-    or does not hold what it should, and images that differ in shape, are a ValueError.
+    Pixels of 8 and of 16 bits are scaled to [0, 1], inputs are float32 [n, channels, height, width]. A column that
+    does not exist or does not hold what it should, and images that differ in shape or are transparent, are a
+    ValueError. Labels that are words are numbered in the order of the alphabet.
 
     Args:
         path: Name of the set on the hub ("ylecun/mnist"), a local folder, or a form of files ("parquet",
@@ -57,6 +59,7 @@ def huggingface(
 
     Raises:
         ImportError: If `datasets` is not installed.
+        ValueError: See above.
 
     Example:
         >>> task = huggingface(path="ylecun/mnist")  # doctest: +SKIP
@@ -69,29 +72,36 @@ def huggingface(
     except ImportError as error:
         raise ImportError('The task huggingface needs the package datasets: pip install "basinet[datasets]"') from error
 
-    parts = []
-    num_outputs = 0
+    parts: list[Batch] = []
     for split in (train_split, test_split):
         if split is None:
             continue
-        data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+        try:
+            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+        except ValueError as error:  # there is no such split, or nothing in it
+            raise ValueError(f"huggingface: split {split!r} cannot be loaded: {error}") from error
         _check_columns(data, split, (image, label))
-        images = data.cast_column(image, datasets.Image())
-        labels = _labels(data, split, label)
-        names = getattr(data.features[label], "num_classes", 0)
-        num_outputs = max(num_outputs, names, int(labels.max()) + 1)
-        parts.append((_images(images, image, split, size, channels), labels))
+        found = _labels(data, split, label)
+        if not parts:
+            names, words = getattr(data.features[label], "num_classes", 0), np.unique(found)
+        labels = _numbered(found, words, split, label)
+        parts.append((_images(data.cast_column(image, datasets.Image()), image, split, size, channels), labels))
+    if parts[0][0].shape[1:] != parts[-1][0].shape[1:]:
+        shapes = " and ".join(str(tuple(images.shape[1:])) for images, _ in parts)
+        raise ValueError(f"huggingface: the images of the splits have the shapes {shapes}; give a size and channels")
     if normalize:
         variance, mean = torch.var_mean(parts[0][0], dim=(0, 2, 3), correction=0, keepdim=True)
         # A channel that is the same everywhere has nothing to be scaled.
         scale = variance.sqrt().where(variance > 0, 1)
         parts = [((images - mean) / scale, labels) for images, labels in parts]
-    return CLASS_LOSSES[loss](
+    task = CLASS_LOSSES[loss](
         train=parts[0],
         test=parts[1] if test_split is not None else None,
-        num_outputs=num_outputs,
+        num_outputs=max(names, int(parts[0][1].max()) + 1),
         model="cnn",
     )
+    task.check()
+    return task
 
 
 def _check_columns(data: "datasets.Dataset", split: str, columns: Sequence[str]) -> None:
@@ -102,31 +112,90 @@ def _check_columns(data: "datasets.Dataset", split: str, columns: Sequence[str])
             )
 
 
-def _labels(data: "datasets.Dataset", split: str, column: str) -> Tensor:
-    labels = np.asarray(data[column][:])
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+def _labels(data: "datasets.Dataset", split: str, column: str) -> NDArray[Any]:
+    """Read the labels, class indices or words."""
+    if len(data) == 0:
+        raise ValueError(f"huggingface: split {split!r} is empty")
+    values = data[column][:]
+    if None in values:
+        raise ValueError(f"huggingface: column {column!r} of split {split!r} has no label in row {values.index(None)}")
+    labels = np.asarray(values)
+    if labels.ndim == 1 and labels.dtype.kind == "U":
+        return labels
+    numbers = labels.astype(np.int64) if labels.ndim == 1 and labels.dtype.kind in "biu" else None
+    if numbers is None or ((numbers < 0) & (numbers != IGNORED)).any():
         raise ValueError(
-            f"huggingface: column {column!r} of split {split!r} has to hold class indices from 0 on,"
-            f" but is {data.features[column]} with the first entry {data[0][column]!r}"
+            f"huggingface: column {column!r} of split {split!r} has to hold class indices from 0 on ({IGNORED} for no"
+            f" label) or words, but is {data.features[column]} with the first entry {values[0]!r}"
         )
-    return torch.from_numpy(labels.astype(np.int64))
+    return numbers
+
+
+def _numbered(labels: NDArray[Any], words: NDArray[Any], split: str, column: str) -> Tensor:
+    """Return class indices, int64; words are numbered in the order of the alphabet, the same in all splits."""
+    if labels.dtype.kind != words.dtype.kind:
+        raise ValueError(f"huggingface: column {column!r} holds words in one split and numbers in the other")
+    if words.dtype.kind != "U":
+        return torch.from_numpy(labels)
+    unknown = labels[~np.isin(labels, words)]
+    if len(unknown):
+        raise ValueError(
+            f"huggingface: column {column!r} of split {split!r} has the label {str(unknown[0])!r}, which is none of the"
+            f" {len(words)} of the training split"
+        )
+    return torch.from_numpy(np.searchsorted(words, labels))
 
 
 def _images(data: "datasets.Dataset", column: str, split: str, size: int | None, channels: int | None) -> Tensor:
-    arrays = [_pixels(item, size, channels) for item in data[column]]
+    arrays, items = [], iter(data[column])
+    for index in range(len(data)):
+        try:
+            item = next(items)
+            if item is None:
+                raise ValueError("it is null")
+            arrays.append(_pixels(item, size, channels))
+        except Exception as error:  # whatever a decoder does
+            raise ValueError(f"huggingface: image {index} of split {split!r} cannot be used: {error}") from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(
             f"huggingface: the images of split {split!r} have the shapes {sorted(shapes)};"
             " give a size and channels to make them alike"
         )
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous().float() / 255
+    if any(array.dtype != np.uint8 for array in arrays):
+        arrays = [array.astype(np.float32) / 255 if array.dtype == np.uint8 else array for array in arrays]
+    images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    return images if images.is_floating_point() else images.float() / 255
 
 
-def _pixels(image: Any, size: int | None, channels: int | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the pixels of a PIL image, [height, width, channels]."""
-    grey = image.mode in ("1", "L") if channels is None else channels == 1
-    image = image.convert("L" if grey else "RGB")
+def _pixels(image: Any, size: int | None, channels: int | None) -> NDArray[Any]:
+    """Return the pixels of a PIL image, [height, width, channels]: uint8, or float32 in [0, 1] of more bits."""
+    from PIL.Image import fromarray
+
+    deep = image.mode.startswith(("I", "F"))
+    if not deep and image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise ValueError("it is transparent in places; put it on a background first")
+    grey = deep or image.mode in ("1", "L", "LA") if channels is None else channels == 1
+    image = fromarray(_unit(image)) if deep else image.convert("L" if grey else "RGB")
     if size is not None:
         image = image.resize((size, size))
-    return np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    # The splines of a resizing overshoot, which 8 bits cannot show.
+    return np.repeat(pixels.clip(0, 1), 1 if grey else 3, axis=2) if deep else pixels
+
+
+def _unit(image: Any) -> NDArray[Any]:
+    """Scale the pixels of a grey image of more than 8 bits to [0, 1]."""
+    pixels: NDArray[Any] = np.asarray(image)
+    if image.mode == "F":
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError(
+                f"its pixels are floating-point numbers from {pixels.min():g} to {pixels.max():g}; allowed are 0 to 1"
+            )
+        return pixels
+    if image.mode == "I" and image.format != "PNG":  # a PNG has 16 bits, whatever they are read as
+        raise ValueError(
+            "its pixels are 32-bit integers, of which none is white; allowed are 8 or 16 bits, and floating-point"
+            " numbers from 0 to 1"
+        )
+    return pixels.astype(np.float32) / 65535

@@ -22,9 +22,15 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
 
 
-def png(pixels: np.ndarray) -> dict[str, Any]:
+def encoded(pixels: Any, format: str = "PNG") -> dict[str, Any] | None:
+    """Encode pixels as an image; what is none, or encoded already, stays as it is."""
+    if pixels is None or isinstance(pixels, dict):
+        return pixels
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
+    if isinstance(pixels, bytes):
+        file.write(pixels)
+    else:
+        Image.fromarray(pixels).save(file, format=format)
     return {"bytes": file.getvalue(), "path": None}
 
 
@@ -42,7 +48,7 @@ def write(
         names[0]: datasets.Image() if image is None else image,
         names[1]: label or datasets.ClassLabel(names=list("abcd")),
     }
-    columns = {names[0]: [png(p) for p in pixels], names[1]: labels}
+    columns = {names[0]: [encoded(p) for p in pixels], names[1]: labels}
     datasets.Dataset.from_dict(columns, features=datasets.Features(features)).to_parquet(str(path))
     return str(path)
 
@@ -87,7 +93,7 @@ def test_cifar_as_the_hub_has_it(tmp_path: Path, label: str) -> None:
     files = {}
     for split, count in (("train", 40), ("test", 10)):
         pixels = rng.integers(0, 256, size=(count, 32, 32, 3), dtype=np.uint8) // np.array([1, 2, 4], dtype=np.uint8)
-        columns = {"img": [png(p) for p in pixels], "fine_label": [i % 100 for i in range(count)]}
+        columns = {"img": [encoded(p) for p in pixels], "fine_label": [i % 100 for i in range(count)]}
         columns["coarse_label"] = [i % 20 for i in range(count)]
         fine, coarse = (datasets.ClassLabel(names=[str(i) for i in range(n)]) for n in (100, 20))
         features = datasets.Features({"img": datasets.Image(), "fine_label": fine, "coarse_label": coarse})
@@ -129,10 +135,117 @@ def test_unknown_column(tmp_path: Path) -> None:
         load(path, label="fine_label")
 
 
-@pytest.mark.parametrize(("labels", "kind"), [([-1, 0], "int64"), (["a", "b"], "string"), ([0.5, 1.0], "float64")])
+@pytest.mark.parametrize(("labels", "kind"), [([-1, 0], "int64"), ([0.5, 1.0], "float64")])
 def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str) -> None:
     path = write(tmp_path / "a.parquet", PIXELS[:2], labels=labels, label=datasets.Value(kind))
     with pytest.raises(ValueError, match="column 'label' of split 'train' has to hold class indices"):
+        load(path)
+
+
+def test_words_are_numbered_alike_in_all_splits(tmp_path: Path) -> None:
+    words = datasets.Value("string")
+    files = {
+        "train": write(tmp_path / "a.parquet", PIXELS[:3], ["fox", "ant", "fox"], words),
+        "test": write(tmp_path / "b.parquet", PIXELS[:1], ["fox"], words),
+    }
+    task = huggingface(path="parquet", data_files=files)
+    assert task.test is not None
+    assert (task.train[1].tolist(), task.test[1].tolist(), task.num_outputs) == ([1, 0, 1], [1], 2)
+    files["test"] = write(tmp_path / "c.parquet", PIXELS[:1], ["owl"], words)
+    with pytest.raises(ValueError, match="split 'test' has the label 'owl', which is none of the 2 of the training"):
+        huggingface(path="parquet", data_files=files)
+
+
+def test_labels_that_do_not_count_and_truth_values(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "a.parquet", PIXELS[:3], [-100, 1, 0], datasets.Value("int64")))
+    assert (task.train[1].tolist(), task.num_outputs) == ([-100, 1, 0], 2)
+    task = load(write(tmp_path / "b.parquet", PIXELS[:2], [True, False], datasets.Value("bool")))
+    assert task.train[1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        ([], [], "split 'train' (is empty|cannot be loaded: .*no data)"),
+        ([PIXELS[0], None], [0, 1], "image 1 of split 'train' cannot be used: it is null"),
+        ([PIXELS[0], b"no image"], [0, 1], "image 1 of split 'train' cannot be used: cannot identify"),
+        (PIXELS[:2], [0, None], "column 'label' of split 'train' has no label in row 1"),
+    ],
+)
+def test_gaps(tmp_path: Path, pixels: Any, labels: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path / "a.parquet", pixels, labels))
+
+
+def test_splits_are_alike(tmp_path: Path) -> None:
+    files = {"train": write(tmp_path / "a.parquet"), "test": write(tmp_path / "b.parquet", PIXELS[:2, ..., 0])}
+    with pytest.raises(ValueError, match=r"shapes \(3, 6, 5\) and \(1, 6, 5\); give a size and channels"):
+        huggingface(path="parquet", data_files=files)
+    integers = datasets.Value("int64")
+    files["test"] = write(tmp_path / "c.parquet", PIXELS[:2], [3, 0], integers)
+    files["train"] = write(tmp_path / "d.parquet", PIXELS[:2], [1, 0], integers)
+    with pytest.raises(ValueError, match="targets of test run from 0 to 3; allowed are the classes 0 to 1"):
+        huggingface(path="parquet", data_files=files)
+
+
+GREY = PIXELS[..., 0]
+DEEP = np.random.default_rng(1).integers(0, 65536, size=(2, 6, 5), dtype=np.uint16)
+NEAR = {"rtol": 0, "atol": 2e-7}
+OPAQUE = np.full((2, 6, 5, 1), 255, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixels", "format", "wanted"),
+    [
+        ("1", GREY[:2] > 99, "PNG", (GREY[:2] > 99)[..., None]),
+        ("L", GREY[:2], "PNG", GREY[:2, ..., None] / 255),
+        ("LA", np.concatenate([GREY[:2, ..., None], OPAQUE], -1), "PNG", GREY[:2, ..., None] / 255),
+        ("RGBA", np.concatenate([PIXELS[:2], OPAQUE], -1), "PNG", PIXELS[:2] / 255),
+        ("I;16", DEEP, "PNG", DEEP[..., None] / 65535),
+        ("I;16", DEEP, "TIFF", DEEP[..., None] / 65535),
+        ("F", (DEEP / 65535).astype(np.float32), "TIFF", DEEP[..., None] / 65535),
+    ],
+)
+def test_pixels_of_any_mode_are_scaled(tmp_path: Path, mode: str, pixels: Any, format: str, wanted: Any) -> None:
+    images = [Image.fromarray(p) for p in pixels]
+    assert {image.mode for image in images} == {mode}
+    path = write(tmp_path / "a.parquet", [encoded(p, format) for p in pixels])
+    expected = torch.from_numpy(np.asarray(wanted, dtype=np.float64)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(load(path).train[0].double(), expected, **NEAR)
+    if expected.shape[1] == 1:
+        torch.testing.assert_close(load(path, channels=3).train[0].double(), expected.expand(-1, 3, -1, -1), **NEAR)
+    resized = load(path, size=12).train[0]
+    assert resized.shape[2:] == (12, 12) and resized.min() >= 0 and resized.max() <= 1
+    assert float(resized.mean()) == pytest.approx(float(expected.mean()), abs=0.05)
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    image = Image.fromarray(PIXELS[0]).quantize(8)
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    task = load(write(tmp_path / "a.parquet", [{"bytes": file.getvalue(), "path": None}], [0]))
+    expected = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+    torch.testing.assert_close(task.train[0][0], expected, rtol=0, atol=0)
+
+
+def test_deep_and_common_images_mix(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "a.parquet", [DEEP[0], GREY[0]], [0, 1]))
+    torch.testing.assert_close(task.train[0][0, 0].double(), torch.from_numpy(DEEP[0] / 65535), **NEAR)
+    torch.testing.assert_close(task.train[0][1, 0].double(), torch.from_numpy(GREY[0] / 255), **NEAR)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.concatenate([PIXELS[0], OPAQUE[0] - 1], -1), "transparent in places"),
+        (DEEP[0].astype(np.float32), "floating-point numbers from .*; allowed are 0 to 1"),
+        (np.full((6, 5), np.nan, dtype=np.float32), "floating-point numbers from nan"),
+        (DEEP[0].astype(np.int32), "32-bit integers, of which none is white"),
+    ],
+)
+def test_pixels_without_a_scale_are_refused(tmp_path: Path, pixels: Any, message: str) -> None:
+    path = write(tmp_path / "a.parquet", [encoded(pixels, "PNG" if pixels.ndim > 2 else "TIFF")], [0])
+    with pytest.raises(ValueError, match=f"image 0 of split 'train' cannot be used: .*{message}"):
         load(path)
 
 
