@@ -95,6 +95,8 @@ def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Resu
     setups = prepare(experiment, out, fresh=fresh, check=check_analysis)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
+        for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
+            monitor.console.print(f"loss: {loss}", highlight=False, markup=False)
         states = simulate(setups, out, monitor, stop, measure_replica)
     return Results(folder=out, report=write_report(out), states=states)
 

@@ -206,8 +206,13 @@ def _run(options: argparse.Namespace) -> int:
         from basinet.analysis.measure import check_analysis
         from basinet.sim.setup import Setup
 
+        losses: dict[str, None] = {}
         for config in experiment.runs.values():
-            check_analysis(Setup.build(config))
+            setup = Setup.build(config)
+            check_analysis(setup)
+            losses[setup.task.about_loss] = None
+        for loss in losses:
+            _say(f"loss: {loss}")
         _print_json({name: config.describe() for name, config in experiment.runs.items()})
         return DONE
 

@@ -276,6 +276,7 @@ class _Progress:
         records = setup.config.trajectory is not None
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
+        self.loss = setup.task.about_loss
         self.saved_at = time.monotonic()
         self.pause = _CHECKPOINT_SECONDS
 
@@ -387,6 +388,7 @@ class _Progress:
             "agents": self.setup.num_agents,
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
+            "loss": self.loss,
         }
         self.folder.write_status(**status)
         return state

@@ -140,7 +140,9 @@ def test_damaged_folders_are_named(folder, capsys):
 
 def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
     assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert printed.err == "loss: cross-entropy, since the targets are classes\n"
     assert list(found)[-1] == "diffusion-atc_lr=0.2" and found["centralized_lr=0.1"]["optimizer"]["lr"] == 0.1
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
