@@ -96,7 +96,7 @@ def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Resu
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
-            monitor.console.print(f"loss: {loss}", highlight=False, markup=False)
+            monitor.console.print(f"loss: {loss}", highlight=False, markup=False, soft_wrap=True)
         states = simulate(setups, out, monitor, stop, measure_replica)
     return Results(folder=out, report=write_report(out), states=states)
 
