@@ -1,12 +1,20 @@
 """Graphs read from a file."""
 
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
+from xml.parsers import expat
 
 import networkx as nx
 import numpy as np
 
-from basinet.topologies.matrices import read_matrix
+from basinet.topologies.matrices import decode, read_bytes, read_matrix
 
 __all__ = ["adjacency_list", "adjacency_matrix", "edge_list", "graphml"]
 
@@ -14,8 +22,9 @@ __all__ = ["adjacency_list", "adjacency_matrix", "edge_list", "graphml"]
 def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
     r"""The graph of a text file with one edge a line: two agents and, if wanted, a weight.
 
-    Columns are separated by blanks, ``#`` starts a comment, and names ending in .gz or .bz2 are
-    decompressed. The weight becomes the edge attribute ``weight``, which the policy `weights` uses.
+    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and names ending in .gz or .bz2 are
+    decompressed. The weight becomes the edge attribute ``weight``, which the policy `weights` uses. An undirected
+    edge may stand in the file in both directions, with the same weight.
 
     Args:
         num_agents: Number of agents that the file must have; None takes as many as it has.
@@ -27,7 +36,8 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no edge, or has another number of agents.
+        ValueError: If the file cannot be read, holds no edge, names an agent in two ways (1 and 01), has an edge
+            twice or a weight that is not finite, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -37,27 +47,27 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
         ...     edge_list(3, path=file).edges[0, 1]
         {'weight': 0.3}
     """
-    try:
-        graph = nx.read_edgelist(str(path), create_using=nx.DiGraph if directed else nx.Graph, data=[("weight", float)])
-    except OSError as error:
-        raise ValueError(_unreadable("edge_list", path, error)) from error
-    except (IndexError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"edge_list: {str(path)!r} is not an edge list ({error}); each line must hold two agents and at "
-            "most a weight, separated by blanks"
-        ) from error
+    source = _Source("edge_list", path)
+    form = "each line must hold two agents and at most a weight, separated by blanks"
+
+    def entries() -> Iterator[_Entry]:
+        for line, (sender, *rest) in source.words():
+            if not 1 <= len(rest) <= 2:
+                words = "1 word" if not rest else f"{1 + len(rest)} words"
+                raise source.mistake(line, f"holds {words}, but {form}")
+            receiver, *given = rest
+            yield line, sender, [(receiver, source.weight(line, given[0]) if given else None)]
+
+    graph, lines = _assemble(entries(), source, directed=directed)
     if not graph:
-        raise ValueError(
-            f"edge_list: {str(path)!r} holds no edge; each line must hold two agents and at most a weight, "
-            "separated by blanks"
-        )
-    return _with_size(graph, num_agents, "edge_list", path)
+        raise ValueError(f"edge_list: {str(path)!r} holds no edge; {form}")
+    return _finish(graph, num_agents, source, lines)
 
 
 def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
     r"""The graph of a text file with one agent a line, followed by its neighbours.
 
-    Columns are separated by blanks, ``#`` starts a comment, and names ending in .gz or .bz2 are
+    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and names ending in .gz or .bz2 are
     decompressed. An edge between two agents may stand on the line of either, or of both.
 
     Args:
@@ -70,7 +80,8 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent, or has another number of agents.
+        ValueError: If the file cannot be read, holds no agent, names an agent in two ways (1 and 01), has an edge
+            twice, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -80,16 +91,10 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
         ...     sorted(adjacency_list(4, path=file).edges)
         [(0, 1), (0, 2), (0, 3)]
     """
-    try:
-        graph = nx.read_adjlist(str(path), create_using=nx.DiGraph if directed else nx.Graph)
-    except OSError as error:
-        raise ValueError(_unreadable("adjacency_list", path, error)) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"adjacency_list: {str(path)!r} is not an adjacency list ({error}); each line must hold an agent and "
-            "its neighbours, separated by blanks"
-        ) from error
-    return _with_size(graph, num_agents, "adjacency_list", path)
+    source = _Source("adjacency_list", path)
+    entries = ((line, agent, [(neighbor, None) for neighbor in rest]) for line, (agent, *rest) in source.words())
+    graph, lines = _assemble(entries, source, directed=directed)
+    return _finish(graph, num_agents, source, lines)
 
 
 def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
@@ -124,18 +129,24 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"adjacency_matrix: {str(path)!r} has the shape {matrix.shape}, but must be square")
     if not np.isfinite(matrix.data).all():
-        raise ValueError(f"adjacency_matrix: {str(path)!r} holds a number that is not finite")
-    if not directed and (matrix != matrix.T).nnz:
+        u, v = (ends[~np.isfinite(matrix.data)][0] for ends in matrix.tocoo().coords)
         raise ValueError(
-            f"adjacency_matrix: {str(path)!r} is not symmetric, but an undirected graph's matrix must be; "
-            "set directed to true, or make it so"
+            f"adjacency_matrix: {str(path)!r} holds a number that is not finite, {matrix[u, v]} at [{u}, {v}]"
+        )
+    if not directed and (one_way := matrix != matrix.T).nnz:
+        u, v = (ends[0] for ends in one_way.tocoo().coords)
+        raise ValueError(
+            f"adjacency_matrix: {str(path)!r} is not symmetric, but an undirected graph's matrix must be; the entry "
+            f"[{u}, {v}] is {matrix[u, v]:g} and [{v}, {u}] is {matrix[v, u]:g}: set directed to true, or make it so"
         )
     graph = nx.from_scipy_sparse_array(matrix, create_using=nx.DiGraph if directed else nx.Graph)
-    return _with_size(graph, num_agents, "adjacency_matrix", path)
+    return _finish(graph, num_agents, _Source("adjacency_matrix", path), {})
 
 
 def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
     """The graph of a GraphML file, as networkx, Gephi, yEd or igraph write it, with all its attributes.
+
+    The attribute ``weight`` of an edge, which the policy `weights` uses, is read as a number even if it is text.
 
     Args:
         num_agents: Number of agents that the file must have; None takes as many as it has.
@@ -146,8 +157,8 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
         integers in increasing order; otherwise they are strings in the order of the file.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent or two edges between the same agents, or has another
-            number of agents.
+        ValueError: If the file cannot be read, holds no agent, an agent or an edge twice, several graphs or a weight
+            that is not finite, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -157,39 +168,165 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
         ...     sorted(graphml(3, path=file).edges)
         [(0, 1), (1, 2)]
     """
+    source = _Source("graphml", path)
+    content = read_bytes(path, "graphml")
+    nodes, edges = _scan(content, source)
     try:
-        graph = nx.read_graphml(str(path))
-    except OSError as error:
-        raise ValueError(_unreadable("graphml", path, error)) from error
-    except (nx.NetworkXError, SyntaxError, LookupError, ValueError) as error:
-        # Both XML parsers of Python raise SyntaxErrors.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # about ports and keys without a type
+            graph = nx.read_graphml(io.BytesIO(content))
+    except (nx.NetworkXError, SyntaxError, LookupError, ValueError, AttributeError) as error:
         raise ValueError(f"graphml: {str(path)!r} is not a GraphML file ({error})") from error
-    if graph.is_multigraph():
-        raise ValueError(f"graphml: {str(path)!r} has two edges between the same agents, but may have one at most")
-    return _with_size(graph, num_agents, "graphml", path)
+    for kind, read, written in (("agent", graph.nodes, nodes), ("edge", graph.edges, edges)):
+        if lost := next((line for element, line in written.items() if element not in read), None):
+            raise source.mistake(lost, f"holds an {kind} of a second or inner graph, but a file must hold one graph")
+    default = graph.graph.pop("edge_default")
+    graph.graph.pop("node_default")
+    for u, v, attributes in graph.edges(data=True):
+        for name, value in default.items():
+            attributes.setdefault(name, value)
+        if "weight" in attributes:
+            attributes["weight"] = source.weight(edges[u, v], attributes["weight"])
+    return _finish(graph, num_agents, source, nodes)
 
 
-def _unreadable(family: str, path: str | Path, error: OSError) -> str:
-    return f"{family}: path is {str(path)!r}, which cannot be read ({error.strerror or error})"
+def _scan(content: bytes, source: "_Source") -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+    """Find the lines of the agents and edges that a GraphML file declares, each of them once."""
+    parser = expat.ParserCreate(namespace_separator=" ")
+    nodes: dict[str, int] = {}
+    edges: dict[tuple[str, str], int] = {}
+    directed = []
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        space, _, element = tag.rpartition(" ")
+        line = parser.CurrentLineNumber
+        if space not in ("", "http://graphml.graphdrawing.org/xmlns"):
+            return
+        needed = {"node": ("id",), "edge": ("source", "target")}.get(element, ())
+        if missing := next((name for name in needed if name not in attributes), None):
+            raise source.mistake(line, f"holds a <{element}> without '{missing}'")
+        if element == "graph":
+            directed.append(attributes.get("edgedefault") == "directed")
+        elif element == "node":
+            if (name := attributes["id"]) in nodes:
+                raise source.mistake(line, f"declares the agent {name!r} of line {nodes[name]} again")
+            nodes[name] = line
+        elif element == "edge":
+            edge = attributes["source"], attributes["target"]
+            if edge in edges:
+                first = edges[edge]
+                raise source.mistake(
+                    line, f"has the same agents as the edge on line {first}, but two agents may have one edge at most"
+                )
+            edges[edge] = line
+            if not any(directed):
+                edges[edge[::-1]] = line
+
+    parser.StartElementHandler = start
+    try:
+        parser.Parse(content, True)
+    except (expat.ExpatError, LookupError) as error:
+        raise ValueError(f"graphml: {str(source.path)!r} is not a GraphML file ({error})") from error
+    for edge, line in edges.items():
+        for agent in edge:
+            if agent not in nodes:
+                raise source.mistake(line, f"holds an edge of the agent {agent!r}, which no <node> declares")
+    return nodes, edges
 
 
-def _with_size(graph: nx.Graph, num_agents: int | None, family: str, path: str | Path) -> nx.Graph:
+_Entry = tuple[int, str, Sequence[tuple[str, float | None]]]
+"""A line, an agent on it, and whom it sends to with which weights."""
+
+_WORD = re.compile(r"[^ \t\n\v\f\r]+")
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, and the family of graphs that reads it."""
+
+    family: str
+    path: str | Path
+
+    def mistake(self, line: int, what: str) -> ValueError:
+        return ValueError(f"{self.family}: line {line} of {str(self.path)!r} {what}")
+
+    def words(self) -> Iterator[tuple[int, list[str]]]:
+        """Split the lines that hold anything but a comment."""
+        text = decode(read_bytes(self.path, self.family), self.path, self.family)
+        for line, content in enumerate(io.StringIO(text, newline=None), 1):
+            words = _WORD.findall(content)
+            for place, word in enumerate(words):
+                if word.startswith("#"):
+                    del words[place:]
+                    break
+                if "#" in word:
+                    raise self.mistake(line, f"holds {word!r}, but a comment must begin after a blank")
+                if not word.isprintable():
+                    raise self.mistake(line, f"holds {word!r}, but a name must have no invisible characters")
+            if words:
+                yield line, words
+
+    def weight(self, line: int, given: Any) -> float:
+        """Read a weight, a number or text."""
+        is_number = isinstance(given, str | int | float) and not isinstance(given, bool)
+        try:
+            weight = float(given) if is_number and "_" not in str(given) else math.nan
+        except (ValueError, OverflowError):
+            weight = math.nan
+        if not math.isfinite(weight):
+            raise self.mistake(line, f"gives an edge the weight {given!r}, but a weight must be a finite number")
+        return weight
+
+
+def _assemble(
+    entries: Iterable[_Entry], source: _Source, *, directed: bool
+) -> tuple[nx.Graph | nx.DiGraph, dict[str, int]]:
+    """Make a graph in which nothing that is written is lost, and note on which line each agent comes first."""
+    graph = nx.DiGraph() if directed else nx.Graph()
+    agents: dict[str, int] = {}
+    edges: dict[tuple[str, str], int] = {}
+    for line, sender, receivers in entries:
+        agents.setdefault(sender, line)
+        graph.add_node(sender)
+        for receiver, weight in receivers:
+            agents.setdefault(receiver, line)
+            if (sender, receiver) in edges:
+                first = edges[sender, receiver]
+                raise source.mistake(line, f"repeats the edge from {sender!r} to {receiver!r} of line {first}")
+            before = None if directed else edges.get((receiver, sender))
+            if before is not None and graph.edges[sender, receiver].get("weight") != weight:
+                raise source.mistake(
+                    line, f"gives the edge of {sender!r} and {receiver!r} another weight than line {before}"
+                )
+            edges[sender, receiver] = line
+            graph.add_edge(sender, receiver, **({} if weight is None else {"weight": weight}))
+    return graph, agents
+
+
+def _finish(graph: nx.Graph, num_agents: int | None, source: _Source, lines: dict[str, int]) -> nx.Graph:
+    """Check the number of agents; if all labels are integers, make them so and put them in order."""
+    name = repr(str(source.path))
     if not graph:
-        raise ValueError(f"{family}: {str(path)!r} holds no agent")
+        raise ValueError(f"{source.family}: {name} holds no agent")
     if num_agents is not None and num_agents != len(graph):
         raise ValueError(
-            f"{family}: num_agents is {num_agents}, but {str(path)!r} has {len(graph)} agents; "
+            f"{source.family}: num_agents is {num_agents}, but {name} has {len(graph)} agents; "
             f"give {len(graph)} or leave the number out"
         )
-    return _with_integer_labels(graph)
-
-
-def _with_integer_labels(graph: nx.Graph) -> nx.Graph:
-    try:
-        numbers = {label: int(label) for label in graph}
-    except ValueError:
+    if not all(_INTEGER.fullmatch(str(label)) for label in graph):
         return graph
+    numbers: dict[str, int] = {}
+    labels: dict[int, str] = {}
+    for label in graph:
+        number = numbers[label] = int(label)
+        if number in labels:
+            first = labels[number]
+            raise source.mistake(
+                lines[label], f"names the agent {label!r}, which is the same number as {first!r} on line {lines[first]}"
+            )
+        labels[number] = label
     ordered = graph.__class__()
+    ordered.graph.update(graph.graph)
     ordered.add_nodes_from((number, graph.nodes[label]) for label, number in sorted(numbers.items(), key=itemgetter(1)))
     ordered.add_edges_from((numbers[u], numbers[v], data) for u, v, data in graph.edges(data=True))
     return ordered

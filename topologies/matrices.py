@@ -1,7 +1,10 @@
 """Matrices in files, and the mixing matrix that one of them holds."""
 
+import bz2
+import gzip
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,12 +16,12 @@ from scipy.sparse import csr_array, load_npz
 
 from basinet.topologies.mixing import check_mixing_matrix
 
-__all__ = ["file", "read_matrix"]
+__all__ = ["decode", "file", "read_bytes", "read_matrix"]
 
 READERS: dict[str, Callable[..., Any]] = {
     ".npz": load_npz,
     ".npy": np.load,
-    ".csv": partial(np.loadtxt, delimiter=",", ndmin=2),
+    ".csv": partial(np.loadtxt, delimiter=",", ndmin=2, encoding="utf-8-sig"),
 }
 
 
@@ -78,3 +81,47 @@ def read_matrix(path: str | Path, reader: str) -> csr_array:
         raise ValueError(f"{reader}: {str(path)!r} has the shape {matrix.shape}, but must be a matrix")
     matrix.eliminate_zeros()
     return matrix
+
+
+def read_bytes(path: str | Path, reader: str) -> bytes:
+    """Read a file, decompressed if its name ends in .gz or .bz2.
+
+    Args:
+        path: The file.
+        reader: Who reads it, for the message.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    opened: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+    try:
+        with opened.get(Path(path).suffix, open)(path, "rb") as file:
+            content: bytes = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{reader}: path is {str(path)!r}, which cannot be read ({reason})") from error
+    return content
+
+
+def decode(content: bytes, path: str | Path, reader: str) -> str:
+    """Decode the text of a file from UTF-8, without a byte-order mark.
+
+    Args:
+        content: What the file holds.
+        path: The file, for the message.
+        reader: Who reads it, for the message.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{reader}: line {line} of {str(path)!r} is not text in UTF-8 ({error.reason})") from error

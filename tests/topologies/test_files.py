@@ -57,18 +57,80 @@ def test_integer_labels_are_in_order_and_others_as_named(tmp_path):
             "",
             "{path} holds no edge; each line must hold two agents and at most a weight, separated by blanks",
         ),
-        ("0,1\n1,2\n", "{path} holds no edge"),
-        ("0 1 2 3\n", "{path} is not an edge list (Edge data ['2', '3']"),
-        ("0 1 heavy\n", "{path} is not an edge list (Failed to convert weight data heavy"),
+        ("0,1\n1,2\n", "line 1 of {path} holds 1 word, but each line must hold two agents"),
+        ("0 1\n\n2 # and nobody\n", "line 3 of {path} holds 1 word, but each line must"),
+        ("0 1\n0 1 2 3\n", "line 2 of {path} holds 4 words, but each line must"),
+        ("0 1 heavy\n", "line 1 of {path} gives an edge the weight 'heavy', but a weight must be a finite number"),
+        ("# all\n0 1 nan\n", "line 2 of {path} gives an edge the weight 'nan'"),
+        ("0 1 -inf\n", "line 1 of {path} gives an edge the weight '-inf'"),
+        ("0 1 1e400\n", "line 1 of {path} gives an edge the weight '1e400'"),
+        ("0 1 1_0\n", "line 1 of {path} gives an edge the weight '1_0'"),
+        ("0 1\n1 2\n0 1\n", "line 3 of {path} repeats the edge from '0' to '1' of line 1"),
+        ("0 1 2\n0 1 3\n", "line 2 of {path} repeats the edge from '0' to '1' of line 1"),
+        ("0 0\n0 0\n", "line 2 of {path} repeats the edge from '0' to '0' of line 1"),
+        ("0 1 2\n1 0 3\n", "line 2 of {path} gives the edge of '1' and '0' another weight than line 1"),
+        ("0 1 2\r\n1 0\r\n", "line 2 of {path} gives the edge of '1' and '0' another weight than line 1"),
+        ("0 1\n1 2\n2 01\n", "line 3 of {path} names the agent '01', which is the same number as '1' on line 1"),
+        ("0 1\n1 -0\n", "line 2 of {path} names the agent '-0', which is the same number as '0' on line 1"),
+        ("0 1#one\n", "line 1 of {path} holds '1#one', but a comment must begin after a blank"),
+        ("0 \ufeff1\n", "line 1 of {path} holds '\\ufeff1', but a name must have no invisible characters"),
+        (b"0 1\nr\xf6m 1\n", "line 2 of {path} is not text in UTF-8"),
+        ("0 1\n1 2\n".encode("utf-16"), "line 1 of {path} is not text in UTF-8"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, content, sentence):
     file = tmp_path / "graph.txt"
-    file.write_text(content)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError) as caught:
-        edge_list(4, path=file)
+        edge_list(4 if "num_agents" in sentence else None, path=file)
     assert str(caught.value).startswith("edge_list: " + sentence.format(path=repr(str(file))))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encode", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")])
+def test_a_mark_of_the_byte_order_and_other_ends_of_lines_change_nothing(tmp_path, encode):
+    text = "röm oslo 0.5\n\n  # a comment\n\toslo  röm 0.50 # the other way\noslo oslo 1\noslo bern -1e-3"
+    (tmp_path / "graph.txt").write_bytes(encode(text.encode()))
+    read = edge_list(3, path=tmp_path / "graph.txt")
+    expected = {("röm", "oslo", 0.5), ("oslo", "oslo", 1.0), ("oslo", "bern", -0.001)}
+    assert set(read.edges(data="weight")) == expected and list(read) == ["röm", "oslo", "bern"]
+    (tmp_path / "lists.txt").write_bytes(encode(b"2 1 # two\n\n1 2\n07\n"))
+    read = adjacency_list(3, path=tmp_path / "lists.txt")
+    assert (list(read), list(read.edges)) == ([1, 2, 7], [(1, 2)])
+    (tmp_path / "matrix.csv").write_bytes(encode(b"0,1\n\n1,0\n"))
+    assert set(adjacency_matrix(2, path=tmp_path / "matrix.csv").edges) == {(0, 1)}
+    nx.write_graphml(nx.Graph([("röm", "oslo")]), tmp_path / "graph.graphml")
+    (tmp_path / "graph.graphml").write_bytes(encode((tmp_path / "graph.graphml").read_bytes()))
+    assert list(graphml(2, path=tmp_path / "graph.graphml").edges) == [("röm", "oslo")]
+
+
+def test_both_directions_of_a_directed_edge_are_two_edges(tmp_path):
+    (tmp_path / "graph.txt").write_text("0 1 0.25\n1 0 0.5\n")
+    read = edge_list(2, path=tmp_path / "graph.txt", directed=True)
+    assert dict(read.edges) == {(0, 1): {"weight": 0.25}, (1, 0): {"weight": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("0 1 1\n", "line 1 of .* repeats the edge from '0' to '1' of line 1"),
+        ("0 1\n1 0\n0 2\n0 1\n", "line 4 of .* repeats the edge from '0' to '1' of line 1"),
+        ("0 1\n1 00\n", "line 2 of .* names the agent '00', which is the same number as '0' on line 1"),
+    ],
+)
+def test_adjacency_lists_lose_nothing(tmp_path, content, sentence):
+    (tmp_path / "graph.txt").write_text(content)
+    with pytest.raises(ValueError, match=f"^adjacency_list: {sentence}"):
+        adjacency_list(None, path=tmp_path / "graph.txt")
+
+
+def test_damaged_archives_cannot_be_read(tmp_path):
+    nx.write_edgelist(grid(400), tmp_path / "grid.txt.gz", data=False)
+    content = (tmp_path / "grid.txt.gz").read_bytes()
+    for damaged in (content[:-60], content[:100] + b"damage" + content[106:], b"0 1"):
+        (tmp_path / "grid.txt.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^edge_list: path is '.*', which cannot be read \("):
+            edge_list(None, path=tmp_path / "grid.txt.gz")
 
 
 def test_missing_file(tmp_path):
@@ -134,8 +196,12 @@ def test_integers_and_booleans_are_numbers(tmp_path):
     [
         (np.ones((2, 3)), "m.npy", "{path} has the shape (2, 3), but must be square"),
         (np.ones(3), "m.npy", "{path} has the shape (3,), but must be a matrix"),
-        (np.array([[0, np.nan], [np.nan, 0]]), "m.csv", "{path} holds a number that is not finite"),
-        (np.eye(3, k=1), "m.npz", "{path} is not symmetric, but an undirected graph's matrix must be;"),
+        (np.array([[0, np.nan], [np.nan, 0]]), "m.csv", "{path} holds a number that is not finite, nan at [0, 1]"),
+        (
+            np.eye(3, k=1),
+            "m.npz",
+            "{path} is not symmetric, but an undirected graph's matrix must be; the entry [0, 1] ",
+        ),
         (np.eye(2) * 1j, "m.npy", "{path} is not a matrix of numbers (Cannot cast"),
         (np.array([["a"]]), "m.npy", "{path} is not a matrix of numbers ("),
         (np.ones((2, 2)), "m.csv", "num_agents is 4, but {path} has 2 agents; give 2 or leave the number out"),
@@ -187,12 +253,63 @@ def test_rubbish_is_no_graphml(tmp_path, content, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_graphml_of_a_multigraph_is_refused(tmp_path):
-    nx.write_graphml(nx.MultiGraph([(0, 1), (0, 1)]), tmp_path / "graph.graphml")
-    with pytest.raises(
-        ValueError, match=r"^graphml: .* has two edges between the same agents, but may have one at most$"
-    ):
-        graphml(2, path=tmp_path / "graph.graphml")
+def graphml_text(*elements, directed="undirected", weight="string", default=""):
+    key = f'<key id="w" for="edge" attr.name="weight" attr.type="{weight}">{default}</key>'
+    lines = [key, f'<graph edgedefault="{directed}">', *elements, "</graph></graphml>"]
+    return '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n' + "\n".join(lines)
+
+
+NODES = [f'<node id="{name}"/>' for name in "abc"]
+BETWEEN = '<edge source="a" target="b"><data key="w">{}</data></edge>'.format
+
+
+@pytest.mark.parametrize(
+    ("elements", "sentence"),
+    [
+        ([*NODES, '<node id="a"/>'], "line 7 of .* declares the agent 'a' of line 4 again"),
+        ([*NODES, "<node/>"], "line 7 of .* holds a <node> without 'id'"),
+        (
+            [*NODES, BETWEEN(1), '<edge source="b" target="a"/>'],
+            "line 8 of .* has the same agents as the edge on line 7",
+        ),
+        ([*NODES, '<edge source="a" target="B"/>'], "line 7 of .* holds an edge of the agent 'B', which no <node>"),
+        ([*NODES, "</graph><graph>", '<node id="d"/>'], "line 8 of .* holds an agent of a second or inner graph"),
+        ([*NODES, '<node id="d"><graph>', '<node id="e"/></graph></node>'], "line 8 of .* holds an agent of a second"),
+        ([*NODES, "</graph><graph>", BETWEEN(1)], "line 8 of .* holds an edge of a second or inner graph"),
+        ([*NODES, BETWEEN("heavy")], "line 7 of .* gives an edge the weight 'heavy', but a weight must be a finite"),
+        ([*NODES, BETWEEN("NaN")], "line 7 of .* gives an edge the weight 'NaN'"),
+        ([*NODES, BETWEEN("")], "line 7 of .* gives an edge the weight ''"),
+        (
+            ['<node id="1"/>', '<node id="01"/>'],
+            "line 5 of .* names the agent '01', which is the same number as '1' on",
+        ),
+        ([*NODES, '<hyperedge><endpoint node="a"/></hyperedge>'], ".* is not a GraphML file .*hyperedges"),
+    ],
+)
+def test_graphml_loses_nothing(tmp_path, elements, sentence):
+    path = tmp_path / "graph.graphml"
+    path.write_text(graphml_text(*elements))
+    with pytest.raises(ValueError, match=f"^graphml: {sentence}") as caught:
+        graphml(None, path=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_graphml_are_numbers(tmp_path):
+    path = tmp_path / "graph.graphml"
+    for kind in ("string", "double", "long"):
+        path.write_text(graphml_text(*NODES, BETWEEN(2), '<edge source="b" target="b"/>', weight=kind))
+        assert list(graphml(3, path=path).edges(data="weight")) == [("a", "b", 2.0), ("b", "b", None)]
+    default = "<default>0.25</default>"
+    path.write_text(graphml_text(*NODES, BETWEEN(0.5), '<edge source="b" target="c"/>', default=default))
+    np.testing.assert_array_equal(
+        weights(graphml(3, path=path)).toarray(), [[0.5, 0.5, 0], [0.5, 0.25, 0.25], [0, 0.25, 0.75]]
+    )
+    path.write_text(graphml_text(*NODES, BETWEEN("true"), weight="boolean"))
+    with pytest.raises(ValueError, match="gives an edge the weight True"):
+        graphml(3, path=path)
+    both = [BETWEEN(1), '<edge source="b" target="a"/>']
+    path.write_text(graphml_text(*NODES, *both, directed="directed"))
+    assert set(graphml(3, path=path).edges) == {("a", "b"), ("b", "a")}
 
 
 def test_empty_adjacency_list(tmp_path):
@@ -202,5 +319,5 @@ def test_empty_adjacency_list(tmp_path):
     with pytest.raises(ValueError, match=r"^adjacency_list: path is '.*none.txt', which cannot be read \(No such file"):
         adjacency_list(None, path=tmp_path / "none.txt")
     (tmp_path / "graph.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"^adjacency_list: '.*' is not an adjacency list \("):
+    with pytest.raises(ValueError, match=r"^adjacency_list: line 1 of '.*' is not text in UTF-8 \("):
         adjacency_list(None, path=tmp_path / "graph.txt")
