@@ -41,7 +41,7 @@ def provenance(run: Run) -> list[str]:
 def _taken(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
     """List what has been measured of the last state: measure, place and settings."""
     try:
-        states = json.loads((run.path / ANALYZED).read_text())
+        states = json.loads((run.path / ANALYZED).read_bytes())
     except (FileNotFoundError, ValueError):
         return []
     return [

@@ -6,8 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.paired import paired_differences
 from basinet.analysis.plots.gallery import gallery
@@ -23,7 +21,7 @@ from basinet.analysis.summary import (
     write_csv,
     write_summary,
 )
-from basinet.sim.folder import FINISHED, Run, load_runs
+from basinet.sim.folder import FINISHED, Run, load_record, load_runs
 
 __all__ = ["write_report"]
 
@@ -43,9 +41,8 @@ def write_report(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     runs = load_runs(folder)
-    source = folder / "experiment.yaml"
-    source = source if source.exists() else folder / "config.yaml"
-    experiment: dict[str, Any] = yaml.safe_load(source.read_text())
+    source = "experiment.yaml" if (folder / "experiment.yaml").exists() else "config.yaml"
+    experiment = load_record(folder) if source == "experiment.yaml" else dict(runs[0].config)
     planned = experiment.pop("runs", None) or [run.name for run in runs]
     versions = experiment.pop("versions", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
@@ -54,7 +51,7 @@ def write_report(folder: str | Path) -> Path:
         write_csv(at_points, folder / "points.csv")
     figures = [figure_html(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
-    command = f"basinet run {shlex.quote(f'{name}/{source.name}')} --out {shlex.quote(f'{name}-again')}"
+    command = f"basinet run {shlex.quote(f'{name}/{source}')} --out {shlex.quote(f'{name}-again')}"
     parts = {
         "title": escape(name),
         "lead": escape(_lead(runs, len(planned))),

@@ -137,8 +137,7 @@ def reproduce(
     if name not in STUDIES:
         raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
     settings: dict[str, Any] = {}
-    for word in words:
-        override(settings, word)
+    override(settings, words)
     study = Kind(name, STUDIES, ("progress", "folder")).parse({**settings, "name": name})
     out = Path(out)
     check_folder(out)

@@ -90,7 +90,7 @@ class Analyzed:
 
     def _states(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads(self.path.read_text())
+            found: dict[str, Any] = json.loads(self.path.read_bytes())
         except (FileNotFoundError, ValueError):  # what cannot be read is not known
             return {}
         return found

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
-
+from basinet.sim import yaml_files
 from basinet.sim.component import ExperimentError, is_list_setting
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 
@@ -58,7 +57,7 @@ class Experiment:
 
         Args:
             path: The file.
-            overrides: `key=value`, keys dotted, values read as YAML; commas outside brackets make a list.
+            overrides: `key=value`, see `override`.
 
         Returns:
             The experiment.
@@ -67,47 +66,89 @@ class Experiment:
             ExperimentError: The file cannot be read, or something in it is not allowed.
         """
         try:
-            description = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).replace("\n", " ")
+            description = yaml_files.read(Path(path))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise ExperimentError(f"{path}: the experiment cannot be read: {reason}") from None
         if not isinstance(description, dict):
             raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
         description.pop("versions", None)
         description.pop("runs", None)
-        for word in overrides:
-            override(description, word)
-        return cls(description)
+        override(description, overrides)
+        try:
+            return cls(description)
+        except ExperimentError as error:
+            raise ExperimentError(_as_typed(str(error), overrides, path)) from None
 
 
-def override(description: dict[str, Any], word: str) -> None:
-    """Lay one `key=value` over a description.
+def override(description: dict[str, Any], words: Iterable[str]) -> None:
+    """Lay words of a command line over a description.
 
     Args:
         description: Keys and values, changed in place.
-        word: A dotted key and a value that is read as YAML; commas outside brackets make a list.
+        words: Dotted keys and values, `key=value`; a value is read as YAML, and commas outside brackets and quotes make
+            a list.
 
     Raises:
-        ExperimentError: It is not written so.
+        ExperimentError: One is not written so, or would undo another.
     """
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise ExperimentError(f"{word}: an override is written key=value")
+    typed: dict[str, str] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ExperimentError(f"{word}: an override is written key=value")
+        instead = {"steps": "epochs", "epochs": "steps"}.get(key)
+        undone = next((k for k in typed if k in (key, instead) or k.startswith(f"{key}.")), None)
+        if undone is not None:
+            remedy = "give one of them" if undone in (key, instead) else "give it first"
+            raise ExperimentError(f"{word}: it would undo {undone}={typed[undone]}; {remedy}")
+        typed[key] = text
+        value = _read_word(key, text)
+        # What is asked for on the command line goes before what a case sets.
+        for place in (description, *_mappings(description.get("cases"))):
+            place.pop(instead, None)
+        for case in _mappings(description.get("cases")):
+            _lay_over(case, key, value)
+        _place(description, key.split("."), value)
+
+
+def _read_word(key: str, text: str) -> Any:
+    """Read the value of a word."""
     try:
-        value = yaml.safe_load(text)
-        if isinstance(value, str) and "," in value:
-            value = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError:
-        raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
+        value = yaml_files.load(text)
+    except ValueError as error:
+        value = _read_list(text)
+        if value is None:
+            raise ExperimentError(f"{key}: the value {text!r} is not YAML that can be read: {error}") from None
+    else:
+        if isinstance(value, str) and value == text.strip():  # no quotes
+            value = _read_list(text) or value
     if value is None and not text.strip():
         raise ExperimentError(f"{key}: a value is needed after the equals sign")
-    instead = {"steps": "epochs", "epochs": "steps"}.get(key)
-    # What is asked for on the command line goes before what a case sets.
-    for place in (description, *_mappings(description.get("cases"))):
-        place.pop(instead, None)
-    for case in _mappings(description.get("cases")):
-        _lay_over(case, key, value)
-    _place(description, key.split("."), value)
+    return value
+
+
+def _read_list(text: str) -> list[Any] | None:
+    """Read values between commas."""
+    try:
+        values = yaml_files.load(f"[{text}]") if "," in text else None
+    except ValueError:
+        return None
+    return values if isinstance(values, list) else None
+
+
+def _as_typed(message: str, words: Iterable[str], path: str | Path) -> str:
+    """Name the word that chose a component, where the component has no setting that the file gives it."""
+    complained, _, _ = message.partition(": ")
+    typed = [word.partition("=")[::2] for word in words]
+    if " has no setting " not in message or any(key == complained for key, _ in typed):
+        return message
+    for key, text in reversed(typed):
+        component = key.removesuffix(".name")
+        if complained.rpartition(".")[0] == component:
+            remedy = f"; {component}={text} leaves out what is set there" if key != component else ""
+            return f"{key}={text}: {path} sets {message}{remedy}"
+    return message
 
 
 def _lay_over(case: dict[Any, Any], key: str, value: Any) -> None:

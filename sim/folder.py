@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from basinet.sim import yaml_files
 from basinet.sim.component import ExperimentError
 
 __all__ = [
@@ -165,7 +164,7 @@ class RunFolder:
         Args:
             config: Plain values.
         """
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        write_atomically(self.path / "config.yaml", yaml_files.dump(dict(config)))
 
     def write_status(self, **status: Any) -> None:
         """Replace the status.
@@ -196,7 +195,7 @@ class RunFolder:
             rows: Plain mappings with `step` and `replica`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "metrics.jsonl", "a") as file:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
     def record(self, rows: Iterable[Row], *, tables: bool = True) -> None:
@@ -256,7 +255,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -273,7 +272,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ExperimentError: Another process is at work in it.
     """
-    with open(folder / LOCK, "w") as file:
+    with open(folder / LOCK, "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -290,14 +289,16 @@ def load_record(folder: Path) -> dict[str, Any]:
     Returns:
         The experiment as given, with its runs and versions.
     """
-    return _parse(folder / "experiment.yaml", yaml.safe_load)
+    return _parse(folder / "experiment.yaml", yaml_files.read)
 
 
-def _parse(path: Path, parser: Callable[[str], Any]) -> dict[str, Any]:
+def _parse(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
     try:
-        found = parser(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise ExperimentError(f"{path}: the file is damaged; run the experiment again with --fresh") from error
+        found = reader(path)
+    except ValueError as error:
+        raise ExperimentError(
+            f"{path}: the file is damaged ({error}); run the experiment again with --fresh"
+        ) from error
     if not isinstance(found, dict):
         raise ExperimentError(f"{path}: the file is damaged; run the experiment again with --fresh")
     return found
@@ -306,7 +307,7 @@ def _parse(path: Path, parser: Callable[[str], Any]) -> dict[str, Any]:
 def _read_lines(path: Path) -> list[Row]:
     """Read a JSON-lines file; a last line that a crash cut short is left out."""
     rows = []
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines):
         try:
             rows.append(json.loads(line))
@@ -338,8 +339,10 @@ def load_run(path: str | Path) -> Run:
     return Run(
         name=path.name,
         path=path,
-        config=_parse(path / "config.yaml", yaml.safe_load),
-        status=_parse(status, json.loads) if status.exists() else {"state": "running", "step": 0},
+        config=_parse(path / "config.yaml", yaml_files.read),
+        status=_parse(status, lambda path: json.loads(path.read_bytes()))
+        if status.exists()
+        else {"state": "running", "step": 0},
         metrics=list(merged.values()),
     )
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import yaml
 
+from basinet.sim import yaml_files
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import plain
@@ -108,7 +108,7 @@ def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *,
         _discard(out, description)
     for name, config in description.items():
         RunFolder(out / name).write_config(config)
-    write_atomically(record, yaml.safe_dump(_record(experiment), sort_keys=False))
+    write_atomically(record, yaml_files.dump(_record(experiment)))
 
 
 def _same(out: Path, description: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ def load_partition(run: Run) -> list[dict[str, Any]]:
     path = run.path / "partition.csv"
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return [
             {
                 name: row[name] if name == "label" else int(row[name])

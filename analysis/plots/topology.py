@@ -36,7 +36,7 @@ def load_weights(run: Run) -> sparse.csr_array | None:
     path = run.path / "topology.csv"
     if not path.exists():
         return None
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         entries = [(int(row["receiver"]), int(row["sender"]), float(row["weight"])) for row in csv.DictReader(file)]
     if not entries:
         return None
