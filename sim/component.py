@@ -10,19 +10,21 @@ import importlib
 import inspect
 import os
 import sys
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticCustomError
 
 from basinet.sim.digest import digest, importable, name_of, plain
 
-__all__ = ["Component", "ExperimentError", "Kind", "nearest", "sentence"]
+__all__ = ["BOOLEAN", "NUMBER", "Component", "ExperimentError", "Kind", "nearest", "sentence"]
 
-
-_MOST_SHOWN = 30
+_MOST_SHOWN = 60  # a module may have hundreds of names
 
 
 class ExperimentError(ValueError):
@@ -37,21 +39,22 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
         allowed: What would have been right.
 
     Returns:
-        The end of a sentence: the allowed words and a suggestion.
+        The end of a sentence: the allowed words, or the nearest of very many, and a suggestion.
 
     Example:
         >>> nearest("rign", ["ring", "star"])
         "allowed: ring, star; did you mean 'ring'?"
     """
     allowed = list(allowed)
-    close = difflib.get_close_matches(str(word), allowed, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), allowed, n=5, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    shown = ", ".join(allowed) if len(allowed) <= _MOST_SHOWN else f"{', '.join(allowed[:_MOST_SHOWN])}, …"
-    return f"allowed: {shown}{hint}"
+    if len(allowed) > _MOST_SHOWN:
+        return f"allowed: {len(allowed)} names, the nearest {', '.join(close) or 'of which is not near'}{hint}"
+    return f"allowed: {', '.join(allowed)}{hint}"
 
 
 def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
-    """Turn the first complaint of pydantic into a sentence.
+    """Turn the complaint of pydantic into a sentence.
 
     Args:
         error: The complaint.
@@ -61,7 +64,9 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
     Returns:
         One sentence.
     """
-    first = error.errors()[0]
+    first = max(
+        error.errors(), key=lambda complaint: len(complaint["loc"])
+    )  # of alternatives the one that came furthest
     where = ".".join(
         [path] * bool(path) + [str(part) for part in first["loc"] if part != "component"][: 1 if path else 2]
     )
@@ -75,7 +80,7 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
         message = str(first["ctx"]["error"])
         return message if message.startswith(word) else f"{where}: {message}"
     if "Sequence" in first["msg"] or first["type"] in ("list_type", "tuple_type"):
-        return f"{where}: got {first['input']!r}, where a list is needed, such as [64] (its values as the key asks)"
+        return f"{where}: got {first['input']!r}, where a list is needed, such as [{first['input']}]"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{where}: got {first['input']!r}, which {message}"
 
@@ -207,6 +212,7 @@ class Component:
             return self.target(**known, **self.settings)
         except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason.replace("num_agents", "topology.agents")  # the key that it is given by
             raise ExperimentError(f"{self.kind.key}: {reason}") from error
 
     def needs(self, name: str) -> bool:
@@ -256,7 +262,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
         key: The setting.
 
     Returns:
-        Whether the list itself is a legal value.
+        Whether the list itself is meant as a value.
     """
     try:
         target, _ = kind._find(given.get("name"))
@@ -265,14 +271,19 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
         return False
     for info in model.model_fields.values():
         if info.alias == key and info.annotation is not None:
-            try:
-                TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-                    given[key]
-                )
-            except ValidationError:
-                return False
-            return info.annotation is not Any
+            adapter = TypeAdapter(info.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+            # What is wrong as a list and in its parts is a list that holds something wrong.
+            whole = _allows(adapter, given[key]) or not any(_allows(adapter, part) for part in given[key])
+            return whole and info.annotation is not Any
     return False
+
+
+def _allows(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 @cache
@@ -284,6 +295,38 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):
         return {}
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+def _check_boolean(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise PydanticCustomError("boolean_type", "Input should be true or false")
+    return bool(value)
+
+
+NUMBER, BOOLEAN = BeforeValidator(_check_number), BeforeValidator(_check_boolean)
+"""Let pydantic take no boolean for a number, and nothing else than a boolean for one."""
+
+
+def _exact(annotation: Any) -> Any:
+    """Tell numbers and booleans apart in a type of a signature, also where they are parts of it."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation in (int, float) or (origin is Literal and int in map(type, parts)):
+        return Annotated[annotation, NUMBER]
+    if annotation is bool:
+        return Annotated[bool, BOOLEAN]
+    if origin is Annotated:
+        return Annotated[(_exact(parts[0]), *parts[1:])]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_exact, parts))]  # noqa: UP007
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return origin[tuple(map(_exact, parts))]  # type: ignore[index]
+    return annotation
 
 
 @cache
@@ -303,7 +346,7 @@ def _settings_model(
         if name in supplied and required:
             continue
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
-        annotation = parameter.annotation if evaluated else Any
+        annotation = _exact(parameter.annotation) if evaluated else Any
         # The alias keeps a setting apart from the attributes of a pydantic model.
         fields[f"field_{len(names)}"] = (
             annotation,

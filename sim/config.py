@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
-    PositiveFloat,
     ValidationError,
     model_validator,
 )
@@ -23,7 +22,7 @@ from basinet.algorithms.optimizers import OPTIMIZERS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.augmentations import AUGMENTATIONS
-from basinet.sim.component import Component, ExperimentError, Kind, nearest, sentence
+from basinet.sim.component import BOOLEAN, NUMBER, Component, ExperimentError, Kind, nearest, sentence
 from basinet.sim.engines import EngineName
 from basinet.sim.escape import ESCAPES
 from basinet.sim.models import MODELS
@@ -34,6 +33,7 @@ from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
 __all__ = ["DEFAULTS", "KINDS", "NESTED", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
@@ -213,7 +213,7 @@ class EscapePart(_Part):
 
     component: Annotated[Component, _component("escape")]
     every: PositiveInt = 1
-    stop: bool = False
+    stop: Annotated[bool, BOOLEAN] = False
 
 
 class TrajectoryPart(_Part):
@@ -253,7 +253,7 @@ class Runtime(_Part):
     threads: PositiveInt | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
 
 
 class Config(_Part):

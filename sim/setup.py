@@ -350,7 +350,7 @@ def _user_data(given: Any) -> Task:
         pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
         return supervised(*given) if pair else supervised(given)
     except (TypeError, ValueError) as error:
-        raise ExperimentError(f"task: {error}") from None
+        raise ExperimentError(f"task: {str(error).removeprefix('supervised: ')}") from None
 
 
 class _Made:

@@ -9,7 +9,7 @@ from torch import nn
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
-from basinet.sim.experiment import Experiment
+from basinet.sim.experiment import Experiment, override
 from basinet.sim.setup import Setup
 
 BASE = {
@@ -148,6 +148,169 @@ def test_a_mistake_is_one_sentence(change, sentence):
         for config in Experiment({key: value for key, value in (BASE | change).items()}).runs.values():
             Setup.build(config)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("boolean", [True, False, np.True_])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "seed", "steps", "epochs", "replicas", "batch_size", "evaluate_every", "keep_every", "analysis_samples",
+        "analysis_memory", "runtime.threads", "runtime.actors", "runtime.cpus_per_actor", "runtime.gpus_per_actor",
+        "topology.agents", "topology.policy.keep", "task.train_size", "task.label_noise", "task.partition.alpha",
+        "optimizer.lr", "optimizer.momentum", "model.hidden", "model.dropout", "schedule.milestones",
+        "schedule.warmup", "strategy.rounds", "attack.share", "attack.agents", "escape.level", "escape.every",
+        "trajectory.megabytes", "gradient_noise.tail",
+    ],
+)  # fmt: skip
+def test_no_boolean_is_a_number(key, boolean):
+    changed = BASE | {
+        "topology": {"name": "ring", "agents": 4, "policy": "lazy"},
+        "task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 1}},
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "model": {"name": "mlp", "hidden": [6]},
+        "schedule": {"name": "step"},
+        "attack": {"name": "gaussian"},
+        "gradient_noise": {"law": "student", "tail": 3, "size": 1},
+        "escape": {"name": "risk_above", "level": 1},
+        "trajectory": {"points": "centroid"},
+    }
+    if key == "epochs":
+        del changed["steps"]
+    *outer, last = key.split(".")
+    inner = changed
+    for word in outer:
+        inner[word] = dict(inner[word]) if isinstance(inner.get(word), dict) else {"name": inner.get(word, "inline")}
+        inner = inner[word]
+    for value in (
+        boolean,
+        [boolean] if last in ("hidden", "milestones", "agents") and outer != ["topology"] else boolean,
+    ):
+        inner[last] = value
+        with pytest.raises(ExperimentError, match=f"^{key}(: got|.*is) .*{boolean!r}") as error:
+            Experiment(changed)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [1, 0, 1.0, "yes", "true", None])
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [
+        ("optimizer", {"name": "sgd", "nesterov": ...}),
+        ("optimizer", {"name": "torch.optim:RMSprop", "centered": ...}),
+        ("topology", {"name": "equitopo", "agents": 4, "directed": ...}),
+        ("escape", {"name": "risk_above", "level": 1, "stop": ...}),
+        ("model", {"name": "linear", "bias": ...}),
+    ],
+)
+def test_nothing_else_than_a_boolean_is_one(key, settings, given):
+    (setting,) = (name for name, value in settings.items() if value is ...)
+    with pytest.raises(ExperimentError, match=rf"^{key}\.{setting}: got {given!r}, which should be true or false$"):
+        Experiment(BASE | {key: settings | {setting: given}})
+    for boolean in (True, np.False_):
+        (config,) = Experiment(BASE | {key: settings | {setting: boolean}}).runs.values()
+        assert config.describe()[key][setting] is bool(boolean)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("steps: 3\nsteps: 4\n", "cannot be read: line 2: the key 'steps' is written twice, first on line 1"),
+        ("optimizer: {name: sgd, lr: 1, lr: 2}", "line 1: the key 'lr' is written twice"),
+        ("true: 3", "line 1: got true, where a key must be a name"),
+        ("optimizer: &a {name: *a}", "line 1: 'a' contains itself"),
+        ("a: " + "[" * 3000, "line 1: more than 50 lists and mappings are nested"),
+        (b"about: f\xfcr", "line 1: it is not text in UTF-8"),
+        ("- 3", "an experiment is a mapping of keys to values"),
+    ],
+)
+def test_files_are_read_strictly(tmp_path, text, sentence):
+    (tmp_path / "e.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ExperimentError, match=f"e.yaml: .*{sentence}") as error:
+        Experiment.load(tmp_path / "e.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_is_a_name_and_a_number_a_number(tmp_path):
+    text = "\ufefftask: digits\ntopology: {name: ring, agents: 4}\nstrategy: diffusion\nsteps: 010\n"
+    text += "optimizer: {name: sgd, lr: 1e-3}\nanalysis: []\ncases: {on: {}, off: {seed: 2}, 1:30: {seed: 3}}\n"
+    (tmp_path / "e.yaml").write_text(text, encoding="utf-8")
+    runs = Experiment.load(tmp_path / "e.yaml").runs.values()
+    assert [run.case for run in runs] == ["on", "off", "1:30"]
+    assert {(run.steps, run.optimizer.settings["lr"]) for run in runs} == {(10, 0.001)}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("about='a, b'", "a, b"),
+        ('about="1,2"', "1,2"),
+        ("model.hidden=[5],[6, 7]", [[5], [6, 7]]),
+        ("strategy={name: diffusion, order: cta},isolated", [{"name": "diffusion", "order": "cta"}, "isolated"]),
+        ("strategy=isolated, consensus", ["isolated", "consensus"]),
+        ("optimizer.lr=1e-3,.5", [0.001, 0.5]),
+        ("case=1:30", "1:30"),
+        ("about='no'", "no"),
+        ("personal=", None),
+        ("personal=[a,b", None),
+        ("personal=[a]]", None),
+        ("personal={a: 1, a: 2}", None),
+    ],
+)
+def test_words_of_the_command_line(word, value):
+    description = {}
+    if value is None:
+        with pytest.raises(ExperimentError, match=r"^personal: "):
+            override(description, [word])
+        return
+    override(description, [word])
+    for key in word.partition("=")[0].split("."):
+        description = description[key]
+    assert description == value
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["steps=3", "steps=4"], "steps=4: it would undo steps=3; give one of them"),
+        (["steps=3", "epochs=4"], "epochs=4: it would undo steps=3; give one of them"),
+        (["optimizer.lr=3", "optimizer=adam"], "optimizer=adam: it would undo optimizer.lr=3; give it first"),
+        (["schedule.name=cosine"], "schedule.name=cosine: .*e.yaml sets schedule.milestones: cosine has no setting"),
+        (["optimizer=adam"], "optimizer=adam: .*e.yaml sets optimizer.momentum: adam has no setting 'momentum'"),
+        (["schedule.name=cosine", "schedule.gamma=1"], "schedule.name=cosine: .*sets schedule.milestones: "),
+        (["optimizer.mu=1"], "optimizer.mu: sgd has no setting 'mu'"),
+    ],
+)
+def test_a_message_names_what_was_typed(tmp_path, words, sentence):
+    step = {"name": "step", "milestones": [0.5]}
+    (tmp_path / "e.yaml").write_text(
+        yaml.safe_dump(BASE | {"schedule": step, "cases": {"a": {"optimizer.momentum": 0.5}}})
+    )
+    with pytest.raises(ExperimentError, match=f"^{sentence}"):
+        Experiment.load(tmp_path / "e.yaml", words)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"topology": {"name": "rign", "agents": 4}},
+        {"analysis": ["hessian"]},
+        {"nothing": 3},
+        {"strategy": "difusion"},
+        {"optimizer": {"name": "galore", "lrr": 3}},
+    ],
+)
+def test_messages_show_all_that_is_allowed(change):
+    with pytest.raises(ExperimentError) as error:
+        Experiment(BASE | change)
+    assert "…" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data", [(torch.zeros(3, 2), torch.zeros(4)), (torch.zeros(3, 2),) * 3, (torch.zeros(2, 3), torch.tensor([0, -1]))]
+)
+def test_messages_about_data_name_the_task(data):
+    with pytest.raises(ExperimentError, match=r"^task: (?!supervised)"):
+        Setup.build(Config.parse(BASE | {"task": data}))
 
 
 @pytest.mark.parametrize(
