@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from basinet import __version__
+
 __all__ = ["main"]
 
 BUILT_IN = Path(__file__).parent / "experiments"
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="basinet",
         description="Train one model on a graph of agents; measure how flat the minima are that it finds.",
     )
+    parser.add_argument("--version", action="version", version=f"basinet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Any, help: str, *, table: bool = False) -> argparse.ArgumentParser:
@@ -163,9 +166,13 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--fresh", action="store_true", help="discard the trainings that the folder holds")
     reproduce.add_argument("--quiet", action="store_true", help="show no progress")
 
-    topology = command("topology", _topology, "show a graph: its weights, spectrum and picture", table=True)
-    topology.add_argument("name", metavar="NAME")
-    topology.add_argument("words", nargs="*", metavar="key=value", help="agents=16, policy=metropolis, …")
+    topology = command("topology", _topology, "show graphs: their weights, spectra and pictures", table=True)
+    topology.add_argument(
+        "words",
+        nargs="+",
+        metavar="NAME | key=value",
+        help="topologies, and settings as below topology in an experiment: agents=16, policy=lazy, policy.keep=0.3, …",
+    )
     topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
 
     launch = command("launch", _launch, "print a script that runs an experiment on several machines")
@@ -179,7 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--time", default="01:00:00", help="limit of a job of Slurm (default 01:00:00)")
 
     listing = command("list", _list, "list what an experiment can name", table=True)
-    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    listing.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(KINDS))
+    listing.add_argument("name", nargs="?", metavar="NAME", help="one of them: its settings, formula and source")
     return parser
 
 
@@ -387,14 +395,20 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _topology(options: argparse.Namespace) -> int:
-    from basinet.launch.show import show_topology
+    from basinet.launch.show import show_topologies
 
-    facts, picture = show_topology(options.name, options.words, options.out)
+    shown = show_topologies(options.words, options.out)
+    facts = {label: found for label, (found, _) in shown.items()}
     if options.json:
-        _print_json(facts)
+        _print_json(facts if len(facts) > 1 else next(iter(facts.values())))
     else:
-        _print_table(("", options.name), [(key.replace("_", " "), _in_words(value)) for key, value in facts.items()])
-    _say(f"picture: {picture}")
+        keys = dict.fromkeys(key for found in facts.values() for key in found)
+        rows = [
+            [key.replace("_", " "), *(_in_words(f[key]) if key in f else "" for f in facts.values())] for key in keys
+        ]
+        _print_table(("", *facts), rows)
+    for _, picture in shown.values():
+        _say(f"picture: {picture}")
     return DONE
 
 
@@ -405,8 +419,14 @@ def _in_words(value: Any) -> str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from basinet.launch.listing import list_components
+    from basinet.launch.listing import describe_component, list_components
+    from basinet.sim.component import ExperimentError, nearest
 
+    if options.kind is not None and options.kind not in KINDS:
+        raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, KINDS)}")
+    if options.name is not None:
+        _show_component(describe_component(options.kind, options.name), options.json)
+        return DONE
     found = list_components([options.kind] if options.kind else KINDS)
     if options.json:
         _print_json(found)
@@ -419,6 +439,27 @@ def _list(options: argparse.Namespace) -> int:
     shown = slice(1 if options.kind else 0, None)  # a single kind is known
     _print_table(("kind", "name", "what it is", "source")[shown], [row[shown] for row in rows])
     return DONE
+
+
+def _show_component(entry: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(entry)
+        return
+    paragraphs = [f"{entry['name']}: {entry['about']}", entry["description"]]
+    paragraphs += [f"{word}: {entry[word]}" for word in ("formula", "source") if entry[word]]
+    for paragraph in filter(None, paragraphs):
+        _console().print(f"{paragraph}\n", markup=False, highlight=False)
+    rows = [
+        (
+            setting,
+            known["type"] or "",
+            "needed" if "needed" in known else json.dumps(known["default"]) if "default" in known else "",
+            known["about"] or "",
+        )
+        for setting, known in entry["settings"].items()
+    ]
+    if rows:
+        _print_table(("setting", "values", "default", "what it is"), rows)
 
 
 def _print_summary(runs: Any, as_json: bool) -> None:

@@ -2,36 +2,35 @@
 
 import inspect
 import re
+import textwrap
+import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from basinet.algorithms.attacks import ATTACKS
-from basinet.algorithms.optimizers import OPTIMIZERS, TUNINGS
-from basinet.algorithms.schedules import SCHEDULES
-from basinet.algorithms.strategies import STRATEGIES
+import torch
+from pydantic.fields import FieldInfo
+
+from basinet.algorithms.optimizers import TUNINGS
 from basinet.analysis.catalogue import MEASURES
-from basinet.sim.augmentations import AUGMENTATIONS
-from basinet.sim.escape import ESCAPES
-from basinet.sim.models import MODELS
-from basinet.sim.partitions import PARTITIONS
-from basinet.sim.tasks import TASKS
-from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES
+from basinet.sim.component import ExperimentError, Kind, nearest
+from basinet.sim.config import KINDS
+from basinet.sim.digest import plain
 
-__all__ = ["first_lines", "list_components"]
+__all__ = ["describe_component", "first_lines", "list_components"]
 
-_REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "topologies": {**TOPOLOGIES, **SEQUENCES},
-    "policies": POLICIES,
-    "strategies": STRATEGIES,
-    "attacks": ATTACKS,
-    "optimizers": OPTIMIZERS,
-    "schedules": SCHEDULES,
-    "tunings": TUNINGS,
-    "tasks": TASKS,
-    "models": MODELS,
-    "partitions": PARTITIONS,
-    "augmentations": AUGMENTATIONS,
-    "escapes": ESCAPES,
+_KINDS: dict[str, Kind] = {
+    "topologies": KINDS["topology"],
+    "policies": KINDS["policy"],
+    "strategies": KINDS["strategy"],
+    "attacks": KINDS["attack"],
+    "optimizers": KINDS["optimizer"],
+    "schedules": KINDS["schedule"],
+    "tunings": Kind("optimizer.tuned", TUNINGS, ("method", "steps")),
+    "tasks": KINDS["task"],
+    "models": KINDS["model"],
+    "partitions": KINDS["partition"],
+    "augmentations": KINDS["augmentation"],
+    "escapes": KINDS["escape"],
 }
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")
@@ -54,11 +53,122 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
         kind: {name: {"about": line, "source": None} for name, line in MEASURES.items()}
         if kind == "measures"
         else {
-            name: {"about": line, "source": _source(inspect.getdoc(_REGISTRIES[kind][name]) or "")}
-            for name, line in first_lines(_REGISTRIES[kind]).items()
+            name: {"about": line, "source": _source(inspect.getdoc(_KINDS[kind].registry[name]) or "")}
+            for name, line in first_lines(_KINDS[kind].registry).items()
         }
         for kind in kinds
     }
+
+
+def describe_component(kind: str, name: str) -> dict[str, Any]:
+    """Describe what an experiment can name.
+
+    Args:
+        kind: A kind of component, such as "topologies", or "measures".
+        name: The component.
+
+    Returns:
+        "name"; "about", the first line of its documentation; "description", the rest up to its sections; "formula", the
+        parts of it that are formulas; "settings", a mapping from each to "type", "default" (or "needed") and "about";
+        and "source", its first reference in short. What there is not is None.
+
+    Raises:
+        ExperimentError: There is no such component.
+    """
+    known = MEASURES if kind == "measures" else _KINDS[kind].registry
+    if name not in known:
+        raise ExperimentError(f"list: there is no '{name}' among the {kind}; {nearest(name, known)}")
+    if kind == "measures":
+        nothing: dict[str, Any] = {"description": None, "formula": None, "settings": {}, "source": None}
+        return {"name": name, "about": MEASURES[name], **nothing}
+    maker = known[name]
+    documentation = inspect.getdoc(maker) or ""
+    about, *paragraphs = _sections(documentation)[""].split("\n\n")
+    paragraphs = [" ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
+    documented = _documented(maker)
+    return {
+        "name": name,
+        "about": " ".join(about.split()),
+        "description": "\n\n".join(paragraphs) or None,
+        "formula": _formula([about, *paragraphs]),
+        "settings": {
+            setting: {
+                "type": _in_words(parameter.annotation),
+                **_default(parameter),
+                "about": documented.get(setting),
+            }
+            for setting, parameter in _KINDS[kind].settings(name).items()
+        },
+        "source": _source(documentation),
+    }
+
+
+def _default(parameter: inspect.Parameter) -> dict[str, Any]:
+    if parameter.kind is parameter.VAR_KEYWORD:  # stands for further settings
+        return {}
+    return {"needed": True} if parameter.default is parameter.empty else {"default": plain(parameter.default)}
+
+
+def _sections(documentation: str) -> dict[str, str]:
+    """Divide a docstring of Google's style: its sections by their headings, and what is before them by ""."""
+    first, *others = re.split(r"^([A-Z][a-z]+):\n((?: .*\n?|\n)+)", documentation, flags=re.MULTILINE)
+    return {"": first.strip(), **dict(zip(others[::3], map(textwrap.dedent, others[1::3]), strict=True))}
+
+
+def _documented(maker: Any) -> dict[str, str]:
+    """Collect what is said of the parameters of a maker; of a class also by those that it inherits from."""
+    found: dict[str, str] = {}
+    for owner in maker.__mro__ if isinstance(maker, type) else [maker]:
+        section = _sections(inspect.getdoc(owner) or "").get("Args", "")
+        parts = re.split(r"^\*{0,2}(\w+)(?: \([^)]*\))?:", section, flags=re.MULTILINE)
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            if name not in found or found[name].startswith("See "):
+                found[name] = " ".join(text.partition("\n\n")[0].split())
+    return found
+
+
+def _formula(paragraphs: Iterable[str]) -> str | None:
+    """Choose the sentences that are formulas, or hold one between quotes."""
+    sentences = [
+        s.rstrip(".") for paragraph in paragraphs for s in re.split(r"(?<=\.)\s+", " ".join(paragraph.split()))
+    ]
+    pattern = r"[←→]|``[^`]* = |: ``|(?:^|[:,] |of )\S{1,20} = "
+    return ".  ".join(s for s in sentences if re.search(pattern, s)).replace("``", "") or None
+
+
+_BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": ", length ≥"}
+
+
+def _in_words(annotation: Any) -> str | None:
+    """Write a type as it looks in an experiment."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation in (Any, inspect.Parameter.empty) or isinstance(annotation, str):
+        return None
+    if annotation in (None, type(None)):
+        return "null"
+    if annotation is bool:
+        return "true | false"
+    if origin is Annotated:
+        metadata = [
+            part for field in parts[1:] for part in (field.metadata if isinstance(field, FieldInfo) else [field])
+        ]
+        bounds = [
+            f"{sign} {getattr(part, name)}"
+            for part in metadata
+            for name, sign in _BOUNDS.items()
+            if hasattr(part, name)
+        ]
+        return " ".join([str(_in_words(parts[0])), " and ".join(bounds)]).replace(" ,", ",").strip()
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin in (Union, types.UnionType):
+        return " | ".join(str(_in_words(part)) for part in parts if part is not torch.Tensor)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "mapping"
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        inner = list(dict.fromkeys(str(_in_words(part)) for part in parts if part is not ...))
+        return f"list of {' and '.join(inner)}"
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
@@ -75,10 +185,10 @@ def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
 
 def _source(documentation: str) -> str | None:
     """Shorten the first reference of a docstring to authors, venue, year and identifier."""
-    section = re.search(r"^References:\n((?: .*\n?)+)", documentation, flags=re.MULTILINE)
-    if section is None:
+    references = _sections(documentation).get("References")
+    if references is None:
         return None
-    text = " ".join(section[1].split())
+    text = " ".join(references.split())
     found = _IDENTIFIER.search(text)
     identifier = found[0] if found else ""
     for long, short in _SHORT.items():

@@ -1,17 +1,18 @@
 """What the command line shows about a topology: facts about its graph and weights, and a picture with the spectrum."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
-import yaml
 from scipy.sparse import csr_array
 
 from basinet.sim.component import ExperimentError
-from basinet.sim.config import DEFAULTS, Config
+from basinet.sim.config import DEFAULTS
+from basinet.sim.experiment import Experiment, override
 from basinet.sim.setup import Setup
 from basinet.topologies import (
     algebraic_connectivity,
@@ -26,7 +27,7 @@ from basinet.topologies import (
 )
 from basinet.topologies.theory import steps_to_shrink
 
-__all__ = ["show_topology", "spectrum"]
+__all__ = ["show_topologies", "spectrum"]
 
 _MOST_EIGENVALUES = {True: 4096, False: 1500}  # symmetric, or not: seconds to half a minute
 _MOST_RESISTANCES = 4096
@@ -35,41 +36,68 @@ _GAMMAS = (0.9, 0.99)
 _FLOAT32 = 4  # bytes
 
 
-def show_topology(name: str, settings: Sequence[str], out: Path | None) -> tuple[dict[str, Any], Path]:
-    """Measure and draw a graph with its weights.
+def show_topologies(words: Sequence[str], out: Path | None) -> dict[str, tuple[dict[str, Any], Path]]:
+    """Measure and draw graphs with their weights.
 
     Args:
-        name: A topology's name, or `module:attribute`.
-        settings: `key=value`, as below `topology` in an experiment; 16 agents by default.
-        out: Where to draw it; NAME.png by default.
+        words: Names of topologies, or `module:attribute`, and settings `key=value` for all of them, as below `topology`
+            in an experiment: a list of values makes a graph for each. There are 16 agents by default.
+        out: Where to draw the graph; NAME.png by default. Of several graphs each has its name added.
 
     Returns:
-        Facts by name, None where a number could not be found, and the picture's path.
+        For each graph its facts by name, None where a number could not be found, and its picture.
 
     Raises:
-        ExperimentError: A setting is wrong.
+        ExperimentError: A name or a setting is wrong; nothing was drawn.
     """
-    topology: dict[str, Any] = {"name": name}
-    for word in settings:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise ExperimentError(f"{word}: a setting is written key=value")
-        if key == "name":
-            raise ExperimentError(f"{word}: the topology is named before its settings")
-        try:
-            topology[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ExperimentError(f"{key}: the value {text!r} is not YAML") from None
-    keys = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1}
-    config = Config.parse(keys | {"topology": topology})
-    if config.topology.agents is None and config.topology.component.needs("num_agents"):
-        config = Config.parse(keys | {"topology": topology | {"agents": 16}})
-    path = out or Path(f"{name.replace(':', '_')}.png")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ExperimentError(f"--out: {path} is no picture's name; allowed endings: .png, .pdf, .svg")
-    setup = Setup.build(config)
-    facts = _graph_facts(setup) | (_step_facts(setup) if len(setup.sequence) == 1 else _period_facts(setup))
-    return facts, _draw(setup, path)
+    if out is not None and out.suffix not in (".png", ".pdf", ".svg"):
+        raise ExperimentError(f"--out: {out} is no picture's name; allowed endings: .png, .pdf, .svg")
+    names = [name for word in words if "=" not in word for name in word.split(",")]
+    settings = [f"topology.{word.removeprefix('topology.')}" for word in words if "=" in word]
+    if not names:
+        raise ExperimentError("topology: name one before its settings, such as ring")
+    try:
+        setups = {label: setup for name in names for label, setup in _setups(name, settings).items()}
+    except ExperimentError as error:
+        raise ExperimentError(re.sub(r"\btopology\.", "", str(error))) from None  # as it was typed
+    shown = {}
+    for label, setup in setups.items():
+        file = re.sub(r"[^\w.=+-]+", "_", label)
+        path = out or Path(f"{file}.png")
+        if out is not None and len(setups) > 1:
+            path = out.with_stem(f"{out.stem}-{file}")
+        facts = _graph_facts(setup) | (_step_facts(setup) if len(setup.sequence) == 1 else _period_facts(setup))
+        shown[label] = facts, _draw(setup, path)
+    return shown
+
+
+def _setups(name: str, settings: Sequence[str]) -> dict[str, Setup]:
+    """Make the graphs of a topology, one for each point of the grid of its settings."""
+    description: dict[str, Any] = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1}
+    override(description, [f"topology.name={name}", *settings])
+    setups = []
+    for config in Experiment(description).runs.values():
+        part = config.topology
+        if part.agents is None and part.component.needs("num_agents"):
+            config = config.model_copy(update={"topology": part.model_copy(update={"agents": 16})})
+        setups.append(Setup.build(config))
+    described = [_flat(setup.config.describe()["topology"]) for setup in setups]
+    differ = [
+        key
+        for key in dict.fromkeys(key for d in described for key in d)
+        if len({str(d.get(key)) for d in described}) > 1
+    ]
+    labels = [", ".join([name, *(f"{key}={d[key]}" for key in differ if key in d)]) for d in described]
+    return dict(zip(labels, setups, strict=True))
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of a topology as they are typed."""
+    flat: dict[str, Any] = {}
+    for key, value in description.items():
+        inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        flat |= {k.removesuffix(".name"): v for k, v in inner.items()}
+    return flat
 
 
 def _graph_facts(setup: Setup) -> dict[str, Any]:

@@ -140,6 +140,21 @@ class Kind:
             )
         return _unchanged(Component(self, name, target, self._validate(target, name, settings)), known)
 
+    def settings(self, name: str) -> dict[str, inspect.Parameter]:
+        """Find what may be set of a component.
+
+        Args:
+            name: A built-in name, or `module:attribute`.
+
+        Returns:
+            Parameters of its maker by name, with annotations and defaults.
+
+        Raises:
+            ExperimentError: There is no such component.
+        """
+        target, _ = self._find(name)
+        return _settings(target, self.supplied, self.reserved(target))
+
     def _find(self, given: Any) -> tuple[Any, str]:
         """Find what a name stands for."""
         if not isinstance(given, str):
@@ -297,6 +312,19 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
+def _settings(
+    target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
+) -> dict[str, inspect.Parameter]:
+    """Choose the parameters of a maker that are settings."""
+    return {
+        name: parameter
+        for name, parameter in _parameters(target).items()
+        if parameter.kind is not parameter.VAR_POSITIONAL
+        and name not in reserved
+        and not (name in supplied and parameter.default is parameter.empty)
+    }
+
+
 def _check_number(value: Any) -> Any:
     if isinstance(value, bool | np.bool_):
         raise PydanticCustomError("number_type", "Input should be a number")
@@ -337,14 +365,11 @@ def _settings_model(
     fields: dict[str, Any] = {}
     names: list[str] = []
     extra: Any = "forbid"
-    for name, parameter in _parameters(target).items():
+    for name, parameter in _settings(target, supplied, reserved).items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
+            continue
         required = parameter.default is parameter.empty
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in reserved:
-            continue
-        if name in supplied and required:
-            continue
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
         annotation = _exact(parameter.annotation) if evaluated else Any
         # The alias keeps a setting apart from the attributes of a pydantic model.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from basinet import __version__
 from basinet.launch.cli import main
 
 TINY = {
@@ -91,13 +92,28 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["topology", "ring", "agents=["], "agents: the value '[' is not YAML"),
         (["topology", "ring", "--out", "x.xyz"], "allowed endings"),
         (["topology", "rign"], "did you mean 'ring'"),
+        (["topology", "ring,rign", "agents=4"], "did you mean 'ring'"),
+        (["topology", "agents=4"], "topology: name one before its settings"),
+        (["topology", "ring", "agents=4", "agents=5"], "basinet: agents=5: it would undo agents=4"),
+        (["topology", "ring", "policy=lazy", "policy.kep=4"], "basinet: policy.kep: lazy has no setting 'kep'"),
+        (["topology", "ring", "agents=true"], "basinet: agents: got True"),
+        (["topology", "ring", "{a: 1, a: 2}=3"], "{a"),
+        (["topology", "hypercube", "agents=3"], "hypercube"),
+        (["list", "optimizers", "sdg"], "there is no 'sdg' among the optimizers; allowed: .*did you mean 'sgd'"),
+        (["list", "measures", "trace"], "there is no 'trace' among the measures; allowed: .*did you mean"),
+        (["list", "strategy"], "there is no kind 'strategy'; allowed: .*did you mean 'strategies'"),
+        (
+            ["run", "tiny.yaml", "schedule={name: step, name: cosine}"],
+            "schedule: the value '{name: step, name: cosine}' is",
+        ),
+        (["reproduce", "heavy-tails", "repeats=2", "repeats=3"], "repeats=3: it would undo repeats=2"),
         (["topology", "torus", "agents=12", "shape=[5,2]"], "12"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_status_2_and_nothing_is_written(folder, capsys, words, sentence):
     assert main(words) == 2
     found = capsys.readouterr().err.strip()
-    assert sentence in found and found.startswith("basinet: ") and "\n" not in found
+    assert all(part in found for part in sentence.split(".*")) and found.startswith("basinet: ") and "\n" not in found
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
@@ -173,14 +189,32 @@ def test_the_built_in_experiments_are_valid(folder, capsys):
         assert json.loads(capsys.readouterr().out)
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option):
     code = (
         "import sys\nfrom basinet.launch.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main(['{option}'])\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert not {'torch', 'ray', 'matplotlib', 'scipy', 'numpy', 'networkx'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert option != "--version" or said == f"basinet {__version__}\n"
+
+
+def test_an_unknown_command_is_a_mistake():
     assert basinet("frobnicate").returncode == 2
+
+
+def test_texts_are_utf_8_whatever_the_locale(folder):
+    Path("tiny.yaml").write_text(
+        yaml.safe_dump(TINY | {"strategy": "isolated", "about": "für Åsa", "analysis": [], "cases": {"größe": {}}}),
+        encoding="utf-8",
+    )
+    # Python names each file that is opened in the encoding of the locale.
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:basinet"]
+    command = [sys.executable, *options, "-m", "basinet.launch", "run", "tiny.yaml", "--out", "out", "--quiet"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert "für Åsa" in Path("out/experiment.yaml").read_text(encoding="utf-8")
+    assert "für Åsa" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.launch.cli import main
-from basinet.launch.listing import _source, list_components
+from basinet.launch.cli import KINDS, main
+from basinet.launch.listing import _source, describe_component, list_components
 from basinet.launch.show import _places, spectrum
 from basinet.sim.config import Config
 from basinet.sim.setup import Setup
@@ -37,6 +37,63 @@ def test_lists_name_what_components_are_and_where_they_come_from(capsys):
     assert main(["list", "policies"]) == 0
     table = capsys.readouterr().out
     assert "doi:10.1016/j.jpdc.2006.08.010" in table and "kind" not in table
+
+
+def entry(capsys, *words):
+    assert main(["list", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_component_is_described_from_signature_and_documentation(capsys):
+    found = entry(capsys, "strategies", "choco")
+    assert (found["name"], found["source"]) == ("choco", "A. Koloskova et al., ICML 2019, arXiv:1902.00340")
+    assert found["about"].startswith("Adapt, send what has changed") and found["description"].startswith("x ← adapt(")
+    assert found["formula"] == "x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂)"
+    about = "Share of the numbers that top_k and random_k keep, in (0, 1]."
+    assert found["settings"]["share"] == {"type": "float > 0 and ≤ 1", "default": 0.1, "about": about}
+    assert found["settings"]["compressor"]["type"].startswith("none | top_k | random_k | ")
+    # what the simulator supplies is no setting; what has no default is needed
+    resnet = entry(capsys, "models", "resnet")["settings"]
+    assert list(resnet) == ["norm", "widths", "blocks"] and resnet["norm"]["needed"] and "default" not in resnet["norm"]
+    assert resnet["widths"]["type"] == "list of int ≥ 1, length ≥ 1"
+    # settings that a class inherits, or refers to, are documented by the class that has them
+    assert entry(capsys, "optimizers", "galore")["settings"]["rank"]["about"].startswith("r, or None")
+    assert entry(capsys, "optimizers", "nsgdc")["settings"]["clip"]["about"].startswith("h, the largest norm")
+    assert entry(capsys, "optimizers", "sgd")["settings"]["momentum"]["about"].startswith("momentum factor")
+    assert entry(capsys, "measures", "noise_curvature")["about"] == "Tr HΣ"
+    assert main(["list", "policies", "lazy"]) == 0
+    table = capsys.readouterr().out
+    assert "lazy: Metropolis weights" in table and "source: Olshevsky" in table
+    assert "What an agent keeps" in table and "0.5" in table
+
+
+def test_every_component_and_setting_is_described():
+    for kind, names in list_components(KINDS).items():
+        for name in names:
+            found = describe_component(kind, name)
+            assert found["about"], (kind, name)
+            assert json.dumps(found)
+            for setting, known in found["settings"].items():
+                assert known["about"] and (known["type"] or "default" not in known), (kind, name, setting)
+            if kind == "strategies" and name not in ("gossip_pga", "local_sgd", "powergossip", "sam"):
+                assert found["formula"], name
+
+
+def test_several_topologies_at_once(capsys):
+    found = facts(capsys, "ring,torus", "star", "agents=9", "policy=lazy", "policy.keep=0.3")
+    assert list(found) == ["ring", "torus", "star"]
+    assert {path.name for path in Path().iterdir()} == {"ring.png", "torus.png", "star.png"}
+    assert found["torus"] == facts(capsys, "torus", "topology.agents=9", "policy={name: lazy, keep: 0.3}")
+    found = facts(capsys, "ring", "agents=8", "policy=lazy", "policy.keep=0,0.5", "--out", "lazy.svg")
+    whole, half = found["ring, policy.keep=0.0"], found["ring, policy.keep=0.5"]
+    assert half["spectral_gap"] == pytest.approx(whole["spectral_gap"] / 2)
+    assert {path.name for path in Path().glob("*.svg")} == {
+        "lazy-ring_policy.keep=0.0.svg",
+        "lazy-ring_policy.keep=0.5.svg",
+    }
+    assert main(["topology", "ring", "exponential", "agents=4", "policy=uniform"]) == 0
+    table = capsys.readouterr().out
+    assert "exponential" in table.splitlines()[1] and "algebraic connectivity" in table
 
 
 REFERENCES = {
