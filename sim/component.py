@@ -315,13 +315,13 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def _settings(
     target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
 ) -> dict[str, inspect.Parameter]:
-    """Choose the parameters of a maker that are settings."""
+    """Choose the parameters of a maker that are settings: how many agents there are, the topology alone tells."""
     return {
         name: parameter
         for name, parameter in _parameters(target).items()
         if parameter.kind is not parameter.VAR_POSITIONAL
         and name not in reserved
-        and not (name in supplied and parameter.default is parameter.empty)
+        and not (name in supplied and (name == "num_agents" or parameter.default is parameter.empty))
     }
 
 

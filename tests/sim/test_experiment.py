@@ -121,6 +121,8 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),
         ({"steps": 5, "epochs": 3}, "give steps or epochs, not both"),
         ({"topology": {"name": "ring"}}, "topology.agents: a value is needed"),
+        ({"topology": {"name": "hypercube", "agents": 12}}, "topology: hypercube: topology.agents is 12, but must be"),
+        ({"task": {"name": "quadratic", "num_agents": 3}}, "task.num_agents: quadratic has no setting 'num_agents'"),
         ({"topology": {"name": "ring", "agents": 4, "polcy": "uniform"}}, "polcy: ring has no setting 'polcy'"),
         ({"topology": {"name": "hypercube", "agents": 12}}, "topology: .*12.*power of two"),
         ({"topology": {"name": "torus", "agents": 12, "shape": [5, 2]}}, "topology: .*12"),
