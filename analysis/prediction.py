@@ -1,6 +1,6 @@
 """What theory predicts of a finished run at the minimum that it has found, beside what is measured there."""
 
-from abc import ABC, abstractmethod
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn, optim
-from torch.func import functional_call, grad, vmap
+from torch import optim
 
-from basinet.analysis.hessian import HessianOperator, hessian_matrix
+from basinet.analysis.hessian import HessianOperator
+from basinet.analysis.local_quadratic import LocalQuadratic, local_quadratic
 from basinet.analysis.measure import CHUNK
-from basinet.analysis.quadrature import quadratic_form
 from basinet.analysis.risk import ExcessRisk, excess_risk, newton_decrement
 from basinet.analysis.summary import moments
 from basinet.analysis.theory import (
     Quadratics,
     RiskParts,
     excess_risk_after,
-    probe,
+    probed_excess_risk,
     probed_stability_limit,
     rule_of,
     stability_limit,
@@ -32,171 +31,13 @@ from basinet.sim.config import Config
 from basinet.sim.folder import FINISHED, RunFolder, load_run
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector
-from basinet.sim.tasks import Task
 from basinet.sim.tasks.landscape import Landscape
 from basinet.sim.worker import pick_device
 
-__all__ = ["DENSE_PARAMETERS", "LocalQuadratic", "Prediction", "local_quadratic", "predict_run"]
+__all__ = ["Prediction", "predict_run"]
 
 Array = NDArray[np.float64]
 Place = Literal["minimum", "centroid"]
-
-DENSE_PARAMETERS = 3000
-"""Up to so many parameters the Hessian is taken apart into all of its eigenvectors."""
-
-_PROBES = 24
-"""Vectors that stand for the noise where the Hessian is too large for that."""
-
-_BATCH = 512
-"""Samples whose gradients are held at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class LocalQuadratic:
-    """A loss around its minimum, along directions in which the Hessian is diagonal.
-
-    Attributes:
-        curvature: Eigenvalues of H, or nodes that stand for them, [J].
-        noise: Variance of a single sample's gradient along each direction, agent by agent, [K, J].
-        shifts: What each agent's gradient is at the minimum, [K, J].
-        method: How they were found, in words.
-    """
-
-    curvature: Array
-    noise: Array
-    shifts: Array
-    method: str
-
-
-def local_quadratic(
-    model: nn.Module, task: Task, holdings: list[NDArray[Any]], W: Array, *, agents: int, seed: int = 0
-) -> LocalQuadratic:
-    """Measure Hessian, gradient noise and heterogeneity at a minimum, as far as the excess risk depends on them.
-
-    Up to 3000 parameters by all eigenvectors of H. Beyond, by quadrature: the noise enters as Tr φ(H) Σ = E uᵀ φ(H) u
-    with vectors u of covariance Σ, which are sums of the samples' centred gradients with random signs, the same for all
-    agents; the heterogeneity as b̂ᵀ ψ(H) b̂ for each mode of W; and each such form has nodes and weights.
-
-    Args:
-        model: The minimum, in evaluation mode and float64.
-        task: Gives loss and data, on the same device.
-        holdings: Indices of each agent's samples; empty for a landscape, which knows its noise.
-        W: Symmetric mixing matrix [K, K], whose modes the shifts are measured for where the Hessian is large.
-        agents: K.
-        seed: Seed of the random signs.
-
-    Returns:
-        The quadratic.
-
-    Raises:
-        ExperimentError: The task generates samples whose noise nobody knows.
-    """
-    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if isinstance(task, Landscape):
-        gradients: _Gradients = _Known(task, agents)
-    elif holdings:
-        gradients = _Sampled(model, task, holdings)
-    else:
-        raise ExperimentError("task: it generates its samples, and theory needs to know the noise of their gradients")
-    if size <= DENSE_PARAMETERS:
-        curvature, vectors = np.linalg.eigh(hessian_matrix(model, task.loss, task.train, chunk=CHUNK))
-        noise, shifts = gradients.along(vectors)
-        return LocalQuadratic(curvature, noise, shifts, f"all {size} eigenvectors of the Hessian")
-    operator = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
-    rng = np.random.default_rng(seed)
-    nodes, noises, shifts_at = [], [], []
-    for gradient in gradients.draw(_PROBES, rng):
-        h, weights = quadratic_form(operator, gradient)
-        nodes.append(h)
-        noises.append(np.tile(weights / _PROBES, (agents, 1)))
-        shifts_at.append(np.zeros((agents, len(h))))
-    _, modes = np.linalg.eigh(W)
-    for mode in modes.T[:-1]:
-        h, weights = quadratic_form(operator, mode @ gradients.means())
-        nodes.append(h)
-        noises.append(np.zeros((agents, len(h))))
-        shifts_at.append(np.outer(mode, np.sqrt(weights)))
-    arrays = (np.concatenate(nodes), np.concatenate(noises, axis=1), np.concatenate(shifts_at, axis=1))
-    return LocalQuadratic(*arrays, f"quadrature from {_PROBES} vectors of noise and {agents - 1} modes of W")
-
-
-class _Gradients(ABC):
-    """The distribution of each agent's sample gradients at a point."""
-
-    @abstractmethod
-    def along(self, vectors: Array) -> tuple[Array, Array]:
-        """Return variance and mean along vectors [P, J] for each agent, [K, J] each."""
-
-    @abstractmethod
-    def means(self) -> Array:
-        """Return each agent's mean gradient, [K, P]."""
-
-    @abstractmethod
-    def draw(self, count: int, rng: np.random.Generator) -> Array:
-        """Return random vectors whose covariance is the agents' mean noise covariance, [count, P]."""
-
-
-class _Known(_Gradients):
-    def __init__(self, task: Landscape, agents: int) -> None:
-        self.covariance = task.noise_covariance.double().cpu().numpy()
-        self.shifts = task.shifts.double().cpu().numpy()
-        self.agents = agents
-
-    def along(self, vectors: Array) -> tuple[Array, Array]:
-        variance = np.einsum("pj,pq,qj->j", vectors, self.covariance, vectors)
-        return np.tile(variance, (self.agents, 1)), self.shifts @ vectors
-
-    def means(self) -> Array:
-        return self.shifts
-
-    def draw(self, count: int, rng: np.random.Generator) -> Array:
-        return rng.multivariate_normal(np.zeros(len(self.covariance)), self.covariance, size=count)
-
-
-class _Sampled(_Gradients):
-    def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]]) -> None:
-        self.model, self.task, self.holdings = model, task, holdings
-        self.parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        self.frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-        self.frozen |= dict(model.named_buffers())
-
-    def _of(self, samples: NDArray[Any]) -> Array:
-        """Compute the gradients of some samples, [n, P]."""
-
-        def loss(parameters: dict[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
-            single = tuple(t[None] for t in batch)
-            return self.task.loss(lambda x: functional_call(self.model, {**parameters, **self.frozen}, (x,)), single)
-
-        places = torch.from_numpy(samples).to(self.task.train[0].device)
-        batch = tuple(t[places] for t in self.task.train)
-        found = vmap(grad(loss), in_dims=(None, 0))(self.parameters, batch)
-        array: Array = torch.cat([g.flatten(1) for g in found.values()], dim=1).double().cpu().numpy()
-        return array
-
-    def along(self, vectors: Array) -> tuple[Array, Array]:
-        sums, squares = np.zeros((2, len(self.holdings), vectors.shape[1]))
-        for agent, held in enumerate(self.holdings):
-            for start in range(0, len(held), _BATCH):
-                projected = self._of(held[start : start + _BATCH]) @ vectors
-                sums[agent] += projected.sum(axis=0) / len(held)
-                squares[agent] += (projected**2).sum(axis=0) / len(held)
-        return np.maximum(squares - sums**2, 0), sums
-
-    def means(self) -> Array:
-        return np.stack([
-            sum(self._of(held[start : start + _BATCH]).sum(axis=0) for start in range(0, len(held), _BATCH)) / len(held)
-            for held in self.holdings
-        ])  # fmt: skip
-
-    def draw(self, count: int, rng: np.random.Generator) -> Array:
-        probes = np.zeros((count, sum(p.numel() for p in self.parameters.values())))
-        means = self.means()
-        for agent, held in enumerate(self.holdings):
-            share = 1 / np.sqrt(len(held) * len(self.holdings))
-            for start in range(0, len(held), _BATCH):
-                centred = self._of(held[start : start + _BATCH]) - means[agent]
-                probes += share * rng.choice([-1.0, 1.0], size=(count, len(centred))) @ centred
-        return probes
 
 
 @dataclass(frozen=True)
@@ -318,15 +159,34 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         local = local_quadratic(
             model, task, holdings, setup.weights.toarray(), agents=setup.num_agents, seed=setup.config.seed
         )
-        found["parts"].append(_predict(setup, local, at))
+        held = [len(places) for places in holdings]
+        found["parts"].append(_predict(setup, local, at, held))
+        found["spread"].append(0.0 if _count_alike(setup, held) else local.spread)
         top = float(local.curvature.max())
         found["top"].append(top)
         found["limit"].append(product / top)
     assumptions = [f"each replica is taken to have been around its {at} for the whole run, and the loss as quadratic"]
     if len(setup.sequence) > 1:
         assumptions.append("the graph changes from step to step")
-    if setup.config.sampling == "epochs":
-        assumptions.append("samples are taken as drawn with replacement, where each was drawn once an epoch")
+    if setup.config.sampling == "epochs" and holdings:
+        assumptions.append(
+            "samples are taken as drawn with replacement, where each was drawn once an epoch; agents whose batches are"
+            " all of their samples have no noise"
+        )
+    if not isinstance(task, Landscape) or task.law.multiplicative:
+        assumptions.append(f"the noise of the gradients is taken to be that at the {at}, wherever an agent is")
+    if max(found["spread"]) > 0:
+        one = "all agents are taken to have the Hessian of all samples"
+        if local.own is not None:
+            one = "the largest stable learning rate is that under the Hessian of all samples for all agents"
+        assumptions.append(
+            f"{one}, from which their own differ by {max(found['spread']):.2g} of its norm (root mean square)"
+        )
+    if local.probes is not None:
+        assumptions.append(
+            f"all agents are taken to have the mean noise, known from {local.probes} vectors: what comes of it has a"
+            f" standard error of up to {np.sqrt(2 / local.probes):.0%}"
+        )
     lr = _rates(setup).max()
     assumptions += _doubts(at, found["risk"], lr, found["limit"])
     return Prediction(
@@ -387,24 +247,35 @@ def _plain_rule(setup: Setup) -> tuple[Any, Any] | None:
     return rule, np.linalg.matrix_power(setup.weights.toarray(), rounds)
 
 
-def _predict(setup: Setup, local: LocalQuadratic, at: Place) -> RiskParts:
+def _count_alike(setup: Setup, held: Sequence[int]) -> bool:
+    """Tell whether agents' losses enter as their mean over all samples: they are at one point, and hold as many."""
+    known = rule_of(setup.strategy())
+    return known is not None and known[0] == "centralized" and len(set(held)) == 1
+
+
+def _predict(setup: Setup, local: LocalQuadratic, at: Place, held: Sequence[int]) -> RiskParts:
     # A minimum bends down nowhere; what the descent has left is rounding, and adds no risk.
     curvature = np.maximum(local.curvature, 0) if at == "minimum" else local.curvature
-    noise, shifts = local.noise / setup.config.batch_size, local.shifts
+    batch = setup.config.batch_size
+    share = np.full(setup.num_agents, 1 / batch)
+    if setup.config.sampling == "epochs" and held:
+        share[batch % np.array(held) == 0] = 0
+    noise, shifts = local.noise * share[:, None], local.shifts
     if at == "centroid":
         shifts = shifts - setup.centroid_weights @ shifts
     known = _plain_rule(setup)
-    rates = _rates(setup)
-    if known is not None:
+    if known is not None and local.own is None:
         rule, W = known
-        return excess_risk_after(rule, W, rates=rates, curvature=curvature, noise=noise, shifts=shifts)
-    if (rates != rates[0]).any():
-        raise ExperimentError(
-            f"schedule: {setup.config.strategy.name} with {setup.config.optimizer.name} is followed at a constant"
-            " learning rate only"
+        return excess_risk_after(rule, W, rates=_rates(setup), curvature=curvature, noise=noise, shifts=shifts)
+    quadratics = Quadratics.of(curvature, noise, shifts, agents=setup.num_agents)
+    if local.own is not None:
+        quadratics = dataclasses.replace(
+            local.own,
+            noise=local.own.noise * share[:, None, None, None],
+            shifts=shifts[:, None],
+            risk_hessian=np.diag(curvature)[None],
         )
-    recursion = probe(setup, Quadratics.of(curvature, noise, shifts, agents=setup.num_agents))
-    return recursion.excess_risk(recursion.after(setup.num_steps // recursion.steps))
+    return probed_excess_risk(setup, quadratics, setup.num_steps)
 
 
 def _limit(setup: Setup, top: float) -> float:

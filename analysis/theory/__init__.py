@@ -12,7 +12,7 @@ from basinet.analysis.theory.modes import (
 )
 from basinet.analysis.theory.parts import RiskParts
 from basinet.analysis.theory.passage import felt_potential, kramers_time, mean_passage_time, smoothed, well_probability
-from basinet.analysis.theory.probe import probe, probed_stability_limit
+from basinet.analysis.theory.probe import probe, probed_excess_risk, probed_stability_limit
 from basinet.analysis.theory.recursion import Quadratics, Recursion
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "mean_passage_time",
     "network_factor",
     "probe",
+    "probed_excess_risk",
     "probed_stability_limit",
     "rule_of",
     "smoothed",

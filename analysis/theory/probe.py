@@ -8,12 +8,15 @@ be any, the agents' Hessians and noise may differ.
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import reduce
+from itertools import groupby
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from basinet.analysis.theory.parts import RiskParts
 from basinet.analysis.theory.recursion import Quadratics, Recursion
 from basinet.sim.block import Block
 from basinet.sim.component import ExperimentError
@@ -23,12 +26,15 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import StackedState
 from basinet.sim.tasks import Batch
 
-__all__ = ["probe", "probed_stability_limit"]
+__all__ = ["probe", "probed_excess_risk", "probed_stability_limit"]
 
 Array = NDArray[np.float64]
 
 _NUMBERS = 2**24
 """Numbers in the states that are probed at a time."""
+
+_SIZES = (1.0, 1000.0)
+"""Sizes of random states and noise, from which an affine step goes where those from the unit vectors tell."""
 
 _STABLE = 1 + 1e-9
 """A spectral radius up to this counts as one, for rounding."""
@@ -74,6 +80,11 @@ class _NoData:
         raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not follow")
 
 
+def _no_layers(x: Tensor) -> list[Tensor]:
+    """Refuse: the coordinates here are eigenvectors of a Hessian, and make no matrices."""
+    raise ExperimentError("strategy: it goes through the layers one by one, which theory does not follow")
+
+
 class _Probe:
     """Replicas of a run on quadratics, whose whole state can be read and written."""
 
@@ -88,7 +99,7 @@ class _Probe:
                 "task": TaskPart(component=task),
                 "model": point,
                 "start": None,
-                "schedule": KINDS["schedule"].parse("constant"),
+                "escape": None,
                 "gradient_noise": None,
                 "sampling": "independent",
                 "batch_size": 1,
@@ -104,6 +115,8 @@ class _Probe:
         self.engine = _LinearEngine(self.block.state, quadratics)
         self.block.engine = self.engine
         self.block.sampler = _NoData()
+        if any(p.ndim > 1 for p in setup.template().parameters()):
+            self.block.layers = _no_layers  # type: ignore[method-assign]
 
     def parts(self) -> list[Tensor]:
         """Collect what the next step depends on."""
@@ -120,17 +133,84 @@ class _Probe:
         return np.asarray(torch.cat(parts, dim=2).numpy())
 
     def write(self, states: Array) -> None:
-        """Set the state, [R, S] the same in every block."""
+        """Set the state, [B, R, S]."""
         K, B, m = self.shape
         parts = self.parts()
-        for part, values in zip(parts, np.split(states, len(parts), axis=1), strict=True):
-            every = torch.tensor(values).view(self.replicas, K, 1, m).expand(-1, -1, B, -1)
-            part.copy_(every.reshape(part.shape))
+        for part, values in zip(parts, np.split(states, len(parts), axis=2), strict=True):
+            rows = torch.tensor(values).view(B, self.replicas, K, m).permute(1, 2, 0, 3)
+            part.copy_(rows.reshape(part.shape))
 
-    def advance(self, steps: int, noise: list[Tensor] | None = None) -> None:
-        """Take steps, with noise [R, K, B, m] in the gradients of each."""
-        self.engine.noise = noise
-        self.block.advance(self.block.step + steps)
+    def take(self, number: int, noise: Tensor | None = None) -> None:
+        """Take a step of the run, with noise [R, K, B, m] in its gradients."""
+        self.engine.noise = None if noise is None else [noise]
+        self.block.step = number
+        self.block.advance(number + 1)
+
+
+class _Steps:
+    """The steps of a run on some blocks, each as the affine map that it is.
+
+    The first one has no state to act on: agents start equal, and what is remembered begins with it.
+    """
+
+    def __init__(self, setup: Setup, quadratics: Quadratics) -> None:
+        self.setup, self.quadratics = setup, quadratics
+        K, _, m = quadratics.shifts.shape
+        first = _Probe(setup, quadratics, K * m + 1 + len(_SIZES))
+        self.first = self._map(first, 0, 0)
+        self.size = self.first.c.shape[1]
+        self.later = _Probe(setup, quadratics, self.size + K * m + 1 + len(_SIZES))
+        self.later.take(0)  # memory is there from the first step on
+
+    def step(self, number: int) -> Recursion:
+        """Return the map of a step after the first."""
+        return self._map(self.later, number, self.size)
+
+    def _map(self, probe: _Probe, number: int, size: int) -> Recursion:
+        """Take a step from unit vectors, a replica each: first of the state, [S], then of the noise."""
+        K, B, m = probe.shape
+        inputs = np.zeros((B, probe.replicas, size + K * m))
+        inputs[:, : -1 - len(_SIZES)] = np.eye(size + K * m)  # then a replica of zeros, and some of random numbers
+        random = np.random.default_rng(0).standard_normal((B, len(_SIZES), size + K * m))
+        inputs[:, -len(_SIZES) :] = np.array(_SIZES)[:, None] * random
+        if size:
+            probe.write(inputs[..., :size])
+        noise = torch.tensor(inputs[..., size:]).view(B, probe.replicas, K, m).permute(1, 2, 0, 3)
+        probe.take(number, noise)
+        after = probe.read()
+        if size not in (0, after.shape[2]):
+            raise ExperimentError("strategy: it begins to remember after its first step: theory cannot follow it")
+        c = after[:, -1 - len(_SIZES)]
+        moved = after - c[:, None]
+        response = moved[:, : -1 - len(_SIZES)].swapaxes(1, 2)
+        wrong = np.abs(moved[:, -len(_SIZES) :] - inputs[:, -len(_SIZES) :] @ response.swapaxes(1, 2)).max(axis=(0, 2))
+        scale = np.array(_SIZES) * np.abs(response).max() + np.abs(c).max()
+        if not (wrong <= 1e-9 * inputs.shape[2] * scale).all():
+            names = f"{self.setup.config.strategy.name} with {self.setup.config.optimizer.name}"
+            raise ExperimentError(
+                f"strategy: a step of {names} is not affine in state and noise: theory cannot follow it"
+            )
+        F, G = response[..., :size], response[..., size:].reshape(B, -1, K, m)
+        Q = np.einsum("bski,kbij,btkj->bst", G, self.quadratics.noise, G, optimize=True)
+        return Recursion(F, Q, c, 1, self.quadratics, self.setup.centroid_weights)
+
+
+def _chunks(setup: Setup, quadratics: Quadratics) -> Iterator[_Steps]:
+    """Take the blocks, a few at a time."""
+    if setup.config.personal:
+        raise ExperimentError(
+            "personal: parameters that are not mixed have a minimum at each agent, not one that theory knows"
+        )
+    K, B, m = quadratics.shifts.shape
+    size = _Steps(setup, quadratics.blocks(slice(0, 1))).size
+    chunk = max(1, _NUMBERS // ((size + K * m + 1 + len(_SIZES)) * size))
+    for start in range(0, B, chunk):
+        yield _Steps(setup, quadratics.blocks(slice(start, start + chunk)))
+
+
+def _period(setup: Setup) -> int:
+    """Return after how many steps the same ones follow, but for their learning rate."""
+    return math.lcm(len(setup.sequence), int(getattr(setup.strategy(), "period", 1)))
 
 
 def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
@@ -157,52 +237,53 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
         >>> round(recursion.excess_risk(recursion.settled()).centroid, 6)
         0.026316
     """
-    if setup.config.personal:
-        raise ExperimentError(
-            "personal: parameters that are not mixed have a minimum at each agent, not one that theory knows"
-        )
-    K, B, m = quadratics.shifts.shape
-    steps = math.lcm(len(setup.sequence), int(getattr(setup.strategy(), "period", 1)))
-    first = _Probe(setup, quadratics.blocks(slice(0, 1)), 1)
-    first.advance(steps)
-    size = first.read().shape[2]
-    replicas = size + steps * K * m + 2
-    chunk = max(1, _NUMBERS // (replicas * size))
-    parts = [
-        _probe_blocks(setup, quadratics.blocks(slice(start, start + chunk)), steps, size, replicas)
-        for start in range(0, B, chunk)
-    ]
-    F, Q, c = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Recursion(F, Q, c, steps, quadratics, setup.centroid_weights)
+    constant = setup.config.model_copy(update={"schedule": KINDS["schedule"].parse("constant")})
+    setup, period = dataclasses.replace(setup, config=constant), _period(setup)
+    numbers = range(period, 2 * period)
+    found = [reduce(Recursion.then, map(steps.step, numbers)) for steps in _chunks(setup, quadratics)]
+    F, Q, c = (np.concatenate([getattr(part, name) for part in found]) for name in ("F", "Q", "c"))
+    return Recursion(F, Q, c, period, quadratics, setup.centroid_weights)
 
 
-def _probe_blocks(
-    setup: Setup, quadratics: Quadratics, steps: int, size: int, replicas: int
-) -> tuple[Array, Array, Array]:
-    """Return F, Q, c of some blocks."""
-    K, B, m = quadratics.shifts.shape
-    probe = _Probe(setup, quadratics, replicas)
-    probe.advance(steps)  # memory is there from the first step on
-    # A unit vector a replica, first of the state, then of the noise; one replica of zeros; one of random numbers.
-    states, noise = np.zeros((replicas, size)), np.zeros((replicas, steps, K, m))
-    states[:size] = np.eye(size)
-    noise[size:-2] = np.eye(steps * K * m).reshape(-1, steps, K, m)
-    rng = np.random.default_rng(0)
-    states[-1], noise[-1] = rng.standard_normal(size), rng.standard_normal((steps, K, m))
-    probe.write(states)
-    every = torch.tensor(noise)[:, :, :, None].expand(-1, -1, -1, B, -1)
-    probe.advance(steps, [every[:, step] for step in range(steps)])
-    after = probe.read()
-    c = after[:, -2]
-    F, G = ((after[:, rows] - c[:, None]).swapaxes(1, 2) for rows in (slice(0, size), slice(size, -2)))
-    expected = F @ states[-1] + G @ noise[-1].ravel() + c
-    scale = np.abs(F).max() + np.abs(G).max() + np.abs(c).max()
-    if not np.abs(after[:, -1] - expected).max() <= 1e-9 * size * scale:
-        names = f"{setup.config.strategy.name} with {setup.config.optimizer.name}"
-        raise ExperimentError(f"strategy: a step of {names} is not affine in state and noise: theory cannot follow it")
-    G = G.reshape(B, size, steps, K, m)
-    Q = np.einsum("bstki,kbij,butkj->bsu", G, quadratics.noise, G, optimize=True)
-    return F, Q, c
+def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> RiskParts:
+    """Compute the excess risk after a number of steps from the minimum, exactly: each step is the run's own.
+
+    Args:
+        setup: The parts of a run; its task, model and data play no part.
+        quadratics: The agents' losses.
+        num_steps: How many steps are taken, at least 1; with the learning rates of the run's first ones.
+
+    Returns:
+        The parts of the excess risk.
+
+    Raises:
+        ExperimentError: As for `probe`.
+
+    Example:
+        >>> from basinet.sim.config import Config
+        >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "local_sgd"}
+        >>> setup = Setup.build(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
+        >>> one = probed_excess_risk(setup, Quadratics.of([1.0], [3.0], agents=3), 1)  # of a period of four
+        >>> round(one.total, 9) == 0.1**2 * 3 / 2
+        True
+    """
+    period = _period(setup)
+    parts = []
+    for steps in _chunks(setup, quadratics):
+        recursion = steps.first
+        moments = recursion.c, recursion.Q
+        # Under one learning rate whole periods repeat.
+        for _, same in groupby(range(1, num_steps), key=setup.rate_factor):
+            numbers = list(same)
+            periods = len(numbers) // period
+            if periods:
+                recursion = reduce(Recursion.then, map(steps.step, numbers[:period]))
+                moments = recursion.after(periods, moments)
+            for number in numbers[periods * period :]:
+                recursion = steps.step(number)
+                moments = recursion.after(1, moments)
+        parts.append(dataclasses.astuple(recursion.excess_risk(moments)))
+    return RiskParts(*map(sum, zip(*parts, strict=True)))
 
 
 def probed_stability_limit(setup: Setup, top_eigenvalue: float) -> float:

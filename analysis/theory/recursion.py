@@ -27,11 +27,13 @@ class Quadratics:
         hessians: H_k, [K, B, m, m].
         noise: R_k, [K, B, m, m].
         shifts: b_k, [K, B, m].
+        risk_hessian: Hessian of the loss whose excess risk is asked for, [B, m, m]; None for that of Σ_k π_k J_k.
     """
 
     hessians: Array
     noise: Array
     shifts: Array
+    risk_hessian: Array | None = None
 
     @classmethod
     def of(cls, hessian: ArrayLike, noise: ArrayLike, shifts: ArrayLike | None = None, *, agents: int) -> "Quadratics":
@@ -75,18 +77,19 @@ class Quadratics:
 
     def blocks(self, which: slice) -> "Quadratics":
         """Take some of the independent blocks."""
-        return Quadratics(self.hessians[:, which], self.noise[:, which], self.shifts[:, which])
+        risk = None if self.risk_hessian is None else self.risk_hessian[which]
+        return Quadratics(self.hessians[:, which], self.noise[:, which], self.shifts[:, which], risk)
 
 
 @dataclass(frozen=True, eq=False)
 class Recursion:
-    """s ← F s + c + ζ with ζ of covariance Q, over a period of steps, in B independent blocks.
+    """s ← F s + c + ζ with ζ of covariance Q, over one step or several, in B independent blocks.
 
     Attributes:
         F: [B, S, S]; the parameters of the K agents come first in the state, agent by agent.
         Q: [B, S, S].
         c: [B, S].
-        steps: Steps in a period.
+        steps: How many steps of the run it takes.
         quadratics: The agents' losses.
         centroid_weights: π, [K].
     """
@@ -98,23 +101,37 @@ class Recursion:
     quadratics: Quadratics
     centroid_weights: Array
 
-    def after(self, periods: int) -> tuple[Array, Array]:
-        """Compute mean and covariance of the state after so many periods from the minimum.
+    def after(self, times: int, start: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+        """Compute mean and covariance of the state after the recursion has been applied some times.
 
         Args:
-            periods: How many.
+            times: How often.
+            start: Mean and covariance before; None for zeros, the minimum.
 
         Returns:
             [B, S] and [B, S, S].
         """
-        mean, covariance = np.zeros_like(self.c), np.zeros_like(self.Q)
+        mean, covariance = start or (np.zeros_like(self.c), np.zeros_like(self.Q))
         power = self
-        while periods:
-            if periods % 2:
+        while times:
+            if times % 2:
                 mean, covariance = power._follow(mean, covariance)
-            power = power._twice()
-            periods //= 2
+            times //= 2
+            if times:
+                power = power.then(power)
         return mean, covariance
+
+    def then(self, later: "Recursion") -> "Recursion":
+        """Put two recursions together.
+
+        Args:
+            later: That of the steps that follow.
+
+        Returns:
+            The recursion over the steps of both.
+        """
+        c, Q = later._follow(self.c, self.Q)
+        return dataclasses.replace(later, F=later.F @ self.F, Q=Q, c=c, steps=self.steps + later.steps)
 
     def settled(self) -> tuple[Array, Array]:
         """Compute mean and covariance of the state in the long run; modes that nothing excites do no harm.
@@ -128,7 +145,7 @@ class Recursion:
         power = self
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(_DOUBLINGS):
-                following = power._twice()
+                following = power.then(power)
                 if not np.isfinite(following.Q).all():
                     break
                 if power._agrees(following):
@@ -137,7 +154,7 @@ class Recursion:
         raise ValueError("there is no steady state: the step size is too large, or a direction has no curvature")
 
     def excess_risk(self, moments: tuple[Array, Array]) -> RiskParts:
-        """Compute the excess risk of the agents' mean loss Σ_k π_k J_k at its minimum.
+        """Compute the excess risk at the minimum, of Σ_k π_k J_k or of the loss that is asked for.
 
         Args:
             moments: Mean and covariance of the state.
@@ -147,7 +164,9 @@ class Recursion:
         """
         K, B, m = self.quadratics.shifts.shape
         pi = self.centroid_weights
-        hessian = np.einsum("k,kbij->bij", pi, self.quadratics.hessians)
+        hessian = self.quadratics.risk_hessian
+        if hessian is None:
+            hessian = np.einsum("k,kbij->bij", pi, self.quadratics.hessians)
         mean = moments[0][:, : K * m].reshape(B, K, m)
         covariance = moments[1][:, : K * m, : K * m].reshape(B, K, m, K, m)
         second = np.einsum("bki,blj->bkilj", mean, mean)
@@ -175,7 +194,7 @@ class Recursion:
         return np.asarray(found)
 
     def _follow(self, mean: Array, covariance: Array) -> tuple[Array, Array]:
-        """Return the moments one period later."""
+        """Return the moments after its steps."""
         later = np.einsum("bij,bj->bi", self.F, mean) + self.c
         return later, self.F @ covariance @ self.F.swapaxes(1, 2) + self.Q
 
@@ -186,11 +205,6 @@ class Recursion:
         length = np.maximum(np.abs(other.c[:, :size]).max(axis=1, keepdims=True), np.sqrt(variance))
         settled = np.abs(other.Q - self.Q)[:, :size, :size] <= _SETTLED * variance[..., None]
         return bool(settled.all() and (np.abs(other.c - self.c)[:, :size] <= _SETTLED * length).all())
-
-    def _twice(self) -> "Recursion":
-        """Return the recursion of two periods."""
-        c, Q = self._follow(self.c, self.Q)
-        return dataclasses.replace(self, F=self.F @ self.F, Q=Q, c=c, steps=2 * self.steps)
 
 
 def _reachable(F: Array, excited: Array) -> Array:

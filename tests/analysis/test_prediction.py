@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.analysis import local_quadratic as basins
 from basinet.analysis import prediction
 from basinet.analysis.hessian import hessian_matrix
-from basinet.analysis.prediction import local_quadratic, predict_run
+from basinet.analysis.local_quadratic import local_quadratic
+from basinet.analysis.prediction import predict_run
 from basinet.analysis.theory import excess_risk_after
 from basinet.launch.api import run
 from basinet.launch.cli import main
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import Config
+from basinet.sim.folder import load_run
+from basinet.sim.setup import Setup
 
 RUNTIME = {"dtype": "float64", "device": "cpu"}
 QUADRATIC = {
@@ -54,9 +59,8 @@ def test_noise_and_heterogeneity_are_those_of_the_samples(digits):
 def test_quadrature_agrees_with_all_eigenvectors(digits, monkeypatch):
     model, task, holdings, W = digits
     dense = local_quadratic(model, task, holdings, W, agents=4)
-    monkeypatch.setattr(prediction, "DENSE_PARAMETERS", 10)
-    monkeypatch.setattr(prediction, "_PROBES", 100)
-    nodes = local_quadratic(model, task, holdings, W, agents=4)
+    monkeypatch.setattr(basins, "DENSE_PARAMETERS", 10)
+    nodes = local_quadratic(model, task, holdings, W, agents=4, probes=100)
     assert "quadrature" in nodes.method and "eigenvectors" in dense.method
     mean = dense.shifts.mean(0)
     parts = [
@@ -78,6 +82,9 @@ def test_quadrature_agrees_with_all_eigenvectors(digits, monkeypatch):
         ("exact_diffusion", {}),
         ("diffusion", {"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.4}}),
         ("diffusion", {"topology": {"name": "star", "agents": 6, "policy": "uniform"}}),
+        ({"name": "local_sgd", "period": 4}, {"steps": 7}),
+        ("diffusion", {"topology": {"name": "one_peer_exponential", "agents": 6}, "steps": 2}),
+        ("exact_diffusion", {"schedule": "cosine", "steps": 20}),
     ],
 )
 def test_a_quadratic_run_does_what_is_predicted(tmp_path, strategy, more):
@@ -89,6 +96,74 @@ def test_a_quadratic_run_does_what_is_predicted(tmp_path, strategy, more):
             assert abs(row["measured"] - row["predicted"]) < 4 * row["error"], row
     assert found.newton == pytest.approx(found.centroid, rel=1e-6, abs=1e-12)
     assert found.top_eigenvalue == pytest.approx([2.0] * 20)
+
+
+UNLIKE = {
+    "model": {"name": "linear"},
+    "batch_size": 2,
+    "replicas": 1,
+    "steps": 7,
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "analysis": [],
+    "runtime": RUNTIME,
+    "quiet": True,
+}
+
+
+def regression(samples: int = 5):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((samples, 3)) * [1.5, 0.6, 1.0]
+    y = x @ [1.0, -2.0, 0.5] + rng.standard_normal(samples)
+    return torch.tensor(x), torch.tensor(y)[:, None]
+
+
+def unlike(agents, per_agent):
+    """A linear regression whose agents hold samples of their own, begun where its mean loss has its minimum."""
+    x, y = regression(agents * per_agent)
+    best = torch.linalg.lstsq(x, y).solution[:, 0]
+    task = {"name": regression, "samples": agents * per_agent}
+    return {"task": task, "topology": {"name": "ring", "agents": agents}, "start": best}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "schedule"),
+    [("centralized", "constant"), ("diffusion", "constant"), ("local_sgd", "constant"), ("slowmo", "cosine")],
+)
+def test_agents_with_hessians_of_their_own_do_what_is_predicted(tmp_path, strategy, schedule):
+    """One sample an agent, so that there is no noise: on a quadratic loss theory is then exact."""
+    keys = UNLIKE | unlike(5, 1) | {"strategy": strategy, "schedule": schedule}
+    path = run(**keys, out=tmp_path / "out").runs[0].path
+    found = predict_run(path)
+    assert "each agent's own Hessian" in found.method
+    (parts,) = found.predicted
+    # The descent knows the minimum to a gradient of 1e-5.
+    assert parts.centroid == pytest.approx(found.centroid[0], rel=1e-4, abs=1e-9)
+    assert parts.disagreement == pytest.approx(found.disagreement[0], rel=1e-4, abs=1e-9)
+
+
+def test_how_far_the_agents_hessians_are_apart_is_said(tmp_path, monkeypatch):
+    keys = UNLIKE | unlike(5, 4) | {"strategy": "diffusion"}
+    path = run(**keys, out=tmp_path / "out").runs[0].path
+    x = regression(20)[0].numpy()
+    (held,) = Setup.build(Config.parse(load_run(path).config)).holdings
+    own = np.array([2 * x[places].T @ x[places] / len(places) for places in held])
+    spread = np.sqrt(((own - own.mean(0)) ** 2).sum((1, 2)).mean()) / np.linalg.norm(own.mean(0))
+    for numbers, what in ((800, "the largest stable learning rate is"), (0, "all agents are taken to have")):
+        monkeypatch.setattr(basins, "OWN_NUMBERS", numbers)
+        (sentence,) = (text for text in predict_run(path).assumptions if "their own differ by" in text)
+        assert sentence.startswith(what)
+        # Eight vectors of signs: ‖A g‖² has a relative variance of at most 2 / 8.
+        assert float(sentence.split("differ by ")[1].split()[0]) == pytest.approx(spread, rel=0.5)
+    keys["task"]["partition"] = "shared"
+    same = run(**keys, out=tmp_path / "same").runs[0].path
+    assert not any("their own differ" in text for text in predict_run(same).assumptions)
+
+
+def test_batches_of_all_samples_have_no_noise(tmp_path):
+    keys = UNLIKE | unlike(4, 3) | {"strategy": "local_sgd", "sampling": "epochs", "batch_size": 3}
+    found = predict_run(run(**keys, out=tmp_path / "out").runs[0].path)
+    assert found.predicted[0].centroid_noise == found.predicted[0].disagreement_noise == 0
+    assert found.predicted[0].total == pytest.approx(found.centroid[0] + found.disagreement[0], rel=1e-4, abs=1e-9)
 
 
 def test_the_command_prints_it(tmp_path, capsys):
@@ -134,7 +209,6 @@ def test_what_theory_cannot_follow_is_refused(tmp_path):
     for index, (change, message) in enumerate([
         ({"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}, "weight_decay"),
         ({"strategy": "diffusion", "gradient_noise": {"size": 0.1}}, "gradient_noise: theory knows"),
-        ({"strategy": "exact_diffusion", "schedule": "cosine"}, "constant learning rate only"),
         ({"strategy": "diffusion", "optimizer": {"name": "adam", "lr": 0.1}}, "not affine"),
     ]):  # fmt: skip
         path = run(**(keys | change), out=tmp_path / str(index)).runs[0].path

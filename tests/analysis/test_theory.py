@@ -13,6 +13,7 @@ from basinet.analysis.theory import (
     first_order_excess_risk,
     network_factor,
     probe,
+    probed_excess_risk,
     probed_stability_limit,
     rule_of,
     stability_limit,
@@ -146,6 +147,97 @@ def test_after_some_steps(make_setup, rule):
     assert late.total == pytest.approx(steady_excess_risk(rule, W, lr=LR, curvature=H, noise=R, shifts=b).total)
 
 
+def in_steps(strategy, W, number):
+    """Return A, B of s ← A s − B (μ g(x)), written out for one coordinate; the state begins with x, [K]."""
+    K = len(W[0])
+    one, no, mean = np.eye(K), np.zeros((K, K)), np.full((K, K), 1 / K)
+    w = W[number % len(W)]
+    last = (number + 1) % 4 == 0
+    if strategy == "local_sgd":
+        return (mean, mean) if last else (one, one)
+    if strategy == "gossip_pga":
+        return (mean, mean) if last else (w, w)
+    if strategy == "slowmo":  # x, x', u: u ← u / 2 + x' − mean(x − μ g), x = x' ← x' − u
+        if last:
+            u = np.hstack([-mean, one, 0.5 * one])
+            x = np.hstack([no, one, no]) - u
+            return np.vstack([x, x, u]), np.vstack([mean, mean, -mean])
+        return np.block([[w, no, no], [no, one, no], [no, no, one]]), np.vstack([w, no, no])
+    if strategy == "momentum":  # v ← v / 2 + 0.7 g, at first v = g; x ← W (x − μ v)
+        share = 0.7 if number else 1.0
+        return np.block([[w, -0.5 * w], [no, 0.5 * one]]), np.vstack([share * w, -share * one])
+    if strategy == "exact_diffusion":  # x, x − ψ'
+        half = (one + w) / 2
+        return np.block([[half, half], [half - one, half]]), np.vstack([half, half - one])
+    assert strategy == "diffusion"
+    return w, w
+
+
+def written_out(strategy, W, rates, hessians, noise, b):
+    """Mean and covariance of the state, step by step; agents have the curvatures h_k along each coordinate."""
+    K, M = b.shape
+    total, centre = 0.0, 0.0
+    for j in range(M):
+        size = len(in_steps(strategy, W, 0)[0])
+        m, P = np.zeros(size), np.zeros((size, size))
+        for number, rate in enumerate(rates):
+            A, B = in_steps(strategy, W, number)
+            scale = np.ones(size)
+            if strategy == "momentum":  # what is remembered is v, and here μ v
+                scale[K:] = rate / (rates[number - 1] if number else rate)
+            F = A * scale
+            F[:, :K] -= B @ np.diag(rate * hessians[:, j])
+            m = F @ m - rate * B @ b[:, j]
+            P = F @ P @ F.T + rate**2 * B @ np.diag(noise[:, j]) @ B.T
+        h = hessians[:, j].mean()
+        second = P[:K, :K] + np.outer(m[:K], m[:K])
+        total += 0.5 * h * np.trace(second) / K
+        centre += 0.5 * h * second.mean()
+    return total, centre
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("strategy", "keys", "period"),
+    [
+        ("local_sgd", {"strategy": {"name": "local_sgd", "period": 4}}, 4),
+        ("gossip_pga", {"strategy": {"name": "gossip_pga", "period": 4}}, 4),
+        ("slowmo", {"strategy": {"name": "slowmo", "period": 4}}, 4),
+        ("diffusion", {"topology": {"name": "one_peer_exponential", "agents": 4}}, 2),
+        ("gossip_pga", {"strategy": {"name": "gossip_pga", "period": 4},
+                        "topology": {"name": "one_peer_exponential", "agents": 4}}, 4),
+        ("momentum", {"optimizer": {"name": "sgd", "lr": LR, "momentum": 0.5, "dampening": 0.3}}, 1),
+        ("exact_diffusion", {"strategy": "exact_diffusion"}, 1),
+    ],
+)  # fmt: skip
+def test_every_number_of_steps(make_setup, strategy, keys, period, schedule):
+    """Less than a period, whole periods and what is left, at any learning rates, with Hessians of the agents' own."""
+    setup = make_setup(
+        **{
+            "task": "quadratic", "topology": {"name": "ring", "agents": 4}, "strategy": "diffusion", "steps": 40,
+            "optimizer": {"name": "sgd", "lr": LR}, "schedule": schedule,
+        } | keys
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    b, noise = rng.standard_normal((4, 2)), rng.uniform(0, 1, (4, 2))
+    b -= b.mean(0)
+    W = [w.toarray() for w in setup.sequence]
+    rates = [LR * setup.rate_factor(step) for step in range(setup.num_steps)]
+    for hessians in (np.tile([2.0, 0.3], (4, 1)), rng.uniform(0.1, 3, (4, 2))):
+        split = np.array([np.diag(h) for h in hessians])
+        losses = [Quadratics.of(split, np.array([np.diag(r) for r in noise]), b, agents=4)]
+        if (hessians == hessians[0]).all():
+            losses.append(Quadratics.of(hessians[0], noise, b, agents=4))
+        for quadratics, steps in itertools.product(losses, (1, 2, 7, 8)):
+            found = probed_excess_risk(setup, quadratics, steps)
+            wanted = written_out(strategy, W, rates[:steps], hessians, noise, b)
+            assert (found.total, found.centroid) == pytest.approx(wanted, rel=1e-9, abs=1e-14), steps
+            if schedule == "constant" and steps % period == 0 and strategy != "momentum":
+                recursion = probe(setup, quadratics)
+                whole = recursion.excess_risk(recursion.after(steps // recursion.steps))
+                assert whole.total == pytest.approx(found.total, rel=1e-9)
+
+
 def test_small_steps_tend_to_the_first_order():
     W = metropolis(ring(8))
     rng = np.random.default_rng(1)
@@ -244,10 +336,12 @@ def test_corrected_methods_have_no_bias(make_setup, strategy):
     [
         ({"optimizer": {"name": "adam", "lr": 0.1}}, "diffusion with adam is not affine"),
         ({"strategy": "choco"}, "choco with sgd is not affine"),
+        ({"strategy": "beer"}, "beer with sgd is not affine"),
+        ({"strategy": "powergossip", "task": "digits"}, "layers one by one"),
     ],
 )
 def test_what_is_not_affine_is_refused(make_setup, keys, message):
-    setup = make_setup(task="quadratic", topology={"name": "ring", "agents": 4}, **keys)
+    setup = make_setup(**{"task": "quadratic", "topology": {"name": "ring", "agents": 4}} | keys)
     with pytest.raises(ExperimentError, match=message):
         probe(setup, Quadratics.of(H, R, agents=4))
 
