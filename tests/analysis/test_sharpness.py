@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from basinet.algorithms import draws
 from basinet.analysis.curvature import Curvature
 from basinet.analysis.objective import Objective
-from basinet.analysis.scaling import filter_normalized, scales, split
+from basinet.analysis.scaling import Scale, filter_normalized, scales, split
 from basinet.analysis.sharpness import (
     average_sharpness,
     m_sharpness,
@@ -73,6 +73,46 @@ def test_average_sharpness_of_a_quadratic() -> None:
     assert weighted[0].value == 0  # at the origin all scales are zero
     exact = 0.1**2 / 2 * (8 * 1 + 4 * 4 + 1 * 0.25)
     assert abs(weighted[1].value - exact) < 4 * weighted[1].error
+
+
+def bowl(name: str) -> tuple[Curvature, float, Scale, float]:
+    """A minimum, the radius and the scale of the perturbations there, and their average rise."""
+    if name == "network":
+        curvature = network().part(slice(0, 1))
+        many = Curvature(curvature.objective, curvature.points.expand(300, -1))
+        found = average_sharpness(many, draws.fold(keys(300), 1), rho=0.05, scale="adaptive", num_pairs=60)
+        return curvature, 0.05, "adaptive", float(np.mean([e.value for e in found]))
+    h = {"sharp": [8.0, 0.1, 0.1, 0.1], "round": [1.0] * 4, "quartic": [1.0] * 4}[name]
+    weights, power = torch.tensor(h, dtype=torch.float64), 4 if name == "quartic" else 2
+    objective = Objective(Point(), lambda model, _: weights @ model.theta**power / 2, (torch.zeros(1),))
+    rise = 0.1**power * sum(h) * (3 if name == "quartic" else 1) / 2
+    return Curvature(objective, torch.zeros(1, 4, dtype=torch.float64)), 0.1, "none", rise
+
+
+@pytest.mark.parametrize("name", ["sharp", "round", "quartic", "network"])
+def test_the_average_is_within_its_stated_error(name: str) -> None:
+    """Rises with one direction that counts are χ² of one degree of freedom, and their spread tells of itself late."""
+    curvature, rho, scale, exact = bowl(name)
+    many = Curvature(curvature.objective, curvature.points.expand(400, -1))
+    found = average_sharpness(many, keys(400), rho=rho, scale=scale)
+    distances = np.array([abs(e.value - exact) / e.error for e in found])
+    # A share of 400 has a standard error of 0.024 at 0.65, of 0.015 at 0.9.
+    assert 0.55 < (distances < 1).mean() < 0.78
+    assert (distances < 2).mean() > (0.84 if name == "quartic" else 0.88)
+    pairs = np.array([(e.num_products - 1) / 2 for e in found])
+    assert set(pairs) <= {20, 40, 60}
+    precise = np.array([e.error <= 0.1 * e.value for e in found])
+    assert (precise | (pairs == 60)).all()
+
+
+def test_a_point_is_measured_alike_alone_and_among_others() -> None:
+    curvature = network()
+    together = average_sharpness(curvature, keys(2), rho=0.05, scale="adaptive")
+    for row in range(2):
+        part = curvature.part(slice(row, row + 1))
+        (alone,) = average_sharpness(part, keys(2)[row : row + 1], rho=0.05, scale="adaptive")
+        assert alone.num_products == together[row].num_products
+        assert alone.value == pytest.approx(together[row].value, rel=1e-9)
 
 
 def test_worst_sharpness_of_a_quadratic() -> None:
