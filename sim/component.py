@@ -11,20 +11,23 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
-from basinet.sim.digest import digest, importable, name_of, plain
+from basinet.sim.digest import digest, installed, name_of, plain
 
-__all__ = ["BOOLEAN", "NUMBER", "Component", "ExperimentError", "Kind", "nearest", "sentence"]
+__all__ = ["BOOLEAN", "NUMBER", "Change", "Component", "ExperimentError", "Kind", "changes", "nearest", "sentence"]
 
 _MOST_SHOWN = 60  # a module may have hundreds of names
+
+_DIGESTS = ("digest", "code_digest")
+"""Keys of a description by which content and code of the user's are told."""
 
 
 class ExperimentError(ValueError):
@@ -119,13 +122,13 @@ class Kind:
         if isinstance(given, Component):
             return given
         settings: dict[str, Any] = {}
-        known = None
+        known: dict[str, Any] = {}
         if isinstance(given, Mapping):
             settings = dict(given)
             if "name" not in settings:
                 raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
             given = settings.pop("name")
-            known = settings.pop("digest", None)
+            known = {word: settings.pop(word) for word in _DIGESTS if word in settings}
         target, name = self._find(given)
         if self.ready(target):
             if settings:
@@ -246,8 +249,8 @@ class Component:
         """Describe the component in plain values.
 
         Returns:
-            Its name, its settings and the defaults of those not set; what no module names (a ready object, a
-            function of the user's script) comes with a digest of its content.
+            Its name, its settings and the defaults of those not set; a ready object comes with a `digest` of its
+            content, and what is not installed with a `code_digest`.
         """
         if self.is_ready:
             return {"name": self.name, "digest": digest(self.target)}
@@ -257,14 +260,77 @@ class Component:
             if key not in (*self.kind.supplied, *self.kind.reserved(self.target))
             and isinstance(parameter.default, bool | int | float | str | tuple)
         }
-        known = {} if importable(self.target) else {"digest": digest(self.target)}
+        known = {} if installed(self.target) else {"code_digest": digest(self.target)}
         return {"name": self.name, **known, **plain(defaults | self.settings)}
 
 
-def _unchanged(component: Component, known: str | None) -> Component:
+class Change(NamedTuple):
+    """A difference between two descriptions.
+
+    Attributes:
+        sentence: What has changed in an object or in code of the user's; empty where other keys or values differ.
+        sure: Whether it has; else it is told in ways that cannot be compared.
+    """
+
+    sentence: str = ""
+    sure: bool = True
+
+
+def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
+    """Compare what a run was described by with what it is described by now.
+
+    Args:
+        key: Dotted key of what is compared.
+        old: A description, or a part of one, such as `Component.describe` gives.
+        new: The same now.
+
+    Yields:
+        The differences.
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        name = next((new[word] for word in ("name", "run") if old.get(word) == new.get(word) is not None), None)
+        for word in dict.fromkeys([*old, *new]):
+            if word not in _DIGESTS or name is None:
+                yield from changes(f"{key}.{word}", old.get(word), new.get(word))
+            elif old.get(word) != new.get(word):
+                yield _change(key, name, old.get(word), new.get(word))
+    elif old != new:
+        (name, _, before), (other, _, now) = (str(value).partition(" ") for value in (old, new))
+        yield _change(key, name, before or None, now or None) if name == other and ":" in name else Change()
+
+
+def _change(key: str, name: str, old: str | None, new: str | None) -> Change:
+    if _how_told(old) != _how_told(new):
+        return Change(
+            f"{key}: whether {name} has changed since the run was begun cannot be told: it was recorded by"
+            f" {_how_told(old)}, and is now known by {_how_told(new)}",
+            sure=False,
+        )
+    note = f" (it is known by {_how_told(new)})" if "-" in str(new) and not str(new).endswith("-source") else ""
+    return Change(
+        f"{key}: {name} has changed since the run was begun: its content, its code, or code of yours that it uses{note}"
+    )
+
+
+def _how_told(known: str | None) -> str:
+    if known is None:
+        return "its name alone"
+    how = known.partition("-")[2]
+    return f"the byte code of {how}, for want of its source" if how not in ("", "source") else f"its {how or 'content'}"
+
+
+def _unchanged(component: Component, known: Mapping[str, str]) -> Component:
     """Check that a component read back from a run's folder is still what it was."""
-    if known is not None and known != component.describe().get("digest"):
-        raise ExperimentError(f"{component.kind.key}: {component.name} is no longer what the run was made with")
+    key, name = component.kind.key, component.name
+    if "digest" in known and not component.is_ready:
+        raise ExperimentError(
+            f"{key}: {name} was given as an object from Python, which the folder of a run does not hold"
+        )
+    now = component.describe() if known else {}
+    for word, before in known.items():
+        if now.get(word) != before:
+            change = _change(key, name, before, now.get(word))
+            raise ExperimentError(f"{change.sentence}; --fresh (fresh=True) starts the run anew")
     return component
 
 

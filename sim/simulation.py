@@ -17,8 +17,8 @@ import torch
 
 from basinet.sim import yaml_files
 from basinet.sim.analyzed import Analyzed, analysis_settings
-from basinet.sim.component import ExperimentError
-from basinet.sim.digest import plain
+from basinet.sim.component import Change, ExperimentError, changes
+from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
 from basinet.sim.runtimes import InlineTeam, Team
@@ -100,10 +100,13 @@ def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *,
     if out.exists() and not fresh and any(path.name != LOCK for path in out.iterdir()):
         if not record.exists():
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
-        if not _same(out, description):
+        found = list(_differences(out, description))
+        if Change() in found:
             raise ExperimentError(
                 f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
             )
+        if found:
+            raise ExperimentError(f"{found[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
     if fresh:
         _discard(out, description)
     for name, config in description.items():
@@ -111,23 +114,20 @@ def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *,
     write_atomically(record, yaml_files.dump(_record(experiment)))
 
 
-def _same(out: Path, description: Mapping[str, Any]) -> bool:
-    """Tell whether a folder holds exactly these runs; where and how they are executed does not matter."""
-    names = load_record(out).get("runs", [])
-    if set(names) != set(description):
-        return False
+def _differences(out: Path, description: Mapping[str, Any]) -> Iterator[Change]:
+    """Compare the runs in a folder with these; where and how they are executed does not matter."""
+    if set(load_record(out).get("runs", [])) != set(description):
+        yield Change()
+        return
     for name, config in description.items():
         if not (out / name / "config.yaml").exists():
             continue
         old = load_run(out / name).config
-        for key in {*old, *config} - {"runtime"}:
-            if key.startswith("analysis"):
-                continue
-            if old.get(key) != config.get(key):
-                return False
+        for key in dict.fromkeys([*config, *old]):
+            if key != "runtime" and not key.startswith("analysis"):
+                yield from changes(key, old.get(key), config.get(key))
         if any(old["runtime"].get(key) != config["runtime"][key] for key in ("dtype", "autocast")):
-            return False
-    return True
+            yield Change()
 
 
 def _discard(out: Path, description: Mapping[str, Any]) -> None:
@@ -143,7 +143,7 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
 
 def _record(experiment: Experiment) -> dict[str, Any]:
     """Write down the experiment as given, its runs, and the versions that run it."""
-    return {**plain(experiment.description), "runs": list(experiment.runs), "versions": versions()}
+    return {**plain(experiment.description, importable), "runs": list(experiment.runs), "versions": versions()}
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from basinet.sim.component import ExperimentError, sentence
+from basinet.sim.component import ExperimentError, changes, sentence
 from basinet.sim.digest import digest, name_of
 from basinet.sim.folder import FINISHED, RunFolder, load_run
 from basinet.sim.state import load_checkpoint, load_vector, weighted_mean
@@ -229,8 +229,8 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 def _compare(run: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Refuse a point of another model."""
-    named = theirs["model"] and ours["model"] and theirs["model"] != ours["model"]
-    if named or theirs["shapes"] != ours["shapes"]:
+    named = theirs["model"] and ours["model"] and changes("model", theirs["model"], ours["model"])
+    if any(change.sure for change in named or ()) or theirs["shapes"] != ours["shapes"]:
         raise ExperimentError(
             f"start.run: the model of {run} is {_in_words(theirs)}, and that of this run {_in_words(ours)}; they must"
             " be the same"

@@ -1,14 +1,17 @@
 """Digests tell objects apart by content and code, alike in every process."""
 
+import importlib
 import os
 import subprocess
 import sys
 
 import networkx as nx
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from basinet.sim.config import KINDS
 from basinet.sim.digest import digest, plain
 
 SCRIPT = """
@@ -111,3 +114,181 @@ def test_what_cannot_be_read_is_never_the_same():
         assert digest(file) != digest(file)
     for value in (layer, torch.zeros(2).to_sparse(), torch.zeros(2, device="meta")):
         assert len(digest(value)) == 16
+
+
+MODULES = {
+    "basinettest_models": """
+'''Models.'''
+from functools import cache
+import basinettest_helpers
+from basinettest_helpers import scale as rescale, LIMIT, decorate
+from basinettest_base import *
+import torch
+
+HIDDEN = [4, 4]
+WIDTH = int("3")
+activation = torch.tanh
+
+
+class Net(Base):
+    '''A net.'''
+
+    depth = 2
+
+    def __init__(self, width=WIDTH):
+        super().__init__()
+        self.first = lambda x: x + 1; self.second = lambda x: x + 2
+
+    @decorate
+    def forward(self, x):
+        # goes forward
+        from basinettest_late import twist
+        return rescale(basinettest_helpers.shift(x)) * HIDDEN[0] + twist(LIMIT) + cached(activation(x)) + Point(1)
+
+
+@cache
+def cached(x):
+    return x + 5
+
+
+def unused():
+    return 1
+""",
+    "basinettest_helpers": """
+from collections import namedtuple
+from functools import wraps
+
+LIMIT = 10
+
+def scale(x):
+    return deeper(x) * 2
+
+def deeper(x):
+    return x - 1
+
+def shift(x):
+    return x + 3
+
+def decorate(function):
+    @wraps(function)
+    def wrapped(*args):
+        return function(*args) + 7
+    return wrapped
+""",
+    "basinettest_base": """
+from collections import namedtuple
+from torch import nn
+
+Point = namedtuple("Point", "x")
+
+class Base(nn.Module):
+    bias = 0.5
+""",
+    "basinettest_late": "def twist(x):\n    return -x\n",
+}
+MODELS, HELPERS, BASE, LATE = MODULES
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Write modules beside the experiment, and digest an object in them as a new process would."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def told(edits=(), path=f"{MODELS}:Net"):
+        texts = dict(MODULES)
+        for name, old, new in edits:
+            assert old in texts[name]
+            texts[name] = texts[name].replace(old, new)
+        for name, text in texts.items():
+            (tmp_path / f"{name}.py").write_text(text)
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return KINDS["model"].parse(path).describe().get("code_digest")
+
+    yield told
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        (MODELS, "# goes forward", "# goes on\n\n"),
+        (MODELS, "'''A net.'''", "'''A better\n    net.'''"),
+        (MODELS, "'''Models.'''", ""),
+        (MODELS, "self, width=WIDTH", "self,\n        width = WIDTH,\n    "),
+        (MODELS, "return 1", "return 2"),
+        (MODELS, "import torch\n", "import torch, math\n"),
+        (MODELS, "LIMIT, decorate", "LIMIT, deeper, decorate"),
+        (HELPERS, "LIMIT = 10", "\n\nOTHER = 11\nLIMIT = (10)"),
+    ],
+)
+def test_comments_layout_and_what_is_not_used_do_not_count(beside, edit):
+    assert beside([edit]) == beside()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        (MODELS, "* HIDDEN[0]", "+ HIDDEN[0]"),
+        (MODELS, "HIDDEN = [4, 4]", "HIDDEN = [4, 5]"),
+        (MODELS, 'int("3")', 'int("4")'),
+        (MODELS, "activation = torch.tanh", "activation = torch.relu"),
+        (MODELS, "depth = 2", "depth = 3"),
+        (MODELS, "x + 1; self.second = lambda x: x + 2", "x + 2; self.second = lambda x: x + 1"),
+        (MODELS, "x + 5", "x + 6"),
+        (MODELS, "    @decorate\n", ""),
+        (HELPERS, "deeper(x) * 2", "deeper(x) * 3"),
+        (HELPERS, "x - 1", "x - 2"),
+        (HELPERS, "x + 3", "x + 4"),
+        (HELPERS, "LIMIT = 10", "LIMIT = 11"),
+        (HELPERS, "+ 7", "+ 8"),
+        (BASE, "bias = 0.5", "bias = 0.6"),
+        (BASE, '"Point", "x"', '"Point", "y"'),
+        (BASE, "(nn.Module)", "(nn.Sequential)"),
+        (LATE, "-x", "+x"),
+    ],
+)
+def test_code_beside_the_experiment_counts_with_what_it_uses(beside, edit):
+    assert beside([edit]) != beside()
+
+
+def test_source_is_spelled_alike_by_every_python(beside):
+    """A digest that is written down, since a run may be resumed under another version of Python."""
+    told = beside()
+    assert digest(sys.modules[HELPERS].scale) == "8f526279c5502d7a-source"
+    assert told == "6f24dee9821260bf-source"
+
+
+def test_what_is_installed_counts_by_name(beside):
+    assert beside(path="torch.nn:Identity") is None
+    assert digest(nn.Linear) == digest(torch.nn.modules.linear.Linear) and "-" not in digest(nn.Linear)
+
+
+def test_without_source_the_byte_code_counts(beside, tmp_path):
+    told = beside()
+    loaded = sys.modules[LATE]
+    (tmp_path / f"{LATE}.py").write_text("def twist(x):\n    return 2 * x\n")  # edited, and not loaded again
+    assert digest(loaded.twist).endswith(f"-{sys.implementation.cache_tag}")
+    scope = {}
+    exec("def f(x): return x", scope)
+    assert digest(scope["f"]).endswith(f"-{sys.implementation.cache_tag}")
+    assert told.endswith("-source")
+
+
+def test_functions_of_one_line_and_their_surroundings_are_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "basinettest_lines.py").write_text(
+        "def make(width, deep=[1]):\n"
+        "    class Net:\n        size = width\n        def f(self): return width\n"
+        "    return [lambda x: x, lambda y: y, lambda x: lambda x: x, lambda x, w=width: x, Net, lambda: later()]\n"
+        "def later(): return count\n"
+        "count = 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("basinettest_lines")
+    one, same, two = ([digest(part) for part in module.make(width)] for width in (1, 1, 2))
+    assert one == same and len(set(one)) == 6 and all(told.endswith("-source") for told in one)
+    assert [a == b for a, b in zip(one, two, strict=True)] == [True, True, True, False, False, True]
+    module.count += 1  # as code may do while it runs
+    assert [digest(part) for part in module.make(1)] == one

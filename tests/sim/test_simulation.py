@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from basinet.sim import simulation
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import RunFolder, load_run, load_runs
 from basinet.sim.simulation import Interrupted, prepare, simulate
@@ -167,6 +169,54 @@ def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ExperimentError, match="not empty"):
         carry_out(tmp_path / "mine")
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Write a module beside the experiment, as if for a new process."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(scale):
+        (tmp_path / "basinettest_beside.py").write_text(
+            "import torch\nfrom torch import nn\n\n"
+            f"def shrink(x):\n    return {scale} * x\n\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(64, 10)\n\n"
+            "    def forward(self, x):\n        return self.layer(shrink(x.flatten(1)))\n"
+        )
+        sys.modules.pop("basinettest_beside", None)
+        return {"model": "basinettest_beside:Net", "steps": 24}
+
+    yield write
+    sys.modules.pop("basinettest_beside", None)
+
+
+def test_code_that_has_changed_beside_the_experiment_is_named_and_the_run_not_resumed(tmp_path, beside):
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "e", at=8, **beside(1))
+    before = (tmp_path / "e" / "diffusion-atc" / "config.yaml").read_bytes()
+    sentence = "^model: basinettest_beside:Net has changed since the run was begun: .* --fresh .* starts anew$"
+    with pytest.raises(ExperimentError, match=sentence):
+        carry_out(tmp_path / "e", **beside(2))
+    assert (tmp_path / "e" / "diffusion-atc" / "config.yaml").read_bytes() == before
+    assert carry_out(tmp_path / "e", **beside(1)) == {"diffusion-atc": "done"}
+    beside(2)
+    with pytest.raises(ExperimentError, match="model: basinettest_beside:Net has changed since the run was begun"):
+        Config.parse(load_run(tmp_path / "e" / "diffusion-atc").config)
+
+
+def test_a_run_whose_code_was_not_recorded_can_be_read_but_not_resumed(tmp_path, beside):
+    keys = beside(1)
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "e", at=8, **keys)
+    file = tmp_path / "e" / "diffusion-atc" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["model"] = {"name": "basinettest_beside:Net"}  # as earlier versions wrote it
+    file.write_text(yaml.safe_dump(config))
+    assert Config.parse(load_run(file.parent).config).model.name == "basinettest_beside:Net"
+    with pytest.raises(ExperimentError, match=r"cannot be told: it was recorded by its name alone, .* by its source"):
+        carry_out(tmp_path / "e", **keys)
 
 
 def test_fresh_discards_the_runs_and_nothing_else(tmp_path):

@@ -133,7 +133,7 @@ def test_the_experiment_is_another_one_where_the_start_has_other_content(source,
     state = saved(copied)
     state["rows"]["parameters"][0, 0] += 1e-9
     torch.save(state, copied / "checkpoint" / "state.pt")
-    with pytest.raises(ExperimentError, match="holds another experiment"):
+    with pytest.raises(ExperimentError, match=r"start: .* has changed"):
         prepare(Experiment(keys), tmp_path / "out")
 
 
