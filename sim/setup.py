@@ -22,7 +22,7 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
-from basinet.sim.digest import digest
+from basinet.sim.reached import layout_of
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.trial import try_parts, writes_to_inputs
@@ -194,16 +194,11 @@ class Setup:
         """Describe the model in plain values, so that a point of it can be told from one of another model.
 
         Returns:
-            `model`: its description, empty for a ready module, which would be told apart by its values; `shapes` of its
-            trainable parameters by name; `frozen`: a digest of the other ones.
+            `model`: its description, empty for a ready module, which would be told apart by its values; and what
+            `layout_of` tells.
         """
-        template = self.template()
         component = self.config.model or KINDS["model"].parse(self.task.model)
-        return {
-            "model": {} if component.is_ready else component.describe(),
-            "shapes": {name: list(p.shape) for name, p in template.named_parameters() if p.requires_grad},
-            "frozen": digest({name: p.data for name, p in template.named_parameters() if not p.requires_grad}),
-        }
+        return {"model": {} if component.is_ready else component.describe(), **layout_of(self.template())}
 
     def strategy(self) -> Strategy:
         """Make the strategy.

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from basinet.sim.component import ExperimentError, changes, sentence
 from basinet.sim.digest import digest, name_of
-from basinet.sim.folder import FINISHED, RunFolder, load_run
-from basinet.sim.state import load_checkpoint, load_vector, weighted_mean
+from basinet.sim.reached import Reached, read_points
+from basinet.sim.state import load_vector
 
 __all__ = ["Start"]
 
@@ -31,26 +31,6 @@ class _OfRun(BaseModel):
     digest: str | None = None
 
 
-@dataclass(frozen=True)
-class _Content:
-    """Points, one for each replica or one for all.
-
-    Attributes:
-        parameters: [S, P].
-        buffers: The model's buffers there, by name, [S, ...].
-        layout: What the model was, see `Setup.layout`.
-    """
-
-    parameters: Tensor
-    buffers: dict[str, Tensor]
-    layout: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        """What the points are told by."""
-        return digest([self.parameters, self.buffers, self.layout])
-
-
 @dataclass(frozen=True, eq=False)
 class Start:
     """Where the agents of each replica start, all of them at the same point.
@@ -62,7 +42,7 @@ class Start:
     """
 
     description: dict[str, Any]
-    given: "Tensor | dict[str, Tensor] | _Content | None" = None
+    given: "Tensor | dict[str, Tensor] | Reached | None" = None
 
     @classmethod
     def parse(cls, given: Any) -> "Start | None":
@@ -146,7 +126,7 @@ class Start:
         chosen = replica if len(content.parameters) > 1 else 0
         return load_vector(model, point, {name: b[chosen] for name, b in content.buffers.items()})
 
-    def _recorded(self) -> _Content:
+    def _recorded(self) -> Reached:
         """Read again what a run started from."""
         if "run" not in self.description:
             raise ExperimentError(f"start: the {self.description['name']} that was given is not in the run's folder")
@@ -156,45 +136,13 @@ class Start:
         return content
 
 
-def _read(source: _OfRun) -> _Content:
+_KEYS = {name: f"start.{name}" for name in ("run", "replica", "point", "step")}
+
+
+def _read(source: _OfRun) -> Reached:
     """Read points of a run."""
-    try:
-        run = load_run(source.run)
-    except FileNotFoundError:
-        inside = sorted(path.parent.name for path in Path(source.run).glob("*/config.yaml"))
-        hint = f"; its runs are {', '.join(inside)}" if inside else ""
-        raise ExperimentError(f"start.run: {source.run} is not the folder of a run{hint}") from None
-    if run.status["state"] not in FINISHED:
-        raise ExperimentError(f"start.run: {source.run} is not finished, but {run.status['state']}")
-    total, agents = run.config["replicas"], run.status["agents"]
-    chosen = range(total) if source.replica == "own" else [source.replica]
-    if chosen[-1] >= total:
-        raise ExperimentError(f"start.replica: got {source.replica}, but {source.run} has {total} replicas")
-    if source.point == "centroid" and run.config.get("personal"):
-        raise ExperimentError(f"start.point: agents of {source.run} have personal parameters and so no centroid")
-    if source.point != "centroid" and source.point >= agents:
-        raise ExperimentError(f"start.point: got {source.point}, but {source.run} has {agents} agents")
-    folder = RunFolder(run.path)
-    file = folder.checkpoint if source.step is None else folder.kept(source.step)
-    if not file.exists():
-        kept = ", ".join(path.stem.removeprefix("step-") for path in folder.checkpoints()[:-1])
-        raise ExperimentError(f"start.step: got {source.step}, but {source.run} kept {kept or 'its last state alone'}")
-    saved = load_checkpoint(file)
-    gone = next((replica for replica in chosen if replica in saved["diverged"]), None)
-    if gone is not None:
-        raise ExperimentError(f"start.replica: replica {gone} of {source.run} has diverged")
-    if "layout" not in saved:  # a checkpoint that was written before it had one
-        raise ExperimentError(f"start.run: {source.run} does not say what its model is; run it again with --fresh")
-    rows = saved["rows"]
-
-    def points(values: Tensor) -> Tensor:
-        mine = [slice(replica * agents, (replica + 1) * agents) for replica in chosen]
-        if source.point == "centroid":
-            return torch.cat([weighted_mean(values[part], rows["centroid_weights"][part]) for part in mine])
-        return torch.stack([values[part][source.point] for part in mine])
-
-    buffers = {name: points(b) for name, b in rows["buffers"].items()}
-    return _Content(points(rows["parameters"]), buffers, saved["layout"])
+    replica = None if source.replica == "own" else source.replica
+    return read_points(source.run, replica, source.point, source.step, keys=_KEYS)
 
 
 def _of_replica(points: Tensor, layout: Mapping[str, Any], replicas: int, replica: int) -> Tensor:
