@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,9 @@ _MOST_SHOWN = 60  # a module may have hundreds of names
 
 _DIGESTS = ("digest", "code_digest")
 """Keys of a description by which content and code of the user's are told."""
+
+_NAMED = re.compile(r"(?P<name>\S+:\S+)( (?P<digest>[0-9a-f]{16}(-\S+)?))?")
+"""How `plain` writes an object that is a setting."""
 
 
 class ExperimentError(ValueError):
@@ -295,8 +299,11 @@ def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
             elif old.get(word) != new.get(word):
                 yield _change(key, name, old.get(word), new.get(word))
     elif old != new:
-        (name, _, before), (other, _, now) = (str(value).partition(" ") for value in (old, new))
-        yield _change(key, name, before or None, now or None) if name == other and ":" in name else Change()
+        before, now = (_NAMED.fullmatch(str(value)) for value in (old, new))
+        if before and now and before["name"] == now["name"]:
+            yield _change(key, before["name"], before["digest"], now["digest"])
+        else:
+            yield Change()
 
 
 def _change(key: str, name: str, old: str | None, new: str | None) -> Change:

@@ -1,6 +1,7 @@
 """Digests tell objects apart by content and code, alike in every process."""
 
 import importlib
+import linecache
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from basinet.sim.component import changes
 from basinet.sim.config import KINDS
 from basinet.sim.digest import digest, plain
 
@@ -292,3 +294,43 @@ def test_functions_of_one_line_and_their_surroundings_are_told_apart(tmp_path, m
     assert [a == b for a, b in zip(one, two, strict=True)] == [True, True, True, False, False, True]
     module.count += 1  # as code may do while it runs
     assert [digest(part) for part in module.make(1)] == one
+
+
+def test_changes_are_told_from_other_differences():
+    def told(old, new):
+        return [(bool(change.sentence), change.sure) for change in changes("model", old, new)]
+
+    net, a, b = {"name": "mine:Net"}, "0123456789abcdef-source", "1123456789abcdef-source"
+    assert told(net | {"code_digest": a}, net | {"code_digest": a}) == []
+    assert told(net | {"code_digest": a}, net | {"code_digest": b}) == [(True, True)]
+    assert told(net | {"digest": a[:16]}, net | {"digest": b[:16]}) == [(True, True)]
+    assert told(net, net | {"code_digest": b}) == [(True, False)]
+    assert told(net | {"code_digest": a}, net | {"code_digest": b[:16] + "-cpython-311"}) == [(True, False)]
+    assert told(net | {"act": f"mine:Act {a}"}, net | {"act": f"mine:Act {b}"}) == [(True, True)]
+    assert told(net | {"act": "mine:Act"}, net | {"act": f"mine:Act {b}"}) == [(True, False)]
+    assert told(net | {"text": "see: one"}, net | {"text": "see: two"}) == [(False, True)]
+    assert told(net | {"code_digest": a}, {"name": "mine:Other", "code_digest": b}) == [(False, True)] * 2
+    assert told({"width": 1}, {"width": 2}) == told({}, {"width": 2}) == [(False, True)]
+
+
+def test_cells_of_a_notebook_are_read_as_they_were_run():
+    """As IPython runs them: the source is where tracebacks look for it, and the module has no file."""
+    scope = {"__name__": "__main__"}
+
+    def run(cell, text):
+        linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
+        exec(compile(text, cell, "exec"), scope)
+
+    cells = [f"<basinettest-{number}>" for number in range(5)]
+    run(cells[0], "SIZES = [1, 2]\ndef helper(x):\n    return x + 1\n")
+    run(cells[1], "class Net:\n    def f(self, x):\n        return helper(x) + SIZES[0]\n")
+    first = digest(scope["Net"])
+    run(cells[2], "# again\nclass Net:\n    def f(self, x):\n        return helper(x)  +  SIZES[0]\n")
+    again = digest(scope["Net"])
+    run(cells[3], "def helper(x):\n    return x + 2\n")
+    other = digest(scope["Net"])
+    scope["SIZES"].append(3)
+    longer = digest(scope["Net"])
+    for cell in cells:
+        linecache.cache.pop(cell, None)
+    assert first == again and len({first, other, longer}) == 3 and other.endswith("-source")
