@@ -45,13 +45,15 @@ def write_report(folder: str | Path) -> Path:
     experiment = load_record(folder) if source == "experiment.yaml" else dict(runs[0].config)
     planned = experiment.pop("runs", None) or [run.name for run in runs]
     versions = experiment.pop("versions", None) or {}
+    objects = experiment.pop("objects", None) or []
+    if source == "config.yaml" and (folder.parent / "experiment.yaml").exists():
+        objects = load_record(folder.parent).get("objects", [])
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
     if at_points := points(runs):
         write_csv(at_points, folder / "points.csv")
     figures = [figure_html(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
-    command = f"basinet run {shlex.quote(f'{name}/{source}')} --out {shlex.quote(f'{name}-again')}"
     parts = {
         "title": escape(name),
         "lead": escape(_lead(runs, len(planned))),
@@ -62,7 +64,7 @@ def write_report(folder: str | Path) -> Path:
         "figures": "\n".join(figures) or "<p>There is nothing to draw yet.</p>",
         "experiment": _experiment(experiment),
         "descent": escape(_descent(runs)),
-        "command": escape(command),
+        "repeat": _repeat(name, source, experiment, objects),
         "versions": escape(", ".join(f"{key} {value}" for key, value in versions.items()) or "not recorded"),
     }
     return write_page(folder / "report.html", _TEMPLATE, parts)
@@ -132,6 +134,23 @@ def _experiment(experiment: Mapping[str, Any]) -> str:
             text = describe(value)
         rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>')
     return '<div class="scroll"><table>\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table></div>"
+
+
+def _repeat(name: str, file: str, experiment: Mapping[str, Any], objects: Sequence[str]) -> str:
+    """Write the command that runs the experiment again; or where no file holds it, the call in Python."""
+    if not objects:
+        command = f"basinet run {shlex.quote(f'{name}/{file}')} --out {shlex.quote(f'{name}-again')}"
+        return f"<pre><code>{escape(command)}</code></pre>"
+    lines = []
+    for key, value in experiment.items():
+        if value is not None:
+            lines.append(f"    {key}=...,  # {describe(value)}" if key in objects else f"    {key}={value!r},")
+    call = "\n".join(["import basinet", "", "basinet.run(", *lines, f"    out={name + '-again'!r},", ")"])
+    note = (
+        f"Objects from Python, which no file holds, were given as {', '.join(objects)}: run the script again that gave"
+        " them, with another folder, or put them in place of the dots."
+    )
+    return f"<p>{escape(note)}</p>\n<pre><code>{escape(call)}</code></pre>"
 
 
 def _descent(runs: Sequence[Run]) -> str:

@@ -99,14 +99,14 @@ class TerminalMonitor:
 
         Args:
             run: Its name.
-            state: done, diverged, failed.
+            state: done, diverged, or "failed: " and why.
         """
         with self.lock:
             skipped = run not in self.tasks
             if not skipped:
                 self.progress.remove_task(self.tasks[run])
             self.progress.advance(self.grid)
-        note = "finished before" if skipped else state
+        note = {"done": "finished before", "diverged": "diverged before"}.get(state, state) if skipped else state
         self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False, markup=False)
 
 

@@ -51,6 +51,11 @@ class Experiment:
                 raise ExperimentError(f"{name}: two runs of the grid are the same")
             self.runs[name] = config
 
+    def __repr__(self) -> str:
+        names = list(self.runs)
+        shown = ", ".join(names if len(names) <= 8 else [*names[:7], "…"])
+        return f"Experiment({len(names)} {'run' if len(names) == 1 else 'runs'}: {shown})"
+
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
         """Read an experiment from a YAML file.
@@ -74,7 +79,14 @@ class Experiment:
             raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
         description.pop("versions", None)
         description.pop("runs", None)
+        objects = {key: description.get(key) for key in description.pop("objects", ())}
         override(description, overrides)
+        for key, value in objects.items():
+            if description.get(key) == value:
+                raise ExperimentError(
+                    f"{key}: {path} records an object that was given from Python, which no file holds; run the script"
+                    f" again that gave it, or give another one: {key}=…"
+                )
         try:
             return cls(description)
         except ExperimentError as error:

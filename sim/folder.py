@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def write_atomically(path: Path, data: str | bytes | memoryview) -> None:
     os.replace(partial, path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run as read from its folder.
 
@@ -87,7 +87,11 @@ class Run:
     path: Path
     config: dict[str, Any]
     status: dict[str, Any]
-    metrics: list[Row] = field(repr=False)
+    metrics: list[Row]
+
+    def __repr__(self) -> str:
+        steps = self.status.get("steps", self.config.get("steps"))
+        return f"Run({str(self.path)!r}: {self.status.get('state')} at step {self.status.get('step')} of {steps})"
 
     @property
     def diverged(self) -> dict[int, int]:

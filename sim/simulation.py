@@ -2,6 +2,8 @@
 
 import io
 import math
+import os
+import textwrap
 import threading
 import time
 import traceback
@@ -18,6 +20,7 @@ import torch
 from basinet.sim import yaml_files
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import Change, ExperimentError, changes
+from basinet.sim.config import KINDS
 from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
@@ -27,7 +30,7 @@ from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import TrajectoryWriter
 from basinet.sim.worker import Analysis
 
-__all__ = ["Interrupted", "Monitor", "prepare", "simulate", "versions"]
+__all__ = ["Interrupted", "Monitor", "RunFailed", "prepare", "simulate", "versions"]
 
 _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
@@ -46,6 +49,22 @@ class Interrupted(Exception):
     """The simulation was asked to stop; everything reached is on disk."""
 
 
+class RunFailed(Exception):
+    """A run has failed.
+
+    Args:
+        message: A sentence for each run that has: why, and where its traceback is.
+        results: What the experiment has left on disk, if it was carried out by `basinet.run`.
+    """
+
+    def __init__(self, message: str, results: Any = None) -> None:
+        super().__init__(message, results)
+        self.results = results
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Monitor(Protocol):
     """Is told how the runs go; called from several threads."""
 
@@ -59,7 +78,7 @@ class Monitor(Protocol):
         """A run has taken its last step, and so many of its replicas have been analysed."""
 
     def finished(self, run: str, state: str) -> None:
-        """A run is done, diverged, failed, or was skipped because it had been finished before."""
+        """A run is done, diverged, or failed ("failed: " and why), or was skipped as it had been finished before."""
 
 
 def prepare(
@@ -142,8 +161,28 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:
-    """Write down the experiment as given, its runs, and the versions that run it."""
-    return {**plain(experiment.description, importable), "runs": list(experiment.runs), "versions": versions()}
+    """Write down the experiment as given, what no file can hold of it, its runs, and the versions that run it."""
+    objects = list(dict.fromkeys(_objects(experiment.description)))
+    return {
+        **plain(experiment.description, importable),
+        **({"objects": objects} if objects else {}),
+        "runs": list(experiment.runs),
+        "versions": versions(),
+    }
+
+
+def _objects(given: Any, *path: str) -> Iterator[str]:
+    """Find the keys, at the top, under which there are objects that no file can name."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _objects(value, *path, str(key))
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from _objects(value, *path)
+    elif not isinstance(given, bool | int | float | str | np.generic | os.PathLike | None):
+        chosen = path[-1] == "name" or path[-1] in KINDS
+        if not (chosen and importable(given)):
+            yield path[0]
 
 
 def versions() -> dict[str, str]:
@@ -198,7 +237,11 @@ def simulate(
             if name not in on_ray:
                 one(name)
     if stop.is_set():
-        raise Interrupted
+        ended = sum(state != "interrupted" for state in states.values())
+        raise Interrupted(
+            f"stopped after {ended} of {len(setups)} runs; everything reached is in {out}, and the same experiment into"
+            " that folder goes on from there"
+        )
     return {name: states[name] for name in setups}
 
 
@@ -232,12 +275,19 @@ def _run(
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
     except Exception as error:
-        status = load_run(folder.path).status
-        folder.write_status(**status | {"state": "failed", "error": str(error), "traceback": traceback.format_exc()})
-        state = "failed"
+        status, reason = load_run(folder.path).status, _in_one_line(error)
+        folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
+        monitor.finished(name, f"failed: {reason}")
+        return "failed"
     if state != "interrupted":
         monitor.finished(name, state)
     return state
+
+
+def _in_one_line(error: Exception) -> str:
+    """Say what went wrong; some errors only say where, or nothing."""
+    text = textwrap.shorten(str(error), 500)
+    return f"{type(error).__name__}: {text}".removesuffix(": ") if isinstance(error, KeyError) or not text else text
 
 
 def _is_analyzed(setup: Setup, folder: RunFolder, diverged: Iterable[int]) -> bool:

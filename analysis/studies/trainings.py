@@ -12,10 +12,9 @@ from basinet.analysis.measure import check_analysis, measure_replica
 from basinet.analysis.plots.names import strategy_label
 from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.analysis.summary import finals
-from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Row, Run, load_run
-from basinet.sim.simulation import prepare, simulate
+from basinet.sim.simulation import RunFailed, prepare, simulate
 
 __all__ = ["Array", "Outcomes", "carry_out"]
 
@@ -65,7 +64,8 @@ def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress:
         Its runs.
 
     Raises:
-        ExperimentError: Something in it is not allowed, the folder holds another experiment, or a run has failed.
+        ExperimentError: Something in it is not allowed, or the folder holds another experiment.
+        RunFailed: A run has failed.
     """
     experiment = Experiment(description)
     out = folder / TRAININGS / name
@@ -74,7 +74,8 @@ def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress:
     states = simulate(setups, out, teller, threading.Event(), measure_replica)
     for run, state in states.items():
         if state == "failed":
-            raise ExperimentError(f"{out / run} failed: {load_run(out / run).status['error']}")
+            error = load_run(out / run).status["error"]
+            raise RunFailed(f"{out / run} failed: {error} (traceback in {out / run / 'status.json'})")
     return [load_run(out / run) for run in states]
 
 

@@ -69,13 +69,13 @@ class RayTeam(Team):
         make = ray.remote(num_cpus=runtime.cpus_per_actor, num_gpus=runtime.gpus_per_actor)(_Actor)
         self.actors = [make.remote() for _ in range(workers)]
         try:
-            address = ray.get(self.actors[0].address.remote())
+            address = _get(self.actors[0].address.remote())
             shared = ray.put(setup)
             pending = []
             for rank, actor in enumerate(self.actors):
                 placement = Placement.split(setup.config.replicas, setup.num_agents, workers, rank)
                 pending.append(actor.start.remote(shared, placement, address, engine))
-            ray.get(pending)
+            _get(pending)
         except BaseException:
             self.__exit__()
             raise
@@ -86,8 +86,18 @@ class RayTeam(Team):
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         shared = [ray.put(argument) for argument in arguments]
-        results: list[Any] = ray.get([actor.call.remote(method, *shared) for actor in self.actors])
+        results: list[Any] = _get([actor.call.remote(method, *shared) for actor in self.actors])
         return results
+
+
+def _get(pending: Any) -> Any:
+    """Wait for actors; what fails in one is raised as it was there."""
+    try:
+        return ray.get(pending)
+    except ray.exceptions.RayTaskError as error:
+        if error.cause is None:
+            raise
+        raise error.cause from error
 
 
 @contextmanager

@@ -1,4 +1,6 @@
+import ast
 import csv
+import html
 import json
 import re
 import sys
@@ -108,11 +110,11 @@ class Page(HTMLParser):
 
     VOID = ("meta", "img", "link", "br")
 
-    def __init__(self, html):
+    def __init__(self, text):
         super().__init__()
         self.links, self.texts, self.open, self.tags = [], [], [], []
-        self.html = html
-        self.feed(html)
+        self.html = text
+        self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
@@ -214,6 +216,21 @@ def test_text_of_users_is_escaped(tmp_path):
     assert "<two>: not started." in page.text
     assert "0 of 2 runs finished." in page.text
     assert not (folder / "figures" / "flatness_accuracy.png").exists()
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_what_came_from_python_is_not_repeated_by_a_command(tmp_path, of_run):
+    settings = config({"name": "consensus"}, 32) | {"model": "torch.nn.modules.linear:Linear 0123456789abcdef"}
+    write_run(tmp_path / "e" / "one", settings, np.random.default_rng(1), shift=0, flat=1, last=50)
+    record = {"objects": ["model"], "runs": ["one"]}
+    (tmp_path / "e" / "experiment.yaml").write_text(yaml.safe_dump(settings | record))
+    folder = tmp_path / "e" / "one" if of_run else tmp_path / "e"
+    text = html.unescape(write_report(folder).read_text())
+    (call,) = re.findall(r"<pre><code>(.*?)</code></pre>", text, flags=re.DOTALL)
+    assert "basinet run" not in text and "were given as model: run the script again" in text
+    (given,) = [node for node in ast.walk(ast.parse(call)) if isinstance(node, ast.Call)]
+    values = {word.arg: ast.literal_eval(word.value) for word in given.keywords}
+    assert values == {**settings, "model": ..., "out": f"{folder.name}-again"}
 
 
 def test_a_run_without_measurements(tmp_path):

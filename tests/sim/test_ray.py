@@ -99,6 +99,19 @@ def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
     assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
 
 
+def test_what_fails_in_an_actor_is_said_in_a_line(ray_cluster, tmp_path):
+    class Breaks:
+        def step(self, block):
+            if block.gradients().any():
+                raise ArithmeticError("too much of it")
+
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
+    states = carry_out(tmp_path, BASE | {"strategy": Breaks, "runtime": runtime})
+    assert list(states.values()) == ["failed"]
+    status = load_runs(tmp_path)[0].status
+    assert status["error"] == "too much of it" and "in step" in status["traceback"]
+
+
 def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
     with pytest.raises(ExperimentError, match=r"runtime.actors: 10 actors of 1 CPUs .* 4 CPUs .*at most 4"):

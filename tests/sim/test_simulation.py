@@ -83,7 +83,7 @@ def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling, monkeypatch
     monkeypatch.setattr(simulation, "_SLICE", 0.0)  # look at the clock after every step
     carry_out(tmp_path / "whole", sampling=sampling)
     for at in (11, 24):  # within an interval between evaluations, and at its end
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted, match=r"stopped after 0 of 1 runs; everything reached is in .*broken, and"):
             carry_out(tmp_path / "broken", at=at, sampling=sampling)
         status = load_run(tmp_path / "broken" / "diffusion-atc").status
         assert status["state"] == "interrupted" and at <= status["step"] < 40
@@ -346,6 +346,22 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert states == {"isolated": "failed", "diffusion-atc": "done"}
     status = load_run(tmp_path / "isolated").status
     assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a b")],
+)
+def test_an_error_is_recorded_in_one_line(tmp_path, error, sentence):
+    def fail(*_):
+        raise error
+
+    said = Silent()
+    said.finished = lambda run, state: said.engines.update({run: state})
+    setups = prepare(Experiment(BASE | {"steps": 1}), tmp_path)
+    assert simulate(setups, tmp_path, said, threading.Event(), fail) == {"diffusion-atc": "failed"}
+    assert load_run(tmp_path / "diffusion-atc").status["error"] == sentence
+    assert said.engines["diffusion-atc"] == f"failed: {sentence}"
 
 
 def test_another_analysis_is_made_up_for(tmp_path):
