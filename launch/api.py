@@ -1,32 +1,41 @@
 """The Python interface: run an experiment, look at the results."""
 
 import inspect
+import io
 import shlex
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from basinet.analysis.measure import check_analysis, measure_replica
+from basinet.analysis.page import list_html, table_html
 from basinet.analysis.report import write_report
 from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
-from basinet.analysis.summary import summarize
+from basinet.analysis.summary import cells, summarize
 from basinet.launch.progress import TerminalMonitor, bar
 from basinet.sim.component import ExperimentError, Kind, nearest
+from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
-from basinet.sim.folder import Run, load_runs
+from basinet.sim.folder import Run, load_runs, write_atomically
+from basinet.sim.reached import trained_model
 from basinet.sim.runtimes.torchrun import together
-from basinet.sim.simulation import prepare, simulate
+from basinet.sim.setup import Setup
+from basinet.sim.simulation import RunFailed, prepare, simulate
 
-__all__ = ["Results", "compare", "reproduce", "run"]
+__all__ = ["Results", "compare", "export", "load", "reproduce", "run"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """What an experiment has left on disk.
 
@@ -34,11 +43,24 @@ class Results:
         folder: The experiment's folder.
         report: Its report.
         states: How each run ended: done, diverged or failed.
+        failures: A sentence for each run that failed: why, and where its traceback is.
+        experiment: The experiment, if it was carried out in this process; its objects are not in the folder.
     """
 
     folder: Path
     report: Path
     states: dict[str, str]
+    failures: tuple[str, ...] = ()
+    experiment: Experiment | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in Counter(self.states.values()).items())
+        return f"Results({str(self.folder)!r}: runs: {counts}; report: {str(self.report)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the summary in a notebook."""
+        headings, rows = cells(self.runs)
+        return table_html(headings, rows, numbers=range(2, len(headings))) + list_html([repr(self), *self.failures])
 
     @property
     def runs(self) -> list[Run]:
@@ -52,6 +74,43 @@ class Results:
             A row a run: see `basinet.analysis.summary.summarize`.
         """
         return summarize(self.runs)
+
+    def model(
+        self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
+    ) -> nn.Module:
+        """Take a trained model out of a finished run.
+
+        Args:
+            run: The run, or its name.
+            replica: Whose model.
+            agent: An agent's number; or "centroid", the honest agents' average, weighted as in the run: what its test
+                loss and accuracy are measured at.
+            module: A module of the run's model, to be copied, where the run cannot make one: its model or its data were
+                given as objects, and this process has not carried it out.
+
+        Returns:
+            A plain module on the CPU, in evaluation mode, in the floating type of the run.
+
+        Raises:
+            ExperimentError: There is no such run, replica or agent, or its model cannot be made.
+        """
+        return _model(self, run, replica, agent, module, _KEYS)
+
+    def state_dict(
+        self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """Take the values of a trained model out of a finished run.
+
+        Args:
+            run: As for `model`, like all others.
+            replica: Whose model.
+            agent: An agent's number, or "centroid".
+            module: A module of the run's model.
+
+        Returns:
+            The model's state dict, which loads into a plain module: buffers and frozen parameters are in it.
+        """
+        return self.model(run, replica, agent, module=module).state_dict()
 
 
 def run(
@@ -83,12 +142,18 @@ def run(
 
     Raises:
         ExperimentError: Something in the experiment is not allowed; nothing was written.
-        Interrupted: It was stopped before its end.
+        Interrupted: It was stopped before its end; the message says where everything is that was reached.
+        RunFailed: A run has failed; all others are finished, the report is written, and `results` has it all.
     """
     experiment = experiment or Experiment(description)
     if any(config.runtime.name == "torchrun" for config in experiment.runs.values()):
-        return together(lambda: _run(experiment, Path(out), fresh=fresh, quiet=quiet))
-    return _run(experiment, Path(out), fresh=fresh, quiet=quiet)
+        results = together(lambda: _run(experiment, Path(out), fresh=fresh, quiet=quiet))
+    else:
+        results = _run(experiment, Path(out), fresh=fresh, quiet=quiet)
+    results = replace(results, experiment=experiment)  # each rank has its own
+    if results.failures:
+        raise RunFailed("\n".join(results.failures), results)
+    return results
 
 
 def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
@@ -98,7 +163,86 @@ def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Resu
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
             monitor.console.print(f"loss: {loss}", highlight=False, markup=False, soft_wrap=True)
         states = simulate(setups, out, monitor, stop, measure_replica)
-    return Results(folder=out, report=write_report(out), states=states)
+    return Results(out, write_report(out), states, _failures(out, states))
+
+
+def load(folder: str | Path) -> Results:
+    """Read the folder of an experiment, finished or not.
+
+    Args:
+        folder: A folder that `run` wrote, or that of a single run.
+
+    Returns:
+        What is in it.
+    """
+    folder = Path(folder)
+    states = {run.name: str(run.status["state"]) for run in load_runs(folder)}
+    return Results(folder, folder / "report.html", states, _failures(folder, states))
+
+
+def export(folder: str | Path, file: str | Path, replica: int = 0, agent: int | str = "centroid") -> dict[str, Tensor]:
+    """Write a trained model to a file, from which `torch.load` reads it with `weights_only=True`.
+
+    Args:
+        folder: The folder of a run.
+        file: The file.
+        replica: Whose model.
+        agent: An agent's number, or "centroid".
+
+    Returns:
+        The state dict that was written.
+
+    Raises:
+        ExperimentError: There is no such model, or it cannot be written there.
+    """
+    results, file = load(folder), Path(file)
+    if len(results.states) > 1:
+        raise ExperimentError(f"RUN: {folder} holds several runs; give the folder of one: {', '.join(results.states)}")
+    if file.is_dir():
+        raise ExperimentError(f"--out: {file} is a folder; choose a file")
+    state = _model(results, next(iter(results.states)), replica, agent, None, _OPTIONS).state_dict()
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(file, buffer.getbuffer())
+    return state
+
+
+_KEYS = {"run": "run", "replica": "replica", "point": "agent", "step": "step"}
+_OPTIONS = {"run": "RUN", "replica": "--replica", "point": "--agent", "step": "step"}
+"""What messages call the parts of a place, in Python and on the command line."""
+
+
+def _failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
+    """Say why runs have failed."""
+    found = {run.name: run for run in load_runs(folder)}
+    return tuple(
+        f"{name} failed: {found[name].status.get('error')} (traceback in {found[name].path / 'status.json'})"
+        for name, state in states.items()
+        if state == "failed"
+    )
+
+
+def _model(
+    results: Results, run: str | Run, replica: int, agent: int | str, module: nn.Module | None, keys: Mapping[str, str]
+) -> nn.Module:
+    """Take a model out of a run."""
+    name = run if isinstance(run, str) else run.name
+    found = next((known for known in results.runs if known.name == name), None)
+    if found is None:
+        raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
+    if module is None:
+        try:
+            live = results.experiment
+            config = Config.parse(found.config) if live is None else live.runs[name]
+            # The model alone is wanted, which any machine can make.
+            here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
+            module = Setup.build(config.model_copy(update={"runtime": here})).template()
+        except ExperimentError as error:
+            raise ExperimentError(
+                f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
+                " same structure instead"
+            ) from error
+    return trained_model(found.path, module, replica, agent, keys=keys)
 
 
 def compare(*folders: str | Path) -> list[dict[str, Any]]:

@@ -157,6 +157,14 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
+    export = command("export", _export, "write a trained model of a finished run to a file, as a state dict")
+    export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    export.add_argument("--replica", type=int, default=0, metavar="R", help="whose model (default 0)")
+    export.add_argument(
+        "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="FILE.pt", help="the file")
+
     reproduce = command(
         "reproduce", _reproduce, "measure a published claim anew; without a name, list them", table=True
     )
@@ -197,6 +205,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _point(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def _run(options: argparse.Namespace) -> int:
     file, overrides = _split(options.words)
     from basinet.sim.component import ExperimentError
@@ -226,25 +238,25 @@ def _run(options: argparse.Namespace) -> int:
 
     from basinet.analysis.summary import incidents
     from basinet.launch.api import run
-    from basinet.sim.folder import load_run
-    from basinet.sim.simulation import Interrupted
+    from basinet.sim.simulation import Interrupted, RunFailed
 
+    status = DONE
     try:
         results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
+    except RunFailed as error:
+        results, status = error.results, FAILED
     except Interrupted:
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["run", *options.words, *place])
         _say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
     _print_summary(results.runs, options.json)
-    for name, state in results.states.items():
-        if state == "failed":
-            error = load_run(out / name).status["error"]
-            _say(f"{name} failed: {error} (traceback in {out / name / 'status.json'})")
+    for sentence in results.failures:
+        _say(sentence)
     for sentence in incidents(results.runs):
         _say(sentence)
     _say(f"report: {results.report}")
-    return FAILED if "failed" in results.states.values() else DONE
+    return status
 
 
 def _launcher() -> str:
@@ -364,6 +376,14 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _export(options: argparse.Namespace) -> int:
+    from basinet.launch.api import export
+
+    state = export(options.folder, options.out, options.replica, options.agent)
+    _say(f"model: {options.out} ({len(state)} tensors; torch.load reads it with weights_only=True)")
+    return DONE
+
+
 def _reproduce(options: argparse.Namespace) -> int:
     if options.name is None:
         from basinet.analysis.studies import STUDIES
@@ -376,10 +396,14 @@ def _reproduce(options: argparse.Namespace) -> int:
             _print_table(("study", "what it does"), list(found.items()))
         return DONE
     from basinet.launch.api import reproduce
+    from basinet.sim.simulation import RunFailed
 
     out = options.out or Path("runs") / options.name
     try:
         findings, report = reproduce(options.name, options.words, out=out, fresh=options.fresh, quiet=options.quiet)
+    except RunFailed as error:
+        _say(str(error))
+        return FAILED
     except KeyboardInterrupt:
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])

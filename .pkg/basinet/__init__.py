@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from basinet.launch.api import Results, compare, run
+    from basinet.launch.api import Results, compare, load, run
     from basinet.sim.experiment import Experiment
+    from basinet.sim.simulation import Interrupted, RunFailed
 
-__all__ = ["Experiment", "Results", "__version__", "compare", "run"]
+__all__ = ["Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
 
 _HOMES = {
     "Experiment": "basinet.sim.experiment",
+    "Interrupted": "basinet.sim.simulation",
     "Results": "basinet.launch.api",
+    "RunFailed": "basinet.sim.simulation",
     "compare": "basinet.launch.api",
+    "load": "basinet.launch.api",
     "run": "basinet.launch.api",
 }
 
