@@ -12,6 +12,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.attacks import Messages, NoAttack
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
+from basinet.sim.mistakes import user_code
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
 from basinet.sim.sampling import Sampler
@@ -45,10 +46,8 @@ def make_attack(config: Config, task: Task, strategy: Any, num_agents: int) -> t
         )
     if attack.lies and getattr(strategy, "averages", False):
         raise ExperimentError(no_average(config))
-    try:
+    with user_code(config.attack):
         chosen = [attack.attackers(num_agents, config.seed, replica) for replica in range(config.replicas)]
-    except ValueError as error:
-        raise ExperimentError(f"attack: {error}") from None
     return attack, np.stack(chosen)
 
 

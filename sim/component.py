@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from basinet.sim.digest import digest, installed, name_of, plain
+from basinet.sim.mistakes import ExperimentError, first_line, place_of, user_code
 
 __all__ = ["BOOLEAN", "NUMBER", "Change", "Component", "ExperimentError", "Kind", "changes", "nearest", "sentence"]
 
@@ -32,10 +33,6 @@ _DIGESTS = ("digest", "code_digest")
 
 _NAMED = re.compile(r"(?P<name>\S+:\S+)( (?P<digest>[0-9a-f]{16}(-\S+)?))?")
 """How `plain` writes an object that is a setting."""
-
-
-class ExperimentError(ValueError):
-    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -224,18 +221,21 @@ class Component:
             What the maker returns, or the ready object.
 
         Raises:
-            ExperimentError: The maker refused its settings.
+            ExperimentError: The maker refused its settings, or is the user's own and raised anything.
         """
         if self.is_ready:
             return self.target
         accepted = _parameters(self.target)
         known = {k: v for k, v in supplied.items() if k in accepted and k not in self.settings}
-        try:
+        with user_code(self):
             return self.target(**known, **self.settings)
-        except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            reason = reason.replace("num_agents", "topology.agents")  # the key that it is given by
-            raise ExperimentError(f"{self.kind.key}: {reason}") from error
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user has brought it: it is none of the built-in ones, nor made of them."""
+        owner = self.target if hasattr(self.target, "__qualname__") else type(self.target)
+        built_in = any(self.target is known for known in self.kind.registry.values())
+        return not built_in and not str(owner.__module__).startswith("basinet.")
 
     def needs(self, name: str) -> bool:
         """Tell whether the maker has a parameter that takes whole numbers only, not None.
@@ -463,7 +463,8 @@ def _import(path: str, key: str) -> Any:
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:  # whatever the user's module does when it is imported
-        raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {error}") from error
+        reason = f"{first_line(error)}{place_of(error)}"
+        raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {reason}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [name for name in dir(found) if not name.startswith("_")]

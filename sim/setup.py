@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,8 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
+from basinet.sim.mistakes import first_line, place_of, user_code
+from basinet.sim.modules import check_module, copy_model, materialize
 from basinet.sim.reached import layout_of
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, is_data_set, supervised
@@ -83,6 +85,11 @@ class Setup:
         pi = np.where(self.attackers, 0, self.centroid_weights)
         return pi / pi.sum(axis=1, keepdims=True) if self.attackers.any() else pi
 
+    @property
+    def model_component(self) -> Component:
+        """The model's component: the experiment's, or the one that the task names."""
+        return self.config.model or KINDS["model"].parse(self.task.model)
+
     @classmethod
     def build(cls, config: Config) -> "Setup":
         """Build and check the parts of a run.
@@ -108,7 +115,7 @@ class Setup:
         columns = stochastic == "columns"
         sequence = tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps)
         push = tuple(_reverse_weights(config, step) for step in steps) if stochastic == "both" else ()
-        task = _task(config, len(graph)).to("cpu", getattr(torch, config.runtime.dtype))
+        task = _task(config, len(graph))
         model = _model(config, task)
         holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
         num_steps = config.steps or _steps(config, holdings)
@@ -197,7 +204,7 @@ class Setup:
             `model`: its description, empty for a ready module, which would be told apart by its values; and what
             `layout_of` tells.
         """
-        component = self.config.model or KINDS["model"].parse(self.task.model)
+        component = self.model_component
         return {"model": {} if component.is_ready else component.describe(), **layout_of(self.template())}
 
     def strategy(self) -> Strategy:
@@ -234,7 +241,8 @@ class Setup:
         try:
             optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
         except (TypeError, ValueError) as error:
-            raise ExperimentError(f"optimizer: {component.name} refuses its settings: {error}") from error
+            reason = f"{first_line(error)}{place_of(error)}"
+            raise ExperimentError(f"optimizer: {component.name} refuses its settings: {reason}") from error
         return optimizer
 
     def rate_factor(self, step: int) -> float:
@@ -246,7 +254,10 @@ class Setup:
         Returns:
             The factor on the learning rate.
         """
-        return float(self.config.schedule.make(t=step, num_steps=self.num_steps))
+        schedule = self.config.schedule
+        factor = schedule.make(t=step, num_steps=self.num_steps)
+        with user_code(schedule):
+            return float(factor)
 
 
 def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -300,13 +311,11 @@ def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool)
     """Make the mixing matrix; its rows sum to one, or its columns."""
     own = graph.graph.get("policy", "push" if columns else DEFAULTS["topology.policy"])
     policy = config.topology.policy or KINDS["policy"].parse(own)
+    weights = policy.make(graph=graph)
     try:
-        weights = policy.make(graph=graph)
         if columns:
             return csr_array(check_mixing_matrix(csr_array(weights).T, _reversed(graph), connected=connected).T)
         return check_mixing_matrix(weights, graph, connected=connected)
-    except ExperimentError:
-        raise
     except (TypeError, ValueError) as error:
         reason = (
             f"{error} (transposed, since {config.strategy.name} wants columns that sum to one)" if columns else error
@@ -331,21 +340,16 @@ def _reversed(graph: nx.Graph) -> nx.Graph:
 def _task(config: Config, num_agents: int) -> Task:
     component = config.task.component
     made = component.target if component.is_ready else _made_task(_Made(component), config.seed, num_agents)
-    task = made if isinstance(made, Task) else _user_data(made)
-    try:
+    with user_code(component):
+        task = made if isinstance(made, Task) else _user_data(made)
         task.check()
-    except ValueError as error:
-        raise ExperimentError(f"task: {error}") from None
-    return task
+        return task.to("cpu", getattr(torch, config.runtime.dtype))
 
 
 def _user_data(given: Any) -> Task:
     """Make a task of a user's data set, or of a pair (training set, test set)."""
-    try:
-        pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
-        return supervised(*given) if pair else supervised(given)
-    except (TypeError, ValueError) as error:
-        raise ExperimentError(f"task: {str(error).removeprefix('supervised: ')}") from None
+    pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
+    return supervised(*given) if pair else supervised(given)
 
 
 class _Made:
@@ -369,17 +373,21 @@ def _made_task(maker: _Made, seed: int, num_agents: int) -> Any:
 
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
     component = config.model or KINDS["model"].parse(task.model)
-    if component.is_ready:
-        model: nn.Module = component.target
-        return model
 
     def make() -> nn.Module:
         made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
         if not isinstance(made, nn.Module):
             raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
-        return made
+        try:
+            check_module(made)
+            made = copy_model(made)  # the user may go on using it, or parts of it
+        except ValueError as error:
+            raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
+        with user_code(component):
+            return materialize(made, task.train[0][:2]).to("cpu")
 
-    return make
+    # One that is ready has its values.
+    return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
@@ -392,6 +400,8 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
         # A copy, since a partition of the user's own may write into it.
         labels = num_samples if task.labels is None else task.labels.numpy().copy()
         parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
+        with user_code(partition):  # a generator runs as it is read
+            parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = _check_partition(parts, partition.name, num_agents, num_samples)
         for agent, part in enumerate(arrays):
             if counts is not None and not counts[part].any():

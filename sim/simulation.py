@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import textwrap
 import threading
 import time
 import traceback
@@ -24,6 +23,7 @@ from basinet.sim.config import KINDS
 from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
+from basinet.sim.mistakes import first_line
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
@@ -275,19 +275,13 @@ def _run(
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
     except Exception as error:
-        status, reason = load_run(folder.path).status, _in_one_line(error)
+        status, reason = load_run(folder.path).status, first_line(error)
         folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
         monitor.finished(name, f"failed: {reason}")
         return "failed"
     if state != "interrupted":
         monitor.finished(name, state)
     return state
-
-
-def _in_one_line(error: Exception) -> str:
-    """Say what went wrong; some errors only say where, or nothing."""
-    text = textwrap.shorten(str(error), 500)
-    return f"{type(error).__name__}: {text}".removesuffix(": ") if isinstance(error, KeyError) or not text else text
 
 
 def _is_analyzed(setup: Setup, folder: RunFolder, diverged: Iterable[int]) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.component import ExperimentError
+from basinet.sim.modules import copy_model
 
 __all__ = ["StackedState", "instantiate", "join_rows", "load_checkpoint", "load_vector", "take_rows", "weighted_mean"]
 
@@ -170,7 +171,7 @@ def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) ->
 
 
 def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]) -> nn.Module:
-    """Give a plain model the values of one row.
+    """Give a plain model the values of one row, which stays as it is, even if the model writes its parameters.
 
     Args:
         model: A model of the state's structure; changed in place.
@@ -181,7 +182,7 @@ def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]
         The model.
     """
     with torch.no_grad():
-        nn.utils.vector_to_parameters(parameters, (p for p in model.parameters() if p.requires_grad))
+        nn.utils.vector_to_parameters(parameters.clone(), (p for p in model.parameters() if p.requires_grad))
         for name, b in model.named_buffers():
             b.copy_(buffers[name])
     return model
@@ -198,7 +199,7 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
         A new model on the CPU.
     """
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
+        return copy_model(factory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory()

@@ -1,6 +1,5 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
-import copy
 import dataclasses
 import io
 import math
@@ -15,6 +14,8 @@ from basinet.sim.coefficients import check_strategy
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import SAMPLED, TrajectoryPart
 from basinet.sim.engines import Verb, make_engine
+from basinet.sim.mistakes import first_line, in_words, place_of, user_code
+from basinet.sim.modules import copy_model
 from basinet.sim.tasks import Batch, Task
 from basinet.sim.trajectory import trajectory_bytes
 
@@ -44,29 +45,28 @@ def try_parts(setup: "Setup") -> None:
     Raises:
         ExperimentError: Some do not fit together; the message is one sentence.
     """
-    config = setup.config
-    model = _typed_model(setup)
-    name = config.model.name if config.model else setup.task.model
-    _try_model(setup, model, name)
+    from basinet.sim.rehearsal import rehearse, try_model
+
+    config, name = setup.config, setup.model_component.name
+    verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
+    try_model(setup, verb)
+    model = setup.template().to(getattr(torch, config.runtime.dtype))
     _try_data(setup, model)
-    if config.start is not None and config.start.is_at_hand:
-        config.start.place(setup.template(), setup.layout(), config.replicas, 0)
     optimizer = _try_optimizer(setup, model)
-    engine = config.runtime.engine
+    engine, few = config.runtime.engine, min(2, config.batch_size)
     if engine != "auto":
-        verb: Verb = "losses" if optimizer.derivative_free else "gradients"
         try:
-            make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), 2, verb=verb)
+            make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), few, verb=verb)
         except ValueError as error:
             raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
     _try_strategy(setup, model, name, optimizer)
-    setup.rate_factor(0)
-    _check_analysis(setup, model)
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     if config.trajectory is not None:
         _check_room(setup, config.trajectory, size)
+    rehearse(setup)
+    _check_analysis(setup, model)
 
 
 def _check_room(setup: "Setup", part: TrajectoryPart, size: int) -> None:
@@ -93,35 +93,6 @@ def _try_escape(condition: Component, size: int) -> None:
         raise ExperimentError(f"escape: {condition.name} must return whether each replica is outside, bool [R]")
 
 
-def _try_model(setup: "Setup", model: nn.Module, name: str) -> None:
-    """Compute the loss of two samples."""
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ExperimentError(f"model: {name} has no parameters to train")
-    sample = tuple(t[:2].clone() for t in setup.task.train)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            loss = setup.task.loss(model, sample)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise ExperimentError(
-            f"model: {name} cannot be trained on inputs of shape {tuple(sample[0].shape[1:])}: {reason}"
-        ) from error
-    if loss.ndim:
-        raise ExperimentError(f"task: the loss must be a single number, got a tensor of shape {tuple(loss.shape)}")
-
-
-def _typed_model(setup: "Setup") -> nn.Module:
-    """Make a model in the floating type of the run, which must be able to hold it."""
-    model = setup.template()
-    for name, held in (*model.named_parameters(), *model.named_buffers()):
-        if held.is_complex():
-            raise ExperimentError(
-                f"model: '{name}' is of type {str(held.dtype).removeprefix('torch.')}, and parameters and buffers have"
-                " to be real; keep real and imaginary part apart (torch.view_as_real)"
-            )
-    return model.to(getattr(torch, setup.config.runtime.dtype))
-
-
 def writes_to_inputs(setup: "Setup") -> bool:
     """Tell whether the model writes into its inputs, in training or in evaluation mode.
 
@@ -132,7 +103,7 @@ def writes_to_inputs(setup: "Setup") -> bool:
         Whether it does; False of a model that fails, which `try_parts` reports.
     """
     inputs = setup.task.train[0][:2]
-    model = _typed_model(setup)
+    model = setup.template().to(getattr(torch, setup.config.runtime.dtype))
     for training in (True, False):
         model.train(training)
         given = inputs.clone()
@@ -155,7 +126,7 @@ def _is_written(given: Tensor, before: Tensor) -> bool:
 def _try_data(setup: "Setup", model: nn.Module) -> None:
     """Measure the model on two samples of the training and of the test data; look for numbers that are not finite."""
     task = setup.task
-    model = copy.deepcopy(model).eval()
+    model = copy_model(model).eval()
     pairs = task.measured()
     samples = {name: tuple(t[:2].clone() for t in data) for name, data in pairs.items()}
     try:
@@ -171,8 +142,8 @@ def _try_data(setup: "Setup", model: nn.Module) -> None:
                 dataclasses.replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
             else:
                 task.loss(model, samples["train"])
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ExperimentError(f"task: the data cannot be measured: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a task of the user's own does
+        raise ExperimentError(f"task: the data cannot be measured: {first_line(error)}{place_of(error)}") from error
     for name, sample in samples.items():
         if any(_is_written(t, data[:2]) for t, data in zip(sample, pairs[name], strict=True)):
             raise ExperimentError(
@@ -235,10 +206,10 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
             " numbers, strings, and lists and mappings of them"
         ) from error
     except Exception as error:  # whatever a class of the user's own does
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ExperimentError(
-            f"optimizer: {component.name} cannot work here ({reason}); allowed are optimizers whose groups have"
-            " an 'lr', whose step needs no closure, and whose state leads with the agents if it is mixed or reset"
+            f"optimizer: {component.name} cannot work here ({in_words(error)}{place_of(error)}); allowed are optimizers"
+            " whose groups have an 'lr', whose step needs no closure, and whose state leads with the agents if it is"
+            " mixed or reset"
         ) from error
     return optimizer
 
@@ -289,11 +260,12 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
     if not hasattr(strategy, "step"):
         raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
     if hasattr(strategy, "check"):
-        try:
-            for weights in setup.sequence:
-                strategy.check(weights)
-        except ValueError as error:
-            raise ExperimentError(f"strategy: {name} {error}") from None
+        with user_code(setup.config.strategy):
+            try:
+                for weights in setup.sequence:
+                    strategy.check(weights)
+            except ValueError as error:
+                raise ExperimentError(f"strategy: {name} {first_line(error)}{place_of(error)}") from error
     if optimizer.derivative_free:
         if setup.config.gradient_noise is not None:
             raise ExperimentError(
@@ -304,7 +276,8 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
             check_strategy(strategy, optimizer, in_common=optimizer.in_common and not setup.config.personal)
         except Exception as error:  # whatever a strategy of the user's own does
             raise ExperimentError(
-                f"strategy: {name} cannot work with {setup.config.optimizer.name}: {error}; allowed are strategies that"
+                f"strategy: {name} cannot work with {setup.config.optimizer.name}:"
+                f" {first_line(error)}{place_of(error)}; allowed are strategies that"
                 " adapt with what gradients() returned, such as diffusion, and with optimizer.shared=true centralized"
             ) from error
 
@@ -359,7 +332,7 @@ def _check_analysis(setup: "Setup", model: nn.Module) -> None:
 
 def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
     """Tell whether the loss of two samples draws random numbers."""
-    model = copy.deepcopy(model).train(training)  # running statistics would change
+    model = copy_model(model).train(training)  # running statistics would change
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
         setup.task.loss(model, tuple(t[:2].clone() for t in setup.task.train))

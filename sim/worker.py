@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.blame import blaming
 from basinet.sim.block import Block
 from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
+from basinet.sim.modules import evaluation_mode
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
@@ -119,11 +121,12 @@ class Worker:
         self.placement = placement
         runtime = setup.config.runtime
         torch.set_num_threads(1)
-        self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
+        with blaming(setup, placement.workers):
+            self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
+            self.model = setup.template().to(self.block.x)
+            self.together = measured_together(evaluation_mode(self.model), self.block.task)
         if not self.block.engine.grain:
             torch.set_num_threads(self.block.threads)
-        self.model = setup.template().to(self.block.x)
-        self.together = measured_together(self.model.eval(), self.block.task)
 
     def advance(self, until: int) -> int:
         """Take steps.
@@ -134,7 +137,8 @@ class Worker:
         Returns:
             The step reached.
         """
-        self.block.advance(until)
+        with blaming(self.setup, self.placement.workers):
+            self.block.advance(until)
         return self.block.step
 
     def engine_choice(self) -> str:
@@ -203,7 +207,9 @@ class Worker:
 
     def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
         load_vector(self.model, parameters, buffers)
-        return self.block.task.evaluate_with_gradient(self.model.eval(), chunk=self.together)
+        with blaming(self.setup, self.placement.workers):
+            found = self.block.task.evaluate_with_gradient(evaluation_mode(self.model), chunk=self.together)
+            return {name: float(value) for name, value in found.items()}
 
     def _agents(self) -> list[dict[str, float]]:
         """Measure all honest agents, each with its own parameters, and take the mean of each replica."""
@@ -259,7 +265,8 @@ class Worker:
         Returns:
             What was found; every worker returns the same.
         """
-        return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
+        with blaming(self.setup, self.placement.workers):
+            return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
 
     def state(self) -> dict[str, Any]:
         """Collect the state of this worker's rows, on the CPU.

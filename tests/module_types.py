@@ -1,5 +1,6 @@
 """Small models of every type that users bring, with data that each takes: they work, or are refused before a run."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,10 +15,10 @@ CLASSES, SAMPLES, WIDTH, WORDS, LENGTH = 3, 24, 4, 7, 3
 class Pooled(nn.Module):
     """A recurrent layer over [n, LENGTH, WIDTH], and a head on its last output."""
 
-    def __init__(self, layer: Callable[..., nn.Module], hidden: int = 2) -> None:
+    def __init__(self, layer: Callable[..., nn.Module], hidden: int = 2, outputs: int = 2) -> None:
         super().__init__()
         self.layer = layer(WIDTH, hidden, batch_first=True)
-        self.head = nn.Linear(hidden, CLASSES)
+        self.head = nn.Linear(outputs, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(x)[0][:, -1])
@@ -209,6 +210,143 @@ class Uncopied(nn.Module):
         return self.head(x)
 
 
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh(), nn.Linear(3, CLASSES))
+
+
+class Recording(nn.Module):
+    """Leaves what it has computed in attributes, and does not read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.calls = nn.Linear(WIDTH, CLASSES), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = self.head(x)
+        return self.last
+
+
+class Remembering(nn.Module):
+    """Reads what an earlier pass has left in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.last = nn.Linear(WIDTH, CLASSES), torch.zeros(CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = self.head(x) + self.last.to(x)
+        self.last = outputs.detach().mean(0)
+        return outputs
+
+
+class Written(nn.Module):
+    """Writes its parameters as it computes: in place, or by others in their place."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.head, self.in_place = nn.Linear(WIDTH, CLASSES), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_place:
+            self.head.weight.data.clamp_(-0.2, 0.2)
+        else:
+            self.head.weight.data = self.head.weight.data.clamp(-0.2, 0.2)
+        return self.head(x)
+
+
+class SharedBuffer(nn.Module):
+    """Two layers with one buffer, which one of them writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.head.register_buffer("shift", self.first.running_mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x) + self.head.shift)
+
+
+class Growing(nn.Module):
+    """Its buffer is larger after each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, CLASSES)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = torch.cat([self.seen, self.seen[:1]])
+        return self.head(x)
+
+
+class Raising(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.settings = nn.Sequential(nn.Linear(WIDTH, CLASSES)), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x) * self.settings["scale"]
+
+
+class Applied(nn.Module):
+    """A head, and any function of its outputs."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.head, self.function = nn.Linear(WIDTH, CLASSES), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.head(x))
+
+
+def hooked() -> nn.Module:
+    """Hooks of layers that change what the layers compute, and the gradients that go through them."""
+    model = mlp()
+    model[0].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 1.5,))
+    model[0].register_forward_hook(lambda layer, inputs, outputs: outputs + layer.bias)
+    return model
+
+
+def hooked_backward() -> nn.Module:
+    model = mlp()
+    model[2].register_full_backward_hook(lambda layer, inner, outer: (inner[0] * 0.5,))
+    return model
+
+
+def holding() -> nn.Module:
+    """A hook that holds on to the very module on which it was registered."""
+    model = Scaled()
+    model.head.register_forward_hook(lambda layer, inputs, outputs: outputs * model.scale)
+    return model
+
+
+def parameter_hook() -> nn.Module:
+    model = mlp()
+    model[0].weight.register_hook(lambda gradient: 2 * gradient)
+    return model
+
+
+def complex_buffer() -> nn.Module:
+    model = mlp()
+    model[1].register_buffer("turns", torch.ones(3, dtype=torch.complex64))
+    return model
+
+
+def hooked_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """A norm of weights in torch's older way: by a hook that puts a tensor in the parameter's place."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.Sequential(norm(nn.Linear(WIDTH, CLASSES)))
+
+
+def images(channels: int = 2) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, channels, 2), nn.GELU(), nn.Flatten(), nn.Linear(9 * channels, CLASSES))
+
+
+ONE = mlp()
+
+
 class Bag(nn.Module):
     def __init__(self, **settings: object) -> None:
         super().__init__()
@@ -220,10 +358,6 @@ class Bag(nn.Module):
 
 def words(**settings: object) -> nn.Module:
     return nn.Sequential(nn.Embedding(WORDS, 2, **settings), nn.Flatten(), nn.Linear(2 * LENGTH, CLASSES))
-
-
-def mlp() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh(), nn.Linear(3, CLASSES))
 
 
 def frozen() -> nn.Module:
@@ -258,11 +392,14 @@ class ModuleType:
 MODULE_TYPES: dict[str, ModuleType] = {
     "linear": ModuleType(lambda: nn.Linear(WIDTH, CLASSES)),
     "mlp": ModuleType(mlp),
-    "convolution": ModuleType(
-        lambda: nn.Sequential(nn.Conv2d(1, 2, 2), nn.GELU(), nn.Flatten(), nn.Linear(18, CLASSES)), "images"
-    ),
+    "convolution": ModuleType(images, "images"),
+    "channels_last": ModuleType(lambda: images(3).to(memory_format=torch.channels_last), "images"),
     "rnn": ModuleType(lambda: Pooled(nn.RNN), "sequences"),
     "lstm": ModuleType(lambda: Pooled(nn.LSTM), "sequences"),
+    "two_way_lstm": ModuleType(lambda: Pooled(lambda *s, **k: nn.LSTM(*s, **k, bidirectional=True), 2, 4), "sequences"),
+    "dropout_lstm": ModuleType(
+        lambda: Pooled(lambda *s, **k: nn.LSTM(*s, **k, num_layers=2, dropout=0.5)), "sequences"
+    ),
     "gru": ModuleType(lambda: Pooled(nn.GRU), "sequences"),
     "attention": ModuleType(Attention, "sequences"),
     "encoder": ModuleType(Encoder, "sequences"),
@@ -273,10 +410,29 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "unused": ModuleType(Unused),
     "buffers": ModuleType(Buffered),
     "batch_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.BatchNorm1d(3), nn.Linear(3, CLASSES))),
+    "graph_module": ModuleType(lambda: torch.fx.symbolic_trace(mlp())),
     "layer_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.LayerNorm(3), nn.Linear(3, CLASSES))),
     "group_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.GroupNorm(2, 4), nn.Linear(4, CLASSES))),
     "weight_norm": ModuleType(lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(WIDTH, CLASSES)))),
     "orthogonal": ModuleType(lambda: nn.Sequential(parametrizations.orthogonal(nn.Linear(WIDTH, CLASSES)))),
+    "spectral_norm": ModuleType(lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(WIDTH, CLASSES)))),
+    "hooked_weight_norm": ModuleType(lambda: hooked_norm(nn.utils.weight_norm)),
+    "hooked_spectral_norm": ModuleType(lambda: hooked_norm(nn.utils.spectral_norm)),
+    "hooks": ModuleType(hooked),
+    "backward_hook": ModuleType(hooked_backward),
+    "holding_hook": ModuleType(holding),
+    "parameter_hook": ModuleType(parameter_hook),
+    "recording": ModuleType(Recording),
+    "remembering": ModuleType(Remembering),
+    "written_in_place": ModuleType(lambda: Written(in_place=True)),
+    "written_anew": ModuleType(lambda: Written(in_place=False)),
+    "shared_buffer": ModuleType(SharedBuffer),
+    "growing_buffer": ModuleType(Growing),
+    "raising": ModuleType(Raising),
+    "one_module": ModuleType(lambda: ONE),
+    "root_of_zero": ModuleType(lambda: Applied(lambda z: z + (0 * z).sum(-1, keepdim=True).sqrt())),
+    "not_a_number": ModuleType(lambda: Applied(lambda z: z * torch.nan)),
+    "detached": ModuleType(lambda: Applied(lambda z: z.detach())),
     "dropout": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.Dropout(0.5), nn.Linear(3, CLASSES))),
     "embedding": ModuleType(words, "words"),
     "padded_embedding": ModuleType(lambda: words(padding_idx=0), "words"),
@@ -295,12 +451,15 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "opaque": ModuleType(Opaque),
     "zero_norm": ModuleType(Normed),
     "complex": ModuleType(Complex),
+    "complex_buffer": ModuleType(complex_buffer),
+    "meta": ModuleType(lambda: nn.Linear(WIDTH, CLASSES, device="meta")),
     "tuple_output": ModuleType(lambda: Wrapped(lambda z: (z, z.detach()))),
     "dict_output": ModuleType(lambda: Wrapped(lambda z: {"logits": z})),
     "object_output": ModuleType(lambda: Wrapped(lambda z: SimpleNamespace(logits=z))),
     "script": ModuleType(lambda: torch.jit.script(mlp())),
     "trace": ModuleType(lambda: torch.jit.trace(mlp(), torch.zeros(2, WIDTH))),
     "lazy": ModuleType(lambda: nn.Sequential(nn.LazyLinear(3), nn.Tanh(), nn.LazyLinear(CLASSES))),
+    "lazy_norm": ModuleType(lambda: nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d(), nn.LazyLinear(CLASSES))),
     "uncopied": ModuleType(Uncopied),
     "half": ModuleType(lambda: mlp().half()),
     "mixed": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3).double(), nn.Tanh(), nn.Linear(3, CLASSES))),

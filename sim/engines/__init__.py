@@ -2,7 +2,6 @@
 
 import logging
 import time
-import warnings
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from basinet.sim.engines.graphed import GraphedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
 from basinet.sim.engines.vectorized import VectorizedEngine
+from basinet.sim.mistakes import first_line
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
@@ -80,10 +80,7 @@ def make_engine(
     Raises:
         ValueError: The engine asked for cannot run this model; the message says why.
     """
-    with warnings.catch_warnings():
-        # The trial finds out by itself where torch's vectorised map is slow.
-        warnings.filterwarnings("ignore", "There is a performance drop")
-        kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
+    kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
     engine = kind(model, task, state, task.train[0][:2])
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
@@ -113,8 +110,8 @@ def _choose(
             seconds = trial(ENGINES[candidate], _BATCHED_AGENTS).checked(expected)
         except Exception as error:  # whatever a model of the user's own does where it is not called as usual
             if name != "auto":
-                raise ValueError(_first_line(error)) from error
-            reasons.append(f"not {candidate}: {_first_line(error)}")
+                raise ValueError(first_line(error)) from error
+            reasons.append(f"not {candidate}: {first_line(error)}")
         else:
             able.append((seconds, candidate, ENGINES[candidate]))
             break
@@ -124,7 +121,7 @@ def _choose(
             try:
                 able.append((trial(graph, _BATCHED_AGENTS).checked(expected), f"{label} as a CUDA graph", graph))
             except Exception as error:  # whatever cannot be recorded
-                reasons.append(f"no CUDA graph of {label}: {_first_line(error)}")
+                reasons.append(f"no CUDA graph of {label}: {first_line(error)}")
     seconds, _, kind = min(able, key=lambda choice: choice[0])
     times = [f"{label} {1e3 * seconds * state.num_agents:.2f} ms" for seconds, label, _ in reversed(able)]
     reasons.append("as asked" if len(able) == 1 and name != "auto" else f"{', '.join(times)} a step")
@@ -133,10 +130,6 @@ def _choose(
 
 def _recorded(kind: EngineKind) -> EngineKind:
     return lambda model, task, state, sample: GraphedEngine(kind(model, task, state, sample), state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Trial:
@@ -173,7 +166,11 @@ class _Trial:
                 torch.cuda.synchronize(device)
             times.append(clock() - start)
             if len(times) == 1:
-                results = {"loss": losses, "gradient": state.gradients}
+                results = {
+                    "loss": losses,
+                    "gradient": state.gradients,
+                    "parameters after it": state.parameters.detach(),
+                }
                 results |= {f"buffer {name}": b for name, b in state.buffers.items()}
                 self.results = {name: t[:_LOOPED_AGENTS].to(torch.float64, copy=True) for name, t in results.items()}
         self.seconds = min(times[1:]) / num_agents

@@ -1,12 +1,12 @@
 """The agents one after another: one module, pointed at each agent's views in turn."""
 
-import copy
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from basinet.sim.engines.randomness import KeyedDropout, randomness_of, seeded
+from basinet.sim.modules import copy_model
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
@@ -29,15 +29,23 @@ class LoopEngine:
     name = "loop"
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
-        self.model = copy.deepcopy(model).train()
+        self.model = copy_model(model).train()
         self.task = task
         self.state = state
         self.dropout, self.random = randomness_of(model, sample)
         self.needs_keys = self.dropout or self.random
         self.grain = 0 if self.random else 1  # torch's generators are shared by all threads
         self.parameters = [self.model.get_parameter(name) for name in state.parameter_views]
-        places = [name.rpartition(".") for name in state.buffers]
-        self.buffers = [(self.model.get_submodule(owner)._buffers, name) for owner, _, name in places]
+        # Under all its names, where several layers share one.
+        self.buffers = [
+            [
+                (layer._buffers, key)
+                for layer in self.model.modules()
+                for key, b in layer._buffers.items()
+                if b is buffer
+            ]
+            for buffer in map(self.model.get_buffer, state.buffers)
+        ]
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state.
@@ -76,8 +84,9 @@ class LoopEngine:
             parameter.data = view.data[n]
             parameter.grad = gradient[n]
         buffers = [stacked[n] for stacked in self.state.buffers.values()]
-        for (owner, name), view in zip(self.buffers, buffers, strict=True):
-            owner[name] = view
+        for places, view in zip(self.buffers, buffers, strict=True):
+            for owner, name in places:
+                owner[name] = view
         with (
             seeded(int(key)) if self.random else nullcontext(),
             KeyedDropout(key) if self.dropout else nullcontext(),
@@ -86,8 +95,14 @@ class LoopEngine:
             loss = self.task.loss(self.model, batch)
         if torch.is_grad_enabled():
             loss.backward()  # type: ignore[no-untyped-call]
-        for (owner, name), buffer in zip(self.buffers, buffers, strict=True):
-            now = owner[name]
-            if now is not None and now is not buffer:  # the model has put another tensor in its place
-                buffer.copy_(now.detach())
+        for places, buffer in zip(self.buffers, buffers, strict=True):
+            for owner, name in places:
+                now = owner[name]
+                if now is not None and now is not buffer:  # the model has put another tensor in its place
+                    if now.shape != buffer.shape:
+                        raise ValueError(
+                            f"the buffer {name} has the shape {list(buffer.shape)} before a pass and {list(now.shape)}"
+                            " after it; allowed are buffers that keep their shape"
+                        )
+                    buffer.copy_(now.detach())
         return loss

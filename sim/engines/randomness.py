@@ -1,6 +1,5 @@
 """Randomness inside a model: dropout masks are drawn by key, agent by agent, whichever engine runs."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from basinet.algorithms import draws
+from basinet.sim.modules import copy_model
 
 __all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
 
@@ -90,12 +90,12 @@ def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
     Returns:
         Whether it uses dropout, and whether it draws anything else from torch's global generators.
     """
-    model = copy.deepcopy(model).train()
+    model = copy_model(model).train()
     mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=inputs.device))
     with torch.random.fork_rng(), torch.no_grad():
         states = _generator_states(inputs.device)
         with mode:
-            model(inputs)
+            model(inputs.clone())  # it may write into them
         changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True))
     return mode.calls > 0, changed
 

@@ -5,7 +5,6 @@ parameters [N, ...]. Each layer has its rule here; a model with a layer or opera
 stacked, and another engine runs it.
 """
 
-import copy
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from basinet.algorithms import draws
 from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Flatten, Layer, Local, Views, cross_entropy
 from basinet.sim.engines.randomness import keyed_dropout
 from basinet.sim.models import Point
+from basinet.sim.modules import copy_model
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
@@ -120,8 +120,13 @@ class _Tape:
         self.dropouts = 0
         self.used: set[str] = set()
         for name, module in model.named_modules():
-            has_hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-            if has_hooks or "forward" in vars(module):
+            hooks = (
+                module._forward_hooks,
+                module._forward_pre_hooks,
+                module._backward_hooks,
+                module._backward_pre_hooks,
+            )
+            if any(hooks) or "forward" in vars(module):
                 raise ValueError(f"{type(module).__name__} {name} has hooks or a forward of its own")
         if any(model.children()):
             self._trace(model)
@@ -131,7 +136,7 @@ class _Tape:
 
     def _trace(self, model: nn.Module) -> None:
         try:
-            graph = fx.Tracer().trace(copy.deepcopy(model))  # a forward may change the model
+            graph = fx.Tracer().trace(copy_model(model))  # a forward may change the model
         except Exception as error:
             raise ValueError(f"the model cannot be traced: {error}") from error
         places: dict[fx.Node, int] = {}

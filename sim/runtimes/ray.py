@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 import torch.distributed as dist
+from ray.exceptions import RayTaskError
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
@@ -91,13 +92,13 @@ class RayTeam(Team):
 
 
 def _get(pending: Any) -> Any:
-    """Wait for actors; what fails in one is raised as it was there."""
+    """Wait for what actors return; what one of them raised is raised as it is, caused by Ray's account of it."""
     try:
         return ray.get(pending)
-    except ray.exceptions.RayTaskError as error:
-        if error.cause is None:
-            raise
-        raise error.cause from error
+    except RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a task is: data, model-facing loss, metrics."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -284,13 +285,13 @@ class Task:
             chunk: See `evaluate`.
 
         Returns:
-            What `evaluate` returns, and `gradient_norm`.
+            What `evaluate` returns, and `gradient_norm`, which is nan where the loss has no gradient.
         """
         model.zero_grad(set_to_none=True)
         loss = self._measure(model, self.train, chunk, backward=True)[0]
         squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
         model.zero_grad(set_to_none=True)
-        gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt())}
+        gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt()) if squares else math.nan}
         if type(self).evaluate is not Task.evaluate:  # a task of the user's own measures in its own way
             return {**self.evaluate(model), **gradient}
         return {"train_loss": loss, **gradient, **self._test(model, chunk, loss)}
@@ -308,7 +309,7 @@ class Task:
         with torch.set_grad_enabled(backward):
             for part, weight in self.chunks(data, chunk):
                 part_loss, part_accuracy = self._measure_part(model, part, classify=data is self.test)
-                if backward:
+                if backward and part_loss.requires_grad:
                     (part_loss * weight).backward()  # type: ignore[no-untyped-call]
                 loss += weight * float(part_loss.detach())
                 accuracy += weight * part_accuracy

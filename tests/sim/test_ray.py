@@ -99,17 +99,22 @@ def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
     assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
 
 
-def test_what_fails_in_an_actor_is_said_in_a_line(ray_cluster, tmp_path):
-    class Breaks:
-        def step(self, block):
-            if block.gradients().any():
-                raise ArithmeticError("too much of it")
+def test_what_fails_in_an_actor_is_the_sentence_that_it_is_here_with_its_traceback(ray_cluster, tmp_path):
+    class FailsInActors(torch.optim.SGD):
+        def step(self, closure=None):
+            import ray
 
-    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
-    states = carry_out(tmp_path, BASE | {"strategy": Breaks, "runtime": runtime})
-    assert list(states.values()) == ["failed"]
-    status = load_runs(tmp_path)[0].status
-    assert status["error"] == "too much of it" and "in step" in status["traceback"]
+            if ray.get_runtime_context().get_actor_id() is not None:
+                raise ArithmeticError("too much of it\nand more")
+            return super().step(closure)
+
+    changes = {"strategy": "diffusion", "optimizer": FailsInActors, "runtime": {"name": "ray", "actors": 2}}
+    (state,) = carry_out(tmp_path, BASE | changes).values()
+    status = load_run(tmp_path / "diffusion-atc").status
+    assert state == "failed"
+    assert status["error"].startswith("optimizer: ") and "FailsInActors" in status["error"]
+    assert "raises ArithmeticError: too much of it (" in status["error"] and "test_ray.py:" in status["error"]
+    assert "\n" not in status["error"] and 'raise ArithmeticError("too much of it' in status["traceback"]
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):

@@ -224,9 +224,10 @@ def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path):
     ranks = start_ranks(tmp_path, "run", "e.yaml", "runtime.name=torchrun", "--out", "out", size=3)
     statuses, said = ended(ranks)
     assert statuses == [1, 1, 1]
-    assert "diffusion-atc failed: rank 1: too much of it" in said[0][1]
+    sentence = "rank 1: optimizer: mine:FailsAtOneRank raises ArithmeticError: too much of it (mine.py:"
+    assert f"diffusion-atc failed: {sentence}" in said[0][1]
     status = load_run(tmp_path / "out" / "diffusion-atc").status
-    assert status["error"] == "rank 1: too much of it" and status["state"] == "failed"
+    assert status["error"].startswith(sentence) and status["state"] == "failed"
     assert "At rank 1" in status["traceback"] and 'raise ArithmeticError("too much of it")' in status["traceback"]
 
 

@@ -1,0 +1,138 @@
+"""Mistakes: one sentence each, whoever's code has found them."""
+
+import sysconfig
+import traceback
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from basinet.sim.component import Component
+
+__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "user_code"]
+
+_LONGEST_LINE = 300
+"""Letters of another library's message that are repeated."""
+
+_MISTAKES = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+"""What a built-in component raises if it is asked for what cannot be had; all else is a defect."""
+
+
+class ExperimentError(ValueError):
+    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Say in one line what went wrong.
+
+    Args:
+        error: Its text may be empty, or have many lines.
+
+    Returns:
+        The first line of the text, with the second if the first one announces it, cut where it is very long; the name
+        of the error's type if there is no text.
+
+    Example:
+        >>> first_line(ValueError("2 mistakes:\n  no width\n  no depth")), first_line(AssertionError())
+        ('2 mistakes: no width', 'AssertionError')
+    """
+    if isinstance(error, ExperimentError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return (text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…") or type(error).__name__
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what was raised.
+
+    Args:
+        error: It.
+
+    Returns:
+        The name of its type, with the first line of its text if there is any.
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
+_BASINET = Path(__file__).parents[1]
+
+
+@cache
+def _is_users(file: str) -> bool:
+    """Whether a file of code is the user's own: not part of Basinet, of Python, or of an installed package."""
+    if file.startswith("<"):
+        return file.startswith(("<stdin", "<string", "<ipython"))
+    path = Path(file)
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return not any(path.is_relative_to(root) for root in (sysconfig.get_path("stdlib"), _BASINET))
+
+
+def place_of(error: BaseException) -> str:
+    """Find the innermost line of the user's own code that an error, or its cause, went through.
+
+    Args:
+        error: It has been raised.
+
+    Returns:
+        " (file:line)", or "" if it went through none.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(found.__traceback__)]
+        if isinstance(found, SyntaxError) and found.filename is not None:
+            places.append((found.filename, found.lineno or 1))
+        for file, line in reversed(places):
+            if _is_users(file):
+                inside = Path(file).is_relative_to(Path.cwd())
+                return f" ({Path(file).relative_to(Path.cwd()) if inside else file}:{line})"
+        found = found.__cause__
+    return ""
+
+
+def complaint(component: "Component", error: Exception, inside: str = "") -> "ExperimentError | None":
+    """Turn what a component's code raised into a sentence: key, name, what was raised, and where in the user's code.
+
+    Args:
+        component: The component.
+        error: What was raised.
+        inside: In which part of it.
+
+    Returns:
+        The mistake; None where it is none but a defect: of what is built in, and no ValueError or the like.
+    """
+    if isinstance(error, ExperimentError):
+        return error
+    key, line, where = component.kind.key, first_line(error), place_of(error)
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    refused = not where and isinstance(error, _MISTAKES) and Path(innermost.f_code.co_filename).is_relative_to(_BASINET)
+    if refused or not component.is_own:
+        return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None
+    name = type(error).__name__
+    what = f"{name}{f' in its {inside}' if inside else ''}{'' if line == name else f': {line}'}"
+    return ExperimentError(f"{key}: {component.name} raises {what}{where}")
+
+
+class user_code:
+    """Makes one sentence of what a component's code raises while it is called, see `complaint`.
+
+    Args:
+        component: Whose code is called.
+    """
+
+    def __init__(self, component: "Component") -> None:
+        self.component = component
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ExperimentError):
+            said = complaint(self.component, error)
+            if said is not None:
+                raise said from error
