@@ -161,7 +161,9 @@ class _Walk:
     def visit_parts(self, value: Any) -> None:
         import torch  # here, since reports read folders without it
 
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and torch.nn.parameter.is_lazy(value):
+            self.note(f"{value.dtype}, of any shape")
+        elif isinstance(value, torch.Tensor):
             flat = value.detach().cpu().flatten()
             self.note(str((value.dtype, value.shape, value.requires_grad)))
             self.visit(flat.view(torch.uint8).numpy() if flat.numel() else None)

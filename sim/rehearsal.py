@@ -177,13 +177,21 @@ def rehearse(setup: Setup) -> None:
     Raises:
         ExperimentError: Something fails; the message is one sentence.
     """
-    small = _small(setup)
+    for step in {0, setup.num_steps // 2, setup.num_steps - 1}:
+        setup.rate_factor(step)
     try:
-        for step in {0, setup.num_steps // 2, setup.num_steps - 1}:
-            setup.rate_factor(step)
-        with torch.random.fork_rng(devices=[]), InlineTeam(small, "loop") as team:
+        _step_and_measure(setup, few=True)
+    except Exception:
+        if type(setup.task).evaluate is Task.evaluate:
+            raise
+        # What a task of the user's own measures may not be defined on a few samples.
+        _step_and_measure(setup, few=False)
+
+
+def _step_and_measure(setup: Setup, *, few: bool) -> None:
+    try:
+        with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
             _try_augmentation(team)
-            team.measure()
             team.advance(1)
             team.measure()
             team.state()
@@ -197,10 +205,10 @@ def rehearse(setup: Setup) -> None:
         raise said from error
 
 
-def _small(setup: Setup) -> Setup:
-    """Make a run of a few agents and samples of a run: one replica, on the CPU, in this process."""
+def _small(setup: Setup, *, few: bool) -> Setup:
+    """Make a run of a few agents, and samples if asked, of a run: one replica, on the CPU, in this process."""
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
-    if type(task).evaluate is Task.evaluate:  # a task of the user's own may measure what a few samples do not have
+    if few:
         test = None if task.test is None else tuple(t[:_FEW] for t in task.test)
         task = replace(task, train=tuple(t[:_FEW] for t in task.train), test=test)
     weights = (csr_array(np.full((agents, agents), 1 / agents)),)

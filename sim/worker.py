@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from basinet.sim.blame import blaming
 from basinet.sim.block import Block
+from basinet.sim.component import ExperimentError
 from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
@@ -209,7 +210,13 @@ class Worker:
         load_vector(self.model, parameters, buffers)
         with blaming(self.setup, self.placement.workers):
             found = self.block.task.evaluate_with_gradient(evaluation_mode(self.model), chunk=self.together)
-            return {name: float(value) for name, value in found.items()}
+            metrics = {name: float(value) for name, value in found.items()}
+        if "train_loss" not in metrics:
+            name = self.setup.config.task.component.name
+            raise ExperimentError(
+                f"task: {name} measures no train_loss, which every evaluation needs, but {[*metrics]}"
+            )
+        return metrics
 
     def _agents(self) -> list[dict[str, float]]:
         """Measure all honest agents, each with its own parameters, and take the mean of each replica."""

@@ -260,3 +260,24 @@ def test_a_module_that_cannot_be_imported_names_the_line(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(text)
         with pytest.raises(ExperimentError, match=rf"the module of '{name}:Net' cannot be imported: .*{said}"):
             Config.parse(BASE | {"model": f"{name}:Net"})
+
+
+class OfAll(Task):
+    def evaluate(self, model, *, chunk=4096):
+        assert len(self.train[0]) == 12
+        return {"train_loss": torch.tensor(1.5), "rank": np.float32(2)}
+
+
+class OfNothing(Task):
+    def evaluate(self, model, *, chunk=4096):
+        return {"accuracy": 1.0}
+
+
+def test_a_task_may_measure_what_a_few_samples_do_not_have(tmp_path):
+    setups = prepare(Experiment(BASE | {"task": task(OfAll)}), tmp_path)
+    assert set(simulate(setups, tmp_path, Silent(), threading.Event()).values()) == {"done"}
+    (name,) = setups
+    row = load_run(tmp_path / name).metrics[-1]
+    assert (row["train_loss"], row["rank"]) == (1.5, 2.0)
+    with pytest.raises(ExperimentError, match=r"^task: .*OfNothing measures no train_loss, .* but \['accuracy'"):
+        Setup.build(Config.parse(BASE | {"task": task(OfNothing)}))
