@@ -1,11 +1,12 @@
 """Mistakes: one sentence each, whoever's code has found them."""
 
-import sysconfig
 import traceback
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+from basinet.sim.source import is_installed_file
 
 if TYPE_CHECKING:
     from basinet.sim.component import Component
@@ -65,10 +66,7 @@ def _is_users(file: str) -> bool:
     """Whether a file of code is the user's own: not part of Basinet, of Python, or of an installed package."""
     if file.startswith("<"):
         return file.startswith(("<stdin", "<string", "<ipython"))
-    path = Path(file)
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return False
-    return not any(path.is_relative_to(root) for root in (sysconfig.get_path("stdlib"), _BASINET))
+    return not (is_installed_file(file) or Path(file).is_relative_to(_BASINET))
 
 
 def place_of(error: BaseException) -> str:
@@ -110,6 +108,7 @@ def complaint(component: "Component", error: Exception, inside: str = "") -> "Ex
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     refused = not where and isinstance(error, _MISTAKES) and Path(innermost.f_code.co_filename).is_relative_to(_BASINET)
     if refused or not component.is_own:
+        line = line.replace("num_agents", "topology.agents")  # the key that it is given by
         return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None
     name = type(error).__name__
     what = f"{name}{f' in its {inside}' if inside else ''}{'' if line == name else f': {line}'}"

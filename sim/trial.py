@@ -49,6 +49,7 @@ def try_parts(setup: "Setup") -> None:
 
     config, name = setup.config, setup.model_component.name
     verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
+    _check_numbers(setup)
     try_model(setup, verb)
     model = setup.template().to(getattr(torch, config.runtime.dtype))
     _try_data(setup, model)
@@ -123,21 +124,31 @@ def _is_written(given: Tensor, before: Tensor) -> bool:
     return given._version > 0 or not bool(same.all())
 
 
+def _check_numbers(setup: "Setup") -> None:
+    """Refuse numbers that are not finite, unless the model knows what to do with them."""
+    task, model = setup.task, setup.template().to(getattr(torch, setup.config.runtime.dtype)).eval()
+    for name, data in task.measured().items():
+        for index in _not_finite(data):
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    loss = task.loss(model, tuple(t[index, None].clone() for t in data))
+            except Exception:  # of a model that fails, which `try_model` reports
+                return
+            if not torch.isfinite(loss).all():
+                raise ExperimentError(
+                    f"task: sample {index} of {name} holds numbers that are infinite or not a number in"
+                    f" {setup.config.runtime.dtype}, and so is its loss"
+                )
+
+
 def _try_data(setup: "Setup", model: nn.Module) -> None:
-    """Measure the model on two samples of the training and of the test data; look for numbers that are not finite."""
+    """Measure the model on two samples of the training and of the test data."""
     task = setup.task
     model = copy_model(model).eval()
     pairs = task.measured()
     samples = {name: tuple(t[:2].clone() for t in data) for name, data in pairs.items()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for name, data in pairs.items():
-                for index in _not_finite(data):
-                    if not torch.isfinite(task.loss(model, tuple(t[index, None].clone() for t in data))):
-                        raise ValueError(
-                            f"sample {index} of {name} holds numbers that are infinite or not a number in"
-                            f" {setup.config.runtime.dtype}, and so is its loss"
-                        )
             if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
                 dataclasses.replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
             else:

@@ -103,7 +103,7 @@ def _read(name: str, data: Data) -> tuple[Tensor, Tensor]:
     """Return the inputs and the targets."""
     if isinstance(data, DataLoader):
         raise ValueError(
-            f"supervised: {name} is a DataLoader; give the data set that it reads, `loader.dataset`, since the agents"
+            f"{name} is a DataLoader; give the data set that it reads, `loader.dataset`, since the agents"
             " draw their own batches (batch_size, sampling)"
         )
     if isinstance(data, TensorDataset):
@@ -112,19 +112,19 @@ def _read(name: str, data: Data) -> tuple[Tensor, Tensor]:
         data = _collate(name, data)
     if not isinstance(data, tuple | list):
         raise ValueError(
-            f"supervised: {name} is a {type(data).__name__}; allowed are a Dataset of (input, target), and a pair"
+            f"{name} is a {type(data).__name__}; allowed are a Dataset of (input, target), and a pair"
             " (inputs, targets) of tensors or numpy arrays"
         )
     if len(data) != 2:
         raise ValueError(
-            f"supervised: {name} holds {len(data)} entries ({', '.join(type(d).__name__ for d in data)}), where"
+            f"{name} holds {len(data)} entries ({', '.join(type(d).__name__ for d in data)}), where"
             " inputs and targets are wanted; with test data it is ((inputs, targets), (test inputs, test targets))"
         )
     inputs, targets = (_tensor(f"the {what} of {name}", d) for what, d in zip(("inputs", "targets"), data, strict=True))
     if targets.is_complex():
-        raise ValueError(f"supervised: the targets of {name} are complex numbers, which no loss here takes")
+        raise ValueError(f"the targets of {name} are complex numbers, which no loss here takes")
     if not len(inputs) == len(targets) > 0:
-        raise ValueError(f"supervised: {name} has {len(inputs)} inputs and {len(targets)} targets")
+        raise ValueError(f"{name} has {len(inputs)} inputs and {len(targets)} targets")
     return inputs, targets
 
 
@@ -155,18 +155,16 @@ def _tensor(what: str, data: Any) -> Tensor:
             tensors = isinstance(data, list | tuple) and data and all(isinstance(item, Tensor) for item in data)
             array = np.asarray(torch.stack(list(data)) if tensors else data)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"supervised: {what} make no array: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{what} make no array: {str(error).splitlines()[0]}") from error
         kind, size = array.dtype.kind, array.dtype.itemsize
         if kind not in "biufc" or size > (16 if kind == "c" else 8) or np.ma.is_masked(data):
             words = array.size and isinstance(array.flat[0], str)
             hint = "; numpy.unique(…, return_inverse=True) turns words into class indices" if words else ""
-            raise ValueError(
-                f"supervised: {what} are a {type(data).__name__} of {array.dtype}, where numbers are needed{hint}"
-            )
+            raise ValueError(f"{what} are a {type(data).__name__} of {array.dtype}, where numbers are needed{hint}")
         # In the machine's order of bytes, contiguous and writable, as torch wants it; a copy only where it is not.
         found = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     if found.ndim == 0:
-        raise ValueError(f"supervised: {what} are a single number, {data!r}")
+        raise ValueError(f"{what} are a single number, {data!r}")
     return found
 
 
@@ -175,12 +173,12 @@ def _check_alike(train: Batch, test: Batch) -> None:
     for what, ours, theirs in zip(("inputs", "targets"), train, test, strict=True):
         if ours.shape[1:] != theirs.shape[1:]:
             raise ValueError(
-                f"supervised: the {what} of test have the shape {tuple(theirs.shape[1:])}, and those of train"
+                f"the {what} of test have the shape {tuple(theirs.shape[1:])}, and those of train"
                 f" {tuple(ours.shape[1:])}"
             )
         kinds = [(t.is_floating_point(), t.is_complex()) for t in (ours, theirs)]
         if kinds[0] != kinds[1]:
-            raise ValueError(f"supervised: the {what} of test are {theirs.dtype}, and those of train {ours.dtype}")
+            raise ValueError(f"the {what} of test are {theirs.dtype}, and those of train {ours.dtype}")
 
 
 def _classes(name: str, targets: Tensor) -> Tensor:
@@ -191,7 +189,7 @@ def _classes(name: str, targets: Tensor) -> Tensor:
         wrong |= found != targets  # NaN too
     if wrong.any():
         raise ValueError(
-            "supervised: the targets of a classification have to be integers from 0 on (or"
+            "the targets of a classification have to be integers from 0 on (or"
             f" {IGNORED} for no label), and {name} has {targets[wrong][0].item()}"
         )
     return found.flatten() if found.numel() == len(found) else found
@@ -200,25 +198,21 @@ def _classes(name: str, targets: Tensor) -> Tensor:
 def _collate(name: str, data: Any) -> Batch:
     """Read the items of a data set and stack them."""
     if isinstance(data, IterableDataset):
-        raise ValueError(
-            f"supervised: {name} is an IterableDataset, which has no length; if it ends, give supervised(list(data))"
-        )
+        raise ValueError(f"{name} is an IterableDataset, which has no length; if it ends, give supervised(list(data))")
     if not hasattr(data, "__len__"):
-        raise ValueError(f"supervised: {name} is a {type(data).__name__} without a length")
+        raise ValueError(f"{name} is a {type(data).__name__} without a length")
     items = []
     for index in range(len(data)):
         try:
             item = data[index]
         except Exception as error:  # whatever a data set of the user's own does
-            raise ValueError(f"supervised: item {index} of {name} raises {type(error).__name__}: {error}") from error
+            raise ValueError(f"item {index} of {name} raises {type(error).__name__}: {error}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ValueError(f"supervised: item {index} of {name} is a {type(item).__name__}, not (input, target)")
+            raise ValueError(f"item {index} of {name} is a {type(item).__name__}, not (input, target)")
         items.append(item)
     if not items:
-        raise ValueError(f"supervised: {name} is empty")
+        raise ValueError(f"{name} is empty")
     try:
         return tuple(default_collate(items))
     except (TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"supervised: the items of {name} cannot be stacked into tensors of one shape: {error}"
-        ) from error
+        raise ValueError(f"the items of {name} cannot be stacked into tensors of one shape: {error}") from error

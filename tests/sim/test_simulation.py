@@ -1,7 +1,6 @@
 """Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -281,10 +280,9 @@ def test_what_a_strategy_remembers_survives(tmp_path, monkeypatch):
 
 def test_a_strategy_that_would_forget_is_refused(tmp_path):
     for kind, sentence in ((Forgetful, "changes attributes of its own"), (Global, "keeps memory..count.. of shape")):
-        assert list(carry_out(tmp_path / kind.__name__, strategy=kind).values()) == ["failed"]
-        (run,) = load_runs(tmp_path / kind.__name__)
-        assert run.status["step"] == 0
-        assert re.search(sentence, run.status["error"])
+        with pytest.raises(ExperimentError, match=sentence):
+            carry_out(tmp_path / kind.__name__, strategy=kind)
+        assert not (tmp_path / kind.__name__).exists()
 
 
 def test_a_metric_that_is_not_finite_at_the_end_has_no_final_value(tmp_path):
@@ -345,12 +343,12 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     states = simulate(setups, tmp_path, Silent(), threading.Event(), fail)
     assert states == {"isolated": "failed", "diffusion-atc": "done"}
     status = load_run(tmp_path / "isolated").status
-    assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
+    assert status["error"] == "ZeroDivisionError: on purpose" and "in fail" in status["traceback"]
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a b")],
+    [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "ValueError: a")],
 )
 def test_an_error_is_recorded_in_one_line(tmp_path, error, sentence):
     def fail(*_):
