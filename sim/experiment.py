@@ -156,8 +156,8 @@ def _as_typed(message: str, words: Iterable[str], path: str | Path) -> str:
     if " has no setting " not in message or any(key == complained for key, _ in typed):
         return message
     for key, text in reversed(typed):
-        component = key.removesuffix(".name")
-        if complained.rpartition(".")[0] == component:
+        component, (place, _, setting) = key.removesuffix(".name"), complained.rpartition(".")
+        if place == component and setting not in text:
             remedy = f"; {component}={text} leaves out what is set there" if key != component else ""
             return f"{key}={text}: {path} sets {message}{remedy}"
     return message
@@ -239,7 +239,7 @@ def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str]
 
 def _copy(value: Any) -> Any:
     """Copy the mappings, but not the user's objects in them."""
-    return {k: _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+    return {str(k): _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def _place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:

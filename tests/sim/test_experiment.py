@@ -143,6 +143,9 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
         ({"strategy": []}, "strategy: an empty list leaves nothing to run"),
         ({"cases": [1, 2]}, "cases: allowed is a mapping"),
+        ({3: [1, 2]}, "3: an experiment has no key '3'"),
+        ({"optimizer": {"name": "sgd", 1: [2, 3]}}, "optimizer.1: sgd has no setting '1'"),
+        ({"optimizer": {"name": "sgd", "lr": []}}, r"optimizer.lr: got \[\], which"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(change, sentence):
@@ -280,6 +283,7 @@ def test_words_of_the_command_line(word, value):
         (["optimizer=adam"], "optimizer=adam: .*e.yaml sets optimizer.momentum: adam has no setting 'momentum'"),
         (["schedule.name=cosine", "schedule.gamma=1"], "schedule.name=cosine: .*sets schedule.milestones: "),
         (["optimizer.mu=1"], "optimizer.mu: sgd has no setting 'mu'"),
+        (["optimizer={name: adam, mu: 1}"], "optimizer.mu: adam has no setting 'mu'"),
     ],
 )
 def test_a_message_names_what_was_typed(tmp_path, words, sentence):
