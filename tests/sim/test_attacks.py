@@ -225,9 +225,8 @@ class Averages:
 
 
 def test_averages_are_refused_where_they_are_found(make_block):
-    block = make_block(strategy=Averages(), attack={"name": "sign_flip", "agents": [0]})
     with pytest.raises(ExperimentError, match="attack: sign_flip is on what neighbours tell each other"):
-        block.advance(1)
+        make_block(strategy=Averages(), attack={"name": "sign_flip", "agents": [0]})
 
 
 PLACES = {
