@@ -40,7 +40,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
         ExperimentError: The model cannot be trained on the task, or not so; the message is one sentence.
     """
     config, task, component = setup.config, setup.task, setup.model_component
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         setup.template()  # refuses what is no module that can be copied
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
         model = materialize(copy_model(source), task.train[0][:_FEW])
