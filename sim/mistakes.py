@@ -40,6 +40,8 @@ def first_line(error: BaseException) -> str:
     """
     if isinstance(error, ExperimentError):
         return str(error)
+    if isinstance(error, KeyError):  # its text is the key alone
+        return f"KeyError: {error}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return (text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…") or type(error).__name__
@@ -55,7 +57,7 @@ def in_words(error: BaseException) -> str:
         The name of its type, with the first line of its text if there is any.
     """
     kind, line = type(error).__name__, first_line(error)
-    return kind if line == kind else f"{kind}: {line}"
+    return line if line.startswith(kind) else f"{kind}: {line}"
 
 
 _BASINET = Path(__file__).parents[1]
@@ -111,7 +113,8 @@ def complaint(component: "Component", error: Exception, inside: str = "") -> "Ex
         line = line.replace("num_agents", "topology.agents")  # the key that it is given by
         return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None
     name = type(error).__name__
-    what = f"{name}{f' in its {inside}' if inside else ''}{'' if line == name else f': {line}'}"
+    line = line.removeprefix(name).removeprefix(": ")
+    what = f"{name}{f' in its {inside}' if inside else ''}{f': {line}' if line else ''}"
     return ExperimentError(f"{key}: {component.name} raises {what}{where}")
 
 

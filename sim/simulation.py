@@ -23,7 +23,7 @@ from basinet.sim.config import KINDS
 from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
-from basinet.sim.mistakes import first_line, in_words
+from basinet.sim.mistakes import first_line
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
@@ -275,8 +275,7 @@ def _run(
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
     except Exception as error:
-        status = load_run(folder.path).status
-        reason = first_line(error) if isinstance(error, ExperimentError) else in_words(error)
+        status, reason = load_run(folder.path).status, first_line(error)
         folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
         monitor.finished(name, f"failed: {reason}")
         return "failed"

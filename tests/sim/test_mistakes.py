@@ -238,7 +238,7 @@ def test_a_defect_of_what_is_built_in_stays_what_it_is():
     ("raised", "line"),
     [
         (ValueError("too wide"), "too wide"),
-        (KeyError("width"), "'width'"),
+        (KeyError("width"), "KeyError: 'width'"),
         (AssertionError(), "AssertionError"),
         (OddError(), "it went wrong: the second line"),
         (RuntimeError("one\ntwo"), "one"),

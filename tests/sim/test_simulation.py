@@ -343,12 +343,12 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     states = simulate(setups, tmp_path, Silent(), threading.Event(), fail)
     assert states == {"isolated": "failed", "diffusion-atc": "done"}
     status = load_run(tmp_path / "isolated").status
-    assert status["error"] == "ZeroDivisionError: on purpose" and "in fail" in status["traceback"]
+    assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "ValueError: a")],
+    [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a")],
 )
 def test_an_error_is_recorded_in_one_line(tmp_path, error, sentence):
     def fail(*_):
