@@ -1,7 +1,6 @@
 """Flatness and optimization error of runs, measured from their states."""
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -27,9 +26,10 @@ from basinet.sim.config import Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
 from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
+from basinet.sim.shared import Shared
 from basinet.sim.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.tasks import Task
-from basinet.sim.worker import measured_together
+from basinet.sim.worker import measure_some, measured_together
 
 __all__ = ["check_analysis", "measure_again", "measure_point", "measure_replica"]
 
@@ -169,12 +169,6 @@ def _merged(rows: list[Row]) -> list[Row]:
     return [*points.values(), *(row for row in rows if "table" in row)]
 
 
-def _measure_some(measures: tuple[str, ...], setup: Setup, state: dict[str, Any], *where: int) -> list[Row]:
-    """Measure a replica as `measure_replica` does, but for some measures alone."""
-    config = setup.config.model_copy(update={"analysis": measures})
-    return measure_replica(dataclasses.replace(setup, config=config), state, *where)
-
-
 def _again(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Lay settings over those of a run."""
     asked = {**config, **settings}
@@ -212,7 +206,8 @@ def measure_again(
             raise ExperimentError(f"{run.path}: the run is not finished, but {run.status['state']}")
         if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
-    setups = [Setup.build(Config.parse(_again(run.config, settings))) for run in runs]
+    shared = Shared()
+    setups = [Setup.build(Config.parse(_again(run.config, settings)), shared) for run in runs]
     for setup in setups:
         check_analysis(setup)
     writers = [RunFolder(run.path) for run in runs]
@@ -228,7 +223,9 @@ def measure_again(
                     missing = known.missing(setup.config, replica)
                     if missing and replica not in run.diverged:
                         rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-                        found = analyze(partial(_measure_some, tuple(missing)), take_rows(state, rows), replica)
+                        found = analyze(
+                            partial(measure_some, measure_replica, tuple(missing)), take_rows(state, rows), replica
+                        )
                         writer.record(found, tables=file == writer.checkpoint)
                         known.add(setup.config, missing, replica)
                     done += 1

@@ -15,6 +15,7 @@ from basinet.analysis.points import point_cells, points
 from basinet.analysis.summary import (
     HEADINGS,
     cells,
+    excuses,
     finals,
     incidents,
     strategy_label,
@@ -48,6 +49,7 @@ def write_report(folder: str | Path) -> Path:
     objects = experiment.pop("objects", None) or []
     if source == "config.yaml" and (folder.parent / "experiment.yaml").exists():
         objects = load_record(folder.parent).get("objects", [])
+    impossible = experiment.pop("impossible", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
     if at_points := points(runs):
@@ -58,7 +60,9 @@ def write_report(folder: str | Path) -> Path:
         "title": escape(name),
         "lead": escape(_lead(runs, len(planned))),
         "about": f'<p class="about">{escape(about)}</p>' if about else "",
-        "incidents": _incidents(runs, [name for name in planned if name not in {run.name for run in runs}]),
+        "incidents": _incidents(
+            runs, [name for name in planned if name not in {run.name for run in runs}], excuses(impossible)
+        ),
         "summary": _summary(runs) + _points(runs),
         "differences": _differences(runs),
         "figures": "\n".join(figures) or "<p>There is nothing to draw yet.</p>",
@@ -76,8 +80,8 @@ def _lead(runs: Sequence[Run], planned: int) -> str:
     return f"{finished} of {planned} {'run' if planned == 1 else 'runs'} finished. Strategies: {strategies}."
 
 
-def _incidents(runs: Sequence[Run], missing: Sequence[str]) -> str:
-    sentences = incidents(runs) + [f"{name}: not started." for name in missing]
+def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[str]) -> str:
+    sentences = [*incidents(runs), *(f"{name}: not started." for name in missing), *left_out]
     return f'<div class="alert">{list_html(sentences)}</div>' if sentences else ""
 
 

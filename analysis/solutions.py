@@ -18,6 +18,7 @@ from basinet.sim.config import Config
 from basinet.sim.digest import digest
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs, read_table
 from basinet.sim.setup import Setup
+from basinet.sim.shared import Shared
 from basinet.sim.state import load_checkpoint, take_rows
 
 __all__ = ["TABLE", "measure_between"]
@@ -52,7 +53,8 @@ def measure_between(
     """
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]
-    setups = [Setup.build(Config.parse({**run.config, **(settings or {})})) for run in runs]
+    shared = Shared()
+    setups = [Setup.build(Config.parse({**run.config, **(settings or {})}), shared) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:

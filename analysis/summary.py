@@ -21,6 +21,7 @@ from basinet.sim.folder import FINISHED, Run, write_atomically
 __all__ = [
     "by_condition",
     "cells",
+    "excuses",
     "finals",
     "incidents",
     "labels",
@@ -256,6 +257,26 @@ def summary_table(runs: Sequence[Run]) -> Table:
         for row in group:
             table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
     return table
+
+
+def excuses(impossible: Mapping[str, str]) -> list[str]:
+    """Say which runs are left out, reason by reason.
+
+    Args:
+        impossible: Why each of them is impossible, by its name.
+
+    Returns:
+        A sentence a reason.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, reason in impossible.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"left out as impossible: {_listed(names)} ({reason})" for reason, names in reasons.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 6 else ""
+    return ", ".join(names[: 5 if more else None]) + more
 
 
 def incidents(runs: Sequence[Run]) -> list[str]:

@@ -22,11 +22,11 @@ from basinet.analysis.page import list_html, table_html
 from basinet.analysis.report import write_report
 from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
 from basinet.analysis.summary import cells, summarize
-from basinet.launch.progress import TerminalMonitor, bar
+from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
 from basinet.sim.component import ExperimentError, Kind, nearest
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
-from basinet.sim.folder import Run, load_runs, write_atomically
+from basinet.sim.folder import Run, load_record, load_runs, write_atomically
 from basinet.sim.reached import trained_model
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.setup import Setup
@@ -66,6 +66,11 @@ class Results:
     def runs(self) -> list[Run]:
         """The runs, as read from disk."""
         return load_runs(self.folder)
+
+    @property
+    def impossible(self) -> dict[str, str]:
+        """Why runs were left out, by their names, where the experiment skips what is impossible."""
+        return dict(load_record(self.folder).get("impossible", {}))
 
     def summary(self) -> list[dict[str, Any]]:
         """Summarise the runs over their replicas.
@@ -157,9 +162,10 @@ def run(
 
 
 def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
-    setups = prepare(experiment, out, fresh=fresh, check=check_analysis)
+    with checking(len(experiment.runs), quiet=quiet) as progress:
+        setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
-        monitor.console.print(f"{len(setups)} {'run' if len(setups) == 1 else 'runs'} into {out}", highlight=False)
+        monitor.console.print(f"{how_many(len(setups))} into {out}", highlight=False)
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
             monitor.console.print(f"loss: {loss}", highlight=False, markup=False, soft_wrap=True)
         states = simulate(setups, out, monitor, stop, measure_replica)

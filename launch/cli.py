@@ -31,6 +31,9 @@ KINDS = (
     "measures",
 )
 
+_MOST_SHOWN = 200
+"""Runs that a dry run shows; JSON holds all."""
+
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -127,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
-    run.add_argument("--dry-run", action="store_true", help="check everything, print the runs, write nothing")
+    run.add_argument("--dry-run", action="store_true", help="check everything, show the runs, write nothing")
     run.add_argument("--quiet", action="store_true", help="show no progress")
 
     analyze = command("analyze", _analyze, "measure finished runs again, with other settings", table=True)
@@ -223,20 +226,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
-        from basinet.analysis.measure import check_analysis
-        from basinet.sim.setup import Setup
+        return _dry_run(experiment, as_json=options.json, quiet=options.quiet)
 
-        losses: dict[str, None] = {}
-        for config in experiment.runs.values():
-            setup = Setup.build(config)
-            check_analysis(setup)
-            losses[setup.task.about_loss] = None
-        for loss in losses:
-            _say(f"loss: {loss}")
-        _print_json({name: config.describe() for name, config in experiment.runs.items()})
-        return DONE
-
-    from basinet.analysis.summary import incidents
+    from basinet.analysis.summary import excuses, incidents
     from basinet.launch.api import run
     from basinet.sim.simulation import Interrupted, RunFailed
 
@@ -251,12 +243,38 @@ def _run(options: argparse.Namespace) -> int:
         _say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
     _print_summary(results.runs, options.json)
-    for sentence in results.failures:
+    for sentence in (*excuses(results.impossible), *results.failures):
         _say(sentence)
     for sentence in incidents(results.runs):
         _say(sentence)
     _say(f"report: {results.report}")
     return status
+
+
+def _dry_run(experiment: Any, *, as_json: bool, quiet: bool) -> int:
+    from basinet.analysis.measure import check_analysis
+    from basinet.analysis.summary import excuses
+    from basinet.launch.preview import preview
+    from basinet.launch.progress import checking, how_many
+    from basinet.sim.simulation import build
+
+    with checking(len(experiment.runs), quiet=quiet) as progress:
+        setups, impossible = build(experiment, check=check_analysis, progress=progress)
+    configs = {name: setup.config.describe() for name, setup in setups.items()}
+    if as_json:
+        _print_json(configs)
+    else:
+        common, rows = preview(configs, _MOST_SHOWN)
+        _print_table(("all runs", ""), common)
+        _print_table(("run", "what it differs in"), rows)
+    if len(configs) > _MOST_SHOWN and not as_json:
+        _say(f"{len(configs) - _MOST_SHOWN:,} more runs; --json prints all")
+    for sentence in excuses(impossible):
+        _say(sentence)
+    for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
+        _say(f"loss: {loss}")
+    _say(f"{how_many(len(configs))}, nothing written")
+    return DONE
 
 
 def _launcher() -> str:

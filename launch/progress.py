@@ -12,7 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from basinet.sim.folder import Row
 
-__all__ = ["TerminalMonitor", "bar"]
+__all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
+
+
+_FEW = 20
+"""Runs that are checked in no time."""
+
+_SECONDS = 10.0
+"""Seconds between two lines where there is no terminal."""
 
 
 class TerminalMonitor:
@@ -99,7 +106,7 @@ class TerminalMonitor:
 
         Args:
             run: Its name.
-            state: done, diverged, or "failed: " and why.
+            state: done, diverged, "failed: " and why, or in words how it came to its end without a step.
         """
         with self.lock:
             skipped = run not in self.tasks
@@ -132,6 +139,49 @@ def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], No
     ) as shown:
         task = shown.add_task(name, total=1.0, text="")
         yield lambda done, text: shown.update(task, completed=done, text=text)
+
+
+@contextmanager
+def checking(num_runs: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Say how large a grid is before its runs are checked, and show how far that is.
+
+    Args:
+        num_runs: Runs of the grid; of a few nothing is said.
+        quiet: Whether to show nothing.
+
+    Yields:
+        A function that takes how many runs have been checked.
+    """
+    console = Console(file=sys.stderr, quiet=quiet)
+    if num_runs <= _FEW:
+        yield lambda done: None
+        return
+    console.print(f"{how_many(num_runs)} to check", highlight=False)
+    if console.is_terminal or quiet:
+        with bar("checking", quiet=quiet) as show:
+            yield lambda done: show(done / num_runs, "")
+        return
+    said = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SECONDS:
+            said = time.monotonic()
+            console.print(f"{done:,} of {how_many(num_runs)} checked", highlight=False)
+
+    yield tell
+
+
+def how_many(runs: int) -> str:
+    """Count runs in words.
+
+    Args:
+        runs: How many.
+
+    Returns:
+        "1 run", "24,000 runs".
+    """
+    return f"{runs:,} run{'' if runs == 1 else 's'}"
 
 
 def _means(rows: list[Row]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.setup import Setup
+from basinet.sim.shared import Shared
 
 __all__ = ["RECIPES", "Machines", "launcher", "script"]
 
@@ -59,8 +60,9 @@ def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: 
         runtime_words += [f"runtime.gpus_per_actor={machines.gpus / machines.workers:g}"] if machines.gpus else []
     decided = {_key(word) for word in runtime_words}
     words = [word for word in words if _key(word) not in decided] + runtime_words
+    shared = Shared()
     for config in Experiment.load(file, words).runs.values():
-        setup = Setup.build(config)
+        setup = Setup.build(config, shared)
         rows = config.replicas * setup.num_agents
         if total > rows:
             raise ExperimentError(

@@ -14,7 +14,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
@@ -130,6 +130,8 @@ class Kind:
                 raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
             given = settings.pop("name")
             known = {word: settings.pop(word) for word in _DIGESTS if word in settings}
+            if known:
+                settings.pop("label", None)
         target, name = self._find(given)
         if self.ready(target):
             if settings:
@@ -144,19 +146,21 @@ class Kind:
             )
         return _unchanged(Component(self, name, target, self._validate(target, name, settings)), known)
 
-    def settings(self, name: str) -> dict[str, inspect.Parameter]:
+    def settings(self, given: Any) -> dict[str, inspect.Parameter]:
         """Find what may be set of a component.
 
         Args:
-            name: A built-in name, or `module:attribute`.
+            given: As for `parse`, but no mapping.
 
         Returns:
-            Parameters of its maker by name, with annotations and defaults.
+            Parameters of its maker by name, with annotations and defaults; none where it is ready-made.
 
         Raises:
             ExperimentError: There is no such component.
         """
-        target, _ = self._find(name)
+        target, _ = self._find(given)
+        if self.ready(target):
+            return {}
         return _settings(target, self.supplied, self.reserved(target))
 
     def _find(self, given: Any) -> tuple[Any, str]:
@@ -237,6 +241,17 @@ class Component:
         built_in = any(self.target is known for known in self.kind.registry.values())
         return not built_in and not str(owner.__module__).startswith("basinet.")
 
+    def takes(self, name: str) -> bool:
+        """Tell whether the maker has a parameter.
+
+        Args:
+            name: The parameter.
+
+        Returns:
+            Whether it does.
+        """
+        return not self.is_ready and name in _parameters(self.target)
+
     def needs(self, name: str) -> bool:
         """Tell whether the maker has a parameter that takes whole numbers only, not None.
 
@@ -254,10 +269,16 @@ class Component:
 
         Returns:
             Its name, its settings and the defaults of those not set; a ready object comes with a `digest` of its
-            content, and what is not installed with a `code_digest`.
+            content, and with its own name, if it has one, as a `label`; what is not installed with a `code_digest`.
         """
+        return dict(self._description)
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
         if self.is_ready:
-            return {"name": self.name, "digest": digest(self.target)}
+            label = getattr(self.target, "name", None)  # as that of a graph
+            own = {"label": label} if isinstance(label, str) and label else {}
+            return {"name": self.name, "digest": digest(self.target), **own}
         defaults = {
             key: parameter.default
             for key, parameter in _parameters(self.target).items()

@@ -36,7 +36,7 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
 
-__all__ = ["DEFAULTS", "KINDS", "NESTED", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
+__all__ = ["DEFAULTS", "KINDS", "NESTED", "ON_THE_GRAPH", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
 
 Measure = Literal[
     # one Krylov run and a few probes
@@ -90,6 +90,10 @@ SAMPLED: tuple[str, ...] = (
     "noise_alignment",
     "m_sharpness",
 )
+
+
+ON_THE_GRAPH: tuple[str, ...] = ("stability_limit",)
+"""Measures that look at W; the names of what they find end with theirs."""
 
 
 def _is_data(given: Any) -> bool:
@@ -261,6 +265,8 @@ class Config(_Part):
 
     Attributes:
         case: Name of the case it belongs to, if the experiment has cases.
+        strategy_keys: Keys that the experiment has set for its strategy alone, and that so are no conditions of a
+            comparison.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
         start: Where the agents of each replica start: at the end of another run, or at given values (see
@@ -302,6 +308,7 @@ class Config(_Part):
     """
 
     case: str | None = None
+    strategy_keys: tuple[str, ...] | None = None
     task: Annotated[TaskPart, _unpack("task")]
     model: Annotated[Component | None, _component("model")] = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
@@ -360,7 +367,7 @@ class Config(_Part):
         """
         unknown = next((key for key in description if key not in cls.model_fields), None)
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "about"])
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:

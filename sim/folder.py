@@ -36,6 +36,7 @@ __all__ = [
     "load_run",
     "load_runs",
     "locked",
+    "read_lines",
     "read_table",
     "write_atomically",
 ]
@@ -240,7 +241,7 @@ class RunFolder:
         Returns:
             The measurements that stay.
         """
-        rows = _read_lines(self.path / "metrics.jsonl")
+        rows = read_lines(self.path / "metrics.jsonl")
         kept = [row for row in rows if row["step"] <= step]
         if len(kept) < len(rows):  # what an analysis has found of states to come as well
             (self.path / ANALYZED).unlink(missing_ok=True)
@@ -308,8 +309,18 @@ def _parse(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
     return found
 
 
-def _read_lines(path: Path) -> list[Row]:
-    """Read a JSON-lines file; a last line that a crash cut short is left out."""
+def read_lines(path: Path) -> list[Row]:
+    """Read a JSON-lines file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its rows, none if there is no such file; a last line that a crash cut short is left out.
+
+    Raises:
+        JSONDecodeError: Another line is damaged.
+    """
     rows = []
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines):
@@ -337,7 +348,7 @@ def load_run(path: str | Path) -> Run:
     if not (path / "config.yaml").exists():
         raise FileNotFoundError(f"{path} is not the folder of a run: it holds no config.yaml")
     merged: dict[tuple[Any, ...], Row] = {}
-    for row in _read_lines(path / "metrics.jsonl"):
+    for row in read_lines(path / "metrics.jsonl"):
         merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
     status = path / "status.json"
     return Run(

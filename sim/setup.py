@@ -1,10 +1,8 @@
 """What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import networkx as nx
@@ -25,9 +23,10 @@ from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.mistakes import first_line, place_of, user_code
 from basinet.sim.modules import check_module, copy_model, materialize
 from basinet.sim.reached import layout_of
+from basinet.sim.shared import Shared
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, is_data_set, supervised
-from basinet.sim.trial import try_parts, writes_to_inputs
+from basinet.sim.trial import check_room, try_mixing, try_parts, writes_to_inputs
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["Setup"]
@@ -91,11 +90,12 @@ class Setup:
         return self.config.model or KINDS["model"].parse(self.task.model)
 
     @classmethod
-    def build(cls, config: Config) -> "Setup":
+    def build(cls, config: Config, shared: Shared | None = None) -> "Setup":
         """Build and check the parts of a run.
 
         Args:
             config: The run.
+            shared: What it may have in common with runs that were built before.
 
         Returns:
             The parts.
@@ -103,35 +103,67 @@ class Setup:
         Raises:
             ExperimentError: Something asked for cannot be had; the message is one sentence.
         """
-        steps = _graphs(config)
-        graph = steps[0] if len(steps) == 1 else nx.compose_all(steps)
+        share = shared or Shared()
+        topology, policy, seed = config.topology, config.topology.policy, config.seed
+        steps = share(
+            "graphs",
+            (topology.component, topology.agents, seed if topology.component.takes("seed") else None),
+            lambda: _graphs(config),
+        )
+        graph = share("graph", (steps,), lambda: steps[0] if len(steps) == 1 else nx.compose_all(steps))
+        num_agents = len(graph)
         strategy: Any = config.strategy.make()
         if getattr(strategy, "static", False) and len(steps) > 1:
             raise ExperimentError(
                 f"strategy: {config.strategy.name} needs the same graph at every step, and"
-                f" {config.topology.component.name} has {len(steps)} that take turns"
+                f" {topology.component.name} has {len(steps)} that take turns"
             )
         stochastic = getattr(strategy, "stochastic", "rows")
         columns = stochastic == "columns"
-        sequence = tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps)
-        push = tuple(_reverse_weights(config, step) for step in steps) if stochastic == "both" else ()
-        task = _task(config, len(graph))
-        model = _model(config, task)
-        holdings = [] if task.draw is not None else _holdings(config, task, len(graph))
+        sequence = share(
+            "weights",
+            (steps, policy, config.strategy if columns else None),  # which a refusal names
+            lambda: tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps),
+        )
+        push: tuple[csr_array, ...] = ()
+        if stochastic == "both":
+            reverse = (steps, policy, config.strategy)
+            push = share("push", reverse, lambda: tuple(_reverse_weights(config, step) for step in steps))
+        component = config.task.component
+        drawn = (seed if component.takes("seed") else None, num_agents if component.takes("num_agents") else None)
+        task = share(
+            "task",
+            (component, *drawn, config.runtime.dtype),
+            lambda: _task(config, num_agents),
+        )
+        model = share("model", (config.model or task.model, task, seed), lambda: _model(config, task))
+        holdings: list[list[np.ndarray]] = []
+        if task.draw is None:
+            holdings = share(
+                "holdings",
+                (task, config.task.partition, num_agents, config.replicas, seed),
+                lambda: _holdings(config, task, num_agents),
+            )
         num_steps = config.steps or _steps(config, holdings)
-        _check_runtime(config, len(graph))
+        _check_runtime(config, num_agents)
         if config.task.augmentation is not None and len(task.input_shape) != 3:
             raise ExperimentError(
                 f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
             )
-        attack, attackers = make_attack(config, task, strategy, len(graph))
+        attack, attackers = share(
+            "attack",
+            (config.attack, config.strategy, task, num_agents, config.replicas, seed),
+            lambda: make_attack(config, task, strategy, num_agents),
+        )
         setup = cls(
             config=config,
             task=task,
             model=model,
             graph=graph,
             sequence=sequence,
-            centroid_weights=_centroid_weights(sequence, columns=columns),
+            centroid_weights=share(
+                "centroid", (sequence, columns), lambda: _centroid_weights(sequence, columns=columns)
+            ),
             holdings=holdings,
             num_steps=num_steps,
             evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
@@ -139,10 +171,25 @@ class Setup:
             attackers=attackers,
             push=push,
         )
-        if writes_to_inputs(setup):
+        if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
             setup = replace(setup, clones_inputs=True)
-        try_parts(setup)
+        size = share("trial", setup.tried, lambda: try_parts(setup))
+        share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
+        check_room(setup, size)
         return setup
+
+    @property
+    def tried(self) -> list[Any]:
+        """What decides whether the parts fit together: runs that agree in it, up to the values drawn, need one trial.
+
+        That are all keys of the experiment but its seed, the graph, which has a trial of its own, who holds what, and
+        what only says when something is done.
+        """
+        left_out = {"case", "strategy_keys", "seed", "topology", "task", "evaluate_every", "keep_every"}
+        config, task = self.config, self.task
+        values = [getattr(config, key) for key in type(config).model_fields if key not in left_out]
+        shapes = (task.input_shape, task.num_outputs, self.num_agents, self.num_steps)
+        return [*values, config.task.component, config.task.augmentation, shapes]
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.
@@ -339,7 +386,7 @@ def _reversed(graph: nx.Graph) -> nx.Graph:
 
 def _task(config: Config, num_agents: int) -> Task:
     component = config.task.component
-    made = component.target if component.is_ready else _made_task(_Made(component), config.seed, num_agents)
+    made = component.make(seed=draws.key(config.seed, "task"), num_agents=num_agents)
     with user_code(component):
         task = made if isinstance(made, Task) else _user_data(made)
         task.check()
@@ -350,25 +397,6 @@ def _user_data(given: Any) -> Task:
     """Make a task of a user's data set, or of a pair (training set, test set)."""
     pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
     return supervised(*given) if pair else supervised(given)
-
-
-class _Made:
-    """A component that is told apart by its maker and its description, so that the runs of a grid share their data."""
-
-    def __init__(self, component: Component) -> None:
-        self.component = component
-        self.identity = (id(component.target), json.dumps(component.describe()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Made) and self.identity == other.identity
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-
-@lru_cache(maxsize=4)
-def _made_task(maker: _Made, seed: int, num_agents: int) -> Any:
-    return maker.component.make(seed=draws.key(seed, "task"), num_agents=num_agents)
 
 
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,18 +20,20 @@ import torch
 from basinet.sim import yaml_files
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import Change, ExperimentError, changes
-from basinet.sim.config import KINDS
+from basinet.sim.config import KINDS, Config
 from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
 from basinet.sim.mistakes import first_line
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
+from basinet.sim.shared import Shared
 from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import TrajectoryWriter
-from basinet.sim.worker import Analysis
+from basinet.sim.twins import groups, take_over
+from basinet.sim.worker import Analysis, measure_some
 
-__all__ = ["Interrupted", "Monitor", "RunFailed", "prepare", "simulate", "versions"]
+__all__ = ["Interrupted", "Monitor", "RunFailed", "build", "prepare", "simulate", "versions"]
 
 _SLICE = 0.5
 """Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
@@ -78,11 +81,72 @@ class Monitor(Protocol):
         """A run has taken its last step, and so many of its replicas have been analysed."""
 
     def finished(self, run: str, state: str) -> None:
-        """A run is done, diverged, or failed ("failed: " and why), or was skipped as it had been finished before."""
+        """A run is done (maybe as another), diverged, failed ("failed: " and why), or had been finished before."""
+
+
+def build(
+    experiment: Experiment,
+    *,
+    check: Callable[[Setup], None] = lambda setup: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[dict[str, Setup], dict[str, str]]:
+    """Build the parts of all runs and check everything that can be checked before a run.
+
+    Args:
+        experiment: The experiment.
+        check: Refuses what else cannot be had, such as the analysis.
+        progress: Is told how many runs have been looked at.
+
+    Returns:
+        The parts of each run by its name; and why runs are left out, if the experiment skips what is impossible.
+
+    Raises:
+        ExperimentError: Something cannot be had, or nothing is possible.
+    """
+    setups: dict[str, Setup] = {}
+    impossible: dict[str, str] = {}
+    shared = Shared()
+    for done, name in enumerate(_new_first(experiment.runs)):
+        progress(done)
+        try:
+            setup = Setup.build(experiment.runs[name], shared)
+            shared("check", setup.tried, partial(check, setup))
+        except ExperimentError as error:
+            if not experiment.skips_impossible:
+                raise
+            impossible[name] = str(error)
+        else:
+            setups[name] = setup
+    progress(len(experiment.runs))
+    if not setups:
+        raise ExperimentError(
+            f"skip: none of the {len(impossible)} runs is possible: {next(iter(impossible.values()))}"
+        )
+    in_order = [name for name in experiment.runs if name in setups]
+    return {name: setups[name] for name in in_order}, impossible
+
+
+def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
+    """Order runs so that a value of a key is first met as early as can be: what cannot be had is soon found."""
+    seen: set[tuple[str, Any]] = set()
+    later = []
+    for name, config in runs.items():
+        values = {(key, value if isinstance(value, int | float | str | tuple) else id(value)) for key, value in config}
+        if values <= seen:
+            later.append(name)
+        else:
+            seen |= values
+            yield name
+    yield from later
 
 
 def prepare(
-    experiment: Experiment, out: Path, *, fresh: bool = False, check: Callable[[Setup], None] = lambda setup: None
+    experiment: Experiment,
+    out: Path,
+    *,
+    fresh: bool = False,
+    check: Callable[[Setup], None] = lambda setup: None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Setup]:
     """Check everything that can be checked before a run, and only then make the experiment's folder.
 
@@ -91,31 +155,34 @@ def prepare(
         out: Its folder.
         fresh: Whether to discard what the folder holds of another experiment, or of this one.
         check: Refuses what else cannot be had, such as the analysis.
+        progress: Is told how many runs have been looked at.
 
     Returns:
-        The parts of each run by its name.
+        The parts of each run by its name; the record in the folder says which runs are left out, and why.
 
     Raises:
         ExperimentError: Something cannot be had, or the folder belongs to another experiment.
     """
-    setups = {name: Setup.build(config) for name, config in experiment.runs.items()}
-    for setup in setups.values():
+
+    def fits(setup: Setup) -> None:
         if setup.config.runtime.name == "torchrun":
             from basinet.sim.runtimes.torchrun import check_ranks
 
             check_ranks(setup)
         check(setup)
-    description = {name: config.describe() for name, config in experiment.runs.items()}
+
+    setups, impossible = build(experiment, check=fits, progress=progress)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
     with locked(out) if out.exists() else nullcontext():
-        _claim(experiment, out, description, fresh=fresh)
+        _claim(experiment, out, impossible, fresh=fresh)
     return setups
 
 
-def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *, fresh: bool) -> None:
+def _claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
     """Make the experiment's folder, or find that it is another experiment's."""
     record = out / "experiment.yaml"
+    description = {name: config.describe() for name, config in experiment.runs.items()}
     if out.exists() and not fresh and any(path.name != LOCK for path in out.iterdir()):
         if not record.exists():
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
@@ -129,13 +196,15 @@ def _claim(experiment: Experiment, out: Path, description: Mapping[str, Any], *,
     if fresh:
         _discard(out, description)
     for name, config in description.items():
-        RunFolder(out / name).write_config(config)
-    write_atomically(record, yaml_files.dump(_record(experiment)))
+        if name not in impossible:
+            RunFolder(out / name).write_config(config)
+    write_atomically(record, yaml_files.dump(_record(experiment, impossible)))
 
 
 def _differences(out: Path, description: Mapping[str, Any]) -> Iterator[Change]:
     """Compare the runs in a folder with these; where and how they are executed does not matter."""
-    if set(load_record(out).get("runs", [])) != set(description):
+    record = load_record(out)
+    if {*record.get("runs", []), *record.get("impossible", [])} != set(description):
         yield Change()
         return
     for name, config in description.items():
@@ -160,13 +229,14 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
             shutil.rmtree(out / name)
 
 
-def _record(experiment: Experiment) -> dict[str, Any]:
+def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, Any]:
     """Write down the experiment as given, what no file can hold of it, its runs, and the versions that run it."""
     objects = list(dict.fromkeys(_objects(experiment.description)))
     return {
         **plain(experiment.description, importable),
         **({"objects": objects} if objects else {}),
-        "runs": list(experiment.runs),
+        "runs": [name for name in experiment.runs if name not in impossible],
+        **({"impossible": dict(impossible)} if impossible else {}),
         "versions": versions(),
     }
 
@@ -204,7 +274,8 @@ def simulate(
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
-    Runs on Ray go side by side, as many as the cluster holds; others follow one another.
+    Runs on Ray go side by side, as many as the cluster holds; others follow one another. Of runs that differ in nothing
+    but a graph which their strategy does not use, one is carried out, and the others take over what it has found.
 
     Args:
         setups: The parts of each run by its name.
@@ -222,9 +293,16 @@ def simulate(
     on_ray = [name for name, setup in setups.items() if setup.config.runtime.name == "ray"]
     states: dict[str, str] = {}
 
+    twins = {name: group for group in groups(setups) for name in group}
+
     def one(name: str) -> None:
         if not stop.is_set():
-            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis)
+            source = next((out / twin for twin in twins[name] if states.get(twin) in FINISHED), None)
+            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
+
+    def in_turn(names: list[str]) -> None:
+        for name in names:
+            one(name)
 
     with locked(out), _ray_cluster() if on_ray else nullcontext():
         if on_ray:
@@ -232,7 +310,7 @@ def simulate(
 
             parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
             with ThreadPoolExecutor(parallel) as pool:
-                list(pool.map(one, on_ray))
+                list(pool.map(in_turn, groups({name: setups[name] for name in on_ray})))
         for name in setups:
             if name not in on_ray:
                 one(name)
@@ -260,13 +338,20 @@ def _run(
     monitor: Monitor,
     stop: threading.Event,
     analysis: Analysis | None,
+    source: Path | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
     found = load_run(folder.path)
     reached = str(found.status["state"])
+    note = ""
     try:
+        if source is not None and reached not in FINISHED and not folder.checkpoint.exists():
+            _tables(setup, folder)
+            take_over(source, folder)
+            found, note = load_run(folder.path), f", as {source.name}"
+            reached = str(found.status["state"])
         if reached in FINISHED and (analysis is None or _is_analyzed(setup, folder, found.diverged)):
-            monitor.finished(name, reached)
+            monitor.finished(name, reached + note)
             return reached
         saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
@@ -280,7 +365,7 @@ def _run(
         monitor.finished(name, f"failed: {reason}")
         return "failed"
     if state != "interrupted":
-        monitor.finished(name, state)
+        monitor.finished(name, state + note)
     return state
 
 
@@ -376,9 +461,10 @@ class _Progress:
             if not done or file != todo[done - 1][0]:
                 saved = load_checkpoint(file)
             rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
-            found = self.team.analyze(analysis, take_rows(saved, rows), replica)
+            missing = known[file].missing(config, replica)
+            found = self.team.analyze(partial(measure_some, analysis, tuple(missing)), take_rows(saved, rows), replica)
             self.folder.record(found, tables=file == self.folder.checkpoint)
-            known[file].add(config, list(config.analysis), replica)
+            known[file].add(config, missing, replica)
         return state
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
@@ -395,7 +481,7 @@ class _Progress:
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
         self._status(step, "running")
         if not saved:
-            self._tables()
+            _tables(self.setup, self.folder)
             self._measure(0)
             if self.setup.config.keep_every:
                 self._write(self.folder.kept(0))
@@ -437,22 +523,22 @@ class _Progress:
         self.folder.write_status(**status)
         return state
 
-    def _tables(self) -> None:
-        """Write down the graph's weights, who holds what and who attacks."""
-        setup = self.setup
-        if setup.attackers.any():
-            self.folder.write_table("attackers.csv", ("replica", "agent"), np.argwhere(setup.attackers).tolist())
-        entries = setup.weights.tocoo()
-        self.folder.write_table(
-            "topology.csv",
-            ("receiver", "sender", "weight"),
-            (
-                (int(k), int(sender), float(weight))
-                for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
-            ),
-        )
-        if setup.holdings:
-            self.folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
+
+def _tables(setup: Setup, folder: RunFolder) -> None:
+    """Write down the graph's weights, who holds what and who attacks."""
+    if setup.attackers.any():
+        folder.write_table("attackers.csv", ("replica", "agent"), np.argwhere(setup.attackers).tolist())
+    entries = setup.weights.tocoo()
+    folder.write_table(
+        "topology.csv",
+        ("receiver", "sender", "weight"),
+        (
+            (int(k), int(sender), float(weight))
+            for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
+        ),
+    )
+    if setup.holdings:
+        folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
 
 
 def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:

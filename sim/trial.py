@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
 from basinet.sim.component import Component, ExperimentError
-from basinet.sim.config import SAMPLED, TrajectoryPart
+from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.mistakes import first_line, in_words, place_of, user_code
 from basinet.sim.modules import copy_model
@@ -22,7 +22,7 @@ from basinet.sim.trajectory import trajectory_bytes
 if TYPE_CHECKING:
     from basinet.sim.setup import Setup
 
-__all__ = ["try_parts", "writes_to_inputs"]
+__all__ = ["check_room", "try_mixing", "try_parts", "writes_to_inputs"]
 
 _CENTRED = {
     "loss_slices",
@@ -36,11 +36,14 @@ _CENTRED = {
 """Measures that look from the centroid, whichever points are asked for."""
 
 
-def try_parts(setup: "Setup") -> None:
+def try_parts(setup: "Setup") -> int:
     """Try model, optimizer, engine and strategy on a few samples and agents.
 
     Args:
-        setup: The parts.
+        setup: The parts; what of them may matter here stands in `Setup.tried`.
+
+    Returns:
+        How many parameters are trained.
 
     Raises:
         ExperimentError: Some do not fit together; the message is one sentence.
@@ -64,14 +67,44 @@ def try_parts(setup: "Setup") -> None:
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if config.escape is not None:
         _try_escape(config.escape.component, size)
-    if config.trajectory is not None:
-        _check_room(setup, config.trajectory, size)
     rehearse(setup)
     _check_analysis(setup, model)
+    return size
 
 
-def _check_room(setup: "Setup", part: TrajectoryPart, size: int) -> None:
-    """Refuse a trajectory that takes more room than it may."""
+def try_mixing(setup: "Setup") -> None:
+    """Let the strategy look at the mixing matrices.
+
+    Args:
+        setup: The parts.
+
+    Raises:
+        ExperimentError: It cannot work with them.
+    """
+    strategy: Any = setup.strategy()
+    if hasattr(strategy, "check"):
+        with user_code(setup.config.strategy):
+            try:
+                for weights in setup.sequence:
+                    strategy.check(weights)
+            except ValueError as error:
+                name = setup.config.strategy.name
+                raise ExperimentError(f"strategy: {name} {first_line(error)}{place_of(error)}") from error
+
+
+def check_room(setup: "Setup", size: int) -> None:
+    """Refuse a trajectory that takes more room than it may.
+
+    Args:
+        setup: The parts.
+        size: Parameters that are trained.
+
+    Raises:
+        ExperimentError: There is no room for it.
+    """
+    part = setup.config.trajectory
+    if part is None:
+        return
     total = trajectory_bytes(
         evaluations=1 + math.ceil(setup.num_steps / setup.evaluate_every),
         replicas=setup.config.replicas,
@@ -270,13 +303,6 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
         )
     if not hasattr(strategy, "step"):
         raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
-    if hasattr(strategy, "check"):
-        with user_code(setup.config.strategy):
-            try:
-                for weights in setup.sequence:
-                    strategy.check(weights)
-            except ValueError as error:
-                raise ExperimentError(f"strategy: {name} {first_line(error)}{place_of(error)}") from error
     if optimizer.derivative_free:
         if setup.config.gradient_noise is not None:
             raise ExperimentError(

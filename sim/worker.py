@@ -3,6 +3,7 @@
 There is one class, whoever starts it; see `basinet.sim.runtimes`.
 """
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -23,12 +24,31 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
 from basinet.sim.tasks import Task
 
-__all__ = ["Analysis", "Worker", "pick_device"]
+__all__ = ["Analysis", "Worker", "measure_some", "pick_device"]
 
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
 worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
 the key `table` belongs to the table of that name, every other one to the metrics."""
+
+
+def measure_some(
+    analysis: Analysis, measures: tuple[str, ...], setup: Setup, state: dict[str, Any], *where: int
+) -> list[Row]:
+    """Analyse a replica for some measures alone.
+
+    Args:
+        analysis: Measures what the configuration asks for.
+        measures: What is to be measured instead.
+        setup: The parts of the run.
+        state: The state of the replica's rows.
+        *where: The replica's number, the worker's rank and how many workers there are.
+
+    Returns:
+        What the analysis has found.
+    """
+    config = setup.config.model_copy(update={"analysis": measures})
+    return analysis(dataclasses.replace(setup, config=config), state, *where)
 
 
 def pick_device(runtime: Runtime) -> torch.device:

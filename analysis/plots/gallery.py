@@ -18,7 +18,7 @@ from basinet.analysis.plots.names import describe, labels, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.spectra import plot_spectra, spectra_rows
-from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels
+from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels, same_styles
 from basinet.analysis.plots.survival import plot_survival, survival_rows
 from basinet.analysis.plots.tail_index import plot_tail_index
 from basinet.analysis.plots.topology import load_weights, plot_topology
@@ -39,6 +39,11 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
     Returns:
         The figures, in the order in which a report shows them.
     """
+    with same_styles(runs):
+        return _drawings(runs)
+
+
+def _drawings(runs: Sequence[Run]) -> list[Drawing]:
     measured = {name for run in runs for row in run.metrics if "agent" not in row for name in row}
     quality = "test_accuracy" if "test_accuracy" in measured else "test_loss"
     flatness = "hessian_trace" if "hessian_trace" in measured else "hessian_top_eigenvalue"

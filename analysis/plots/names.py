@@ -31,14 +31,23 @@ def describe(value: Any) -> str:
         'ring (agents=16)'
     """
     if isinstance(value, Mapping):
-        settings = ", ".join(f"{key}={describe(item)}" for key, item in value.items() if key != "name")
-        name = str(value.get("name", ""))
+        told = ("name", "digest", "label") if "digest" in value else ("name",)
+        settings = ", ".join(f"{key}={describe(item)}" for key, item in value.items() if key not in told)
+        name = _name(value)
         return f"{name} ({settings})" if name and settings else name or settings
     if isinstance(value, list):
         return f"[{', '.join(map(describe, value))}]"
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _name(component: Mapping[str, Any]) -> str:
+    """Name a component; an object of the user's own by its label, or by its class."""
+    name = str(component.get("name", ""))
+    if "digest" not in component:
+        return name
+    return str(component.get("label") or name.split(":")[-1].split(".")[-1])
 
 
 def _flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -90,6 +99,8 @@ def varied(runs: Sequence[Run]) -> list[str]:
     """
     differing = []
     for key in dict.fromkeys(key for run in runs for key in _flat_keys(run.config)):
+        if key == "strategy_keys":
+            continue
         values: dict[tuple[Any, ...], set[str]] = {}
         for found in (_look_up(run.config, key) for run in runs):
             if found is not None:
@@ -112,7 +123,7 @@ def strategy_label(config: Mapping[str, Any]) -> str:
     settings = strategy if isinstance(strategy, Mapping) else {"name": strategy}
     order = str(settings.get("order") or "")
     order = _SPELLING.get(order, order.upper())
-    words = str(settings.get("name", "")).split("_")
+    words = _name(settings).split("_")
     return f"{' '.join(_SPELLING.get(word, word) for word in words)} {order}".strip()
 
 
@@ -123,6 +134,9 @@ def _join(*parts: str) -> str:
 def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Name each run by its strategy and by the other keys that vary, its condition.
 
+    What the experiment sets for a strategy alone belongs to the strategy: it is no condition, and said where runs of
+    the same strategy differ in it.
+
     Args:
         runs: The runs.
 
@@ -131,19 +145,23 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         both are told apart by their folders.
     """
     keys = [key for key in varied(runs) if key not in _UNNAMED]
-    if "case" in keys:
+    owned = {key for run in runs for key in run.config.get("strategy_keys") or ()}
+    own = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owned)]
+    if "case" in keys and "case" not in own:
         # The case stands for the keys that it sets.
         keys = [key for key in keys if key == "case" or not _follows_case(runs, key)]
-
-    def differing(run: Run, *, of_strategy: bool) -> str:
-        chosen = [key for key in keys if (key.split(".")[0] == "strategy") == of_strategy]
-        found = [(key.removesuffix(".name").removeprefix("strategy."), _look_up(run.config, key)) for key in chosen]
-        return ", ".join(
-            describe(pair[1]) if key == "case" else f"{key}={describe(pair[1])}"
-            for key, pair in found
-            if pair is not None and not (of_strategy and pair[1] is None)  # other strategies have no such setting
-        )
-
+    settings = [key for key in keys if key.split(".")[0] == "strategy"]
+    others = [key for key in keys if key not in own and key not in settings]
+    strategies = list(map(_join, _strategies(runs), _said(runs, settings)))
+    conditions = _said(runs, others)
+    for key in sorted(own, key=lambda key: key == "case"):  # the name of a case where nothing else tells
+        groups: dict[tuple[str, str], list[int]] = {}
+        for number, pair in enumerate(zip(strategies, conditions, strict=True)):
+            groups.setdefault(pair, []).append(number)
+        for group in groups.values():
+            if len({repr(setting(runs[number].config, key)) for number in group}) > 1:
+                for number, text in zip(group, _said([runs[number] for number in group], [key]), strict=True):
+                    strategies[number] = _join(strategies[number], text)
     named: list[tuple[str, str]] = []
     places = (
         ["" for _ in runs],
@@ -152,15 +170,59 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     )
     for place in places:
         named = [
-            (
-                _join(strategy_label(run.config), differing(run, of_strategy=True)),
-                _join(differing(run, of_strategy=False), folder),
-            )
-            for run, folder in zip(runs, place, strict=True)
+            (strategy, _join(condition, folder))
+            for strategy, condition, folder in zip(strategies, conditions, place, strict=True)
         ]
         if len(set(named)) == len(named):
             break
     return named
+
+
+def _strategies(runs: Sequence[Run]) -> list[str]:
+    """Name strategies; objects of the user's own by a number where only that tells them apart."""
+    found = [setting(run.config, "strategy") for run in runs]
+    objects = _object_names(found)
+    return [
+        name if isinstance(part, Mapping) and "digest" in part else strategy_label(run.config)
+        for run, part, name in zip(runs, found, objects, strict=True)
+    ]
+
+
+def _said(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Write for each run what keys are in it, nothing of those that have no meaning there."""
+    texts: dict[str, list[str]] = {}
+    for key in keys:
+        place, _, last = key.rpartition(".")
+        parts = [setting(run.config, place) if place else None for run in runs]
+        short = key.removesuffix(".name").removeprefix("strategy.")
+        if last in ("name", "digest", "label") and any(isinstance(p, Mapping) and "digest" in p for p in parts):
+            if place != "strategy":  # objects are in its name
+                texts[place] = [f"{place}={name}" for name in _object_names(parts)]
+            continue
+        found = [_look_up(run.config, key) for run in runs]
+        texts[key] = [
+            ""
+            if pair is None or (pair[1] is None and place == "strategy")  # other strategies have no such setting
+            else describe(pair[1])
+            if key == "case"
+            else f"{short}={describe(pair[1])}"
+            for pair in found
+        ]
+    return [_join(*(found[place] for found in texts.values())) for place in range(len(runs))]
+
+
+def _object_names(components: Sequence[Any]) -> list[str]:
+    """Name components; objects of the user's own that have a name in common get a number."""
+    known: dict[str, list[str]] = {}
+    names = [_name(part) if isinstance(part, Mapping) else describe(part) for part in components]
+    told = [str(part["digest"]) if isinstance(part, Mapping) and "digest" in part else "" for part in components]
+    for name, digest in zip(names, told, strict=True):
+        if digest not in known.setdefault(name, []):
+            known[name].append(digest)
+    return [
+        f"{name} {known[name].index(digest) + 1}" if len(known[name]) > 1 else name
+        for name, digest in zip(names, told, strict=True)
+    ]
 
 
 def _follows_case(runs: Sequence[Run], key: str) -> bool:

@@ -1,7 +1,9 @@
 """How every figure looks: colours and markers by strategy, axes and their names, panels and legends."""
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import cycle
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import ceil, log10
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +25,7 @@ __all__ = [
     "new_axes",
     "outside_legend",
     "panels",
+    "same_styles",
     "styles",
     "symmetric_log",
 ]
@@ -59,6 +62,9 @@ _OTHERS = (
     Style("#CC79A7", "h", (0, (4, 4))),
 )
 
+_TOGETHER: ContextVar[tuple[str, ...]] = ContextVar("together", default=())
+"""Strategies of the figures that belong together."""
+
 _AXES = {
     "step": "step",
     "epoch": "epoch",
@@ -85,19 +91,49 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
 
     Args:
         series: Labels; the usual strategies always look the same, others take what is left in order. A strategy under
-            several conditions, which follow its name after a comma, keeps its colour.
+            several conditions, which follow its name after a comma, keeps its colour. See also `same_styles`.
 
     Returns:
         A mapping from label to style.
     """
-    others, found = cycle(_OTHERS), dict[str, Style]()
-    for label in dict.fromkeys(series):
-        known = _KNOWN.get(label) or _KNOWN.get(label.split(", ")[0])
-        if known is None:
-            found[label] = next(others)
-        else:
-            found[label] = known if known not in found.values() else next(others)._replace(color=known.color)
+    labels = list(dict.fromkeys(series))
+    others = _other_styles()
+    first: dict[str, Style] = {}
+    for label in (*_TOGETHER.get(), *labels):
+        name = label.split(", ")[0]
+        if name not in first:
+            first[name] = _KNOWN.get(name) or next(others)
+    found: dict[str, Style] = {}
+    for label in labels:
+        style = first[label.split(", ")[0]]
+        found[label] = style if style not in found.values() else next(others)._replace(color=style.color)
     return found
+
+
+@contextmanager
+def same_styles(runs: Sequence[Run]) -> Iterator[None]:
+    """Let a strategy look the same in all figures and panels that are drawn meanwhile, whichever runs they show.
+
+    Args:
+        runs: All runs; within another call, those of that one decide.
+
+    Yields:
+        Nothing.
+    """
+    token = _TOGETHER.set(_TOGETHER.get() or tuple(strategy for strategy, _ in names(runs)))
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
+
+
+def _other_styles() -> Iterator[Style]:
+    """Go through the styles that are left; once they are used up, their parts come in other combinations."""
+    colors, markers, lines = zip(*_OTHERS, strict=True)
+    count = len(_OTHERS)
+    for n in itertools.count():
+        turn = n // count
+        yield Style(colors[n % count], markers[(n + turn) % count], lines[(n + 2 * turn) % count])
 
 
 def axis_label(metric: str, *, wrap: bool = False) -> str:
@@ -230,7 +266,8 @@ def panels(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = Tr
     errors: list[NoDataError] = []
     for index, (ax, (condition, group)) in enumerate(zip(axes, groups.items(), strict=True)):
         try:
-            plot(group, ax=ax, legend=False, **kwargs)
+            with same_styles(runs):
+                plot(group, ax=ax, legend=False, **kwargs)
         except NoDataError as error:
             errors.append(error)
             ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="0.4")

@@ -1,5 +1,6 @@
 """Handwritten digits of 8 × 8 pixels, which come with scikit-learn."""
 
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -46,20 +47,26 @@ def digits(
         >>> task.input_shape, len(task.train[0]), len(task.test[0])
         ((1, 8, 8), 1437, 360)
     """
-    from sklearn.datasets import load_digits  # takes as long to import as torch
-
     size = _TRAIN_SIZE if train_size is None else train_size
     if not 1 <= size <= _TRAIN_SIZE:
         raise ValueError(f"digits: train_size is {size}; it has to be between 1 and {_TRAIN_SIZE}")
-    pixels, classes = load_digits(return_X_y=True)
-    order = _stratified_order(classes)
-    inputs = torch.from_numpy(pixels[order] / 16).float().view(-1, 1, 8, 8)
-    labels = torch.from_numpy(classes[order].astype(np.int64))
+    inputs, labels = (samples.clone() for samples in _samples())
     return CLASS_LOSSES[loss](
         train=(inputs[:size], _corrupt(labels[:size], label_noise, seed)),
         test=(inputs[size:], labels[size:]),
         num_outputs=10,
     )
+
+
+@cache
+def _samples() -> tuple[Tensor, Tensor]:
+    """Load inputs and labels in their order, once a process."""
+    from sklearn.datasets import load_digits  # takes as long to import as torch
+
+    pixels, classes = load_digits(return_X_y=True)
+    order = _stratified_order(classes)
+    inputs = torch.from_numpy(pixels[order] / 16).float().view(-1, 1, 8, 8)
+    return inputs, torch.from_numpy(classes[order].astype(np.int64))
 
 
 def _stratified_order(classes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from basinet.analysis.plots import (
 from basinet.analysis.plots.data import NoDataError, curve_rows, point_rows
 from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.partition import load_partition
-from basinet.analysis.plots.style import choose_scale, styles
+from basinet.analysis.plots.style import choose_scale, same_styles, styles
 from basinet.analysis.plots.topology import load_weights
 from basinet.analysis.survival import kaplan_meier
 from basinet.sim.folder import Run
@@ -192,6 +192,26 @@ def test_series_differ_without_colour():
     for part in ("color", "marker", "line"):
         assert len({getattr(style, part) for style in found}) == len(labels)
     assert styles(["consensus"]) == {"consensus": styles(labels)["consensus"]}
+
+
+def test_many_series_differ():
+    labels = [f"strategy {number}" for number in range(40)]
+    assert len(set(styles(labels).values())) == 40
+
+
+def test_a_strategy_looks_the_same_in_all_panels_and_figures():
+    few, many = [make(name, 8) for name in ("nids", "extra")], [make(name, 32) for name in ("extra", "d2", "consensus")]
+    figure = panels([*few, *many], plot_curves)
+    seen = [
+        {line.get_label(): (line.get_color(), line.get_marker()) for line in ax.lines if line.get_label()[0] != "_"}
+        for ax in figure.axes
+    ]
+    assert [set(looks) for looks in seen] == [{"NIDS", "EXTRA"}, {"EXTRA", "D²", "consensus"}]
+    looks = seen[0] | seen[1]
+    assert seen[0]["EXTRA"] == seen[1]["EXTRA"] and len(set(looks.values())) == 4
+    with same_styles([*few, *many]):
+        for label, style in styles(["D²", "EXTRA, batch_size=32"]).items():
+            assert (style.color, style.marker) == looks[label.split(",")[0]]
 
 
 def test_scale_follows_the_values():

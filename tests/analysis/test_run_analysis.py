@@ -212,8 +212,8 @@ def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
     # The same name of a task may mean other data.
     build = Setup.build
 
-    def with_other_data(config):
-        setup = build(config)
+    def with_other_data(config, shared=None):
+        setup = build(config, shared)
         task = dataclasses.replace(setup.task, train=tuple(part.flip(0) for part in setup.task.train))
         return dataclasses.replace(setup, task=task)
 

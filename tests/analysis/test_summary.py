@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
 
 from basinet.analysis.paired import paired_differences
+from basinet.analysis.plots.names import names
 from basinet.analysis.summary import (
     finals,
     incidents,
@@ -23,6 +25,7 @@ from basinet.analysis.summary import (
     varied,
     write_summary,
 )
+from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Run
 
 ATC, CTA = {"name": "diffusion", "order": "atc"}, {"name": "diffusion", "order": "cta"}
@@ -51,6 +54,73 @@ def test_a_case_stands_for_the_keys_that_it_sets():
     ]
     assert labels(runs)[0] == "centralized, small batch, seed=0"
     assert labels(runs)[-1] == "consensus, large batch, seed=1"
+
+
+def named(**changes):
+    """Name the runs of an experiment."""
+    base = {"task": "digits", "topology": {"name": "ring", "agents": 4}, "steps": 5, "strategy": "diffusion"}
+    runs = Experiment(base | changes).runs
+    return names([Run(name, Path("runs/one") / name, config.describe(), {}, []) for name, config in runs.items()])
+
+
+OWN = [{"name": "diffusion", "optimizer.lr": 0.4}, {"name": "consensus", "optimizer.lr": 0.2, "batch_size": 8}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"strategy": [*OWN, "centralized"]}, [("diffusion ATC", ""), ("consensus", ""), ("centralized", "")]),
+        (
+            {"strategy": OWN, "seed": [0, 1]},
+            [(s, f"seed={seed}") for s in ("diffusion ATC", "consensus") for seed in (0, 1)],
+        ),
+        (
+            {"strategy": [*OWN, {"name": "diffusion", "optimizer.lr": 0.5}]},
+            [("diffusion ATC, optimizer.lr=0.4", ""), ("consensus", ""), ("diffusion ATC, optimizer.lr=0.5", "")],
+        ),
+        (
+            {"cases": {"a": {"strategy": "diffusion", "optimizer.lr": 0.4}, "b": {"strategy": "consensus"}}},
+            [("diffusion ATC", ""), ("consensus", "")],
+        ),
+        (
+            {"cases": {"a": {"strategy.order": "atc", "batch_size": 2}, "b": {"strategy.order": "cta"}}},
+            [("diffusion ATC", ""), ("diffusion CTA", "")],
+        ),
+        (
+            {
+                "cases": {
+                    f"{name} {size}": {"strategy": name, "batch_size": size}
+                    for size in (2, 16)
+                    for name in ("diffusion", "consensus")
+                }
+            },
+            [(s, f"batch_size={size}") for size in (2, 16) for s in ("diffusion ATC", "consensus")],
+        ),
+        (
+            {"cases": {"few": {"strategy": "diffusion", "batch_size": 2}, "many": {"strategy": "diffusion"}}},
+            [("diffusion ATC", "few"), ("diffusion ATC", "many")],
+        ),
+        (
+            {"cases": {"all": {}, "tuned": {"strategy": "extra", "optimizer.lr": 0.4}}, "strategy": ["isolated", "d2"]},
+            [("isolated", ""), ("D²", ""), ("EXTRA", "")],
+        ),
+        (
+            {"topology": [nx.Graph(nx.cycle_graph(4), name="my ring"), nx.path_graph(4), nx.star_graph(3)]},
+            [("diffusion ATC", f"topology={name}") for name in ("my ring", "Graph 1", "Graph 2")],
+        ),
+    ],
+)  # fmt: skip
+def test_what_belongs_to_a_strategy_is_no_condition(changes, expected):
+    assert named(**changes) == expected
+
+
+def test_strategies_with_settings_of_their_own_are_compared():
+    runs = [
+        make("centralized", [1.0, 2.0], optimizer={"name": "sgd", "lr": 0.1}),
+        make("consensus", [1.5, 2.6], optimizer={"name": "sgd", "lr": 0.4}, strategy_keys=["optimizer.lr"]),
+    ]
+    (found,) = paired_differences(runs, "test_accuracy")
+    assert (found.condition, found.n) == ("", 2)
 
 
 def shown(table, width=100):

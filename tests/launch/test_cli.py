@@ -125,7 +125,7 @@ def test_a_folder_of_another_experiment_is_refused(folder, capsys):
 
 
 def test_the_command_line_goes_before_the_cases(folder, capsys):
-    assert main(["run", "main", "optimizer.lr=0.5", "epochs=2", "strategy=isolated", "--dry-run"]) == 0
+    assert main(["run", "main", "optimizer.lr=0.5", "epochs=2", "strategy=isolated", "--dry-run", "--json"]) == 0
     for config in json.loads(capsys.readouterr().out).values():
         assert config["optimizer"]["lr"] == 0.5 and config["epochs"] == 2 and "steps" not in config
 
@@ -155,12 +155,42 @@ def test_damaged_folders_are_named(folder, capsys):
 
 
 def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
-    assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
+    assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "--dry-run", "--json"]) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
-    assert printed.err == "loss: cross-entropy, since the targets are classes\n"
+    assert printed.err.startswith("loss: cross-entropy, since the targets are classes\n")
     assert list(found)[-1] == "diffusion-atc_lr=0.2" and found["centralized_lr=0.1"]["optimizer"]["lr"] == 0.1
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_dry_run_shows_what_runs_differ_in_and_have_in_common(folder, capsys):
+    words = ["topology=[{name: ring, agents: 4}, {name: hypercube, agents: 6}]", "skip=impossible", "seed=3,4"]
+    assert main(["run", "tiny.yaml", *words, "--dry-run"]) == 0
+    found = capsys.readouterr()
+    rows = [line.split("│")[1:3] for line in found.out.splitlines() if line.startswith("│")]
+    cells = {row[0].strip(): row[1].strip() for row in rows}
+    assert cells["centralized_topology=ring-4_seed=3"] == "strategy=centralized, seed=3"
+    assert cells["steps"] == "20" and cells["topology"] == "ring (agents=4)" and "seed" not in cells
+    assert not any("hypercube" in name for name in cells)
+    assert (
+        "left out as impossible: centralized_topology=hypercube-6_seed=3, " in found.err and "power of two" in found.err
+    )
+    assert found.err.endswith("4 runs, nothing written\n")
+    assert main(["run", "tiny.yaml", f"seed={list(range(150))}", "--dry-run"]) == 0
+    found = capsys.readouterr()
+    assert found.err.startswith("300 runs to check\n")
+    assert "100 more runs; --json prints all" in found.err and len(found.out.splitlines()) < 260
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_what_is_impossible_is_listed_at_the_end_and_in_the_report(folder, capsys):
+    words = ["topology=[{name: ring, agents: 4}, {name: hypercube, agents: 6}]", "skip=impossible", "analysis=[]"]
+    assert main(["run", "tiny.yaml", *words, "steps=2", "--out", "out"]) == 0
+    said = capsys.readouterr().err
+    page = (folder / "out" / "report.html").read_text()
+    for text in (said, page):
+        assert "left out as impossible: centralized_topology=hypercube-6, diffusion-atc_topology=hypercube-6" in text
+        assert "must be a power of two" in text
 
 
 def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
@@ -185,7 +215,7 @@ def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     for name in ("main", "learning_rate"):
-        assert main(["run", name, "--dry-run"]) == 0
+        assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
 

@@ -10,7 +10,10 @@ from torch import nn
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
+from basinet.sim.run_names import run_name
 from basinet.sim.setup import Setup
+from basinet.sim.shared import Shared
+from basinet.topologies import GraphSequence
 
 BASE = {
     "task": "digits",
@@ -35,6 +38,134 @@ def test_a_list_makes_a_grid():
         "diffusion-cta_batch_size=8",
     ]
     assert e.runs["centralized_batch_size=8"].batch_size == 8
+
+
+CONFIG = Config.parse(BASE)
+
+
+def graph(kind, name=""):
+    made = kind(4)
+    made.graph["name"] = name
+    return made
+
+
+class Heavy:
+    def __init__(self, beta):
+        self.beta = beta
+
+    def step(self, block):
+        block.adapt(block.gradients())
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (
+            lambda: {"topology": [graph(nx.cycle_graph), graph(nx.complete_graph)]},
+            ["diffusion-atc_topology=Graph-1", "diffusion-atc_topology=Graph-2"],
+        ),
+        (
+            lambda: {"topology": [graph(nx.cycle_graph, "my ring"), graph(nx.complete_graph)]},
+            ["diffusion-atc_topology=my-ring", "diffusion-atc_topology=Graph"],
+        ),
+        (
+            lambda: {
+                "topology": [
+                    GraphSequence([graph(kind), graph(nx.path_graph)]) for kind in (nx.cycle_graph, nx.complete_graph)
+                ]
+            },
+            ["diffusion-atc_topology=GraphSequence-1", "diffusion-atc_topology=GraphSequence-2"],
+        ),
+        (
+            lambda: {"model": [nn.Linear(64, 10), nn.Linear(64, 10)], "seed": [0, 1]},
+            [f"diffusion-atc_model=Linear-{model}_seed={seed}" for model in (1, 2) for seed in (0, 1)],
+        ),
+        (lambda: {"strategy": [Heavy(0.1), Heavy(0.2), "diffusion"]}, ["Heavy-1", "Heavy-2", "diffusion-atc"]),
+        (
+            lambda: {"cases": {"a/b": {}, "a b": {}, "..": {}, "A/B": {"seed": 1}, "α": {}}},
+            [f"diffusion-atc_{text}" for text in ("a-b-1", "a-b-2", "value-1", "A-B", "α")],
+        ),
+        (
+            lambda: {"cases": {"A": {}, "a": {}}},  # one folder, where upper and lower case are the same
+            ["diffusion-atc_A", "diffusion-atc_a-2"],
+        ),
+    ],
+)  # fmt: skip
+def test_runs_have_safe_names_of_their_own(change, names):
+    assert list(Experiment(BASE | change()).runs) == names
+    assert list(Experiment(BASE | change()).runs) == names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"name": "mlp", "hidden": [[64] * 90, [64] * 91]}},
+        {"cases": {f"{'é字' * 90}{number}": {} for number in range(3)}},
+        {"strategy": {"name": Heavy, "beta": ["../" * 90, "..\\" * 90]}},
+        {"topology": [graph(nx.cycle_graph, "x" * 300), graph(nx.path_graph, "x" * 300)]},
+    ],
+)
+def test_names_of_runs_are_bounded(change):
+    check_names(list(Experiment(BASE | change).runs))
+
+
+def test_names_of_runs_on_many_axes_are_bounded():
+    check_names([run_name(CONFIG, dict.fromkeys(map(str, range(count)), "字" * 40)) for count in (1, 30)])
+
+
+def check_names(names):
+    assert len(set(names)) == len(names) > 1
+    for name in names:
+        assert len(name.encode()) < 200 and not set(name) & set("/\\\0 ")
+        assert not name.startswith((".", "-")) and name.strip("-_=.+")
+
+
+def test_equal_runs_are_refused():
+    for change in ({"seed": [1, 1]}, {"topology": [graph(nx.cycle_graph), graph(nx.cycle_graph)]}):
+        with pytest.raises(ExperimentError, match="two runs of the grid are the same"):
+            Experiment(BASE | change)
+
+
+def test_an_absurd_grid_is_refused_with_its_size():
+    with pytest.raises(ExperimentError, match="the grid has 1,000,000,000 runs or more; allowed are at most 100,000"):
+        Experiment(BASE | {key: list(range(1, 1001)) for key in ("seed", "batch_size", "steps")})
+
+
+def test_a_strategy_brings_settings_of_the_experiment():
+    e = Experiment(
+        BASE
+        | {
+            "strategy": [
+                {"name": "diffusion", "order": "cta", "optimizer.lr": 0.4},
+                {"name": "consensus", "optimizer.lr": [0.2, 0.3], "batch_size": 8, "epochs": 2},
+                "centralized",
+            ],
+            "batch_size": [4, 16],
+        }
+    )
+    found = [(name, c.optimizer.settings["lr"], c.batch_size, c.epochs) for name, c in e.runs.items()]
+    assert found == [
+        ("diffusion-cta_batch_size=4", 0.4, 4, None),
+        ("diffusion-cta_batch_size=16", 0.4, 16, None),
+        ("consensus_lr=0.2", 0.2, 8, 2),
+        ("consensus_lr=0.3", 0.3, 8, 2),
+        ("centralized_batch_size=4", 0.1, 4, None),
+        ("centralized_batch_size=16", 0.1, 16, None),
+    ]
+    assert e.runs["consensus_lr=0.2"].strategy_keys == ("optimizer.lr", "batch_size", "epochs")
+    same = [{"name": "diffusion", "optimizer.lr": lr} for lr in (0.1, 0.2)]
+    assert list(Experiment(BASE | {"strategy": same}).runs) == ["diffusion-atc_lr=0.1", "diffusion-atc_lr=0.2"]
+
+
+def test_the_command_line_sets_and_overrules_what_a_strategy_brings(tmp_path):
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump(BASE))
+    word = "strategy=[{name: diffusion, optimizer.lr: 0.5}, {name: slowmo, momentum: 0.3}]"
+    rates = [c.optimizer.settings["lr"] for c in Experiment.load(file, [word]).runs.values()]
+    assert rates == [0.5, 0.1]
+    runs = Experiment.load(file, [word, "optimizer.lr=0.7"]).runs.values()
+    assert [c.optimizer.settings["lr"] for c in runs] == [0.7, 0.7]
+    assert [c.strategy.settings for c in runs] == [{}, {"momentum": 0.3}]
 
 
 def test_a_list_that_is_one_value_is_no_grid():
@@ -141,6 +272,14 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"runtime": {"name": "ray", "actors": 9}}, "runtime.actors: got 9; allowed are at most 4"),
         ({"analysis": ["hessian_trac"]}, "analysis.0: got 'hessian_trac'; allowed: .*did you mean 'hessian_trace'"),
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
+        (
+            {"strategy": {"name": "diffusion", "bach_size": 3}},
+            r"strategy.bach_size: diffusion has no setting 'bach_size', and an experiment no such key; allowed are its"
+            r" own settings \(order, rounds\) and keys of the experiment, .*did you mean 'batch_size'",
+        ),
+        ({"strategy": {"name": "diffusion", "optimizer.lrr": 3}}, "optimizer.lrr: sgd has no setting 'lrr'"),
+        ({"strategy": {"name": "diffusion", "strategy.order": "cta"}}, "strategy.strategy.order: diffusion has no"),
+        ({"skip": "all"}, "skip: got 'all'; allowed is impossible"),
         ({"strategy": []}, "strategy: an empty list leaves nothing to run"),
         ({"cases": [1, 2]}, "cases: allowed is a mapping"),
         ({3: [1, 2]}, "3: an experiment has no key '3'"),
@@ -463,3 +602,69 @@ def test_lists_of_names_make_no_grid():
     )
     (config,) = experiment.runs.values()
     assert config.personal == ("3.*",)
+
+
+MADE = []
+
+
+def pairs(scale=1.0, seed=0):
+    MADE.append(scale)
+    return scale * torch.ones(40, 64), torch.arange(40) % 3
+
+
+def net(input_shape):
+    MADE.append("net")
+    return nn.Linear(64, 3)
+
+
+def test_runs_that_agree_in_what_a_part_depends_on_share_it():
+    e = Experiment(
+        BASE
+        | {
+            "task": {"name": pairs, "scale": [1.0, 2.0], "partition": ["iid", {"name": "dirichlet", "alpha": 9.0}]},
+            "model": net,
+            "topology": [{"name": "ring", "agents": 4}, {"name": "complete", "agents": 4}],
+            "strategy": ["diffusion", "push_sum"],
+            "optimizer": {"name": "sgd", "lr": [0.1, 0.2]},
+        }
+    )
+    MADE.clear()
+    shared = Shared()
+    setups = {name: Setup.build(config, shared) for name, config in e.runs.items()}
+    assert len(setups) == 32
+    trials = MADE.count("net")
+    assert [part for part in MADE if part != "net"] == [1.0, 2.0]
+    assert len({id(setup.task) for setup in setups.values()}) == 2
+    assert len({id(setup.graph) for setup in setups.values()}) == 2
+    assert len({id(setup.sequence) for setup in setups.values()}) == 4  # rows that sum to one, or columns
+    assert len({id(setup.holdings) for setup in setups.values()}) == 4
+    MADE.clear()
+    Setup.build(next(iter(e.runs.values())))
+    assert trials == 8 * MADE.count("net")  # a trial for each task, strategy and rate
+    for name in list(setups)[::7]:
+        own, setup = Setup.build(e.runs[name]), setups[name]
+        assert torch.equal(own.task.train[0], setup.task.train[0]) and nx.utils.graphs_equal(own.graph, setup.graph)
+        for a, b in zip(own.sequence, setup.sequence, strict=True):
+            np.testing.assert_array_equal(a.toarray(), b.toarray())
+        for a, b in zip(own.holdings[0], setup.holdings[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"optimizer": {"name": "sgd", "lr": [0.1, -1]}}, "optimizer: sgd refuses"),
+        ({"topology": [{"name": "ring", "agents": 4}, {"name": "hypercube", "agents": 6}]}, "power of two"),
+        ({"strategy": ["diffusion", "relay"]}, "strategy: relay"),
+        ({"model": {"name": "mlp", "dropout": [0.0, 0.5]}, "analysis_mode": "training"}, "analysis_mode"),
+        ({"task": {"name": "digits", "partition": ["iid", lambda labels: [[0]]]}}, "must return 4"),
+        ({"trajectory": [None, {"points": "agents", "megabytes": 1}], "replicas": 90}, "trajectory.megabytes"),
+    ],
+)  # fmt: skip
+def test_what_is_shared_hides_no_mistake(change, sentence):
+    shared = Shared()
+    good, bad = (config for config in Experiment(BASE | change).runs.values())
+    Setup.build(good, shared)
+    for _ in range(2):
+        with pytest.raises(ExperimentError, match=sentence):
+            Setup.build(bad, shared)

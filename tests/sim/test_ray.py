@@ -79,6 +79,22 @@ def test_actors_give_the_metrics_of_one_process(actors, inline, ray_cluster, tmp
         torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
 
 
+def test_a_run_that_does_not_use_its_graph_waits_for_another_one(ray_cluster, tmp_path):
+    said = []
+
+    class Listening(Silent):
+        def finished(self, run, state):
+            said.append((run, state))
+
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 1, "cpus_per_actor": 0.5}
+    topology = {"name": ["ring", "complete"], "agents": 4}
+    experiment = Experiment(BASE | {"strategy": "isolated", "topology": topology, "runtime": runtime, "steps": 10})
+    simulate(prepare(experiment, tmp_path), tmp_path, Listening(), threading.Event())
+    assert said == [("isolated_name=ring", "done"), ("isolated_name=complete", "done, as isolated_name=ring")]
+    ring, complete = load_runs(tmp_path)
+    assert ring.metrics == complete.metrics
+
+
 def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
     from basinet.sim.simulation import Interrupted
 

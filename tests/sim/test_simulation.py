@@ -7,15 +7,19 @@ import threading
 import time
 from pathlib import Path
 
+import networkx as nx
 import pytest
 import torch
 import yaml
 
-from basinet.sim import simulation
+from basinet.analysis.measure import measure_replica
+from basinet.sim import simulation, twins
+from basinet.sim.block import Block
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import RunFolder, load_run, load_runs
+from basinet.sim.setup import Setup
 from basinet.sim.simulation import Interrupted, prepare, simulate
 
 BASE = {
@@ -379,6 +383,149 @@ def test_nothing_is_written_for_a_mistake(tmp_path):
     with pytest.raises(ExperimentError):
         prepare(Experiment(BASE | {"topology": {"name": "ring", "agents": [4, 5000]}}), tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+def test_impossible_runs_are_left_out_where_that_is_asked(tmp_path):
+    grid = {"topology": {"name": ["ring", "hypercube"], "agents": [4, 6]}, "steps": 8}
+    with pytest.raises(ExperimentError, match="power of two"):
+        carry_out(tmp_path / "e", **grid)
+    assert not (tmp_path / "e").exists()
+    with pytest.raises(ExperimentError, match=r"skip: none of the 2 runs is possible: .*power of two"):
+        carry_out(tmp_path / "e", skip="impossible", topology={"name": "hypercube", "agents": [5, 6]})
+    names = [f"diffusion-atc_name={name}_agents={agents}" for name in ("ring", "hypercube") for agents in (4, 6)]
+    for _ in range(2):
+        states = carry_out(tmp_path / "e", skip="impossible", **grid)
+        assert states == dict.fromkeys(names[:3], "done")
+    record = yaml.safe_load((tmp_path / "e" / "experiment.yaml").read_text())
+    assert record["runs"] == names[:3] and list(record["impossible"]) == names[3:]
+    assert "power of two" in record["impossible"][names[3]] and not (tmp_path / "e" / names[3]).exists()
+    again = Experiment.load(tmp_path / "e" / "experiment.yaml")
+    assert list(again.runs) == names and again.skips_impossible
+
+
+def test_objects_of_a_grid_are_told_apart_and_known_again(tmp_path):
+    def description():
+        return {"topology": [nx.cycle_graph(4), nx.star_graph(3)], "steps": 8}
+
+    states = carry_out(tmp_path, **description())
+    names = [f"diffusion-atc_topology=Graph-{number}" for number in (1, 2)]
+    assert states == dict.fromkeys(names, "done")
+    stamps = [(tmp_path / name / "status.json").stat().st_mtime_ns for name in names]
+    carry_out(tmp_path, **description())
+    assert stamps == [(tmp_path / name / "status.json").stat().st_mtime_ns for name in names]
+    with pytest.raises(ExperimentError, match="^topology: .* has changed since the run was begun"):
+        carry_out(tmp_path, topology=description()["topology"][::-1], steps=8)
+
+
+GRAPHS = {
+    "topology": {"name": ["ring", "star"], "agents": 4, "policy": "lazy"},
+    "task": {"name": "digits", "train_size": 60},
+    "model": {"name": "mlp", "hidden": [2]},
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "steps": 16,
+    "keep_every": 8,
+    "trajectory": "centroid",
+    "analysis": ["stability_limit", "average_sharpness"],
+    "runtime": BASE["runtime"] | {"engine": "stacked"},
+}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Count the steps that runs take, and note what is measured of them."""
+    seen = {"steps": [], "measures": []}
+    advance = Block.advance
+
+    def count(block, until):
+        seen["steps"].append((block.setup.config.topology.component.name, until))
+        advance(block, until)
+
+    def measure(setup, *where):
+        seen["measures"].append((setup.config.topology.component.name, setup.config.analysis))
+        return measure_replica(setup, *where)
+
+    monkeypatch.setattr(Block, "advance", count)
+    return seen, measure
+
+
+def train(out, measure, **changes):
+    setups = prepare(Experiment(BASE | changes), out)
+    return simulate(setups, out, Silent(), threading.Event(), measure)
+
+
+def contents(folder):
+    """Collect what a run has left, but for what it knows of its own making."""
+    run = load_run(folder)
+    tables = {path.name: path.read_text() for path in sorted(folder.glob("*.csv"))}
+    places = {(row["step"], row["replica"], row.get("agent")): row for row in run.metrics}
+    trajectory = (folder / "trajectory.bin").read_bytes()
+    kept = [path.name for path in RunFolder(folder).checkpoints()]
+    return run.config, run.status, places, tables, trajectory, kept
+
+
+@pytest.mark.parametrize("strategy", ["centralized", "isolated", {"name": "local_sgd", "period": 3}])
+def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp_path, measured, strategy):
+    seen, measure = measured
+    changes = GRAPHS | {"strategy": strategy}
+    assert set(train(tmp_path / "grid", measure, **changes).values()) == {"done"}
+    assert {name for name, _ in seen["steps"]} == {"ring"}
+    assert {measures for name, measures in seen["measures"] if name == "star"} == {("stability_limit",)}
+    alone = GRAPHS["topology"] | {"name": "star"}
+    train(tmp_path / "alone", measure, **changes | {"topology": alone})
+    (own,) = load_runs(tmp_path / "alone")
+    ring, star = load_runs(tmp_path / "grid")
+    assert contents(star.path) == contents(own.path)
+    assert_same(final_state(star.path), final_state(own.path))
+    assert (ring.path / "topology.csv").read_text() != (star.path / "topology.csv").read_text()
+    limits = [run.final("consensus_stability_limit")[0] for run in (ring, star)]
+    assert limits[0] != limits[1]
+    # again: nothing is done twice
+    seen["measures"].clear()
+    train(tmp_path / "grid", measure, **changes)
+    assert seen["measures"] == []
+
+
+@pytest.mark.parametrize("lost", ["status.json", "checkpoint", "metrics.jsonl", "analyzed.json"])
+def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost, monkeypatch):
+    seen, measure = measured
+    changes = GRAPHS | {"strategy": "isolated"}
+    write = twins.write_atomically
+
+    def crash(path, data):
+        if lost in path.parts and "star" in path.parent.as_posix():
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(twins, "write_atomically", crash)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, measure, **changes)
+    monkeypatch.setattr(twins, "write_atomically", write)
+    train(tmp_path, measure, **changes)
+    assert {name for name, _ in seen["steps"]} == {"ring"}
+    ring, star = load_runs(tmp_path)
+    assert star.status == ring.status and star.final("train_loss") == ring.final("train_loss")
+    assert star.final("average_sharpness") == ring.final("average_sharpness")
+    assert (star.path / "trajectory.bin").read_bytes() == (ring.path / "trajectory.bin").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strategy": "diffusion"},
+        {"topology": {"name": "ring", "agents": [3, 4]}},
+        {"topology": {"name": ["ring", "star"], "agents": 4, "policy": "uniform"}},  # agents count for other things
+        {"seed": [0, 1]},
+        {"cases": {"a": {"topology.name": "ring"}, "b": {"topology.name": "star", "batch_size": 3}}},
+    ],
+)
+def test_runs_that_differ_in_more_than_the_graph_are_their_own(changes):
+    setups = {
+        name: Setup.build(config)
+        for name, config in Experiment(BASE | {"strategy": "isolated"} | GRAPHS | changes).runs.items()
+    }
+    found = twins.groups(setups)
+    assert [name for group in found for name in group] == sorted(setups, key=[n for g in found for n in g].index)
+    assert max(map(len, found)) == (2 if changes == {"seed": [0, 1]} else 1)
 
 
 def test_the_folder_holds_what_the_run_was_made_of(tmp_path):

@@ -1,0 +1,55 @@
+"""What a dry run shows: the runs of an experiment by what they differ in, and what they have in common."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from basinet.analysis.plots.names import describe, setting, varied
+from basinet.sim.folder import Run
+
+__all__ = ["preview"]
+
+_LONGEST = 100
+"""Characters of a cell."""
+
+
+def preview(configs: Mapping[str, Mapping[str, Any]], most: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Say what runs have in common, and what each differs in from others.
+
+    Args:
+        configs: The resolved experiment of each run by its name.
+        most: Of how many runs to say what they differ in.
+
+    Returns:
+        Keys that all have in common, with their values, of a component those of its settings; and names of runs, with
+        the keys that vary and their values.
+    """
+    keys = varied([Run(name, Path(name), dict(config), {}, []) for name, config in configs.items()])
+    return _common(configs, set(keys)), [
+        (name, _short(_said(config, keys))) for name, config in itertools.islice(configs.items(), most)
+    ]
+
+
+def _said(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    found = [(key.removesuffix(".name"), setting(config, key)) for key in keys]
+    return ", ".join(f"{key}={describe(value)}" for key, value in found if value is not None)
+
+
+def _common(configs: Mapping[str, Mapping[str, Any]], keys: set[str]) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in next(iter(configs.values())).items():
+        if key in keys or f"{key}.name" in keys or any(key not in config for config in configs.values()):
+            continue
+        if isinstance(value, Mapping):
+            value = {name: part for name, part in value.items() if not _varies(f"{key}.{name}", keys)}
+        rows.append((key, _short(describe(value))))
+    return rows
+
+
+def _varies(key: str, keys: set[str]) -> bool:
+    return any(varying == key or varying.startswith(f"{key}.") for varying in keys)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,72 @@
+"""Runs that differ in a graph which their strategy does not use: one takes its steps, the others take over its results.
+
+What depends on the graph itself, its own table and some measures, each run has of its own.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from basinet.sim.config import ON_THE_GRAPH
+from basinet.sim.folder import ANALYZED, RunFolder, read_lines, write_atomically
+from basinet.sim.setup import Setup
+from basinet.sim.trajectory import FILE
+
+__all__ = ["groups", "take_over"]
+
+_OWN_TABLES = ("attackers.csv", "partition.csv", "topology.csv")
+
+
+def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
+    """Group runs whose steps are the same, bit by bit.
+
+    Args:
+        setups: The parts of each run by its name.
+
+    Returns:
+        Names, in their order; most runs are alone.
+    """
+    found: dict[str, list[str]] = {}
+    for name, setup in setups.items():
+        place = name if getattr(setup.strategy(), "uses_graph", True) else _steps(setup)
+        found.setdefault(place, []).append(name)
+    return list(found.values())
+
+
+def _steps(setup: Setup) -> str:
+    """Write down what the steps of a run that does not use its graph depend on, and where they are measured."""
+    described = {
+        key: value
+        for key, value in setup.config.describe().items()
+        if key not in ("case", "strategy_keys", "topology") and not key.startswith("analysis")
+    }
+    return json.dumps([described, setup.num_steps, setup.evaluate_every, setup.centroid_weights.tolist()])
+
+
+def take_over(source: Path, folder: RunFolder) -> None:
+    """Give a run that has not begun the results of another one, but for what was measured of the graph.
+
+    A crash on the way leaves a run that has not begun, or one that goes on from its last step.
+
+    Args:
+        source: Folder of a finished run with the same steps.
+        folder: That of the run, which holds its own tables.
+    """
+    donor = RunFolder(source)
+    tables = [path for path in source.glob("*.csv") if path.name not in _OWN_TABLES]
+    for path in [*tables, source / FILE]:
+        if path.exists():
+            write_atomically(folder.path / path.name, path.read_bytes())
+    rows = [
+        {key: value for key, value in row.items() if not key.endswith(ON_THE_GRAPH)}
+        for row in read_lines(source / "metrics.jsonl")
+    ]
+    write_atomically(folder.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if (source / ANALYZED).exists():
+        states = json.loads((source / ANALYZED).read_text())
+        for state in states.values():
+            state["measured"] = {k: v for k, v in state["measured"].items() if k not in ON_THE_GRAPH}
+        write_atomically(folder.path / ANALYZED, json.dumps(states, indent=1) + "\n")
+    for path in donor.checkpoints():
+        write_atomically(folder.checkpoint.with_name(path.name), path.read_bytes())
+    write_atomically(folder.path / "status.json", (source / "status.json").read_bytes())
