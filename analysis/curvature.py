@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.analysis.derivatives import check_chunk, find_asymmetry, find_fault
 from basinet.analysis.elementary import Elementary
 from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
@@ -163,7 +164,11 @@ class Curvature:
 
         Returns:
             A tensor of their shape and type; computed in the type of the points.
+
+        Raises:
+            ValueError: If autograd's products are not those of the matrix; the message names the layer at fault.
         """
+        self._check(self.kind)
         wanted = vectors.to(self.points.dtype).reshape(-1, *self.points.shape)
         products = torch.zeros_like(wanted)
         # Chunks outside, vectors inside: the graph of a chunk serves all vectors.
@@ -186,10 +191,11 @@ class Curvature:
             [N, P], float64; computed in the type of the points.
 
         Raises:
-            ValueError: If these are other matrices than Hessians.
+            ValueError: If these are other matrices than Hessians, or if autograd has no right third derivative.
         """
         if self.kind != "hessian":
             raise ValueError(f"Forms of the Hessian are differentiated, not those of {self.kind}.")
+        self._check("third derivative")
         total = torch.zeros_like(self.points, dtype=torch.float64)
         for number, chunk in enumerate(self.objective.samples.chunks(self.rows)):
             with Elementary(3):
@@ -200,6 +206,26 @@ class Curvature:
                     form = (_gradient(graph.slope, graph.leaf, vector) * vector).sum()
                     total += weight * _derivative(form, graph.leaf, torch.ones_like(form))
         return self.objective.share.sum(total)
+
+    def _check(self, derivative: Kind | Literal["third derivative"]) -> None:
+        """Compare products with each other and with differences, at the first point; once for all curvatures alike."""
+        faults, point = self.objective.faults, self.points[0]
+        buffers = {name: b[0] for name, b in self.buffers.items()}
+
+        def products(near: Tensor) -> Callable[[Tensor], Tensor]:
+            statistics, rows = {name: b[:1] for name, b in self.buffers.items()}, slice(0, 1)
+            there = Curvature(self.objective, near[None], statistics, kind=self.kind, rows=rows, seed=self.seed)
+            graph = there._graph(check_chunk(self.objective), 0)
+            return lambda vector: graph.product(vector[None])[0]
+
+        if derivative not in faults:
+            if derivative in ("hessian", "third derivative"):
+                faults[derivative] = find_fault(self.objective, point, buffers, 2 if derivative == "hessian" else 3)
+            else:
+                fault = find_asymmetry(products, point)
+                faults[derivative] = fault and f"the {derivative} matrix, as autograd computes it, {fault}"
+        if (fault := faults[derivative]) is not None:
+            raise ValueError(fault)
 
     def _graphs(self) -> Iterator["_Graph"]:
         """Yield the graph of each chunk; that of an only chunk is kept."""

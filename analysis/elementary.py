@@ -1,4 +1,4 @@
-"""Normalisations in elementary operations, which can be differentiated more than once."""
+"""Layers in elementary operations, which can be differentiated more than once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -12,12 +12,15 @@ __all__ = ["Elementary"]
 
 
 class Elementary(TorchFunctionMode):
-    """Replaces fused normalisations of `torch.nn` by their definitions, where torch differentiates them wrongly.
+    """Replaces fused layers of `torch.nn` by their definitions, where torch differentiates them wrongly or not at all.
 
-    The first derivative of the fused kernels is right. Differentiated further, they treat as constant what they saved
-    on the way: weight normalisation the norms, from the second derivative on, and layer, batch and instance
-    normalisation their statistics, from the third on; without a word. The definitions take more time and memory.
-    Normalisation by running statistics is affine, and right as it is; the running statistics are not written to.
+    Differentiated twice or more, fused normalisations treat as constant what they saved on the way, without a word:
+    weight normalisation the norms, from the second derivative on, and layer, batch and instance normalisation their
+    statistics, from the third on. Normalisation by running statistics is affine, and right as it is; the running
+    statistics are not written to. Bags of embeddings and cuDNN's recurrent layers have no second derivative in torch.
+    Embeddings get the derivative of the loss itself: a dense one, not scaled by how often a word occurs, and where the
+    forward pass cuts vectors to `max_norm`, that of the cut; a row that `padding_idx` names stays constant. The
+    definitions take more time and memory.
 
     Args:
         times: How often the result is going to be differentiated.
@@ -88,6 +91,73 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / v.square().sum(others, keepdim=True).sqrt())
 
 
+def _embedding(
+    words: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    found = functional.embedding(words, weight)
+    if padding_idx is not None:  # torch's own way is lost where words are mapped
+        found = torch.where((words == padding_idx % len(weight))[..., None], found.detach(), found)
+    if max_norm is None:
+        return found
+    cut = torch.linalg.vector_norm(found.detach(), norm_type, -1, keepdim=True) > max_norm
+    long = torch.where(cut, found, 1.0)  # no norm of zero, which has no derivative
+    short = long * (max_norm / (torch.linalg.vector_norm(long, norm_type, -1, keepdim=True) + 1e-7))
+    return torch.where(cut, short, found)
+
+
+def _embedding_bag(
+    words: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    inside = torch.ones_like(words, dtype=torch.bool)
+    if offsets is not None:  # bags of unequal size: as rows, with padding
+        ends = torch.cat([offsets[1:], offsets.new_tensor([] if include_last_offset else [len(words)])])
+        starts = offsets[: len(ends)]
+        columns = torch.arange(max(1, int((ends - starts).max())), device=words.device)
+        inside = columns < (ends - starts)[:, None]
+        places = (starts[:, None] + columns).clamp(max=len(words) - 1)
+        words = words[places]
+        per_sample_weights = None if per_sample_weights is None else per_sample_weights[places]
+    if padding_idx is not None:
+        inside = inside & (words != padding_idx % len(weight))
+    rows = _embedding(words, weight, None, max_norm, norm_type)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights[..., None]
+    inside = inside[..., None]
+    if mode == "max":
+        largest = torch.where(inside, rows, -torch.inf).max(1).values
+        return torch.where(inside.any(1), largest, 0.0)
+    total = torch.where(inside, rows, 0.0).sum(1)
+    return total / inside.sum(1).clamp(min=1) if mode == "mean" else total
+
+
+def _recurrent(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a recurrent layer from cuDNN, which differentiates in training mode alone, and once."""
+
+    def call(x: Tensor, *args: Any) -> Any:
+        if not x.is_cuda:
+            return layer(x, *args)
+        with torch.backends.cudnn.flags(enabled=False):
+            return layer(x, *args)
+
+    return call
+
+
 def _standardized(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     centred = x - x.mean(dims, keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
@@ -105,7 +175,12 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 _Replaced = dict[Callable[..., Any], Callable[..., Any]]
 
-_AT_TWO: _Replaced = {torch._weight_norm: _weight_norm}  # what both forms of nn's weight normalisation call
+_AT_TWO: _Replaced = {
+    torch._weight_norm: _weight_norm,  # what both forms of nn's weight normalisation call
+    functional.embedding: _embedding,
+    functional.embedding_bag: _embedding_bag,
+    **{layer: _recurrent(layer) for layer in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
+}
 
 _AT_THREE: _Replaced = _AT_TWO | {
     functional.layer_norm: _layer_norm,

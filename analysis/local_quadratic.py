@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import nn
 
 from basinet.analysis.hessian import HessianOperator, hessian_matrix
 from basinet.analysis.measure import CHUNK
+from basinet.analysis.objective import Objective
 from basinet.analysis.quadrature import quadratic_form
+from basinet.analysis.samples import Chunk
 from basinet.analysis.theory import Quadratics
 from basinet.sim.component import ExperimentError
 from basinet.sim.tasks import Task
@@ -198,21 +199,15 @@ class _Known(_Gradients):
 class _Sampled(_Gradients):
     def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]]) -> None:
         self.model, self.task, self.holdings = model, task, holdings
-        self.parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        self.frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-        self.frozen |= dict(model.named_buffers())
+        self.objective = Objective(model, task.loss, task.train)
+        self.point = self.objective.point[0]
+        self.buffers = {name: b[0] for name, b in self.objective.buffers(1).items()}
 
     def _of(self, samples: NDArray[Any]) -> Array:
         """Compute the gradients of some samples, [n, P]."""
-
-        def loss(parameters: dict[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
-            single = tuple(t[None] for t in batch)
-            return self.task.loss(lambda x: functional_call(self.model, {**parameters, **self.frozen}, (x,)), single)
-
-        places = torch.from_numpy(samples).to(self.task.train[0].device)
-        batch = tuple(t[places] for t in self.task.train)
-        found = vmap(grad(loss), in_dims=(None, 0))(self.parameters, batch)
-        array: Array = torch.cat([g.flatten(1) for g in found.values()], dim=1).double().cpu().numpy()
+        places = torch.from_numpy(samples).to(self.point.device)
+        chunk = Chunk(tuple(t[places] for t in self.task.train))
+        array: Array = self.objective.sample_gradients(self.point, self.buffers, chunk).double().cpu().numpy()
         return array
 
     def along(self, vectors: Array) -> tuple[Array, Array]:
@@ -246,7 +241,7 @@ class _Sampled(_Gradients):
         ])  # fmt: skip
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
-        probes = np.zeros((count, sum(p.numel() for p in self.parameters.values())))
+        probes = np.zeros((count, len(self.point)))
         means = self.means()
         for agent, held in enumerate(self.holdings):
             share = 1 / np.sqrt(len(held) * len(self.holdings))

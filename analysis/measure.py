@@ -1,6 +1,6 @@
 """Flatness and optimization error of runs, measured from their states."""
 
-import copy
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -12,7 +12,8 @@ from torch import nn
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature import Curvature
-from basinet.analysis.measures import measure_sites
+from basinet.analysis.effort import FULL, LEAST, Effort
+from basinet.analysis.measures import Attempts, measure_sites
 from basinet.analysis.network import measure_network
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Share
@@ -20,10 +21,12 @@ from basinet.analysis.shapes import measure_shapes
 from basinet.analysis.sites import Bench, Sites, lanczos_steps
 from basinet.analysis.snapshot import KRYLOV
 from basinet.analysis.tail_index import gradient_noise_norms, hill
+from basinet.analysis.trial import in_small, mixes_samples, sums_parts
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError, nearest
-from basinet.sim.config import Config, Measure
+from basinet.sim.config import SAMPLED, Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.modules import copy_model
 from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
@@ -35,8 +38,6 @@ __all__ = ["check_analysis", "measure_again", "measure_point", "measure_replica"
 
 CHUNK = 4096
 """Samples at a time, which bounds the memory of the retained graph."""
-
-_SHAPES = {"loss_slices", "loss_surface", "random_plane", "agent_barriers"}
 
 
 def measure_point(
@@ -55,6 +56,9 @@ def measure_point(
         Values by name; an estimate comes with its error: a standard error for the trace and the tail index, a residual
         bound for the eigenvalue, the gradient norm at which the descent stopped for the excess risk.
 
+    Raises:
+        ValueError: A measure cannot be had.
+
     Example:
         >>> from basinet.sim.models import Point
         >>> from basinet.sim.tasks import quadratic
@@ -66,33 +70,82 @@ def measure_point(
     measures = frozenset(measures)
     objective = Objective(model, task.loss, task.train, chunk=CHUNK)
     key = torch.tensor([draws.key(seed, "analysis")], device=objective.device)
-    (found,), _ = measure_sites(Sites(Curvature(objective, objective.point), key, wanted=measures))
+    attempts = Attempts(objective.share, measures)
+    (found,), _ = measure_sites(Sites(Curvature(objective, objective.point), key, wanted=measures), attempts)
+    if attempts.failures:
+        name, (reason, _) = next(iter(attempts.failures.items()))
+        raise ValueError(f"{name}: {reason}")
     if "tail_index" in measures:
         found |= _tail_index(model, task, seed, replica)
     return found
 
 
-def _tail_index(model: nn.Module, task: Task, seed: int, replica: int, memory: int = 2**30) -> Row:
-    tail = hill(gradient_noise_norms(model, task, seed=draws.key(seed, replica), memory=memory))
+def _tail_index(
+    model: nn.Module, task: Task, seed: int, replica: int, memory: int = 2**30, samples: int = FULL.tail_samples
+) -> Row:
+    tail = hill(gradient_noise_norms(model, task, samples=samples, seed=draws.key(seed, replica), memory=memory))
     # Infinite where the largest values are all the same, which no JSON holds.
     return {"tail_index": tail.value, "tail_index_error": tail.error} if math.isfinite(tail.value) else {}
 
 
+_MOST_NAMED = 6
+
+_passed: set[str] = set()
+"""Analyses that have been tried in this process, and can be had."""
+
+
 def check_analysis(setup: Setup) -> None:
-    """Refuse an analysis for which there is not enough memory, before the run that it belongs to.
+    """Refuse an analysis that cannot be had, before the run that it belongs to.
+
+    Each measure is taken with the least effort, of a few samples near the initial values.
 
     Args:
         setup: The parts of the run.
 
     Raises:
-        ExperimentError: See `lanczos_steps`.
+        ExperimentError: There is too little memory for it, or a measure fails.
     """
-    if KRYLOV & set(setup.config.analysis):
+    config = setup.config
+    if not config.analysis:
+        return
+    if KRYLOV & set(config.analysis):
         parameters = (p for p in setup.template().parameters() if p.requires_grad)
-        lanczos_steps(setup.config.analysis_memory, sum(p.numel() for p in parameters))
+        lanczos_steps(config.analysis_memory, sum(p.numel() for p in parameters))
+    if "own" in config.analysis_views and config.analysis_samples is not None:
+        for replica in range(config.replicas):
+            Bench(setup).holdings(replica)
+    tried = {key: value for key, value in config.describe().items() if _matters(key)}
+    identity = json.dumps({**tried, "agents": min(2, setup.num_agents)}, sort_keys=True)
+    if identity in _passed:
+        return
+    small, state = in_small(setup)
+    failed = {row["failed"]: row["reason"] for row in measure_replica(small, state, 0, effort=LEAST) if "failed" in row}
+    if failed:
+        reason = next(iter(failed.values()))
+        names = [name for name in config.analysis if failed.get(name) == reason]
+        shown = ", ".join(names) if len(names) <= _MOST_NAMED else f"{', '.join(names[:3])} and {len(names) - 3} more"
+        left = ", ".join(name for name in config.analysis if name not in failed) or "none"
+        raise ExperimentError(f"analysis: {shown} cannot be measured: {reason}; of those asked, allowed: {left}")
+    bench = Bench(small)
+    if mixes_samples(bench, state):
+        sampled = [name for name in config.analysis if name in SAMPLED]
+        if sampled or "own" in config.analysis_views or sums_parts(setup, bench):
+            asked = sampled[0] if sampled else config.analysis[0]
+            raise ExperimentError(
+                f"analysis: {asked} is summed up from parts of the samples, and the loss of a batch is not the mean of"
+                " its samples' losses; allowed are measures of all samples as one batch, which one worker holds"
+            )
+    _passed.add(identity)
 
 
-def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int = 0, workers: int = 1) -> list[Row]:
+def _matters(key: str) -> bool:
+    """Tell whether a key of an experiment has a say in what can be measured."""
+    return key in ("task", "model", "optimizer", "seed", "runtime") or key.startswith("analysis")
+
+
+def measure_replica(
+    setup: Setup, state: dict[str, Any], replica: int, rank: int = 0, workers: int = 1, *, effort: Effort = FULL
+) -> list[Row]:
     """Measure a replica of a run, as the run's configuration asks.
 
     Several workers call it alike: each sums over its share of the samples, and all know the result.
@@ -103,45 +156,63 @@ def measure_replica(setup: Setup, state: dict[str, Any], replica: int, rank: int
         replica: Which replica it is.
         rank: This worker.
         workers: How many there are.
+        effort: How much work to put in.
 
     Returns:
-        A row a point: the centroid of the honest agents, and each of them if asked; and rows of tables, each with the
-        name of its `table`.
+        A row a point: the centroid of the honest agents, and each of them if asked; rows of tables, each with the
+        name of its `table`; and for each measure that failed a row with its name as `failed`, and the `reason`.
     """
     wanted = set(setup.config.analysis)
     if not wanted:
         return []
-    bench = Bench(setup, Share(rank, workers))
+    attempts = Attempts(Share(rank, workers), setup.config.analysis)
     where = {"step": state["step"], "replica": replica}
+
+    def everything() -> tuple[list[Row], list[Row]]:
+        return _measured(Bench(setup, attempts.share, effort), state, replica, attempts), []
+
+    rows, _ = attempts.take(setup.config.analysis, everything)
+    failed = [{"failed": name, "reason": why, "traceback": at} for name, (why, at) in attempts.failures.items()]
+    return [{**where, **row} for row in [*_merged(rows), *failed]]
+
+
+def _measured(bench: Bench, state: dict[str, Any], replica: int, attempts: Attempts) -> list[Row]:
+    config = bench.setup.config
     rows: list[Row] = []
 
     def add(values: Row, agent: int | None) -> None:
         if values:
-            rows.append({**where, **({} if agent is None else {"agent": agent}), **values})
+            rows.append({**({} if agent is None else {"agent": agent}), **values})
 
     center = bench.center(state, replica)
     for sites in bench.sites(state, replica, center):
         group = bench.group(sites.hessian.points.shape[1])
         for start in range(0, len(sites.agents), group):
             part = sites.part(slice(start, min(start + group, len(sites.agents))))
-            found, tables = measure_sites(part)
-            if "tail_index" in wanted and sites.suffix == bench.suffix:  # under all samples
-                for row, model in zip(found, _models(bench, part.hessian), strict=True):
-                    row |= _tail_index(model, bench.task, setup.config.seed, replica, memory=bench.budget // 2)
+            found, tables = measure_sites(part, attempts)
+            if sites.suffix == bench.suffix:  # under all samples
+                indices, _ = attempts.take(["tail_index"], partial(_tail_indices, bench, part.hessian, replica))
+                for row, index in zip(found, indices, strict=False):
+                    row |= index
             for agent, values in zip(part.agents, found, strict=True):
                 add(values, agent)
             for row in tables:
                 add({name: value for name, value in row.items() if name != "agent"}, row["agent"])
-    add(measure_network(bench, state, replica, center), None)
-    if wanted & _SHAPES:
-        found, tables = measure_shapes(bench, state, replica, center)
-        for row in found + tables:
-            add({name: value for name, value in row.items() if name != "agent"}, row.get("agent"))
-    if "agents" in setup.config.analysis_points:
+    add(measure_network(bench, state, replica, center, attempts), None)
+    found, tables = measure_shapes(bench, state, replica, center, attempts)
+    for row in found + tables:
+        add({name: value for name, value in row.items() if name != "agent"}, row.get("agent"))
+    if "agents" in config.analysis_points:
         agents = Curvature(center.hessian.objective, *bench.agents(state, replica))
         for agent, values in zip(bench.honest(replica), _evaluated(bench, agents), strict=True):
             add(values, agent)
-    return _merged(rows)
+    return rows
+
+
+def _tail_indices(bench: Bench, points: Curvature, replica: int) -> tuple[list[Row], list[Row]]:
+    seed, memory, samples = bench.setup.config.seed, bench.budget // 2, bench.effort.tail_samples
+    models = _models(bench, points)
+    return [_tail_index(model, bench.task, seed, replica, memory, samples) for model in models], []
 
 
 def _evaluated(bench: Bench, points: Curvature) -> list[Row]:
@@ -149,13 +220,13 @@ def _evaluated(bench: Bench, points: Curvature) -> list[Row]:
     mine = points.part(bench.share.part(points.num_points))
     portions = {}
     if type(bench.task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
-        portions["chunk"] = measured_together(copy.deepcopy(bench.model).eval(), bench.task, bench.budget // 2)
+        portions["chunk"] = measured_together(copy_model(bench.model).eval(), bench.task, bench.budget // 2)
     return bench.share.gather([bench.task.evaluate(model, **portions) for model in _models(bench, mine)])
 
 
 def _models(bench: Bench, points: Curvature) -> Iterator[nn.Module]:
     """Give a model in evaluation mode the values of each point in turn."""
-    model = copy.deepcopy(bench.model).eval()
+    model = copy_model(bench.model).eval()
     for k, point in enumerate(points.points):
         yield load_vector(model, point, {name: b[k] for name, b in points.buffers.items()})
 
@@ -184,7 +255,8 @@ def measure_again(
 ) -> None:
     """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
 
-    What has been measured already, at the same state and with the same settings, is not measured again. The ranks of
+    What has been measured already, at the same state and with the same settings, is not measured again; what has failed
+    is. The ranks of
     `basinet.sim.runtimes.torchrun.together` share the samples.
 
     Args:
@@ -220,13 +292,11 @@ def measure_again(
                 state, known = load_checkpoint(file), Analyzed(file, wanted)
                 for replica in range(setup.config.replicas):
                     progress(done / total, run.name)
-                    missing = known.missing(setup.config, replica)
+                    missing = known.missing(setup.config, replica, retry=True)
                     if missing and replica not in run.diverged:
                         rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-                        found = analyze(
-                            partial(measure_some, measure_replica, tuple(missing)), take_rows(state, rows), replica
-                        )
-                        writer.record(found, tables=file == writer.checkpoint)
-                        known.add(setup.config, missing, replica)
+                        measure = partial(measure_some, measure_replica, tuple(missing))
+                        found = analyze(measure, take_rows(state, rows), replica)
+                        known.record(writer, found, setup.config, missing, replica)
                     done += 1
     progress(1.0, "")

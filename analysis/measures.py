@@ -1,6 +1,8 @@
 """The measures that an experiment can name, at many points side by side."""
 
 import math
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from basinet.analysis.hessian import HessianOperator
 from basinet.analysis.noise import gradient_noise
 from basinet.analysis.objective import Objective
 from basinet.analysis.risk import descend, newton_decrement
+from basinet.analysis.samples import AttemptError, Share
 from basinet.analysis.scaling import Scale
 from basinet.analysis.sharpness import (
     average_sharpness,
@@ -20,11 +23,12 @@ from basinet.analysis.sharpness import (
     worst_sharpness,
 )
 from basinet.analysis.sites import Sites
-from basinet.analysis.snapshot import EIGENVALUES, SNAPSHOT, TOL
+from basinet.analysis.snapshot import EIGENVALUES, PROBED, TOL
 from basinet.analysis.spectrum import Spectrum, spectra
+from basinet.analysis.trace import Estimate
 from basinet.sim.folder import Row
 
-__all__ = ["measure_sites"]
+__all__ = ["Attempts", "measure_sites"]
 
 AVERAGE_RHO = 0.01
 """Standard deviation of a coordinate of the perturbations of the average sharpness."""
@@ -38,32 +42,78 @@ ADAPTIVE_RHO = 0.5
 BATCH = 32
 """Samples of a batch of the m-sharpness."""
 
-_NOISE = frozenset({"gradient_noise_trace", "noise_curvature", "noise_alignment"})
+
+class Attempts:
+    """Takes measures one family at a time, so that one that fails, fails alone.
+
+    Args:
+        share: The processes that measure together; a failure of one is one of all.
+        wanted: Names of the measures.
+
+    Attributes:
+        failures: The first reason for which a measure failed, a sentence, and the traceback, by the measure's name.
+    """
+
+    def __init__(self, share: Share, wanted: Collection[str]) -> None:
+        self.share, self.wanted = share, wanted
+        self.failures: dict[str, tuple[str, str]] = {}
+
+    def take(
+        self, names: Iterable[str], work: Callable[[], tuple[list[Row], list[Row]]]
+    ) -> tuple[list[Row], list[Row]]:
+        """Take some measures, if any of them is wanted.
+
+        Args:
+            names: Their names.
+            work: Takes them: returns rows of values and rows of tables.
+
+        Returns:
+            What was found; nothing where it failed.
+        """
+        asked = [name for name in self.wanted if name in set(names)]
+        if not asked:
+            return [], []
+        try:
+            return self.share.attempt(work)
+        except AttemptError as failure:
+            for name in asked:
+                self.failures.setdefault(name, failure.args)
+            return [], []
 
 
-def measure_sites(sites: Sites) -> tuple[list[Row], list[Row]]:
+def measure_sites(sites: Sites, attempts: Attempts) -> tuple[list[Row], list[Row]]:
     """Measure some points.
 
     Args:
         sites: The points, and what is wanted of them; measures that do not belong to single points are left out.
+        attempts: Takes note of what fails.
 
     Returns:
         The values at each point by name; an estimate comes with its error: a standard error for what is drawn, a
         residual bound for an eigenvalue, the gradient norm at which the descent stopped for the excess risk. And rows
         of tables: each has the name of its `table`, and its `agent`.
     """
-    found, tables = _spectral(sites)
-    _other_matrices(sites, found)
-    _sharpness(sites, found)
-    if "excess_risk" in sites.wanted:
-        for k, row in enumerate(found):
-            risk = descend(HessianOperator.of(sites.hessian.part(slice(k, k + 1))))
-            row |= {"excess_risk": risk.value, "excess_risk_gradient_norm": risk.gradient_norm}
-    if "newton_decrement" in sites.wanted:
-        for k, row in enumerate(found):
-            row["newton_decrement"] = newton_decrement(HessianOperator.of(sites.hessian.part(slice(k, k + 1))))
-    named = [{_named(name, sites.suffix): v for name, v in row.items() if math.isfinite(v)} for row in found]
-    return named, tables
+    found: list[Row] = [{} for _ in sites.agents]
+    tables: list[Row] = []
+    for names, family in _FAMILIES.items():
+        rows, more = attempts.take(names, partial(_measured, family, sites))
+        tables += more
+        for row, values in zip(found, rows, strict=False):
+            row |= {_named(name, sites.suffix): value for name, value in values.items()}
+    return found, tables
+
+
+def _measured(
+    family: Callable[[Sites], list[Row] | tuple[list[Row], list[Row]]], sites: Sites
+) -> tuple[list[Row], list[Row]]:
+    measured = family(sites)
+    rows, tables = measured if isinstance(measured, tuple) else (measured, [])
+    for agent, row in zip(sites.agents, rows, strict=True):
+        for name in sorted(sites.wanted & row.keys() - _UNDEFINED):
+            if not math.isfinite(row[name]):
+                where = "the centroid" if agent is None else f"agent {agent}"
+                raise ValueError(f"at {where} it is {row[name]}")
+    return [{name: value for name, value in row.items() if math.isfinite(value)} for row in rows], tables
 
 
 def _named(name: str, suffix: str) -> str:
@@ -79,30 +129,35 @@ def _add(row: Row, name: str, value: float, error: float) -> None:
     row[f"{name}_error"] = error
 
 
-def _spectral(sites: Sites) -> tuple[list[Row], list[Row]]:
-    """Measure what comes from one Krylov run: the spectrum of the Hessian, and the noise against it."""
-    wanted = sites.wanted
-    if not wanted & (SNAPSHOT - {"loss_slices", "disagreement_alignment"}):
-        return [{} for _ in sites.agents], []
-    size = sites.hessian.points.shape[1]
-    space, spectrums = sites.snapshot
-    found = [_spectrum_row(spectrum, wanted, list(sites.hessian.objective.shapes)) for spectrum in spectrums]
-    if wanted & _NOISE:
-        noises = gradient_noise(sites.hessian, space, draws.fold(sites.keys, 2))
-        for row, noise, spectrum in zip(found, noises, spectrums, strict=True):
-            if "gradient_noise_trace" in wanted:
-                row["gradient_noise_trace"] = noise.trace
-            if "noise_curvature" in wanted:
-                _add(row, "noise_curvature", noise.curvature.value, noise.curvature.error)
-            if "noise_alignment" in wanted:
-                row["noise_alignment"] = noise.alignment(spectrum.trace.value, size)
+def _spectrum(sites: Sites) -> tuple[list[Row], list[Row]]:
+    """Measure what comes from one Krylov run and a few probes."""
+    _, spectrums = sites.snapshot
+    found = [_spectrum_row(spectrum, sites.wanted, list(sites.hessian.objective.shapes)) for spectrum in spectrums]
     tables: list[Row] = []
-    if "hessian_density" in wanted:
+    if "hessian_density" in sites.wanted:
         for agent, spectrum in zip(sites.agents, spectrums, strict=True):
             place = {"table": f"density{sites.suffix}", "agent": agent}
             atoms = zip(spectrum.density.nodes.tolist(), spectrum.density.weights.tolist(), strict=True)
             tables += [{**place, "eigenvalue": node, "weight": weight} for node, weight in atoms]
     return found, tables
+
+
+def _noise(sites: Sites) -> list[Row]:
+    """Measure the noise of gradients, and the curvature along it."""
+    space, spectrums = sites.snapshot
+    size, wanted = sites.hessian.points.shape[1], sites.wanted
+    noises = gradient_noise(sites.hessian, space, draws.fold(sites.keys, 2), num_probes=sites.effort.probes[0])
+    found: list[Row] = []
+    for noise, spectrum in zip(noises, spectrums, strict=True):
+        row: Row = {}
+        if "gradient_noise_trace" in wanted:
+            row["gradient_noise_trace"] = noise.trace
+        if "noise_curvature" in wanted:
+            _add(row, "noise_curvature", noise.curvature.value, noise.curvature.error)
+        if "noise_alignment" in wanted:
+            row["noise_alignment"] = noise.alignment(spectrum.trace.value, size)
+        found.append(row)
+    return found
 
 
 def _spectrum_row(spectrum: Spectrum, wanted: frozenset[str], layers: list[str]) -> Row:
@@ -138,55 +193,79 @@ def _spectrum_row(spectrum: Spectrum, wanted: frozenset[str], layers: list[str])
     return row
 
 
-def _other_matrices(sites: Sites, found: list[Row]) -> None:
-    """Measure trace and largest eigenvalue of the Gauss-Newton and the empirical Fisher matrix."""
-    kinds: dict[str, Kind] = {"gauss_newton": "gauss_newton", "fisher": "empirical_fisher"}
-    for name, kind in kinds.items():
-        trace, top = f"{name}_trace", f"{name}_top_eigenvalue"
-        wanted = sites.wanted & {trace, top}
-        if not wanted:
-            continue
-        matrix = sites.hessian.of_kind(kind)
-        size = matrix.points.shape[1]
-        probes = 10 if trace in wanted else 0
-        agree = matrix.objective.share.agree
-        _, spectrums = spectra(
-            matrix.products, sites.keys, size, max_steps=sites.max_steps, num_probes=probes, agree=agree
-        )
-        for row, spectrum in zip(found, spectrums, strict=True):
-            if trace in wanted:
-                _add(row, trace, spectrum.trace.value, spectrum.trace.error)
-            if top in wanted:
-                _add(row, top, float(spectrum.top[0]), float(spectrum.top_residuals[0]))
-                row[f"{name}_converged"] = int(spectrum.converged)
+def _matrix(name: str, kind: Kind, sites: Sites) -> list[Row]:
+    """Measure trace and largest eigenvalue of another curvature matrix than the Hessian."""
+    trace, top = f"{name}_trace", f"{name}_top_eigenvalue"
+    matrix, effort = sites.hessian.of_kind(kind), sites.effort
+    _, spectrums = spectra(
+        matrix.products,
+        sites.keys,
+        matrix.points.shape[1],
+        steps=effort.lanczos_steps[0],
+        max_steps=min(sites.max_steps, effort.lanczos_steps[1]),
+        num_probes=effort.probes[0] if trace in sites.wanted else 0,
+        max_probes=effort.probes[1],
+        agree=matrix.objective.share.agree,
+    )
+    found: list[Row] = []
+    for spectrum in spectrums:
+        row: Row = {}
+        if trace in sites.wanted:
+            _add(row, trace, spectrum.trace.value, spectrum.trace.error)
+        if top in sites.wanted:
+            _add(row, top, float(spectrum.top[0]), float(spectrum.top_residuals[0]))
+            row[f"{name}_converged"] = int(spectrum.converged)
+        found.append(row)
+    return found
 
 
-def _sharpness(sites: Sites, found: list[Row]) -> None:
-    """Measure how the loss rises around the points."""
-    wanted, keys = sites.wanted, draws.fold(sites.keys, 3)
-    averages: dict[str, tuple[float, Scale]] = {
-        "average_sharpness": (AVERAGE_RHO, "none"),
-        "adaptive_average_sharpness": (ADAPTIVE_RHO / 10, "adaptive"),
-    }
-    for name, (rho, scale) in averages.items():
-        if name in wanted:
-            for row, rise in zip(found, average_sharpness(sites.hessian, keys, rho=rho, scale=scale), strict=True):
-                _add(row, name, rise.value, rise.error)
-    if "relative_flatness" in wanted:
-        for row, kappa in zip(found, relative_flatness(sites.hessian, draws.fold(sites.keys, 4)), strict=True):
-            _add(row, "relative_flatness", kappa.value, kappa.error)
-    plain: dict[str, Tensor] = {}
-    if "worst_sharpness" in wanted:
-        plain["worst_sharpness"] = worst_sharpness(sites.hessian, keys, rho=WORST_RHO)
-    if "adaptive_sharpness" in wanted:
-        plain["adaptive_sharpness"] = worst_sharpness(sites.hessian, keys, rho=ADAPTIVE_RHO, scale="adaptive")
-    if "pac_bayes_sigma" in wanted:
-        plain["pac_bayes_sigma"] = pac_bayes_sigma(sites.hessian, keys)
-    if "m_sharpness" in wanted:
-        plain["m_sharpness"] = _m_sharpness(sites, keys)
-    for name, values in plain.items():
-        for row, value in zip(found, values.tolist(), strict=True):
-            row[name] = value
+def _excess_risk(sites: Sites) -> list[Row]:
+    descents = [descend(h, max_products=sites.effort.descent_products) for h in _operators(sites)]
+    return [{"excess_risk": d.value, "excess_risk_gradient_norm": d.gradient_norm} for d in descents]
+
+
+def _newton_decrement(sites: Sites) -> list[Row]:
+    return [{"newton_decrement": newton_decrement(h, steps=sites.effort.decrement_steps)} for h in _operators(sites)]
+
+
+def _operators(sites: Sites) -> list[HessianOperator]:
+    return [HessianOperator.of(sites.hessian.part(slice(k, k + 1))) for k in range(len(sites.agents))]
+
+
+def _average(name: str, rho: float, scale: Scale, sites: Sites) -> list[Row]:
+    pairs = sites.effort.pairs
+    return _estimates(
+        name, average_sharpness(sites.hessian, draws.fold(sites.keys, 3), rho=rho, scale=scale, num_pairs=pairs)
+    )
+
+
+def _relative_flatness(sites: Sites) -> list[Row]:
+    probes = sites.effort.probes[0]
+    keys = draws.fold(sites.keys, 4)
+    return _estimates("relative_flatness", relative_flatness(sites.hessian, keys, num_probes=probes))
+
+
+def _estimates(name: str, estimates: list[Estimate]) -> list[Row]:
+    return [{name: e.value, f"{name}_error": e.error} for e in estimates]
+
+
+def _worst(name: str, rho: float, scale: Scale, sites: Sites) -> list[Row]:
+    steps = sites.effort.ascent_steps
+    return _values(name, worst_sharpness(sites.hessian, draws.fold(sites.keys, 3), rho=rho, scale=scale, steps=steps))
+
+
+def _sigma(sites: Sites) -> list[Row]:
+    pairs, bisections = sites.effort.sigma
+    keys = draws.fold(sites.keys, 3)
+    return _values("pac_bayes_sigma", pac_bayes_sigma(sites.hessian, keys, num_pairs=pairs, bisections=bisections))
+
+
+def _by_batches(sites: Sites) -> list[Row]:
+    return _values("m_sharpness", _m_sharpness(sites, draws.fold(sites.keys, 3)))
+
+
+def _values(name: str, values: Tensor) -> list[Row]:
+    return [{name: value} for value in values.tolist()]
 
 
 def _m_sharpness(sites: Sites, keys: Tensor) -> Tensor:
@@ -204,3 +283,26 @@ def _m_sharpness(sites: Sites, keys: Tensor) -> Tensor:
         point = sites.hessian.points[k : k + 1]
         values.append(m_sharpness(losses, point, keys[k : k + 1], rho=WORST_RHO, buffers=buffers))
     return torch.cat(values)
+
+
+_FAMILIES: dict[frozenset[str], Callable[[Sites], list[Row] | tuple[list[Row], list[Row]]]] = {
+    EIGENVALUES | PROBED | {"hessian_density"}: _spectrum,
+    frozenset({"gradient_noise_trace", "noise_curvature", "noise_alignment"}): _noise,
+    frozenset({"gauss_newton_trace", "gauss_newton_top_eigenvalue"}): partial(_matrix, "gauss_newton", "gauss_newton"),
+    frozenset({"fisher_trace", "fisher_top_eigenvalue"}): partial(_matrix, "fisher", "empirical_fisher"),
+    frozenset({"average_sharpness"}): partial(_average, "average_sharpness", AVERAGE_RHO, "none"),
+    frozenset({"adaptive_average_sharpness"}): partial(
+        _average, "adaptive_average_sharpness", ADAPTIVE_RHO / 10, "adaptive"
+    ),
+    frozenset({"relative_flatness"}): _relative_flatness,
+    frozenset({"worst_sharpness"}): partial(_worst, "worst_sharpness", WORST_RHO, "none"),
+    frozenset({"adaptive_sharpness"}): partial(_worst, "adaptive_sharpness", ADAPTIVE_RHO, "adaptive"),
+    frozenset({"pac_bayes_sigma"}): _sigma,
+    frozenset({"m_sharpness"}): _by_batches,
+    frozenset({"excess_risk"}): _excess_risk,
+    frozenset({"newton_decrement"}): _newton_decrement,
+}
+"""Measures of single points, with what takes them; those that are taken together fail together."""
+
+_UNDEFINED = frozenset({"noise_alignment"})
+"""Measures that have no value at some points: where there is no noise, or no curvature."""

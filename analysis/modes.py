@@ -1,5 +1,6 @@
 """Refuses what makes a loss random, or dependent on how samples are batched: it has no Hessian of its own."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,7 +62,9 @@ def differentiable(device: torch.device) -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), Elementary(2):
+        with sdpa_kernel(SDPBackend.MATH), Elementary(2), warnings.catch_warnings():
+            # An operation that is mapped in a loop is no slower than all operations would be.
+            warnings.filterwarnings("ignore", "There is a performance drop")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

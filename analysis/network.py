@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from basinet.analysis.curvature import Curvature
-from basinet.analysis.disagreement import disagreement, implicit_regularization
+from basinet.analysis.disagreement import Disagreement, disagreement, implicit_regularization
+from basinet.analysis.measures import Attempts
 from basinet.analysis.sites import Bench, Sites, repeated
 from basinet.analysis.snapshot import NUM_EIGENVALUES
 from basinet.sim.folder import Row
@@ -16,7 +17,7 @@ from basinet.topologies import smallest_eigenvalue
 __all__ = ["measure_network", "stability_limits"]
 
 
-def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: Sites) -> Row:
+def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: Sites, attempts: Attempts) -> Row:
     """Measure a replica's network.
 
     Args:
@@ -24,39 +25,48 @@ def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: S
         state: The state of the replica's rows.
         replica: Which replica it is.
         center: Its centroid, under all samples.
+        attempts: Takes note of what fails.
 
     Returns:
         Values by name, which belong to the row of the centroid.
     """
-    setup, wanted = bench.setup, center.wanted
-    limits = stability_limits(setup, state["step"]) if "stability_limit" in wanted else {}
-    if not wanted & {"consensus_sharpness", "disagreement_alignment", "implicit_regularization"}:
-        return limits
-    found: Row = {}
-    centroid = center.hessian
+    centroid, weights = center.hessian, bench.weights(replica)
     agents = Curvature(centroid.objective, *bench.agents(state, replica))
-    weights = bench.weights(replica)
-    aligned = "disagreement_alignment" in wanted
-    eigenvectors = None
-    if aligned:
-        space, _ = center.snapshot
-        eigenvectors = space.vectors(0, space.ritz(0)[1][:, -NUM_EIGENVALUES:])
-    costs = disagreement(agents, centroid, weights, eigenvectors)
-    if "consensus_sharpness" in wanted:
-        found |= {"consensus_sharpness": costs.sharpness, "consensus_sharpness_quadratic": costs.quadratic}
-        if "own" in setup.config.analysis_views:
+
+    known: list[Disagreement] = []  # by the first of the two measures that need it
+
+    def sharpness() -> Row:
+        costs = known[0] if known else disagreement(agents, centroid, weights)
+        found: Row = {"consensus_sharpness": costs.sharpness, "consensus_sharpness_quadratic": costs.quadratic}
+        if "own" in bench.setup.config.analysis_views:
             own = bench.objective(agents.num_points, bench.holdings(replica))
             gain = _own_gain(Curvature(own, agents.points, agents.buffers), centroid, weights)
             found["consensus_sharpness_own"] = gain
-    if "implicit_regularization" in wanted:
+        return found
+
+    def alignment() -> Row:
+        space, (spectrum,) = center.snapshot
+        costs = disagreement(agents, centroid, weights, space.vectors(0, space.ritz(0)[1][:, -NUM_EIGENVALUES:]))
+        known.append(costs)
+        value = costs.alignment(spectrum.trace.value, agents.points.shape[1])
+        return {"disagreement_alignment": value, "disagreement_captured": costs.captured}
+
+    def regularization() -> Row:
         added, slope = implicit_regularization(agents.points, centroid, weights)
-        found["implicit_regularization"] = added
-        found["implicit_regularization_gradient"] = float(slope.norm())
-    if aligned:
-        trace = center.snapshot[1][0].trace.value
-        found["disagreement_alignment"] = costs.alignment(trace, agents.points.shape[1])
-        found["disagreement_captured"] = costs.captured
-    return limits | {f"{name}{bench.suffix}": value for name, value in found.items() if math.isfinite(value)}
+        return {"implicit_regularization": added, "implicit_regularization_gradient": float(slope.norm())}
+
+    found: Row = {}
+    parts = {
+        "disagreement_alignment": alignment,
+        "consensus_sharpness": sharpness,
+        "implicit_regularization": regularization,
+    }
+    for name, part in parts.items():
+        rows, _ = attempts.take([name], lambda part=part: ([part()], []))  # type: ignore[misc]
+        for row in rows:
+            found |= {f"{key}{bench.suffix}": value for key, value in row.items() if math.isfinite(value)}
+    rows, _ = attempts.take(["stability_limit"], lambda: ([stability_limits(bench.setup, state["step"])], []))
+    return {key: value for row in rows for key, value in row.items()} | found
 
 
 def _own_gain(agents: Curvature, centroid: Curvature, weights: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.modes import check_modes, differentiable
 from basinet.analysis.samples import Chunk, Samples, Share
+from basinet.sim.modules import check_module
 from basinet.sim.tasks import Task
 
 __all__ = ["Loss", "Objective"]
@@ -48,6 +49,7 @@ class Objective:
         training: Whether layers may normalise by the statistics of the batch: the loss is then that of the whole
             data as one batch.
         share: Which part of the samples this process sums over.
+        faults: What is known to be wrong with derivatives of this loss, by their names; it is added to.
 
     Raises:
         ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are batched, if
@@ -64,7 +66,9 @@ class Objective:
         chunk: int | None = None,
         training: bool = False,
         share: Share | None = None,
+        faults: dict[str, str | None] | None = None,
     ) -> None:
+        check_module(model)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         kinds = {(p.dtype, p.device) for p in parameters.values()}
         if len(kinds) != 1 or not all(dtype.is_floating_point for dtype, _ in kinds):
@@ -73,13 +77,13 @@ class Objective:
         if training and (chunk is not None or holdings is not None):
             raise ValueError("In training mode all samples are one batch: leave out chunk and holdings.")
         self.model, self.loss = model, loss
+        self.faults = {} if faults is None else faults
         self.shapes = {name: p.shape for name, p in parameters.items()}
         self.training = training
         ((self.dtype, self.device),) = kinds
         # A batch whose statistics count cannot be divided.
         self.share = Share() if training or share is None else share
-        self._objective = _Objective(model, loss)
-        self._model = _Outputs(model)
+        self._functional = _Functional(model, loss)
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         task = getattr(loss, "__self__", None)
         # A task whose loss is the mean over its samples' losses can give these in one pass.
@@ -97,7 +101,8 @@ class Objective:
     @property
     def point(self) -> Tensor:
         """The model's own parameters, a copy [1, P] in the order of `model.parameters()`."""
-        return torch.cat([self.model.get_parameter(name).detach().flatten() for name in self.shapes]).unsqueeze(0)
+        parameters = (p for p in self.model.parameters() if p.requires_grad)
+        return torch.cat([p.detach().flatten() for p in parameters]).unsqueeze(0)
 
     @property
     def classifies(self) -> bool:
@@ -139,17 +144,26 @@ class Objective:
 
         Returns:
             [b, P].
-
-        Raises:
-            ValueError: Some layer cannot be mapped over the samples.
         """
         batch = chunk.batch if chunk.weights is None else tuple(t[0] for t in chunk.batch)
+        if self._samples_can_be_mapped:
+            return self._mapped_gradients(point, buffers, batch)
+        return self._single_gradients(point, buffers, batch)
 
+    def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        found = []
+        with differentiable(self.device), torch.enable_grad():
+            for sample in zip(*(torch.split(t, 1) for t in batch), strict=True):
+                leaf = point.clone().requires_grad_()
+                value = self._at(self._loss, leaf.clone(), buffers, sample)
+                constant = not value.requires_grad  # no parameter takes part
+                found.append(torch.zeros_like(point) if constant else torch.autograd.grad(value, leaf)[0])
+        return torch.stack(found)
+
+    def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
             return self._at(self._loss, theta, buffers, tuple(t.unsqueeze(0) for t in sample))
 
-        if not self._can_be_mapped:
-            raise ValueError("A layer of the model has no batched form, so its samples' gradients cannot be computed.")
         dims = (None, *(0 for _ in batch))
         with differentiable(self.device):
             gradients: Tensor = torch.vmap(torch.func.grad(loss), dims, randomness="same")(point, *batch)
@@ -190,23 +204,32 @@ class Objective:
         """Evaluate the loss of each sample [b] from the outputs [b, ...]."""
         if self._task is not None:
             return self._task.mean_loss(outputs, batch[-1], (len(outputs),))
-        return _each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
+        return self._each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
 
     def _loss(self, state: State, batch: Batch, weights: Tensor | None) -> Tensor:
         if weights is not None:
             return (self._sample_losses(state, batch, None) * weights).sum()
-        value: Tensor = torch.func.functional_call(self._objective, state, (batch,))
-        return value
+        return self._functional.loss(state, batch)
 
     def _sample_losses(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
         """Evaluate the loss of each sample [b] at a point."""
         if self._task is not None:
             return self._losses_of(self._call_model(state, batch, None), batch)
-        return _each(lambda one: self._loss(state, one, None), batch)
+        return self._each(lambda one: self._loss(state, one, None), batch)
+
+    def _each(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Evaluate a mean loss for each sample as a batch of its own, [b]."""
+
+        def alone(*sample: Tensor) -> Tensor:
+            return loss(tuple(t.unsqueeze(0) for t in sample))
+
+        if not self._samples_can_be_mapped:
+            return torch.stack([alone(*sample) for sample in zip(*batch, strict=True)])
+        losses: Tensor = torch.vmap(alone, randomness="same")(*batch)
+        return losses
 
     def _call_model(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
-        outputs: Tensor = torch.func.functional_call(self._model, state, (batch,))
-        return outputs
+        return self._functional.outputs(state, batch)
 
     def bytes_per_sample(self) -> int:
         """Find how much memory the graph of a Hessian product keeps for each sample of a point.
@@ -239,8 +262,10 @@ class Objective:
         """Apply a function of (state, batch, weights) to each point."""
         check_modes(self.model, one_batch=self.training)  # again: the mode may have changed since
         own = chunk.weights is not None
+        points = points.clone()  # some layers write into their parameters
+        each_alone = own and self._task is None and not self._samples_can_be_mapped  # not to be tried while mapping
         with differentiable(points.device):
-            if len(points) > 1 and self._as_one(chunk.size):
+            if len(points) > 1 and not each_alone and self._as_one(chunk.size, own=own):
                 each = 0 if own else None
                 apply = torch.vmap(partial(self._at, function), (0, 0, each, each), randomness="same")
                 values: Tensor = apply(points, dict(buffers), chunk.batch, chunk.weights)
@@ -261,55 +286,128 @@ class Objective:
         weights: Tensor | None = None,
     ) -> Tensor:
         parts = torch.split(theta, [shape.numel() for shape in self.shapes.values()])
-        state = {f"model.{n}": part.view(shape) for (n, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        # Clones: a layer that keeps running statistics writes them in place.
-        state |= {f"model.{name}": buffer.clone() for name, buffer in buffers.items()}
-        return function(state, batch, weights)
+        state = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        # Clones: a layer that keeps running statistics writes them in place, and some write into their inputs.
+        state |= {name: buffer.clone() for name, buffer in buffers.items()}
+        return function(state, tuple(t.clone() for t in batch), weights)
 
-    def _as_one(self, samples: int) -> bool:
-        """Tell whether the agents are mapped as one, with so many samples each."""
+    def _as_one(self, samples: int, *, own: bool) -> bool:
+        """Tell whether the agents are mapped as one, with so many samples each, their own or the same."""
         if self.device.type == "cpu" and (self._convolves or samples * self.num_parameters > _SMALL):
             return False
-        return self._can_be_mapped
+        return self._own_can_be_mapped if own else self._can_be_mapped
 
     @cached_property
     def _can_be_mapped(self) -> bool:
         """Whether every layer has a batched form (nn.LSTM has none)."""
-        batch = tuple(t[:2] for t in self.samples.data)
-        apply = torch.vmap(partial(self._at, self._loss), (0, 0, None), randomness="same")
+        return self._maps(tuple(t[:2] for t in self.samples.data), None)
+
+    @cached_property
+    def _own_can_be_mapped(self) -> bool:
+        """Whether every layer has one where each agent has samples of its own."""
+        return self._maps(tuple(t[:1].expand(2, *t[:1].shape) for t in self.samples.data), 0)
+
+    def _maps(self, batch: Batch, each: int | None) -> bool:
+        def together(points: Tensor) -> Tensor:
+            apply = torch.vmap(partial(self._at, self._loss), (0, 0, each), randomness="same")
+            losses: Tensor = apply(points, self.buffers(2), batch)
+            return losses
+
+        def one_by_one(points: Tensor) -> Tensor:
+            batches = [batch if each is None else tuple(t[k] for t in batch) for k in range(2)]
+            buffers = {name: b[0] for name, b in self.buffers(1).items()}
+            return torch.stack([self._at(self._loss, points[k], buffers, batches[k]) for k in range(2)])
+
+        def gradients(losses: Callable[[Tensor], Tensor]) -> Tensor:
+            with torch.enable_grad(), differentiable(self.device):
+                leaf = torch.cat([self.point, 1.01 * self.point]).requires_grad_()
+                value = losses(leaf.clone()).sum()
+            return torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
+
+        return self._agrees(lambda: gradients(together), lambda: gradients(one_by_one))
+
+    @cached_property
+    def _samples_can_be_mapped(self) -> bool:
+        """Whether every layer can be mapped over samples: what it does must not depend on their values."""
+        batch, buffers = tuple(t[:2] for t in self.samples.data), {n: b[0] for n, b in self.buffers(1).items()}
+        return self._agrees(
+            lambda: self._mapped_gradients(self.point[0].clone(), buffers, batch),
+            lambda: self._single_gradients(self.point[0], buffers, batch),
+        )
+
+    def _agrees(self, mapped: Callable[[], Tensor], single: Callable[[], Tensor]) -> bool:
+        """Tell whether what is mapped can be computed, and is the same: hooks and some layers get lost on the way."""
         try:
-            with torch.no_grad(), differentiable(self.device):
-                apply(self.point.expand(2, -1), self.buffers(2), batch)
+            found = mapped()
         except (RuntimeError, ValueError, NotImplementedError):
             return False
-        return True
+        tolerance = torch.finfo(self.dtype).eps ** 0.5
+        return torch.allclose(found, single(), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-class _Objective(nn.Module):
-    """The loss as a module, so that `functional_call` swaps the parameters however the loss reads them."""
+class _Functional:
+    """The loss and the outputs as functions of parameters and buffers, however the loss reads them.
+
+    Args:
+        model: The model.
+        loss: Maps the model and a batch to a number.
+    """
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
+        self.model = model
+        self.as_loss, self.as_outputs = (
+            _Call(model, lambda batch: loss(model, batch)),
+            _Call(model, lambda batch: model(batch[0])),
+        )
+        self.attributes = {module: _tensors(module) for module in model.modules()}
+        self.leaving = set(self.attributes)
+        # A tensor has a place in each module that holds it; a module that is there under several names is one.
+        names: dict[int, str] = {}
+        self.places: dict[str, list[str]] = {}
+        for path, module in model.named_modules():
+            for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is None:
+                    continue
+                place = f"{path}.{attribute}" if path else attribute
+                name = names.setdefault(id(tensor), place)
+                self.places.setdefault(name, []).append(place)
+
+    def loss(self, state: State, batch: Batch) -> Tensor:
+        return self._call(self.as_loss, state, batch)
+
+    def outputs(self, state: State, batch: Batch) -> Tensor:
+        return self._call(self.as_outputs, state, batch)
+
+    def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
+        swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
+        try:
+            value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
+        finally:
+            self._tidy()
+        return value
+
+    def _tidy(self) -> None:
+        """Take back what layers have left in their attributes: it has a graph, and cannot be copied with the model."""
+        for module in list(self.leaving):
+            left, before = _tensors(module), self.attributes[module]
+            if all(before.get(name) is tensor for name, tensor in left.items()):
+                self.leaving.remove(module)  # it leaves nothing
+            for name in left.keys() - before.keys():
+                delattr(module, name)
+            vars(module).update(before)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+
+
+class _Call(nn.Module):
+    """A function of a model as a module, whose parameters `functional_call` can swap."""
+
+    def __init__(self, model: nn.Module, function: Callable[[Batch], Tensor]) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
+        self.function = function
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.loss(self.model, batch)
-
-
-class _Outputs(nn.Module):
-    """The model alone, under the names that it has in the objective."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> Tensor:
-        outputs: Tensor = self.model(batch[0])
-        return outputs
-
-
-def _each(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-    """Evaluate a mean loss for each sample as a batch of its own, [b]."""
-    losses: Tensor = torch.vmap(lambda *one: loss(tuple(t.unsqueeze(0) for t in one)), randomness="same")(*batch)
-    return losses
+        return self.function(batch)

@@ -1,11 +1,11 @@
-"""Which values of a run were measured otherwise than its experiment says."""
+"""Which values of a run were measured otherwise than its experiment says, and which could not be measured."""
 
 import json
 from typing import Any
 
 from basinet.sim.folder import ANALYZED, Run
 
-__all__ = ["provenance"]
+__all__ = ["failures", "provenance"]
 
 _NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
@@ -24,7 +24,10 @@ def provenance(run: Run) -> list[str]:
     """
     otherwise: dict[str, dict[str, None]] = {}
     data: dict[str, dict[str, None]] = {}
-    for name, place, settings in _taken(run):
+    for name, _, entry, place in _taken(run, "state.pt"):
+        if "failed" in entry:
+            continue
+        settings = entry["settings"]
         data.setdefault(settings["train"], {})[f"{name} ({place})"] = None
         differing = {key: settings[key] for key in _NAMED if settings[key] != run.config.get(key)}
         if differing:
@@ -38,16 +41,44 @@ def provenance(run: Run) -> list[str]:
     return sentences
 
 
-def _taken(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
-    """List what has been measured of the last state: measure, place and settings."""
+def failures(run: Run) -> list[str]:
+    """Say which measures could not be taken.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A sentence for each state and reason, without a full stop.
+    """
+    found: dict[tuple[str, str], tuple[dict[str, None], set[str]]] = {}
+    for state in _states(run):
+        for name, replica, entry, _ in _taken(run, state):
+            if "failed" in entry:
+                names, replicas = found.setdefault((state, entry["failed"]["reason"]), ({}, set()))
+                names[name] = None
+                replicas.add(replica)
+    sentences = []
+    for (state, reason), (names, replicas) in found.items():
+        step = "" if state == "state.pt" else f"at step {state.removeprefix('step-').removesuffix('.pt')} "
+        many = f"in {len(replicas)} of {run.status.get('replicas', len(replicas))} replicas"
+        sentences.append(f"{', '.join(names)} could not be measured {step}{many}: {reason}")
+    return sentences
+
+
+def _states(run: Run) -> dict[str, Any]:
     try:
-        states = json.loads((run.path / ANALYZED).read_bytes())
+        found: dict[str, Any] = json.loads((run.path / ANALYZED).read_bytes())
     except (FileNotFoundError, ValueError):
-        return []
+        return {}
+    return found
+
+
+def _taken(run: Run, state: str) -> list[tuple[str, str, dict[str, Any], str]]:
+    """List what has been taken of a state: measure, replica, how it was taken or failed, and place."""
     return [
-        (name, place, entry["settings"])
-        for name, replicas in states.get("state.pt", {}).get("measured", {}).items()
-        for entries in replicas.values()
+        (name, replica, entry, place)
+        for name, replicas in _states(run).get(state, {}).get("measured", {}).items()
+        for replica, entries in replicas.items()
         for entry in entries
         for place in entry["places"]
     ]

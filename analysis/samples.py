@@ -1,6 +1,7 @@
 """Which samples each agent's loss is the mean of, cut into chunks and divided among the workers of a run."""
 
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,10 +9,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Chunk", "Samples", "Share"]
+from basinet.sim.mistakes import first_line, in_words
+from basinet.sim.modules import layer_at_fault
+
+__all__ = ["AttemptError", "Chunk", "Samples", "Share"]
 
 Batch = tuple[Tensor, ...]
 T = TypeVar("T")
+
+
+class AttemptError(Exception):
+    """Work has failed in one of the processes that share it: all are told the reason, and the traceback."""
+
+
+class _OthersFailedError(Exception):
+    """Another process has failed, and does not take part in what this one is about to do with it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class Share:
             The sum, the same everywhere.
         """
         if self.workers > 1:
+            self._go_on()
             dist.all_reduce(tensor)
         return tensor
 
@@ -62,6 +75,7 @@ class Share:
             That of the first process.
         """
         if self.workers > 1:
+            self._go_on()
             dist.broadcast(tensor, 0)
         return tensor
 
@@ -76,9 +90,56 @@ class Share:
         """
         if self.workers == 1:
             return items
+        self._go_on()
+        return self._gathered(items)
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Do some work that may fail: if it does in one process, it does in all, and none waits for another.
+
+        Args:
+            work: The work; every process does its part of it.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            AttemptError: It has failed; the arguments are the reason, a sentence, and the traceback.
+        """
+        failures: list[tuple[str, str]] = []
+        together = True
+        try:
+            value = work()
+        except _OthersFailedError:
+            together = False  # the others have said so already
+        except Exception as error:
+            failures = [(_reason(error), traceback.format_exc())]
+        if self.workers > 1 and not (together and self._all_well(well=not failures)):
+            failures = self._gathered(failures)
+        if failures:
+            raise AttemptError(*failures[0])
+        return value
+
+    def _go_on(self) -> None:
+        """Before processes meet: find whether all are coming."""
+        if not self._all_well(well=True):
+            raise _OthersFailedError
+
+    def _all_well(self, *, well: bool) -> bool:
+        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
+        failed = torch.tensor([not well], dtype=torch.int32, device=device)
+        dist.all_reduce(failed)
+        return not failed.item()
+
+    def _gathered(self, items: list[T]) -> list[T]:
         found: list[list[T]] = [[] for _ in range(self.workers)]
         dist.all_gather_object(found, items)
         return [item for part in found for item in part]
+
+
+def _reason(error: Exception) -> str:
+    """Say in a sentence what has gone wrong, and in which layer, if in any."""
+    said, layer = first_line(error) if isinstance(error, ValueError) else in_words(error), layer_at_fault(error)
+    return f"in its {layer} {said}" if layer else said
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The loss around the points of a run, as tables to draw: slices, a plane with the agents in it, and barriers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature import Curvature
+from basinet.analysis.measures import Attempts
 from basinet.analysis.scaling import filter_normalized
 from basinet.analysis.sites import Bench, Sites, repeated
 from basinet.analysis.snapshot import NUM_EIGENVECTORS
@@ -17,11 +19,11 @@ from basinet.sim.folder import Row
 __all__ = ["measure_shapes"]
 
 NUM_RANDOM = 2
-NUM_POSITIONS = 41
-GRID = 21
 
 
-def measure_shapes(bench: Bench, state: dict[str, Any], replica: int, center: Sites) -> tuple[list[Row], list[Row]]:
+def measure_shapes(
+    bench: Bench, state: dict[str, Any], replica: int, center: Sites, attempts: Attempts
+) -> tuple[list[Row], list[Row]]:
     """Evaluate the loss on lines and planes.
 
     Args:
@@ -29,33 +31,39 @@ def measure_shapes(bench: Bench, state: dict[str, Any], replica: int, center: Si
         state: The state of the replica's rows.
         replica: Which replica it is.
         center: Its centroid, under all samples.
+        attempts: Takes note of what fails.
 
     Returns:
         Rows of metrics, each with its `agent`, and rows of tables, each with the name of its `table`.
     """
-    centroid, wanted = center.hessian, center.wanted
+    centroid, honest = center.hessian, bench.honest(replica)
     agents = Curvature(centroid.objective, *bench.agents(state, replica))
-    honest = bench.honest(replica)
+    weights = bench.weights(replica)
+    parts: dict[str, Callable[[], tuple[list[Row], list[Row]]]] = {
+        "loss_slices": lambda: ([], _slices(center)),
+        "loss_surface": lambda: ([], _surface(center, agents, weights, honest)),
+        "random_plane": lambda: ([], _random_plane(center, agents, honest)),
+        "agent_barriers": lambda: _barriers(center, agents, honest),
+    }
     found: list[Row] = []
     tables: list[Row] = []
-    if "loss_slices" in wanted:
-        tables += _slices(center)
-    if "loss_surface" in wanted:
-        tables += _surface(centroid, agents, bench.weights(replica), honest)
-    if "random_plane" in wanted:
-        tables += _random_plane(center, agents, honest)
-    if "agent_barriers" in wanted:
-        middle = Curvature(centroid.objective, *repeated(centroid, agents.num_points))
-        positions, losses = path_losses(middle, agents)
-        name = f"barrier{bench.suffix}"
-        heights = barriers(positions, losses).tolist()
-        found += [{"agent": k, name: height} for k, height in zip(honest, heights, strict=True)]
-        for k, path in zip(honest, losses.tolist(), strict=True):
-            rows = zip(positions.tolist(), path, strict=True)
-            tables += [{"table": "barriers", "agent": k, "position": t, "loss": loss} for t, loss in rows]
-    for row in tables:
-        row["table"] += bench.suffix
+    for name, part in parts.items():
+        rows, more = attempts.take([name], part)
+        found += [{key if key == "agent" else f"{key}{bench.suffix}": value for key, value in r.items()} for r in rows]
+        tables += [{**row, "table": f"{row['table']}{bench.suffix}"} for row in more]
     return found, tables
+
+
+def _barriers(center: Sites, agents: Curvature, names: list[int]) -> tuple[list[Row], list[Row]]:
+    """Evaluate the loss on the way from the centroid to each agent."""
+    middle = Curvature(agents.objective, *repeated(center.hessian, agents.num_points))
+    positions, losses = path_losses(middle, agents, center.effort.positions[2])
+    heights = barriers(positions, losses).tolist()
+    tables: list[Row] = []
+    for k, path in zip(names, losses.tolist(), strict=True):
+        rows = zip(positions.tolist(), path, strict=True)
+        tables += [{"table": "barriers", "agent": k, "position": t, "loss": loss} for t, loss in rows]
+    return [{"agent": k, "barrier": height} for k, height in zip(names, heights, strict=True)], tables
 
 
 def _slices(center: Sites) -> list[Row]:
@@ -71,7 +79,7 @@ def _slices(center: Sites) -> list[Row]:
         names += [f"random {number + 1}" for number in range(NUM_RANDOM)]
         # Eigenvectors are as long as a random direction, so that all slices share one axis.
         length = float(directions[-1].norm())
-    positions = np.linspace(-1, 1, NUM_POSITIONS)
+    positions = np.linspace(-1, 1, center.effort.positions[0])
     rows = []
     for name, direction in zip(names, directions, strict=True):
         step = direction / direction.norm() * length
@@ -93,7 +101,7 @@ def _random_plane(center: Sites, agents: Curvature, names: list[int]) -> list[Ro
     # As in Li et al., NeurIPS 2018, arXiv:1712.09913; the axes are the random directions of the slices.
     centroid = center.hessian
     axes = torch.cat(_random_directions(center))
-    ticks = np.linspace(-1, 1, GRID).tolist()
+    ticks = np.linspace(-1, 1, center.effort.positions[1]).tolist()
     losses = plane_losses(centroid, centroid.points[0].double(), axes, ticks, ticks)
     rows: list[Row] = [
         {"table": "random_plane", "x": x, "y": y, "loss": float(losses[i, j])}
@@ -109,13 +117,14 @@ def _random_plane(center: Sites, agents: Curvature, names: list[int]) -> list[Ro
     return rows
 
 
-def _surface(centroid: Curvature, agents: Curvature, weights: Tensor, names: list[int]) -> list[Row]:
+def _surface(center: Sites, agents: Curvature, weights: Tensor, names: list[int]) -> list[Row]:
     """Evaluate the plane through the centroid in which the agents spread most."""
+    centroid = center.hessian
     plane = principal_plane(agents.points, weights.to(agents.points.device), centroid.points[0])
     reach = 1.5 * float(plane.coordinates.abs().max())
     if reach == 0:  # the agents agree: there is no plane of theirs
         return []
-    ticks = np.linspace(-reach, reach, GRID)
+    ticks = np.linspace(-reach, reach, center.effort.positions[1])
     losses = plane_losses(centroid, plane.origin, plane.axes, ticks.tolist(), ticks.tolist())
     rows: list[Row] = [
         {"table": "surface", "x": x, "y": y, "loss": float(losses[i, j])}

@@ -173,7 +173,13 @@ def m_sharpness(
 
 
 def pac_bayes_sigma(
-    curvature: Curvature, keys: Tensor, *, target: float = 0.1, scale: Scale = "none", num_pairs: int = 8
+    curvature: Curvature,
+    keys: Tensor,
+    *,
+    target: float = 0.1,
+    scale: Scale = "none",
+    num_pairs: int = 8,
+    bisections: int = 13,
 ) -> Tensor:
     r"""Find the standard deviation of normal perturbations under which the loss rises by a given amount on average.
 
@@ -192,13 +198,14 @@ def pac_bayes_sigma(
         target: The rise.
         scale: The scales s of the coordinates.
         num_pairs: How many pairs of perturbations.
+        bisections: How often the interval is halved.
 
     Returns:
         σ* at each point, [N] in float64; 10 where no smaller one is enough.
     """
     start = curvature.losses()
     low, high = (_radii(curvature, log) for log in (np.log(1e-6), np.log(10.0)))
-    for _ in range(13):
+    for _ in range(bisections):
         middle = (low + high) / 2
         risen = _rises(curvature, start, keys, middle.exp(), scale, range(num_pairs)).mean(0)
         # A loss that overflows has risen.
@@ -265,6 +272,6 @@ def _weighted_signs(layers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
             size = w.shape[2]
             signs = 1.0 - 2.0 * draws.integers(draws.fold(keys, number), 2, (size, size)).to(w)
             parts.append(w @ signs)
-        return torch.cat([part.flatten(1) for part in parts], 1)
+        return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
 
     return vectors

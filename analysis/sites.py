@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature import Curvature
+from basinet.analysis.effort import FULL, Effort
 from basinet.analysis.krylov import Krylov
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Share
@@ -64,6 +65,7 @@ class Sites:
             samples, "_own_at_centroid" at the centroid under the samples of an agent; "_training" in training mode.
         wanted: Names of the measures, for which one snapshot of the Hessian is taken.
         max_steps: Largest number of Lanczos steps that memory permits.
+        effort: How much work goes into the measures.
     """
 
     hessian: Curvature
@@ -72,6 +74,7 @@ class Sites:
     suffix: str = ""
     wanted: frozenset[str] = frozenset()
     max_steps: int = MOST_STEPS
+    effort: Effort = FULL
 
     def part(self, rows: slice) -> "Sites":
         """Take some of the points.
@@ -90,7 +93,7 @@ class Sites:
     @cached_property
     def snapshot(self) -> tuple[Krylov, list[Spectrum]]:
         """The Krylov bases and the spectra, taken once for all measures."""
-        return take_snapshot(self.hessian, self.keys, self.wanted, max_steps=self.max_steps)
+        return take_snapshot(self.hessian, self.keys, self.wanted, max_steps=self.max_steps, effort=self.effort)
 
 
 @dataclass
@@ -100,6 +103,7 @@ class Bench:
     Args:
         setup: The parts of the run.
         share: Which part of the samples this worker sums over.
+        effort: How much work goes into the measures.
 
     Raises:
         ExperimentError: A part of the analysis cannot be had.
@@ -107,17 +111,20 @@ class Bench:
 
     setup: Setup
     share: Share = field(default_factory=Share)
+    effort: Effort = FULL
 
     def __post_init__(self) -> None:
         config = self.setup.config
         self.dtype = getattr(torch, config.analysis_dtype)
         self.device = pick_device(config.runtime)
         self.task: Task = self.setup.task.to(self.device, self.dtype)
-        self.model: nn.Module = self.setup.template().to(self.device, self.dtype)
+        run = self.setup.template().to(getattr(torch, config.runtime.dtype))
+        self.model: nn.Module = _moved(run, self.device, self.dtype)
         self.training = config.analysis_mode == "training"
         self.model.train(self.training)
         self.suffix = "_training" if self.training else ""
         self.budget: int = config.analysis_memory * 2**20
+        self.faults: dict[str, str | None] = {}  # of the derivatives, which all objectives share
         self.chosen = self._chosen()
         self.data = tuple(t if self.chosen is None else t[self.chosen] for t in self.task.train)
 
@@ -201,12 +208,24 @@ class Bench:
                 chunk=chunk,
                 training=self.training,
                 share=self.share,
+                faults=self.faults,
             )
 
         whole = make(None)
-        together = min(count, self.group(whole.num_parameters))
-        most = self.budget // 2 // (whole.bytes_per_sample() * together)
+        most = self.most_samples(whole, count)
         return whole if self.training or most >= len(self.data[0]) else make(max(1, most))
+
+    def most_samples(self, objective: Objective, count: int) -> int:
+        """Choose how many samples are differentiated together.
+
+        Args:
+            objective: The losses.
+            count: How many points there are to be measured.
+
+        Returns:
+            As many as fit into half of the memory that the analysis may take.
+        """
+        return self.budget // 2 // (objective.bytes_per_sample() * min(count, self.group(objective.num_parameters)))
 
     def group(self, num_parameters: int) -> int:
         """Choose how many points are measured side by side.
@@ -273,7 +292,7 @@ class Bench:
         if wanted & KRYLOV:
             steps = lanczos_steps(self.setup.config.analysis_memory, objective.num_parameters)
         hessian = Curvature(objective, points, buffers)
-        return Sites(hessian, keys, agents, suffix + self.suffix, wanted, steps)
+        return Sites(hessian, keys, agents, suffix + self.suffix, wanted, steps, self.effort)
 
     def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the honest agents of a replica.
@@ -306,6 +325,20 @@ class Bench:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+
+def _moved(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Move a model, whose layers go on sharing the buffers that they share: torch gives each one of its own."""
+    shared: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, b in module._buffers.items():
+            if b is not None:
+                shared.setdefault(id(b), []).append((module, name))
+    model.to(device, dtype)
+    for (owner, own), *others in shared.values():
+        for module, name in others:
+            module._buffers[name] = owner._buffers[own]
+    return model
 
 
 def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from basinet.analysis.curvature import Curvature
+from basinet.analysis.effort import FULL, Effort
 from basinet.analysis.krylov import Krylov
 from basinet.analysis.scaling import scales, split
 from basinet.analysis.spectrum import Spectrum, spectra
 
-__all__ = ["EIGENVALUES", "KRYLOV", "NUM_EIGENVALUES", "NUM_EIGENVECTORS", "SNAPSHOT", "TOL", "take_snapshot"]
+__all__ = ["EIGENVALUES", "KRYLOV", "NUM_EIGENVALUES", "NUM_EIGENVECTORS", "PROBED", "TOL", "take_snapshot"]
 
 NUM_EIGENVALUES = 5
 """How many eigenvalues there are at either end of `hessian_eigenvalues`, and top eigenvectors for the disagreement."""
@@ -24,7 +25,7 @@ TOL = 1e-3
 EIGENVALUES = frozenset(
     {"hessian_top_eigenvalue", "hessian_bottom_eigenvalue", "hessian_eigenvalues", "hessian_condition_number"}
 )
-_PROBED = frozenset(
+PROBED = frozenset(
     {
         "hessian_trace",
         "hessian_frobenius_norm",
@@ -32,19 +33,23 @@ _PROBED = frozenset(
         "hessian_layer_traces",
         "adaptive_trace",
         "filter_normalized_trace",
-        "noise_alignment",
-        "disagreement_alignment",
     }
 )
-SNAPSHOT = EIGENVALUES | _PROBED | {"hessian_density", "gradient_noise_trace", "noise_curvature", "loss_slices"}
-"""Measures that take a snapshot."""
+"""Measures of the Hessian that take probes."""
 
-KRYLOV = SNAPSHOT | {"gauss_newton_trace", "gauss_newton_top_eigenvalue", "fisher_trace", "fisher_top_eigenvalue"}
+_TRACED = PROBED | {"noise_alignment", "disagreement_alignment"}
+
+KRYLOV = (
+    EIGENVALUES
+    | _TRACED
+    | {"hessian_density", "gradient_noise_trace", "noise_curvature", "loss_slices"}
+    | {"gauss_newton_trace", "gauss_newton_top_eigenvalue", "fisher_trace", "fisher_top_eigenvalue"}
+)
 """Measures that need a Krylov basis, which is the memory of the analysis."""
 
 
 def take_snapshot(
-    hessian: Curvature, keys: Tensor, wanted: Set[str], *, max_steps: int
+    hessian: Curvature, keys: Tensor, wanted: Set[str], *, max_steps: int, effort: Effort = FULL
 ) -> tuple[Krylov, list[Spectrum]]:
     """Take a snapshot at many points.
 
@@ -53,6 +58,7 @@ def take_snapshot(
         keys: Keys of the random draws, int64 [N].
         wanted: Names of measures.
         max_steps: Largest number of Lanczos steps.
+        effort: How much work to put in.
 
     Returns:
         The Krylov bases, and the spectra. Their readings are the traces of the layers' blocks, then Σ s_i² H_ii with
@@ -63,7 +69,7 @@ def take_snapshot(
     squares = [scales(hessian.points.double(), shapes, kind).square() for kind in ("adaptive", "filter")]
 
     def readings(diagonals: Tensor) -> Tensor:
-        layers = [part.flatten(1).sum(1) for part in split(diagonals, shapes).values()]
+        layers = [part.view(len(part), -1).sum(1) for part in split(diagonals, shapes).values()]
         return torch.stack([*layers, *((diagonals * square).sum(1) for square in squares)], 1)
 
     top = bottom = 0
@@ -82,8 +88,10 @@ def take_snapshot(
         top=min(size, max(1, top)),
         bottom=min(size, bottom),
         tol=TOL,
-        max_steps=max_steps,
-        num_probes=10 if wanted & _PROBED else 0,
+        steps=effort.lanczos_steps[0],
+        max_steps=max(1, top, bottom, min(max_steps, effort.lanczos_steps[1])),
+        num_probes=effort.probes[0] if wanted & _TRACED else 0,
+        max_probes=effort.probes[1],
         readings=readings,
         agree=hessian.objective.share.agree,
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
-from basinet.analysis.provenance import provenance
+from basinet.analysis.provenance import failures, provenance
 from basinet.analysis.survival import escape_times, kaplan_meier, mean_time
 from basinet.sim.folder import FINISHED, Run, write_atomically
 
@@ -283,7 +283,7 @@ def incidents(runs: Sequence[Run]) -> list[str]:
     """Say what a reader of the numbers must know.
 
     Which replicas diverged, which eigenvalues have not converged, which values were measured otherwise than the run
-    says, and which runs are unfinished.
+    says, which could not be measured, and which runs are unfinished.
 
     Args:
         runs: The runs.
@@ -301,7 +301,7 @@ def incidents(runs: Sequence[Run]) -> list[str]:
         if unsure:
             count = f"{len(unsure)} of {row['replicas']} replicas"
             sentences.append(f"{row['label']}: extreme eigenvalues of {count} have not converged; see their errors.")
-        sentences += [f"{row['label']}: {sentence}." for sentence in provenance(run)]
+        sentences += [f"{row['label']}: {sentence}." for sentence in (*provenance(run), *failures(run))]
         if row["state"] not in FINISHED:
             planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
             progress = f"{row['state']} at step {row['step']}" + (f" of {planned}" if planned else "")

@@ -9,6 +9,7 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import fold, key, permutation
+from basinet.analysis.modes import differentiable
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["TailIndex", "gradient_noise_norms", "hill"]
@@ -96,7 +97,10 @@ def gradient_noise_norms(
 
     def gradients() -> Iterator[Tensor]:
         for batch in batches:
-            found = torch.autograd.grad(task.loss(model, batch), parameters, allow_unused=True, materialize_grads=True)
+            sample = tuple(tensor.clone() for tensor in batch)  # some layers write into their inputs
+            with differentiable(parameters[0].device):
+                loss = task.loss(model, sample)
+            found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             yield torch.cat([g.flatten() for g in found])
 
     size, dtype = sum(p.numel() for p in parameters), parameters[0].dtype

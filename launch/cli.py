@@ -319,6 +319,7 @@ def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
     from basinet.analysis.report import write_report
     from basinet.analysis.solutions import measure_between
+    from basinet.analysis.summary import incidents
     from basinet.analysis.trajectories import measure_trajectories
     from basinet.launch.progress import bar
     from basinet.sim.folder import load_runs
@@ -359,7 +360,10 @@ def _analyze(options: argparse.Namespace) -> int:
         _say(f"trajectory: two principal directions hold {first:.1f} % and {second:.1f} % of the variance")
     folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
     _say(f"report: {write_report(folder)}")
-    _print_summary(load_runs(options.folder), options.json)
+    runs = load_runs(options.folder)
+    _print_summary(runs, options.json)
+    for sentence in incidents(runs):
+        _say(sentence)
     return DONE
 
 

@@ -1,7 +1,8 @@
 """What has been measured of the states of a finished run already, so that nothing is measured twice.
 
 RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
-                     and in which places: at the centroid or at the agents, under all samples or under their own
+                     and in which places: at the centroid or at the agents, under all samples or under their own; and
+                     where it failed, why
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any
 
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
-from basinet.sim.folder import ANALYZED, write_atomically
+from basinet.sim.folder import ANALYZED, Row, RunFolder, write_atomically
 from basinet.sim.setup import Setup
 
 __all__ = ["MOST_STEPS", "STEP_BYTES", "Analyzed", "analysis_settings", "checkpoint_digest", "room_for_steps"]
@@ -102,33 +103,45 @@ class Analyzed:
         known = all(found.get(key) == value for key, value in empty.items())
         return {**empty, "measured": found.get("measured", {}) if known else {}}
 
-    def missing(self, config: Config, replica: int) -> list[str]:
+    def missing(self, config: Config, replica: int, *, retry: bool = False) -> list[str]:
         """List what is still to be measured.
 
         Args:
             config: The run, with the measures and the places that are wanted.
             replica: Which replica.
+            retry: Whether what has failed counts as missing.
 
         Returns:
             Names of measures.
         """
-        return [name for name in config.analysis if not self._has(name, config, replica)]
+        return [name for name in config.analysis if not self._has(name, config, replica, retry=retry)]
 
-    def _has(self, name: str, config: Config, replica: int) -> bool:
+    def _has(self, name: str, config: Config, replica: int, *, retry: bool) -> bool:
         taken = self._record["measured"].get(name, {}).get(str(replica), [])
-        return bool(taken) and taken[-1]["settings"] == self.settings and _places(config) <= {*taken[-1]["places"]}
+        if not taken or (retry and "failed" in taken[-1]):
+            return False
+        return bool(taken[-1]["settings"] == self.settings and _places(config) <= {*taken[-1]["places"]})
 
-    def add(self, config: Config, measures: list[str], replica: int) -> None:
-        """Take note that something has been measured.
+    def record(self, folder: RunFolder, found: list[Row], config: Config, measures: list[str], replica: int) -> None:
+        """Write down what an analysis has found, and take note of it.
 
         Args:
+            folder: Receives metrics and tables.
+            found: What was found, see `basinet.sim.worker.Analysis`.
             config: The run, with the places.
-            measures: Names of what was measured.
+            measures: Names of what was to be measured.
             replica: Which replica.
         """
+        failures = {
+            row["failed"]: {key: row[key] for key in ("reason", "traceback")} for row in found if "failed" in row
+        }
+        folder.record([row for row in found if "failed" not in row], tables=self.checkpoint == folder.checkpoint)
         for name in measures:
             replicas = self._record["measured"].setdefault(name, {})
-            replicas[str(replica)] = _added(replicas.get(str(replica), []), self.settings, _places(config))
+            entry = {"settings": self.settings, "places": sorted(_places(config))}
+            if name in failures:
+                entry["failed"] = failures[name]
+            replicas[str(replica)] = _added(replicas.get(str(replica), []), entry)
         states = self._states() | {self.checkpoint.name: self._record}
         write_atomically(self.path, json.dumps(states, indent=1) + "\n")
 
@@ -137,9 +150,10 @@ def _places(config: Config) -> set[str]:
     return {f"{point} {view}" for point in config.analysis_points for view in config.analysis_views}
 
 
-def _added(taken: list[dict[str, Any]], settings: dict[str, Any], places: set[str]) -> list[dict[str, Any]]:
+def _added(taken: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Add a measurement behind the earlier ones, of which those in the same places are no more."""
-    if taken and taken[-1]["settings"] == settings:
-        places = places | {*taken[-1]["places"]}
-    left = [{**entry, "places": [place for place in entry["places"] if place not in places]} for entry in taken]
-    return [*(entry for entry in left if entry["places"]), {"settings": settings, "places": sorted(places)}]
+    places = {*entry["places"]}
+    if taken and all(taken[-1].get(key) == entry.get(key) for key in ("settings", "failed")):
+        places |= {*taken[-1]["places"]}
+    left = [{**old, "places": [place for place in old["places"] if place not in places]} for old in taken]
+    return [*(old for old in left if old["places"]), {**entry, "places": sorted(places)}]

@@ -463,8 +463,7 @@ class _Progress:
             rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
             missing = known[file].missing(config, replica)
             found = self.team.analyze(partial(measure_some, analysis, tuple(missing)), take_rows(saved, rows), replica)
-            self.folder.record(found, tables=file == self.folder.checkpoint)
-            known[file].add(config, missing, replica)
+            known[file].record(self.folder, found, config, missing, replica)
         return state
 
     def _begin(self, saved: dict[str, Any] | None) -> int:

@@ -29,7 +29,8 @@ __all__ = ["Analysis", "Worker", "measure_some", "pick_device"]
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
 worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
-the key `table` belongs to the table of that name, every other one to the metrics."""
+the key `table` belongs to the table of that name; one with the key `failed` says of that measure for what `reason` it
+could not be taken, with the `traceback`; every other one belongs to the metrics."""
 
 
 def measure_some(

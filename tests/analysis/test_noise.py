@@ -111,17 +111,19 @@ def test_products_and_mistakes() -> None:
         gradient_noise(curvature, space, keys(), num_probes=1)
 
 
-def test_layers_that_cannot_be_mapped_over_samples_are_refused() -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(2, 3, batch_first=True)
+class Unmapped(nn.Module):
+    """The identity, which cannot be mapped over samples, since it looks at a value."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.lstm(x.view(-1, 3, 2))[0][:, -1]
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else 1 * x
 
-    objective = Objective(Recurrent().double(), plain, make()[0].objective.samples.data)
-    curvature = Curvature(objective, objective.point)
-    space = krylov(curvature.products, keys()[:1], curvature.points.shape[1], min_steps=2, max_steps=2)
-    with pytest.raises(ValueError, match="no batched form"):
-        gradient_noise(curvature, space, keys()[:1])
+
+def test_layers_that_cannot_be_mapped_over_samples_are_evaluated_one_by_one() -> None:
+    curvature, model = make()
+    found = []
+    for layers in (model, nn.Sequential(*model, Unmapped())):
+        objective = Objective(layers, plain, curvature.objective.samples.data)
+        here = Curvature(objective, curvature.points)
+        space = krylov(here.products, keys(), here.points.shape[1], min_steps=4, max_steps=4)
+        found.append([value for n in gradient_noise(here, space, keys()) for value in (n.trace, n.curvature.value)])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-10)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from basinet.analysis import measure, solutions
+from basinet.analysis import measure, measures, solutions
 from basinet.analysis.measure import measure_again, measure_replica
 from basinet.analysis.plots.landscape import landscape_drawings
 from basinet.analysis.solutions import measure_between
@@ -158,9 +158,10 @@ def test_nothing_is_measured_twice(tmp_path, monkeypatch):
     run = tmp_path / "diffusion-atc"
     asked = []
 
-    def counted(setup, state, replica, *share):
-        asked.append((replica, list(setup.config.analysis)))
-        return measure_replica(setup, state, replica, *share)
+    def counted(setup, state, replica, *share, **least):
+        if not least:  # no trial
+            asked.append((replica, list(setup.config.analysis)))
+        return measure_replica(setup, state, replica, *share, **least)
 
     monkeypatch.setattr(measure, "measure_replica", counted)
 
@@ -190,9 +191,10 @@ def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
     run = tmp_path / "diffusion-atc"
     counts = []
 
-    def counted(setup, *where):
-        counts.append(list(setup.config.analysis_points))
-        return measure_replica(setup, *where)
+    def counted(setup, *where, **least):
+        if not least:  # no trial
+            counts.append(list(setup.config.analysis_points))
+        return measure_replica(setup, *where, **least)
 
     monkeypatch.setattr(measure, "measure_replica", counted)
 
@@ -281,6 +283,42 @@ def test_what_has_not_converged_is_in_the_report(finished):
     RunFolder(finished / "diffusion-atc").append([{"step": 20, "replica": 0, "hessian_converged": 0}])
     (sentence,) = incidents(load_runs(finished))
     assert sentence == "diffusion ATC: extreme eigenvalues of 1 of 2 replicas have not converged; see their errors."
+
+
+def test_a_measure_that_fails_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    descend = measures.descend
+
+    def fail(operator, *, max_products):
+        if max_products > 1:  # no trial
+            raise RuntimeError("the descent\nhas no ground")
+        return descend(operator, max_products=max_products)
+
+    monkeypatch.setattr(measures, "descend", fail)
+    keys = {"strategy": "diffusion", "analysis": ["hessian_trace", "excess_risk", "agent_barriers"]}
+    _, states = carry_out(tmp_path, **keys)
+    assert states == {"diffusion-atc": "done"}
+    (run,) = load_runs(tmp_path)
+    assert set(run.final("hessian_trace")) == {0, 1} and run.final("excess_risk") == {}
+    assert len(read_table(run.path / "barriers.csv")) == 2 * 3 * 11
+    assert not any("failed" in row for row in run.metrics)
+    sentence = "diffusion ATC: excess_risk could not be measured in 2 of 2 replicas: RuntimeError: the descent."
+    assert incidents([run]) == [sentence]
+    assert "in fail" in (run.path / "analyzed.json").read_text()  # the traceback
+    watching, _ = carry_out(tmp_path, **keys)
+    assert watching.seen == []  # resuming does not try for ever
+    measure_again(tmp_path)
+    assert incidents(load_runs(tmp_path)) == [sentence]
+    counts = []
+
+    def right(operator, *, max_products):
+        counts.append(max_products)
+        return descend(operator, max_products=max_products)
+
+    monkeypatch.setattr(measures, "descend", right)
+    measure_again(tmp_path)
+    assert counts == [300, 300]
+    (run,) = load_runs(tmp_path)
+    assert set(run.final("excess_risk")) == {0, 1} and incidents([run]) == []
 
 
 def test_states_on_the_way_are_kept_and_measured(tmp_path: Path) -> None:

@@ -413,7 +413,7 @@ def test_objects_of_a_grid_are_told_apart_and_known_again(tmp_path):
     stamps = [(tmp_path / name / "status.json").stat().st_mtime_ns for name in names]
     carry_out(tmp_path, **description())
     assert stamps == [(tmp_path / name / "status.json").stat().st_mtime_ns for name in names]
-    with pytest.raises(ExperimentError, match="^topology: .* has changed since the run was begun"):
+    with pytest.raises(ExperimentError, match=r"^topology: .* has changed since the run was begun"):
         carry_out(tmp_path, topology=description()["topology"][::-1], steps=8)
 
 
