@@ -15,7 +15,7 @@ from basinet.analysis.elementary import Elementary
 from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Chunk
-from basinet.sim.modules import copy_model
+from basinet.sim.modules import copy_model, move_model
 from basinet.sim.state import load_vector
 
 __all__ = ["check_chunk", "find_asymmetry", "find_fault"]
@@ -116,7 +116,10 @@ def _doubled(
         return objective, point, buffers
     double = [t.double() if t.is_floating_point() else t for t in (*objective.samples.data, *buffers.values())]
     data, values = tuple(double[: len(objective.samples.data)]), double[len(objective.samples.data) :]
-    exact, statistics = copy_model(objective.model).double(), dict(zip(buffers, values, strict=True))
+    exact, statistics = (
+        move_model(copy_model(objective.model), point.device, torch.float64),
+        dict(zip(buffers, values, strict=True)),
+    )
     try:
         other = Objective(exact, objective.loss, data, training=objective.training)
         other.losses(point.double()[None], {name: b[None] for name, b in statistics.items()}, check_chunk(other))

@@ -19,6 +19,7 @@ from basinet.analysis.snapshot import KRYLOV, take_snapshot
 from basinet.analysis.spectrum import Spectrum
 from basinet.sim.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
 from basinet.sim.component import ExperimentError
+from basinet.sim.modules import move_model
 from basinet.sim.setup import Setup
 from basinet.sim.state import weighted_mean
 from basinet.sim.tasks import Task
@@ -118,8 +119,7 @@ class Bench:
         self.dtype = getattr(torch, config.analysis_dtype)
         self.device = pick_device(config.runtime)
         self.task: Task = self.setup.task.to(self.device, self.dtype)
-        run = self.setup.template().to(getattr(torch, config.runtime.dtype))
-        self.model: nn.Module = _moved(run, self.device, self.dtype)
+        self.model: nn.Module = move_model(self.setup.template(), self.device, self.dtype)
         self.training = config.analysis_mode == "training"
         self.model.train(self.training)
         self.suffix = "_training" if self.training else ""
@@ -325,20 +325,6 @@ class Bench:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
-
-
-def _moved(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Move a model, whose layers go on sharing the buffers that they share: torch gives each one of its own."""
-    shared: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for name, b in module._buffers.items():
-            if b is not None:
-                shared.setdefault(id(b), []).append((module, name))
-    model.to(device, dtype)
-    for (owner, own), *others in shared.values():
-        for module, name in others:
-            module._buffers[name] = owner._buffers[own]
-    return model
 
 
 def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]]:

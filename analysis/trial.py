@@ -10,6 +10,7 @@ import torch
 from basinet.algorithms import draws
 from basinet.analysis.samples import Chunk
 from basinet.analysis.sites import Bench
+from basinet.sim.modules import move_model
 from basinet.sim.setup import Setup
 
 __all__ = ["in_small", "mixes_samples", "sums_parts"]
@@ -46,7 +47,7 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
         attackers=np.zeros((1, agents), dtype=bool),
         holdings=[_dealt(len(train[0]), agents)] if setup.holdings else [],
     )
-    model = setup.template().to(getattr(torch, config.runtime.dtype))  # as its buffers are in the run
+    model = move_model(setup.template(), "cpu", setup.dtype)
     values = torch.cat([p.detach().double().flatten() for p in model.parameters() if p.requires_grad])
     unit = torch.where(values == 0, values.square().mean().sqrt().clamp(min=0.1), values)
     keys = torch.tensor([draws.key(config.seed, "trial", agent) for agent in range(agents)])

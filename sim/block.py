@@ -19,6 +19,7 @@ from basinet.sim.divergence import DivergenceWatch
 from basinet.sim.engines import EngineName, Verb, make_engine
 from basinet.sim.escape import EscapeWatch
 from basinet.sim.mixer import Mixer
+from basinet.sim.modules import move_model
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
 from basinet.sim.sampling import make_sampler
@@ -69,7 +70,7 @@ class Block:
         self, setup: Setup, placement: Placement, device: torch.device, engine: EngineName = "auto", threads: int = 1
     ) -> None:
         config = setup.config
-        dtype = getattr(torch, config.runtime.dtype)
+        dtype = setup.dtype
         self.setup = setup
         self.placement = placement
         self.task = setup.task.to(device, dtype)
@@ -79,7 +80,7 @@ class Block:
         agents = torch.from_numpy(placement.row_agents).to(device)
 
         self.layout = setup.layout()
-        template = setup.template().to(device, dtype)
+        template = move_model(setup.template(), device, dtype)
         self.state = setup.state(template, len(placement.rows), device)
         self.x = self.state.parameters
         self.personal = self.state.columns(config.personal)
@@ -143,7 +144,11 @@ class Block:
         self.watch = DivergenceWatch(len(placement.rows), self.x)
         self.escape: EscapeWatch | None = None
         if config.escape is not None:
-            start, buffers, model = self.mixer.centroid(self.x), self.centroid_buffers(), setup.template().to(self.x)
+            start, buffers, model = (
+                self.mixer.centroid(self.x),
+                self.centroid_buffers(),
+                move_model(setup.template(), device, dtype),
+            )
             self.escape = EscapeWatch(
                 config.escape.component, config.escape.every, start, buffers, model.eval(), self.task
             )
@@ -157,7 +162,9 @@ class Block:
             if start is None:
                 model = instantiate(self.setup.model, draws.key(seed, "initial values", replica))
             else:
-                model = start.place(self.setup.template().to(self.x.dtype), self.layout, replicas, replica)
+                model = start.place(
+                    move_model(self.setup.template(), "cpu", self.x.dtype), self.layout, replicas, replica
+                )
             self.state.fill(slice(first, last), model)
 
     def gradients(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from basinet.sim.mistakes import in_words
 
-__all__ = ["check_module", "copy_model", "evaluation_mode", "layer_at_fault", "materialize"]
+__all__ = ["check_module", "copy_model", "evaluation_mode", "layer_at_fault", "materialize", "move_model"]
 
 
 def _describe(name: str, layer: nn.Module) -> str:
@@ -103,6 +103,28 @@ def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
         # In evaluation mode, so that running statistics stay where they begin.
         model.eval()(inputs.to(types[0] if inputs.is_floating_point() else None, copy=True))
         model.train()
+    return model
+
+
+def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
+    """Move a model to a device and a floating type; buffers that layers share stay shared, where `Module.to` splits them.
+
+    Args:
+        model: The model; changed in place.
+        device: Where it is to be.
+        dtype: Type of its floating parameters and buffers; None leaves it.
+
+    Returns:
+        The model.
+    """
+    moved: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensor itself, so that no identity is used twice
+
+    def move(tensor: Tensor) -> Tensor:
+        if id(tensor) not in moved:
+            moved[id(tensor)] = tensor, tensor.to(device, dtype if tensor.is_floating_point() else None)
+        return moved[id(tensor)][1]
+
+    model._apply(move)  # type: ignore[no-untyped-call]
     return model
 
 

@@ -1,6 +1,5 @@
 """What finished runs have reached: centroids of replicas, or agents of theirs, as parameters or as a plain module."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
 from basinet.sim.folder import FINISHED, RunFolder, load_run
+from basinet.sim.modules import copy_model, move_model
 from basinet.sim.state import load_checkpoint, load_vector, weighted_mean
 
 __all__ = ["Reached", "layout_of", "read_points", "trained_model"]
@@ -146,7 +146,7 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
         ExperimentError: There is no such point, or the module is of another model.
     """
     reached = read_points(folder, replica, point, keys=keys)
-    model = copy.deepcopy(module).cpu()
+    model = move_model(copy_model(module), "cpu")
     found = layout_of(model)
     for part in ("shapes", "frozen"):
         if found[part] != reached.layout[part]:
@@ -154,7 +154,7 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
             raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}")
     if reached.buffers.keys() != dict(model.named_buffers()).keys():
         raise ExperimentError(f"module: {type(module).__name__} has other buffers than the model of {folder}")
-    model = model.to(reached.dtype)
+    move_model(model, "cpu", reached.dtype)
     load_vector(model, reached.parameters[0].to(reached.dtype), {name: b[0] for name, b in reached.buffers.items()})
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # none is a view that a file would hold as a whole

@@ -17,7 +17,7 @@ from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.mistakes import complaint, in_words, place_of
-from basinet.sim.modules import copy_model, layer_at_fault, materialize
+from basinet.sim.modules import copy_model, layer_at_fault, materialize, move_model
 from basinet.sim.runtimes.team import InlineTeam
 from basinet.sim.setup import Setup
 from basinet.sim.state import instantiate, load_vector
@@ -44,7 +44,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
         setup.template()  # refuses what is no module that can be copied
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
         model = materialize(copy_model(source), task.train[0][:_FEW])
-    model = model.to("cpu", getattr(torch, config.runtime.dtype))
+    model = move_model(model, "cpu", setup.dtype)
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
@@ -82,7 +82,7 @@ def _start(setup: Setup) -> nn.Module:
     config, start = setup.config, setup.config.start
     if start is None or not start.is_at_hand:
         return instantiate(setup.model, draws.key(config.seed, "initial values", 0))
-    return start.place(setup.template().to(getattr(torch, config.runtime.dtype)), setup.layout(), config.replicas, 0)
+    return start.place(move_model(setup.template(), "cpu", setup.dtype), setup.layout(), config.replicas, 0)
 
 
 def _pass(

@@ -21,7 +21,7 @@ from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
 from basinet.sim.mistakes import first_line, place_of, user_code
-from basinet.sim.modules import check_module, copy_model, materialize
+from basinet.sim.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.reached import layout_of
 from basinet.sim.shared import Shared
 from basinet.sim.state import StackedState, instantiate
@@ -67,6 +67,12 @@ class Setup:
     attackers: np.ndarray
     push: tuple[csr_array, ...] = ()
     clones_inputs: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of parameters and data."""
+        found: torch.dtype = getattr(torch, self.config.runtime.dtype)
+        return found
 
     @property
     def num_agents(self) -> int:
@@ -204,7 +210,7 @@ class Setup:
         """
         runtime = self.config.runtime
         autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
-        return StackedState(model, num_agents, device, getattr(torch, runtime.dtype), autocast)
+        return StackedState(model, num_agents, device, self.dtype, autocast)
 
     def local_optimizer(self, state: StackedState, keys: Tensor) -> LocalOptimizer:
         """Make the optimizers of some agents.
@@ -412,7 +418,7 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
         except ValueError as error:
             raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
         with user_code(component):
-            return materialize(made, task.train[0][:2]).to("cpu")
+            return move_model(materialize(made, task.train[0][:2]), "cpu")
 
     # One that is ready has its values.
     return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make

@@ -15,7 +15,7 @@ from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.mistakes import first_line, in_words, place_of, user_code
-from basinet.sim.modules import copy_model
+from basinet.sim.modules import copy_model, move_model
 from basinet.sim.tasks import Batch, Task
 from basinet.sim.trajectory import trajectory_bytes
 
@@ -54,7 +54,7 @@ def try_parts(setup: "Setup") -> int:
     verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
     _check_numbers(setup)
     try_model(setup, verb)
-    model = setup.template().to(getattr(torch, config.runtime.dtype))
+    model = move_model(setup.template(), "cpu", setup.dtype)
     _try_data(setup, model)
     optimizer = _try_optimizer(setup, model)
     engine, few = config.runtime.engine, min(2, config.batch_size)
@@ -110,7 +110,7 @@ def check_room(setup: "Setup", size: int) -> None:
         replicas=setup.config.replicas,
         points=1 if part.points == "centroid" else 1 + setup.num_agents,
         parameters=size,
-        itemsize=getattr(torch, setup.config.runtime.dtype).itemsize,
+        itemsize=setup.dtype.itemsize,
     )
     if total > part.megabytes * 2**20:
         raise ExperimentError(
@@ -137,7 +137,7 @@ def writes_to_inputs(setup: "Setup") -> bool:
         Whether it does; False of a model that fails, which `try_parts` reports.
     """
     inputs = setup.task.train[0][:2]
-    model = setup.template().to(getattr(torch, setup.config.runtime.dtype))
+    model = move_model(setup.template(), "cpu", setup.dtype)
     for training in (True, False):
         model.train(training)
         given = inputs.clone()
@@ -159,7 +159,7 @@ def _is_written(given: Tensor, before: Tensor) -> bool:
 
 def _check_numbers(setup: "Setup") -> None:
     """Refuse numbers that are not finite, unless the model knows what to do with them."""
-    task, model = setup.task, setup.template().to(getattr(torch, setup.config.runtime.dtype)).eval()
+    task, model = setup.task, move_model(setup.template(), "cpu", setup.dtype).eval()
     for name, data in task.measured().items():
         for index in _not_finite(data):
             try:

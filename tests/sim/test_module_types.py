@@ -8,6 +8,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.engines import ENGINES
 from basinet.sim.engines.randomness import KeyedDropout, seeded
+from basinet.sim.modules import move_model
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector
@@ -91,7 +92,7 @@ def plain_training(setup: Setup, worker: Worker) -> list[nn.Module]:
     """Train a module an agent by torch's SGD, and mix their parameters after each step."""
     block, weights = worker.block, torch.from_numpy(setup.weights.toarray())
     rows = [(x.clone(), {name: b[n].clone() for name, b in block.state.buffers.items()}) for n, x in enumerate(block.x)]
-    models = [load_vector(setup.template().double(), *row).train() for row in rows]
+    models = [load_vector(move_model(setup.template(), "cpu", torch.float64), *row).train() for row in rows]
     trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
     optimizers = [torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM) for parameters in trained]
     for step in range(STEPS):
@@ -116,7 +117,11 @@ def plain_measurement(setup: Setup, models: list[nn.Module]) -> dict[str, float]
     """Measure the mean of some models by one pass over all samples."""
     held = [dict(model.named_buffers()) for model in models]
     means = {name: torch.stack([b[name].double() for b in held]).mean(0).to(held[0][name]) for name in held[0]}
-    model = load_vector(setup.template().double(), torch.stack([vector(model) for model in models]).mean(0), means)
+    model = load_vector(
+        move_model(setup.template(), "cpu", torch.float64),
+        torch.stack([vector(model) for model in models]).mean(0),
+        means,
+    )
     inputs, targets = setup.task.train
     loss = nn.functional.cross_entropy(model.eval()(inputs.clone()), targets)
     loss.backward()
