@@ -242,7 +242,7 @@ def _model(
             config = Config.parse(found.config) if live is None else live.runs[name]
             # The model alone is wanted, which any machine can make.
             here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
-            module = Setup.build(config.model_copy(update={"runtime": here})).template()
+            module = Setup.build(config.model_copy(update={"runtime": here})).plain_model()
         except ExperimentError as error:
             raise ExperimentError(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"

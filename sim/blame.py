@@ -51,7 +51,7 @@ def owner(error: Exception, setup: Setup) -> Component | None:
         setup: The parts of the run.
 
     Returns:
-        The component; None if it was none's.
+        The component; None if no component's code was running.
     """
     config, model = setup.config, setup.model_component
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -74,5 +74,6 @@ def owner(error: Exception, setup: Setup) -> Component | None:
 
 def _may_be_the_network(error: Exception) -> bool:
     """Whether rows were on their way to another worker, which may be gone."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return isinstance(error, RuntimeError) and str(frame.f_globals.get("__name__")).startswith("basinet.sim.")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("basinet.sim.")
+    return isinstance(error, RuntimeError) and inside

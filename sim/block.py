@@ -19,7 +19,7 @@ from basinet.sim.divergence import DivergenceWatch
 from basinet.sim.engines import EngineName, Verb, make_engine
 from basinet.sim.escape import EscapeWatch
 from basinet.sim.mixer import Mixer
-from basinet.sim.modules import move_model
+from basinet.sim.modules import copy_model, move_model
 from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
 from basinet.sim.sampling import make_sampler
@@ -56,6 +56,7 @@ class Block:
         x: The agents' parameters [N, P].
         num_agents: K, how many agents a replica has, here and elsewhere.
         step: How many steps have been taken.
+        template: The model, on the device and in the floating type of the run; its values are no agent's.
         layout: What the model is, see `Setup.layout`.
         centroid_weights: Weight of each agent in the centroid of its replica, float64 [N] on the CPU.
         memory: What the strategy remembers of each agent, tensors [N, ...] by name.
@@ -79,8 +80,9 @@ class Block:
         replicas = torch.from_numpy(placement.row_replicas).to(device)
         agents = torch.from_numpy(placement.row_agents).to(device)
 
-        self.layout = setup.layout()
-        template = move_model(setup.template(), device, dtype)
+        template = setup.template()
+        self.layout = setup.layout(template)
+        self.template = template = move_model(template, device, dtype)
         self.state = setup.state(template, len(placement.rows), device)
         self.x = self.state.parameters
         self.personal = self.state.columns(config.personal)
@@ -144,11 +146,7 @@ class Block:
         self.watch = DivergenceWatch(len(placement.rows), self.x)
         self.escape: EscapeWatch | None = None
         if config.escape is not None:
-            start, buffers, model = (
-                self.mixer.centroid(self.x),
-                self.centroid_buffers(),
-                move_model(setup.template(), device, dtype),
-            )
+            start, buffers, model = self.mixer.centroid(self.x), self.centroid_buffers(), copy_model(template)
             self.escape = EscapeWatch(
                 config.escape.component, config.escape.every, start, buffers, model.eval(), self.task
             )

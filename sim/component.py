@@ -53,7 +53,8 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), allowed, n=5, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     if len(allowed) > _MOST_SHOWN:
-        return f"allowed: {len(allowed)} names, the nearest {', '.join(close) or 'of which is not near'}{hint}"
+        near = f"the nearest {', '.join(close)}" if close else "none of which is similar"
+        return f"allowed: {len(allowed)} names, {near}{hint}"
     return f"allowed: {', '.join(allowed)}{hint}"
 
 

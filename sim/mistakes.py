@@ -51,7 +51,7 @@ def in_words(error: BaseException) -> str:
     """Say in one line what was raised.
 
     Args:
-        error: It.
+        error: The exception.
 
     Returns:
         The name of its type, with the first line of its text if there is any.
@@ -81,7 +81,9 @@ def place_of(error: BaseException) -> str:
         " (file:line)", or "" if it went through none.
     """
     found: BaseException | None = error
-    while found is not None:
+    seen: list[BaseException] = []  # causes may go round
+    while found is not None and found not in seen:
+        seen.append(found)
         places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(found.__traceback__)]
         if isinstance(found, SyntaxError) and found.filename is not None:
             places.append((found.filename, found.lineno or 1))
@@ -102,13 +104,14 @@ def complaint(component: "Component", error: Exception, inside: str = "") -> "Ex
         inside: In which part of it.
 
     Returns:
-        The mistake; None where it is none but a defect: of what is built in, and no ValueError or the like.
+        The mistake; None if a built-in component raised anything but a ValueError or the like, which is a defect.
     """
     if isinstance(error, ExperimentError):
         return error
     key, line, where = component.kind.key, first_line(error), place_of(error)
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    refused = not where and isinstance(error, _MISTAKES) and Path(innermost.f_code.co_filename).is_relative_to(_BASINET)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside_basinet = bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(_BASINET)
+    refused = not where and isinstance(error, _MISTAKES) and inside_basinet
     if refused or not component.is_own:
         line = line.replace("num_agents", "topology.agents")  # the key that it is given by
         return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None

@@ -107,7 +107,7 @@ def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
-    """Move a model to a device and a floating type; buffers that layers share stay shared, where `Module.to` splits them.
+    """Move a model to a device and a floating type; what layers share stays shared, where `Module.to` splits buffers.
 
     Args:
         model: The model; changed in place.

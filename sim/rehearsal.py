@@ -41,7 +41,6 @@ def try_model(setup: Setup, verb: Verb) -> None:
     """
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
-        setup.template()  # refuses what is no module that can be copied
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
         model = materialize(copy_model(source), task.train[0][:_FEW])
     model = move_model(model, "cpu", setup.dtype)
@@ -78,11 +77,13 @@ def try_model(setup: Setup, verb: Verb) -> None:
 
 
 def _start(setup: Setup) -> nn.Module:
-    """Make the model with which the first replica starts."""
+    """Return the model that the first replica starts from."""
     config, start = setup.config, setup.config.start
     if start is None or not start.is_at_hand:
         return instantiate(setup.model, draws.key(config.seed, "initial values", 0))
-    return start.place(move_model(setup.template(), "cpu", setup.dtype), setup.layout(), config.replicas, 0)
+    template = setup.template()
+    layout = setup.layout(template)
+    return start.place(move_model(template, "cpu", setup.dtype), layout, config.replicas, 0)
 
 
 def _pass(
@@ -182,9 +183,9 @@ def rehearse(setup: Setup) -> None:
     try:
         _step_and_measure(setup, few=True)
     except Exception:
-        if type(setup.task).evaluate is Task.evaluate:
+        if type(setup.task).evaluate is Task.evaluate and not setup.config.strategy.is_own:
             raise
-        # What a task of the user's own measures may not be defined on a few samples.
+        # What is the user's own may not be defined on a few samples, or for two agents.
         _step_and_measure(setup, few=False)
 
 
@@ -206,27 +207,28 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
 
 
 def _small(setup: Setup, *, few: bool) -> Setup:
-    """Make a run of a few agents, and samples if asked, of a run: one replica, on the CPU, in this process."""
+    """Make a run of one replica, on the CPU, in this process; of a few agents and samples if asked."""
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
-    if few:
-        test = None if task.test is None else tuple(t[:_FEW] for t in task.test)
-        task = replace(task, train=tuple(t[:_FEW] for t in task.train), test=test)
+    escape, start = config.escape, config.start
+    config = config.model_copy(
+        update={
+            "batch_size": min(_FEW, config.batch_size),
+            "replicas": 1,
+            "start": start if start is not None and start.is_at_hand else None,
+            "escape": None if escape is None else escape.model_copy(update={"every": 1}),
+            "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
+        }
+    )
+    if not few:
+        return replace(setup, config=config, holdings=setup.holdings[:1], attackers=setup.attackers[:1])
+    test = None if task.test is None else tuple(t[:_FEW] for t in task.test)
     weights = (csr_array(np.full((agents, agents), 1 / agents)),)
     attackers = np.zeros((1, agents), dtype=bool)
     attackers[0, 1:] = setup.attackers.any()
-    escape, start = config.escape, config.start
     return replace(
         setup,
-        config=config.model_copy(
-            update={
-                "batch_size": min(_FEW, config.batch_size),
-                "replicas": 1,
-                "start": start if start is not None and start.is_at_hand else None,
-                "escape": None if escape is None else escape.model_copy(update={"every": 1}),
-                "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
-            }
-        ),
-        task=task,
+        config=config,
+        task=replace(task, train=tuple(t[:_FEW] for t in task.train), test=test),
         graph=nx.complete_graph(agents),
         sequence=weights,
         push=weights if setup.push else (),

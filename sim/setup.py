@@ -51,7 +51,7 @@ class Setup:
         attack: What the attackers do.
         attackers: Who attacks, bool [R, K].
         push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
-        clones_inputs: Whether the model writes into its inputs, and is given clones of them.
+        clones_inputs: Whether the model writes into its inputs, so that it has to be given clones.
     """
 
     config: Config
@@ -188,7 +188,7 @@ class Setup:
     def tried(self) -> list[Any]:
         """What decides whether the parts fit together: runs that agree in it, up to the values drawn, need one trial.
 
-        That are all keys of the experiment but its seed, the graph, which has a trial of its own, who holds what, and
+        These are all keys of the experiment but its seed, the graph, which has a trial of its own, who holds what, and
         what only says when something is done.
         """
         left_out = {"case", "strategy_keys", "seed", "topology", "task", "evaluate_every", "keep_every"}
@@ -245,20 +245,31 @@ class Setup:
         Returns:
             A model on the CPU, in the type in which its maker makes it.
         """
-        model = instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        model = self.plain_model()
         if self.clones_inputs:
             model.register_forward_pre_hook(_clones)
         return model
 
-    def layout(self) -> dict[str, Any]:
+    def plain_model(self) -> nn.Module:
+        """Make the same model as `template`, as the user has written it: without clones of its inputs.
+
+        Returns:
+            A model on the CPU, in the type in which its maker makes it.
+        """
+        return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+
+    def layout(self, template: nn.Module) -> dict[str, Any]:
         """Describe the model in plain values, so that a point of it can be told from one of another model.
+
+        Args:
+            template: The model, in the type in which its maker makes it.
 
         Returns:
             `model`: its description, empty for a ready module, which would be told apart by its values; and what
             `layout_of` tells.
         """
         component = self.model_component
-        return {"model": {} if component.is_ready else component.describe(), **layout_of(self.template())}
+        return {"model": {} if component.is_ready else component.describe(), **layout_of(template)}
 
     def strategy(self) -> Strategy:
         """Make the strategy.

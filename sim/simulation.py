@@ -110,7 +110,7 @@ def build(
         progress(done)
         try:
             setup = Setup.build(experiment.runs[name], shared)
-            shared("check", setup.tried, partial(check, setup))
+            check(setup)
         except ExperimentError as error:
             if not experiment.skips_impossible:
                 raise
@@ -310,7 +310,7 @@ def simulate(
 
             parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
             with ThreadPoolExecutor(parallel) as pool:
-                list(pool.map(in_turn, groups({name: setups[name] for name in on_ray})))
+                list(pool.map(in_turn, {id(twins[name]): twins[name] for name in on_ray}.values()))
         for name in setups:
             if name not in on_ray:
                 one(name)

@@ -52,9 +52,9 @@ def try_parts(setup: "Setup") -> int:
 
     config, name = setup.config, setup.model_component.name
     verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
-    _check_numbers(setup)
-    try_model(setup, verb)
     model = move_model(setup.template(), "cpu", setup.dtype)
+    _check_numbers(setup, copy_model(model).eval())
+    try_model(setup, verb)
     _try_data(setup, model)
     optimizer = _try_optimizer(setup, model)
     engine, few = config.runtime.engine, min(2, config.batch_size)
@@ -128,7 +128,7 @@ def _try_escape(condition: Component, size: int) -> None:
 
 
 def writes_to_inputs(setup: "Setup") -> bool:
-    """Tell whether the model writes into its inputs, in training or in evaluation mode.
+    """Return whether the model writes into its inputs, in training or in evaluation mode.
 
     Args:
         setup: The parts.
@@ -152,14 +152,14 @@ def writes_to_inputs(setup: "Setup") -> bool:
 
 
 def _is_written(given: Tensor, before: Tensor) -> bool:
-    """Tell whether a clone has been written to; what goes past torch's count of writes is seen by the values."""
+    """Whether a clone has been written to; what goes past torch's count of writes is seen by the values."""
     same = (given == before) | (before != before)  # NaN is not equal to itself
     return given._version > 0 or not bool(same.all())
 
 
-def _check_numbers(setup: "Setup") -> None:
+def _check_numbers(setup: "Setup", model: nn.Module) -> None:
     """Refuse numbers that are not finite, unless the model knows what to do with them."""
-    task, model = setup.task, move_model(setup.template(), "cpu", setup.dtype).eval()
+    task = setup.task
     for name, data in task.measured().items():
         for index in _not_finite(data):
             try:
@@ -199,16 +199,12 @@ def _try_data(setup: "Setup", model: nn.Module) -> None:
 def _not_finite(data: Batch) -> list[int]:
     """Find the first sample with a number that is not finite, if there is one."""
     for t in data:
-        # The sum tells of almost all data that there is none, and takes no memory.
-        if (t.is_floating_point() or t.is_complex()) and not t.sum(dtype=_widest(t)).isfinite():
+        # The sum tells of almost all data that there is none, and takes no memory; where it overflows, one has to look.
+        if (t.is_floating_point() or t.is_complex()) and not t.sum().isfinite():
             rows = (~t.isfinite()).reshape(len(t), -1).any(1).nonzero()
             if len(rows):
                 return [int(rows[0])]
     return []
-
-
-def _widest(t: Tensor) -> torch.dtype:
-    return torch.complex128 if t.is_complex() else torch.float64
 
 
 def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:

@@ -18,7 +18,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
-from basinet.sim.modules import evaluation_mode, move_model
+from basinet.sim.modules import copy_model, evaluation_mode
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
@@ -145,7 +145,7 @@ class Worker:
         torch.set_num_threads(1)
         with blaming(setup, placement.workers):
             self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
-            self.model = move_model(setup.template(), self.block.x.device, self.block.x.dtype)
+            self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
         if not self.block.engine.grain:
             torch.set_num_threads(self.block.threads)

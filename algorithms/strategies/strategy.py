@@ -125,7 +125,8 @@ class Strategy(Protocol):
     - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces;
     - `averages = True`: it calls `average`;
     - `uses_graph = False`: it calls neither `combine` nor what else goes along the edges, so that a run differs between
-      graphs of as many agents in nothing but the agents' weights π in the centroid, and in measures that look at W.
+      graphs of as many agents in nothing but the agents' weights π in the centroid, and in measures that look at W. It
+      is not inherited from a built-in strategy.
     """
 
     def step(self, block: Block) -> None:

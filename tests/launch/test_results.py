@@ -116,8 +116,19 @@ class Everything(nn.Module):
         return self.head(self.norm(self.frozen(x)) * self.unsaved)
 
 
+class Writing(nn.Module):
+    """Writes into its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(x.mul_(0.5).flatten(1))
+
+
 def measured(model, setup):
-    inputs, targets = setup.task.test
+    inputs, targets = (t.clone() for t in setup.task.test)
     with torch.no_grad():
         outputs = model(inputs)
     return {
@@ -132,9 +143,10 @@ def measured(model, setup):
         {"model": Everything, "analysis": ["hessian_trace"], "analysis_points": ["centroid", "agents"]},
         {"attack": {"name": "sign_flip", "agents": [1]}},
         {"runtime": {"dtype": "float32", "device": "cpu"}},
+        {"model": Writing},
         {"personal": ["*.bias"], "model": {"name": "mlp", "hidden": [6], "norm": "batch"}},
     ],
-    ids=["everything", "attack", "float32", "personal"],
+    ids=["everything", "attack", "float32", "writing", "personal"],
 )
 def test_an_exported_model_is_what_the_run_has_measured(tmp_path, keys):
     results = carry_out(tmp_path, **{"analysis_samples": 10} | keys)
@@ -151,11 +163,11 @@ def test_an_exported_model_is_what_the_run_has_measured(tmp_path, keys):
             for name in found[0]:
                 assert sum(values[name] for values in found) / 4 == pytest.approx(row[name], abs=exact)
         return
-    assert len(last) == 2 * (5 if "model" in keys else 1)
+    assert len(last) == 2 * (5 if "analysis_points" in keys else 1)
     for row in last:
         agent = row.get("agent", "centroid")
         model = results.model(NAME, row["replica"], agent)
-        assert not model.training and {p.dtype for p in model.parameters()} == {dtype}
+        assert not model.training and not model._forward_pre_hooks and {p.dtype for p in model.parameters()} == {dtype}
         for name, value in measured(model, setup).items():
             assert value == pytest.approx(row[name], abs=exact), name
         state = results.state_dict(NAME, row["replica"], agent)
@@ -163,7 +175,7 @@ def test_an_exported_model_is_what_the_run_has_measured(tmp_path, keys):
         plain.load_state_dict(state)
         assert all(torch.equal(value, plain.state_dict()[name]) for name, value in model.state_dict().items())
         assert all(value.untyped_storage().nbytes() == value.nbytes for value in state.values())
-    if "model" in keys:
+    if keys.get("model") is Everything:
         assert model.first.weight is model.second.weight and state["norm.num_batches_tracked"] == 12
 
 

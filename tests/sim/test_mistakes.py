@@ -268,6 +268,21 @@ class OfAll(Task):
         return {"train_loss": torch.tensor(1.5), "rank": np.float32(2)}
 
 
+class Hub:
+    """Knows how many agents there are."""
+
+    def step(self, block):
+        block.adapt(block.gradients())
+        block.x.copy_(block.x[3].expand_as(block.x))
+
+
+def test_a_strategy_may_be_for_as_many_agents_as_there_are():
+    topology = {"name": "ring", "agents": 6}
+    Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology, "replicas": 1}))
+    with pytest.raises(ExperimentError, match=r"^strategy: .*Hub raises IndexError: "):
+        Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology | {"agents": 3}, "replicas": 1}))
+
+
 class OfNothing(Task):
     def evaluate(self, model, *, chunk=4096):
         return {"accuracy": 1.0}

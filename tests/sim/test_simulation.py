@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from basinet.algorithms.strategies.isolated import Isolated
 from basinet.analysis.measure import measure_replica
 from basinet.sim import simulation, twins
 from basinet.sim.block import Block
@@ -526,6 +527,25 @@ def test_runs_that_differ_in_more_than_the_graph_are_their_own(changes):
     found = twins.groups(setups)
     assert [name for group in found for name in group] == sorted(setups, key=[n for g in found for n in g].index)
     assert max(map(len, found)) == (2 if changes == {"seed": [0, 1]} else 1)
+
+
+class Mixing(Isolated):
+    def step(self, block):
+        super().step(block)
+        block.combine(block.x)
+
+
+def test_a_strategy_of_ones_own_does_not_inherit_that_it_ignores_the_graph():
+    for strategy, together in ((Isolated, 2), (Mixing, 1)):
+        runs = Experiment(BASE | GRAPHS | {"strategy": strategy()}).runs
+        found = twins.groups({name: Setup.build(config) for name, config in runs.items()})
+        assert max(map(len, found)) == together
+
+
+def test_every_run_of_a_grid_is_checked(tmp_path):
+    checked = []
+    prepare(Experiment(BASE | {"seed": [0, 1], "steps": 8}), tmp_path, check=lambda setup: checked.append(setup))
+    assert [setup.config.seed for setup in checked] == [0, 1]
 
 
 def test_the_folder_holds_what_the_run_was_made_of(tmp_path):
