@@ -421,7 +421,7 @@ def _settings(
 
 
 def _check_number(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_ | str):
         raise PydanticCustomError("number_type", "Input should be a number")
     return value
 
@@ -484,7 +484,7 @@ def _import(path: str, key: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
         reason = f"{first_line(error)}{place_of(error)}"
         raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {reason}") from error
     for part in attribute.split("."):

@@ -16,6 +16,7 @@ from basinet.sim.component import ExperimentError, is_list_setting, nearest
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 from basinet.sim.digest import name_of
 from basinet.sim.run_names import distinct_texts, run_name
+from basinet.sim.tasks import is_list_of_samples
 
 __all__ = ["Experiment", "override"]
 
@@ -229,6 +230,8 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
         return [({}, _copy(base))]
     if not (isinstance(cases, Mapping) and all(isinstance(case, Mapping) for case in cases.values())):
         raise ExperimentError("cases: allowed is a mapping from names to mappings of keys to values")
+    if not cases:
+        raise ExperimentError("cases: an empty mapping leaves nothing to run")
     found, strategies = [], []
     for name, text in zip(cases, distinct_texts(list(cases)), strict=True):
         point = _copy(base) | {"case": str(name)}
@@ -321,7 +324,7 @@ def _expand_lists(description: dict[str, Any]) -> Iterator[tuple[dict[str, str],
 def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     """Find the keys with several values."""
     for key, value in description.items():
-        if key in _LISTS:
+        if key in _LISTS or (key == "task" and is_list_of_samples(value)):
             continue
         if isinstance(value, list):
             if not value:

@@ -1,6 +1,8 @@
 """Mistakes: one sentence each, whoever's code has found them."""
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +13,7 @@ from basinet.sim.source import is_installed_file
 if TYPE_CHECKING:
     from basinet.sim.component import Component
 
-__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "user_code"]
+__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "staying", "user_code"]
 
 _LONGEST_LINE = 300
 """Letters of another library's message that are repeated."""
@@ -42,7 +44,11 @@ def first_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyError):  # its text is the key alone
         return f"KeyError: {error}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    try:
+        text = str(error)
+    except Exception:  # an exception of the user's own may fail to say what it is
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return (text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…") or type(error).__name__
 
@@ -119,6 +125,24 @@ def complaint(component: "Component", error: Exception, inside: str = "") -> "Ex
     line = line.removeprefix(name).removeprefix(": ")
     what = f"{name}{f' in its {inside}' if inside else ''}{f': {line}' if line else ''}"
     return ExperimentError(f"{key}: {component.name} raises {what}{where}")
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Make a mistake of a wish to leave the process (`sys.exit`), which user code has no say in.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ExperimentError: If code asks to exit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise ExperimentError(
+            f"your code asks to end the process ({in_words(error)}{place_of(error)}); allowed is code that returns"
+        ) from error
 
 
 class user_code:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from basinet.sim.mistakes import in_words
+from basinet.sim.mistakes import in_words, place_of
 
-__all__ = ["check_module", "copy_model", "evaluation_mode", "layer_at_fault", "materialize", "move_model"]
+__all__ = ["check_module", "copy_model", "evaluation_mode", "is_written", "layer_at_fault", "materialize", "move_model"]
 
 
 def _describe(name: str, layer: nn.Module) -> str:
@@ -36,7 +36,7 @@ def copy_model(model: nn.Module) -> nn.Module:
         while child := next((c for c in layer.named_children() if not _can_be_copied(c[1])), None):
             name, layer = f"{name}.{child[0]}".removeprefix("."), child[1]
         where = _describe(name, layer)
-        raise ValueError(f"its {where} cannot be copied for the agents ({in_words(error)})") from error
+        raise ValueError(f"its {where} cannot be copied for the agents ({in_words(error)}{place_of(error)})") from error
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -126,6 +126,20 @@ def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype 
 
     model._apply(move)  # type: ignore[no-untyped-call]
     return model
+
+
+def is_written(given: Tensor, before: Tensor) -> bool:
+    """Return whether a clone has been written to; what goes past torch's count of writes is seen by the values.
+
+    Args:
+        given: The clone, which code was given.
+        before: What it was made of.
+
+    Returns:
+        Whether it has.
+    """
+    same = (given == before) | (before != before)  # NaN is not equal to itself
+    return given._version > 0 or not bool(same.all())
 
 
 def evaluation_mode(model: nn.Module) -> nn.Module:

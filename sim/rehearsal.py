@@ -17,13 +17,13 @@ from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.mistakes import complaint, in_words, place_of
-from basinet.sim.modules import copy_model, layer_at_fault, materialize, move_model
+from basinet.sim.modules import copy_model, is_written, layer_at_fault, materialize, move_model
 from basinet.sim.runtimes.team import InlineTeam
 from basinet.sim.setup import Setup
 from basinet.sim.state import instantiate, load_vector
 from basinet.sim.tasks import Batch, Task
 
-__all__ = ["rehearse", "try_model"]
+__all__ = ["rehearse", "try_data", "try_model"]
 
 _FEW = 2
 """Agents, and samples of each."""
@@ -169,6 +169,45 @@ def _check_finite(name: str, results: dict[str, Tensor]) -> None:
             )
 
 
+def try_data(setup: Setup, model: nn.Module) -> None:
+    """Measure the model on two samples of the training and of the test data.
+
+    Args:
+        setup: The parts of the run.
+        model: The model; it is left as it is.
+
+    Raises:
+        ExperimentError: If they cannot be measured, or are written into.
+    """
+    task = setup.task
+    pairs = task.measured()
+    samples = {name: tuple(t[:_FEW].clone() for t in data) for name, data in pairs.items()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model = copy_model(model).eval()
+            if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+                replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
+            else:
+                task.loss(model, samples["train"])
+    except Exception as error:
+        _blame(setup, error)
+    for name, sample in samples.items():
+        if any(is_written(t, data[:_FEW]) for t, data in zip(sample, pairs[name], strict=True)):
+            raise ExperimentError(
+                f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
+                " they have to leave it as it is, or to write into a clone"
+            )
+
+
+def _blame(setup: Setup, error: Exception) -> NoReturn:
+    """Say in which component something was raised, if it is a mistake and no defect."""
+    component = owner(error, setup)
+    said = None if component is None else complaint(component, error)
+    if said is None or said is error:
+        raise error
+    raise said from error
+
+
 def rehearse(setup: Setup) -> None:
     """Let a worker take a step and measure, as it will do in the run.
 
@@ -196,14 +235,8 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
             team.advance(1)
             team.measure()
             team.state()
-    except ExperimentError:
-        raise
     except Exception as error:
-        component = owner(error, setup)
-        said = None if component is None else complaint(component, error)
-        if said is None:  # a defect
-            raise
-        raise said from error
+        _blame(setup, error)
 
 
 def _small(setup: Setup, *, few: bool) -> Setup:

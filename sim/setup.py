@@ -20,7 +20,7 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import DEFAULTS, KINDS, Config
-from basinet.sim.mistakes import first_line, place_of, user_code
+from basinet.sim.mistakes import first_line, place_of, staying, user_code
 from basinet.sim.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.reached import layout_of
 from basinet.sim.shared import Shared
@@ -96,6 +96,7 @@ class Setup:
         return self.config.model or KINDS["model"].parse(self.task.model)
 
     @classmethod
+    @staying()
     def build(cls, config: Config, shared: Shared | None = None) -> "Setup":
         """Build and check the parts of a run.
 
@@ -317,11 +318,16 @@ class Setup:
 
         Returns:
             The factor on the learning rate.
+
+        Raises:
+            ExperimentError: If the schedule returns no number.
         """
         schedule = self.config.schedule
         factor = schedule.make(t=step, num_steps=self.num_steps)
-        with user_code(schedule):
+        try:
             return float(factor)
+        except (TypeError, ValueError) as error:
+            raise ExperimentError(f"schedule: {schedule.name} returns {factor!r}, where a number is wanted") from error
 
 
 def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -423,12 +429,12 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
         made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
         if not isinstance(made, nn.Module):
             raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
-        try:
-            check_module(made)
-            made = copy_model(made)  # the user may go on using it, or parts of it
-        except ValueError as error:
-            raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
         with user_code(component):
+            try:
+                check_module(made)
+                made = copy_model(made)  # the user may go on using it, or parts of it
+            except ValueError as error:
+                raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
             return move_model(materialize(made, task.train[0][:2]), "cpu")
 
     # One that is ready has its values.

@@ -359,7 +359,7 @@ def _run(
             state = progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # no code of the user's own ends the process
         status, reason = load_run(folder.path).status, first_line(error)
         folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
         monitor.finished(name, f"failed: {reason}")

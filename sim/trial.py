@@ -1,13 +1,12 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
-import dataclasses
 import io
 import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.coefficients import check_strategy
@@ -15,8 +14,8 @@ from basinet.sim.component import Component, ExperimentError
 from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.mistakes import first_line, in_words, place_of, user_code
-from basinet.sim.modules import copy_model, move_model
-from basinet.sim.tasks import Batch, Task
+from basinet.sim.modules import copy_model, is_written, move_model
+from basinet.sim.tasks import Batch
 from basinet.sim.trajectory import trajectory_bytes
 
 if TYPE_CHECKING:
@@ -48,14 +47,14 @@ def try_parts(setup: "Setup") -> int:
     Raises:
         ExperimentError: Some do not fit together; the message is one sentence.
     """
-    from basinet.sim.rehearsal import rehearse, try_model
+    from basinet.sim.rehearsal import rehearse, try_data, try_model
 
     config, name = setup.config, setup.model_component.name
     verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
     model = move_model(setup.template(), "cpu", setup.dtype)
-    _check_numbers(setup, copy_model(model).eval())
+    _check_numbers(setup, model)
     try_model(setup, verb)
-    _try_data(setup, model)
+    try_data(setup, model)
     optimizer = _try_optimizer(setup, model)
     engine, few = config.runtime.engine, min(2, config.batch_size)
     if engine != "auto":
@@ -139,22 +138,15 @@ def writes_to_inputs(setup: "Setup") -> bool:
     inputs = setup.task.train[0][:2]
     model = move_model(setup.template(), "cpu", setup.dtype)
     for training in (True, False):
-        model.train(training)
         given = inputs.clone()
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                model(given)
+                model.train(training)(given)
         except Exception:  # whatever a model of the user's own does
             return False
-        if _is_written(given, inputs):
+        if is_written(given, inputs):
             return True
     return False
-
-
-def _is_written(given: Tensor, before: Tensor) -> bool:
-    """Whether a clone has been written to; what goes past torch's count of writes is seen by the values."""
-    same = (given == before) | (before != before)  # NaN is not equal to itself
-    return given._version > 0 or not bool(same.all())
 
 
 def _check_numbers(setup: "Setup", model: nn.Module) -> None:
@@ -164,7 +156,7 @@ def _check_numbers(setup: "Setup", model: nn.Module) -> None:
         for index in _not_finite(data):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    loss = task.loss(model, tuple(t[index, None].clone() for t in data))
+                    loss = task.loss(copy_model(model).eval(), tuple(t[index, None].clone() for t in data))
             except Exception:  # of a model that fails, which `try_model` reports
                 return
             if not torch.isfinite(loss).all():
@@ -172,28 +164,6 @@ def _check_numbers(setup: "Setup", model: nn.Module) -> None:
                     f"task: sample {index} of {name} holds numbers that are infinite or not a number in"
                     f" {setup.config.runtime.dtype}, and so is its loss"
                 )
-
-
-def _try_data(setup: "Setup", model: nn.Module) -> None:
-    """Measure the model on two samples of the training and of the test data."""
-    task = setup.task
-    model = copy_model(model).eval()
-    pairs = task.measured()
-    samples = {name: tuple(t[:2].clone() for t in data) for name, data in pairs.items()}
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
-                dataclasses.replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
-            else:
-                task.loss(model, samples["train"])
-    except Exception as error:  # whatever a task of the user's own does
-        raise ExperimentError(f"task: the data cannot be measured: {first_line(error)}{place_of(error)}") from error
-    for name, sample in samples.items():
-        if any(_is_written(t, data[:2]) for t, data in zip(sample, pairs[name], strict=True)):
-            raise ExperimentError(
-                f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
-                " they have to leave it as it is, or to write into a clone"
-            )
 
 
 def _not_finite(data: Batch) -> list[int]:

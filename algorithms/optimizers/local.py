@@ -71,10 +71,12 @@ class LocalOptimizer:
     ) -> None:
         self._kind = kind
         self._x = x
+        self._built_in = kind.__module__.startswith(("torch.optim.", "basinet."))
         stacked = getattr(kind, "stacked", None)
         self._one_each = kind not in ELEMENTWISE and stacked is None
         keyed = getattr(kind, "keyed", False)
         self.evaluates = hasattr(kind, "prepare")
+        self._reassigns = not (self._built_in or self.evaluates)
         self.derivative_free = getattr(kind, "derivative_free", False)
         if self._one_each and (self.evaluates or keyed):
             raise TypeError("to evaluate or draw by itself it has to say stacked = 'layers' or 'flat'")
@@ -106,7 +108,7 @@ class LocalOptimizer:
     @property
     def keeps_gradients(self) -> bool:
         """Whether the gradients are after a step what they were before, as far as is known."""
-        return self._kind.__module__.startswith(("torch.optim.", "basinet."))
+        return self._built_in
 
     @property
     def in_common(self) -> bool:
@@ -122,10 +124,28 @@ class LocalOptimizer:
     def _point(self, gradients: Tensor) -> None:
         """Let the parameters be where x is, and their gradients where the given ones are."""
         for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
-            parameter.data = place.detach()
+            parameter.data = place.clone() if self._reassigns else place.detach()
+        if not self._built_in:
+            self._given = [parameter.data_ptr() for parameter in self._parameters]
         if not self.derivative_free:
             for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
                 parameter.grad = gradient
+
+    def _take_back(self) -> None:
+        """Write into x what an optimizer of the user's own has put in the place of parameters (`p.data = …`).
+
+        It is given clones until it is known not to do that: a tensor that it keeps must not change behind its back.
+        """
+        if self._built_in:
+            return
+        reassigned = False
+        for parameter, place, given in zip(self._parameters, self.split(self._x), self._given, strict=True):
+            reassigned |= parameter.data_ptr() != given
+            if parameter.data_ptr() != place.data_ptr():
+                place.copy_(parameter.data)
+        if reassigned and self.evaluates:  # x has to follow while it evaluates
+            raise TypeError("it puts new tensors in the place of parameters (p.data = …), and has to write into them")
+        self._reassigns = reassigned
 
     def _set_rates(self, factor: float) -> None:
         """Let the groups have the learning rates of this step."""
@@ -148,6 +168,7 @@ class LocalOptimizer:
         optimizer: Any = self.optimizers[0]
 
         def closure() -> Tensor:
+            self._take_back()
             losses = evaluate()
             self._point(gradients)
             return losses
@@ -155,6 +176,7 @@ class LocalOptimizer:
         self._point(gradients)
         self._set_rates(factor)
         optimizer.prepare(closure)
+        self._take_back()
         if self.derivative_free:
             coefficients: Tensor = optimizer.coefficients
             return coefficients
@@ -184,6 +206,7 @@ class LocalOptimizer:
                 setattr(optimizer, "coefficients", gradients)  # noqa: B010
             if steps:
                 optimizer.step()
+        self._take_back()
         if active is not None and not self._one_each:
             _keep(self._x, before, active)
             for place, now in self._remembered().items():

@@ -11,7 +11,7 @@ from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
-from basinet.sim.tasks.supervised import Regression, is_data_set, supervised
+from basinet.sim.tasks.supervised import Regression, is_data_set, is_list_of_samples, supervised
 from basinet.sim.tasks.task import IGNORED, Batch, Task
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "double_well",
     "huggingface",
     "is_data_set",
+    "is_list_of_samples",
     "logistic",
     "quadratic",
     "ripples",

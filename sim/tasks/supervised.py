@@ -142,6 +142,22 @@ def is_data_set(given: Any) -> bool:
     return isinstance(given, Dataset | DataLoader | tuple)
 
 
+def is_list_of_samples(given: Any) -> bool:
+    """Return whether something is a list of samples (input, target), and not one of data sets.
+
+    Args:
+        given: Anything.
+
+    Returns:
+        Whether it is a list of pairs whose targets are single numbers.
+    """
+    return bool(given) and _is_list_of_items(given) and all(_is_number(target) for _, target in given)
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float | np.generic) or (isinstance(given, Tensor | np.ndarray) and given.ndim == 0)
+
+
 def _is_list_of_items(data: Any) -> bool:
     return isinstance(data, list) and all(isinstance(item, tuple) and len(item) == 2 for item in data)
 

@@ -46,6 +46,18 @@ class StackedNormed(Normed):
                 p.sub_(group["lr"] * p.grad / norms)
 
 
+class Assigning(Normed):
+    """The same, which puts new tensors in the place of parameters."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p]["before"] = p.data  # not a copy: nothing writes into it
+                p.data = p.data - group["lr"] * p.grad / p.grad.norm()
+                assert not torch.equal(p.data, self.state[p]["before"])
+
+
 MAKERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
     "adam": (optim.Adam, {"lr": 0.1, "amsgrad": True}),
@@ -57,6 +69,7 @@ MAKERS = {
     "nsgdc": (NSGDC, {"lr": 0.1, "clip": 2.0, "weight_decay": 0.01}),
     "clipped sgd": (ClippedSGD, {"lr": 0.1, "clip": 2.0}),
     "one each": (Normed, {"lr": 0.1}),
+    "assigning": (Assigning, {"lr": 0.1}),
     "stacked": (StackedNormed, {"lr": 0.1}),
 }
 

@@ -246,7 +246,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"strategy": "difusion"}, "strategy: there is no strategy 'difusion'; allowed: .*; did you mean 'diffusion'"),
         ({"strategy": {"name": "diffusion", "order": "act"}}, "strategy.order: got 'act', which should be 'atc'"),
         ({"optimizer": {"name": "sgd", "lrr": 1}}, "optimizer.lrr: sgd has no setting 'lrr'; .*did you mean 'lr'"),
-        ({"optimizer": {"name": "sgd", "lr": "fast"}}, "optimizer.lr: got 'fast', which should be a valid number"),
+        ({"optimizer": {"name": "sgd", "lr": "fast"}}, "optimizer.lr: got 'fast', which should be a number"),
         ({"optimizer": {"name": "sgd", "lr": -1}}, "optimizer: sgd refuses its settings: Invalid learning rate: -1"),
         ({"batch_size": 0}, "batch_size: got 0, which should be greater than 0"),
         ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),

@@ -1,5 +1,6 @@
 """What code of the user's own raises becomes one sentence: key, name, what was raised, and the line in their code."""
 
+import sys
 import threading
 
 import networkx as nx
@@ -281,6 +282,50 @@ def test_a_strategy_may_be_for_as_many_agents_as_there_are():
     Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology, "replicas": 1}))
     with pytest.raises(ExperimentError, match=r"^strategy: .*Hub raises IndexError: "):
         Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology | {"agents": 3}, "replicas": 1}))
+
+
+class Leaves(nn.Linear):
+    def forward(self, x):
+        sys.exit(0)
+
+
+class Unnamed(nn.Linear):
+    def named_parameters(self, *args, **kwargs):
+        return {}["name"]
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+class Broken(nn.Linear):
+    def forward(self, x):
+        raise Mute
+
+
+class Trained(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) if self.training else {}["evaluation"]
+
+
+def word(t, num_steps):
+    return "fast"
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"model": Leaves(4, 3)}, r"^your code asks to end the process \(SystemExit: 0 \(.*test_mistakes.py:\d+\)\)"),
+        ({"model": Unnamed(4, 3)}, r"^model: .*Unnamed raises KeyError: 'name' \(.*test_mistakes.py:\d+\)"),
+        ({"model": Broken(4, 3)}, r"^model: .*: Mute \(.*test_mistakes.py:\d+\)"),
+        ({"model": Trained(4, 3)}, r"^model: .*Trained raises KeyError: 'evaluation' \(.*test_mistakes.py:\d+\)"),
+        ({"schedule": word}, r"^schedule: .*word returns 'fast', where a number is wanted"),
+    ],
+)
+def test_odd_code_gets_a_sentence_too(keys, sentence):
+    with pytest.raises(ExperimentError, match=sentence):
+        Setup.build(Config.parse(BASE | keys))
 
 
 class OfNothing(Task):

@@ -39,6 +39,15 @@ class Extragradient(optim.Optimizer):
                 p.sub_(p.grad, alpha=group["lr"])
 
 
+class Assigning(Extragradient):
+    def prepare(self, closure):
+        (p,) = self.param_groups[0]["params"]
+        x = p.data
+        p.data = x - LR
+        closure()
+        p.data = x
+
+
 class Storm(optim.Optimizer):
     """Recursive variance reduction: d ← g(x) + (1 − a) (d − g(x')), the sample of this step at both points."""
 
@@ -161,6 +170,13 @@ def test_an_optimizer_that_evaluates_follows_its_recursion(quadratic_block, kind
         x = mixed(block, strategy, x, step, t)
     block.advance(30)
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-11, atol=1e-11)
+
+
+def test_an_optimizer_that_evaluates_elsewhere_than_x_is_refused(quadratic_block):
+    with pytest.raises(
+        ExperimentError, match=r"Assigning cannot work here .*TypeError: it puts new tensors in the place"
+    ):
+        quadratic_block(Assigning)
 
 
 def test_a_coefficient_is_all_that_travels(quadratic_block):

@@ -10,7 +10,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
+from basinet.sim.experiment import Experiment
 from basinet.sim.models import Linear
+from basinet.sim.setup import Setup
 from basinet.sim.tasks import IGNORED, Regression, SquaredError, Task, supervised
 from basinet.sim.worker import Worker
 
@@ -107,7 +109,7 @@ def test_predictions_may_be_a_column() -> None:
             nn.Linear(4, 2),
             r"predict returns classes of shape \(2, 2\)",
         ),
-        (Task(train=(X, Y), test=(X[:, :3], Y), num_outputs=2), nn.Linear(4, 2), "^task: the data cannot be measured"),
+        (Task(train=(X, Y), test=(X[:, :3], Y), num_outputs=2), nn.Linear(4, 2), "^model: .*mat1 and mat2 shapes"),
         (Task(train=(X, Y.float()), num_outputs=2), None, "of type float32, and those of a classification .* int64"),
         (Task(train=(X, Y + 1), num_outputs=2), None, "run from 1 to 2; allowed are the classes 0 to 1"),
         (Task(train=(X, Y[:5]), num_outputs=2), None, "12 and 5 entries"),
@@ -220,6 +222,15 @@ def test_numbers_are_not_rounded_to_the_type_of_the_inputs() -> None:
 def test_labels_of_any_type(labels: Any) -> None:
     task = supervised((X, labels), classification=True)
     assert torch.equal(task.train[1], Y) and task.train[1].dtype == torch.int64
+
+
+def test_a_list_of_samples_is_no_grid() -> None:
+    samples = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
+    (config,) = Experiment(task=samples, topology={"name": "ring", "agents": 2}, strategy="diffusion").runs.values()
+    task = Setup.build(config).task
+    assert torch.equal(task.train[0], X) and torch.equal(task.train[1], Y)
+    grid = Experiment(task=[(X, Y), (X, 1 - Y)], topology={"name": "ring", "agents": 2}, strategy="diffusion")
+    assert len(grid.runs) == 2
 
 
 def test_labels_of_small_types_are_counted_right() -> None:
