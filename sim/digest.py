@@ -205,7 +205,11 @@ class _Walk:
                 if isinstance(part, (type, types.FunctionType, *_DECORATED)) or (isinstance(part, _DATA) and not known):
                     self.visit(part)
         namespace = vars(sys.modules.get(kind.__module__, types.ModuleType("")))
-        self._look_up(source.names_of(node), source.attributes_of(node), namespace)
+        changes = source.assignments(namespace.get("__file__"), kind.__qualname__)
+        for part in (node, *changes):
+            self._look_up(source.names_of(part) - {kind.__qualname__}, source.attributes_of(part), namespace)
+        for statement in changes:
+            self._read(statement)
 
     def _visit_function(self, function: types.FunctionType) -> None:
         code, namespace = function.__code__, function.__globals__
@@ -278,7 +282,7 @@ class _Walk:
                 elif found.bound in (name, "*") and found.namespace is not None:
                     self._look_up([name if found.bound == "*" else found.name or name], attributes, found.namespace)
         computed = not all(source.is_literal(getattr(statement, "value", None)) for statement in statements)
-        if not statements or (computed and _is_constant(value)):
+        if not statements or (_is_constant(value) and (computed or not source.is_counter(file, name))):
             self._try(value)
 
     def _try(self, value: Any) -> None:

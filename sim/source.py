@@ -25,6 +25,7 @@ __all__ = [
     "function_of",
     "globals_of",
     "imports_of",
+    "is_counter",
     "is_installed",
     "is_installed_file",
     "is_literal",
@@ -81,7 +82,9 @@ class _File:
     Attributes:
         functions: By qualified name the functions and lambdas of that name, with their byte code.
         classes: The classes.
-        assigned: By name the statements that assign it in the module; under "*" the imports of everything.
+        assigned: By name the statements that assign it in the module, or change what it holds; under "*" the imports of
+            everything.
+        counters: Names that functions assign, which change as code runs.
     """
 
     def __init__(self, text: str) -> None:
@@ -89,6 +92,7 @@ class _File:
         self.functions: dict[str, list[tuple[types.CodeType, _Function]]] = {}
         self.classes: dict[str, list[ast.ClassDef]] = {}
         self.assigned: dict[str, list[ast.stmt]] = {}
+        self.counters = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
         places: dict[tuple[str, int], list[_Definition]] = {}
         for node in ast.walk(tree):
             if isinstance(node, _Definition):
@@ -109,8 +113,10 @@ class _File:
         for statement in body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
-            elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-                names = bound_in(statement)
+            elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Delete):
+                names = [*bound_in(statement), *_changed_in(statement)]
+            elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+                names = _root(statement.value.func)  # TABLE.update(…)
             else:
                 names = []
                 if not isinstance(statement, _Definition):
@@ -132,6 +138,20 @@ def bound_in(statement: ast.stmt) -> list[str]:
         The names.
     """
     return [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def _changed_in(statement: ast.stmt) -> list[str]:
+    """List the names of what a statement changes a part of: TABLE["a"] = 2, Base.gain = 3."""
+    parts = [n for n in ast.walk(statement) if isinstance(n, ast.Subscript | ast.Attribute)]
+    return [name for part in parts if isinstance(part.ctx, ast.Store | ast.Del) for name in _root(part)]
+
+
+def _root(node: ast.expr) -> list[str]:
+    """Find the name that an expression such as a.b["c"].d begins with."""
+    whole = node
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    return [node.id] if isinstance(node, ast.Name) and node is not whole else []
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -225,7 +245,7 @@ def class_of(kind: type) -> ast.ClassDef | None:
 
 
 def assignments(file: str | None, name: str) -> list[ast.stmt]:
-    """Find the statements of a module that assign a name.
+    """Find the statements of a module that assign a name, or change what it holds.
 
     Args:
         file: The module's file.
@@ -236,6 +256,20 @@ def assignments(file: str | None, name: str) -> list[ast.stmt]:
     """
     found = _read(file)
     return [] if found is None else found.assigned.get(name, [])
+
+
+def is_counter(file: str | None, name: str) -> bool:
+    """Return whether some function of a module assigns a name of the module.
+
+    Args:
+        file: The module's file.
+        name: The name.
+
+    Returns:
+        Whether one does, so that its value is no constant.
+    """
+    found = _read(file)
+    return found is not None and name in found.counters
 
 
 def is_literal(node: ast.AST | None) -> bool:

@@ -135,6 +135,9 @@ class LocalOptimizer:
         """Write into x what an optimizer of the user's own has put in the place of parameters (`p.data = …`).
 
         It is given clones until it is known not to do that: a tensor that it keeps must not change behind its back.
+
+        Raises:
+            TypeError: If it does so while it evaluates, when x has to follow.
         """
         if self._built_in:
             return
@@ -143,7 +146,7 @@ class LocalOptimizer:
             reassigned |= parameter.data_ptr() != given
             if parameter.data_ptr() != place.data_ptr():
                 place.copy_(parameter.data)
-        if reassigned and self.evaluates:  # x has to follow while it evaluates
+        if reassigned and self.evaluates:
             raise TypeError("it puts new tensors in the place of parameters (p.data = …), and has to write into them")
         self._reassigns = reassigned
 
