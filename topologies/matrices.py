@@ -69,12 +69,13 @@ def read_matrix(path: str | Path, reader: str) -> csr_array:
     try:
         # An empty file is but a warning to numpy.
         with warnings.catch_warnings(action="error", category=UserWarning):
-            matrix = csr_array(read(path)).astype(np.float64, casting="safe")
+            # scipy knows neither numbers of 16 bits nor those in another machine's order of bytes.
+            matrix = csr_array(read(path).astype(np.float64, casting="safe"))
     except OSError as error:
         raise ValueError(
             f"{reader}: path is {str(path)!r}, which cannot be read ({error.strerror or error})"
         ) from error
-    except (ValueError, TypeError, EOFError, LookupError, UserWarning, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, AttributeError, EOFError, LookupError, UserWarning, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{reader}: {str(path)!r} is not a matrix of numbers ({reason})") from error
     if matrix.ndim != 2:
