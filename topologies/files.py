@@ -3,12 +3,15 @@
 import io
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 import networkx as nx
@@ -36,8 +39,9 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no edge, names an agent in two ways (1 and 01), has an edge
-            twice or a weight that is not finite, or has another number of agents.
+        ValueError: If the file cannot be read, holds no edge, names an agent in two ways (1 and 01), separates
+            names by more than blanks, has an edge twice or a weight that is not finite, or has another number of
+            agents.
 
     Example:
         >>> import tempfile
@@ -80,8 +84,8 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent, names an agent in two ways (1 and 01), has an edge
-            twice, or has another number of agents.
+        ValueError: If the file cannot be read, holds no agent, names an agent in two ways (1 and 01), separates
+            names by more than blanks, has an edge twice, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -146,7 +150,8 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
 def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
     """The graph of a GraphML file, as networkx, Gephi, yEd or igraph write it, with all its attributes.
 
-    The attribute ``weight`` of an edge, which the policy `weights` uses, is read as a number even if it is text.
+    The attribute ``weight`` of an edge, which the policy `weights` uses, is read as a number even if it is text. Edges
+    take the default values of their attributes.
 
     Args:
         num_agents: Number of agents that the file must have; None takes as many as it has.
@@ -157,8 +162,8 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
         integers in increasing order; otherwise they are strings in the order of the file.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent, an agent or an edge twice, several graphs or a weight
-            that is not finite, or has another number of agents.
+        ValueError: If the file cannot be read, holds no agent, an agent, an edge or an attribute twice, several
+            graphs or a weight that is not finite, does not say whether it is directed, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -172,9 +177,17 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
     content = read_bytes(path, "graphml")
     nodes, edges = _scan(content, source)
     try:
+        tree = ElementTree.fromstring(content)
+        for element in tree.iter():
+            if element.tag.rpartition("}")[2] == "key":
+                # networkx passes over what applies to all, and reads the weight 1_0 as 10.
+                if element.get("for", "all") == "all":
+                    element.set("for", "edge")
+                if element.get("attr.name") == "weight":
+                    element.set("attr.type", "string")
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # about ports and keys without a type
-            graph = nx.read_graphml(io.BytesIO(content))
-    except (nx.NetworkXError, SyntaxError, LookupError, ValueError, AttributeError) as error:
+            graph = nx.parse_graphml(ElementTree.tostring(tree, encoding="unicode"))
+    except (nx.NetworkXError, SyntaxError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"graphml: {str(path)!r} is not a GraphML file ({error})") from error
     for kind, read, written in (("agent", graph.nodes, nodes), ("edge", graph.edges, edges)):
         if lost := next((line for element, line in written.items() if element not in read), None):
@@ -190,26 +203,49 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
 
 
 def _scan(content: bytes, source: "_Source") -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Find the lines of the agents and edges that a GraphML file declares, each of them once."""
+    """Find the lines of the agents and edges that a GraphML file declares; refuse what it says twice or loosely."""
     parser = expat.ParserCreate(namespace_separator=" ")
-    nodes: dict[str, int] = {}
     edges: dict[tuple[str, str], int] = {}
+    declared: dict[str, dict[str, int]] = {"agent": {}, "key": {}, "edge attribute": {}}
+    names: dict[str, str] = {}
+    """The attributes, by their keys."""
+    given: list[dict[str, int]] = [{}]
+    """The lines of the attributes of each open element."""
     directed = []
+
+    def declare(what: str, name: str, line: int) -> None:
+        if name in declared[what]:
+            raise source.mistake(line, f"declares the {what} {name!r} of line {declared[what][name]} again")
+        declared[what][name] = line
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         space, _, element = tag.rpartition(" ")
         line = parser.CurrentLineNumber
+        siblings = given[-1]
+        given.append({})
         if space not in ("", "http://graphml.graphdrawing.org/xmlns"):
             return
-        needed = {"node": ("id",), "edge": ("source", "target")}.get(element, ())
-        if missing := next((name for name in needed if name not in attributes), None):
+        if missing := next((name for name in _NEEDED.get(element, ()) if name not in attributes), None):
             raise source.mistake(line, f"holds a <{element}> without '{missing}'")
+        for name, allowed in _ALLOWED.items():
+            if name in attributes and attributes[name] not in allowed:
+                raise source.mistake(
+                    line, f"has {name}={attributes[name]!r}, but allowed are {allowed[0]!r} and {allowed[1]!r}"
+                )
         if element == "graph":
-            directed.append(attributes.get("edgedefault") == "directed")
+            directed.append(attributes["edgedefault"] == "directed")
         elif element == "node":
-            if (name := attributes["id"]) in nodes:
-                raise source.mistake(line, f"declares the agent {name!r} of line {nodes[name]} again")
-            nodes[name] = line
+            declare("agent", attributes["id"], line)
+        elif element == "key":
+            declare("key", attributes["id"], line)
+            names[attributes["id"]] = name = attributes.get("attr.name", attributes["id"])
+            if attributes.get("for", "all") in ("edge", "all"):
+                declare("edge attribute", name, line)
+        elif element == "data":
+            name = names.get(attributes["key"], attributes["key"])
+            if name in siblings:
+                raise source.mistake(line, f"gives the attribute {name!r} of line {siblings[name]} again")
+            siblings[name] = line
         elif element == "edge":
             edge = attributes["source"], attributes["target"]
             if edge in edges:
@@ -221,11 +257,15 @@ def _scan(content: bytes, source: "_Source") -> tuple[dict[str, int], dict[tuple
             if not any(directed):
                 edges[edge[::-1]] = line
 
-    parser.StartElementHandler = start
+    def end(tag: str) -> None:
+        given.pop()
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     try:
         parser.Parse(content, True)
     except (expat.ExpatError, LookupError) as error:
         raise ValueError(f"graphml: {str(source.path)!r} is not a GraphML file ({error})") from error
+    nodes = declared["agent"]
     for edge, line in edges.items():
         for agent in edge:
             if agent not in nodes:
@@ -233,11 +273,28 @@ def _scan(content: bytes, source: "_Source") -> tuple[dict[str, int], dict[tuple
     return nodes, edges
 
 
+_NEEDED = {
+    "graph": ["edgedefault"],
+    "node": ["id"],
+    "edge": ["source", "target"],
+    "key": ["id"],
+    "data": ["key"],
+}
+_ALLOWED = {"edgedefault": ("directed", "undirected"), "directed": ("true", "false")}
+"""What GraphML demands of elements, and networkx does not."""
+
 _Entry = tuple[int, str, Sequence[tuple[str, float | None]]]
 """A line, an agent on it, and whom it sends to with which weights."""
 
 _WORD = re.compile(r"[^ \t\n\v\f\r]+")
 _INTEGER = re.compile(r"-?[0-9]+")
+_NO_WORDS = {
+    re.compile(r"#"): "a comment must begin after a blank",
+    re.compile(r"^(//|%)"): "a comment must begin with '#'",
+    re.compile(r"[,;|]|--|->|<-|^:|:$"): "names and weights must be separated by blanks alone",
+    re.compile(r"^[\W_]*$"): "a name must have a letter or a digit",
+}
+"""What no word of a text file looks like: it is written in another format, and would be taken for an agent."""
 
 
 @dataclass(frozen=True)
@@ -259,10 +316,10 @@ class _Source:
                 if word.startswith("#"):
                     del words[place:]
                     break
-                if "#" in word:
-                    raise self.mistake(line, f"holds {word!r}, but a comment must begin after a blank")
                 if not word.isprintable():
                     raise self.mistake(line, f"holds {word!r}, but a name must have no invisible characters")
+                if rule := next((rule for pattern, rule in _NO_WORDS.items() if pattern.search(word)), None):
+                    raise self.mistake(line, f"holds {word!r}, but {rule}")
             if words:
                 yield line, words
 
@@ -313,20 +370,27 @@ def _finish(graph: nx.Graph, num_agents: int | None, source: _Source, lines: dic
             f"{source.family}: num_agents is {num_agents}, but {name} has {len(graph)} agents; "
             f"give {len(graph)} or leave the number out"
         )
+    first: dict[Decimal | str, str] = {}
+    for label in map(str, graph):
+        read = _read(label)
+        if (other := first.setdefault(read, label)) != label:
+            same = f"canonically equivalent to {other!a}" if isinstance(read, str) else f"the same number as {other!r}"
+            shown = ascii(label) if isinstance(read, str) else repr(label)
+            raise source.mistake(lines[label], f"names the agent {shown}, which is {same} on line {lines[other]}")
     if not all(_INTEGER.fullmatch(str(label)) for label in graph):
         return graph
-    numbers: dict[str, int] = {}
-    labels: dict[int, str] = {}
-    for label in graph:
-        number = numbers[label] = int(label)
-        if number in labels:
-            first = labels[number]
-            raise source.mistake(
-                lines[label], f"names the agent {label!r}, which is the same number as {first!r} on line {lines[first]}"
-            )
-        labels[number] = label
+    numbers = {label: int(label) for label in graph}
     ordered = graph.__class__()
     ordered.graph.update(graph.graph)
     ordered.add_nodes_from((number, graph.nodes[label]) for label, number in sorted(numbers.items(), key=itemgetter(1)))
     ordered.add_edges_from((numbers[u], numbers[v], data) for u, v, data in graph.edges(data=True))
     return ordered
+
+
+def _read(label: str) -> Decimal | str:
+    """Return what all spellings of an agent have in common: its number, exactly, or its text in Unicode's form NFC."""
+    try:
+        number = Decimal(label)
+    except InvalidOperation:
+        number = Decimal("nan")
+    return number if number.is_finite() and "_" not in label else unicodedata.normalize("NFC", label)

@@ -57,7 +57,7 @@ def test_integer_labels_are_in_order_and_others_as_named(tmp_path):
             "",
             "{path} holds no edge; each line must hold two agents and at most a weight, separated by blanks",
         ),
-        ("0,1\n1,2\n", "line 1 of {path} holds 1 word, but each line must hold two agents"),
+        ("0,1\n1,2\n", "line 1 of {path} holds '0,1', but names and weights must be separated by blanks alone"),
         ("0 1\n\n2 # and nobody\n", "line 3 of {path} holds 1 word, but each line must"),
         ("0 1\n0 1 2 3\n", "line 2 of {path} holds 4 words, but each line must"),
         ("0 1 heavy\n", "line 1 of {path} gives an edge the weight 'heavy', but a weight must be a finite number"),
@@ -108,6 +108,58 @@ def test_both_directions_of_a_directed_edge_are_two_edges(tmp_path):
     (tmp_path / "graph.txt").write_text("0 1 0.25\n1 0 0.5\n")
     read = edge_list(2, path=tmp_path / "graph.txt", directed=True)
     assert dict(read.edges) == {(0, 1): {"weight": 0.25}, (1, 0): {"weight": 0.5}}
+
+
+@pytest.mark.parametrize("read", [edge_list, adjacency_list])
+@pytest.mark.parametrize(
+    ("line", "word", "rule"),
+    [
+        *((line, word, "names and weights must be separated by blanks alone") for line, word in (
+            ("0: 1", "0:"), ("0 : 1", ":"), ("0, 1", "0,"), ("0 ,1", ",1"), ("0,1 2", "0,1"), ("0; 1", "0;"),
+            ("0 | 1", "|"), ("1 -- 2", "--"), ("1 -> 2", "->"), ("1->2 3", "1->2"), ("1 <- 2", "<-"),
+        )),
+        *((f"{word} 1 2", word, "a comment must begin with '#'") for word in ("//", "//by", "%", "%%Matrix")),
+        *((f"1 {word}", word, "a name must have a letter or a digit") for word in ("-", "=", "_", "→", "…")),
+    ],
+)  # fmt: skip
+def test_words_of_other_formats_are_no_agents(tmp_path, read, line, word, rule):
+    (tmp_path / "graph.txt").write_text(f"a b\n{line}\n")
+    with pytest.raises(ValueError) as caught:
+        read(None, path=tmp_path / "graph.txt")
+    assert str(caught.value).endswith(f"line 2 of {str(tmp_path / 'graph.txt')!r} holds {word!r}, but {rule}")
+
+
+def test_names_may_hold_marks(tmp_path):
+    (tmp_path / "graph.txt").write_text("10.0.0.1:80 north-west a_b\n-1 50% #1\n")
+    assert list(adjacency_list(None, path=tmp_path / "graph.txt")) == ["10.0.0.1:80", "north-west", "a_b", "-1", "50%"]
+
+
+@pytest.mark.parametrize(
+    ("names", "same"),
+    [
+        *(((one, other), "the same number as") for one, other in (
+            ("1", "+1"), ("1.0", "1"), ("1", "01"), ("1", "١"), ("-0", "0"), ("1e3", "1000"), ("１", "1"),
+            ("9007199254740993.0", "9007199254740993"),
+        )),
+        (("caf\u00e9", "cafe\u0301"), "canonically equivalent to"),
+        (("\u212b", "\u00c5"), "canonically equivalent to"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("others", [["a"], ["7"]])
+def test_an_agent_has_one_spelling(tmp_path, names, same, others):
+    lists, xml = tmp_path / "graph.txt", tmp_path / "graph.graphml"
+    lists.write_text("\n".join([*others, *names]))
+    xml.write_text(graphml_text(*(f'<node id="{name}"/>' for name in [*others, *names])))
+    with pytest.raises(ValueError, match=f"^adjacency_list: line 3 of .* names the agent .*, which is {same}"):
+        adjacency_list(None, path=lists)
+    with pytest.raises(ValueError, match=f"^graphml: line 6 of .* names the agent .*, which is {same} .* on line 5"):
+        graphml(None, path=xml)
+
+
+def test_names_that_differ_are_agents_of_their_own(tmp_path):
+    names = ["9007199254740993", "9007199254740992", "1_0", "10", "inf", "Infinity", "nan", "NaN", "e", "\u00e9", "²"]
+    (tmp_path / "graph.txt").write_text("\n".join(names))
+    assert list(adjacency_list(None, path=tmp_path / "graph.txt")) == names
 
 
 @pytest.mark.parametrize(
@@ -186,7 +238,7 @@ def test_matrices_round_trip(tmp_path, ending):
 
 def test_integers_and_booleans_are_numbers(tmp_path):
     matrix = np.eye(3, k=1, dtype=bool) | np.eye(3, k=-1, dtype=bool)
-    for kind in (bool, np.int64, np.float32):
+    for kind in (bool, np.int64, ">i4", np.float16, np.float32, ">f4", ">f8"):
         read = adjacency_matrix(3, path=saved(matrix.astype(kind), tmp_path / "path.npy"))
         assert set(read.edges) == {(0, 1), (1, 2)}
 
@@ -273,11 +325,30 @@ BETWEEN = '<edge source="a" target="b"><data key="w">{}</data></edge>'.format
             "line 8 of .* has the same agents as the edge on line 7",
         ),
         ([*NODES, '<edge source="a" target="B"/>'], "line 7 of .* holds an edge of the agent 'B', which no <node>"),
-        ([*NODES, "</graph><graph>", '<node id="d"/>'], "line 8 of .* holds an agent of a second or inner graph"),
-        ([*NODES, '<node id="d"><graph>', '<node id="e"/></graph></node>'], "line 8 of .* holds an agent of a second"),
-        ([*NODES, "</graph><graph>", BETWEEN(1)], "line 8 of .* holds an edge of a second or inner graph"),
+        (
+            [*NODES, "</graph><graph edgedefault='directed'>", '<node id="d"/>'],
+            "line 8 of .* holds an agent of a second or inner graph",
+        ),
+        (
+            [*NODES, '<node id="d"><graph edgedefault="directed">', '<node id="e"/></graph></node>'],
+            "line 8 of .* holds an agent of a second",
+        ),
+        (
+            [*NODES, "</graph><graph edgedefault='directed'>", BETWEEN(1)],
+            "line 8 of .* holds an edge of a second or inner graph",
+        ),
         ([*NODES, BETWEEN("heavy")], "line 7 of .* gives an edge the weight 'heavy', but a weight must be a finite"),
         ([*NODES, BETWEEN("NaN")], "line 7 of .* gives an edge the weight 'NaN'"),
+        ([*NODES, BETWEEN("1_0")], "line 7 of .* gives an edge the weight '1_0'"),
+        (
+            [*NODES, BETWEEN('1</data><data key="w">2')],
+            "line 7 of .* gives the attribute 'weight' of line 7 again",
+        ),
+        (
+            [*NODES, '<edge source="a" target="b" directed="True"/>'],
+            "line 7 of .* has directed='True', but allowed are",
+        ),
+        ([*NODES, "</graph><graph>"], "line 7 of .* holds a <graph> without 'edgedefault'"),
         ([*NODES, BETWEEN("")], "line 7 of .* gives an edge the weight ''"),
         (
             ['<node id="1"/>', '<node id="01"/>'],
@@ -294,6 +365,44 @@ def test_graphml_loses_nothing(tmp_path, elements, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("directed", ["Directed", "true", ""])
+def test_graphml_says_whether_it_is_directed(tmp_path, directed):
+    (tmp_path / "graph.graphml").write_text(graphml_text(*NODES, directed=directed))
+    with pytest.raises(ValueError, match=f"line 3 of .* has edgedefault='{directed}', but allowed are 'directed' and"):
+        graphml(None, path=tmp_path / "graph.graphml")
+
+
+@pytest.mark.parametrize("domain", ['for="edge"', 'for="all"', ""])
+@pytest.mark.parametrize("kind", ["double", "string", "float"])
+def test_edges_take_the_default_weight(tmp_path, domain, kind):
+    path, edges = tmp_path / "graph.graphml", [BETWEEN(0.5), '<edge source="b" target="c"/>']
+    text = graphml_text(*NODES, *edges, weight=kind, default="<default>0.3</default>").replace('for="edge"', domain)
+    path.write_text(text)
+    assert list(graphml(3, path=path).edges(data="weight")) == [("a", "b", 0.5), ("b", "c", 0.3)]
+    path.write_text(text.replace("0.3", "1_0"))
+    with pytest.raises(ValueError, match=r"line 8 of .* gives an edge the weight '1_0'"):
+        graphml(3, path=path)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ('id="v" for="edge" attr.name="weight"', "edge attribute 'weight' of line 2"),
+        ('id="v" attr.name="weight"', "edge attribute 'weight' of line 2"),
+        ('id="w" for="node" attr.name="size"', "key 'w' of line 2"),
+    ],
+)
+def test_graphml_keys_are_declared_once(tmp_path, key, sentence):
+    path = tmp_path / "graph.graphml"
+    path.write_text(graphml_text(*NODES, BETWEEN(1)).replace("<graph ", f"<key {key}/><graph "))
+    with pytest.raises(ValueError, match=f"line 3 of .* declares the {sentence} again"):
+        graphml(3, path=path)
+    path.write_text(
+        graphml_text(*NODES, BETWEEN(1)).replace("<graph ", '<key id="v" for="node" attr.name="weight"/><graph ')
+    )
+    assert graphml(3, path=path).edges["a", "b"] == {"weight": 1}
+
+
 def test_weights_of_graphml_are_numbers(tmp_path):
     path = tmp_path / "graph.graphml"
     for kind in ("string", "double", "long"):
@@ -305,7 +414,7 @@ def test_weights_of_graphml_are_numbers(tmp_path):
         weights(graphml(3, path=path)).toarray(), [[0.5, 0.5, 0], [0.5, 0.25, 0.25], [0, 0.25, 0.75]]
     )
     path.write_text(graphml_text(*NODES, BETWEEN("true"), weight="boolean"))
-    with pytest.raises(ValueError, match="gives an edge the weight True"):
+    with pytest.raises(ValueError, match="gives an edge the weight 'true'"):
         graphml(3, path=path)
     both = [BETWEEN(1), '<edge source="b" target="a"/>']
     path.write_text(graphml_text(*NODES, *both, directed="directed"))
