@@ -219,12 +219,18 @@ class Task:
             A scalar tensor, or [G].
 
         Raises:
-            ValueError: If the loss has no value for each sample, as where outputs and targets were broadcast.
+            ValueError: If the loss is not a floating-point number for each sample, as where outputs and targets were
+                broadcast.
         """
         if not isinstance(outputs, Tensor):
             raise ValueError(f"the model returns a {type(outputs).__name__}, not a tensor")
         ignored = targets == IGNORED if self.ignores else None
         losses = self.sample_loss(outputs, targets if ignored is None else targets.masked_fill(ignored, 0))
+        if not (isinstance(losses, Tensor) and losses.is_floating_point()):
+            kind = f"tensor of {losses.dtype}" if isinstance(losses, Tensor) else type(losses).__name__
+            raise ValueError(
+                f"{type(self).__name__}.sample_loss returns a {kind}; allowed is a tensor of floating-point numbers"
+            )
         if losses.shape != targets.shape and (
             losses.shape[:1] != targets.shape[:1] or not any(_begins(losses.shape, t.shape) for t in (targets, outputs))
         ):

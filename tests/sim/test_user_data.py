@@ -70,6 +70,16 @@ class Reduced(Task):
         return nn.functional.cross_entropy(outputs, targets)
 
 
+class Counted(Task):
+    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(-1) - targets
+
+
+class Listed(Task):
+    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return [outputs]  # type: ignore[return-value]
+
+
 class Column(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(-1, keepdim=True)
@@ -104,6 +114,12 @@ def test_predictions_may_be_a_column() -> None:
         ),
         (Plain(train=(X, X[:, :1]), num_outputs=1, classification=False), Squeezed(0), r"\(2, 2\) .*a loss for each"),
         (Reduced(train=(X, Y), num_outputs=2), nn.Linear(4, 2), r"the shape \(\) .*a loss for each sample"),
+        (
+            Counted(train=(X, Y), num_outputs=2),
+            nn.Linear(4, 2),
+            r"^task: .*Counted\.sample_loss returns a tensor of torch\.int64; allowed is a tensor of floating-point",
+        ),
+        (Listed(train=(X, Y), num_outputs=2), nn.Linear(4, 2), r"^task: .*Listed\.sample_loss returns a list; allowed"),
         (
             Scores(train=(X, Y), test=(X, Y), num_outputs=2),
             nn.Linear(4, 2),
