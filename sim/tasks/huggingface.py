@@ -1,5 +1,7 @@
 """Image sets of the Hugging Face hub, or of local files in a form that `datasets` reads."""
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,9 +36,9 @@ def huggingface(
 ) -> Task:
     """Load an image classification with `datasets.load_dataset`.
 
-    Pixels of 8 and of 16 bits are scaled to [0, 1], inputs are float32 [n, channels, height, width]. A column that
-    does not exist or does not hold what it should, and images that differ in shape or are transparent, are a
-    ValueError. Labels that are words are numbered in the order of the alphabet.
+    Pixels of 8 and, in grey, of 16 bits are scaled to [0, 1], inputs are float32 [n, channels, height, width]. A column
+    that does not exist or does not hold what it should, and images that differ in shape, are transparent, have several
+    frames or would lose bits, are a ValueError. Labels that are words are numbered in the order of the alphabet.
 
     Args:
         path: Name of the set on the hub ("ylecun/mnist"), a local folder, or a form of files ("parquet",
@@ -85,7 +87,9 @@ def huggingface(
         if not parts:
             names, words = getattr(data.features[label], "num_classes", 0), np.unique(found)
         labels = _numbered(found, words, split, label)
-        parts.append((_images(data.cast_column(image, datasets.Image()), image, split, size, channels), labels))
+        parts.append(
+            (_images(data.cast_column(image, datasets.Image(decode=False)), image, split, size, channels), labels)
+        )
     if parts[0][0].shape[1:] != parts[-1][0].shape[1:]:
         shapes = " and ".join(str(tuple(images.shape[1:])) for images, _ in parts)
         raise ValueError(f"huggingface: the images of the splits have the shapes {shapes}; give a size and channels")
@@ -97,7 +101,7 @@ def huggingface(
     task = CLASS_LOSSES[loss](
         train=parts[0],
         test=parts[1] if test_split is not None else None,
-        num_outputs=max(names, int(parts[0][1].max()) + 1),
+        num_outputs=max(names, 1 + max(0, int(parts[0][1].max()))),
         model="cnn",
     )
     task.check()
@@ -123,11 +127,15 @@ def _labels(data: "datasets.Dataset", split: str, column: str) -> NDArray[Any]:
     if labels.ndim == 1 and labels.dtype.kind == "U":
         return labels
     numbers = labels.astype(np.int64) if labels.ndim == 1 and labels.dtype.kind in "biu" else None
-    if numbers is None or ((numbers < 0) & (numbers != IGNORED)).any():
-        raise ValueError(
-            f"huggingface: column {column!r} of split {split!r} has to hold class indices from 0 on ({IGNORED} for no"
-            f" label) or words, but is {data.features[column]} with the first entry {values[0]!r}"
-        )
+    wanted = (
+        f"column {column!r} of split {split!r} has to hold class indices from 0 on ({IGNORED} for no label) or words"
+    )
+    if numbers is None:
+        raise ValueError(f"huggingface: {wanted}, but is {data.features[column]} with the first entry {values[0]!r}")
+    wrong = (numbers < 0) & (numbers != IGNORED)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"huggingface: {wanted}, but has the label {values[row]!r} in row {row}")
     return numbers
 
 
@@ -168,15 +176,19 @@ def _images(data: "datasets.Dataset", column: str, split: str, size: int | None,
     return images if images.is_floating_point() else images.float() / 255
 
 
-def _pixels(image: Any, size: int | None, channels: int | None) -> NDArray[Any]:
-    """Return the pixels of a PIL image, [height, width, channels]: uint8, or float32 in [0, 1] of more bits."""
+def _pixels(item: Mapping[str, Any], size: int | None, channels: int | None) -> NDArray[Any]:
+    """Return the pixels of an encoded image, [height, width, channels]: uint8, or float32 in [0, 1] of more bits."""
     from PIL.Image import fromarray
 
-    deep = image.mode.startswith(("I", "F"))
-    if not deep and image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+    image, white = _decoded(item)
+    if _is_transparent(image):
         raise ValueError("it is transparent in places; put it on a background first")
+    deep = white is not None
     grey = deep or image.mode in ("1", "L", "LA") if channels is None else channels == 1
-    image = fromarray(_unit(image)) if deep else image.convert("L" if grey else "RGB")
+    if white is None:
+        image = image.convert("L" if grey else "RGB")
+    else:
+        image = fromarray(np.asarray(image).astype(np.float32) / white)
     if size is not None:
         image = image.resize((size, size))
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
@@ -184,18 +196,50 @@ def _pixels(image: Any, size: int | None, channels: int | None) -> NDArray[Any]:
     return np.repeat(pixels.clip(0, 1), 1 if grey else 3, axis=2) if deep else pixels
 
 
-def _unit(image: Any) -> NDArray[Any]:
-    """Scale the pixels of a grey image of more than 8 bits to [0, 1]."""
-    pixels: NDArray[Any] = np.asarray(image)
+def _is_transparent(image: Any) -> bool:
+    if image.mode.startswith("I"):
+        return bool((np.asarray(image) == image.info.get("transparency", -1)).any())
+    return bool(image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255)
+
+
+def _decoded(item: Mapping[str, Any]) -> tuple[Any, int | None]:
+    """Decode an image, and tell which of its numbers is white if they have more than 8 bits."""
+    import fsspec  # type: ignore[import-untyped]
+    from PIL.Image import open as open_image
+    from PIL.ImageOps import exif_transpose
+
+    content = fsspec.open(item["path"]) if item["bytes"] is None else io.BytesIO(item["bytes"])
+    with content as file, open_image(file) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a camera's JPEG with a preview
+            raise ValueError(f"it has {frames} frames; make each an image of its own")
+        stored = image.tile[0][3] if image.tile else ""
+        if image.mode.startswith(("I", "F")):
+            return exif_transpose(image), _white(image, str(stored))
+        highest = stored[-1] if image.format == "PPM" and isinstance(stored, tuple) else 0
+        if highest > 255 or re.search(";16[BLN]", str(stored)):
+            raise ValueError(
+                "it has several channels of 16 bits, of which PIL reads 8; save them with 8, or in grey without"
+                " transparency"
+            )
+        return exif_transpose(image), None
+
+
+def _white(image: Any, stored: str) -> int:
+    """Tell which number is white in a grey image of more than 8 bits, as PIL reads it."""
+    if getattr(image, "tag_v2", {}).get(262) == 0:
+        raise ValueError("it is a negative, in which 0 is white; invert it first")
     if image.mode == "F":
+        pixels = np.asarray(image)
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(
                 f"its pixels are floating-point numbers from {pixels.min():g} to {pixels.max():g}; allowed are 0 to 1"
             )
-        return pixels
-    if image.mode == "I" and image.format != "PNG":  # a PNG has 16 bits, whatever they are read as
-        raise ValueError(
-            "its pixels are 32-bit integers, of which none is white; allowed are 8 or 16 bits, and floating-point"
-            " numbers from 0 to 1"
-        )
-    return pixels.astype(np.float32) / 65535
+        return 1
+    # In a TIFF, "I" are integers with a sign, or of 32 bits.
+    if image.format in ("PNG", "PPM", "JPEG2000") or (image.format == "TIFF" and image.mode != "I"):
+        return 4095 if "I;12" in stored else 65535
+    raise ValueError(
+        f"its pixels are integers of the type {stored} in a {image.format}, of which none is white; allowed are 8 or 16"
+        " bits without a sign, and floating-point numbers from 0 to 1"
+    )

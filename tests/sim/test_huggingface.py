@@ -1,5 +1,7 @@
 import builtins
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +137,18 @@ def test_unknown_column(tmp_path: Path) -> None:
         load(path, label="fine_label")
 
 
-@pytest.mark.parametrize(("labels", "kind"), [([-1, 0], "int64"), ([0.5, 1.0], "float64")])
-def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str) -> None:
-    path = write(tmp_path / "a.parquet", PIXELS[:2], labels=labels, label=datasets.Value(kind))
-    with pytest.raises(ValueError, match="column 'label' of split 'train' has to hold class indices"):
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        ([0, -1, 1, 1], "int64", "column 'label' of split 'train' has to hold class .*, but has the label -1 in row 1"),
+        ([-100, 0, -101], "int16", "has the label -101 in row 2"),
+        ([0.5, 1.0], "float64", "column 'label' of split 'train' has to hold class .* with the first entry 0.5"),
+        ([-100, -100], "int64", "no label of train counts: all are -100"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str, message: str) -> None:
+    path = write(tmp_path / "a.parquet", PIXELS[: len(labels)], labels=labels, label=datasets.Value(kind))
+    with pytest.raises(ValueError, match=message):
         load(path)
 
 
@@ -240,13 +250,96 @@ def test_deep_and_common_images_mix(tmp_path: Path) -> None:
         (np.concatenate([PIXELS[0], OPAQUE[0] - 1], -1), "transparent in places"),
         (DEEP[0].astype(np.float32), "floating-point numbers from .*; allowed are 0 to 1"),
         (np.full((6, 5), np.nan, dtype=np.float32), "floating-point numbers from nan"),
-        (DEEP[0].astype(np.int32), "32-bit integers, of which none is white"),
+        (DEEP[0].astype(np.int32), "integers of the type .*I;32S.* in a TIFF, of which none is white"),
     ],
 )
 def test_pixels_without_a_scale_are_refused(tmp_path: Path, pixels: Any, message: str) -> None:
     path = write(tmp_path / "a.parquet", [encoded(pixels, "PNG" if pixels.ndim > 2 else "TIFF")], [0])
     with pytest.raises(ValueError, match=f"image 0 of split 'train' cannot be used: .*{message}"):
         load(path)
+
+
+def png(pixels: Any, kind: int, transparent: bytes = b"") -> bytes:
+    """Write a PNG of 16 bits: kind 0 is grey, 2 colour, 4 grey with alpha, 6 colour with alpha."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    extra = chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def pnm(pixels: Any, kind: bytes, white: int) -> bytes:
+    return b"%s %d %d %d\n" % (kind, *pixels.shape[1::-1], white) + pixels.astype(">u2").tobytes()
+
+
+def frames(format: str, count: int) -> bytes:
+    file = io.BytesIO()
+    first, *rest = (Image.fromarray(p) for p in PIXELS[:count])
+    first.save(file, format=format, save_all=True, append_images=rest)
+    return file.getvalue()
+
+
+COLOURS = np.stack([DEEP[0], DEEP[1], DEEP[0]], -1)
+OPAQUE_DEEP = np.full((6, 5), 65535, dtype=np.uint16)
+CUT = "it has several channels of 16 bits, of which PIL reads 8"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png(COLOURS, 2), CUT),
+        (png(np.stack([DEEP[0], OPAQUE_DEEP], -1), 4), CUT),
+        (png(np.concatenate([COLOURS, OPAQUE_DEEP[..., None]], -1), 6), CUT),
+        (pnm(COLOURS, b"P6", 65535), CUT),
+        (pnm(COLOURS % 1024, b"P6", 1023), CUT),
+        (png(DEEP[0], 0, int(DEEP[0, 2, 3]).to_bytes(2)), "it is transparent in places"),
+        *((frames(format, 3), "it has 3 frames; make each") for format in ("GIF", "TIFF", "PNG", "WEBP")),
+    ],
+)
+def test_images_that_would_lose_something_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"image 0 of split 'train' cannot be used: {message}"):
+        load(write(tmp_path / "a.parquet", [content], [0]))
+
+
+@pytest.mark.parametrize("white", [65535, 1023])
+def test_deep_grey_of_other_formats_is_scaled(tmp_path: Path, white: int) -> None:
+    pixels = np.minimum(DEEP[0], white)
+    task = load(write(tmp_path / "a.parquet", [pnm(pixels, b"P5", white)], [0]))
+    # What has fewer bits is rounded to 16.
+    torch.testing.assert_close(task.train[0][0, 0].double(), torch.from_numpy(pixels / white), rtol=0, atol=1 / 131070)
+    task = load(write(tmp_path / "b.parquet", [png(DEEP[0], 0)], [0]))
+    torch.testing.assert_close(task.train[0][0, 0].double(), torch.from_numpy(DEEP[0] / 65535), **NEAR)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_one_frame_is_an_image(tmp_path: Path, format: str) -> None:
+    assert load(write(tmp_path / "a.parquet", [frames(format, 1)], [0])).input_shape == (3, 6, 5)
+
+
+def test_a_negative_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(DEEP[0]).save(file, format="TIFF", tiffinfo={262: 0})
+    with pytest.raises(ValueError, match="it is a negative, in which 0 is white"):
+        load(write(tmp_path / "a.parquet", [file.getvalue()], [0]))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_images_in_a_folder_are_turned_upright(tmp_path: Path, deep: bool) -> None:
+    pixels = DEEP[0] if deep else GREY[0]
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x112] = 6  # the first row is on the right
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        image.save(tmp_path / "images" / f"{name}.png", exif=exif)
+    (tmp_path / "images" / "metadata.csv").write_text("file_name,label\na.png,0\nb.png,1\n")
+    task = huggingface(path=str(tmp_path / "images"), test_split=None)
+    expected = torch.from_numpy(np.rot90(pixels / (65535 if deep else 255), -1).copy())
+    torch.testing.assert_close(task.train[0][0, 0].double(), expected, **NEAR)
 
 
 def test_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
