@@ -86,7 +86,7 @@ def kaplan_meier(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) 
         The curve.
 
     Raises:
-        ValueError: There are no times, or not as many of both.
+        ValueError: If there are no times, not as many of both, or some that no clock shows.
 
     Example:
         >>> curve = kaplan_meier([1, 2, 2, 3], [True, True, False, True])
@@ -100,6 +100,8 @@ def kaplan_meier(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) 
     t, d = np.asarray(times, dtype=float), np.asarray(happened, dtype=bool)
     if t.shape != d.shape or t.ndim != 1 or not len(t):
         raise ValueError(f"times {t.shape} and happened {d.shape} must be as many, at least one")
+    if not (t >= 0).all():
+        raise ValueError(f"times must be at least 0, got {t[~(t >= 0)][0]}")
     falls, deaths = np.unique(t[d], return_counts=True)
     risk = len(t) - np.searchsorted(np.sort(t), falls, side="left")
     left = risk - deaths

@@ -356,6 +356,8 @@ def _run(
         saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
             progress = _Progress(name, setup, folder, team, monitor)
+            if saved and str(found.status.get("engine")).startswith(f"{saved['engine']} "):
+                progress.engine = found.status["engine"]  # with the reason for which it was chosen at first
             state = progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
