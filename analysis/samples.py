@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from basinet.sim.mistakes import first_line, in_words
 from basinet.sim.modules import layer_at_fault
@@ -97,13 +97,14 @@ class Share:
         """Do some work that may fail: if it does in one process, it does in all, and none waits for another.
 
         Args:
-            work: The work; every process does its part of it.
+            work: The work; every process does its part of it. No other attempt is made in it: a process that has
+                failed would not come to that one.
 
         Returns:
             What the work returned.
 
         Raises:
-            AttemptError: It has failed; the arguments are the reason, a sentence, and the traceback.
+            AttemptError: If it has failed; the arguments are the reason, a sentence, and the traceback.
         """
         failures: list[tuple[str, str]] = []
         together = True
@@ -218,6 +219,8 @@ class Samples:
             raise ValueError("The data must have samples that count, and all have labels that do not.")
         self.data = data
         self._counts = counts
+        # How much all samples before each one count: on the CPU, so that no chunk waits for the device.
+        self._counted = None if counts is None else nn.functional.pad(counts.cumsum(0), (1, 0)).cpu()
         self._indices: Tensor | None = None
         self._weights: Tensor | None = None
         if holdings is not None:
@@ -270,11 +273,12 @@ class Samples:
             columns = slice(start, min(start + step, self._mine.stop))
             if self._indices is None or self._weights is None:
                 batch = tuple(t[columns] for t in self.data)
-                if self._counts is None:
+                if self._counts is None or self._counted is None:
                     yield Chunk(batch, len(batch[0]) / self._count, start)
                 else:
-                    counts, total = self._counts[columns], int(self._counts.sum())
-                    yield Chunk(batch, int(counts.sum()) / total, start, shared_weights=counts.double() / total)
+                    counts, total = self._counts[columns], int(self._counted[-1])
+                    part = int(self._counted[columns.stop] - self._counted[columns.start])
+                    yield Chunk(batch, part / total, start, shared_weights=counts.double() / total)
             else:
                 batch = tuple(t[self._indices[rows, columns]] for t in self.data)
                 yield Chunk(batch, start=start, weights=self._weights[rows, columns])
