@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import nn
@@ -57,7 +58,7 @@ def measure_point(
         bound for the eigenvalue, the gradient norm at which the descent stopped for the excess risk.
 
     Raises:
-        ValueError: A measure cannot be had.
+        ValueError: If a measure cannot be had.
 
     Example:
         >>> from basinet.sim.models import Point
@@ -103,22 +104,22 @@ def check_analysis(setup: Setup) -> None:
         setup: The parts of the run.
 
     Raises:
-        ExperimentError: There is too little memory for it, or a measure fails.
+        ExperimentError: If there is too little memory for it, or a measure fails.
     """
     config = setup.config
     if not config.analysis:
         return
-    if KRYLOV & set(config.analysis):
-        parameters = (p for p in setup.template().parameters() if p.requires_grad)
-        lanczos_steps(config.analysis_memory, sum(p.numel() for p in parameters))
     if "own" in config.analysis_views and config.analysis_samples is not None:
+        bench = Bench(setup)
         for replica in range(config.replicas):
-            Bench(setup).holdings(replica)
+            bench.holdings(replica)
     tried = {key: value for key, value in config.describe().items() if _matters(key)}
     identity = json.dumps({**tried, "agents": min(2, setup.num_agents)}, sort_keys=True)
     if identity in _passed:
         return
     small, state = in_small(setup)
+    if KRYLOV & set(config.analysis):
+        lanczos_steps(config.analysis_memory, state["rows"]["parameters"].shape[1])
     failed = {row["failed"]: row["reason"] for row in measure_replica(small, state, 0, effort=LEAST) if "failed" in row}
     if failed:
         reason = next(iter(failed.values()))
@@ -162,49 +163,59 @@ def measure_replica(
         A row a point: the centroid of the honest agents, and each of them if asked; rows of tables, each with the
         name of its `table`; and for each measure that failed a row with its name as `failed`, and the `reason`.
     """
-    wanted = set(setup.config.analysis)
+    wanted = setup.config.analysis
     if not wanted:
         return []
-    attempts = Attempts(Share(rank, workers), setup.config.analysis)
+    attempts = Attempts(Share(rank, workers), wanted)
     where = {"step": state["step"], "replica": replica}
-
-    def everything() -> tuple[list[Row], list[Row]]:
-        return _measured(Bench(setup, attempts.share, effort), state, replica, attempts), []
-
-    rows, _ = attempts.take(setup.config.analysis, everything)
+    layout = attempts.prepare(wanted, lambda: _Layout.of(Bench(setup, attempts.share, effort), state, replica))
+    rows = [] if layout is None else _measured(layout, state["step"], replica, attempts)
     failed = [{"failed": name, "reason": why, "traceback": at} for name, (why, at) in attempts.failures.items()]
     return [{**where, **row} for row in [*_merged(rows), *failed]]
 
 
-def _measured(bench: Bench, state: dict[str, Any], replica: int, attempts: Attempts) -> list[Row]:
-    config = bench.setup.config
+@dataclass(frozen=True)
+class _Layout:
+    """What is measured of a replica, and with what; all that can fail in making it has been done."""
+
+    bench: Bench
+    center: Sites
+    agents: Callable[[], Curvature]
+    parts: list[Sites]
+
+    @classmethod
+    def of(cls, bench: Bench, state: dict[str, Any], replica: int) -> Self:
+        center = bench.center(state, replica)
+        agents = cache(lambda: Curvature(center.hessian.objective, *bench.agents(state, replica)))
+        return cls(bench, center, agents, list(bench.sites(replica, center, agents)))
+
+
+def _measured(layout: _Layout, step: int, replica: int, attempts: Attempts) -> list[Row]:
+    bench, center, agents = layout.bench, layout.center, layout.agents
     rows: list[Row] = []
 
     def add(values: Row, agent: int | None) -> None:
         if values:
             rows.append({**({} if agent is None else {"agent": agent}), **values})
 
-    center = bench.center(state, replica)
-    for sites in bench.sites(state, replica, center):
-        group = bench.group(sites.hessian.points.shape[1])
-        for start in range(0, len(sites.agents), group):
-            part = sites.part(slice(start, min(start + group, len(sites.agents))))
-            found, tables = measure_sites(part, attempts)
-            if sites.suffix == bench.suffix:  # under all samples
-                indices, _ = attempts.take(["tail_index"], partial(_tail_indices, bench, part.hessian, replica))
-                for row, index in zip(found, indices, strict=False):
-                    row |= index
-            for agent, values in zip(part.agents, found, strict=True):
-                add(values, agent)
-            for row in tables:
-                add({name: value for name, value in row.items() if name != "agent"}, row["agent"])
-    add(measure_network(bench, state, replica, center, attempts), None)
-    found, tables = measure_shapes(bench, state, replica, center, attempts)
+    while layout.parts:
+        part = layout.parts.pop(0)  # its Krylov bases and graphs go with it
+        found, tables = measure_sites(part, attempts)
+        if part.suffix == bench.suffix:  # under all samples
+            indices, _ = attempts.take(["tail_index"], partial(_tail_indices, bench, part.hessian, replica))
+            for row, index in zip(found, indices, strict=False):
+                row |= index
+        for agent, values in zip(part.agents, found, strict=True):
+            add(values, agent)
+        for row in tables:
+            add({name: value for name, value in row.items() if name != "agent"}, row["agent"])
+    add(measure_network(bench, step, replica, center, agents, attempts), None)
+    found, tables = measure_shapes(bench, replica, center, agents, attempts)
     for row in found + tables:
         add({name: value for name, value in row.items() if name != "agent"}, row.get("agent"))
-    if "agents" in config.analysis_points:
-        agents = Curvature(center.hessian.objective, *bench.agents(state, replica))
-        for agent, values in zip(bench.honest(replica), _evaluated(bench, agents), strict=True):
+    if "agents" in bench.setup.config.analysis_points:
+        evaluated = attempts.prepare(attempts.wanted, lambda: _evaluated(bench, agents()))
+        for agent, values in zip(bench.honest(replica), evaluated or [], strict=False):
             add(values, agent)
     return rows
 
@@ -256,8 +267,7 @@ def measure_again(
     """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
 
     What has been measured already, at the same state and with the same settings, is not measured again; what has failed
-    is. The ranks of
-    `basinet.sim.runtimes.torchrun.together` share the samples.
+    is. The ranks of `basinet.sim.runtimes.torchrun.together` share the samples.
 
     Args:
         folder: Folder of a run or of an experiment.
@@ -266,7 +276,7 @@ def measure_again(
         progress: Is told how much is done, from 0 to 1, and which run is being measured.
 
     Raises:
-        ExperimentError: A measure is not known or cannot be had, or a run is not finished.
+        ExperimentError: If a measure is not known or cannot be had, or a run is not finished.
     """
     settings = settings or {}
     for name in settings.get("analysis", []):

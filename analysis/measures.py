@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ ADAPTIVE_RHO = 0.5
 BATCH = 32
 """Samples of a batch of the m-sharpness."""
 
+T = TypeVar("T")
+
 
 class Attempts:
     """Takes measures one family at a time, so that one that fails, fails alone.
@@ -70,15 +73,27 @@ class Attempts:
         Returns:
             What was found; nothing where it failed.
         """
+        return self.prepare(names, work) or ([], [])
+
+    def prepare(self, names: Iterable[str], work: Callable[[], T]) -> T | None:
+        """Do some work that measures need, if any of them is wanted; where it fails, they do.
+
+        Args:
+            names: Their names.
+            work: The work, with no other attempt in it.
+
+        Returns:
+            What the work returned; None where it failed, or no measure is wanted.
+        """
         asked = [name for name in self.wanted if name in set(names)]
         if not asked:
-            return [], []
+            return None
         try:
             return self.share.attempt(work)
         except AttemptError as failure:
             for name in asked:
                 self.failures.setdefault(name, failure.args)
-            return [], []
+            return None
 
 
 def measure_sites(sites: Sites, attempts: Attempts) -> tuple[list[Row], list[Row]]:

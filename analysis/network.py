@@ -1,7 +1,7 @@
 """Measures of a network as a whole: what disagreement costs, and the limits of stability beside λ_max."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -17,42 +17,44 @@ from basinet.topologies import smallest_eigenvalue
 __all__ = ["measure_network", "stability_limits"]
 
 
-def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: Sites, attempts: Attempts) -> Row:
+def measure_network(
+    bench: Bench, step: int, replica: int, center: Sites, agents: Callable[[], Curvature], attempts: Attempts
+) -> Row:
     """Measure a replica's network.
 
     Args:
         bench: Model, task and samples.
-        state: The state of the replica's rows.
+        step: How many steps have been taken.
         replica: Which replica it is.
         center: Its centroid, under all samples.
+        agents: Gives its honest agents.
         attempts: Takes note of what fails.
 
     Returns:
         Values by name, which belong to the row of the centroid.
     """
     centroid, weights = center.hessian, bench.weights(replica)
-    agents = Curvature(centroid.objective, *bench.agents(state, replica))
 
     known: list[Disagreement] = []  # by the first of the two measures that need it
 
     def sharpness() -> Row:
-        costs = known[0] if known else disagreement(agents, centroid, weights)
+        costs = known[0] if known else disagreement(agents(), centroid, weights)
         found: Row = {"consensus_sharpness": costs.sharpness, "consensus_sharpness_quadratic": costs.quadratic}
         if "own" in bench.setup.config.analysis_views:
-            own = bench.objective(agents.num_points, bench.holdings(replica))
-            gain = _own_gain(Curvature(own, agents.points, agents.buffers), centroid, weights)
+            own = bench.objective(len(weights), bench.holdings(replica))
+            gain = _own_gain(Curvature(own, agents().points, agents().buffers), centroid, weights)
             found["consensus_sharpness_own"] = gain
         return found
 
     def alignment() -> Row:
         space, (spectrum,) = center.snapshot
-        costs = disagreement(agents, centroid, weights, space.vectors(0, space.ritz(0)[1][:, -NUM_EIGENVALUES:]))
+        costs = disagreement(agents(), centroid, weights, space.vectors(0, space.ritz(0)[1][:, -NUM_EIGENVALUES:]))
         known.append(costs)
-        value = costs.alignment(spectrum.trace.value, agents.points.shape[1])
+        value = costs.alignment(spectrum.trace.value, centroid.points.shape[1])
         return {"disagreement_alignment": value, "disagreement_captured": costs.captured}
 
     def regularization() -> Row:
-        added, slope = implicit_regularization(agents.points, centroid, weights)
+        added, slope = implicit_regularization(agents().points, centroid, weights)
         return {"implicit_regularization": added, "implicit_regularization_gradient": float(slope.norm())}
 
     found: Row = {}
@@ -65,7 +67,7 @@ def measure_network(bench: Bench, state: dict[str, Any], replica: int, center: S
         rows, _ = attempts.take([name], lambda part=part: ([part()], []))  # type: ignore[misc]
         for row in rows:
             found |= {f"{key}{bench.suffix}": value for key, value in row.items() if math.isfinite(value)}
-    rows, _ = attempts.take(["stability_limit"], lambda: ([stability_limits(bench.setup, state["step"])], []))
+    rows, _ = attempts.take(["stability_limit"], lambda: ([stability_limits(bench.setup, step)], []))
     return {key: value for row in rows for key, value in row.items()} | found
 
 

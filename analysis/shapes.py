@@ -1,7 +1,6 @@
 """The loss around the points of a run, as tables to draw: slices, a plane with the agents in it, and barriers."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,28 +21,26 @@ NUM_RANDOM = 2
 
 
 def measure_shapes(
-    bench: Bench, state: dict[str, Any], replica: int, center: Sites, attempts: Attempts
+    bench: Bench, replica: int, center: Sites, agents: Callable[[], Curvature], attempts: Attempts
 ) -> tuple[list[Row], list[Row]]:
     """Evaluate the loss on lines and planes.
 
     Args:
         bench: Model, task and samples.
-        state: The state of the replica's rows.
         replica: Which replica it is.
         center: Its centroid, under all samples.
+        agents: Gives its honest agents.
         attempts: Takes note of what fails.
 
     Returns:
         Rows of metrics, each with its `agent`, and rows of tables, each with the name of its `table`.
     """
-    centroid, honest = center.hessian, bench.honest(replica)
-    agents = Curvature(centroid.objective, *bench.agents(state, replica))
-    weights = bench.weights(replica)
+    honest, weights = bench.honest(replica), bench.weights(replica)
     parts: dict[str, Callable[[], tuple[list[Row], list[Row]]]] = {
         "loss_slices": lambda: ([], _slices(center)),
-        "loss_surface": lambda: ([], _surface(center, agents, weights, honest)),
-        "random_plane": lambda: ([], _random_plane(center, agents, honest)),
-        "agent_barriers": lambda: _barriers(center, agents, honest),
+        "loss_surface": lambda: ([], _surface(center, agents(), weights, honest)),
+        "random_plane": lambda: ([], _random_plane(center, agents(), honest)),
+        "agent_barriers": lambda: _barriers(center, agents(), honest),
     }
     found: list[Row] = []
     tables: list[Row] = []

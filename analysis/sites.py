@@ -1,7 +1,7 @@
 """The points of a run that are measured side by side, and under which view of the data."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -250,37 +250,42 @@ class Bench:
         """
         return self._sites(self.objective(1), *self.centroid(state, replica), replica, (None,), "")
 
-    def sites(self, state: dict[str, Any], replica: int, center: Sites) -> Iterator[Sites]:
+    def sites(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
         """Lay out the points of a replica, under each view of the data that the run asks for.
 
         Args:
-            state: The state of the replica's rows.
             replica: Which replica it is.
             center: The centroid under all samples.
+            agents: Gives the honest agents.
 
         Yields:
-            Points; those of one view follow one another.
+            As many points at once as have room; those of one view follow one another.
         """
+        for sites in self._views(replica, center, agents):
+            count = len(sites.agents)
+            group = self.group(sites.hessian.points.shape[1])
+            yield from (sites.part(slice(start, min(start + group, count))) for start in range(0, count, group))
+
+    def _views(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
         config, every = self.setup.config, tuple(self.honest(replica))
-        points, buffers = self.agents(state, replica)
-        agents = len(every)
+        count = len(every)
         if "centroid" in config.analysis_points:
             yield center
         if "agents" in config.analysis_points:
-            yield self._sites(self.objective(agents), points, buffers, replica, every, "")
+            yield self._sites(self.objective(count), agents().points, agents().buffers, replica, every, "")
         if "own" in config.analysis_views:
-            own = self.objective(agents, self.holdings(replica))
+            own = self.objective(count, self.holdings(replica))
             if "agents" in config.analysis_points:
-                yield self._sites(own, points, buffers, replica, every, "_own")
+                yield self._sites(own, agents().points, agents().buffers, replica, every, "_own")
             if "centroid" in config.analysis_points:
-                everyone = repeated(center.hessian, agents)
+                everyone = repeated(center.hessian, count)
                 yield self._sites(own, *everyone, replica, every, "_own_at_centroid")
 
     def _sites(
         self,
         objective: Objective,
         points: Tensor,
-        buffers: dict[str, Tensor],
+        buffers: Mapping[str, Tensor],
         replica: int,
         agents: tuple[int | None, ...],
         suffix: str,

@@ -156,6 +156,18 @@ def test_two_workers_share_the_sums_under_both_views(tmp_path):
                 assert shared[name] == pytest.approx(value, rel=1e-6, abs=1e-8), name
 
 
+def test_of_the_centroid_alone_no_agents_are_loaded(make_block, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(Bench, "agents", watched(Bench.agents, lambda *_, **__: loaded.append(True)))
+    setup, state = trained(make_block, steps=1, analysis=["hessian_trace", "loss_slices", "stability_limit"])
+    assert "hessian_trace" in by_point(measure_replica(setup, state, 1))[None]
+    assert not loaded
+    more = ["hessian_trace", "consensus_sharpness", "agent_barriers"]
+    setup = dataclasses.replace(setup, config=setup.config.model_copy(update={"analysis": more}))
+    assert {"hessian_trace", "consensus_sharpness"} <= by_point(measure_replica(setup, state, 1))[None].keys()
+    assert len(loaded) == 1
+
+
 def test_each_point_and_view_has_its_own_hessian(make_block):
     setup, state = trained(
         make_block,
