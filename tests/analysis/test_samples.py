@@ -37,6 +37,7 @@ for fails in ([], [0], [1], [0, 1]):
     for at in (0, 2, 3):
         attempt(fails, at)
 print(found)
+dist.destroy_process_group()
 """
 
 ANALYSIS = """
@@ -78,6 +79,7 @@ Bench.center, Task.evaluate = center, fails_at(1)
 print(*show())
 Task.evaluate = evaluate
 print(*show())
+dist.destroy_process_group()
 """
 
 
