@@ -209,23 +209,26 @@ class Curvature:
 
     def _check(self, derivative: Kind | Literal["third derivative"]) -> None:
         """Compare products with each other and with differences, at the first point; once for all curvatures alike."""
-        faults, point = self.objective.faults, self.points[0]
-        buffers = {name: b[0] for name, b in self.buffers.items()}
-
-        def products(near: Tensor) -> Callable[[Tensor], Tensor]:
-            statistics, rows = {name: b[:1] for name, b in self.buffers.items()}, slice(0, 1)
-            there = Curvature(self.objective, near[None], statistics, kind=self.kind, rows=rows, seed=self.seed)
-            graph = there._graph(check_chunk(self.objective), 0)
-            return lambda vector: graph.product(vector[None])[0]
-
+        faults = self.objective.faults
         if derivative not in faults:
-            if derivative in ("hessian", "third derivative"):
-                faults[derivative] = find_fault(self.objective, point, buffers, 2 if derivative == "hessian" else 3)
-            else:
-                fault = find_asymmetry(products, point)
-                faults[derivative] = fault and f"the {derivative} matrix, as autograd computes it, {fault}"
+            faults[derivative] = self._find_fault(derivative)
         if (fault := faults[derivative]) is not None:
             raise ValueError(fault)
+
+    def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
+        if derivative in ("hessian", "third derivative"):
+            buffers = {name: b[0] for name, b in self.buffers.items()}
+            return find_fault(self.objective, self.points[0], buffers, 2 if derivative == "hessian" else 3)
+        chunk, statistics = check_chunk(self.objective), {name: b[:1] for name, b in self.buffers.items()}
+
+        def products(near: Tensor) -> Callable[[Tensor], Tensor]:
+            rows = slice(0, 1)
+            there = Curvature(self.objective, near[None], statistics, kind=self.kind, rows=rows, seed=self.seed)
+            graph = there._graph(chunk, 0)
+            return lambda vector: graph.product(vector[None])[0]
+
+        fault = find_asymmetry(products, self.points[0])
+        return fault and f"the {derivative} matrix, as autograd computes it, {fault}"
 
     def _graphs(self) -> Iterator["_Graph"]:
         """Yield the graph of each chunk; that of an only chunk is kept."""
