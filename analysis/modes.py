@@ -1,6 +1,5 @@
 """Refuses what makes a loss random, or dependent on how samples are batched: it has no Hessian of its own."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,7 +22,7 @@ def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
         one_batch: Whether all samples are one batch, by whose statistics layers may normalise.
 
     Raises:
-        ValueError: A layer is in such a mode.
+        ValueError: If a layer is in such a mode.
     """
     for name, module in model.named_modules():
         kind = type(module).__name__
@@ -53,7 +52,7 @@ def differentiable(device: torch.device) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ValueError: Random numbers were drawn.
+        ValueError: If random numbers were drawn.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":
@@ -62,9 +61,7 @@ def differentiable(device: torch.device) -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), Elementary(2), warnings.catch_warnings():
-            # An operation that is mapped in a loop is no slower than all operations would be.
-            warnings.filterwarnings("ignore", "There is a performance drop")
+        with sdpa_kernel(SDPBackend.MATH), Elementary(2):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.modes import check_modes, differentiable
 from basinet.analysis.samples import Chunk, Samples, Share
-from basinet.sim.modules import check_module
+from basinet.sim.modules import check_module, is_written, silence_vmap
 from basinet.sim.tasks import Task
 
 __all__ = ["Loss", "Objective"]
@@ -35,9 +35,8 @@ class Objective:
     $$
 
     Agents with unequal data, and ragged chunks, are weighted by their samples, and these by their labels where a task
-    has some that do not count. The models of many agents are evaluated
-    as one, by `torch.vmap`, where that is faster (small models and few samples; not convolutions on the CPU) and
-    one by one into a common graph elsewhere.
+    has some that do not count. The models of many agents are evaluated as one, by `torch.vmap`, where that is faster
+    (small models and few samples; not convolutions on the CPU) and one by one into a common graph elsewhere.
 
     Args:
         model: A model in evaluation mode, or one whose layers do the same in both modes. Its parameters and buffers are
@@ -71,7 +70,7 @@ class Objective:
         check_module(model)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         kinds = {(p.dtype, p.device) for p in parameters.values()}
-        if len(kinds) != 1 or not all(dtype.is_floating_point for dtype, _ in kinds):
+        if len(kinds) != 1:
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
             raise ValueError(f"The parameters must be of one floating type on one device, got {found}.")
         if training and (chunk is not None or holdings is not None):
@@ -92,6 +91,7 @@ class Objective:
         self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)
         self._convolves = any(isinstance(module, _ConvNd) for module in model.modules())
         check_modes(model, one_batch=training)
+        silence_vmap()  # an operation that is mapped in a loop is no slower than all operations would be
 
     @property
     def num_parameters(self) -> int:
@@ -285,11 +285,26 @@ class Objective:
         batch: Batch,
         weights: Tensor | None = None,
     ) -> Tensor:
+        given = tuple(t.clone() for t in batch) if self._writes else batch
+        return function(self._state(theta, buffers), given, weights)
+
+    def _state(self, theta: Tensor, buffers: Buffers) -> State:
         parts = torch.split(theta, [shape.numel() for shape in self.shapes.values()])
         state = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        # Clones: a layer that keeps running statistics writes them in place, and some write into their inputs.
-        state |= {name: buffer.clone() for name, buffer in buffers.items()}
-        return function(state, tuple(t.clone() for t in batch), weights)
+        # Clones: a layer that keeps running statistics writes them in place.
+        return state | {name: buffer.clone() for name, buffer in buffers.items()}
+
+    @cached_property
+    def _writes(self) -> bool:
+        """Whether the model or the loss writes into its inputs, and needs clones of them; not so the model of a run."""
+        before = tuple(t[:2] for t in self.samples.data)
+        given = tuple(t.clone() for t in before)
+        try:
+            with torch.no_grad(), differentiable(self.device):
+                self._functional.loss(self._state(self.point[0], self._buffers), given)
+        except Exception:  # it is safe to clone; what the evaluation proper raises is reported
+            return True
+        return any(is_written(*pair) for pair in zip(given, before, strict=True))
 
     def _as_one(self, samples: int, *, own: bool) -> bool:
         """Tell whether the agents are mapped as one, with so many samples each, their own or the same."""
@@ -339,7 +354,7 @@ class Objective:
         """Tell whether what is mapped can be computed, and is the same: hooks and some layers get lost on the way."""
         try:
             found = mapped()
-        except (RuntimeError, ValueError, NotImplementedError):
+        except (RuntimeError, ValueError):
             return False
         tolerance = torch.finfo(self.dtype).eps ** 0.5
         return torch.allclose(found, single(), rtol=tolerance, atol=tolerance, equal_nan=True)

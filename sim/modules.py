@@ -10,7 +10,16 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from basinet.sim.mistakes import in_words, place_of
 
-__all__ = ["check_module", "copy_model", "evaluation_mode", "is_written", "layer_at_fault", "materialize", "move_model"]
+__all__ = [
+    "check_module",
+    "copy_model",
+    "evaluation_mode",
+    "is_written",
+    "layer_at_fault",
+    "materialize",
+    "move_model",
+    "silence_vmap",
+]
 
 
 def _describe(name: str, layer: nn.Module) -> str:
@@ -157,6 +166,28 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
             layer.dropout = 0.0
             layer.train()
     return model
+
+
+def is_written(given: Tensor, before: Tensor) -> bool:
+    """Tell whether a model has written into its inputs; what goes past torch's count of writes is seen by the values.
+
+    Args:
+        given: A fresh clone of inputs, which the model was given.
+        before: These inputs.
+
+    Returns:
+        Whether it has.
+    """
+    same = (given == before) | (before != before)  # NaN is not equal to itself
+    return given._version > 0 or not bool(same.all())
+
+
+def silence_vmap() -> None:
+    """Let `torch.vmap` be silent about operations that it maps by a loop of its own.
+
+    Whether mapping is faster than the alternative is measured, or known, where it is done.
+    """
+    torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
 
 
 def layer_at_fault(error: BaseException) -> str:

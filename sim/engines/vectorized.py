@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from basinet.sim.engines.randomness import KeyedDropout, randomness_of
-from basinet.sim.modules import copy_model
+from basinet.sim.modules import copy_model, silence_vmap
 from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
@@ -33,8 +33,7 @@ class VectorizedEngine:
     grain = 0
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
-        # It is measured whether this engine is the fastest, with what torch maps by a loop of its own.
-        torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+        silence_vmap()
         self.model = copy_model(model).train()
         self.task = task
         self.state = state
