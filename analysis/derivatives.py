@@ -1,5 +1,6 @@
 """Whether the derivatives that autograd computes are those of the loss: some layers have none, or wrong ones."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -15,6 +16,7 @@ from basinet.analysis.elementary import Elementary
 from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Chunk
+from basinet.sim.mistakes import in_words
 from basinet.sim.modules import copy_model, move_model
 from basinet.sim.state import load_vector
 
@@ -41,7 +43,7 @@ _NOTICED = 1e-3
 
 
 def check_chunk(objective: Objective) -> Chunk:
-    """Choose a few samples, spread over the data.
+    """Choose a few samples that count, spread over those of the first point.
 
     Args:
         objective: The losses.
@@ -49,10 +51,10 @@ def check_chunk(objective: Objective) -> Chunk:
     Returns:
         Samples that all points share.
     """
-    data = objective.samples.data
+    counting = objective.samples.places(0)
     count = _SAMPLES // 2 if objective.num_parameters > _LARGE and not objective.training else _SAMPLES
-    places = torch.linspace(0, len(data[0]) - 1, min(count, len(data[0]))).long().to(data[0].device)
-    return Chunk(tuple(t[places] for t in data))
+    places = counting[torch.linspace(0, len(counting) - 1, min(count, len(counting))).long().to(counting.device)]
+    return Chunk(tuple(t[places] for t in objective.samples.data))
 
 
 def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], times: Literal[2, 3]) -> str | None:
@@ -63,7 +65,8 @@ def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor
     coordinate without a gradient counts as constant.
 
     Args:
-        objective: The losses; a few samples are looked at, in float64 if the model can be evaluated in it.
+        objective: The losses; a few samples are looked at, in float64. Of a model that cannot be evaluated in it,
+            only the symmetry is checked, with a warning.
         point: [P].
         buffers: Tensors by name, those of the point.
         times: Which derivative.
@@ -71,8 +74,18 @@ def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor
     Returns:
         A sentence that names the layer, or None where nothing is wrong.
     """
-    objective, point, buffers = _doubled(objective, point, buffers)
-    chunk, stacked = check_chunk(objective), {name: b[None] for name, b in buffers.items()}
+    matrix = "Hessian" if times == 2 else "third derivative"
+    chunk = check_chunk(objective)
+    if objective.dtype != torch.float64:
+        try:
+            objective, point, buffers, chunk = _doubled(objective, point, buffers, chunk)
+        except (RuntimeError, TypeError, ValueError) as error:  # it computes in a type of its own
+            warnings.warn(
+                f"The {matrix} of the loss is checked for symmetry alone, not against differences of the gradient: the"
+                f" model cannot be evaluated in float64 ({in_words(error)}).",
+                stacklevel=2,
+            )
+    stacked = {name: b[None] for name, b in buffers.items()}
 
     def gradient(leaf: Tensor) -> Tensor:
         with torch.enable_grad(), Elementary(3) if times == 3 else nullcontext():
@@ -83,15 +96,13 @@ def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor
     def along(leaf: Tensor) -> Tensor:
         return _slope((gradient(leaf) * direction).sum(), leaf)
 
-    parts = {name: shape.numel() for name, shape in objective.shapes.items()}
     field = gradient if times == 2 else along
     parts = {name: shape.numel() for name, shape in objective.shapes.items()}
     fault = _fault(partial(_products, field), point, parts, field)
     if fault is None:
         return None
     model = load_vector(copy_model(objective.model), point, dict(buffers))
-    culprit = _culprit(model, lambda: objective.loss(model, tuple(t.clone() for t in chunk.batch)))
-    matrix = "Hessian" if times == 2 else "third derivative"
+    culprit = _culprit(model, lambda: objective.loss(model, chunk.batch))
     return f"the {matrix} of the loss, as autograd computes it, {fault}; {culprit}"
 
 
@@ -109,23 +120,19 @@ def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor) -> str 
 
 
 def _doubled(
-    objective: Objective, point: Tensor, buffers: Mapping[str, Tensor]
-) -> tuple[Objective, Tensor, Mapping[str, Tensor]]:
-    """Take the same losses in float64, where small differences can be told from rounding."""
-    if objective.dtype == torch.float64:
-        return objective, point, buffers
-    double = [t.double() if t.is_floating_point() else t for t in (*objective.samples.data, *buffers.values())]
-    data, values = tuple(double[: len(objective.samples.data)]), double[len(objective.samples.data) :]
-    exact, statistics = (
-        move_model(copy_model(objective.model), point.device, torch.float64),
-        dict(zip(buffers, values, strict=True)),
-    )
-    try:
-        other = Objective(exact, objective.loss, data, training=objective.training)
-        other.losses(point.double()[None], {name: b[None] for name, b in statistics.items()}, check_chunk(other))
-    except (RuntimeError, TypeError, ValueError):  # it computes in a type of its own
-        return objective, point, buffers
-    return other, point.double(), statistics
+    objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], chunk: Chunk
+) -> tuple[Objective, Tensor, Mapping[str, Tensor], Chunk]:
+    """Take the loss of a chunk in float64, where small differences can be told from rounding."""
+    model = move_model(copy_model(objective.model), point.device, torch.float64)
+    batch = tuple(_double(t) for t in chunk.batch)
+    statistics = {name: _double(b) for name, b in buffers.items()}
+    exact, whole = Objective(model, objective.loss, batch, training=objective.training), Chunk(batch)
+    exact.losses(point.double()[None], {name: b[None] for name, b in statistics.items()}, whole)
+    return exact, point.double(), statistics, whole
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _products(field: Field, near: Tensor) -> tuple[Product, Tensor]:
@@ -187,7 +194,7 @@ def _fault(
 def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
     """Find the innermost module whose own derivatives are at fault, and the functions of the user's own in it."""
     calls: dict[str, tuple[Any, ...]] = {}
-    names = {module: name for name, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule)}
+    names = {module: name for name, module in model.named_modules()}
 
     def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         kept = tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, inputs)

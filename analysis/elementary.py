@@ -14,8 +14,8 @@ __all__ = ["Elementary"]
 class Elementary(TorchFunctionMode):
     """Replaces fused layers of `torch.nn` by their definitions, where torch differentiates them wrongly or not at all.
 
-    Differentiated twice or more, fused normalisations treat as constant what they saved on the way, without a word:
-    weight normalisation the norms, from the second derivative on, and layer, batch and instance normalisation their
+    Differentiated twice or more, fused normalisations silently treat as constant what they saved on the way: weight
+    normalisation the norms, from the second derivative on, and layer, batch and instance normalisation their
     statistics, from the third on. Normalisation by running statistics is affine, and right as it is; the running
     statistics are not written to. Bags of embeddings and cuDNN's recurrent layers have no second derivative in torch.
     Embeddings get the derivative of the loss itself: a dense one, not scaled by how often a word occurs, and where the

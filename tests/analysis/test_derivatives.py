@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, l1_loss
 
+from basinet.analysis import derivatives
 from basinet.analysis.curvature import Curvature
 from basinet.analysis.objective import Objective
+from basinet.sim.tasks import Task
 
 
 class Detached(torch.autograd.Function):
@@ -123,6 +125,84 @@ def test_a_wrong_second_derivative_is_refused_with_its_layer(function: Any, what
     assert function is Segmented or f"in its {function.__name__}" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert curvature.gradients().isfinite().all() and curvature.losses().isfinite().all()
+
+
+class Single(nn.Module):
+    """Computes in float32, whatever the type of the model."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
+
+
+@pytest.mark.parametrize(("function", "fault"), [(torch.tanh, None), (Marked.apply, "is not symmetric")])
+def test_of_a_model_of_one_type_the_symmetry_alone_is_checked(function: Any, fault: str | None) -> None:
+    curvature = make(network(Layer(function), Single()), dtype=torch.float32)
+    with pytest.warns(UserWarning, match="Hessian of the loss is checked for symmetry alone.*in float64"):
+        if fault is None:
+            assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
+        else:
+            with pytest.raises(ValueError, match=fault):
+                curvature.products(torch.ones_like(curvature.points))
+
+
+def test_a_few_samples_are_looked_at_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def watched(model: nn.Module, loss: Any, data: tuple[Tensor, ...], **settings: Any) -> Objective:
+        sizes.append(len(data[0]))
+        return Objective(model, loss, data, **settings)
+
+    curvature = make(network(nn.Tanh()), dtype=torch.float32)
+    monkeypatch.setattr(derivatives, "Objective", watched)
+    curvature.products(torch.ones_like(curvature.points))
+    assert sizes == [4]  # of 12
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_samples_are_looked_at_whose_labels_count(dtype: torch.dtype) -> None:
+    labels = torch.full((12,), -100)
+    labels[5] = 1  # not among four that are spread over all
+    task = Task(train=(torch.ones(12, 4, dtype=dtype), labels), num_outputs=3)
+    objective = Objective(network(nn.Tanh()).to(dtype), task.loss, task.train)
+    curvature = Curvature(objective, objective.point)
+    assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
+
+
+class Writer(nn.Linear):
+    """Doubles its inputs in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.parametrize("first", ["losses", "sample_gradients", "output_losses"])
+def test_inputs_are_cloned_for_a_model_that_writes_into_them(first: str) -> None:
+    x = torch.arange(8.0, dtype=torch.float64).view(4, 2) + 1
+    kept, model, given = x.clone(), Writer(2, 3).double(), []
+
+    def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        given.append(batch[0].untyped_storage().data_ptr())
+        return model(batch[0]).square().mean()
+
+    plain_model = nn.Linear(2, 3).double()
+    plain_model.load_state_dict(model.state_dict())
+    writing, reading = Objective(model, loss, (x,)), Objective(plain_model, loss, (2 * x,))
+    found = []
+    for objective in (writing, reading):
+        given.clear()
+        (chunk,) = objective.samples.chunks(slice(0, 1))
+        point, buffers = objective.point, objective.buffers(1)
+        if first == "losses":
+            found.append(objective.losses(point, buffers, chunk))
+        elif first == "sample_gradients":
+            found.append(objective.sample_gradients(point[0], {}, chunk))
+        else:
+            outputs = objective.outputs(point, buffers, chunk)
+            found.append(objective.output_losses(outputs, chunk))
+        assert torch.equal(x, kept)
+    torch.testing.assert_close(*found, rtol=1e-14, atol=0)
+    if first == "losses":
+        assert given[-1] == chunk.batch[0].untyped_storage().data_ptr()  # no clone where nothing is written
 
 
 def test_other_matrices_are_looked_at_by_themselves() -> None:

@@ -130,6 +130,7 @@ import test_measure
 dist.init_process_group("gloo", init_method="file://{store}", rank={rank}, world_size=2)
 torch.set_num_threads(1)
 torch.save(test_measure.shared_by({rank}, 2), "{store}.{rank}")
+dist.destroy_process_group()
 """
 
 
