@@ -24,10 +24,12 @@ class Krylov:
     """Orthonormal bases Q of Krylov spaces of N symmetric operators H, with H Q = Q T + β_m q_{m+1} e_mᵀ.
 
     Attributes:
-        basis: The rows q_1, …, q_m of each operator, [N, m, P], float64.
+        basis: The rows q_1, …, q_m of each operator, [N, M, P], float64; M is the largest m, and zeros are added to
+            smaller ones.
         following: q_{m+1}, zero where the space is invariant, [N, P].
-        alpha: Diagonals of the tridiagonal matrices T = Qᵀ H Q, [N, m].
-        beta: Their off-diagonals β_1, …, β_{m-1}, and β_m, [N, m]; zero where the search was begun anew.
+        alpha: Diagonals of the tridiagonal matrices T = Qᵀ H Q, [N, M].
+        beta: Their off-diagonals β_1, …, β_{m-1}, and β_m, [N, M]; zero where the search was begun anew.
+        sizes: m of each operator, which is how many products with it this took, [N].
         converged: Whether the residuals of all wanted eigenvalues are as small as was asked for, [N].
     """
 
@@ -35,12 +37,8 @@ class Krylov:
     following: Tensor
     alpha: Array
     beta: Array
+    sizes: NDArray[np.int64]
     converged: NDArray[np.bool_]
-
-    @property
-    def num_products(self) -> int:
-        """How many products with each operator this took, m."""
-        return int(self.alpha.shape[1])
 
     def ritz(self, row: int) -> tuple[Array, Array, Array]:
         """Diagonalize the tridiagonal matrix of an operator: T = S diag(θ) Sᵀ.
@@ -53,7 +51,8 @@ class Krylov:
             ‖H Q s − θ Q s‖ = β_m |s_m| of the Ritz vectors Q s, [m]: within this distance of θ there is an eigenvalue
             of H, up to the rounding errors of the products.
         """
-        return _ritz(self.alpha[row], self.beta[row])
+        m = self.sizes[row]
+        return _ritz(self.alpha[row, :m], self.beta[row, :m])
 
     def vectors(self, row: int, weights: Array) -> Tensor:
         """Combine basis vectors.
@@ -65,7 +64,7 @@ class Krylov:
         Returns:
             The vectors, [k, P].
         """
-        return torch.from_numpy(weights.T.copy()).to(self.basis) @ self.basis[row]
+        return torch.from_numpy(weights.T.copy()).to(self.basis) @ self.basis[row, : len(weights)]
 
     def project(self, vectors: Tensor) -> Tensor:
         """Compute the coordinates Qᵀ v.
@@ -74,7 +73,7 @@ class Krylov:
             vectors: [N, P].
 
         Returns:
-            [N, m].
+            [N, M].
         """
         return torch.einsum("nmp,np->nm", self.basis, vectors.to(self.basis))
 
@@ -112,11 +111,11 @@ def krylov(
     $$
 
     where every new vector is orthogonalised against all earlier ones, twice, so that no eigenvalue shows up
-    a second time as a ghost. The iteration ends when, for every operator, the residual of each wanted eigenvalue is
-    small enough (or at the level of rounding): at most `tol` times its modulus at the top, and at most `tol` times the
-    largest Ritz value's modulus at the bottom, where eigenvalues of Hessians are near zero. It bounds the error of
-    the eigenvalue, which is mostly near its square. Where an invariant subspace is exhausted, the search goes on from
-    a random direction orthogonal to it.
+    a second time as a ghost. The iteration ends, for each operator by itself, when the residual of each wanted
+    eigenvalue is small enough (or at the level of rounding): at most `tol` times its modulus at the top, and at most
+    `tol` times the largest Ritz value's modulus at the bottom, where eigenvalues of Hessians are near zero. It bounds
+    the error of the eigenvalue, which is mostly near its square. Where an invariant subspace is exhausted, the search
+    goes on from a random direction orthogonal to it.
 
     Args:
         products: Multiplies each operator with its own vector, [N, P] to [N, P], in float64.
@@ -150,7 +149,10 @@ def krylov(
     alpha, beta = np.empty((count, limit)), np.zeros((count, limit))
     norm = np.zeros(count)  # largest row sum of T so far
     first = np.zeros(count, dtype=int)  # where the search last (re)started
+    sizes = np.zeros(count, dtype=np.int64)  # zero while an operator is not done
+    converged = np.zeros(count, dtype=bool)
     new = _random_directions(keys, 0, basis[:, :0])
+    following = torch.zeros_like(new)
     for step in range(limit):
         m = step + 1
         if m > basis.shape[1]:
@@ -167,28 +169,30 @@ def krylov(
         norm = np.maximum(norm, beta[:, step - 1] * (step > first) + np.abs(alpha[:, step]) + beta[:, step])
         exhausted = beta[:, step] <= _ROUNDING * norm
         beta[exhausted, step] = 0.0
-        new = torch.where(torch.from_numpy(exhausted).to(new.device)[:, None], 0.0, new / row_beta[:, None])
-        following = new
+        new = torch.where(_rows(exhausted, new), 0.0, new / row_beta[:, None])
         if m >= min_steps or m == limit:
-            converged = np.array(
-                [
-                    all(
-                        _settled(
-                            sign * alpha[row, :m], beta[row, :m], wanted, tol, norm[row], first[row], size, sign < 0
-                        )
-                        for sign, wanted in ((1, top), (-1, bottom))
-                        if wanted
-                    )
-                    for row in range(count)
-                ]
-            )
-            if converged.all():
+            for row in np.flatnonzero(sizes == 0):
+                converged[row] = all(
+                    _settled(sign * alpha[row, :m], beta[row, :m], wanted, tol, norm[row], first[row], size, sign < 0)
+                    for sign, wanted in ((1, top), (-1, bottom))
+                    if wanted
+                )
+            done = (sizes == 0) & (converged | (m == limit))
+            sizes[done] = m
+            following = torch.where(_rows(done, new), new, following)
+            if sizes.all():
                 break
-        if exhausted.any() and m < limit:
-            first[exhausted] = m
-            fresh = _random_directions(keys, m, basis[:, :m])
-            new = torch.where(torch.from_numpy(exhausted).to(new.device)[:, None], fresh, new)
-    return Krylov(basis[:, :m], following, alpha[:, :m], beta[:, :m], converged)
+            new = torch.where(_rows(done, new), 0.0, new)  # zeros from here on
+        lost = exhausted & (sizes == 0)
+        if lost.any():
+            first[lost] = m
+            new = torch.where(_rows(lost, new), _random_directions(keys, m, basis[:, :m]), new)
+    return Krylov(basis[:, :m], following, alpha[:, :m], beta[:, :m], sizes, converged)
+
+
+def _rows(chosen: NDArray[np.bool_], like: Tensor) -> Tensor:
+    """Move a choice of rows to where they are, [N, 1]."""
+    return torch.from_numpy(chosen).to(like.device)[:, None]
 
 
 def _settled(

@@ -103,5 +103,5 @@ def lanczos(
         basis=found.basis[0].numpy().T,
         projection=np.diag(found.alpha[0]) + np.diag(off, 1) + np.diag(off, -1),
         converged=bool(found.converged[0]),
-        num_products=found.num_products,
+        num_products=int(found.sizes[0]),
     )

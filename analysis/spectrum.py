@@ -125,8 +125,9 @@ def spectra(
 
     where the first terms are known and hold the large eigenvalues, which make most of the variance of plain probes
     (the idea of Hutch++, arXiv:2010.09649, with the basis that is there already). Linear functions of the diagonal,
-    such as the trace of each layer's block, come from the same probes. Probes are drawn in rounds of `num_probes` until
-    the standard errors of all traces are at most `rtol` of them.
+    such as the trace of each layer's block, come from the same probes. Probes are drawn in rounds of `num_probes`, for
+    each matrix until the standard error of its own trace is at most `rtol` of it: what is found of a matrix does not
+    depend on those beside it.
 
     The density is that of stochastic Lanczos quadrature with the single starting vector q₁: an atom at each Ritz value
     θ_i with weight (e₁ᵀ s_i)². Single eigenvalues that have converged are atoms of their true weight 1 / P
@@ -170,9 +171,7 @@ def spectra(
     space = krylov(products, draws.fold(keys, 0), size, **settings, agree=agree)  # type: ignore[arg-type]
     probes = _Probes(products, space, draws.fold(keys, 1), readings or (lambda d: d[:, :0]), agree)
     if num_probes:
-        while not probes.exact and (not probes.count or probes.worst_error() > rtol) and probes.count < max_probes:
-            for _ in range(num_probes):
-                probes.draw()
+        probes.draw_rounds(num_probes, rtol, max_probes)
     return space, [_spectrum(space, probes, row, (top, bottom), bool(num_probes)) for row in range(len(keys))]
 
 
@@ -188,16 +187,15 @@ class _Probes:
         agree: Callable[[Tensor], Tensor],
     ) -> None:
         self.products, self.space, self.keys, self.readings, self.agree = products, space, keys, readings, agree
-        self.exact = space.basis.shape[1] == space.basis.shape[2]
+        self.exact = space.sizes == space.basis.shape[2]
+        self.counts = np.zeros(len(space.sizes), dtype=int)  # how many probes serve each matrix
+        self.rows, self.last = np.arange(len(space.sizes)), space.sizes - 1
+        self.ends = space.beta[self.rows, self.last]  # β_m
         self.known_trace = space.alpha.sum(1)
-        self.known_norm = (space.alpha**2).sum(1) + 2 * (space.beta[:, :-1] ** 2).sum(1) + space.beta[:, -1] ** 2
+        self.known_norm = (space.alpha**2).sum(1) + 2 * (space.beta**2).sum(1) - self.ends**2
         self.traces: list[Array] = []
         self.norms: list[Array] = []
         self.read: list[Array] = []
-
-    @property
-    def count(self) -> int:
-        return len(self.traces)
 
     @cached_property
     def known_readings(self) -> Array:
@@ -206,14 +204,23 @@ class _Probes:
         beta = torch.from_numpy(space.beta.copy()).to(space.basis)[:, :, None]
         moved = torch.from_numpy(space.alpha.copy()).to(space.basis)[:, :, None] * space.basis
         moved[:, :-1] += 2 * beta[:, :-1] * space.basis[:, 1:]
-        moved[:, -1] += 2 * beta[:, -1] * space.following
+        moved[self.rows, self.last] += 2 * torch.from_numpy(self.ends).to(space.basis)[:, None] * space.following
         found: Array = self.readings((space.basis * moved).sum(1)).cpu().numpy()
         return found
 
-    def draw(self) -> None:
+    def draw_rounds(self, num_probes: int, rtol: float, max_probes: int) -> None:
+        """Draw rounds of probes for each matrix that is not known exactly, until its trace is known well enough."""
+        unsure = ~self.exact
+        while unsure.any() and len(self.traces) < max_probes:
+            for _ in range(num_probes):
+                self._draw()
+            self.counts[unsure] = len(self.traces)
+            unsure &= self._errors() > rtol
+
+    def _draw(self) -> None:
         """Draw one probe for each matrix."""
         size = self.space.basis.shape[2]
-        signs = 1.0 - 2.0 * draws.integers(draws.fold(self.keys, self.count), 2, (size,)).to(self.space.basis)
+        signs = 1.0 - 2.0 * draws.integers(draws.fold(self.keys, len(self.traces)), 2, (size,)).to(self.space.basis)
         image = self.products(self.space.remainder(signs))
         left = signs * self.space.remainder(image)
         numbers = self.agree(torch.stack([left.sum(1), image.square().sum(1)])).cpu().numpy()
@@ -221,12 +228,12 @@ class _Probes:
         self.norms.append(numbers[1])
         self.read.append(self.readings(left).cpu().numpy())
 
-    def worst_error(self) -> float:
-        """The largest standard error of a trace, as a part of it."""
+    def _errors(self) -> Array:
+        """Compute the standard errors of the traces, as parts of these, [N]."""
         samples = np.array(self.traces)
         error = samples.std(0, ddof=1) / math.sqrt(len(samples))
         scale = np.abs(self.known_trace + samples.mean(0))
-        return float(np.max(np.where(error > 0, error / np.maximum(scale, np.finfo(float).tiny), 0.0)))
+        return np.where(error > 0, error / np.maximum(scale, np.finfo(float).tiny), 0.0)
 
 
 def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int], traced: bool) -> Spectrum:
@@ -236,12 +243,13 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
     unknown = Estimate(math.nan, math.nan, 0)
     trace, squared_norm, rank_error = unknown, unknown, math.nan
     readings = errors = probes.known_readings[row]
-    if traced and probes.exact:
+    if traced and probes.exact[row]:
         trace = Estimate(float(probes.known_trace[row]), 0.0, 0)
         squared_norm = Estimate(float(probes.known_norm[row]), 0.0, 0)
         rank_error, errors = 0.0, np.zeros_like(readings)
     elif traced:
-        traces, norms, read = (np.array(part)[:, row] for part in (probes.traces, probes.norms, probes.read))
+        drawn = (probes.traces, probes.norms, probes.read)
+        traces, norms, read = (np.array(part)[: probes.counts[row], row] for part in drawn)
         trace = mean_estimate(traces, len(traces), float(probes.known_trace[row]))
         squared_norm = mean_estimate(norms, len(norms), float(probes.known_norm[row]))
         # The rank t² / f is linear in small changes of t and f, which the probes make together.
@@ -262,7 +270,7 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
         readings=readings,
         reading_errors=errors,
         density=_density(values, weights[0] ** 2, residuals, size),
-        num_products=space.num_products + probes.count,
+        num_products=int(space.sizes[row] + probes.counts[row]),
     )
 
 

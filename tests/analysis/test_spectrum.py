@@ -202,6 +202,30 @@ def test_keys_decide() -> None:
     assert alone.top[0] == pytest.approx(beside.top[0], rel=1e-3)
 
 
+def test_a_matrix_does_not_depend_on_those_beside_it() -> None:
+    values = np.stack([np.r_[50.0, np.linspace(0, 0.1, 59)], np.linspace(1, 20, 60), np.full(60, 3.0)])
+    matrices = np.stack([symmetric(v, seed) for seed, v in enumerate(values)])
+    settings = {
+        "tol": 1e-3,
+        "steps": 4,
+        "rtol": 0.02,
+        "num_probes": 5,
+        "max_probes": 40,
+        "readings": lambda d: d[:, :3],
+    }
+    space, together = spectra(product(matrices), keys(3), 60, **settings)
+    assert len({spectrum.num_products for spectrum in together}) == 3
+    for row in range(3):
+        only = slice(row, row + 1)
+        one, (alone,) = spectra(product(matrices[only]), keys(3)[only], 60, **settings)
+        beside = together[row]
+        assert (space.sizes[row], beside.num_products) == (one.sizes[0], alone.num_products)
+        for name in ("top", "top_residuals", "readings", "reading_errors", "frobenius_norm", "effective_rank"):
+            np.testing.assert_allclose(getattr(beside, name), getattr(alone, name), rtol=1e-6, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(beside.density.weights, alone.density.weights, rtol=1e-6, atol=1e-9)
+        assert (beside.trace.value, beside.trace.error) == pytest.approx((alone.trace.value, alone.trace.error), 1e-6)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 to have a spread"):
         spectra(product(three()), keys(3), SIZE, num_probes=1)
