@@ -198,7 +198,7 @@ def _rows(chosen: NDArray[np.bool_], like: Tensor) -> Tensor:
 def _settled(
     alpha: Array, beta: Array, wanted: int, tol: float, norm: float, first: int, size: int, by_norm: bool
 ) -> bool:
-    """Tell whether the largest eigenvalues of T are known well enough."""
+    """Return whether the largest eigenvalues of T are known well enough."""
     m = len(alpha)
     if m < wanted:
         return False

@@ -96,7 +96,7 @@ def local_quadratic(
         The quadratic.
 
     Raises:
-        ExperimentError: The task generates samples whose noise nobody knows, or W is not symmetric and should be.
+        ExperimentError: If the task generates samples whose noise nobody knows, or W is not symmetric and should be.
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if isinstance(task, Landscape):

@@ -140,7 +140,7 @@ def check_analysis(setup: Setup) -> None:
 
 
 def _matters(key: str) -> bool:
-    """Tell whether a key of an experiment has a say in what can be measured."""
+    """Return whether a key of an experiment has a say in what can be measured."""
     return key in ("task", "model", "optimizer", "seed", "runtime") or key.startswith("analysis")
 
 

@@ -307,7 +307,7 @@ class Objective:
         return any(is_written(*pair) for pair in zip(given, before, strict=True))
 
     def _as_one(self, samples: int, *, own: bool) -> bool:
-        """Tell whether the agents are mapped as one, with so many samples each, their own or the same."""
+        """Return whether the agents are mapped as one, with so many samples each, their own or the same."""
         if self.device.type == "cpu" and (self._convolves or samples * self.num_parameters > _SMALL):
             return False
         return self._own_can_be_mapped if own else self._can_be_mapped
@@ -351,7 +351,7 @@ class Objective:
         )
 
     def _agrees(self, mapped: Callable[[], Tensor], single: Callable[[], Tensor]) -> bool:
-        """Tell whether what is mapped can be computed, and is the same: hooks and some layers get lost on the way."""
+        """Return whether what is mapped can be computed, and is the same: hooks and some layers get lost on the way."""
         try:
             found = mapped()
         except (RuntimeError, ValueError):

@@ -123,7 +123,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         Theory and measurement.
 
     Raises:
-        ExperimentError: The run is not finished, has diverged in all replicas, or is none that theory can follow.
+        ExperimentError: If the run is not finished, has diverged in all replicas, or is none that theory can follow.
     """
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
@@ -248,7 +248,7 @@ def _plain_rule(setup: Setup) -> tuple[Any, Any] | None:
 
 
 def _count_alike(setup: Setup, held: Sequence[int]) -> bool:
-    """Tell whether agents' losses enter as their mean over all samples: they are at one point, and hold as many."""
+    """Return whether agents' losses enter as their mean over all samples: they are at one point, and hold as many."""
     known = rule_of(setup.strategy())
     return known is not None and known[0] == "centralized" and len(set(held)) == 1
 

@@ -42,7 +42,7 @@ def lanczos_steps(memory: int, num_parameters: int) -> int:
         As many as there is memory for, at most 100.
 
     Raises:
-        ExperimentError: There is memory for fewer than 10.
+        ExperimentError: If there is memory for fewer than 10.
     """
     steps = room_for_steps(memory, num_parameters)
     if steps < min(_LEAST_STEPS, num_parameters):
@@ -107,7 +107,7 @@ class Bench:
         effort: How much work goes into the measures.
 
     Raises:
-        ExperimentError: A part of the analysis cannot be had.
+        ExperimentError: If a part of the analysis cannot be had.
     """
 
     setup: Setup
@@ -170,7 +170,7 @@ class Bench:
             For each agent the places, int64.
 
         Raises:
-            ExperimentError: An agent holds none of the chosen samples.
+            ExperimentError: If an agent holds none of the chosen samples.
         """
         honest, holdings = self.honest(replica), self.setup.holdings[replica]
         held = [torch.from_numpy(holdings[agent]).to(self.device, torch.int64) for agent in honest]

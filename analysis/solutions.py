@@ -49,7 +49,7 @@ def measure_between(
         and `states`, which tells the two states, and what they were compared with, from others.
 
     Raises:
-        ExperimentError: Fewer than two finished runs have the same task and model.
+        ExperimentError: If fewer than two finished runs have the same task and model.
     """
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]

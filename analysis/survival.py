@@ -206,7 +206,7 @@ def speed_up(slow: MeanTime, fast: MeanTime, *, level: float = 0.95) -> SpeedUp:
         The ratio.
 
     Raises:
-        ValueError: It never happened in one of the two.
+        ValueError: If it never happened in one of the two.
 
     Example:
         >>> round(speed_up(mean_time([4.0, 8.0], [True, True]), mean_time([1.0, 2.0], [True, True])).ratio, 9)

@@ -51,7 +51,7 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
         The estimate; infinite where the largest values are all the same.
 
     Raises:
-        ValueError: There are too few positive values, or some that are not finite.
+        ValueError: If there are too few positive values, or some that are not finite.
 
     Example:
         >>> hill(torch.arange(1, 2001) ** -0.5).value  # the quantiles of a tail index of 2

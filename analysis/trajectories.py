@@ -167,7 +167,7 @@ def measure_trajectories(
         The trajectories.
 
     Raises:
-        ExperimentError: None was recorded, all have diverged, or the runs are not of one task and model.
+        ExperimentError: If none was recorded, all have diverged, or the runs are not of one task and model.
     """
     runs = load_runs(folder)
     found = principal_trajectories(runs, replica)

@@ -68,7 +68,7 @@ def _dealt(samples: int, agents: int) -> list[np.ndarray]:
 
 
 def mixes_samples(bench: Bench, state: dict[str, Any]) -> bool:
-    """Tell whether the loss of a batch is another number than the mean of its samples' losses.
+    """Return whether the loss of a batch is another number than the mean of its samples' losses.
 
     Args:
         bench: Model, task and a few samples.
@@ -90,7 +90,7 @@ def mixes_samples(bench: Bench, state: dict[str, Any]) -> bool:
 
 
 def sums_parts(setup: Setup, bench: Bench) -> bool:
-    """Tell whether a run's loss is summed up from parts of the samples.
+    """Return whether a run's loss is summed up from parts of the samples.
 
     Args:
         setup: The parts of the run.

@@ -168,20 +168,6 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
     return model
 
 
-def is_written(given: Tensor, before: Tensor) -> bool:
-    """Tell whether a model has written into its inputs; what goes past torch's count of writes is seen by the values.
-
-    Args:
-        given: A fresh clone of inputs, which the model was given.
-        before: These inputs.
-
-    Returns:
-        Whether it has.
-    """
-    same = (given == before) | (before != before)  # NaN is not equal to itself
-    return given._version > 0 or not bool(same.all())
-
-
 def silence_vmap() -> None:
     """Let `torch.vmap` be silent about operations that it maps by a loop of its own.
 
