@@ -13,6 +13,7 @@ from basinet.analysis.elementary import Elementary
 from basinet.analysis.modes import differentiable
 from basinet.analysis.objective import Objective
 from basinet.analysis.samples import Chunk
+from basinet.sim.component import ExperimentError
 
 __all__ = ["Curvature", "Kind"]
 
@@ -213,7 +214,7 @@ class Curvature:
         if derivative not in faults:
             faults[derivative] = self._find_fault(derivative)
         if (fault := faults[derivative]) is not None:
-            raise ValueError(fault)
+            raise ExperimentError(fault)
 
     def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
         if derivative in ("hessian", "third derivative"):

@@ -1,5 +1,6 @@
 """Whether the derivatives that autograd computes are those of the loss: some layers have none, or wrong ones."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -37,6 +38,10 @@ _TRIES = ((1e-3, 1e-7), (1e-2, 1e-6), (1e-1, 1e-8), (0.5, 1e-5))
 """Where it is looked, and how: the distance from the point, as a part of each parameter, and half the length of the
 differences, in units of the parameters. At the point itself, ties and zeros are kinks, and a loss near zero is mostly
 rounding; kinks come into the way of long differences, and rounding into that of short ones."""
+
+_NEARER_TO_ZERO, _VANISHING = (0.1, 0.01), 1e-6
+"""Where a classifier is sure of its samples, derivatives are mostly rounding, and nothing can be said of them: they are
+smaller by this than where its parameters are smaller."""
 
 _NOTICED = 1e-3
 """A product that is wrong by a smaller part than this is taken for right."""
@@ -154,10 +159,31 @@ def _fault(
     parts: Mapping[str, int] | None = None,
     field: Field | None = None,
 ) -> str | None:
-    """Compare products with each other, and with differences of the field whose derivative they are said to be."""
+    """Look for a fault around a point, or nearer to zero where the products at the point are but rounding."""
+    fault, size = _fault_at(products, point, parts, field)
+    for factor in _NEARER_TO_ZERO:
+        if fault is None:
+            break
+        elsewhere, larger = _fault_at(products, factor * point, parts, field)
+        if size < _VANISHING * larger:
+            fault, size = elsewhere, larger
+    return fault
+
+
+def _fault_at(
+    products: Callable[[Tensor], tuple[Product, Tensor]],
+    point: Tensor,
+    parts: Mapping[str, int] | None,
+    field: Field | None,
+) -> tuple[str | None, float]:
+    """Compare products with each other, and with differences of the field whose derivative they are said to be.
+
+    Returns:
+        A fault, if there is one, and how large a product is.
+    """
     unit = max(float(point.square().mean().sqrt()), 1e-3)
     wrong = set(parts or {})
-    fault = None
+    fault, size = None, math.nan
     for number, (jitter, step) in enumerate(_TRIES):
         keys = _keys(*(3 * number + i for i in range(3)))
         noise, u, v = draws.normal(keys, point.shape, dtype=torch.float64).to(point)
@@ -167,10 +193,11 @@ def _fault(
             u, v = u * moved, v * moved
             image_u, image_v = product(u) * moved, product(v) * moved
         except RuntimeError as error:
-            return f"cannot be had ({str(error).splitlines()[0]})"
+            return f"cannot be had ({str(error).splitlines()[0]})", size
         if not (image_u.isfinite().all() and image_v.isfinite().all()):
             fault = "is not finite"
             continue
+        size = float(image_v.norm())
         left, right = u * image_v, v * image_u
         a, b = float(left.sum()), float(right.sum())
         # Terms of either sum have relative errors far below the root of the machine's precision.
@@ -178,7 +205,7 @@ def _fault(
             fault = f"is not symmetric (uᵀHv = {a:.6g}, vᵀHu = {b:.6g})"
             continue
         if parts is None or field is None or point.dtype != torch.float64:
-            return None
+            return None, size
         h = step * unit
         ahead, behind = (field((near + way * v).requires_grad_()).detach() for way in (h, -h))
         off = (ahead - behind) / (2 * h) - image_v
@@ -186,9 +213,9 @@ def _fault(
         blocks = zip(parts, *(torch.split(t, list(parts.values())) for t in (off * moved, image_v)), strict=True)
         wrong &= {name for name, gap, image in blocks if float(gap.norm()) > _NOTICED * float(image.norm()) + rounding}
         if not wrong:
-            return None
+            return None, size
         fault = f"disagrees with differences of the gradient in {', '.join(name for name in parts if name in wrong)}"
-    return fault
+    return fault, size
 
 
 def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
@@ -220,12 +247,13 @@ def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
     leaves = [*held.values(), *floats]
     if not leaves or len({t.dtype for t in leaves}) > 1:
         return None
+    leaves.append(torch.ones_like(leaves[0].flatten()[:1]))  # what comes back from behind changes as well
     sizes = [t.numel() for t in leaves]
     functions: list[str] = []
 
     def field(leaf: Tensor) -> Tensor:
         parts = [part.view(t.shape) for part, t in zip(torch.split(leaf, sizes), leaves, strict=True)]
-        rest = iter(parts[len(held) :])
+        rest, gain = iter(parts[len(held) : -1]), parts[-1]
         taken = tree_map(lambda t: next(rest).clone() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
         with torch.enable_grad(), differentiable(leaf.device):
             found = torch.func.functional_call(module, dict(zip(held, parts, strict=False)), taken, tie_weights=False)
@@ -233,7 +261,9 @@ def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
         functions[:] = dict.fromkeys(name for t in outputs for name in _functions(t))
         total = leaf.new_zeros(())
         for number, t in enumerate(outputs):  # its square, too: what is linear has no second derivative
-            total = total + ((t + t.square()) * draws.normal(_keys(100 + number), t.shape, dtype=t.dtype)[0]).sum()
+            total = (
+                total + ((gain * t + t.square()) * draws.normal(_keys(100 + number), t.shape, dtype=t.dtype)[0]).sum()
+            )
         return _slope(total, leaf)
 
     try:

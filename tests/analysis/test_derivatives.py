@@ -272,3 +272,35 @@ def test_a_loss_that_is_mostly_rounding_is_no_fault() -> None:
     curvature = Curvature(objective, objective.point)
     assert curvature.losses() < 1e-15
     assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0, 8.0, 20.0, 100.0])
+def test_a_classifier_may_be_sure_of_all_samples(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+    x[:, 0] += x[:, 0].sign()
+    for model in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))):
+        with torch.no_grad():
+            for layer in (part for part in model.modules() if isinstance(part, nn.Linear)):
+                layer.weight.zero_()
+                layer.bias.zero_()
+                layer.weight[:, 0] = scale
+            layer.weight[0] *= -1
+            if layer is not model:
+                layer.weight[:, 1:] = layer.weight[:, :1]
+        objective = Objective(model.double(), plain, (x, (x[:, 0] > 0).long()))
+        curvature = Curvature(objective, objective.point)
+        assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
+
+
+class Root(nn.Module):
+    """Has no second derivative where its input is not above zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().sqrt()
+
+
+def test_a_layer_whose_second_derivative_is_not_finite_is_named() -> None:
+    curvature = make(network(Root()))
+    with pytest.raises(ValueError, match=r"is not finite; at fault is layer '1' \(Root\)"):
+        curvature.products(torch.ones_like(curvature.points))
