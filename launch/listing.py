@@ -84,7 +84,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     maker = known[name]
     documentation = inspect.getdoc(maker) or ""
     about, *paragraphs = _sections(documentation)[""].split("\n\n")
-    paragraphs = [" ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
+    paragraphs = [p if p.startswith("|") else " ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
     documented = _documented(maker)
     return {
         "name": name,
@@ -128,9 +128,15 @@ def _documented(maker: Any) -> dict[str, str]:
 
 
 def _formula(paragraphs: Iterable[str]) -> str | None:
-    """Choose the sentences that are formulas, or hold one between quotes."""
+    """Choose the rows of tables and the sentences that are formulas, or hold one between quotes."""
     sentences = [
-        s.rstrip(".") for paragraph in paragraphs for s in re.split(r"(?<=\.)\s+", " ".join(paragraph.split()))
+        s.rstrip(".")
+        for paragraph in paragraphs
+        for s in (
+            [", ".join(cell.strip() for cell in row.strip("|").split("|")) for row in paragraph.splitlines()]
+            if paragraph.startswith("|")
+            else re.split(r"(?<=\.)\s+", " ".join(paragraph.split()))
+        )
     ]
     pattern = r"[←→]|``[^`]* = |: ``|(?:^|[:,] |of )\S{1,20} = "
     return ".  ".join(s for s in sentences if re.search(pattern, s)).replace("``", "") or None
