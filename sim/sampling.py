@@ -1,5 +1,6 @@
 """Batches: which samples each agent sees at each step, drawn by key for all agents at once, on the device."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
@@ -61,7 +62,7 @@ def _take(data: Batch, samples: Tensor) -> Batch:
     return tuple(t.index_select(0, samples.view(-1)).view(*samples.shape, *t.shape[1:]) for t in data)
 
 
-class _DataSampler:
+class _DataSampler(ABC):
     """Draws from the agents' own data.
 
     Args:
@@ -85,6 +86,11 @@ class _DataSampler:
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
+        self._begin()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Prepare what is kept between batches."""
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Go through all of the agents' data: whole batches first, then what is left, sample by sample.
@@ -118,16 +124,8 @@ class _DataSampler:
 class IndependentSampler(_DataSampler):
     """Draws each sample of a batch independently, with replacement, from the agent's own data."""
 
-    def __init__(
-        self,
-        data: Batch,
-        holdings: Sequence[np.ndarray],
-        keys: Tensor,
-        batch_size: int,
-        counts: Tensor | None = None,
-    ) -> None:
-        super().__init__(data, holdings, keys, batch_size, counts)
-        self.ahead = max(1, min(64, _AHEAD // (len(keys) * batch_size)))
+    def _begin(self) -> None:
+        self.ahead = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
         self.first = -self.ahead
 
     def batch(self, step: int, size: int | None = None) -> Batch:
@@ -160,17 +158,9 @@ class EpochSampler(_DataSampler):
     A larger batch looks ahead in the order: what comes next is in it, and comes again in its turn.
     """
 
-    def __init__(
-        self,
-        data: Batch,
-        holdings: Sequence[np.ndarray],
-        keys: Tensor,
-        batch_size: int,
-        counts: Tensor | None = None,
-    ) -> None:
-        super().__init__(data, holdings, keys, batch_size, counts)
+    def _begin(self) -> None:
         self.length = int(self.holdings.sizes_on_host.max())
-        self._reach(batch_size)
+        self._reach(self.batch_size)
 
     def _reach(self, size: int) -> None:
         """Make room for the orders of so many epochs as a batch may touch: it may end in a later one than it began."""
