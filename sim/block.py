@@ -24,7 +24,6 @@ from basinet.sim.neighbors import Neighbors
 from basinet.sim.placement import Placement
 from basinet.sim.sampling import make_sampler
 from basinet.sim.setup import Setup
-from basinet.sim.state import instantiate
 from basinet.sim.tasks import Batch
 
 __all__ = ["Block"]
@@ -153,17 +152,10 @@ class Block:
 
     def _initialize(self) -> None:
         """Start all agents of a replica at one point: that of the experiment, or a keyed draw of the model's values."""
-        seed, start, replicas = self.setup.config.seed, self.setup.config.start, self.setup.config.replicas
         rows = self.placement.row_replicas
         for replica in sorted(set(rows.tolist())):
             first, last = int((rows < replica).sum()), int((rows <= replica).sum())
-            if start is None:
-                model = instantiate(self.setup.model, draws.key(seed, "initial values", replica))
-            else:
-                model = start.place(
-                    move_model(self.setup.template(), "cpu", self.x.dtype), self.layout, replicas, replica
-                )
-            self.state.fill(slice(first, last), model)
+            self.state.fill(slice(first, last), self.setup.start(replica, self.layout))
 
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x.

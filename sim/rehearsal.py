@@ -10,7 +10,6 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from basinet.algorithms import draws
 from basinet.sim.blame import owner
 from basinet.sim.component import ExperimentError
 from basinet.sim.engines import Verb
@@ -20,7 +19,7 @@ from basinet.sim.mistakes import complaint, in_words, place_of
 from basinet.sim.modules import copy_model, is_written, layer_at_fault, materialize, move_model
 from basinet.sim.runtimes.team import InlineTeam
 from basinet.sim.setup import Setup
-from basinet.sim.state import instantiate, load_vector
+from basinet.sim.state import load_vector
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["rehearse", "try_data", "try_model"]
@@ -47,7 +46,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
-    state.fill(slice(None), _start(setup))
+    state.fill(slice(None), _at_hand(setup).start(0, setup.layout(setup.template())))
     state.parameters[1:].mul_(1.01).add_(0.001)  # so that one's values taken for the other's would be seen
     picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
@@ -76,14 +75,12 @@ def try_model(setup: Setup, verb: Verb) -> None:
                 )
 
 
-def _start(setup: Setup) -> nn.Module:
-    """Return the model that the first replica starts from."""
-    config, start = setup.config, setup.config.start
-    if start is None or not start.is_at_hand:
-        return instantiate(setup.model, draws.key(config.seed, "initial values", 0))
-    template = setup.template()
-    layout = setup.layout(template)
-    return start.place(move_model(template, "cpu", setup.dtype), layout, config.replicas, 0)
+def _at_hand(setup: Setup) -> Setup:
+    """Return the run, from initial values of the model if its start is not yet there."""
+    start = setup.config.start
+    if start is None or start.is_at_hand:
+        return setup
+    return replace(setup, config=setup.config.model_copy(update={"start": None}))
 
 
 def _pass(
@@ -241,13 +238,13 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Make a run of one replica, on the CPU, in this process; of a few agents and samples if asked."""
+    setup = _at_hand(setup)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
-    escape, start = config.escape, config.start
+    escape = config.escape
     config = config.model_copy(
         update={
             "batch_size": min(_FEW, config.batch_size),
             "replicas": 1,
-            "start": start if start is not None and start.is_at_hand else None,
             "escape": None if escape is None else escape.model_copy(update={"every": 1}),
             "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
         }

@@ -1,7 +1,7 @@
 """What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -258,6 +258,22 @@ class Setup:
             A model on the CPU, in the type in which its maker makes it.
         """
         return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+
+    def start(self, replica: int, layout: Mapping[str, Any]) -> nn.Module:
+        """Make the model that a replica starts from: the experiment's, or one with keyed initial values.
+
+        Args:
+            replica: Which replica.
+            layout: See `layout`.
+
+        Returns:
+            A model on the CPU.
+        """
+        start, seed = self.config.start, self.config.seed
+        if start is None:
+            return instantiate(self.model, draws.key(seed, "initial values", replica))
+        template = move_model(self.template(), "cpu", self.dtype)
+        return start.place(template, layout, self.config.replicas, replica)
 
     def layout(self, template: nn.Module) -> dict[str, Any]:
         """Describe the model in plain values, so that a point of it can be told from one of another model.
