@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.modes import check_modes, differentiable
 from basinet.analysis.samples import Chunk, Samples, Share
-from basinet.sim.modules import check_module, is_written, silence_vmap
+from basinet.sim.modules import check_module, silence_vmap, writes
 from basinet.sim.tasks import Task
 
 __all__ = ["Loss", "Objective"]
@@ -297,14 +297,12 @@ class Objective:
     @cached_property
     def _writes(self) -> bool:
         """Whether the model or the loss writes into its inputs, and needs clones of them; not so the model of a run."""
-        before = tuple(t[:2] for t in self.samples.data)
-        given = tuple(t.clone() for t in before)
+        state = self._state(self.point[0], self._buffers)
         try:
             with torch.no_grad(), differentiable(self.device):
-                self._functional.loss(self._state(self.point[0], self._buffers), given)
+                return writes(lambda *given: self._functional.loss(state, given), *(t[:2] for t in self.samples.data))
         except Exception:  # it is safe to clone; what the evaluation proper raises is reported
             return True
-        return any(is_written(*pair) for pair in zip(given, before, strict=True))
 
     def _as_one(self, samples: int, *, own: bool) -> bool:
         """Return whether the agents are mapped as one, with so many samples each, their own or the same."""

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import traceback
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ __all__ = [
     "check_module",
     "copy_model",
     "evaluation_mode",
-    "is_written",
     "layer_at_fault",
     "materialize",
     "move_model",
     "silence_vmap",
+    "writes",
 ]
 
 
@@ -137,18 +138,23 @@ def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype 
     return model
 
 
-def is_written(given: Tensor, before: Tensor) -> bool:
-    """Return whether a clone has been written to; what goes past torch's count of writes is seen by the values.
+def writes(function: Callable[..., object], *given: Tensor) -> bool:
+    """Return whether a function writes into what it is given.
 
     Args:
-        given: The clone, which code was given.
-        before: What it was made of.
+        function: Code of the user's own; it gets clones.
+        *given: Tensors.
 
     Returns:
-        Whether it has.
+        Whether it does; what goes past torch's count of writes is seen by the values.
     """
-    same = (given == before) | (before != before)  # NaN is not equal to itself
-    return given._version > 0 or not bool(same.all())
+    clones = [tensor.clone() for tensor in given]
+    function(*clones)
+    # NaN is not equal to itself.
+    return any(
+        clone._version > 0 or not bool(((clone == before) | (before != before)).all())
+        for clone, before in zip(clones, given, strict=True)
+    )
 
 
 def evaluation_mode(model: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
 from dataclasses import replace
+from itertools import chain
 from typing import NoReturn
 
 import networkx as nx
@@ -16,7 +17,7 @@ from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.mistakes import complaint, in_words, place_of
-from basinet.sim.modules import copy_model, is_written, layer_at_fault, materialize, move_model
+from basinet.sim.modules import copy_model, layer_at_fault, materialize, move_model, writes
 from basinet.sim.runtimes.team import InlineTeam
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector
@@ -177,23 +178,26 @@ def try_data(setup: Setup, model: nn.Module) -> None:
         ExperimentError: If they cannot be measured, or are written into.
     """
     task = setup.task
-    pairs = task.measured()
-    samples = {name: tuple(t[:_FEW].clone() for t in data) for name, data in pairs.items()}
+    few = {name: tuple(t[:_FEW] for t in data) for name, data in task.measured().items()}
+
+    def measure(*given: Tensor) -> None:
+        train, test = given[: len(task.train)], given[len(task.train) :]
+        if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+            replace(task, train=train, test=test or None).evaluate(copied)
+        else:
+            task.loss(copied, train)
+
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model = copy_model(model).eval()
-            if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
-                replace(task, train=samples["train"], test=samples.get("test")).evaluate(model)
-            else:
-                task.loss(model, samples["train"])
+            copied = copy_model(model).eval()
+            written = writes(measure, *chain.from_iterable(few.values()))
     except Exception as error:
         _blame(setup, error)
-    for name, sample in samples.items():
-        if any(is_written(t, data[:_FEW]) for t, data in zip(sample, pairs[name], strict=True)):
-            raise ExperimentError(
-                f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
-                " they have to leave it as it is, or to write into a clone"
-            )
+    if written:
+        raise ExperimentError(
+            f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
+            " they have to leave it as it is, or to write into a clone"
+        )
 
 
 def _blame(setup: Setup, error: Exception) -> NoReturn:
