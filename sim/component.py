@@ -24,11 +24,22 @@ from pydantic_core import PydanticCustomError
 from basinet.sim.digest import digest, installed, name_of, plain
 from basinet.sim.mistakes import ExperimentError, first_line, place_of, user_code
 
-__all__ = ["BOOLEAN", "NUMBER", "Change", "Component", "ExperimentError", "Kind", "changes", "nearest", "sentence"]
+__all__ = [
+    "BOOLEAN",
+    "DIGESTS",
+    "NUMBER",
+    "Change",
+    "Component",
+    "ExperimentError",
+    "Kind",
+    "changes",
+    "nearest",
+    "sentence",
+]
 
 _MOST_SHOWN = 60  # a module may have hundreds of names
 
-_DIGESTS = ("digest", "code_digest")
+DIGESTS = ("digest", "code_digest")
 """Keys of a description by which content and code of the user's are told."""
 
 _NAMED = re.compile(r"(?P<name>\S+:\S+)( (?P<digest>[0-9a-f]{16}(-\S+)?))?")
@@ -130,7 +141,7 @@ class Kind:
             if "name" not in settings:
                 raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
             given = settings.pop("name")
-            known = {word: settings.pop(word) for word in _DIGESTS if word in settings}
+            known = {word: settings.pop(word) for word in DIGESTS if word in settings}
             if known:
                 settings.pop("label", None)
         target, name = self._find(given)
@@ -316,7 +327,7 @@ def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         name = next((new[word] for word in ("name", "run") if old.get(word) == new.get(word) is not None), None)
         for word in dict.fromkeys([*old, *new]):
-            if word not in _DIGESTS or name is None:
+            if word not in DIGESTS or name is None:
                 yield from changes(f"{key}.{word}", old.get(word), new.get(word))
             elif old.get(word) != new.get(word):
                 yield _change(key, name, old.get(word), new.get(word))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from basinet.sim import yaml_files
-from basinet.sim.component import ExperimentError, is_list_setting, nearest
+from basinet.sim.component import DIGESTS, ExperimentError, is_list_setting, nearest
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 from basinet.sim.digest import name_of
 from basinet.sim.run_names import distinct_texts, run_name
@@ -279,7 +279,7 @@ def _split(choice: Any) -> tuple[Any, dict[str, Any]]:
     own, keys = {}, {}
     for key, value in choice.items():
         first = str(key).split(".")[0]
-        if key in ("name", "digest", "code_digest", "label") or (settings and key in settings):
+        if key in ("name", "label", *DIGESTS) or (settings and key in settings):
             own[key] = value
         elif first in Config.model_fields and first not in _OF_THE_GRID:
             keys[str(key)] = value

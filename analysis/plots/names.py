@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from basinet.sim.component import DIGESTS
 from basinet.sim.folder import Run
 
 __all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
@@ -31,7 +32,7 @@ def describe(value: Any) -> str:
         'ring (agents=16)'
     """
     if isinstance(value, Mapping):
-        told = ("name", "digest", "label") if "digest" in value else ("name",)
+        told = ("name", *DIGESTS, *(["label"] if "digest" in value else []))
         settings = ", ".join(f"{key}={describe(item)}" for key, item in value.items() if key not in told)
         name = _name(value)
         return f"{name} ({settings})" if name and settings else name or settings
@@ -99,7 +100,7 @@ def varied(runs: Sequence[Run]) -> list[str]:
     """
     differing = []
     for key in dict.fromkeys(key for run in runs for key in _flat_keys(run.config)):
-        if key == "strategy_keys":
+        if key == "strategy_keys" or key.endswith(".code_digest"):  # how code is told, not what was chosen
             continue
         values: dict[tuple[Any, ...], set[str]] = {}
         for found in (_look_up(run.config, key) for run in runs):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import math
 import subprocess
@@ -12,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from basinet.analysis.paired import paired_differences
-from basinet.analysis.plots.names import names
+from basinet.analysis.plots.names import describe, names
 from basinet.analysis.summary import (
     finals,
     incidents,
@@ -331,3 +332,13 @@ def test_a_single_pair_carries_no_interval():
 def test_needs_neither_torch_nor_matplotlib():
     code = "import sys, basinet.analysis.summary; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_how_code_is_told_is_no_condition():
+    told = {"name": "mine:Net", "width": 3, "code_digest": "0123456789abcdef-source"}
+    assert describe(told) == "mine:Net (width=3)"
+    old, new = (
+        dataclasses.replace(make("diffusion", model=told | {"code_digest": code}), path=Path(folder) / "diffusion")
+        for code, folder in (("1-source", "old"), ("2-source", "new"))
+    )
+    assert names([old, new]) == [("diffusion", f"folder={folder}") for folder in ("old", "new")]
