@@ -163,7 +163,8 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
 
     Raises:
         ValueError: If the file cannot be read, holds no agent, an agent, an edge or an attribute twice, several
-            graphs or a weight that is not finite, does not say whether it is directed, or has another number of agents.
+            graphs or a weight that is not finite, does not say whether it is directed, has another number of agents, or
+            names a policy that is not built in.
 
     Example:
         >>> import tempfile
@@ -194,6 +195,10 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
             raise source.mistake(lost, f"holds an {kind} of a second or inner graph, but a file must hold one graph")
     default = graph.graph.pop("edge_default")
     graph.graph.pop("node_default")
+    # A graph may name its policy, and elsewhere a name such as module:function stands for code.
+    policy = graph.graph.get("policy")
+    if policy is not None and not (isinstance(policy, str) and policy.isidentifier()):
+        raise ValueError(f"graphml: {str(path)!r} names the policy {policy!r}, but a file may name built-in ones alone")
     for u, v, attributes in graph.edges(data=True):
         for name, value in default.items():
             attributes.setdefault(name, value)

@@ -24,6 +24,9 @@ READERS: dict[str, Callable[..., Any]] = {
     ".csv": partial(np.loadtxt, delimiter=",", ndmin=2, encoding="utf-8-sig"),
 }
 
+_NO_MATRIX = (ValueError, TypeError, AttributeError, EOFError, LookupError, UserWarning, RuntimeError, MemoryError)
+"""What the readers raise over files that hold none, or say that theirs is larger than any memory."""
+
 
 def file(graph: nx.Graph, *, path: str | Path) -> csr_array:
     r"""The mixing matrix is read from a file: weights that were optimised elsewhere, say.
@@ -70,13 +73,16 @@ def read_matrix(path: str | Path, reader: str) -> csr_array:
         # An empty file is but a warning to numpy.
         with warnings.catch_warnings(action="error", category=UserWarning):
             # scipy knows neither numbers of 16 bits nor those in another machine's order of bytes.
-            matrix = csr_array(read(path).astype(np.float64, casting="safe"))
+            found = read(path)
+            if hasattr(found, "check_format"):  # places outside a sparse matrix would be read and written all the same
+                found.check_format(full_check=True)
+            matrix = csr_array(found.astype(np.float64, casting="safe"))
     except OSError as error:
         raise ValueError(
             f"{reader}: path is {str(path)!r}, which cannot be read ({error.strerror or error})"
         ) from error
-    except (ValueError, TypeError, AttributeError, EOFError, LookupError, UserWarning, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+    except (*_NO_MATRIX, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{reader}: {str(path)!r} is not a matrix of numbers ({reason})") from error
     if matrix.ndim != 2:
         raise ValueError(f"{reader}: {str(path)!r} has the shape {matrix.shape}, but must be a matrix")

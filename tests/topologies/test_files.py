@@ -280,6 +280,37 @@ def test_rubbish_is_no_matrix(tmp_path, name, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", [-5, 3, 10**8])
+def test_a_sparse_matrix_with_entries_outside_of_it_is_refused(tmp_path, place):
+    matrix = csr_array(np.eye(3))
+    matrix.indices[1] = place
+    save_npz(tmp_path / "m.npz", matrix)
+    with pytest.raises(ValueError, match=r"m\.npz' is not a matrix of numbers \(indices must be"):
+        adjacency_matrix(3, path=tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("policy", ["os:getcwd", "basinet.topologies:ring", "3"])
+def test_a_file_names_no_code(tmp_path, policy):
+    nx.write_graphml(nx.Graph([(0, 1)], policy=policy), tmp_path / "graph.graphml")
+    with pytest.raises(ValueError, match=rf"names the policy '{policy}', but a file may name built-in ones alone"):
+        graphml(2, path=tmp_path / "graph.graphml")
+    nx.write_graphml(nx.Graph([(0, 1)], policy="lazy"), tmp_path / "graph.graphml")
+    assert graphml(2, path=tmp_path / "graph.graphml").graph == {"policy": "lazy"}
+
+
+def test_an_external_entity_is_not_read(tmp_path):
+    (tmp_path / "secret").write_text("0.5")
+    edge = '<edge source="0" target="1"><data key="w">&x;</data></edge>'
+    text = graphml_text('<node id="0"/>', '<node id="1"/>', edge)
+    path = tmp_path / "graph.graphml"
+    path.write_text(f'<!DOCTYPE graphml [<!ENTITY x SYSTEM "{tmp_path / "secret"}">]>{text}')
+    with pytest.raises(ValueError, match=r"^graphml: ") as caught:
+        graphml(2, path=path)
+    assert "0.5" not in str(caught.value)
+    path.write_text(f'<!DOCTYPE graphml [<!ENTITY x "0.5">]>{text}')  # one of its own is
+    assert graphml(2, path=path).edges[0, 1]["weight"] == 0.5
+
+
 def test_weights_off_the_edges_are_refused(tmp_path):
     path = saved(np.full((4, 4), 0.25), tmp_path / "weights.npy")
     with pytest.raises(ValueError, match=r"^entry \[0, 2\] of the mixing matrix is 0.25, but the graph has no edge"):
