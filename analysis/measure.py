@@ -27,6 +27,7 @@ from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import SAMPLED, Config, Measure
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.lock import alone
 from basinet.sim.modules import copy_model
 from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
@@ -259,6 +260,7 @@ def _again(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     return asked
 
 
+@alone
 def measure_again(
     folder: Path,
     settings: Mapping[str, Any] | None = None,

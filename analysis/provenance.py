@@ -1,9 +1,9 @@
 """Which values of a run were measured otherwise than its experiment says, and which could not be measured."""
 
-import json
 from typing import Any
 
-from basinet.sim.folder import ANALYZED, Run
+from basinet.sim.folder import Run
+from basinet.sim.records import load_journal
 
 __all__ = ["failures", "provenance"]
 
@@ -24,7 +24,7 @@ def provenance(run: Run) -> list[str]:
     """
     otherwise: dict[str, dict[str, None]] = {}
     data: dict[str, dict[str, None]] = {}
-    for name, _, entry, place in _taken(run, "state.pt"):
+    for name, _, entry, place in _taken(load_journal(run.path).get("state.pt", {})):
         if "failed" in entry:
             continue
         settings = entry["settings"]
@@ -51,8 +51,8 @@ def failures(run: Run) -> list[str]:
         A sentence for each state and reason, without a full stop.
     """
     found: dict[tuple[str, str], tuple[dict[str, None], set[str]]] = {}
-    for state in _states(run):
-        for name, replica, entry, _ in _taken(run, state):
+    for state, taken in load_journal(run.path).items():
+        for name, replica, entry, _ in _taken(taken):
             if "failed" in entry:
                 names, replicas = found.setdefault((state, entry["failed"]["reason"]), ({}, set()))
                 names[name] = None
@@ -65,19 +65,11 @@ def failures(run: Run) -> list[str]:
     return sentences
 
 
-def _states(run: Run) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((run.path / ANALYZED).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found
-
-
-def _taken(run: Run, state: str) -> list[tuple[str, str, dict[str, Any], str]]:
+def _taken(state: dict[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
     """List what has been taken of a state: measure, replica, how it was taken or failed, and place."""
     return [
         (name, replica, entry, place)
-        for name, replicas in _states(run).get(state, {}).get("measured", {}).items()
+        for name, replicas in state.get("measured", {}).items()
         for replica, entries in replicas.items()
         for entry in entries
         for place in entry["places"]

@@ -23,12 +23,14 @@ from basinet.analysis.summary import (
     write_summary,
 )
 from basinet.sim.folder import FINISHED, Run, load_record, load_runs
+from basinet.sim.lock import alone
 
 __all__ = ["write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
 
+@alone
 def write_report(folder: str | Path) -> Path:
     """Write the report of an experiment, finished or not.
 

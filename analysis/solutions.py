@@ -17,6 +17,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
 from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs, read_table
+from basinet.sim.lock import alone
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
 from basinet.sim.state import load_checkpoint, take_rows
@@ -28,6 +29,7 @@ TABLE = "solution_barriers.csv"
 _TYPES: dict[str, Callable[[str], Any]] = {"replica": int, "position": float, "loss": float, "barrier": float}
 
 
+@alone
 def measure_between(
     folder: Path,
     settings: Mapping[str, Any] | None = None,

@@ -19,6 +19,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
 from basinet.sim.folder import Row, Run, RunFolder, load_runs, read_table
+from basinet.sim.lock import alone
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import load_trajectory
@@ -144,6 +145,7 @@ def principal_trajectories(runs: Sequence[Run], replica: int | None = None) -> T
     )
 
 
+@alone
 def measure_trajectories(
     folder: Path,
     settings: Mapping[str, Any] | None = None,

@@ -3,13 +3,12 @@
 import inspect
 import io
 import shlex
-import shutil
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
 from basinet.sim.component import ExperimentError, Kind, nearest
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
-from basinet.sim.folder import Run, load_record, load_runs, write_atomically
+from basinet.sim.files import discard, write_atomically
+from basinet.sim.folder import Run, load_record, load_runs
+from basinet.sim.lock import locked
 from basinet.sim.reached import trained_model
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.setup import Setup
@@ -162,8 +163,16 @@ def run(
 
 
 def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
-    with checking(len(experiment.runs), quiet=quiet) as progress:
-        setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
+    with ExitStack() as held:
+        if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
+            held.enter_context(locked(out))
+        with checking(len(experiment.runs), quiet=quiet) as progress:
+            setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
+        held.enter_context(locked(out))
+        return _carry_out(setups, out, quiet=quiet)
+
+
+def _carry_out(setups: Mapping[str, Setup], out: Path, *, quiet: bool) -> Results:
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
         monitor.console.print(f"{how_many(len(setups))} into {out}", highlight=False)
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
@@ -292,7 +301,7 @@ def reproduce(
     out = Path(out)
     check_folder(out)
     if fresh:
-        shutil.rmtree(out / TRAININGS, ignore_errors=True)
+        discard(out / TRAININGS)
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
     begun = time.monotonic()
     with bar(name, quiet=quiet) as progress:

@@ -2,11 +2,10 @@
 
 RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
                      and in which places: at the centroid or at the agents, under all samples or under their own; and
-                     where it failed, why
+                     where it failed, why. Its `files` vouch for the measurements and the tables
 """
 
 import hashlib
-import json
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
-from basinet.sim.folder import ANALYZED, Row, RunFolder, write_atomically
+from basinet.sim.files import checksum, sealed_json
+from basinet.sim.folder import RunFolder
+from basinet.sim.records import ANALYZED, METRICS, Row, file_checksum, lines_of, load_journal, load_status
 from basinet.sim.setup import Setup
 
 __all__ = ["MOST_STEPS", "STEP_BYTES", "Analyzed", "analysis_settings", "checkpoint_digest", "room_for_steps"]
@@ -67,8 +68,10 @@ def checkpoint_digest(checkpoint: Path) -> str:
         checkpoint: The file.
 
     Returns:
-        Hexadecimal digits.
+        Hexadecimal digits; none if there is no such file.
     """
+    if not checkpoint.is_file():
+        return ""
     with open(checkpoint, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -87,21 +90,19 @@ class Analyzed:
     def __init__(self, checkpoint: Path, settings: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
         self.settings = settings
-        self.path = checkpoint.parents[1] / ANALYZED
-
-    def _states(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads(self.path.read_bytes())
-        except (FileNotFoundError, ValueError):  # what cannot be read is not known
-            return {}
-        return found
+        self.run = checkpoint.parents[1]
 
     @cached_property
     def _record(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": version("basinet")}
-        found: dict[str, Any] = self._states().get(self.checkpoint.name, {})
+        found: dict[str, Any] = load_journal(self.run).get(self.checkpoint.name, {})
         known = all(found.get(key) == value for key, value in empty.items())
         return {**empty, "measured": found.get("measured", {}) if known else {}}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether something has been measured of this very state."""
+        return bool(self._record["measured"])
 
     def missing(self, config: Config, replica: int, *, retry: bool = False) -> list[str]:
         """List what is still to be measured.
@@ -135,15 +136,33 @@ class Analyzed:
         failures = {
             row["failed"]: {key: row[key] for key in ("reason", "traceback")} for row in found if "failed" in row
         }
-        folder.record([row for row in found if "failed" not in row], tables=self.checkpoint == folder.checkpoint)
+        journal = load_journal(self.run)
+        vouched = journal.get("files") or load_status(self.run).get("files", {})
+        folder.metrics.cut(vouched.get(METRICS))
+        # They hold one state of a replica, the last.
+        tables = folder.tables(row for row in found if "table" in row) if self.checkpoint == folder.checkpoint else {}
+        files = {name: known for name, known in journal.get("files", {}).items() if name != METRICS}
+        if tables:  # until all is noted, each may be as before or as it shall be
+            before = {name: files.get(name) or [file_checksum(self.run / name)] for name in tables}
+            after = {name: [checksum(text.encode())] for name, text in tables.items()}
+            either = files | {name: [*before[name], *after[name]] for name in tables}
+            self._write(folder, journal, either)
+            for name, text in tables.items():
+                folder.write(self.run / name, text)
+            files |= after
+        folder.metrics.append(lines_of(row for row in found if not {"failed", "table"} & row.keys()))
         for name in measures:
             replicas = self._record["measured"].setdefault(name, {})
             entry = {"settings": self.settings, "places": sorted(_places(config))}
             if name in failures:
                 entry["failed"] = failures[name]
             replicas[str(replica)] = _added(replicas.get(str(replica), []), entry)
-        states = self._states() | {self.checkpoint.name: self._record}
-        write_atomically(self.path, json.dumps(states, indent=1) + "\n")
+        self._write(folder, journal | {self.checkpoint.name: self._record}, files)
+
+    def _write(self, folder: RunFolder, journal: dict[str, Any], files: dict[str, Any]) -> None:
+        states = {name: state for name, state in journal.items() if name != "files"}
+        vouched = {METRICS: folder.metrics.vouch(), **files}
+        folder.write(self.run / ANALYZED, sealed_json(states | {"files": vouched}))
 
 
 def _places(config: Config) -> set[str]:

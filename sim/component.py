@@ -8,6 +8,7 @@ be.
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import re
 import sys
@@ -36,6 +37,8 @@ __all__ = [
     "nearest",
     "sentence",
 ]
+
+_log = logging.getLogger(__name__)
 
 _MOST_SHOWN = 60  # a module may have hundreds of names
 
@@ -493,6 +496,8 @@ def _import(path: str, key: str) -> Any:
     module, _, attribute = path.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if module not in sys.modules:  # the name may come from a folder of somebody else's
+        _log.warning("%s: importing %s, which runs its code", key, module)
     try:
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported

@@ -2,72 +2,66 @@
 
 RUN/config.yaml      the resolved experiment of this run
 RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
-RUN/status.json      state, step, which replicas diverged, which engine ran
+RUN/status.json      state, step, which replicas diverged, which engine ran; the run that it is of, and what vouches for
+                     the measurements and the trajectory up to this step
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples: who holds what
 RUN/attackers.csv    replica, agent: who attacks, if anybody does
 RUN/analyzed.json    what has been measured already, see `basinet.sim.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   where the run has been, if it was recorded; see `basinet.sim.trajectory`
-RUN/checkpoint/      state.pt, replaced atomically; step-N.pt, those that an experiment keeps
+RUN/checkpoint/      state.pt, replaced atomically; before.pt, the one before, as long as the run goes on; step-N.pt,
+                     those that an experiment keeps
 """
 
-import csv
-import fcntl
-import io
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from basinet.sim import yaml_files
 from basinet.sim.component import ExperimentError
+from basinet.sim.files import (
+    ANEW,
+    Damaged,
+    GrowingFile,
+    not_a_link,
+    sealed_json,
+    sealed_yaml,
+    write_atomically,
+)
+from basinet.sim.lock import locked
+from basinet.sim.records import (
+    ANALYZED,
+    FINISHED,
+    METRICS,
+    OF_THE_SETUP,
+    Row,
+    csv_text,
+    is_begun,
+    load_config,
+    load_journal,
+    load_record,
+    load_status,
+    read_lines,
+    read_table,
+    steps_of,
+)
 
 __all__ = [
-    "ANALYZED",
     "FINISHED",
-    "LOCK",
+    "Row",
     "Run",
     "RunFolder",
     "load_record",
     "load_run",
     "load_runs",
     "locked",
-    "read_lines",
     "read_table",
     "write_atomically",
 ]
 
-Row = dict[str, Any]
-
-LOCK = ".lock"
-
-ANALYZED = "analyzed.json"
-"""Says what has been measured of the states of a run, see `basinet.sim.analyzed`."""
-
-FINISHED = ("done", "diverged")
-"""States of a run that has taken its last step."""
-
 _POINT = ("step", "replica", "agent")
-
-
-def write_atomically(path: Path, data: str | bytes | memoryview) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
-
-    Args:
-        path: The file.
-        data: Its new content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,12 +130,19 @@ class RunFolder:
     """Writes the folder of one run.
 
     Args:
-        path: The folder; made when first written to.
+        path: The folder; made when its configuration is written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / "checkpoint" / "state.pt"
+        self.before = self.checkpoint.with_name("before.pt")
+        self.metrics = GrowingFile(path / METRICS)
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the run from those that take other steps."""
+        return steps_of(load_config(self.path))
 
     def kept(self, step: int) -> Path:
         """Name the checkpoint of a step that is kept.
@@ -160,16 +161,33 @@ class RunFolder:
         Returns:
             Those that were kept, by their steps, and the last one.
         """
-        kept = self.checkpoint.parent.glob("step-*.pt")
-        return [*sorted(kept, key=lambda path: int(path.stem.removeprefix("step-"))), self.checkpoint]
+        found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
+        return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
+
+    def write(self, path: Path, data: str | bytes | memoryview) -> None:
+        """Write a file of the run.
+
+        Args:
+            path: The file.
+            data: Its new content.
+
+        Raises:
+            ExperimentError: Somebody has removed the run's folder.
+        """
+        if not self.path.is_dir():
+            raise ExperimentError(f"{self.path}: the folder was removed while the run was at work")
+        not_a_link(path.parent)
+        write_atomically(path, data)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved experiment.
+        """Write the resolved experiment, if it is not what the folder holds; what is lost with the power is begun anew.
 
         Args:
             config: Plain values.
         """
-        write_atomically(self.path / "config.yaml", yaml_files.dump(dict(config)))
+        path, text = self.path / "config.yaml", sealed_yaml(config)
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_atomically(path, text, sync=(self.path / "status.json").exists())
 
     def write_status(self, **status: Any) -> None:
         """Replace the status.
@@ -177,7 +195,7 @@ class RunFolder:
         Args:
             **status: Plain values, `state` and `step` among them.
         """
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+        self.write(self.path / "status.json", sealed_json(status))
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a small table as CSV.
@@ -187,39 +205,30 @@ class RunFolder:
             header: Column names.
             rows: Rows in the order of the header.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        write_atomically(self.path / name, text.getvalue())
+        self.write(self.path / name, csv_text(header, rows))
 
-    def append(self, rows: Iterable[Row]) -> None:
-        """Append measurements.
+    def forget_analysis(self) -> None:
+        """Drop what an analysis has noted and its tables; its measurements are cut off by whoever writes next."""
+        (self.path / ANALYZED).unlink(missing_ok=True)
+        for table in self.path.glob("*.csv"):
+            if table.name not in OF_THE_SETUP:
+                table.unlink()
 
-        Args:
-            rows: Plain mappings with `step` and `replica`.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-
-    def record(self, rows: Iterable[Row], *, tables: bool = True) -> None:
-        """Append what an analysis has found of a replica.
+    def tables(self, rows: Iterable[Row]) -> dict[str, str]:
+        """Lay rows over the tables of the analysis.
 
         Args:
-            rows: Measurements, as for `append`; in the table that the key `table` names, a CSV file, they take the
-                place of the rows of the same replica and agent, and of the replica's rows of other steps.
-            tables: Whether tables are written; they hold one state of a replica, the last.
+            rows: Rows whose key `table` names a table, in which they take the place of the rows of the same replica and
+                agent, and of the replica's rows of other steps.
+
+        Returns:
+            The new content of each table, by its file.
         """
         found: dict[str, list[Row]] = {}
-        metrics = []
         for row in rows:
-            if "table" in row:
-                found.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
-            else:
-                metrics.append(row)
-        self.append(metrics)
-        for name, new in found.items() if tables else ():
+            found.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
+        contents = {}
+        for name, new in found.items():
             steps = {str(row["replica"]): str(row["step"]) for row in new}
             points = {(str(row["replica"]), str(row.get("agent", ""))) for row in new}
             kept = [
@@ -230,106 +239,8 @@ class RunFolder:
             ]
             header = list(dict.fromkeys(key for row in [*kept, *new] for key in row))
             everything = sorted([*kept, *new], key=lambda row: int(row["replica"]))
-            self.write_table(f"{name}.csv", header, ([row.get(key, "") for key in header] for row in everything))
-
-    def forget_after(self, step: int) -> list[Row]:
-        """Drop measurements later than a step: a run that resumes from there takes them again.
-
-        Args:
-            step: The step of the checkpoint.
-
-        Returns:
-            The measurements that stay.
-        """
-        rows = read_lines(self.path / "metrics.jsonl")
-        kept = [row for row in rows if row["step"] <= step]
-        if len(kept) < len(rows):  # what an analysis has found of states to come as well
-            (self.path / ANALYZED).unlink(missing_ok=True)
-        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
-        return kept
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a table of a run's folder.
-
-    Args:
-        path: The CSV file.
-
-    Returns:
-        Its rows, by the names in its header; none if there is no such file.
-    """
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of an experiment's folder for a while.
-
-    Args:
-        folder: The folder.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ExperimentError: Another process is at work in it.
-    """
-    with open(folder / LOCK, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ExperimentError(f"--out: another process is at work in {folder}; choose another folder") from error
-        yield
-
-
-def load_record(folder: Path) -> dict[str, Any]:
-    """Read the record of an experiment.
-
-    Args:
-        folder: The experiment's folder.
-
-    Returns:
-        The experiment as given, with its runs and versions.
-    """
-    return _parse(folder / "experiment.yaml", yaml_files.read)
-
-
-def _parse(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
-    try:
-        found = reader(path)
-    except ValueError as error:
-        raise ExperimentError(
-            f"{path}: the file is damaged ({error}); run the experiment again with --fresh"
-        ) from error
-    if not isinstance(found, dict):
-        raise ExperimentError(f"{path}: the file is damaged; run the experiment again with --fresh")
-    return found
-
-
-def read_lines(path: Path) -> list[Row]:
-    """Read a JSON-lines file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its rows, none if there is no such file; a last line that a crash cut short is left out.
-
-    Raises:
-        JSONDecodeError: Another line is damaged.
-    """
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines) - 1:
-                raise
-    return rows
+            contents[f"{name}.csv"] = csv_text(header, ([row.get(key, "") for key in header] for row in everything))
+        return contents
 
 
 def load_run(path: str | Path) -> Run:
@@ -342,24 +253,18 @@ def load_run(path: str | Path) -> Run:
         The run; measurements at one point are merged into one mapping, later ones win.
 
     Raises:
-        FileNotFoundError: The folder holds no `config.yaml`.
+        Damaged: A file does not hold what was written.
     """
     path = Path(path)
-    if not (path / "config.yaml").exists():
-        raise FileNotFoundError(f"{path} is not the folder of a run: it holds no config.yaml")
+    config = load_config(path)
+    status = load_status(path)
+    if status.get("run", steps_of(config)) != steps_of(config):
+        raise Damaged(path / "config.yaml", "it is of another run than status.json", ANEW)
+    files = [status.get("files", {}), load_journal(path).get("files", {})]
     merged: dict[tuple[Any, ...], Row] = {}
-    for row in read_lines(path / "metrics.jsonl"):
+    for row in read_lines(path / METRICS, [part[METRICS] for part in files if METRICS in part]):
         merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
-    status = path / "status.json"
-    return Run(
-        name=path.name,
-        path=path,
-        config=_parse(path / "config.yaml", yaml_files.read),
-        status=_parse(status, lambda path: json.loads(path.read_bytes()))
-        if status.exists()
-        else {"state": "running", "step": 0},
-        metrics=list(merged.values()),
-    )
+    return Run(path.name, path, config, status, list(merged.values()))
 
 
 def load_runs(path: str | Path) -> list[Run]:
@@ -378,7 +283,7 @@ def load_runs(path: str | Path) -> list[Run]:
     if (path / "config.yaml").exists():
         return [load_run(path)]
     names = load_record(path).get("runs", []) if (path / "experiment.yaml").exists() else []
-    folders = [path / name for name in names if (path / name / "config.yaml").exists()]
+    folders = [path / name for name in names if is_begun(path / name)]
     if not folders:
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
     return [load_run(folder) for folder in folders]

@@ -101,7 +101,7 @@ def read_points(
         )
     writer = RunFolder(run.path)
     file = writer.checkpoint if step is None else writer.kept(step)
-    if not file.exists():
+    if step is not None and not file.exists():
         kept = ", ".join(path.stem.removeprefix("step-") for path in writer.checkpoints()[:-1])
         raise ExperimentError(f"{keys['step']}: got {step}, but {folder} kept {kept or 'its last state alone'}")
     saved = load_checkpoint(file)

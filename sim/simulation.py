@@ -1,12 +1,11 @@
 """The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
 
-import io
 import math
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -17,19 +16,44 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from basinet.sim import yaml_files
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import Change, ExperimentError, changes
 from basinet.sim.config import KINDS, Config
 from basinet.sim.digest import importable, plain
 from basinet.sim.experiment import Experiment
-from basinet.sim.folder import FINISHED, LOCK, Row, RunFolder, load_record, load_run, locked, write_atomically
+from basinet.sim.files import (
+    NOTHING,
+    Damaged,
+    GrowingFile,
+    Vouched,
+    discard,
+    discard_leftovers,
+    inside,
+    is_leftover,
+    sealed_yaml,
+    write_atomically,
+)
+from basinet.sim.folder import RunFolder
+from basinet.sim.lock import locked
 from basinet.sim.mistakes import first_line
+from basinet.sim.records import (
+    FINISHED,
+    METRICS,
+    Row,
+    essence,
+    is_begun,
+    lines_of,
+    load_config,
+    load_record,
+    load_status,
+    read_lines,
+)
+from basinet.sim.resume import latest, lost_step, sound_status
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
-from basinet.sim.state import load_checkpoint, take_rows
-from basinet.sim.trajectory import TrajectoryWriter
+from basinet.sim.state import checkpoint_bytes, load_checkpoint, take_rows
+from basinet.sim.trajectory import FILE, TrajectoryWriter
 from basinet.sim.twins import groups, take_over
 from basinet.sim.worker import Analysis, measure_some
 
@@ -40,6 +64,12 @@ _SLICE = 0.5
 
 _CHECKPOINT_SECONDS = 15.0
 """Seconds between two checkpoints, or more where writing one takes long; one more is written at the end."""
+
+_FIRST_CHECKPOINT_SECONDS = 2.0
+"""Seconds until the first one, or more where the state is large."""
+
+_BYTES_A_SECOND = 1e8
+"""How fast the first checkpoint is expected to be written, before any has been."""
 
 _CHECKPOINT_SHARE = 0.05
 """Part of the time that checkpoints may take."""
@@ -174,59 +204,72 @@ def prepare(
     setups, impossible = build(experiment, check=fits, progress=progress)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
-    with locked(out) if out.exists() else nullcontext():
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
         _claim(experiment, out, impossible, fresh=fresh)
     return setups
 
 
 def _claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
     """Make the experiment's folder, or find that it is another experiment's."""
-    record = out / "experiment.yaml"
+    path = out / "experiment.yaml"
     description = {name: config.describe() for name, config in experiment.runs.items()}
-    if out.exists() and not fresh and any(path.name != LOCK for path in out.iterdir()):
-        if not record.exists():
-            raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
-        found = list(_differences(out, description))
-        if Change() in found:
-            raise ExperimentError(
-                f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
-            )
-        if found:
-            raise ExperimentError(f"{found[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
+    discard_leftovers(out)
     if fresh:
         _discard(out, description)
+    elif any(not is_leftover(entry) for entry in out.iterdir()):
+        _check_same(out, description)
+    record = sealed_yaml(_record(experiment, impossible))
+    # The record comes first: a folder with runs and without it would be nobody's.
+    if not path.exists() or path.read_bytes() != record.encode():
+        write_atomically(path, record)
     for name, config in description.items():
         if name not in impossible:
-            RunFolder(out / name).write_config(config)
-    write_atomically(record, yaml_files.dump(_record(experiment, impossible)))
+            RunFolder(inside(out, name)).write_config(config)
 
 
-def _differences(out: Path, description: Mapping[str, Any]) -> Iterator[Change]:
-    """Compare the runs in a folder with these; where and how they are executed does not matter."""
-    record = load_record(out)
-    if {*record.get("runs", []), *record.get("impossible", [])} != set(description):
-        yield Change()
-        return
+def _check_same(out: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds something else than these runs."""
+    folders = {name: inside(out, name) for name in description}
+    if (out / "experiment.yaml").exists():
+        record = load_record(out)
+        named = {*record.get("runs", []), *record.get("impossible", [])}
+    else:  # it has been lost; what the folder holds must be these runs, and no other
+        named = {file.parent.name for file in out.glob("*/config.yaml")}
+        if not named:
+            raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
+        named |= {*description} if named <= {*description} else set()
+    differences = [] if named == {*description} else [Change()]
     for name, config in description.items():
-        if not (out / name / "config.yaml").exists():
-            continue
-        old = load_run(out / name).config
-        for key in dict.fromkeys([*config, *old]):
-            if key != "runtime" and not key.startswith("analysis"):
-                yield from changes(key, old.get(key), config.get(key))
-        if any(old["runtime"].get(key) != config["runtime"][key] for key in ("dtype", "autocast")):
-            yield Change()
+        if is_begun(folders[name]):
+            differences += _differences(load_config(folders[name]), config)
+    if Change() in differences:
+        raise ExperimentError(
+            f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
+        )
+    if differences:
+        raise ExperimentError(f"{differences[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Compare the run in a folder with one; where and how they are executed does not matter."""
+    before, now = essence(old), essence(new)
+    for key in dict.fromkeys([*now, *before]):
+        yield from changes(key, before.get(key), now.get(key))
 
 
 def _discard(out: Path, description: Mapping[str, Any]) -> None:
     """Remove the runs that the folder's record or the new experiment names, and nothing else."""
-    import shutil
-
-    record = out / "experiment.yaml"
-    names = load_record(out).get("runs", []) if record.exists() else []
-    for name in {*names, *description}:
-        if (out / name / "config.yaml").exists():
-            shutil.rmtree(out / name)
+    try:
+        recorded = {*load_record(out).get("runs", [])} if (out / "experiment.yaml").exists() else set()
+    except Damaged:
+        recorded = set()
+    for name in sorted({*recorded, *description}):
+        folder = inside(out, name)
+        if name in recorded or (folder / "config.yaml").exists():
+            discard(folder)
+        elif folder.exists() and any(not is_leftover(entry) for entry in folder.iterdir()):
+            raise ExperimentError(f"--out: {folder} holds no run; choose another folder, or move it away")
 
 
 def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, Any]:
@@ -341,28 +384,35 @@ def _run(
     source: Path | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
-    found = load_run(folder.path)
-    reached = str(found.status["state"])
-    note = ""
+    note, lost = "", None
     try:
-        if source is not None and reached not in FINISHED and not folder.checkpoint.exists():
+        status = sound_status(folder)
+        begun = folder.checkpoint.exists() and "takes_over" not in status
+        if source is not None and status["state"] not in FINISHED and not begun:
             _tables(setup, folder)
             take_over(source, folder)
-            found, note = load_run(folder.path), f", as {source.name}"
-            reached = str(found.status["state"])
-        if reached in FINISHED and (analysis is None or _is_analyzed(setup, folder, found.diverged)):
-            monitor.finished(name, reached + note)
-            return reached
-        saved = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
+            status, note = load_status(folder.path), f", as {source.name}"
+        reached = str(status["state"])
+        if reached in FINISHED:
+            if analysis is None or _is_analyzed(setup, folder, status):
+                monitor.finished(name, reached + note)
+                return reached
+            lost = lost_step(folder, _kept_steps(setup, status["step"]), analysis_settings(setup))
+        saved = latest(folder, lost)
+        is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
             progress = _Progress(name, setup, folder, team, monitor)
-            if saved and str(found.status.get("engine")).startswith(f"{saved['engine']} "):
-                progress.engine = found.status["engine"]  # with the reason for which it was chosen at first
-            state = progress.go(saved, stop)
+            if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
+                progress.engine = status["engine"]  # with the reason for which it was chosen at first
+            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
     except (Exception, SystemExit) as error:  # no code of the user's own ends the process
-        status, reason = load_run(folder.path).status, first_line(error)
+        reason = first_line(error)
+        try:
+            status = load_status(folder.path)
+        except Damaged:
+            status = {"step": 0}
         folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
         monitor.finished(name, f"failed: {reason}")
         return "failed"
@@ -371,13 +421,20 @@ def _run(
     return state
 
 
-def _is_analyzed(setup: Setup, folder: RunFolder, diverged: Iterable[int]) -> bool:
+def _kept_steps(setup: Setup, end: int) -> range:
+    """List the steps whose states an experiment keeps, up to that at which a run has ended."""
+    every = setup.config.keep_every
+    return range(0, min(end + 1, setup.num_steps), every) if every else range(0)
+
+
+def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
     """Tell whether everything that the experiment asks for has been measured."""
     if not setup.config.analysis:
         return True
-    replicas = set(range(setup.config.replicas)) - set(diverged)
+    replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
     settings = analysis_settings(setup)
-    known = [Analyzed(file, settings) for file in folder.checkpoints()]
+    files = [*map(folder.kept, _kept_steps(setup, status["step"])), folder.checkpoint]
+    known = [Analyzed(file, settings) for file in files]
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
 
 
@@ -408,8 +465,22 @@ class _Progress:
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
         self.loss = setup.task.about_loss
-        self.saved_at = time.monotonic()
-        self.pause = _CHECKPOINT_SECONDS
+        self.saved_at = self.told_at = time.monotonic()
+        parameters = sum(p.numel() for p in setup.template().parameters() if p.requires_grad)
+        size = parameters * setup.num_agents * setup.config.replicas * 4
+        expected = max(_FIRST_CHECKPOINT_SECONDS, size / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
+        self.pause = min(_CHECKPOINT_SECONDS, expected)
+
+    def restore(self, saved: dict[str, Any], state: str) -> str:
+        """Take up the last state of a run that has taken all of its steps; return the state of the run."""
+        self.team.load(saved)
+        self.diverged = dict(saved["diverged"])
+        self._tell(saved["step"])
+        return state
+
+    def _tell(self, step: int) -> None:
+        agents = self.setup.config.replicas * self.setup.num_agents
+        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
 
     def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
         """Advance from a checkpoint, if there is one, to the end; return the state in which the run ends."""
@@ -433,11 +504,13 @@ class _Progress:
             else:
                 self.monitor.advanced(self.name, step, [])
             if keep and step % keep == 0 and step < setup.num_steps:
-                self._write(self.folder.kept(step))
+                self.folder.write(self.folder.kept(step), self._state())
             if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
                 self._checkpoint()
-            self._status(step, "running")
+            if time.monotonic() - self.told_at >= _SLICE:
+                self._status(step, "running")
         self._checkpoint()
+        self.folder.before.unlink(missing_ok=True)
         return self._status(step, "diverged" if self.diverged else "done")
 
     def _all_gone(self) -> bool:
@@ -474,19 +547,38 @@ class _Progress:
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
+        files = self._files_until(saved)
+        # Nothing may vouch for what is cut off.
+        self.folder.forget_analysis()
+        self._status(step, "running", files)
+        for name, file in self._files().items():
+            file.cut(files[name])
         # Who had escaped is known from evaluations alone, so that a resumed run ends at the step of an unbroken one.
-        self.escaped = {row["replica"] for row in self.folder.forget_after(step if saved else -1) if _ESCAPE in row}
-        if self.trajectory is not None:
-            self.trajectory.forget_after(step if saved else -1)
-        agents = self.setup.config.replicas * self.setup.num_agents
-        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
-        self._status(step, "running")
+        self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
+        self._tell(step)
         if not saved:
             _tables(self.setup, self.folder)
             self._measure(0)
             if self.setup.config.keep_every:
-                self._write(self.folder.kept(0))
+                self.folder.write(self.folder.kept(0), self._state())
         return step
+
+    def _files(self) -> dict[str, GrowingFile]:
+        """Name the files that grow with the run."""
+        return {METRICS: self.folder.metrics} | ({FILE: self.trajectory} if self.trajectory is not None else {})
+
+    def _files_until(self, saved: dict[str, Any] | None) -> dict[str, Vouched]:
+        """Find the part of each that belongs to a checkpoint."""
+        if saved is None:
+            return dict.fromkeys(self._files(), NOTHING)
+        if "files" in saved:
+            found: dict[str, Vouched] = saved["files"]
+            return found
+        # An earlier version wrote it: what is later stands behind.
+        rows = [row for row in read_lines(self.folder.metrics.path) if row["step"] <= saved["step"]]
+        self.folder.write(self.folder.metrics.path, lines_of(rows))
+        files = {METRICS: self.folder.metrics.vouch()}
+        return files | ({FILE: self.trajectory.until(saved["step"])} if self.trajectory is not None else {})
 
     def _measure(self, step: int) -> None:
         rows, diverged = self.team.measure()
@@ -494,23 +586,26 @@ class _Progress:
             self.diverged.setdefault(replica, at)
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
         self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
-        self.folder.append(rows)
+        self.folder.metrics.append(lines_of(rows))
         if self.trajectory is not None:
-            self.trajectory.append(*self.team.points())
+            self.trajectory.add(*self.team.points())
         self.monitor.advanced(self.name, step, rows)
 
     def _checkpoint(self) -> None:
         begun = time.monotonic()
-        self._write(self.folder.checkpoint)
+        content = self._state()
+        if self.folder.checkpoint.exists():  # if the new one is damaged, the run goes on from the one before
+            os.replace(self.folder.checkpoint, self.folder.before)
+        self.folder.write(self.folder.checkpoint, content)
         self.saved_at = time.monotonic()
         self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - begun) / _CHECKPOINT_SHARE)
 
-    def _write(self, checkpoint: Path) -> None:
-        buffer = io.BytesIO()
-        torch.save({**self.team.state(), "diverged": self.diverged}, buffer)
-        write_atomically(checkpoint, buffer.getbuffer())
+    def _state(self) -> memoryview:
+        vouched = {name: file.vouch() for name, file in self._files().items()}
+        own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched}
+        return checkpoint_bytes({**self.team.state(), **own})
 
-    def _status(self, step: int, state: str) -> str:
+    def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
         status = {
             "state": state,
             "step": step,
@@ -520,8 +615,11 @@ class _Progress:
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
             "loss": self.loss,
+            "run": self.folder.identity,
+            "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
         self.folder.write_status(**status)
+        self.told_at = time.monotonic()
         return state
 
 

@@ -2,7 +2,8 @@
 
 import copy
 import fnmatch
-import pickle
+import io
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.component import ExperimentError
+from basinet.sim.files import Damaged, plain_file
+from basinet.sim.mistakes import first_line
 from basinet.sim.modules import copy_model
+from basinet.sim.records import FINISHED, load_config, load_status, steps_of
 
-__all__ = ["StackedState", "instantiate", "join_rows", "load_checkpoint", "load_vector", "take_rows", "weighted_mean"]
+__all__ = [
+    "StackedState",
+    "checkpoint_bytes",
+    "instantiate",
+    "join_rows",
+    "load_checkpoint",
+    "load_vector",
+    "take_rows",
+    "weighted_mean",
+]
 
 
 class StackedState:
@@ -221,8 +233,22 @@ def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
     return mean if rows.is_floating_point() else mean.round().to(rows.dtype)
 
 
+def checkpoint_bytes(state: dict[str, Any]) -> memoryview:
+    """Write a checkpoint.
+
+    Args:
+        state: Nested plain values and tensors.
+
+    Returns:
+        The content of the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint.
+    """Read a checkpoint from the folder of its run.
 
     Args:
         path: The file.
@@ -231,13 +257,42 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         The state of all rows.
 
     Raises:
-        ExperimentError: The file is damaged.
+        Damaged: The file is missing, does not hold what was written, or is of another run or step.
     """
+    if not plain_file(path).exists():
+        raise Damaged(path, "it is missing")
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ExperimentError(f"{path}: the checkpoint is damaged; --fresh starts the run again") from error
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
+            wrong = archive.testzip()
+        state: dict[str, Any] = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever is raised over what is no checkpoint
+        if isinstance(error, PermissionError | MemoryError):
+            raise
+        raise Damaged(path, first_line(error)) from error
+    if wrong:
+        raise Damaged(path, f"the checksum of {wrong} is wrong")
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
+        raise Damaged(path, "it holds no state of a run")
+    _check_origin(path, state)
     return state
+
+
+def _check_origin(path: Path, state: dict[str, Any]) -> None:
+    """Refuse the state of another run, or of another step."""
+    run = path.parents[1]
+    if "run" in state and state["run"] != steps_of(load_config(run)):
+        raise Damaged(path, "it is of another run")
+    if path.stem.startswith("step-"):
+        expected = int(path.stem.removeprefix("step-"))
+    else:
+        try:
+            status = load_status(run)
+        except Damaged:  # which says nothing about the checkpoint
+            return
+        expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
+    if state["step"] != expected:
+        raise Damaged(path, f"it is of step {state['step']}, not {expected}")
 
 
 def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:

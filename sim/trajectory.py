@@ -6,7 +6,7 @@ RUN/trajectory.bin   a line of JSON that says what follows, padded to a fixed le
 
 import json
 import math
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basinet.sim.component import ExperimentError
+from basinet.sim.files import Damaged, GrowingFile, Vouched, checksum, holds, plain_file
+from basinet.sim.records import load_status
 
 __all__ = ["FILE", "Trajectory", "TrajectoryWriter", "load_trajectory", "trajectory_bytes"]
 
@@ -55,7 +56,7 @@ class Trajectory:
     points: NDArray[Any]
 
 
-class TrajectoryWriter:
+class TrajectoryWriter(GrowingFile):
     """Writes the file of a run; what a crash has cut short is written again.
 
     Args:
@@ -65,11 +66,11 @@ class TrajectoryWriter:
     """
 
     def __init__(self, folder: Path, every: int, num_steps: int) -> None:
-        self.path = folder / FILE
+        super().__init__(folder / FILE)
         self.every = every
         self.num_steps = num_steps
 
-    def append(self, centroids: Tensor, agents: Tensor) -> None:
+    def add(self, centroids: Tensor, agents: Tensor) -> None:
         """Add a frame.
 
         Args:
@@ -78,42 +79,44 @@ class TrajectoryWriter:
         """
         replicas, size = centroids.shape
         frame = torch.cat([centroids[:, None], agents.view(replicas, -1, size)], 1).numpy()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
-            if not file.tell():
-                header = {"dtype": frame.dtype.str, "shape": frame.shape, "every": self.every, "steps": self.num_steps}
-                file.write(json.dumps(header).encode().ljust(_HEADER - 1) + b"\n")
-            file.write(frame.data)
-            file.flush()
-            os.fsync(file.fileno())  # before a checkpoint may count on it
+        if not self.vouch()["bytes"]:
+            header = {"dtype": frame.dtype.str, "shape": frame.shape, "every": self.every, "steps": self.num_steps}
+            self.append(json.dumps(header).encode().ljust(_HEADER - 1) + b"\n")
+        self.append(frame.tobytes())
 
-    def forget_after(self, step: int) -> None:
-        """Drop frames later than a step: a run that resumes from there writes them again.
+    def until(self, step: int) -> Vouched:
+        """Find the part of the file that ends with a step.
 
         Args:
-            step: The step of the checkpoint; -1 drops everything.
+            step: The step of a checkpoint that does not say itself what it counts on.
+
+        Returns:
+            What vouches for that part.
 
         Raises:
-            ExperimentError: Frames that the checkpoint counts on are missing.
+            Damaged: Frames are missing.
         """
-        if step < 0:
-            self.path.unlink(missing_ok=True)
-            return
         frames = step // self.every + 1 + (step == self.num_steps and step % self.every > 0)
-        size = self.path.stat().st_size if self.path.exists() else 0
-        length = _HEADER + frames * _frame_bytes(_header(self.path)) if size >= _HEADER else _HEADER + 1
-        if size < length:
-            raise ExperimentError(f"{self.path}: the file is damaged; --fresh starts the run again")
-        os.truncate(self.path, length)
+        content = self.path.read_bytes() if self.path.exists() else b""
+        length = _HEADER + frames * _frame_bytes(_header(self.path, content))
+        if len(content) < length:
+            raise Damaged(self.path, f"{length - len(content)} bytes before step {step} are missing")
+        return {"bytes": length, "crc32": checksum(content[:length])}
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path, content: bytes) -> dict[str, Any]:
+    """Read the first line, which must describe plain numbers."""
     try:
-        with open(path, "rb") as file:
-            found: dict[str, Any] = json.loads(file.read(_HEADER))
-    except ValueError as error:
-        raise ExperimentError(f"{path}: the file is damaged; --fresh starts the run again") from error
-    return found
+        found = json.loads(content[:_HEADER])
+        whole = [*found["shape"], found["every"], found["steps"]]
+        if not re.fullmatch(r"[<>]f[248]", found["dtype"]) or len(found["shape"]) != 3:
+            raise ValueError("it does not hold numbers [replicas, points, parameters]")
+        if not all(type(number) is int and number > 0 for number in whole):
+            raise ValueError("shape, every and steps must be positive whole numbers")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Damaged(path, f"line 1: {error}") from error
+    described: dict[str, Any] = found
+    return described
 
 
 def _frame_bytes(header: dict[str, Any]) -> int:
@@ -130,12 +133,16 @@ def load_trajectory(folder: Path) -> Trajectory | None:
         The trajectory; None if none was recorded.
 
     Raises:
-        ExperimentError: The file is damaged.
+        Damaged: The file does not hold what was written.
     """
     path = folder / FILE
-    if not path.exists() or path.stat().st_size < _HEADER:
+    vouched = load_status(folder).get("files", {}).get(FILE)
+    if vouched and not holds(path, vouched):
+        raise Damaged(path, "some of what was written is missing or has changed")
+    if not plain_file(path).exists() or path.stat().st_size < _HEADER:
         return None
-    header = _header(path)
+    with open(path, "rb") as file:
+        header = _header(path, file.read(_HEADER))
     frames = (path.stat().st_size - _HEADER) // _frame_bytes(header)
     if not frames:
         return None

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.analyzed import checkpoint_digest
 from basinet.sim.config import ON_THE_GRAPH
-from basinet.sim.folder import ANALYZED, RunFolder, read_lines, write_atomically
+from basinet.sim.files import sealed_json
+from basinet.sim.folder import RunFolder
+from basinet.sim.records import ANALYZED, METRICS, OF_THE_SETUP, lines_of, load_journal, load_status, read_lines
 from basinet.sim.setup import Setup
+from basinet.sim.state import checkpoint_bytes, load_checkpoint
 from basinet.sim.trajectory import FILE
 
 __all__ = ["groups", "take_over"]
-
-_OWN_TABLES = ("attackers.csv", "partition.csv", "topology.csv")
 
 
 def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
@@ -54,27 +56,35 @@ def _steps(setup: Setup) -> str:
 def take_over(source: Path, folder: RunFolder) -> None:
     """Give a run that has not begun the results of another one, but for what was measured of the graph.
 
-    A crash on the way leaves a run that has not begun, or one that goes on from its last step.
+    A crash on the way leaves a run whose status has the key `takes_over`.
 
     Args:
         source: Folder of a finished run with the same steps.
         folder: That of the run, which holds its own tables.
     """
     donor = RunFolder(source)
-    tables = [path for path in source.glob("*.csv") if path.name not in _OWN_TABLES]
+    status, journal = load_status(source), load_journal(source)
+    folder.write_status(state="running", step=0, run=folder.identity, takes_over=source.name)
+    tables = [path for path in source.glob("*.csv") if path.name not in OF_THE_SETUP]
     for path in [*tables, source / FILE]:
         if path.exists():
-            write_atomically(folder.path / path.name, path.read_bytes())
+            folder.write(folder.path / path.name, path.read_bytes())
     rows = [
         {key: value for key, value in row.items() if not key.endswith(ON_THE_GRAPH)}
-        for row in read_lines(source / "metrics.jsonl")
+        for row in read_lines(source / METRICS)
     ]
-    write_atomically(folder.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    if (source / ANALYZED).exists():
-        states = json.loads((source / ANALYZED).read_text())
-        for state in states.values():
-            state["measured"] = {k: v for k, v in state["measured"].items() if k not in ON_THE_GRAPH}
-        write_atomically(folder.path / ANALYZED, json.dumps(states, indent=1) + "\n")
+    metrics = lines_of(rows)
+    folder.write(folder.path / METRICS, metrics)
+    folder.metrics.cut()
+    if "files" in journal:
+        journal["files"][METRICS] = folder.metrics.vouch()
     for path in donor.checkpoints():
-        write_atomically(folder.checkpoint.with_name(path.name), path.read_bytes())
-    write_atomically(folder.path / "status.json", (source / "status.json").read_bytes())
+        content = checkpoint_bytes({**load_checkpoint(path), "run": folder.identity})
+        folder.write(folder.checkpoint.with_name(path.name), content)
+        if path.name in journal:
+            state = journal[path.name]
+            state["checkpoint"] = checkpoint_digest(folder.checkpoint.with_name(path.name))
+            state["measured"] = {k: v for k, v in state["measured"].items() if k not in ON_THE_GRAPH}
+    if journal:
+        folder.write(folder.path / ANALYZED, sealed_json(journal))
+    folder.write_status(**status | {"run": folder.identity})

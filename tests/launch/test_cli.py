@@ -1,5 +1,6 @@
 """The command line as a user types it: statuses, sentences, files."""
 
+import fcntl
 import json
 import os
 import signal
@@ -130,13 +131,22 @@ def test_the_command_line_goes_before_the_cases(folder, capsys):
         assert config["optimizer"]["lr"] == 0.5 and config["epochs"] == 2 and "steps" not in config
 
 
-def test_two_processes_do_not_share_a_folder(folder, capsys):
-    from basinet.sim.folder import locked
-
+def test_two_processes_do_not_share_a_folder(folder, capsys, monkeypatch):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
-    with locked(Path("out")):
-        assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 2
-    assert "another process is at work in out" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+    monkeypatch.setattr("basinet.sim.simulation.build", None)  # nothing is built in vain
+    run = ["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]
+    with open("out/.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        print("process 7 on there", file=file, flush=True)
+        commands = (run, [*run, "--fresh"], ["report", "out"], ["report", "out/centralized"], ["analyze", "out"])
+        before[Path("out/.lock")] = Path("out/.lock").stat().st_mtime_ns
+        for command in commands:
+            assert main(command) == 2
+            assert (
+                "another process is at work in " in (said := capsys.readouterr().err) and "(process 7 on there)" in said
+            )
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
 
 
 def test_damaged_folders_are_named(folder, capsys):

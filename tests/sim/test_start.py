@@ -1,6 +1,7 @@
 """Runs that start where another one has ended, or at values that are given."""
 
 import copy
+import json
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from basinet.launch.api import run
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
+from basinet.sim.files import sealed_json
 from basinet.sim.folder import load_run
 from basinet.sim.simulation import prepare
 
@@ -195,7 +197,7 @@ def test_parameters_alone_do_not_start_a_model_with_running_statistics(make_setu
 def test_a_run_that_goes_on_is_no_start(source, tmp_path, make_setup):
     copied = tmp_path / "copied"
     shutil.copytree(source, copied)
-    status = (copied / "status.json").read_text()
-    (copied / "status.json").write_text(status.replace('"done"', '"running"'))
+    status = json.loads((copied / "status.json").read_text())
+    (copied / "status.json").write_text(sealed_json(status | {"state": "running"}))
     with pytest.raises(ExperimentError, match="is not finished, but running"):
         make_setup(**NETWORK | {"start": str(copied)})

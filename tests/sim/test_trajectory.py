@@ -1,6 +1,7 @@
 """What a run records of its way: the points themselves, the same bytes after a crash, within its bounds."""
 
 import contextlib
+import json
 import threading
 
 import numpy as np
@@ -78,13 +79,34 @@ def test_a_broken_run_leaves_the_same_bytes(tmp_path, monkeypatch, at):
     assert (broken / FILE).read_bytes() == whole
 
 
-def test_a_file_that_has_lost_frames_is_refused(tmp_path):
-    broken = carry_out(tmp_path, at=20)
+def test_a_file_that_has_lost_frames_is_written_again(tmp_path):
+    whole = (carry_out(tmp_path / "whole") / FILE).read_bytes()
+    broken = carry_out(tmp_path / "broken", at=20)
     with open(broken / FILE, "r+b") as file:
         file.truncate(400)
-    setups = prepare(Experiment(RUN), tmp_path)
-    states = simulate(setups, tmp_path, Stopping(), threading.Event())
-    assert states == {NAME: "failed"}
+    with pytest.raises(ExperimentError, match=r"trajectory\.bin: the file is damaged"):
+        load_trajectory(broken)
+    assert (carry_out(tmp_path / "broken") / FILE).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"dtype": "|O"},
+        {"dtype": "<i8"},
+        {"dtype": [["a", "<f8"]]},
+        {"shape": [2, -4, 9]},
+        {"shape": [2]},
+        {"shape": None},
+        {"every": 0},
+        {"steps": "25"},
+    ],
+)
+def test_a_header_that_describes_no_plain_numbers_is_refused(tmp_path, header):
+    described = {"dtype": "<f8", "shape": [2, 4, 9], "every": 10, "steps": 25} | header
+    (tmp_path / FILE).write_bytes(json.dumps(described).encode().ljust(255) + b"\n" + bytes(8 * 2 * 4 * 9 * 4))
+    with pytest.raises(ExperimentError, match=r"trajectory\.bin: the file is damaged \(line 1: "):
+        load_trajectory(tmp_path)
 
 
 def test_there_is_none_where_none_was_recorded(tmp_path):

@@ -1,0 +1,109 @@
+"""Where a run goes on: from what its folder still holds as it was written. What is damaged and can be made anew, is."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from basinet.sim.analyzed import Analyzed
+from basinet.sim.files import Damaged, holds, inside
+from basinet.sim.folder import FINISHED, RunFolder
+from basinet.sim.records import METRICS, load_journal, load_status, read_lines
+from basinet.sim.state import load_checkpoint
+
+__all__ = ["latest", "lost_step", "sound_status"]
+
+_log = logging.getLogger(__name__)
+
+
+def sound_status(folder: RunFolder) -> dict[str, Any]:
+    """Read the status of a run, and drop what is damaged of its analysis.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The status; that of a run that has just begun, if some of its steps have to be taken again.
+    """
+    try:
+        status = load_status(folder.path)
+        if status["state"] not in FINISHED:
+            return status
+        _check(folder, status)
+    except Damaged as error:
+        _log.warning("%s", error)
+        return {"state": "running", "step": 0}
+    try:
+        known = load_journal(folder.path).get("files", {})
+        _check(folder, {"files": {name: known[name] for name in known if name == METRICS}})
+    except Damaged as error:
+        _log.warning("%s", error)
+        folder.forget_analysis()
+        folder.metrics.cut(status.get("files", {}).get(METRICS))
+    return status
+
+
+def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> int | None:
+    """Find a state that should have been kept, is still to be measured, and is lost.
+
+    Args:
+        folder: The run's folder.
+        steps: The steps of the states that the experiment keeps.
+        settings: What has been measured under these is left alone.
+
+    Returns:
+        The first step, None if there is none.
+    """
+    for step in steps:
+        path = folder.kept(step)
+        if not Analyzed(path, dict(settings)).is_known:
+            try:
+                load_checkpoint(path)
+            except Damaged as error:
+                _log.warning("%s", error)
+                return step
+    return None
+
+
+def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | None:
+    """Load the last checkpoint that is sound, and counts on nothing that is lost.
+
+    Args:
+        folder: The run's folder.
+        before: A step that has to be taken again.
+
+    Returns:
+        The checkpoint; None if the run has to start from its beginning.
+    """
+    damaged = False
+    for path in (folder.checkpoint, folder.before, *reversed(folder.checkpoints()[:-1])):
+        if not path.exists():
+            continue
+        try:
+            saved = load_checkpoint(path)
+            if before is not None and saved["step"] >= before:
+                continue
+            _check(folder, saved)
+        except Damaged as error:
+            damaged = True
+            _log.warning("%s", error)
+        else:
+            if path == folder.before:
+                os.replace(path, folder.checkpoint)
+            if damaged or before is not None:
+                _log.warning("%s: the run goes on from its step %d", folder.path, saved["step"])
+            return saved
+    if damaged or before is not None:
+        _log.warning("%s: the run starts again", folder.path)
+    return None
+
+
+def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:
+    """Refuse a status or a checkpoint which is of another run, or counts on something that is lost."""
+    if vouching.get("run", folder.identity) != folder.identity:
+        raise Damaged(folder.path / "status.json", "it is of another run")
+    if "files" not in vouching:  # an earlier version wrote it
+        read_lines(folder.metrics.path)
+    for name, vouched in vouching.get("files", {}).items():
+        if not holds(inside(folder.path, name), vouched):
+            raise Damaged(folder.path / name, "some of what was written is missing or has changed")
