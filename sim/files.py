@@ -131,7 +131,7 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
         data: Its new content.
         sync: Whether it shall outlive a loss of power, too.
     """
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)

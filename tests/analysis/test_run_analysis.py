@@ -17,6 +17,7 @@ from basinet.analysis.summary import incidents
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import RunFolder, load_run, load_runs, read_table
+from basinet.sim.records import lines_of
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import Interrupted, prepare, simulate
 
@@ -280,7 +281,7 @@ def test_a_table_replaces_the_rows_of_its_replica(tmp_path):
 
 
 def test_what_has_not_converged_is_in_the_report(finished):
-    RunFolder(finished / "diffusion-atc").append([{"step": 20, "replica": 0, "hessian_converged": 0}])
+    RunFolder(finished / "diffusion-atc").metrics.append(lines_of([{"step": 20, "replica": 0, "hessian_converged": 0}]))
     (sentence,) = incidents(load_runs(finished))
     assert sentence == "diffusion ATC: extreme eigenvalues of 1 of 2 replicas have not converged; see their errors."
 
