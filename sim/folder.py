@@ -14,6 +14,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the one before, a
                      those that an experiment keeps
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,14 +181,18 @@ class RunFolder:
         write_atomically(path, data)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved experiment, if it is not what the folder holds; what is lost with the power is begun anew.
+        """Write the resolved experiment.
 
         Args:
             config: Plain values.
         """
-        path, text = self.path / "config.yaml", sealed_yaml(config)
-        if not path.exists() or path.read_bytes() != text.encode():
-            write_atomically(path, text, sync=(self.path / "status.json").exists())
+        # Of thousands of runs none has begun; a configuration that is then lost with the power is written anew.
+        write_atomically(self.path / "config.yaml", sealed_yaml(config), sync=(self.path / "status.json").exists())
+
+    def begin(self) -> None:
+        """Let the configuration outlive a loss of power, before anything counts on it."""
+        with open(self.path / "config.yaml", "rb") as file:
+            os.fsync(file.fileno())
 
     def write_status(self, **status: Any) -> None:
         """Replace the status.

@@ -74,7 +74,8 @@ def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[
     @wraps(function)
     def exclusive(given: Place, /, *args: P.args, **kwargs: P.kwargs) -> T:
         folder = Path(given)
-        place = next((p for p in (folder.resolve().parent, folder) if (p / "experiment.yaml").exists()), folder)
+        of_run = (folder / "config.yaml").exists() and (folder.resolve().parent / "experiment.yaml").exists()
+        place = folder.resolve().parent if of_run else folder
         if not any((place / name).exists() for name in ("experiment.yaml", "config.yaml")):
             return function(given, *args, **kwargs)  # which finds no run
         with locked(place):

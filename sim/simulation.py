@@ -30,6 +30,7 @@ from basinet.sim.files import (
     discard_leftovers,
     inside,
     is_leftover,
+    plain_file,
     sealed_yaml,
     write_atomically,
 )
@@ -214,22 +215,23 @@ def _claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, 
     """Make the experiment's folder, or find that it is another experiment's."""
     path = out / "experiment.yaml"
     description = {name: config.describe() for name, config in experiment.runs.items()}
+    written: set[str] = set()
     discard_leftovers(out)
     if fresh:
         _discard(out, description)
     elif any(not is_leftover(entry) for entry in out.iterdir()):
-        _check_same(out, description)
+        written = _check_same(out, description)
     record = sealed_yaml(_record(experiment, impossible))
     # The record comes first: a folder with runs and without it would be nobody's.
-    if not path.exists() or path.read_bytes() != record.encode():
+    if not plain_file(path).exists() or path.read_bytes() != record.encode():
         write_atomically(path, record)
     for name, config in description.items():
-        if name not in impossible:
+        if name not in impossible and name not in written:
             RunFolder(inside(out, name)).write_config(config)
 
 
-def _check_same(out: Path, description: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else than these runs."""
+def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
+    """Refuse a folder that holds something else than these runs; return those whose configuration is in it as it is."""
     folders = {name: inside(out, name) for name in description}
     if (out / "experiment.yaml").exists():
         record = load_record(out)
@@ -240,15 +242,28 @@ def _check_same(out: Path, description: Mapping[str, Any]) -> None:
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
         named |= {*description} if named <= {*description} else set()
     differences = [] if named == {*description} else [Change()]
+    written = set()
     for name, config in description.items():
         if is_begun(folders[name]):
-            differences += _differences(load_config(folders[name]), config)
+            if (
+                plain_file(folders[name] / "config.yaml").read_bytes() == sealed_yaml(config).encode()
+            ):  # sooner than reading it
+                written.add(name)
+                continue
+            try:
+                old = load_config(folders[name])
+            except Damaged:
+                if (folders[name] / "status.json").exists():
+                    raise
+                continue  # it was lost with the power before the run began
+            differences += _differences(old, config)
     if Change() in differences:
         raise ExperimentError(
             f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
         )
     if differences:
         raise ExperimentError(f"{differences[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
+    return written
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -547,6 +562,7 @@ class _Progress:
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
+        self.folder.begin()
         files = self._files_until(saved)
         # Nothing may vouch for what is cut off.
         self.folder.forget_analysis()

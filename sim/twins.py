@@ -64,6 +64,7 @@ def take_over(source: Path, folder: RunFolder) -> None:
     """
     donor = RunFolder(source)
     status, journal = load_status(source), load_journal(source)
+    folder.begin()
     folder.write_status(state="running", step=0, run=folder.identity, takes_over=source.name)
     tables = [path for path in source.glob("*.csv") if path.name not in OF_THE_SETUP]
     for path in [*tables, source / FILE]:

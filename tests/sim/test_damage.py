@@ -18,6 +18,7 @@ from basinet.analysis.measure import measure_again
 from basinet.analysis.report import write_report
 from basinet.sim import simulation
 from basinet.sim.component import ExperimentError
+from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
 from basinet.sim.files import GrowingFile
 from basinet.sim.folder import load_run, load_runs
@@ -340,6 +341,13 @@ def test_a_run_whose_configuration_is_lost_is_nobodys(carry_out, alone, recorded
         assert carry_out(alone, fresh=True) == {RUN: "done"}
 
 
+def test_a_configuration_that_was_lost_before_the_run_began_is_written_again(carry_out, alone, tmp_path):
+    whole, out = contents(alone), tmp_path / "lost"
+    carry_out.prepare(out)
+    (out / RUN / "config.yaml").write_bytes(b"")
+    assert carry_out(out) == {RUN: "done"} and contents(out) == whole
+
+
 def test_a_checkpoint_of_another_run_or_step_is_not_taken(carry_out, alone, tmp_path):
     """Nor is one that would run code, or that holds something else."""
     whole, place = view(alone), alone / RUN / "checkpoint" / "state.pt"
@@ -457,3 +465,11 @@ def test_an_experiment_whose_record_is_lost_is_known_by_its_runs(carry_out, fini
     shutil.copytree(finished / FIRST, finished / "another")
     with pytest.raises(ExperimentError, match="holds another experiment"):
         carry_out(finished)
+
+
+def test_code_that_a_folder_names_is_named_before_it_is_imported(alone, tmp_path, monkeypatch, caplog):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "basinettest_named.py").write_text("raise SystemExit('it ran')\n")
+    with pytest.raises(ExperimentError, match="it ran"):
+        Config.parse(load_run(alone / RUN).config | {"model": "basinettest_named:Net"})
+    assert "model: importing basinettest_named, which runs its code" in caplog.text
