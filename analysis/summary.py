@@ -10,9 +10,12 @@ from statistics import fmean, stdev
 from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from basinet.analysis.columns import split_columns
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
 from basinet.analysis.provenance import failures, provenance
 from basinet.analysis.survival import escape_times, kaplan_meier, mean_time
@@ -25,8 +28,10 @@ __all__ = [
     "finals",
     "incidents",
     "labels",
+    "leaders",
     "moments",
     "plus_minus",
+    "ranking",
     "strategy_label",
     "summarize",
     "summary_table",
@@ -53,6 +58,9 @@ HEADINGS = {
     "consensus_distance": "consensus distance",
 }
 """Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""
+
+MOST_ROWS = 30
+"""Rows of a table that are read; of more runs it has the best of each strategy."""
 
 
 def finals(run: Run, metric: str) -> dict[int, float]:
@@ -107,8 +115,7 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
         row: Row = {"run": run.name, "label": label}
         row |= {key: setting(run.config, key) for key in keys}
         row |= {"state": run.status.get("state"), "step": run.status.get("step")}
-        replicas = run.config.get("replicas") or len({line["replica"] for line in run.metrics})
-        row |= {"replicas": replicas, "diverged": len(run.diverged)}
+        row |= {"replicas": _replicas(run), "diverged": len(run.diverged)}
         if run.config.get("escape"):
             row |= _escapes(run)
         for metric in _metrics([run]):
@@ -118,6 +125,10 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
             row |= {f"{metric}_mean": mean, f"{metric}_se": error, f"{metric}_n": count}
         rows.append(row)
     return rows
+
+
+def _replicas(run: Run) -> int:
+    return run.config.get("replicas") or len({line["replica"] for line in run.metrics})
 
 
 def _escapes(run: Run) -> Row:
@@ -207,12 +218,48 @@ def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
     return sorted(items, key=lambda item: order.index(condition(item)))
 
 
-def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[list[str]]]:
+def ranking(runs: Iterable[Run]) -> str | None:
+    """Choose the metric by which runs are called better or worse.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The first metric of the summary that was measured and has a better direction; None if there is none.
+    """
+    measured = _metrics(runs)
+    return next((name for name, heading in HEADINGS.items() if name in measured and heading[-1] in "↑↓"), None)
+
+
+def leaders(runs: Sequence[Run]) -> list[int]:
+    """Find the best run of each strategy by the mean of the metric that ranks them.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        Their places among the runs, best first; a strategy without a value is last.
+    """
+    metric = ranking(runs)
+    sign = -1.0 if metric and HEADINGS[metric].endswith("↑") else 1.0
+    found = [moments(finals(run, metric).values())[0] if metric else None for run in runs]
+    scores = [math.inf if mean is None else sign * mean for mean in found]
+    best: dict[str, int] = {}
+    for place, (strategy, _) in enumerate(names(runs)):
+        if scores[place] < scores[best.setdefault(strategy, place)]:
+            best[strategy] = place
+    return sorted(best.values(), key=lambda place: scores[place])
+
+
+def cells(
+    runs: Sequence[Run], *, join: str = " ± ", places: Sequence[int] | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Lay out the summary as text.
 
     Args:
         runs: The runs.
         join: What stands between mean and standard error.
+        places: Which of the runs are shown, in this order; all of them, by condition, if None.
 
     Returns:
         The headings and the rows: condition, strategy, replicas (used / all), then the metrics that were
@@ -227,36 +274,73 @@ def cells(runs: Sequence[Run], *, join: str = " ± ") -> tuple[list[str], list[l
         text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
         texts.append(text)
     headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
+    if places is not None:
+        return headings, [texts[place] for place in places]
     return headings, by_condition(texts, lambda text: text[0])
 
 
-def summary_table(runs: Sequence[Run]) -> Table:
-    """Lay out the summary for a terminal, 100 columns wide or less.
+def best_of(runs: Sequence[Run]) -> str:
+    """Say which of many runs a table shows.
+
+    Args:
+        runs: All runs.
+
+    Returns:
+        The sentence.
+    """
+    metric, strategies = ranking(runs), len({strategy for strategy, _ in names(runs)})
+    by = f" by {HEADINGS[metric][:-2]}" if metric else ""
+    few = "" if strategies <= MOST_ROWS else f", and of {strategies} strategies the best {MOST_ROWS}"
+    return f"Of {len(runs)} runs the best of each strategy{by}, best first{few}."
+
+
+def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
+    """Lay out the summary for a terminal.
 
     Args:
         runs: The runs.
+        width: Columns of the terminal; where they do not suffice for all metrics, there is a table below for the
+            others. No number is broken.
 
     Returns:
-        A table: mean ± standard error over the replicas that did not diverge, by condition.
+        Tables: mean ± standard error over the replicas that did not diverge, by condition; of many runs, the best of
+        each strategy.
     """
-    headings, rows = cells(runs, join=" ±")
+    many = len(runs) > MOST_ROWS
+    headings, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
+    notes = [f"{best_of(runs)} All: --json, or summary.csv in each folder."] if many else []
+    notes.append("mean ± standard error over the replicas that did not diverge")
+    if any("Hessian" in heading for heading in headings):
+        notes[-1] += "; a smaller Hessian is flatter"
+    if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
+        notes[-1] += "; under attack, of the honest agents"
+    if many:  # sorted, so that a condition is said in its row
+        rows = [["", f"{row[1]}\n{row[0]}" if row[0] else row[1], *row[2:]] for row in rows]
     # A wide table leaves to the report what accuracy and strategy already say.
     spare = (HEADINGS["test_loss"], HEADINGS["consensus_distance"]) if len(headings) > 8 else ()
     kept = [i for i in range(1, len(headings)) if headings[i] not in spare]
-    caption = "mean ± standard error over the replicas that did not diverge; a smaller Hessian is flatter"
-    if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
-        caption += "; under attack, of the honest agents"
-    table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i in kept:
-        heading = headings[i].replace(" ", "\n", 1)
-        table.add_column(heading, justify="left" if i == 1 else "right", no_wrap=i == 1, overflow="fold")
-    for condition, group in groupby(rows, key=lambda row: row[0]):
-        if condition:
-            table.add_section()
-            table.add_row(Text(condition, "bold"))
-        for row in group:
-            table.add_row(*(Text(row[i].replace(" (", "\n(")) for i in kept))
-    return table
+    lines = {i: [headings[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
+    widths = [2 + max(cell_len(line) for text in lines[i] for line in text.split("\n")) for i in kept]
+    widths[0] = min(widths[0], max(20, width - max(widths[1:], default=0)))
+    tables = []
+    for columns in split_columns(widths, width - 1):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in columns:
+            number = bool(column)
+            table.add_column(
+                lines[kept[column]][0],
+                justify="right" if number else "left",
+                no_wrap=number,
+                min_width=widths[column] - 2 if number else None,
+            )
+        for condition, group in groupby(range(len(rows)), key=lambda place: rows[place][0]):
+            if condition:
+                table.add_section()
+                table.add_row(Text(condition, "bold"))
+            for place in group:
+                table.add_row(*(Text(lines[kept[column]][1 + place]) for column in columns))
+        tables.append(table)
+    return Group(*tables, *(Text(note, "dim italic") for note in notes))
 
 
 def excuses(impossible: Mapping[str, str]) -> list[str]:
@@ -292,18 +376,20 @@ def incidents(runs: Sequence[Run]) -> list[str]:
         A sentence each.
     """
     sentences = []
-    for row, run in zip(summarize(runs), runs, strict=True):
+    for label, run in zip(labels(runs), runs, strict=True):
         if run.diverged:
             steps = ", ".join(str(step) for _, step in sorted(run.diverged.items()))
-            count = f"{row['diverged']} of {row['replicas']} replicas"
-            sentences.append(f"{row['label']}: {count} diverged at step {steps}.")
+            count = f"{len(run.diverged)} of {_replicas(run)} replicas"
+            sentences.append(f"{label}: {count} diverged at step {steps}.")
         unsure = {r["replica"] for r in run.metrics if any(name.endswith("converged") and not r[name] for name in r)}
         if unsure:
-            count = f"{len(unsure)} of {row['replicas']} replicas"
-            sentences.append(f"{row['label']}: extreme eigenvalues of {count} have not converged; see their errors.")
-        sentences += [f"{row['label']}: {sentence}." for sentence in (*provenance(run), *failures(run))]
-        if row["state"] not in FINISHED:
+            count = f"{len(unsure)} of {_replicas(run)} replicas"
+            sentences.append(f"{label}: extreme eigenvalues of {count} have not converged; see their errors.")
+        sentences += [f"{label}: {sentence}." for sentence in (*provenance(run), *failures(run))]
+        if run.status.get("state") not in FINISHED:
             planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
-            progress = f"{row['state']} at step {row['step']}" + (f" of {planned}" if planned else "")
-            sentences.append(f"{row['label']}: {progress}" + (f" ({error})." if error else "."))
+            progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (
+                f" of {planned}" if planned else ""
+            )
+            sentences.append(f"{label}: {progress}" + (f" ({error})." if error else "."))
     return sentences

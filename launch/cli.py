@@ -34,6 +34,9 @@ KINDS = (
 _MOST_SHOWN = 200
 """Runs that a dry run shows; JSON holds all."""
 
+_MOST_SENTENCES = 20
+"""What is said of runs after a command; the report has all."""
+
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -242,11 +245,10 @@ def _run(options: argparse.Namespace) -> int:
         again = shlex.join(["run", *options.words, *place])
         _say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
-    _print_summary(results.runs, options.json)
-    for sentence in (*excuses(results.impossible), *results.failures):
-        _say(sentence)
-    for sentence in incidents(results.runs):
-        _say(sentence)
+    runs = results.runs  # read once
+    _print_summary(runs, options.json)
+    _say_some((*excuses(results.impossible), *results.failures))
+    _say_some(incidents(runs))
     _say(f"report: {results.report}")
     return status
 
@@ -368,8 +370,7 @@ def _analyze_alone(_: Path, options: argparse.Namespace) -> int:
     _say(f"report: {write_report(folder)}")
     runs = load_runs(options.folder)
     _print_summary(runs, options.json)
-    for sentence in incidents(runs):
-        _say(sentence)
+    _say_some(incidents(runs))
     return DONE
 
 
@@ -520,17 +521,23 @@ def _print_summary(runs: Any, as_json: bool) -> None:
     if as_json:
         _print_json(summarize(runs))
     else:
-        _console().print(summary_table(runs))
+        console = _console()
+        console.print(summary_table(runs, console.width))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*(Column(title, overflow="fold") for title in header))
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _console().print(table)
+    from basinet.analysis.columns import column_widths
+
+    console = _console()
+    columns = [[title, *(row[i] for row in rows)] for i, title in enumerate(header)]
+    for widths in column_widths(columns, console.width, frame=3):
+        table = Table(*(Column(Text(header[i]), width=width, overflow="fold") for i, width in widths.items()))
+        for row in rows:
+            table.add_row(*(Text(row[i]) for i in widths))
+        console.print(table)
 
 
 def _console() -> Any:
@@ -542,6 +549,13 @@ def _console() -> Any:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))  # noqa: T201
+
+
+def _say_some(sentences: Sequence[str]) -> None:
+    for sentence in sentences[:_MOST_SENTENCES]:
+        _say(sentence)
+    if len(sentences) > _MOST_SENTENCES:
+        _say(f"and {len(sentences) - _MOST_SENTENCES:,} more, which are in the report")
 
 
 def _say(text: str) -> None:

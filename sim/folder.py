@@ -120,7 +120,8 @@ class Run:
         Returns:
             A mapping from replica to value; a replica whose metric was not finite at the last step has none.
         """
-        rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in self.diverged]
+        diverged = self.diverged
+        rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in diverged]
         last: dict[int, int] = {}
         for row in rows:
             last[row["replica"]] = max(row["step"], last.get(row["replica"], 0))

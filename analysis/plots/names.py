@@ -99,7 +99,10 @@ def varied(runs: Sequence[Run]) -> list[str]:
         Dotted keys, in the order of the configuration.
     """
     differing = []
-    for key in dict.fromkeys(key for run in runs for key in _flat_keys(run.config)):
+    parts = dict.fromkeys(part for run in runs for part in run.config)
+    same = {part for part in parts if len({repr(run.config.get(part, "none")) for run in runs}) == 1}
+    changing = ({part: value for part, value in run.config.items() if part not in same} for run in runs)
+    for key in dict.fromkeys(key for config in changing for key in _flat_keys(config)):
         if key == "strategy_keys" or key.endswith(".code_digest"):  # how code is told, not what was chosen
             continue
         values: dict[tuple[Any, ...], set[str]] = {}

@@ -12,14 +12,18 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from basinet.analysis.columns import column_widths
 from basinet.analysis.paired import paired_differences
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.summary import (
+    cells,
     finals,
     incidents,
     labels,
+    leaders,
     moments,
     plus_minus,
+    ranking,
     strategy_label,
     summarize,
     summary_table,
@@ -250,19 +254,89 @@ def test_summary_file(tmp_path):
     assert second["test_accuracy_mean"] == second["hessian_trace_se"] == ""
 
 
-def test_table_fits_the_terminal():
+def measured_everywhere(strategies, sizes):
     runs = []
-    for size in (32, 256):
-        for strategy in ("centralized", "consensus", ATC, CTA):
-            run = make(strategy, [0.91234, 0.92345], batch_size=size)
+    for size in sizes:
+        for number, strategy in enumerate(strategies):
+            run = make(strategy, [0.91234 - 1e-3 * size - 1e-2 * number, 0.92345], batch_size=size)
             for name in ("train_loss", "test_loss", "excess_risk", "hessian_trace", "hessian_top_eigenvalue"):
                 run.metrics.extend({"step": 100, "replica": r, name: 1e-4 * (r + 1.234)} for r in (0, 1))
             runs.append(run)
-    text = shown(summary_table(runs))
+    return runs
+
+
+def test_table_fits_the_terminal():
+    text = shown(summary_table(measured_everywhere(("centralized", "consensus", ATC, CTA), (32, 256))))
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
     assert "↑" in text
     assert text.index("batch_size=32") < text.index("consensus") < text.index("batch_size=256")
+
+
+@pytest.mark.parametrize("width", [48, 60, 80, 100, 140])
+def test_no_number_and_no_line_is_broken_in_a_narrow_terminal(width):
+    runs = measured_everywhere(("centralized", "a_strategy_with_a_long_name_of_its_own", ATC), (32, 256))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(summary_table(runs, width))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    headings, rows = cells(runs, join=" ±")
+    left_out = ("test loss ↓", "consensus distance")
+    wanted = [value for row in rows for heading, value in zip(headings, row, strict=True) if heading not in left_out]
+    assert all(value in text for value in wanted if "±" in value)
+    words = [word for heading in headings if heading not in left_out for word in heading.split()]
+    assert all(word in text for word in words if word != "condition")
+
+
+def test_of_many_runs_the_table_has_the_best_of_each_strategy():
+    runs = measured_everywhere(("centralized", "consensus", ATC), range(1, 12))
+    assert ranking(runs) == "test_accuracy"
+    best = leaders(runs)
+    assert [labels(runs)[place] for place in best] == [
+        "centralized, batch_size=1",
+        "consensus, batch_size=1",
+        "diffusion ATC, batch_size=1",
+    ]
+    text = shown(summary_table(runs, 140), 140)
+    assert text.count("batch_size=") == 3 and "batch_size=1" in text
+    assert "Of 33 runs the best of each strategy by test accuracy, best first." in " ".join(text.split())
+    assert "summary.csv" in text
+    few = shown(summary_table(runs[:30], 140), 140)
+    assert few.count("batch_size=") == 10 and "best" not in few
+
+
+def test_runs_are_ranked_by_what_is_better_and_last_where_nothing_is_known():
+    runs = [
+        make("consensus", [3.0, 4.0], metric="train_loss"),
+        make("isolated", [], metric="train_loss"),
+        make("centralized", [2.0, 3.0], metric="train_loss"),
+        make("centralized", [1.0, 2.0], metric="train_loss", batch_size=8),
+        make("extra", [0.1, 0.2], metric="train_loss", diverged={"0": 5, "1": 5}),
+    ]
+    assert ranking(runs) == "train_loss"
+    assert leaders(runs) == [3, 0, 1, 4]
+    assert ranking([make(values=[1.0], metric="gradient_norm")]) is None
+
+
+def test_only_a_hessian_that_was_measured_is_explained():
+    assert "Hessian" not in shown(summary_table([make(values=[0.5, 0.6])]))
+
+
+@pytest.mark.parametrize("limit", [30, 50, 80, 200])
+def test_tables_break_no_word_and_lose_no_column(limit):
+    columns = [
+        ["", "algebraic connectivity", "perron vector"],
+        *([f"ring, agents={4**n}", f"{1 / 3**n:.6g}", "0.01562 to 0.01562"] for n in range(7)),
+    ]
+    tables = column_widths(columns, limit, frame=3)
+    assert all(0 in widths and sum(widths.values()) + 3 * len(widths) < limit for widths in tables)
+    assert sorted(i for widths in tables for i in widths if i) == list(range(1, 8))
+    for widths in tables:
+        for column, width in widths.items():
+            assert max(len(word) for text in columns[column] for word in text.split()) <= width
+            assert width <= max(map(len, columns[column]))
+    if limit == 200:
+        assert len(tables) == 1
 
 
 def test_table_of_runs_without_measurements():
