@@ -1,23 +1,32 @@
 """The report of an experiment: one page that can be sent to someone, and the files it was made from."""
 
+import hashlib
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.page import figure_html, list_html, table_html, write_page
-from basinet.analysis.paired import paired_differences
+import matplotlib
+
+from basinet.analysis.page import figure_html, folded_html, list_html, table_html, text_html, write_page
+from basinet.analysis.paired import PairedDifference, paired_differences
 from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.names import describe, names
 from basinet.analysis.plots.style import axis_label
 from basinet.analysis.points import point_cells, points
 from basinet.analysis.summary import (
     HEADINGS,
+    MOST_ROWS,
+    best_of,
+    by_condition,
     cells,
     excuses,
     finals,
     incidents,
+    leaders,
     strategy_label,
     write_csv,
     write_summary,
@@ -29,6 +38,29 @@ __all__ = ["write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
+_MOST_SENTENCES = 12
+
+_DRAWN = re.compile(r"<!-- figures: (\w+) (\w+)((?: [\w.-]+)*) -->\n(.*)\n<!-- end of figures -->", re.DOTALL)
+"""The figures of a page: the digests of what they were drawn from and of their files, their names, and the HTML."""
+
+_FLATNESS = ("hessian_trace", "hessian_top_eigenvalue")
+_TERMS = (
+    (("consensus_distance",), "Consensus distance", "Mean squared distance of the agents from the centroid."),
+    (
+        _FLATNESS,
+        "Hessian trace and largest eigenvalue",
+        "Of the Hessian of the mean training loss over all data, at the centroid. Smaller is flatter. Where they are "
+        "estimated, the error of the estimate is in the columns `_error` of summary.csv.",
+    ),
+    (
+        ("excess_risk",),
+        "Excess risk",
+        "The training loss at the centroid minus the loss at the minimum of its basin, which is found by descent from "
+        "there.",
+    ),
+)
+"""What is explained where one of the metrics was measured."""
+
 
 @alone
 def write_report(folder: str | Path) -> Path:
@@ -37,7 +69,7 @@ def write_report(folder: str | Path) -> Path:
     Args:
         folder: The folder that `basinet run` wrote, or that of a single run. It receives `summary.csv`,
             `points.csv` if agents were measured, `figures/NAME.png`, `.svg` and `.csv`, and `report.html`, which
-            needs no other file.
+            needs no other file. Figures are drawn again only if something has changed that they are drawn from.
 
     Returns:
         The page.
@@ -56,20 +88,19 @@ def write_report(folder: str | Path) -> Path:
     write_summary(runs, folder / "summary.csv")
     if at_points := points(runs):
         write_csv(at_points, folder / "points.csv")
-    figures = [figure_html(drawing, folder / "figures") for drawing in gallery(runs)]
     name = folder.resolve().name
     parts = {
         "title": escape(name),
         "lead": escape(_lead(runs, len(planned))),
-        "about": f'<p class="about">{escape(about)}</p>' if about else "",
+        "about": "\n".join(f'<p class="about">{text_html(part)}</p>' for part in re.split(r"\n\s*\n", about) if part),
         "incidents": _incidents(
             runs, [name for name in planned if name not in {run.name for run in runs}], excuses(impossible)
         ),
         "summary": _summary(runs) + _points(runs),
         "differences": _differences(runs),
-        "figures": "\n".join(figures) or "<p>There is nothing to draw yet.</p>",
+        "figures": _figures(runs, folder),
         "experiment": _experiment(experiment),
-        "descent": escape(_descent(runs)),
+        "measured": _measured(runs),
         "repeat": _repeat(name, source, experiment, objects),
         "versions": escape(", ".join(f"{key} {value}" for key, value in versions.items()) or "not recorded"),
     }
@@ -82,14 +113,68 @@ def _lead(runs: Sequence[Run], planned: int) -> str:
     return f"{finished} of {planned} {'run' if planned == 1 else 'runs'} finished. Strategies: {strategies}."
 
 
+def _figures(runs: Sequence[Run], folder: Path) -> str:
+    """Draw the figures, or take them from the last report if nothing has changed."""
+    page, sources = folder / "report.html", _digest_sources(runs)
+    found = _DRAWN.search(page.read_text(encoding="utf-8")) if page.exists() else None
+    if found and found[1] == sources and found[2] == _digest_files(folder, found[3].split()):
+        return found[0]
+    drawings = gallery(runs)
+    figures = [figure_html(drawing, folder / "figures") for drawing in drawings]
+    names = [drawing.name for drawing in drawings]
+    head = " ".join([sources, _digest_files(folder, names), *names])
+    content = "\n".join(figures) or "<p>There is nothing to draw yet.</p>"
+    return f"<!-- figures: {head} -->\n{content}\n<!-- end of figures -->"
+
+
+def _digest_sources(runs: Sequence[Run]) -> str:
+    """Digest all that figures may be drawn from and by: measurements, tables, trajectories, code, and settings."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(
+        repr((sorted(matplotlib.rcParams.items()), *map(version, ("matplotlib", "numpy", "networkx")))).encode()
+    )
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    for run in runs:
+        digest.update(repr((run.path, run.config, run.status, run.metrics)).encode())
+    folders = dict.fromkeys(folder for run in runs for folder in (run.path, run.path.parent))
+    for path in (path for folder in folders for pattern in ("*.csv", "*.bin") for path in sorted(folder.glob(pattern))):
+        with open(path, "rb") as file:
+            digest.update(f"{path} {hashlib.file_digest(file, 'blake2b').hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+def _digest_files(folder: Path, names: Iterable[str]) -> str:
+    """Digest the files of figures."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in (folder / "figures" / f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")):
+        digest.update(path.read_bytes() if path.exists() else b"none")
+    return digest.hexdigest()
+
+
 def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[str]) -> str:
     sentences = [*incidents(runs), *(f"{name}: not started." for name in missing), *left_out]
-    return f'<div class="alert">{list_html(sentences)}</div>' if sentences else ""
+    if not sentences:
+        return ""
+    first, more = sentences[:_MOST_SENTENCES], sentences[_MOST_SENTENCES:]
+    rest = folded_html(f"{len(more)} more", list_html(more)) if more else ""
+    return f'<div class="alert">{list_html(first)}{rest}</div>'
 
 
 def _summary(runs: Sequence[Run]) -> str:
     headings, rows = cells(runs)
-    return table_html(headings, rows, numbers=range(2, len(headings)))
+    whole = table_html(headings, rows, numbers=range(2, len(headings)), grouped=True)
+    if len(rows) <= MOST_ROWS:
+        return whole
+    conditions = [condition for _, condition in names(runs)]
+    row_of = dict(zip(by_condition(range(len(runs)), lambda place: conditions[place]), rows, strict=True))
+    best = [row_of[place] for place in leaders(runs)[:MOST_ROWS]]
+    order = [1, 0, *range(2, len(headings))]  # sorted: the condition of each is in its row
+    short = [[row[column] for column in order] for row in best]
+    table = table_html([headings[column] for column in order], short, numbers=range(2, len(headings)))
+    return f"<p>{escape(best_of(runs))}</p>\n{table}\n" + folded_html(
+        f"All {len(rows)} runs, which are in summary.csv, too", whole
+    )
 
 
 def _points(runs: Sequence[Run]) -> str:
@@ -103,21 +188,25 @@ def _points(runs: Sequence[Run]) -> str:
         "standard error over random probes, which are the same at all points of a replica, so that equal points have "
         "equal values. Each point's values are in points.csv."
     )
-    return f"\n<p>{escape(note)}</p>\n{table_html(headings, rows, numbers=range(3, len(headings)))}"
+    table = table_html(headings, rows, numbers=range(3, len(headings)), grouped=True)
+    many = len(rows) > MOST_ROWS
+    return f"\n<p>{escape(note)}</p>\n{folded_html(f'All {len(rows)} rows', table) if many else table}"
 
 
 def _differences(runs: Sequence[Run]) -> str:
-    strategies = [strategy for strategy, _ in names(runs)]
+    named = names(runs)
+    strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
-    accuracy = any("test_accuracy" in row for run in runs for row in run.metrics)
-    hidden = {"consensus_distance", "stability_limit", "consensus_stability_limit", "test_loss" if accuracy else ""}
-    rows: list[list[str]] = []
-    for metric in (metric for metric in HEADINGS if metric not in hidden):
-        differences = paired_differences(runs, metric, baseline)
-        if not differences:
-            continue
-        rows += [[_capital(axis_label(metric)), d.condition, *d.cells()] for d in differences]
-    if not rows:
+    hidden = {"consensus_distance", "stability_limit", "consensus_stability_limit"}
+    if "test_accuracy" in _names(runs):
+        hidden.add("test_loss")
+    differences = [
+        difference
+        for metric in HEADINGS
+        if metric not in hidden
+        for difference in paired_differences(runs, metric, baseline)
+    ]
+    if not differences:
         return "<p>There are no finished runs of two strategies to compare.</p>"
     note = (
         f"Each strategy minus {baseline}, replica by replica: replicas of the same index share seed, initial "
@@ -125,8 +214,48 @@ def _differences(runs: Sequence[Run]) -> str:
         "mean; no difference is shown where the interval covers zero. The intervals are not corrected for "
         "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
-    headings = ["metric", "condition", "difference between", "mean ± s.e.", "95 % interval", "pairs", "verdict"]
-    return f"<p>{escape(note)}</p>\n{table_html(headings, rows, numbers=range(3, 6))}"
+    whole = _difference_table(differences)
+    if len(differences) <= MOST_ROWS:
+        return f"<p>{escape(note)}</p>\n{whole}"
+    best = {named[place] for place in leaders(runs)}
+    short = _difference_table([d for d in differences if (d.strategy, d.condition) in best])
+    note += f" Of {len(differences)} comparisons those under the best condition of each strategy come first."
+    return f"<p>{escape(note)}</p>\n{short}\n" + folded_html(f"All {len(differences)} comparisons", whole)
+
+
+def _difference_table(differences: Iterable[PairedDifference]) -> str:
+    headings = ["metric", "difference between", "condition", "mean ± s.e.", "95 % interval", "pairs", "verdict"]
+    rows = []
+    for d in differences:
+        pair, *numbers = d.cells()
+        rows.append([_capital(axis_label(d.metric)), pair, d.condition, *numbers])
+    return table_html(headings, rows, numbers=range(3, 6), grouped=True)
+
+
+def _measured(runs: Sequence[Run]) -> str:
+    """Explain what was measured, nothing else."""
+    known = _names(runs)
+    parts = ["losses", "accuracy"] if "test_accuracy" in known else ["losses"]
+    parts += [word for names, word in ((_FLATNESS, "flatness"), (("excess_risk",), "excess risk")) if known & {*names}]
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    terms = [
+        (
+            "Centroid",
+            "The agents’ average, weighted by the Perron vector of the mixing matrix. "
+            f"{_capital(listed)} are those of the centroid.",
+        )
+    ]
+    for metrics, term, text in _TERMS:
+        if known.intersection(metrics):
+            terms.append((term, f"{text} {_descent(runs)}".strip() if "excess_risk" in metrics else text))
+    if any(len({row["replica"] for row in run.metrics}) > 1 for run in runs):
+        terms.append(("Standard error", "s / √n over n replicas, with n − 1 in s. Replicas differ in their seed."))
+    entries = [f"<dt>{escape(term)}</dt>\n<dd>{text_html(text)}</dd>" for term, text in terms]
+    return "<dl>\n" + "\n".join(entries) + "\n</dl>"
+
+
+def _names(runs: Sequence[Run]) -> set[str]:
+    return {name for run in runs for row in run.metrics for name in row}
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:
@@ -139,7 +268,7 @@ def _experiment(experiment: Mapping[str, Any]) -> str:
         else:
             text = describe(value)
         rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>')
-    return '<div class="scroll"><table>\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table></div>"
+    return '<table class="settings">\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table>"
 
 
 def _repeat(name: str, file: str, experiment: Mapping[str, Any], objects: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "incidents",
     "labels",
     "leaders",
+    "listed",
     "moments",
     "plus_minus",
     "ranking",
@@ -355,12 +356,21 @@ def excuses(impossible: Mapping[str, str]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name, reason in impossible.items():
         reasons.setdefault(reason, []).append(name)
-    return [f"left out as impossible: {_listed(names)} ({reason})" for reason, names in reasons.items()]
+    return [f"left out as impossible: {listed(names)} ({reason})" for reason, names in reasons.items()]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], join: str = ", ") -> str:
+    """Write names one after the other, of many the first five.
+
+    Args:
+        names: The names.
+        join: What stands between them.
+
+    Returns:
+        The text.
+    """
     more = f" and {len(names) - 5:,} more" if len(names) > 6 else ""
-    return ", ".join(names[: 5 if more else None]) + more
+    return join.join(names[: 5 if more else None]) + more
 
 
 def incidents(runs: Sequence[Run]) -> list[str]:

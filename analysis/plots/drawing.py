@@ -18,6 +18,7 @@ class Drawing:
         caption: What it shows, in sentences.
         figure: The figure; pyplot does not know it.
         rows: The data that it was drawn from.
+        finding: What is found in it, in a sentence, for those who do not see it.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Drawing:
     caption: str
     figure: Figure
     rows: list[dict[str, Any]]
+    finding: str = ""

@@ -1,37 +1,44 @@
 """The figures of a report: those that the runs have measurements for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from basinet.analysis.plots.agents import agent_rows, plot_agents
+from basinet.analysis.plots.choice import MOST_PANELS, MOST_SERIES, WIDE, Choice, choose, choose_together
 from basinet.analysis.plots.consensus import plot_consensus
 from basinet.analysis.plots.curves import plot_curves
 from basinet.analysis.plots.data import Row, curve_rows, point_rows
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.iso_accuracy import iso_lines, iso_rows, plot_iso_accuracy
 from basinet.analysis.plots.landscape import landscape_drawings
-from basinet.analysis.plots.names import describe, labels, strategy_label
+from basinet.analysis.plots.names import describe, labels, names, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.spectra import plot_spectra, spectra_rows
-from basinet.analysis.plots.style import axis_label, choose_scale, grid, panels, same_styles
+from basinet.analysis.plots.style import axis_label, choose_scale, grid, same_styles
 from basinet.analysis.plots.survival import plot_survival, survival_rows
+from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
 from basinet.analysis.plots.tail_index import plot_tail_index
 from basinet.analysis.plots.topology import load_weights, plot_topology
+from basinet.analysis.summary import leaders
 from basinet.analysis.survival import escape_times, kaplan_meier
 from basinet.sim.folder import Run
 
 __all__ = ["Drawing", "gallery"]
 
-_MOST_PANELS = 9
+_SWEPT = ("train_loss", "excess_risk", "hessian_trace", "hessian_top_eigenvalue", "consensus_distance")
 
 
 def gallery(runs: Sequence[Run]) -> list[Drawing]:
     """Draw every figure for which there are measurements.
+
+    Of an experiment with many conditions the figures have the best run of each strategy; where many values of a
+    numeric setting were tried, there are figures of the metrics against it.
 
     Args:
         runs: The runs.
@@ -48,6 +55,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
     quality = "test_accuracy" if "test_accuracy" in measured else "test_loss"
     flatness = "hessian_trace" if "hessian_trace" in measured else "hessian_top_eigenvalue"
     drawings = [
+        *_sweeps(runs, quality),
         _scatter(runs, "hessian_trace", quality, "flatness_accuracy"),
         _scatter(runs, "hessian_top_eigenvalue", quality, "flatness_accuracy_eigenvalue"),
         _scatter(runs, flatness, "excess_risk", "risk_flatness"),
@@ -67,20 +75,74 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
     return [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
 
 
+def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
+    """Draw the metrics against the numeric setting of which many values were tried."""
+    key = swept(runs)
+    if key is None:
+        return []
+    best = leaders(runs)
+    kept = list(dict.fromkeys(names(runs)[place][0] for place in best))[:MOST_SERIES]
+    drawings = []
+    for metric in (quality, *_SWEPT):
+        rows = [row for row in sweep_rows(runs, metric, key) if row["strategy"] in kept]
+        rows = [row for row in rows if row["mean"] > 0 or metric != "consensus_distance"]
+        if not rows:
+            continue
+        conditions = list(dict.fromkeys(row["condition"] for row in rows))
+        shown = [row for row in rows if row["condition"] in conditions[:MOST_PANELS]]
+        scale = choose_scale(metric, [row["mean"] for row in shown])
+        width = WIDE if len(conditions) == 1 else 4.0
+        count = min(len(conditions), MOST_PANELS)
+        figure, axes = grid(count, share_x=False, share_y=True, width=width, height=3.6)
+        for ax, condition in zip(axes, conditions, strict=False):
+            mine = [row for row in shown if row["condition"] == condition]
+            plot_sweep(mine, metric, key, ax=ax, legend=ax is axes[min(len(axes), 3) - 1], yscale=scale)
+            ax.set_title(condition, fontsize="medium", wrap=True)
+        caption = (
+            f"{axis_label(metric)} at the centroid after the last step against {key}: mean over the replicas that did "
+            f"not diverge, bars of one standard error. Where all have diverged there is no point."
+        )
+        if len(kept) < len(best):
+            caption += f" Of {len(best)} strategies the best {len(kept)} are shown."
+        if len(conditions) > len(axes):
+            caption += f" The first {len(axes)} of {len(conditions)} conditions are shown."
+        title = _capital(f"{_short(metric)} against {key}")
+        finding = _extremes(shown, metric, "mean", lambda row: f"{row['strategy']} at {key}={row[key]:g}")
+        drawings.append(Drawing(f"sweep_{metric}", title, _capital(caption), figure, shown, finding))
+    return drawings
+
+
+def _extremes(
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    column: str,
+    label: Callable[[Mapping[str, Any]], str] = lambda row: str(row["label"]),
+) -> str:
+    """Say which series has the least and which the largest mean of a column."""
+    series: dict[str, list[float]] = {}
+    for row in rows:
+        series.setdefault(label(row), []).append(row[column])
+    means = {name: fmean(values) for name, values in series.items()}
+    if not means:
+        return ""
+    least, most = (choose(means, key=lambda name: means[name]) for choose in (min, max))
+    name = _capital(_short(metric))
+    if len(means) == 1:
+        return f"{name}: {means[least]:.3g}."
+    if means[most] - means[least] <= 1e-9 * abs(means[most]):
+        return f"{name} is {means[least]:.3g} for all."
+    return f"{name} is lowest for {least} ({means[least]:.3g}) and highest for {most} ({means[most]:.3g})."
+
+
 def _replicas(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
     number = str(most) if least == most else f"{least} to {most}"
     return f"{number} {'replica' if most == 1 else 'replicas'} a run"
 
 
-def _absent(runs: Sequence[Run], rows: Sequence[Row]) -> str:
-    drawn = {row["label"] for row in rows}
-    absent = [label for label in labels(runs) if label not in drawn]
-    return f" Without these measurements, and so not shown: {'; '.join(absent)}." if absent else ""
-
-
 def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
-    rows = point_rows(runs, x, y)
+    choice = choose(runs, lambda chosen: point_rows(chosen, x, y))
+    rows = choice.rows
     if not rows:
         return None
     counts = [sum(row["label"] == label for row in rows) for label in {row["label"] for row in rows}]
@@ -89,14 +151,16 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
         f"one replica each ({_replicas(counts)}); large markers with bars: mean ± standard error over the "
         "replicas."
     )
-    figure = panels(
-        runs,
+    figure = choice.draw(
+        choice.runs,
         partial(plot_scatter, x=x, y=y),
         xscale=choose_scale(x, [row[x] for row in rows]),
         yscale=choose_scale(y, [row[y] for row in rows]),
     )
     title = f"{_short(y)} against {_short(x)}"
-    return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
+    caption = _capital(caption) + choice.notes
+    finding = f"{_extremes(rows, y, y)} {_extremes(rows, x, x)}"
+    return Drawing(name, _capital(title), caption, figure, rows, finding)
 
 
 def _is_curve(runs: Sequence[Run], metric: str) -> bool:
@@ -110,87 +174,102 @@ def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing |
     if fit is None:
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False, height=4.0)
-    plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax)
+    told = len(runs) <= 2 * MOST_SERIES
+    plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax, legend=told)
     _, b, c = fit.coefficients
     caption = (
         f"Excess risk against {_short(flatness)} after the last step, and lines of equal {_short(quality)}: "
         f"{b:+.2g} for each unit of the logarithm of the flatness and {c:+.2g} for that of the risk, least squares "
         f"over {fit.count} replicas of all runs, R² = {fit.explained:.2f}."
     )
-    return Drawing("iso_accuracy", "Flatness and optimization together", caption, figure, rows)
+    caption += "" if told else " There are too many runs to name each."
+    finding = _extremes(rows, quality, quality)
+    return Drawing("iso_accuracy", "Flatness and optimization together", caption, figure, rows, finding)
 
 
 def _spectra(runs: Sequence[Run]) -> Drawing | None:
-    rows = spectra_rows(runs)
+    choice = choose_together(runs, spectra_rows)
+    rows = choice.rows
     if not rows or len({row["label"] for row in rows}) < 2:
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False)
-    plot_spectra(runs, ax=ax)
+    plot_spectra(choice.runs, ax=ax)
     caption = "Hessian eigenvalues at the centroids after the last step, in common bins; mean over the replicas."
-    return Drawing("spectra", "Spectra of the Hessian by run", caption + _absent(runs, rows), figure, rows)
+    caption += choice.notes
+    return Drawing("spectra", "Spectra of the Hessian by run", caption, figure, rows)
 
 
 def _agents(runs: Sequence[Run], metric: str) -> Drawing | None:
-    rows = agent_rows(runs, metric)
+    choice = choose_together(runs, lambda chosen: agent_rows(chosen, metric))
+    rows = choice.rows
     if not rows:
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False)
-    plot_agents(runs, metric, ax=ax)
+    plot_agents(choice.runs, metric, ax=ax)
     caption = (
         f"{_capital(axis_label(metric))} at each agent (points) and at their centroid (bars) after the last step, "
         "a column a replica."
     )
-    return Drawing("agents", "Spread over the agents", caption + _absent(runs, rows), figure, rows)
+    caption += choice.notes
+    return Drawing("agents", "Spread over the agents", caption, figure, rows, _extremes(rows, metric, metric))
 
 
 def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
-    rows = curve_rows(runs, metric)
+    choice = choose(runs, lambda chosen: curve_rows(chosen, metric))
+    rows = choice.rows
     if not rows:
         return None
     scale = choose_scale(metric, [row["mean"] for row in rows])
-    figure = panels(runs, plot_curves, share_x=False, metric=metric, yscale=scale)
+    figure = choice.draw(choice.runs, plot_curves, share_x=False, metric=metric, yscale=scale)
     limits = any("stability_limit" in row for run in runs for row in run.metrics)
     extra = " Dotted: the curvature up to which the strategy is stable." if limits and "top_eig" in metric else ""
-    return _over_steps(runs, rows, metric, metric, figure, extra)
+    return _over_steps(choice, metric, metric, figure, extra)
 
 
 def _consensus(runs: Sequence[Run]) -> Drawing | None:
-    rows = curve_rows(runs, "consensus_distance")
-    if not any(row["mean"] > 0 for row in rows):
+    choice = choose(runs, lambda chosen: curve_rows(chosen, "consensus_distance"))
+    if not any(row["mean"] > 0 for row in choice.rows):
         return None
     extra = " Zeros, which a logarithmic axis cannot show, are left out."
-    return _over_steps(
-        runs, rows, "consensus_distance", "consensus", panels(runs, plot_consensus, share_x=False), extra
-    )
+    figure = choice.draw(choice.runs, plot_consensus, share_x=False)
+    return _over_steps(choice, "consensus_distance", "consensus", figure, extra)
 
 
 def _tail_index(runs: Sequence[Run]) -> Drawing | None:
-    rows = point_rows(runs, "tail_index", "tail_index_error")
+    choice = choose_together(runs, lambda chosen: point_rows(chosen, "tail_index", "tail_index_error"))
+    rows = choice.rows
     if not rows:
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False)
-    plot_tail_index(runs, ax=ax)
+    plot_tail_index(choice.runs, ax=ax)
     caption = (
         "Hill's estimate of the tail index of ‖g − mean g‖, g the gradient of one sample, at the centroid after the "
         "last step: a point for each replica, with bars of 1.96 standard errors. Left of the line at 2 the noise has "
         "no variance."
     )
-    return Drawing("tail_index", "Tail index of the gradient noise", caption + _absent(runs, rows), figure, rows)
+    caption += choice.notes
+    finding = _extremes(rows, "tail_index", "tail_index")
+    return Drawing("tail_index", "Tail index of the gradient noise", caption, figure, rows, finding)
 
 
-def _over_steps(runs: Sequence[Run], rows: list[Row], metric: str, name: str, figure: Figure, extra: str) -> Drawing:
+def _over_steps(choice: Choice, metric: str, name: str, figure: Figure, extra: str) -> Drawing:
     caption = (
         f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
-        f"({_replicas([row['n'] for row in rows])}); bands: one standard error up and down.{extra}"
+        f"({_replicas([row['n'] for row in choice.rows])}); bands: one standard error up and down.{extra}"
     )
     title = f"{_short(metric)} over the steps"
-    return Drawing(name, _capital(title), _capital(caption) + _absent(runs, rows), figure, rows)
+    caption = _capital(caption) + choice.notes
+    last = {row["label"]: row for row in choice.rows}
+    finding = _extremes(list(last.values()), metric, "mean").replace(" is ", " at the end is ", 1)
+    return Drawing(name, _capital(title), caption, figure, choice.rows, finding)
 
 
 def _survival(runs: Sequence[Run]) -> Drawing | None:
-    shown = [run for run in runs if run.config.get("escape")]
-    if not shown:
+    escaping = [run for run in runs if run.config.get("escape")]
+    if not escaping:
         return None
+    choice = choose_together(escaping, lambda chosen: [{"label": label} for label in labels(chosen)])
+    shown = choice.runs
     curves = {label: kaplan_meier(*escape_times(run)) for label, run in zip(labels(shown), shown, strict=True)}
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     plot_survival(curves, ax=ax)
@@ -198,7 +277,7 @@ def _survival(runs: Sequence[Run]) -> Drawing | None:
         "Kaplan-Meier estimate of the share of replicas whose centroid has not yet escaped, with pointwise 95 % "
         "intervals (log-log Greenwood); replicas that are still there at the end of the run are censored."
     )
-    return Drawing("escape", "Escape", caption, figure, survival_rows(curves))
+    return Drawing("escape", "Escape", caption + choice.note, figure, survival_rows(curves))
 
 
 def _trajectories(runs: Sequence[Run]) -> Drawing | None:
@@ -263,7 +342,7 @@ def _distinct(
             tables.setdefault(repr(rows), (run, rows))
     if not tables:
         return None
-    shown = list(tables.values())[:_MOST_PANELS]
+    shown = list(tables.values())[:MOST_PANELS]
     titles = [describe(source(run)) for run, _ in shown]
     if len(set(titles)) < len(titles):
         titles = [f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)]

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 import networkx as nx
@@ -30,6 +31,7 @@ from basinet.analysis.plots.data import NoDataError, curve_rows, point_rows
 from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.style import choose_scale, same_styles, styles
+from basinet.analysis.plots.sweep import swept
 from basinet.analysis.plots.topology import load_weights
 from basinet.analysis.survival import kaplan_meier
 from basinet.sim.folder import Run
@@ -403,3 +405,87 @@ def test_gallery_says_how_many_replicas():
     assert "3 to 4 replicas a run" in drawings["flatness_accuracy"].caption
     assert "Zeros" in drawings["consensus"].caption
     assert pyplot.get_fignums() == []
+
+
+BARE = ("test_accuracy", "hessian_trace", "hessian_top_eigenvalue", "excess_risk", "tail_index", "consensus_distance")
+
+
+def with_setting(strategy, seed, **settings):
+    run = make(strategy, seed, omit=BARE, replicas=2)
+    return dataclasses.replace(run, config=run.config | {"batch_size": 32, **settings})
+
+
+def test_a_swept_setting_is_on_the_axis_in_place_of_panels():
+    rates = [0.01 * 2**n for n in range(10)]
+    optimizers = [{"name": "sgd", "lr": rate} for rate in rates]
+    runs = [
+        with_setting(strategy, n, optimizer=optimizer, nesterov=nesterov)
+        for strategy in ("centralized", "consensus")
+        for n, optimizer in enumerate(optimizers)
+        for nesterov in (False, True)
+    ]
+    assert swept(runs) == "optimizer.lr"
+    drawings = {drawing.name: drawing for drawing in gallery(runs)}
+    sweep = drawings["sweep_train_loss"]
+    assert [ax.get_title() for ax in sweep.figure.axes] == ["nesterov=false", "nesterov=true"]
+    for ax in sweep.figure.axes:
+        assert ax.get_xscale() == "log" and ax.get_xlabel() == "optimizer.lr"
+        assert len(ax.containers) == 2  # a line a strategy
+        np.testing.assert_allclose(ax.containers[0].lines[0].get_xdata().astype(float), rates)
+    assert len(sweep.rows) == 40
+    best = min(sweep.rows, key=lambda row: row["mean"])
+    assert f"lowest for {best['strategy']} at optimizer.lr={best['optimizer.lr']:g}" in sweep.finding
+    curves = drawings["train_loss"]
+    (ax,) = curves.figure.axes
+    assert len({row["label"] for row in curves.rows}) == len(ax.get_legend().get_texts()) == 2
+    assert "Shown are, of 40 runs, the best of each strategy" in curves.caption
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ([{"batch_size": n} for n in (1, 2, 4, 8)], "batch_size"),
+        ([{"batch_size": n} for n in (1, 2, 4)], None),
+        ([{"model": {"name": "mlp", "activation": name}} for name in ("relu", "tanh", "elu", "gelu")], None),
+        ([{"replicas": n} for n in (1, 2, 4, 8)], None),
+        ([{"case": f"case {n}", "batch_size": n} for n in (1, 2, 4, 8)], None),
+    ],
+)
+def test_only_a_numeric_condition_of_many_values_is_swept(settings, key):
+    assert swept([with_setting("consensus", n, **values) for n, values in enumerate(settings)]) == key
+
+
+@pytest.mark.parametrize(
+    ("strategies", "conditions", "panel_count", "series", "note"),
+    [
+        (3, 9, 9, 3, ""),
+        (3, 10, 1, 3, "Shown are, of 30 runs, the best of each strategy"),
+        (14, 2, 2, 12, "Of 14 strategies the best 12 are shown."),
+        (14, 10, 1, 12, "Shown are, of 140 runs, the best of each of the best 12 of 14 strategies"),
+    ],
+)
+def test_a_figure_has_no_more_than_can_be_told_apart(strategies, conditions, panel_count, series, note):
+    runs = [
+        with_setting(f"s{number}", 100 * number + index, task=f"task {index}")
+        for number in range(strategies)
+        for index in range(conditions)
+    ]
+    (drawing,) = [drawing for drawing in gallery(runs) if drawing.name == "train_loss"]
+    assert len(drawing.figure.axes) == panel_count
+    assert len({row["strategy"] for row in drawing.rows}) == series
+    assert note in drawing.caption and ("best" in drawing.caption) == bool(note)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [with_setting("consensus", n, task=f"task {n}") for n in range(30)],
+        [with_setting(f"s{n}", n) for n in range(14)],
+    ],
+)
+def test_measurements_of_few_among_many_runs_are_drawn(runs):
+    worst = max(runs, key=lambda run: fmean(run.final("train_loss").values()))
+    worst.metrics[-1].update(hessian_trace=2.0, excess_risk=1e-3)
+    drawings = {drawing.name: drawing for drawing in gallery(runs)}
+    assert len(drawings["risk_flatness"].rows) == 1
+    assert "of 1 run with these" in drawings["risk_flatness"].caption or len(runs) == 14

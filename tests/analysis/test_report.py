@@ -13,6 +13,7 @@ import pytest
 import yaml
 from matplotlib import pyplot
 
+from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.report import write_report
 
 STRATEGIES = {
@@ -87,6 +88,14 @@ def write_run(path, settings, rng, *, shift, flat, state="done", last=1000, dive
     (path / "partition.csv").write_text("\n".join(["replica,agent,label,samples", *lines]) + "\n")
 
 
+def keep_only(path, *metrics):
+    """Leave few figures to draw."""
+    (path / "partition.csv").unlink()
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    kept = [{key: row[key] for key in ("step", "replica", *metrics)} for row in rows]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
 def write_experiment(folder):
     """Two batch sizes by four strategies by five replicas; one replica diverged, one run is unfinished."""
     rng = np.random.default_rng(0)
@@ -112,14 +121,15 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.texts, self.open, self.tags = [], [], [], []
+        self.links, self.texts, self.open, self.tags, self.descriptions = [], [], [], [], []
         self.html = text
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in ("src", "href")]
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.descriptions += [value for name, value in attrs if name == "aria-label"]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -166,9 +176,50 @@ def test_every_figure_has_its_files(folder):
 
 def test_page_is_whole_by_itself(page):
     assert page.open == []
-    assert page.tags.count("img") == 9
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert page.tags.count("svg") == 9
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
     assert {"script", "link", "iframe"}.isdisjoint(page.tags)
+
+
+def test_pictures_take_the_colours_of_the_page(folder, page):
+    pictures = dict(zip(page.descriptions, re.findall(r"<svg.*?</svg>", page.html, re.DOTALL), strict=True))
+    for picture in pictures.values():
+        assert "#000000" not in picture and "#ffffff" not in picture and "currentColor" in picture
+    (held,) = [picture for description, picture in pictures.items() if "Who holds what" in description]
+    assert "#010101" in held and "#fefefe" in held  # numbers on coloured cells stay as they are
+    assert len(page.html) < sum(path.stat().st_size for path in (folder / "figures").glob("*.svg"))
+    # The files stand by themselves: black on white.
+    assert "fill: #ffffff" in (folder / "figures" / "train_loss.svg").read_text()
+
+
+def test_pictures_are_described(page):
+    titles = re.findall(r"<h3>(.*?)</h3>", page.html)
+    assert len(set(page.descriptions)) == len(titles) == 9
+    for description, title in zip(page.descriptions, map(html.unescape, titles), strict=True):
+        assert description.startswith(f"{title}. ") and len(description) > 2 * len(title)
+    (first,) = [text for text in page.descriptions if text.startswith("Test accuracy against Hessian trace")]
+    assert "Horizontal axis: Hessian trace Tr H (smaller is flatter)." in first
+    assert "Vertical axis: test accuracy (fraction correct)." in first
+    assert "Panels: batch_size=32; batch_size=256." in first
+    assert "Shown: centralized; consensus; diffusion ATC; diffusion CTA." in first
+    assert re.search(
+        r"Hessian trace Tr H is lowest for diffusion CTA, batch_size=32 \(\d+\) and highest for cen", first
+    )
+
+
+def test_rows_say_their_headings_on_narrow_screens(page):
+    for table in re.findall(r'<table class="numbers">.*?</table>', page.html, re.DOTALL):
+        first, *others = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table)
+        assert first
+        others = [heading.replace("\N{NO-BREAK SPACE}", " ") for heading in others]
+        rows = re.findall(r'<tr><th scope="row">.*?</tr>', table)
+        assert rows and all(re.findall(r'data-label="(.*?)"', row) == others for row in rows)
+        assert table.count("<tr") == len(rows) + 1 + table.count('<tr class="group">')
+
+
+def test_numbers_are_whole(page):
+    for cell in re.findall(r'<td class="number"[^>]*>(.*?)</td>', page.html):
+        assert re.fullmatch(r"<span>[^<]+</span>( <span>(± |to )[^ <]+</span>)?|", cell)
 
 
 def test_page_says_what_happened(page):
@@ -182,10 +233,14 @@ def test_page_says_what_happened(page):
 
 
 def test_page_compares_pairs(page):
-    rows = re.findall(r"<tr><td>Test accuracy.*?consensus − centralized</td>(.*?)</tr>", page.html)
-    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
-    assert cells and all(re.fullmatch(r"[+-][\d.]+ ± [\d.]+", amount) for amount, *_ in cells)
-    assert [pairs for _, _, pairs, _ in cells] == ["4", "5"]
+    (group,) = re.findall(r"<tbody>\s*<tr[^>]*><th[^>]*>Test accuracy.*?</tbody>", page.html, re.DOTALL)
+    rows = re.findall(r"<tr><th[^>]*>consensus − centralized</th>(.*?)</tr>", group)
+    cells = [[re.sub(r"</?span>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows]
+    assert cells and all(re.fullmatch(r"[+-][\d.]+ ± [\d.]+", amount) for _, amount, *_ in cells)
+    assert [(condition, pairs) for condition, _, _, pairs, _ in cells] == [
+        ("batch_size=32", "4"),
+        ("batch_size=256", "5"),
+    ]
     assert "95 % interval" in page.text
 
 
@@ -198,6 +253,85 @@ def test_a_second_report_is_the_same(tmp_path):
     kept = {path: path.read_bytes() for path in [folder / "report.html", *(folder / "figures").iterdir()]}
     write_report(folder)
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+def change_measurement(folder):
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 50, "replica": 0, "train_loss": 1.5}\n')
+
+
+def change_table(folder):
+    (folder / "topology.csv").write_text("receiver,sender,weight\n0,0,0.5\n0,1,0.5\n1,0,0.5\n1,1,0.5\n")
+
+
+CHANGES = {
+    "nothing": (lambda folder: None, 0),
+    "the page alone": (lambda folder: (folder / "report.html").unlink(), 1),
+    "a measurement": (change_measurement, 1),
+    "a table": (change_table, 1),
+    "a figure is gone": (lambda folder: (folder / "figures" / "train_loss.svg").unlink(), 1),
+    "a figure is another": (lambda folder: (folder / "figures" / "train_loss.png").write_bytes(b""), 1),
+    "how figures look": (lambda folder: matplotlib.rcParams.update({"lines.linewidth": 3.0}), 1),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_figures_are_drawn_again_only_after_a_change(tmp_path, monkeypatch, what):
+    folder = tmp_path / "one"
+    write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    keep_only(folder, "train_loss")
+    first = write_report(folder).read_text()
+    calls = []
+    monkeypatch.setattr("basinet.analysis.report.gallery", lambda runs: calls.append(1) or gallery(runs))
+    change, draws = CHANGES[what]
+    with matplotlib.rc_context():
+        change(folder)
+        second = write_report(folder).read_text()
+    assert len(calls) == draws
+    assert (second == first) == (what not in ("a measurement", "a table", "how figures look"))
+    write_report(folder)
+    assert all(path.stat().st_size for path in (folder / "figures").iterdir())
+
+
+def test_only_what_was_measured_is_explained(tmp_path, page):
+    rng = np.random.default_rng(1)
+    settings = config({"name": "consensus"}, 32) | {"analysis": [], "about": "Run `basinet <x>`.\n\nThen rest."}
+    write_run(tmp_path / "one", settings, rng, shift=0, flat=1, last=50)
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings | {"runs": ["one"]}))
+    plain = Page(write_report(tmp_path).read_text())
+    for text in ("Hessian", "flatness", "xcess risk", "descent"):
+        assert text in page.text and text not in plain.text
+    assert "Losses and accuracy are those of the centroid." in plain.text
+    assert '<p class="about">Run <code>basinet &lt;x&gt;</code>.</p>\n<p class="about">Then rest.</p>' in plain.html
+
+
+def test_of_many_runs_the_best_come_first(tmp_path):
+    rng, runs = np.random.default_rng(1), []
+    for index, name in enumerate(STRATEGIES):
+        for number in range(11):
+            settings = config(STRATEGIES[name], 32)
+            settings["optimizer"]["lr"] = 2.0**number / 1024
+            runs.append(f"{name}-{number}")
+            shift = 0.01 * index + 0.02 * abs(number - 6)
+            write_run(tmp_path / runs[-1], settings, rng, shift=shift, flat=1)
+            keep_only(tmp_path / runs[-1], "train_loss", "test_accuracy")
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(config(list(STRATEGIES.values()), 32) | {"runs": runs}))
+    page = Page(write_report(tmp_path).read_text())
+    assert "Of 44 runs the best of each strategy by test accuracy, best first." in page.text
+    tables = re.findall(r"<table class=\"numbers\">.*?</table>", page.html, re.DOTALL)
+    rows = [re.findall(r'<th scope="row">(.*?)</th>', table) for table in tables]
+    assert rows[0] == ["centralized", "consensus", "diffusion ATC", "diffusion CTA"]
+    assert tables[0].count(">optimizer.lr=0.0625</td>") == 4
+    assert [len(texts) for texts in rows[1:]] == [44, 6, 66]  # all runs, the best compared, all compared
+    assert page.tags.count("details") == 2
+    assert page.tags.count("svg") == 2 + 2 + 1  # against the rate, of the best, the topology
+    with open(tmp_path / "figures" / "sweep_test_accuracy.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 44
+    (sweep,) = [text for text in page.descriptions if text.startswith("Test accuracy against optimizer.lr")]
+    assert "highest for centralized at optimizer.lr=0.0625" in sweep
+    (curves,) = [text for text in page.descriptions if text.startswith("Training loss over the steps")]
+    assert "Panels" not in curves and "Shown: centralized; consensus; diffusion ATC; diffusion CTA." in curves
+    assert "of 44 runs, the best of each strategy, all with optimizer.lr=0.0625." in page.text
 
 
 def test_text_of_users_is_escaped(tmp_path):

@@ -1,0 +1,120 @@
+"""What a numeric setting does: a metric after the last step against it, a line a strategy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from basinet.analysis.plots.data import require
+from basinet.analysis.plots.names import names, setting, varied
+from basinet.analysis.plots.style import (
+    Scale,
+    axis_label,
+    choose_scale,
+    label_log_axes,
+    new_axes,
+    outside_legend,
+    styles,
+)
+from basinet.analysis.summary import finals, moments
+from basinet.sim.folder import Run
+
+__all__ = ["plot_sweep", "sweep_rows", "swept"]
+
+_FEWEST_VALUES = 4
+
+
+def swept(runs: Sequence[Run]) -> str | None:
+    """Find the numeric setting of which the most values were tried, as one of the conditions of the runs.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        Its dotted key; None if no setting has four values.
+    """
+    conditions = [condition for _, condition in names(runs)]
+    counts = {}
+    for key in varied(runs):
+        values = [setting(run.config, key) for run in runs]
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if numeric and any(_rest(condition, key) != condition for condition in conditions):
+            counts[key] = len(set(values))
+    most = max(counts, key=lambda key: counts[key], default=None)
+    return most if most is not None and counts[most] >= _FEWEST_VALUES else None
+
+
+def _rest(condition: str, key: str) -> str:
+    return ", ".join(part for part in condition.split(", ") if not part.startswith(f"{key}="))
+
+
+def sweep_rows(runs: Sequence[Run], metric: str, key: str) -> list[dict[str, Any]]:
+    """Collect the last values of a metric and the setting they belong to.
+
+    Args:
+        runs: The runs.
+        metric: Name of the metric.
+        key: The setting, a dotted key.
+
+    Returns:
+        A row a run with values: `strategy`, `condition` (what varies besides), the key, `mean`, `se` and `n` over the
+        replicas that did not diverge; by the value of the key.
+    """
+    rows = []
+    for run, (strategy, condition) in zip(runs, names(runs), strict=True):
+        mean, error, count = moments(finals(run, metric).values())
+        if mean is not None:
+            place = {"strategy": strategy, "condition": _rest(condition, key), key: setting(run.config, key)}
+            rows.append(place | {"mean": mean, "se": error, "n": count})
+    return sorted(rows, key=lambda row: float(row[key]))
+
+
+def plot_sweep(
+    rows: Sequence[dict[str, Any]],
+    metric: str,
+    key: str,
+    *,
+    ax: Axes | None = None,
+    legend: bool = True,
+    yscale: Scale | None = None,
+) -> Axes:
+    """Draw a metric against a setting: mean over the replicas, bars of one standard error, a line a strategy.
+
+    Args:
+        rows: As `sweep_rows` collects them, of one condition.
+        metric: Name of the metric.
+        key: The setting.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+        yscale: `linear` or `log`; chosen by the values if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        NoDataError: There are no rows.
+    """
+    require(rows, f"no run has a value of {metric}")
+    ax = new_axes(ax)
+    ax.set_xscale(choose_scale(key, [row[key] for row in rows]))
+    ax.set_yscale(yscale or choose_scale(metric, [row["mean"] for row in rows]))
+    for strategy, style in styles(row["strategy"] for row in rows).items():
+        mine = [row for row in rows if row["strategy"] == strategy]
+        ax.errorbar(
+            [row[key] for row in mine],
+            [row["mean"] for row in mine],
+            yerr=[row["se"] or 0.0 for row in mine],
+            label=strategy,
+            color=style.color,
+            linestyle=style.line,
+            marker=style.marker,
+            markersize=5,
+            capsize=2,
+        )
+    ax.set_xlabel(key)
+    ax.set_ylabel(axis_label(metric, wrap=True))
+    ax.grid(alpha=0.25)
+    label_log_axes(ax)
+    if legend:
+        outside_legend(ax)
+    return ax
