@@ -8,7 +8,7 @@ from pydantic import Field
 
 __all__ = ["SCHEDULES", "constant", "cosine", "step"]
 
-Steps = Annotated[int, Field(ge=0)]
+Steps = Annotated[int, Field(ge=0, le=10**12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -229,7 +229,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
-        return _dry_run(experiment, as_json=options.json, quiet=options.quiet)
+        return _dry_run(experiment, out, as_json=options.json, quiet=options.quiet)
 
     from basinet.analysis.summary import excuses, incidents
     from basinet.launch.api import run
@@ -253,15 +253,17 @@ def _run(options: argparse.Namespace) -> int:
     return status
 
 
-def _dry_run(experiment: Any, *, as_json: bool, quiet: bool) -> int:
+def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
     from basinet.analysis.measure import check_analysis
     from basinet.analysis.summary import excuses
     from basinet.launch.preview import preview
     from basinet.launch.progress import checking, how_many
+    from basinet.sim.room import check_disk
     from basinet.sim.simulation import build
 
     with checking(len(experiment.runs), quiet=quiet) as progress:
         setups, impossible = build(experiment, check=check_analysis, progress=progress)
+    check_disk(setups, out)
     configs = {name: setup.config.describe() for name, setup in setups.items()}
     if as_json:
         _print_json(configs)

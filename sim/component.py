@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import math
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from basinet.sim.digest import digest, installed, name_of, plain
-from basinet.sim.mistakes import ExperimentError, first_line, place_of, user_code
+from basinet.sim.mistakes import ExperimentError, first_line, place_of, shown, user_code
 
 __all__ = [
     "BOOLEAN",
@@ -99,12 +100,14 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
         message = str(first["ctx"]["error"])
         return message if message.startswith(word) else f"{where}: {message}"
     if "Sequence" in first["msg"] or first["type"] in ("list_type", "tuple_type"):
-        return f"{where}: got {first['input']!r}, where a list is needed, such as [{first['input']}]"
+        return f"{where}: got {shown(first['input'])}, where a list is needed, such as [{shown(first['input'])}]"
+    if first["type"] == "too_short":
+        return f"{where}: got {shown(first['input'])}, where more values are needed"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return f"{where}: got {first['input']!r}, which {message}"
+    return f"{where}: got {shown(first['input'])}, which {message}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """A kind of component: topology, strategy, optimizer and so on.
 
@@ -114,6 +117,7 @@ class Kind:
         supplied: Parameters that the simulator supplies.
         ready: Whether an object is itself such a component, not the maker of one.
         reserved: Tells which parameters of a maker are no settings, although they have defaults.
+        bounds: Tells the bounds of settings whose maker declares none in its signature.
     """
 
     key: str
@@ -121,6 +125,7 @@ class Kind:
     supplied: tuple[str, ...] = ()
     ready: Callable[[Any], bool] = field(default=lambda _: False)
     reserved: Callable[[Any], tuple[str, ...]] = field(default=lambda _: ())
+    bounds: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
 
     def parse(self, given: Any) -> "Component":
         """Read a component from what a user wrote.
@@ -156,7 +161,7 @@ class Kind:
             return _unchanged(Component(self, name, target, {}, is_ready=True), known)
         if not callable(target):
             raise ExperimentError(
-                f"{self.key}: got {given!r}; allowed are a name ({', '.join(self.registry)}), a module:attribute, "
+                f"{self.key}: got {shown(given)}; allowed are a name ({', '.join(self.registry)}), a module:attribute, "
                 "a mapping with 'name', or an object of your own"
             )
         return _unchanged(Component(self, name, target, self._validate(target, name, settings)), known)
@@ -185,12 +190,12 @@ class Kind:
         if given in self.registry:
             return self.registry[given], given
         if ":" not in given:
-            raise ExperimentError(f"{self.key}: there is no {self.key} '{given}'; {nearest(given, self.registry)}")
+            raise ExperimentError(f"{self.key}: there is no {self.key} {shown(given)}; {nearest(given, self.registry)}")
         return _import(given, self.key), given
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Check settings against the signature of their maker."""
-        model, names = _settings_model(target, self.supplied, self.reserved(target))
+        model, names = _settings_model(target, self)
         try:
             checked = model.model_validate(settings)
         except ValidationError as error:
@@ -209,6 +214,9 @@ class Kind:
             raise ExperimentError(sentence(error, self.key, names)) from None
         values = {info.alias or key: getattr(checked, key) for key, info in type(checked).model_fields.items()}
         given = {key: value for key, value in values.items() if key in settings}
+        for key, value in (checked.model_extra or {}).items():
+            if not _is_finite(value):
+                raise ExperimentError(f"{self.key}.{key}: got {shown(value)}, which should hold finite numbers")
         return {**given, **(checked.model_extra or {})}
 
 
@@ -390,7 +398,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
     """
     try:
         target, _ = kind._find(given.get("name"))
-        model, _ = _settings_model(target, kind.supplied, kind.reserved(target))
+        model, _ = _settings_model(target, kind)
     except (ExperimentError, TypeError, ValueError):
         return False
     for info in model.model_fields.values():
@@ -434,9 +442,38 @@ def _settings(
     }
 
 
-def _check_number(value: Any) -> Any:
+_LARGEST = float(np.finfo(np.float32).max)
+"""More than that no parameter can be multiplied by in either floating type of a run."""
+
+_INT64 = Field(ge=-(2**63), le=2**63 - 1)
+
+
+def _check_type(value: Any) -> Any:
     if isinstance(value, bool | np.bool_ | str):
         raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(_check_type(value), int | float | np.number) and not abs(value) <= _LARGEST:
+        if value != value or abs(value) == math.inf:
+            raise PydanticCustomError("finite_number", "Input should be a finite number")
+        raise PydanticCustomError("large_number", f"Input should be at most {_LARGEST:.3g} in size")
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a value holds no number that is infinite or none, as far as it is plain."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float | np.floating) or math.isfinite(value)
+
+
+def _check_finite(value: Any) -> Any:
+    if not _is_finite(value):
+        raise PydanticCustomError("finite_number", "Input should hold finite numbers")
     return value
 
 
@@ -447,40 +484,59 @@ def _check_boolean(value: Any) -> bool:
 
 
 NUMBER, BOOLEAN = BeforeValidator(_check_number), BeforeValidator(_check_boolean)
-"""Let pydantic take no boolean for a number, and nothing else than a boolean for one."""
+"""Let pydantic take no boolean for a number, only finite numbers, and nothing else than a boolean for one."""
 
 
-def _exact(annotation: Any) -> Any:
-    """Tell numbers and booleans apart in a type of a signature, also where they are parts of it."""
+def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
+    """Complete a type of a signature, also in its parts: numbers are finite, and no booleans.
+
+    Args:
+        annotation: The type; `Annotated[float, Field(allow_inf_nan=True)]` takes any float.
+        bounds: Bounds of its floats.
+
+    Returns:
+        The type that is checked.
+    """
     origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation in (int, float) or (origin is Literal and int in map(type, parts)):
+    if annotation is float:
+        return Annotated[(float, *bounds, NUMBER)]
+    if annotation is int:
+        return Annotated[int, _INT64, NUMBER]
+    if origin is Literal and int in map(type, parts):
         return Annotated[annotation, NUMBER]
     if annotation is bool:
         return Annotated[bool, BOOLEAN]
+    if annotation is Any:
+        return Annotated[Any, BeforeValidator(_check_finite)]
     if origin is Annotated:
-        return Annotated[(_exact(parts[0]), *parts[1:])]
+        if parts[0] not in (int, float):
+            return Annotated[(_exact(parts[0]), *parts[1:])]
+        said = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
+        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in said)
+        # What comes last is looked at first.
+        last = BeforeValidator(_check_type) if any_float else NUMBER
+        return Annotated[(parts[0], *([_INT64] if parts[0] is int else []), *parts[1:], last)]
     if origin in (Union, types.UnionType):
-        return Union[tuple(map(_exact, parts))]  # noqa: UP007
+        return Union[tuple(_exact(part, bounds) for part in parts)]  # noqa: UP007
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        return origin[tuple(map(_exact, parts))]  # type: ignore[index]
+        return origin[tuple(_exact(part, bounds) for part in parts)]  # type: ignore[index]
     return annotation
 
 
 @cache
-def _settings_model(
-    target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
-) -> tuple[type[BaseModel], list[str]]:
+def _settings_model(target: Callable[..., Any], kind: Kind) -> tuple[type[BaseModel], list[str]]:
     """Build a model that validates the settings of a maker, and list their names."""
     fields: dict[str, Any] = {}
     names: list[str] = []
     extra: Any = "forbid"
-    for name, parameter in _settings(target, supplied, reserved).items():
+    bounds = kind.bounds(target)
+    for name, parameter in _settings(target, kind.supplied, kind.reserved(target)).items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
             continue
         required = parameter.default is parameter.empty
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
-        annotation = _exact(parameter.annotation) if evaluated else Any
+        annotation = _exact(parameter.annotation if evaluated else Any, (bounds[name],) if name in bounds else ())
         # The alias keeps a setting apart from the attributes of a pydantic model.
         fields[f"field_{len(names)}"] = (
             annotation,

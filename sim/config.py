@@ -18,13 +18,14 @@ from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from basinet.algorithms.attacks import ATTACKS
-from basinet.algorithms.optimizers import OPTIMIZERS
+from basinet.algorithms.optimizers import OPTIMIZERS, TORCH_BOUNDS
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.augmentations import AUGMENTATIONS
 from basinet.sim.component import BOOLEAN, NUMBER, Component, ExperimentError, Kind, nearest, sentence
 from basinet.sim.engines import EngineName
 from basinet.sim.escape import ESCAPES
+from basinet.sim.mistakes import shown
 from basinet.sim.models import MODELS
 from basinet.sim.partitions import PARTITIONS
 from basinet.sim.sampling import Sampling
@@ -32,11 +33,13 @@ from basinet.sim.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+MOST = 10**12
+"""The largest count: of steps, agents, samples."""
 
-__all__ = ["DEFAULTS", "KINDS", "NESTED", "ON_THE_GRAPH", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
+PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
+PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
+
+__all__ = ["DEFAULTS", "KINDS", "MOST", "NESTED", "ON_THE_GRAPH", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
 
 Measure = Literal[
     # one Krylov run and a few probes
@@ -106,6 +109,11 @@ def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
     return (*stacked, "keys", "seed") if getattr(maker, "keyed", False) else stacked
 
 
+def _bounds_of_torch(maker: Any) -> dict[str, Any]:
+    """Bound settings of torch's optimizers, whose signatures say nothing."""
+    return TORCH_BOUNDS if str(getattr(maker, "__module__", "")).startswith("torch.optim") else {}
+
+
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
@@ -125,7 +133,7 @@ KINDS: dict[str, Kind] = {
     ),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
-    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",), reserved=_given_to_optimizers),
+    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",), reserved=_given_to_optimizers, bounds=_bounds_of_torch),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
 }
@@ -198,7 +206,8 @@ def _noise(given: Any) -> Any:
         return None if given == "none" else given
     if not isinstance(given, Mapping):
         raise ExperimentError(
-            f"gradient_noise: got {given!r}; allowed are none, or a mapping such as {{law: student, tail: 3, size: 1}}"
+            f"gradient_noise: got {shown(given)}; allowed are none, or a mapping such as {{law: student, tail: 3, size:"
+            " 1}"
         )
     try:
         return Noise.parse(given)
@@ -328,7 +337,7 @@ class Config(_Part):
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
     replicas: PositiveInt = 5
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     evaluate_every: PositiveInt | None = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
@@ -336,8 +345,8 @@ class Config(_Part):
         TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
     ] = None
     analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
-    analysis_points: tuple[Literal["centroid", "agents"], ...] = ("centroid",)
-    analysis_views: tuple[Literal["all", "own"], ...] = ("all",)
+    analysis_points: Annotated[tuple[Literal["centroid", "agents"], ...], Field(min_length=1)] = ("centroid",)
+    analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
     analysis_mode: Literal["evaluation", "training"] = "evaluation"
     analysis_dtype: Literal["float32", "float64"] = "float64"
     analysis_samples: PositiveInt | None = None
@@ -419,5 +428,6 @@ def _complaint(error: ValidationError) -> str:
         return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], Runtime.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
-        return f"{'.'.join(places)}: got {first['input']!r}; {nearest(str(first['input']), expected.split(', '))}"
+        given = first["input"] if isinstance(first["input"], str) else shown(first["input"])
+        return f"{'.'.join(places)}: got {shown(first['input'])}; {nearest(given, expected.split(', '))}"
     return sentence(error, "", Config.model_fields)

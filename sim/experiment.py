@@ -15,6 +15,7 @@ from basinet.sim import yaml_files
 from basinet.sim.component import DIGESTS, ExperimentError, is_list_setting, nearest
 from basinet.sim.config import DEFAULTS, KINDS, NESTED, Config
 from basinet.sim.digest import name_of
+from basinet.sim.mistakes import shown
 from basinet.sim.run_names import distinct_texts, run_name
 from basinet.sim.tasks import is_list_of_samples
 
@@ -61,7 +62,7 @@ class Experiment:
         self.description = {**(description or {}), **values}
         skip = self.description.get("skip")
         if skip not in (None, "impossible"):
-            raise ExperimentError(f"skip: got {skip!r}; allowed is impossible, or no such key")
+            raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or no such key")
         self.skips_impossible = skip is not None
         self.runs: dict[str, Config] = {}
         parser, names = _Parser(), _Names()
@@ -127,7 +128,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ExperimentError(f"{word}: an override is written key=value")
+            raise ExperimentError(f"{shown(word)}: an override is written key=value")
         instead = _INSTEAD.get(key)
         undone = next((k for k in typed if k in (key, instead) or k.startswith(f"{key}.")), None)
         if undone is not None:
@@ -151,7 +152,7 @@ def _read_word(key: str, text: str) -> Any:
     except ValueError as error:
         value = _read_list(text)
         if value is None:
-            raise ExperimentError(f"{key}: the value {text!r} is not YAML that can be read: {error}") from None
+            raise ExperimentError(f"{key}: the value {shown(text)} is not YAML that can be read: {error}") from None
     else:
         if isinstance(value, str) and value == text.strip():  # no quotes
             value = _read_list(text) or value
@@ -305,8 +306,17 @@ def _settings_of(strategy: Any) -> set[str] | None:
     return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else set(found)
 
 
-def _expand_lists(description: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-    axes = [(path, list(zip(distinct_texts(choices), choices, strict=True))) for path, choices in _axes(description)]
+def _expand_lists(
+    description: dict[str, Any], outer: Sequence[list[str]] = ()
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    found = list(_axes(description))
+    for path, choices in found:
+        key = ".".join(path)
+        if not choices:
+            raise ExperimentError(f"{key}: an empty list leaves nothing to run")
+        if path in outer:
+            raise ExperimentError(f"{key}: got {shown(choices)} as one of several values; allowed are single values")
+    axes = [(path, list(zip(distinct_texts(choices), choices, strict=True))) for path, choices in found]
     for values in itertools.product(*(choices for _, choices in axes)):
         point = _copy(description)
         chosen = {}
@@ -315,7 +325,7 @@ def _expand_lists(description: dict[str, Any]) -> Iterator[tuple[dict[str, str],
             chosen[".".join(path)] = text
         # A value that a list offered may hold lists of its own, such as strategy: [{name: …, order: [atc, cta]}].
         if axes and any(True for _ in _axes(point)):
-            for inner, leaf in _expand_lists(point):
+            for inner, leaf in _expand_lists(point, [*outer, *(path for path, _ in axes)]):
                 yield {**chosen, **inner}, leaf
         else:
             yield chosen, point
@@ -327,8 +337,6 @@ def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]
         if key in _LISTS or (key == "task" and is_list_of_samples(value)):
             continue
         if isinstance(value, list):
-            if not value:
-                raise ExperimentError(f"{key}: an empty list leaves nothing to run")
             yield [key], value
         elif isinstance(value, Mapping):
             yield from _nested_axes(key, value)

@@ -1,19 +1,22 @@
 """Mistakes: one sentence each, whoever's code has found them."""
 
+import math
+import re
+import reprlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from basinet.sim.source import is_installed_file
 
 if TYPE_CHECKING:
     from basinet.sim.component import Component
 
-__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "staying", "user_code"]
+__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "shown", "staying", "user_code"]
 
 _LONGEST_LINE = 300
 """Letters of another library's message that are repeated."""
@@ -22,8 +25,53 @@ _MISTAKES = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 """What a built-in component raises if it is asked for what cannot be had; all else is a defect."""
 
 
+_LONGEST_SENTENCE, _LONGEST_WORD = 1000, 200
+
+
+class _Repr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write very many digits.
+        return repr(x) if abs(x) < 10**40 else f"{'-' * (x < 0)}10^{int(abs(x).bit_length() * math.log10(2))}"
+
+
+_REPR = _Repr()
+
+
 class ExperimentError(ValueError):
-    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed."""
+    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed.
+
+    Args:
+        message: The sentence; whatever it repeats, the middle of very long words, and of a very long sentence, is left
+            out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: _cut(word[0], _LONGEST_WORD // 2), str(message))
+        super().__init__(_cut(text, _LONGEST_SENTENCE))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
+
+
+def shown(value: Any) -> str:
+    """Write a value that a user gave, in short.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Its representation; the middle of what is long is left out.
+
+    Example:
+        >>> shown([1, 2.5, "x"]), len(shown("x" * 100_000))
+        ("[1, 2.5, 'x']", 60)
+    """
+    return _cut(_REPR.repr(value), 100)
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
+from basinet.sim.mistakes import shown
 
 __all__ = ["distinct_texts", "run_name", "strategy_name"]
 
@@ -91,7 +92,9 @@ def _text(value: Any) -> str:
         return "x".join(map(_text, value))
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int):
+        return shown(value)
+    if value is None or isinstance(value, float | str):
         return str(value)
     own = getattr(value, "name", None)  # as that of a graph
     return own if isinstance(own, str) and own else str(getattr(value, "__name__", type(value).__name__))

@@ -19,14 +19,15 @@ from basinet.algorithms.optimizers.per_agent import PerAgentOptimizer
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.attackers import make_attack
 from basinet.sim.component import Component, ExperimentError
-from basinet.sim.config import DEFAULTS, KINDS, Config
+from basinet.sim.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.mistakes import first_line, place_of, staying, user_code
 from basinet.sim.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.reached import layout_of
+from basinet.sim.room import check_memory, check_trajectory, parameters_of
 from basinet.sim.shared import Shared
 from basinet.sim.state import StackedState, instantiate
 from basinet.sim.tasks import Task, is_data_set, supervised
-from basinet.sim.trial import check_room, try_mixing, try_parts, writes_to_inputs
+from basinet.sim.trial import try_mixing, try_parts, writes_to_inputs
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["Setup"]
@@ -52,6 +53,8 @@ class Setup:
         attackers: Who attacks, bool [R, K].
         push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
         clones_inputs: Whether the model writes into its inputs, so that it has to be given clones.
+        num_parameters: P, how many are trained.
+        remembered: Bytes that the optimizer remembers of an agent.
     """
 
     config: Config
@@ -67,6 +70,8 @@ class Setup:
     attackers: np.ndarray
     push: tuple[csr_array, ...] = ()
     clones_inputs: bool = False
+    num_parameters: int = 0
+    remembered: int = 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -144,6 +149,9 @@ class Setup:
             lambda: _task(config, num_agents),
         )
         model = share("model", (config.model or task.model, task, seed), lambda: _model(config, task))
+        _check_runtime(config, num_agents)
+        _check_batch(config, task)
+        _check_memory(config, task, num_agents, parameters_of(config.model or KINDS["model"].parse(task.model), task))
         holdings: list[list[np.ndarray]] = []
         if task.draw is None:
             holdings = share(
@@ -152,7 +160,6 @@ class Setup:
                 lambda: _holdings(config, task, num_agents),
             )
         num_steps = config.steps or _steps(config, holdings)
-        _check_runtime(config, num_agents)
         if config.task.augmentation is not None and len(task.input_shape) != 3:
             raise ExperimentError(
                 f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
@@ -180,9 +187,11 @@ class Setup:
         )
         if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
             setup = replace(setup, clones_inputs=True)
-        size = share("trial", setup.tried, lambda: try_parts(setup))
+        size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
+        setup = replace(setup, num_parameters=size, remembered=remembered)
         share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
-        check_room(setup, size)
+        _check_memory(config, task, num_agents, size, remembered)
+        check_trajectory(setup)
         return setup
 
     @property
@@ -504,7 +513,31 @@ def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:
     if not holdings:
         raise ExperimentError("epochs: the task generates fresh samples and has no epochs; give steps")
     mean_size = np.mean([len(h) for h in holdings[0]])
-    return max(1, round(config.epochs * float(mean_size) / config.batch_size))
+    steps = config.epochs * float(mean_size) / config.batch_size
+    if steps > MOST:
+        raise ExperimentError(f"epochs: got {config.epochs:g}, which are {steps:.3g} steps; allowed are {MOST:g}")
+    return max(1, round(steps))
+
+
+def _check_batch(config: Config, task: Task) -> None:
+    if task.draw is None and config.batch_size > (samples := len(task.train[0])):
+        raise ExperimentError(
+            f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
+            " many"
+        )
+
+
+def _check_memory(config: Config, task: Task, num_agents: int, parameters: int, remembered: int = 0) -> None:
+    samples, sizes = len(task.train[0]), [t[:1].nbytes for t in task.train]
+    check_memory(
+        config.runtime,
+        replicas=config.replicas,
+        agents=num_agents,
+        parameters=parameters,
+        remembered=remembered,
+        batch=config.batch_size * sum(sizes),
+        held=8 * samples if task.draw is None and not config.task.partition.is_own else 0,
+    )
 
 
 def _check_runtime(config: Config, num_agents: int) -> None:

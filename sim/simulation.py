@@ -50,6 +50,7 @@ from basinet.sim.records import (
     read_lines,
 )
 from basinet.sim.resume import latest, lost_step, sound_status
+from basinet.sim.room import check_disk
 from basinet.sim.runtimes import InlineTeam, Team
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
@@ -203,6 +204,7 @@ def prepare(
         check(setup)
 
     setups, impossible = build(experiment, check=fits, progress=progress)
+    check_disk(setups, out)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
     out.mkdir(parents=True, exist_ok=True)

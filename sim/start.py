@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from basinet.sim.component import ExperimentError, changes, sentence
 from basinet.sim.digest import digest, name_of
+from basinet.sim.mistakes import shown
 from basinet.sim.reached import Reached, read_points
 from basinet.sim.state import load_vector
 
@@ -75,7 +76,7 @@ class Start:
         if not isinstance(given, Mapping) or not given:
             raise ExperimentError(
                 "start: allowed are the folder of a run, a mapping with 'run', parameters [P] or [R, P], a state dict"
-                f" or a module, not {given!r:.60}"
+                f" or a module, not {shown(given)}"
             )
         if all(isinstance(value, Tensor) for value in given.values()):
             state = {str(key): value.detach().cpu().clone() for key, value in given.items()}
@@ -89,7 +90,10 @@ class Start:
         description = source.model_dump(exclude_none=True)
         if source.digest is not None:  # read back as well: the source may be gone by now
             return cls(description)
-        content = _read(source)
+        try:
+            content = _read(source)
+        except OSError as error:
+            raise ExperimentError(f"start.run: {source.run} cannot be read: {error.strerror}") from None
         return cls({**description, "digest": content.digest}, content)
 
     @property

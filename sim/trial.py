@@ -1,7 +1,6 @@
 """The parts of a run, tried on each other: what does not fit together is found before anything is written."""
 
 import io
-import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,13 @@ from basinet.sim.config import SAMPLED
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.mistakes import first_line, in_words, place_of, user_code
 from basinet.sim.modules import copy_model, move_model, writes
+from basinet.sim.room import bytes_of
 from basinet.sim.tasks import Batch
-from basinet.sim.trajectory import trajectory_bytes
 
 if TYPE_CHECKING:
     from basinet.sim.setup import Setup
 
-__all__ = ["check_room", "try_mixing", "try_parts", "writes_to_inputs"]
+__all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
 
 _CENTRED = {
     "loss_slices",
@@ -35,14 +34,14 @@ _CENTRED = {
 """Measures that look from the centroid, whichever points are asked for."""
 
 
-def try_parts(setup: "Setup") -> int:
+def try_parts(setup: "Setup") -> tuple[int, int]:
     """Try model, optimizer, engine and strategy on a few samples and agents.
 
     Args:
         setup: The parts; what of them may matter here stands in `Setup.tried`.
 
     Returns:
-        How many parameters are trained.
+        How many parameters are trained, and how many bytes the optimizer remembers of an agent.
 
     Raises:
         ExperimentError: Some do not fit together; the message is one sentence.
@@ -55,7 +54,7 @@ def try_parts(setup: "Setup") -> int:
     _check_numbers(setup, model)
     try_model(setup, verb)
     try_data(setup, model)
-    optimizer = _try_optimizer(setup, model)
+    optimizer, remembered = _try_optimizer(setup, model)
     engine, few = config.runtime.engine, min(2, config.batch_size)
     if engine != "auto":
         try:
@@ -68,7 +67,7 @@ def try_parts(setup: "Setup") -> int:
         _try_escape(config.escape.component, size)
     rehearse(setup)
     _check_analysis(setup, model)
-    return size
+    return size, remembered
 
 
 def try_mixing(setup: "Setup") -> None:
@@ -89,33 +88,6 @@ def try_mixing(setup: "Setup") -> None:
             except ValueError as error:
                 name = setup.config.strategy.name
                 raise ExperimentError(f"strategy: {name} {first_line(error)}{place_of(error)}") from error
-
-
-def check_room(setup: "Setup", size: int) -> None:
-    """Refuse a trajectory that takes more room than it may.
-
-    Args:
-        setup: The parts.
-        size: Parameters that are trained.
-
-    Raises:
-        ExperimentError: There is no room for it.
-    """
-    part = setup.config.trajectory
-    if part is None:
-        return
-    total = trajectory_bytes(
-        evaluations=1 + math.ceil(setup.num_steps / setup.evaluate_every),
-        replicas=setup.config.replicas,
-        points=1 if part.points == "centroid" else 1 + setup.num_agents,
-        parameters=size,
-        itemsize=setup.dtype.itemsize,
-    )
-    if total > part.megabytes * 2**20:
-        raise ExperimentError(
-            f"trajectory.megabytes: the trajectory would take {math.ceil(total / 2**20)} MiB, and {part.megabytes} are"
-            " allowed; raise them, or record the centroid alone, or evaluate less often"
-        )
 
 
 def _try_escape(condition: Component, size: int) -> None:
@@ -175,7 +147,7 @@ def _not_finite(data: Batch) -> list[int]:
     return []
 
 
-def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
+def _try_optimizer(setup: "Setup", model: nn.Module) -> tuple[LocalOptimizer, int]:
     """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
     config, component = setup.config, setup.config.optimizer
     state = setup.state(model, 2, torch.device("cpu"))
@@ -203,7 +175,8 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
                 " each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
             )
         _try_subspaces(setup, optimizer)
-        torch.save(optimizer.state_dict(), file)
+        known = optimizer.state_dict()
+        torch.save(known, file)
         file.seek(0)
         torch.load(file, weights_only=True)
     except ExperimentError:
@@ -219,7 +192,7 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> LocalOptimizer:
             " whose groups have an 'lr', whose step needs no closure, and whose state leads with the agents if it is"
             " mixed or reset"
         ) from error
-    return optimizer
+    return optimizer, bytes_of(known["rows"]) // 2
 
 
 def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:

@@ -156,6 +156,8 @@ def read(path: Path) -> Any:
     Raises:
         ValueError: It is not UTF-8, or no YAML that `load` reads.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError("it is no ordinary file")  # a pipe may have no end
     content = path.read_bytes()
     try:
         return load(content.decode("utf-8-sig"))

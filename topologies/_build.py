@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from basinet.topologies._checks import require_seed
+from basinet.topologies._checks import require_room, require_seed
 
 __all__ = ["ATTEMPTS", "cliques", "first_connected", "from_edges", "shifted"]
 
@@ -38,6 +38,7 @@ def from_edges(
         Graph on the nodes 0..K-1, or DiGraph if ``directed``.
     """
     pairs = _pairs(edges)
+    require_room(len(pairs), "the graph")
     senders, receivers = pairs.T.tolist()
     with _garbage_left():
         graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
@@ -80,16 +81,18 @@ def _garbage_left() -> Iterator[None]:
             gc.enable()
 
 
-def cliques(starts: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
+def cliques(starts: Sequence[int], sizes: Sequence[int], family: str) -> NDArray[np.int64]:
     """Edges of complete graphs that stand side by side.
 
     Args:
         starts: First agent of each.
         sizes: Number of agents of each.
+        family: Name of the topology, for the message that there are too many.
 
     Returns:
         Pairs of agents [E, 2].
     """
+    require_room(sum(size * (size - 1) / 2 for size in sizes), family)
     sides = zip(starts, sizes, strict=True)
     return np.concatenate([start + np.transpose(np.triu_indices(size, 1)) for start, size in sides])
 

@@ -7,9 +7,12 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_EDGES = 10_000_000
+"""Edges of a graph, or of all graphs of a sequence: each takes networkx about half a KiB."""
+
 
 def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
-    """Refuse a graph without agents, or a sequence in which nobody has anybody to meet.
+    """Refuse a graph without agents, or with too many, or a sequence in which nobody has anybody to meet.
 
     Args:
         num_agents: Number of agents K that was asked for.
@@ -17,24 +20,41 @@ def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
         least: How many it needs.
 
     Raises:
-        ValueError: If ``num_agents`` is below that.
+        ValueError: If ``num_agents`` is below that, or no graph can have as many.
     """
-    if num_agents < least:
-        raise ValueError(f"{family}: num_agents is {num_agents}, but must be at least {least}")
+    if not least <= num_agents <= MOST_EDGES:
+        bound = f"at least {least}" if num_agents < least else f"at most {MOST_EDGES:,}"
+        raise ValueError(f"{family}: num_agents is {num_agents}, but must be {bound}")
 
 
-def require_period(period: int, family: str) -> None:
-    """Refuse a sequence without steps.
+def require_room(edges: float, family: str) -> None:
+    """Refuse a graph, or a sequence of graphs, that is too large to be built, before it is.
 
     Args:
-        period: Number of steps that was asked for.
+        edges: How many edges there would be, at least or on average.
         family: Name of the topology, for the message.
 
     Raises:
-        ValueError: If ``period`` is below one.
+        ValueError: If there are too many.
+    """
+    if edges > MOST_EDGES:
+        raise ValueError(f"{family}: there would be {edges:,.0f} edges, but there must be at most {MOST_EDGES:,}")
+
+
+def require_period(period: int, num_agents: int, family: str) -> None:
+    """Refuse a sequence without steps, or with too many.
+
+    Args:
+        period: Number of steps that was asked for.
+        num_agents: Number of agents K, each of which has half an edge a step.
+        family: Name of the topology, for the message.
+
+    Raises:
+        ValueError: If ``period`` is below one, or too large.
     """
     if period < 1:
         raise ValueError(f"{family}: period is {period}, but must be at least 1")
+    require_room(period * num_agents / 2, family)
 
 
 def require_probability(probability: float, family: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.topologies._build import from_edges
-from basinet.topologies._checks import require_agents
+from basinet.topologies._checks import require_agents, require_room
 from basinet.topologies.sequences import GraphSequence
 
 __all__ = ["base_graph", "hyper_hypercube", "simple_base_graph"]
@@ -115,6 +115,7 @@ def _require(family: str, num_agents: int, peers: int) -> None:
     require_agents(num_agents, family)
     if peers < 1:
         raise ValueError(f"{family}: peers is {peers}, but must be at least 1")
+    require_room(num_agents * min(peers, num_agents - 1) / 2, family)
 
 
 def _sequence(num_agents: int, steps: list[Step]) -> GraphSequence:

@@ -2,7 +2,7 @@
 
 import networkx as nx
 
-from basinet.topologies._checks import require_agents
+from basinet.topologies._checks import require_agents, require_room
 
 __all__ = ["complete", "path", "ring", "star", "wheel"]
 
@@ -98,4 +98,5 @@ def complete(num_agents: int) -> nx.Graph:
         6
     """
     require_agents(num_agents, "complete")
+    require_room(num_agents * (num_agents - 1) / 2, "complete")
     return nx.complete_graph(num_agents)

@@ -40,7 +40,7 @@ def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
         )
     size = (num_agents - between) // 2
     way = _line(max(size - 1, 0), min(size + between, num_agents - 1))
-    return from_edges(num_agents, np.concatenate([cliques([0, size + between], [size, size]), way]))
+    return from_edges(num_agents, np.concatenate([cliques([0, size + between], [size, size], "barbell"), way]))
 
 
 def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
@@ -67,7 +67,7 @@ def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
     if not 0 <= length < num_agents:
         raise ValueError(f"lollipop: tail is {length}, but must lie between 0 and {num_agents - 1}, all agents but one")
     size = num_agents - length
-    return from_edges(num_agents, np.concatenate([cliques([0], [size]), _line(size - 1, num_agents - 1)]))
+    return from_edges(num_agents, np.concatenate([cliques([0], [size], "lollipop"), _line(size - 1, num_agents - 1)]))
 
 
 def clusters(num_agents: int, *, clusters: int = 4, bridges: int = 1) -> nx.Graph:
@@ -104,7 +104,7 @@ def clusters(num_agents: int, *, clusters: int = 4, bridges: int = 1) -> nx.Grap
     bounds = np.arange(clusters + 1) * num_agents // clusters
     ends = bounds[1:] if clusters > 2 else bounds[1:-1]
     joints = [np.column_stack([ends - 1 - i, ends % num_agents + i]) for i in range(bridges)]
-    inside = cliques(bounds[:-1].tolist(), np.diff(bounds).tolist())
+    inside = cliques(bounds[:-1].tolist(), np.diff(bounds).tolist(), "clusters")
     return from_edges(num_agents, np.concatenate([inside, *joints]))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.topologies._build import ATTEMPTS, first_connected, from_edges, shifted
-from basinet.topologies._checks import require_agents, require_period, require_seed
+from basinet.topologies._checks import require_agents, require_period, require_room, require_seed
 from basinet.topologies.sequences import GraphSequence
 
 __all__ = ["equitopo", "one_peer_equitopo"]
@@ -52,6 +52,7 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
             f"equitopo: shifts is {count}, but must lie between {min(1, most)} and {most} for "
             f"{'a directed' if directed else 'an undirected'} graph of {num_agents} agents"
         )
+    require_room(num_agents * count, "equitopo")
 
     def draw(word: int) -> NDArray[np.int64]:
         drawn = 1 + np.random.default_rng(word).choice(most, count, replace=False)
@@ -112,7 +113,7 @@ def one_peer_equitopo(
         https://arxiv.org/abs/2210.07881, 2022
     """
     require_agents(num_agents, "one_peer_equitopo", least=2)
-    require_period(period, "one_peer_equitopo")
+    require_period(period, num_agents, "one_peer_equitopo")
     require_seed(seed)
     if not 0 < step < 1:
         raise ValueError(f"one_peer_equitopo: step is {step}, but must lie in (0, 1)")

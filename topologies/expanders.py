@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 
 from basinet.topologies._build import from_edges
-from basinet.topologies._checks import require_agents
+from basinet.topologies._checks import require_agents, require_room
 
 __all__ = ["margulis", "paley"]
 
@@ -73,6 +73,7 @@ def paley(num_agents: int) -> nx.Graph:
         Chung, Graham and Wilson, Quasi-random graphs, https://doi.org/10.1007/BF02125347, 1989
     """
     require_agents(num_agents, "paley")
+    require_room(num_agents * (num_agents - 1) / 4, "paley")
     if not _allows_paley(num_agents):
         below = next((q for q in range(num_agents, 4, -1) if _allows_paley(q)), 5)
         above = next(q for q in itertools.count(max(num_agents, below + 1)) if _allows_paley(q))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from basinet.topologies._build import ATTEMPTS, first_connected
-from basinet.topologies._checks import require_agents
+from basinet.topologies._checks import require_agents, require_room
 
 __all__ = ["random_geometric"]
 
@@ -45,6 +45,8 @@ def random_geometric(num_agents: int, *, radius: float | None = None, seed: int 
     reach = math.sqrt(2) * threshold if radius is None else radius
     if radius is not None and not radius > 0:
         raise ValueError(f"random_geometric: radius is {radius}, but must be positive")
+    # An agent reaches a quarter of its disc at least, wherever it is.
+    require_room(num_agents * (num_agents - 1) / 2 * min(1.0, math.pi * min(reach, 1.0) ** 2 / 4), "random_geometric")
     places = np.empty((num_agents, 2))
 
     def draw(word: int) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from basinet.topologies._build import from_edges
+from basinet.topologies._checks import require_agents, require_room
 from basinet.topologies.sequences import GraphSequence
 
 __all__ = ["inner_outer_exponential", "inner_outer_ring"]
@@ -76,12 +77,14 @@ def _require_machines(family: str, num_agents: int, local_size: int) -> int:
             f"{family}: num_agents is {num_agents}, but must be a multiple of local_size, {local_size}, and at least "
             f"{2 * local_size}, two machines"
         )
+    require_agents(num_agents, family)
     return num_agents // local_size
 
 
 def _inner_outer(
     machines: int, local_size: int, period: int, inner: Callable[[int], int], outer: Callable[[int], int]
 ) -> GraphSequence:
+    require_room(period * machines * local_size, "the sequence")
     agents = np.arange(machines * local_size).reshape(machines, local_size)
 
     def edges(t: int) -> np.ndarray:

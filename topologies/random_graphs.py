@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.topologies._build import ATTEMPTS, first_connected
-from basinet.topologies._checks import require_agents, require_probability
+from basinet.topologies._checks import require_agents, require_probability, require_room
 
 __all__ = ["erdos_renyi", "random_regular"]
 
@@ -44,6 +44,7 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
     else:
         require_probability(probability, "erdos_renyi")
         edge_probability = probability
+    require_room(edge_probability * num_agents * (num_agents - 1) / 2, "erdos_renyi")
     return first_connected(
         num_agents,
         lambda word: _independent_pairs(num_agents, edge_probability, np.random.default_rng(word)),
@@ -93,7 +94,7 @@ def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Gra
             f"random_regular: no graph of {num_agents} agents has the odd degree {degree} everywhere; "
             "one of the two must be even"
         )
-
+    require_room(num_agents * degree / 2, "random_regular")
     return first_connected(
         num_agents,
         lambda word: list(nx.random_regular_graph(degree, num_agents, seed=word).edges),

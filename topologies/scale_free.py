@@ -3,7 +3,7 @@
 import networkx as nx
 
 from basinet.topologies._build import from_edges
-from basinet.topologies._checks import require_agents, require_seed
+from basinet.topologies._checks import require_agents, require_room, require_seed
 
 __all__ = ["barabasi_albert"]
 
@@ -40,4 +40,5 @@ def barabasi_albert(num_agents: int, *, links: int = 2, seed: int = 0) -> nx.Gra
         raise ValueError(f"barabasi_albert: links is {links}, but must be at least 1")
     if num_agents <= links:
         raise ValueError(f"barabasi_albert: num_agents is {num_agents}, but must be above {links}, the number of links")
+    require_room(links * (num_agents - links), "barabasi_albert")
     return from_edges(num_agents, list(nx.barabasi_albert_graph(num_agents, links, seed=seed).edges))

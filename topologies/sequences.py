@@ -139,7 +139,7 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
         Boyd et al., Randomized gossip algorithms, https://doi.org/10.1109/TIT.2006.874516, 2006
     """
     require_agents(num_agents, "random_matchings", least=2)
-    require_period(period, "random_matchings")
+    require_period(period, num_agents, "random_matchings")
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(num_agents)[: num_agents // 2 * 2].reshape(-1, 2) for _ in range(period)]
     return GraphSequence([from_edges(num_agents, np.sort(pairs, axis=1)) for pairs in orders])
@@ -166,7 +166,7 @@ def random_subsets(
         True
     """
     require_probability(probability, "random_subsets")
-    require_period(period, "random_subsets")
+    require_period(period, num_agents, "random_subsets")
     edges = np.array(list(random_regular(num_agents, degree=degree, seed=seed).edges)).reshape(-1, 2)
     rng = np.random.default_rng([seed, 1])
     return GraphSequence([

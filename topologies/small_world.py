@@ -3,7 +3,7 @@
 import networkx as nx
 
 from basinet.topologies._build import ATTEMPTS, first_connected, from_edges
-from basinet.topologies._checks import require_agents, require_seed
+from basinet.topologies._checks import require_agents, require_room, require_seed
 
 __all__ = ["newman_watts", "watts_strogatz"]
 
@@ -83,3 +83,4 @@ def _require_ring(num_agents: int, neighbors: int, probability: float, family: s
         )
     if not 0 <= probability <= 1:
         raise ValueError(f"{family}: probability is {probability}, but must lie in [0, 1]")
+    require_room(num_agents * neighbors / 2, family)

@@ -1,5 +1,8 @@
 """Optimizers: the local part of an algorithm, torch.optim.Optimizer classes on the agents' stacked state."""
 
+from typing import Any
+
+from pydantic import Field
 from torch import optim
 
 from basinet.algorithms.optimizers.clipped import ClippedSGD
@@ -20,6 +23,7 @@ __all__ = [
     "NSGDC",
     "NSGDCVR",
     "OPTIMIZERS",
+    "TORCH_BOUNDS",
     "TUNINGS",
     "ClippedSGD",
     "GaLore",
@@ -49,3 +53,13 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
 }
 """The optimizers that an experiment can name."""
+
+TORCH_BOUNDS: dict[str, Any] = {
+    "lr": Field(ge=0),
+    "betas": Field(ge=0, lt=1),
+    "dampening": Field(ge=0, lt=1),
+    "eps": Field(ge=0),
+    "momentum": Field(ge=0, lt=1),
+    "weight_decay": Field(ge=0),
+}
+"""Bounds of numbers in the signatures of torch's optimizers, which declare none."""

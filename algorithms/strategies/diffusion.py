@@ -29,7 +29,7 @@ class Diffusion:
     """
 
     order: Literal["atc", "cta"] = "atc"
-    rounds: Annotated[int, Field(ge=1)] = 1
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 1
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

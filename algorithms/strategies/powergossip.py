@@ -35,7 +35,7 @@ class PowerGossip:
     """
 
     rank: Annotated[int, Field(ge=1)] = 1
-    rounds: Annotated[int, Field(ge=1)] = 4
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 4
 
     static: ClassVar[bool] = True  # directions belong to edges
     mixes_all: ClassVar[bool] = True

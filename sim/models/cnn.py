@@ -39,7 +39,7 @@ class CNN(nn.Sequential):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        channels: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (16, 32),
+        channels: Annotated[Sequence[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=1)] = (16, 32),
         kernel: Literal[1, 3, 5, 7] = 3,
         norm: Norm = "none",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,

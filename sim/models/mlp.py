@@ -33,7 +33,7 @@ class MLP(nn.Sequential):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        hidden: Sequence[Annotated[int, Field(ge=1)]] = (128,),
+        hidden: Sequence[Annotated[int, Field(ge=1, le=10**6)]] = (128,),
         activation: Activation = "relu",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",

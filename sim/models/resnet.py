@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from basinet.sim.models.norms import NORMS, Norm
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class ResNet(nn.Sequential):

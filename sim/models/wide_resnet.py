@@ -42,8 +42,8 @@ class WideResNet(nn.Sequential):
         num_outputs: int,
         *,
         norm: Norm,
-        depth: Annotated[int, Field(ge=10)] = 28,
-        widen_factor: Annotated[int, Field(ge=1)] = 10,
+        depth: Annotated[int, Field(ge=10, le=10_000)] = 28,
+        widen_factor: Annotated[int, Field(ge=1, le=10_000)] = 10,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         if len(input_shape) != 3:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, normal
+from basinet.sim.memory import require_memory
 from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.task import Batch, Task, fit
 
@@ -112,6 +113,7 @@ def gradient_shifts(heterogeneity: float, num_agents: int, dimension: int, seed:
     Returns:
         Tensor [K, M].
     """
+    require_memory(16 * num_agents * dimension, "the shifts of the agents' gradients")
     keys = fold(torch.tensor(key(seed, "gradient shift")), torch.arange(num_agents))
     shifts = heterogeneity * normal(keys, (dimension,))
     return shifts - shifts.mean(0)

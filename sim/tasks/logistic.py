@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import key, normal, uniform
+from basinet.sim.memory import require_memory
 from basinet.sim.tasks.task import Batch, Task, fit
 
 
@@ -63,10 +64,10 @@ class Logistic(Task):
 
 def logistic(
     *,
-    samples: Annotated[int, Field(ge=2)] = 1000,
-    dimension: Annotated[int, Field(ge=1)] = 10,
+    samples: Annotated[int, Field(ge=2, le=10**9)] = 1000,
+    dimension: Annotated[int, Field(ge=1, le=10**7)] = 10,
     signal: Annotated[float, Field(ge=0)] = 2.0,
-    test_samples: Annotated[int, Field(ge=1)] = 1000,
+    test_samples: Annotated[int, Field(ge=1, le=10**9)] = 1000,
     seed: int = 0,
 ) -> Logistic:
     """Draw a binary logistic regression without regulariser or intercept.
@@ -92,6 +93,8 @@ def logistic(
         >>> task.hessian.shape, task.labels.unique().tolist()
         (torch.Size([3, 3]), [0, 1])
     """
+    # The inputs, those weighted in Newton's method, and its matrix.
+    require_memory(8 * ((2 * samples + test_samples) * dimension + dimension**2), "logistic: the samples")
     root = key(seed, "logistic")
     v = normal(torch.tensor(key(root, "weights")), (dimension,))
     v *= signal / v.norm()

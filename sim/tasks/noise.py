@@ -10,8 +10,11 @@ from scipy.special import beta, gamma, hyp2f1, poch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, normal, uniform
+from basinet.sim.mistakes import shown
 
 __all__ = ["Noise"]
+
+_LARGEST = 1e38  # in float32
 
 _AT_ONCE = 2**20
 """About so many numbers of noise are made at a time."""
@@ -69,8 +72,10 @@ class Noise:
             raise ValueError(f"noise.tail is {self.tail}; a gaussian has none, and every other law needs one")
         for name in ("tail", "p", "size", "multiplicative"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"noise.{name} is {value}, where a finite number is needed")
+            if value is not None and not abs(value) <= _LARGEST:
+                raise ValueError(
+                    f"noise.{name} is {shown(value)}, where a finite number is needed, at most {_LARGEST:g}"
+                )
         if self.law == "stable" and not 1 < self.index < 2:
             raise ValueError(f"noise.tail is {self.tail}; a stable law's is between 1 and 2 (at 2 it is gaussian)")
         if not self.index > 1:
@@ -107,7 +112,7 @@ class Noise:
             if name not in names:
                 raise ValueError(f"noise has no setting '{name}'; allowed are {', '.join(names)}")
             if name not in ("law", "shape") and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ValueError(f"noise.{name} is {value!r}, where a number is needed")
+                raise ValueError(f"noise.{name} is {shown(value)}, where a number is needed")
         return cls(**settings)
 
     @property

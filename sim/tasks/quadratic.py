@@ -45,7 +45,7 @@ class Quadratic(Landscape):
 
 def quadratic(
     *,
-    dimension: Annotated[int, Field(ge=1)] | None = None,
+    dimension: Annotated[int, Field(ge=1, le=10**7)] | None = None,
     curvature: float | Sequence[float] = (2.0, 1.0, 0.2),
     noise: float | Sequence[float] | Mapping[str, Any] = 1.0,
     minimum: float | Sequence[float] = 1.0,

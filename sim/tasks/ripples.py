@@ -45,7 +45,7 @@ class Ripples(Landscape):
 
 def ripples(
     *,
-    dimension: Annotated[int, Field(ge=1)] = 10,
+    dimension: Annotated[int, Field(ge=1, le=10**7)] = 10,
     noise: float | Sequence[float] | Mapping[str, Any] = 1.0,
     heterogeneity: Annotated[float, Field(ge=0)] = 0.0,
     num_agents: int = 1,
