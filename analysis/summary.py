@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -44,6 +45,10 @@ __all__ = [
 
 Row = dict[str, Any]
 T = TypeVar("T")
+
+_COMPUTED = ("=", "+", "-", "@", "\t")
+_NUMBERS = re.compile(r"[-+0-9.eE,%±()\[\] ]*")
+"""Text such as "-0.3 [-0.5, -0.1]"."""
 
 HEADINGS = {
     "test_accuracy": "test accuracy ↑",
@@ -147,7 +152,7 @@ def _escapes(run: Run) -> Row:
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as a table; what a row does not have stays empty.
+    """Write rows as a table; what a row does not have stays empty, and no text is taken for a formula.
 
     Args:
         rows: The rows.
@@ -156,9 +161,17 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     text = io.StringIO()
     header = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(text, list(header), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    for row in (dict(zip(header, header, strict=True)), *rows):
+        writer.writerow({key: _as_cell(value) for key, value in row.items()})
     write_atomically(path, text.getvalue())
+
+
+def _as_cell(value: Any) -> Any:
+    """Mark as text what a spreadsheet would take for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # which would end a row
+    return f"'{text}" if text.startswith(_COMPUTED) and not _NUMBERS.fullmatch(text) else text
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:

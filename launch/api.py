@@ -20,6 +20,7 @@ from basinet.analysis.measure import check_analysis, measure_replica
 from basinet.analysis.page import list_html, table_html
 from basinet.analysis.report import write_report
 from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
+from basinet.analysis.studies.journal import JOURNAL, journal
 from basinet.analysis.summary import cells, summarize
 from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
 from basinet.sim.component import ExperimentError, Kind, nearest
@@ -277,14 +278,14 @@ def reproduce(
 ) -> tuple[Findings, Path]:
     """Run a study and write what it finds.
 
-    The findings are written at the end. Trainings that a study resumes lie beside them as experiments of their own;
-    those that are finished are not done again.
+    The findings are written at the end; until then the parts of the study that are finished are kept in a journal,
+    and trainings as experiments of their own. What is finished is not done again by the same version.
 
     Args:
         name: A name in `basinet.analysis.studies.STUDIES`.
         words: Settings of the study, `key=value`.
         out: Where the findings go: a new folder, or one that holds a study, which is written over.
-        fresh: Whether to discard the trainings that the folder holds.
+        fresh: Whether to discard what the folder holds of the study.
         quiet: Whether to show no progress.
 
     Returns:
@@ -302,9 +303,10 @@ def reproduce(
     check_folder(out)
     if fresh:
         discard(out / TRAININGS)
+        (out / JOURNAL).unlink(missing_ok=True)
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
     begun = time.monotonic()
-    with bar(name, quiet=quiet) as progress:
+    with bar(name, quiet=quiet) as progress, _terminable(), journal(out, name):
         # Not by its `make`, which takes a ValueError for a mistake in the settings.
         findings: Findings = study.target(**supplied, progress=progress, **study.settings)
     command = shlex.join(["basinet", "reproduce", name, *words])
@@ -335,3 +337,16 @@ def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from basinet.analysis.studies.claims import (
     on_landscape,
     part_of,
 )
+from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.survival import MeanTime, kaplan_meier, mean_time, speed_up
 from basinet.analysis.theory import felt_potential, mean_passage_time, well_probability
@@ -126,8 +128,6 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
     Returns:
         Checks and figures.
     """
-    height, unit = 3.0, 0.01
-    diffusion = BARRIER / height
     times: dict[tuple[str, int], MeanTime] = {}
     expected: dict[tuple[str, int], float] = {}
     curves = {}
@@ -135,16 +135,10 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
     cost = [1 / batch for batch, _ in cases]
     for index, (batch, label) in enumerate(cases):
         begun = sum(cost[:index]) / sum(cost)
-        # The noise of a batch of B samples and a step that is B times as large: D = μ σ² / (2 K B) stays the same.
-        lr = unit * batch
-        variance = 2 * AGENTS * diffusion / lr
-        block = make_block(label, lr=lr, replicas=sizes.replicas, **in_the_well(variance * batch, batch=batch))
-        felt = felt_potential(
-            RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
-        )
-        mean = mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr)
         own = part_of(progress, begun, cost[index] / sum(cost))
-        left, happened = exits(block, mean, own, f"exit times of {label}, batch {batch}")
+        keys: dict[str, Any] = {"label": label, "batch": batch, "replicas": sizes.replicas}
+        mean, *found = once("exit times", partial(_exit_times, own, **keys), **keys)
+        left, happened = (np.array(values) for values in found)
         times[label, batch], expected[label, batch] = mean_time(left, happened), mean
         if batch == sizes.batches[-2]:
             curves[label] = kaplan_meier(left, happened)
@@ -180,6 +174,22 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
     ]  # fmt: skip
     means = {label: expected[label, middle] for label in RULES}
     return checks, [_draw_times(rows), _draw_survival(curves, means)]
+
+
+def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int) -> list[Any]:
+    """Predict the mean exit time, and measure exit times and which replicas have left."""
+    height, unit = 3.0, 0.01
+    diffusion = BARRIER / height
+    # The noise of a batch of B samples and a step that is B times as large: D = μ σ² / (2 K B) stays the same.
+    lr = unit * batch
+    variance = 2 * AGENTS * diffusion / lr
+    block = make_block(label, lr=lr, replicas=replicas, **in_the_well(variance * batch, batch=batch))
+    felt = felt_potential(
+        RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
+    )
+    mean = float(mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr))
+    left, happened = exits(block, mean, progress, f"exit times of {label}, batch {batch}")
+    return [mean, left.tolist(), happened.tolist()]
 
 
 def _draw_times(rows: Sequence[Row]) -> Drawing:
@@ -226,39 +236,11 @@ def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
     Returns:
         Checks and figures.
     """
-    diffusion, lr = 0.2, 0.02
-    variance = 2 * AGENTS * diffusion / lr
-    task = {"name": "double_well", "noise": math.sqrt(variance)}
     rows: list[Row] = []
-    shares: dict[str, Array] = {}
     for index, label in enumerate(RULES):
-        block = make_block(label, lr=lr, replicas=sizes.replicas, **on_landscape(task, -0.816))
-        landscape: Any = block.task
-
-        def value(w: Array, landscape: Any = landscape) -> Array:
-            return np.asarray(landscape.value(torch.tensor(w, dtype=landscape.origin.dtype)[..., None]).numpy(), float)
-
-        (a, b), (sharp, flat) = landscape.minima.tolist(), landscape.curvatures.tolist()
-
-        def bend(w: Array, a: float = a, b: float = b, sharp: float = sharp, flat: float = flat) -> Array:
-            return np.where(w <= 0, sharp * (3 * (w / a) ** 2 - 1) / 2, flat * (3 * (w / b) ** 2 - 1) / 2)
-
-        felt = felt_potential(RULES[label], block.setup.weights, value, bend, lr=lr, noise=variance, between=(a, b))
-        predicted = well_probability(felt, diffusion, barrier=0.0, low=2 * a, high=2 * b)
-        shares[label] = np.zeros(sizes.replicas)
-        looks = 0
-        for step in range(25, sizes.visits + 1, 25):
-            block.advance(step)
-            if step > sizes.visits // 3:
-                shares[label] += (block.mixer.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
-                looks += 1
-            progress((index + step / sizes.visits) / len(RULES), f"wells, {label}")
-        shares[label] /= looks
-        error = float(shares[label].std(ddof=1) / math.sqrt(sizes.replicas))
-        rows.append({
-            "strategy": label, "predicted": predicted, "measured": float(shares[label].mean()), "error": error,
-            "curvature": sharp + (flat - sharp) * float(shares[label].mean()),
-        })  # fmt: skip
+        own = part_of(progress, index / len(RULES), 1 / len(RULES))
+        keys: dict[str, Any] = {"label": label, "replicas": sizes.replicas, "visits": sizes.visits}
+        rows.append(once("wells", partial(_wells, own, **keys), **keys))
     found = {row["strategy"]: row for row in rows}
     checks = []
     for claim, label, other in (
@@ -272,6 +254,41 @@ def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
         rule = "the 95 % interval lies above 0"
         checks.append(Check(f"{claim} (difference of shares)", predicted, text, rule, difference > half))
     return checks, [_draw_wells(rows)]
+
+
+def _wells(progress: Progress, *, label: str, replicas: int, visits: int) -> Row:
+    """Measure how much time a strategy spends in the flat well beside what theory says."""
+    diffusion, lr = 0.2, 0.02
+    variance = 2 * AGENTS * diffusion / lr
+    task = {"name": "double_well", "noise": math.sqrt(variance)}
+    block = make_block(label, lr=lr, replicas=replicas, **on_landscape(task, -0.816))
+    landscape: Any = block.task
+
+    def value(w: Array) -> Array:
+        return np.asarray(landscape.value(torch.tensor(w, dtype=landscape.origin.dtype)[..., None]).numpy(), float)
+
+    (a, b), (sharp, flat) = landscape.minima.tolist(), landscape.curvatures.tolist()
+
+    def bend(w: Array) -> Array:
+        curvature: Array = np.where(w <= 0, sharp * (3 * (w / a) ** 2 - 1) / 2, flat * (3 * (w / b) ** 2 - 1) / 2)
+        return curvature
+
+    felt = felt_potential(RULES[label], block.setup.weights, value, bend, lr=lr, noise=variance, between=(a, b))
+    predicted = well_probability(felt, diffusion, barrier=0.0, low=2 * a, high=2 * b)
+    shares = np.zeros(replicas)
+    looks = 0
+    for step in range(25, visits + 1, 25):
+        block.advance(step)
+        if step > visits // 3:
+            shares += (block.mixer.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
+            looks += 1
+        progress(step / visits, f"wells, {label}")
+    shares /= looks
+    return {
+        "strategy": label, "predicted": float(predicted), "measured": float(shares.mean()),
+        "error": float(shares.std(ddof=1) / math.sqrt(replicas)),
+        "curvature": sharp + (flat - sharp) * float(shares.mean()),
+    }  # fmt: skip
 
 
 def _draw_wells(rows: Sequence[Row]) -> Drawing:

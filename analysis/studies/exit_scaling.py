@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
 from basinet.analysis.studies.claims import AGENTS, RULES, SURE, Sizes, above_one, interval, make_block, part_of
 from basinet.analysis.studies.escapes import BARRIER, START, THRESHOLD, bend, exits, in_the_well, quartic
+from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.survival import MeanTime, mean_time, speed_up
 from basinet.analysis.theory import disagreement_variance, felt_potential, mean_passage_time
@@ -82,14 +84,14 @@ _CASES = [
 ]
 
 
-def _measure(case: _Case, lr: float, sizes: Sizes, progress: Progress) -> _Found:
-    """Measure the exit time of a case; the noise of a sample is the same in all."""
+def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> list[Any]:
+    """Find the values of `_Found` for a case; the noise of a sample is the same in all."""
     variance = 2 * AGENTS * (BARRIER / _HEIGHT) / lr
     lr = lr * case.step
     block = make_block(
         case.strategy,
         lr=lr,
-        replicas=2 * sizes.replicas,
+        replicas=2 * replicas,
         **in_the_well(variance, batch=case.batch, heterogeneity=_UNLIKE if case.unlike else 0.0)
         | {"topology": {"name": case.graph, "agents": AGENTS}},
     )
@@ -105,13 +107,9 @@ def _measure(case: _Case, lr: float, sizes: Sizes, progress: Progress) -> _Found
     spread = disagreement_variance(
         rule, weights, lr=lr, curvature=[_CURVATURE], noise=[noise], shifts=shifts[:, None]
     )  # fmt: skip
-    return _Found(
-        time=mean_time(left, happened),
-        predicted=predicted,
-        disagreement=float(spread[0]),
-        gap=spectral_gap(weights),
-        dropped=lr * _CURVATURE * (1 + BARRIER / diffusion),
-    )
+    dropped = lr * _CURVATURE * (1 + BARRIER / diffusion)
+    time = list(asdict(mean_time(left, happened)).values())
+    return [time, float(predicted), float(spread[0]), float(spectral_gap(weights)), dropped]
 
 
 def scaling_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
@@ -127,7 +125,10 @@ def scaling_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[
     lr = min(0.04, 0.01 * sizes.batches[1])  # theory is that of small steps
     found: dict[_Case, _Found] = {}
     for number, case in enumerate(_CASES):
-        found[case] = _measure(case, lr, sizes, part_of(progress, number / len(_CASES), 1 / len(_CASES)))
+        own = part_of(progress, number / len(_CASES), 1 / len(_CASES))
+        keys: dict[str, Any] = {"lr": lr, "replicas": sizes.replicas}
+        time, *rest = once("exit scaling", partial(_measure, case, progress=own, **keys), **asdict(case), **keys)
+        found[case] = _Found(MeanTime(*time), *rest)
     ring, large = _Case(), _Case(step=1.5)
     checks = [
         _ratio("1: consensus stays longer the smaller its step (exit time, step 1 to 1.5)", found[ring], found[large]),

@@ -15,6 +15,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.optimizers import GaLore, GoLore
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, styles
+from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Findings, Progress
 
 __all__ = ["Counterexample", "descend", "galore_counterexample"]
@@ -174,12 +175,20 @@ def galore_counterexample(progress: Progress, *, steps: int = 200_000) -> Findin
     published, curves, rate = Counterexample.draw(_SEEDS[:1]), [], _PUBLISHED_TRAVEL / steps
     for done, (method, make) in enumerate(_methods(rate, _PUBLISHED_PERIOD, steps, agents=1).items()):
         progress(0.2 * done, f"{method}, published settings")
-        gaps = descend(published, make, steps, every=steps // 200)[:, 0].tolist()
+        gaps = once(
+            "published settings",
+            lambda make=make: descend(published, make, steps, every=steps // 200)[:, 0].tolist(),  # type: ignore[misc]
+            method=method,
+            steps=steps,
+        )
         curves += [{"method": method, "step": (i + 1) * (steps // 200), "gap": gap} for i, gap in enumerate(gaps)]
     progress(0.8, "four instances")
     problem = Counterexample.draw(_SEEDS)
     finals = {
-        method: descend(problem, make, _STEPS)[-1]
+        method: torch.tensor(
+            once("four instances", lambda make=make: descend(problem, make, _STEPS)[-1].tolist(), method=method),  # type: ignore[misc]
+            dtype=torch.float64,
+        )
         for method, make in _methods(_RATE, _PERIOD, _STEPS, agents=len(_SEEDS)).items()
     }
     progress(0.9, "larger batches at a refresh")
@@ -275,7 +284,11 @@ def _batches(problem: Counterexample) -> list[dict[str, Any]]:
     return [
         {
             "batch": batch,
-            "gap": descend(problem, partial(make, refresh_batch=batch), _STEPS)[-1, 0].item(),
+            "gap": once(
+                "refresh",
+                lambda batch=batch: descend(problem, partial(make, refresh_batch=batch), _STEPS)[-1, 0].item(),  # type: ignore[misc]
+                batch=batch,
+            ),
             "predicted": problem.stall(_RATE, _PERIOD, batch)[0].item() if batch % 2 else 0.0,
             "limit": problem.stall(batch=batch)[0].item() if batch % 2 else 0.0,
         }

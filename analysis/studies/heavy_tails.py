@@ -15,6 +15,7 @@ from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, h
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
+from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Findings, Progress
 from basinet.analysis.tail_index import hill
 from basinet.sim.tasks.noise import Noise
@@ -217,9 +218,19 @@ def _edge(p: float) -> str:
 
 def _run_all(plan: Sequence[_Job], repeats: int, processes: int) -> Iterator[tuple[int, list[Row]]]:
     """Run a plan in some processes; of each job its place and its rows come as soon as it is done."""
-    longest_first = sorted(range(len(plan)), key=lambda place: -plan[place].cost)
-    pool = Parallel(min(processes, len(plan)), return_as="generator_unordered", batch_size=1)
-    yield from pool(delayed(_run_at)(place, plan[place], repeats) for place in longest_first)
+    told = [_in_plain(job, repeats) for job in plan]
+    known = {place: rows for place in range(len(plan)) for rows in kept("descent", **told[place])}
+    yield from known.items()
+    longest_first = sorted(set(range(len(plan))) - set(known), key=lambda place: (-plan[place].cost, place))
+    if not longest_first:
+        return
+    pool = Parallel(min(processes, len(longest_first)), return_as="generator_unordered", batch_size=1)
+    for place, rows in pool(delayed(_run_at)(place, plan[place], repeats) for place in longest_first):
+        yield place, record("descent", rows, **told[place])
+
+
+def _in_plain(job: _Job, repeats: int) -> dict[str, Any]:
+    return {"conditions": list(job.conditions), "steps": job.steps, "methods": list(job.descents), "repeats": repeats}
 
 
 def _run_at(place: int, job: _Job, repeats: int) -> tuple[int, list[Row]]:

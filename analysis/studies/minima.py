@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, outside_legend, styles
 from basinet.analysis.studies.claims import AGENTS, RULES, SURE, Sizes, above_one, make_block, on_landscape
+from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.theory import stability_limit, steady_excess_risk
 
@@ -30,23 +32,12 @@ def excess_risk_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], l
     Returns:
         Checks and figures.
     """
-    curvature, lr, scale = np.array([2.0, 1.0, 0.5]), 0.05, 0.2
     batches = (1, 4, 16)
     rows: list[Row] = []
     for index, (label, batch) in enumerate((label, batch) for label in RULES for batch in batches):
         progress(index / (len(RULES) * len(batches)), f"excess risk of {label}, batch {batch}")
-        task = {"name": "quadratic", "curvature": curvature.tolist(), "heterogeneity": scale, "minimum": 0.0}
-        block = make_block(label, lr=lr, replicas=2 * sizes.replicas, **on_landscape(task, 0.0) | {"batch_size": batch})
-        block.advance(sizes.settled)
-        risks = block.task.value(block.x).view(-1, AGENTS).mean(1).double()  # type: ignore[attr-defined]
-        theory = steady_excess_risk(
-            RULES[label], block.setup.weights, lr=lr, curvature=curvature, noise=np.ones(3) / batch,
-            shifts=block.task.shifts.double().cpu().numpy(),  # type: ignore[attr-defined]
-        )  # fmt: skip
-        rows.append({
-            "strategy": label, "batch": batch, "predicted": theory.total, "measured": float(risks.mean()),
-            "error": float(risks.std() / math.sqrt(len(risks))),
-        })  # fmt: skip
+        keys: dict[str, Any] = {"label": label, "batch": batch, "replicas": sizes.replicas, "settled": sizes.settled}
+        rows.append(once("excess risk", partial(_excess_risk, **keys), **keys))
     found = {(row["strategy"], row["batch"]): row for row in rows}
 
     def ratio(label: str, other: str, batch: int) -> tuple[float, float, float]:
@@ -69,6 +60,23 @@ def excess_risk_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], l
         checks.append(above_one(claim, more[2] / less[2], more[0] / less[0], math.hypot(more[1], less[1])))
     progress(1.0, "excess risk")
     return checks, [_draw_risk(rows)]
+
+
+def _excess_risk(*, label: str, batch: int, replicas: int, settled: int) -> Row:
+    """Measure the excess risk of a strategy beside what theory says."""
+    curvature, lr, scale = np.array([2.0, 1.0, 0.5]), 0.05, 0.2
+    task = {"name": "quadratic", "curvature": curvature.tolist(), "heterogeneity": scale, "minimum": 0.0}
+    block = make_block(label, lr=lr, replicas=2 * replicas, **on_landscape(task, 0.0) | {"batch_size": batch})
+    block.advance(settled)
+    risks = block.task.value(block.x).view(-1, AGENTS).mean(1).double()  # type: ignore[attr-defined]
+    theory = steady_excess_risk(
+        RULES[label], block.setup.weights, lr=lr, curvature=curvature, noise=np.ones(3) / batch,
+        shifts=block.task.shifts.double().cpu().numpy(),  # type: ignore[attr-defined]
+    )  # fmt: skip
+    return {
+        "strategy": label, "batch": batch, "predicted": float(theory.total), "measured": float(risks.mean()),
+        "error": float(risks.std() / math.sqrt(len(risks))),
+    }  # fmt: skip
 
 
 def _draw_risk(rows: Sequence[Row]) -> Drawing:
@@ -102,24 +110,17 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
     Returns:
         Checks and figures.
     """
-    lr = 0.1
     bounds: dict[str, float] = {}
     stays: dict[str, list[tuple[float, bool]]] = {label: [] for label in RULES}
     rows: list[Row] = []
     factors = (0.8, 0.95, 1.05, 1.2)
     for index, (label, factor) in enumerate((label, factor) for label in RULES for factor in factors):
         progress(index / (len(RULES) * len(factors)), f"curvature at which {label} can rest")
-        flat = make_block(label, lr=lr, replicas=1, **on_landscape({"name": "double_well"}, 0.0))
-        bounds[label] = stability_limit(RULES[label], flat.setup.weights, 1.0) / lr
-        sharp = factor * bounds[label]
-        task = {"name": "double_well", "sharp": sharp, "flat": 1.0, "noise": 1e-3}
-        width = math.sqrt(8 * 0.5 / sharp)
-        block = make_block(label, lr=lr, replicas=sizes.replicas, **on_landscape(task, -width))
-        block.advance(600)
-        x = block.x.view(-1, AGENTS)
-        rests = ((x + width).abs().amax(1) < _AT_REST * width).double().mean()
-        stays[label].append((sharp, bool(rests > 0.5)))
-        rows.append({"strategy": label, "curvature": sharp, "cap": bounds[label], "share_at_rest": float(rests)})
+        keys: dict[str, Any] = {"label": label, "factor": factor, "replicas": sizes.replicas}
+        row = once("rest", partial(_rest, **keys), **keys)
+        bounds[label] = row["cap"]
+        stays[label].append((row["curvature"], row["share_at_rest"] > 0.5))
+        rows.append(row)
     checks = []
     for label in RULES:
         kept = [sharp for sharp, rests in stays[label] if rests]
@@ -136,6 +137,20 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
             )
         )
     return checks, [_draw_cap(rows)]
+
+
+def _rest(*, label: str, factor: float, replicas: int) -> Row:
+    """Find how many replicas rest at a minimum whose curvature is a multiple of the limit."""
+    lr = 0.1
+    flat = make_block(label, lr=lr, replicas=1, **on_landscape({"name": "double_well"}, 0.0))
+    cap = float(stability_limit(RULES[label], flat.setup.weights, 1.0) / lr)
+    sharp = factor * cap
+    task = {"name": "double_well", "sharp": sharp, "flat": 1.0, "noise": 1e-3}
+    width = math.sqrt(8 * 0.5 / sharp)
+    block = make_block(label, lr=lr, replicas=replicas, **on_landscape(task, -width))
+    block.advance(600)
+    rests = ((block.x.view(-1, AGENTS) + width).abs().amax(1) < _AT_REST * width).double().mean()
+    return {"strategy": label, "curvature": sharp, "cap": cap, "share_at_rest": float(rests)}
 
 
 def _draw_cap(rows: Sequence[Row]) -> Drawing:

@@ -1,5 +1,7 @@
 """What a study is: a published claim, measured anew, and written down beside what its theory predicts."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -7,14 +9,17 @@ from pathlib import Path
 
 from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.studies.journal import JOURNAL
 from basinet.analysis.summary import write_csv
 from basinet.sim.component import ExperimentError
+from basinet.sim.memory import in_units
 from basinet.sim.simulation import versions
 
 __all__ = ["TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
 _TEMPLATE = Path(__file__).parents[1] / "study_template.html"
 _CHECKS = "checks.csv"
+_ROOM = 32 * 2**20
 
 TRAININGS = "trainings"
 """Folder of the experiments of a study, in its own."""
@@ -113,24 +118,32 @@ Study = Callable[..., Findings]
 """A function that runs a study, by default in minutes on two processors; its first line says what it is.
 
 It takes `progress`, and if it has trainings that are to be resumed the `folder` of its findings. Its other parameters
-are settings, with defaults.
+are settings, with defaults. What takes long it finds by `once`, so that it is not done again after an interruption.
 """
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a study.
+    """Refuse a folder that holds something else than a study, or that cannot be written.
 
     Args:
         folder: Where the findings shall go.
 
     Raises:
-        ExperimentError: It is a file, or it holds files, but no study.
+        ExperimentError: It is a file, it holds files, but no study, or nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise ExperimentError(f"--out: {folder} is a file; choose a folder")
-    known = (folder / _CHECKS).exists() or any((folder / TRAININGS).glob("*/*/config.yaml"))
+    known = any((folder / name).exists() for name in (_CHECKS, JOURNAL))
+    known = known or any((folder / TRAININGS).glob("*/*/config.yaml"))
     if folder.exists() and any(folder.iterdir()) and not known:
         raise ExperimentError(f"--out: {folder} holds something else than a study; choose another folder")
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise ExperimentError(f"--out: {folder} cannot be written, since nothing can be written into {nearest}")
+    if (free := shutil.disk_usage(nearest).free) < _ROOM:
+        raise ExperimentError(
+            f"--out: findings take {in_units(_ROOM)}, and where {folder} is {in_units(free)} are free"
+        )
 
 
 def write_findings(findings: Findings, folder: Path, *, command: str, seconds: float) -> Path:

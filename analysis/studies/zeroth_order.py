@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
 from basinet.analysis.plots.data import Row
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
+from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.analysis.studies.study import Check, Findings, Progress
 from basinet.sim.block import Block
@@ -45,15 +47,21 @@ def zeroth_order(progress: Progress, *, runs: int = 100, replicas: int = 3, step
     Returns:
         The findings.
     """
-    fresh = [_quadratic(rank, 1, 1.0, runs) for rank in (None, 1, 2, 4, 8)]
+
+    def quadratic(rank: int | None, period: int, share: float) -> Row:
+        find = partial(_quadratic, rank, period, share, runs)
+        return once("quadratic", find, rank=rank, period=period, share=share, runs=runs)
+
+    fresh = [quadratic(rank, 1, 1.0) for rank in (None, 1, 2, 4, 8)]
     progress(0.1, "quadratic")
-    lazy = [_quadratic(2, period, 0.5, runs) for period in (1, 2, 5, 10, 50)]
+    lazy = [quadratic(2, period, 0.5) for period in (1, 2, 5, 10, 50)]
     progress(0.2, "quadratic, V kept")
     trained = []
     for done, method in enumerate(_METHODS):
         progress(0.2 + 0.75 * done / len(_METHODS), f"digits, {method.label}")
-        trained.append(_train(method, replicas, steps))
-    memory = [_memory(name, make) for name, make in _OPTIMIZERS.items()]
+        find = partial(_train, method, replicas, steps)
+        trained.append(once("digits", find, method=method.label, replicas=replicas, steps=steps))
+    memory = [once("memory", partial(_memory, name, make), method=name) for name, make in _OPTIMIZERS.items()]
     costs = {row["method"]: row["evaluations"] for row in map(_best, trained)}
     progress(1.0, "network")
     return Findings(

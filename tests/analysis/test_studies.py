@@ -1,12 +1,18 @@
 """The frame of a study: what it writes, and what it refuses to write over."""
 
 import csv
+import math
+import shutil
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from matplotlib.figure import Figure
 
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.studies import Check, Findings, check_folder, write_findings
+from basinet.analysis.studies import STUDIES, Check, Findings, check_folder, write_findings
+from basinet.analysis.studies.journal import JOURNAL, journal, once
+from basinet.launch.api import reproduce
 from basinet.sim.component import ExperimentError
 
 
@@ -52,6 +58,83 @@ def test_a_study_writes_over_studies_alone(tmp_path):
     check_folder(tmp_path / "begun")  # a study that was interrupted
     with pytest.raises(ExperimentError, match=r"notes\.txt is a file"):
         check_folder(tmp_path / "notes.txt")
+    with pytest.raises(ExperimentError, match=r"cannot be written, since nothing can be written into .*notes\.txt$"):
+        check_folder(tmp_path / "notes.txt" / "study")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_study_looks_for_room_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1024}))
+    with pytest.raises(ExperimentError, match=r"^--out: findings take 32 MiB, and where .*new is 1 KiB are free$"):
+        check_folder(tmp_path / "new")
+
+
+def test_what_is_finished_is_kept_and_not_done_again(tmp_path):
+    done = []
+
+    def find(value):
+        done.append(value)
+        return [value, float("inf"), {"third": value / 3}]
+
+    def study(*values):
+        with journal(tmp_path / "new", "thirds"):
+            return [once("third", partial(find, value), value=value) for value in values]
+
+    assert once("third", partial(find, 1), value=1) == [1, math.inf, {"third": 1 / 3}]  # no journal, nothing kept
+    done.clear()
+    first = study(1, 2)
+    assert first == [[value, math.inf, {"third": value / 3}] for value in (1, 2)]
+    assert study(1, 2, 3)[:2] == first and done == [1, 2, 3]
+    file = tmp_path / "new" / JOURNAL
+    file.write_text(file.read_text()[:-5])  # a crash while the third was written
+    assert study(1, 2, 3)[2] == find(3) and done == [1, 2, 3, 3, 3]
+    with journal(tmp_path / "new", "another study"):
+        once("third", partial(find, 1), value=1)
+    assert done[-1] == 1
+    check_folder(tmp_path / "new")
+
+
+def files(folder):
+    found = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.csv")}
+    assert found
+    return found
+
+
+def test_an_interrupted_study_goes_on_to_the_same_findings(tmp_path, monkeypatch):
+    done, ends_at = [], None
+
+    def square(n):
+        if n == ends_at:
+            raise KeyboardInterrupt
+        done.append(n)
+        return {"x": n, "y": n / 3}
+
+    def study(progress, *, numbers: int = 3):
+        rows = [once("square", partial(square, n), n=n) for n in range(numbers)]
+        return replace(found(), drawings=[replace(found().drawings[0], rows=rows)])
+
+    monkeypatch.setitem(STUDIES, "squares", study)
+    reproduce("squares", out=tmp_path / "whole", quiet=True)
+    ends_at, done[:] = 2, []
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("squares", out=tmp_path / "half", quiet=True)
+    ends_at = None
+    reproduce("squares", out=tmp_path / "half", quiet=True)
+    assert done == [0, 1, 2] and files(tmp_path / "half") == files(tmp_path / "whole")
+    reproduce("squares", ["numbers=3"], out=tmp_path / "half", quiet=True, fresh=True)
+    assert done == [0, 1, 2] * 2
+
+
+@pytest.mark.slow
+def test_heavy_tails_go_on_to_the_same_findings(tmp_path, monkeypatch):
+    words = ["horizons=[8,16]", "repeats=2", "processes=1"]
+    reproduce("heavy-tails", words, out=tmp_path / "whole", quiet=True)
+    lines = (tmp_path / "whole" / JOURNAL).read_text().splitlines(keepends=True)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / JOURNAL).write_text("".join(lines[: len(lines) // 2]))
+    reproduce("heavy-tails", words, out=tmp_path / "half", quiet=True)
+    assert files(tmp_path / "half") == files(tmp_path / "whole")
+    assert len((tmp_path / "half" / JOURNAL).read_text().splitlines()) == len(lines)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from basinet.analysis.summary import (
     summarize,
     summary_table,
     varied,
+    write_csv,
     write_summary,
 )
 from basinet.sim.experiment import Experiment
@@ -416,3 +417,17 @@ def test_how_code_is_told_is_no_condition():
         for code, folder in (("1-source", "old"), ("2-source", "new"))
     )
     assert names([old, new]) == [("diffusion", f"folder={folder}") for folder in ("old", "new")]
+
+
+def test_no_text_in_a_table_is_a_formula(tmp_path):
+    formulas = ["=1+1", "+cmd", "-2+cmd|' /C calc'!A0", "@sum", "\t=1", "-inf"]
+    texts = ["-", "'=1", "a=b", "-0.3 [-0.5, -0.1]", "-1", "1 ± 2", "", "−1"]
+    rows = [{"=label": text, "value": -0.5, "nothing": None} for text in [*formulas, *texts]]
+    write_csv(rows, tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="") as file:
+        header, *found = csv.reader(file)
+    assert header == ["'=label", "value", "nothing"]
+    assert {tuple(rest) for _, *rest in found} == {("-0.5", "")}
+    assert [cell for cell, *_ in found] == [*(f"'{text}" for text in formulas), *texts]
+    write_csv([{"a": "\r=1", "b": 2}], tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "a,b\n =1,2\n"
