@@ -438,7 +438,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])
-        _say(f"interrupted; the parts that are finished are in {out}, and are not done again. To go on: {again}")
+        kept = f"the parts that are finished are in {out}" if out.exists() else "no part is finished yet"
+        _say(f"interrupted; {kept}. To go on: {again}")
         return INTERRUPTED
     if options.json:
         _print_json([check.row() for check in findings.checks])

@@ -38,8 +38,23 @@ MOST = 10**12
 
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
-__all__ = ["DEFAULTS", "KINDS", "MOST", "NESTED", "ON_THE_GRAPH", "SAMPLED", "Config", "Measure", "Runtime", "TaskPart"]
+__all__ = [
+    "DEFAULTS",
+    "KINDS",
+    "MOST",
+    "NESTED",
+    "ON_THE_GRAPH",
+    "SAMPLED",
+    "Config",
+    "Measure",
+    "PositiveFloat",
+    "PositiveInt",
+    "Runtime",
+    "Seed",
+    "TaskPart",
+]
 
 Measure = Literal[
     # one Krylov run and a few probes
@@ -337,7 +352,7 @@ class Config(_Part):
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
     replicas: PositiveInt = 5
-    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    seed: Seed = 0
     evaluate_every: PositiveInt | None = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None

@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor, nn, optim
 
 from basinet.algorithms import draws
@@ -162,7 +163,7 @@ def descend(
     return torch.stack(gaps)
 
 
-def galore_counterexample(progress: Progress, *, steps: int = 200_000) -> Findings:
+def galore_counterexample(progress: Progress, *, steps: Annotated[int, Field(ge=200, le=10**8)] = 200_000) -> Findings:
     """Reproduce how GaLore fails on a quadratic with structured noise, and how GoLore does not.
 
     Args:

@@ -3,11 +3,12 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import key
@@ -16,7 +17,7 @@ from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
-from basinet.analysis.studies.study import Check, Findings, Progress
+from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.analysis.tail_index import hill
 from basinet.sim.tasks.noise import Noise
 from basinet.sim.tasks.ripples import ripples
@@ -118,9 +119,9 @@ class _Job(NamedTuple):
 def heavy_tails(
     progress: Progress,
     *,
-    horizons: Sequence[int] = (1000, 10_000, 100_000),
-    repeats: int = 16,
-    processes: int | None = None,
+    horizons: Annotated[Sequence[Annotated[int, Field(ge=1, le=10**9)]], Field(min_length=2)] = (1000, 10_000, 100_000),
+    repeats: Count = 16,
+    processes: Count | None = None,
 ) -> Findings:
     """Measure the rates of normalised SGD under heavy-tailed gradient noise.
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from basinet.sim.component import ExperimentError, nearest, sentence
+from basinet.sim.config import PositiveFloat, PositiveInt, Seed
 
 __all__ = ["Departure", "Family", "Regime", "Setting", "Variant"]
 
@@ -130,7 +131,7 @@ class Setting(_Frozen):
     families: tuple[Family, ...] = ()
     variants: tuple[Variant, ...] = ()
     replicas: PositiveInt
-    seed: int = Field(ge=0)
+    seed: Seed
     experiment: Keys = Field(default_factory=dict)
 
     def changed(self, changes: Mapping[str, Any]) -> Self:

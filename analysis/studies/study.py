@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.plots.gallery import Drawing
@@ -15,7 +18,7 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.memory import in_units
 from basinet.sim.simulation import versions
 
-__all__ = ["TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
+__all__ = ["TRAININGS", "Check", "Count", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
 _TEMPLATE = Path(__file__).parents[1] / "study_template.html"
 _CHECKS = "checks.csv"
@@ -113,6 +116,9 @@ class Findings:
     drawings: Sequence[Drawing]
     sources: Sequence[str]
 
+
+Count = Annotated[int, Field(ge=1, le=10_000)]
+"""How many repetitions, replicas or processes a study may have."""
 
 Study = Callable[..., Findings]
 """A function that runs a study, by default in minutes on two processors; its first line says what it is.

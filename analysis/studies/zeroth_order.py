@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
@@ -16,13 +17,15 @@ from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.style import grid, label_log_axes, styles
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.peak_memory import PeakMemory
-from basinet.analysis.studies.study import Check, Findings, Progress
+from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.block import Block
 from basinet.sim.config import Config
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
 
 __all__ = ["zeroth_order"]
+
+Steps = Annotated[int, Field(ge=1, le=10**9)]
 
 _RANK = 6
 """k: the quadratic has k × k directions that matter."""
@@ -35,7 +38,7 @@ _BACKWARD = 2
 """A backward pass costs about two forward passes."""
 
 
-def zeroth_order(progress: Progress, *, runs: int = 100, replicas: int = 3, steps: int = 2000) -> Findings:
+def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, steps: Steps = 2000) -> Findings:
     """Count evaluations to a target for MeZO, LOZO and SGD, and the memory that they hold.
 
     Args:

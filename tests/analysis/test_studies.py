@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.studies import STUDIES, Check, Findings, check_folder, write_findings
 from basinet.analysis.studies.journal import JOURNAL, journal, once
+from basinet.analysis.studies.scales import DIGITS
 from basinet.launch.api import reproduce
-from basinet.sim.component import ExperimentError
+from basinet.sim.component import ExperimentError, Kind
 
 
 def found():
@@ -142,3 +143,21 @@ def test_heavy_tails_go_on_to_the_same_findings(tmp_path, monkeypatch):
 )
 def test_a_check_compares(measured, verdict):
     assert Check.near("slope", -0.2, measured, within=0.1).verdict == verdict
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 10**12, 10**40, math.nan, math.inf, 1.5, "many", [], [[]]])
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_study_takes_a_setting_that_makes_no_sense(name, value):
+    kind = Kind("study", STUDIES, ("progress", "folder"))
+    for setting, parameter in kind.settings(name).items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            with pytest.raises(ExperimentError, match=rf"^study.{setting}: ") as error:
+                kind.parse({"name": name, setting: value})
+            assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize("key", ["agents", "replicas", "seed"])
+def test_no_setting_of_a_training_is_taken_that_makes_no_sense(key):
+    for value in (-1, True, 10**40, math.nan, math.inf, 1.5, [1]):
+        with pytest.raises(ExperimentError, match=f"^{key}: got "):
+            DIGITS.changed({key: value})
