@@ -128,7 +128,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ExperimentError(f"{shown(word)}: an override is written key=value")
+            raise ExperimentError(f"{word}: an override is written key=value")
         instead = _INSTEAD.get(key)
         undone = next((k for k in typed if k in (key, instead) or k.startswith(f"{key}.")), None)
         if undone is not None:

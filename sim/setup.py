@@ -520,7 +520,9 @@ def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:
 
 
 def _check_batch(config: Config, task: Task) -> None:
-    if task.draw is None and config.batch_size > (samples := len(task.train[0])):
+    samples = len(task.train[0])
+    # Few samples are no mistake of who gives no batch size.
+    if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
         raise ExperimentError(
             f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
             " many"

@@ -7,7 +7,7 @@ from torch import nn
 
 from basinet.algorithms.norms import row_math
 from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
-from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer
+from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer
 
 __all__ = ["ClippedSGD"]
 
@@ -53,7 +53,7 @@ class ClippedSGD(PerAgentOptimizer):
         self,
         params: Iterable[nn.Parameter],
         lr: float | None = None,
-        clip: float | None = None,
+        clip: Clip | None = None,
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms.norms import RowMath, row_math
 from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
-from basinet.algorithms.optimizers.per_agent import Entry, PerAgentOptimizer, clipped
+from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer, clipped
 
 __all__ = ["NSGD", "NSGDC", "NSGDm"]
 
@@ -70,7 +70,7 @@ class NSGD(PerAgentOptimizer):
         params: Iterable[nn.Parameter],
         lr: float | None = None,
         momentum: float | None = None,
-        clip: float | None = None,
+        clip: Clip | None = None,
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,

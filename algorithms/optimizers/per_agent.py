@@ -4,16 +4,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from basinet.algorithms.norms import RowMath, per_row
 from basinet.algorithms.optimizers.settings import checked_parameters, rate_of
 
-__all__ = ["Entry", "PerAgentOptimizer", "clipped"]
+__all__ = ["Clip", "Entry", "PerAgentOptimizer", "clipped"]
+
+Clip = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+"""The largest norm of a gradient; infinite without clipping."""
 
 Entry = tuple[dict[str, Any], list[Tensor], list[Tensor]]
 """A group, those of its parameters that have gradients, and these."""

@@ -55,7 +55,7 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
     # what the simulator supplies is no setting; what has no default is needed
     resnet = entry(capsys, "models", "resnet")["settings"]
     assert list(resnet) == ["norm", "widths", "blocks"] and resnet["norm"]["needed"] and "default" not in resnet["norm"]
-    assert resnet["widths"]["type"] == "list of int ≥ 1, length ≥ 1"
+    assert resnet["widths"]["type"] == "list of int ≥ 1 and ≤ 10000, length ≥ 1"
     # settings that a class inherits, or refers to, are documented by the class that has them
     assert entry(capsys, "optimizers", "galore")["settings"]["rank"]["about"].startswith("r, or None")
     assert entry(capsys, "optimizers", "nsgdc")["settings"]["clip"]["about"].startswith("h, the largest norm")

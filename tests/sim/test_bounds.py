@@ -79,6 +79,8 @@ NUMERIC = [
 def test_no_component_takes_a_number_that_makes_no_sense(kind, name, setting, numbers):
     needed = NEEDED.get(name, {})
     for value in NONSENSE:
+        if setting == "clip" and type(value) in (int, float) and value > 0:  # none is too large
+            continue
         for given in (value, [value], [1, value]):
             with pytest.raises(ExperimentError) as error:
                 kind.parse({"name": name, **needed, setting: given})
@@ -87,6 +89,11 @@ def test_no_component_takes_a_number_that_makes_no_sense(kind, name, setting, nu
     if numbers == {int}:
         with pytest.raises(ExperimentError, match=rf"^{kind.key}.{setting}: "):
             kind.parse({"name": name, **needed, setting: 1.5})
+
+
+def test_no_clipping_is_a_norm_that_may_be_infinite():
+    for name in ("nsgd", "nsgdc", "clipped_sgd"):
+        assert KINDS["optimizer"].parse({"name": name, "clip": math.inf}).settings == {"clip": math.inf}
 
 
 def test_the_sweep_finds_what_there_is_to_set():
