@@ -1,6 +1,8 @@
 """Handwritten digits of 8 × 8 pixels, which come with scikit-learn."""
 
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -61,12 +63,14 @@ def digits(
 @cache
 def _samples() -> tuple[Tensor, Tensor]:
     """Load inputs and labels in their order, once a process."""
-    from sklearn.datasets import load_digits  # takes as long to import as torch
-
-    pixels, classes = load_digits(return_X_y=True)
+    package = find_spec("sklearn")  # to import it would take as long as torch
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the digits come with scikit-learn, which is not installed")
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    pixels, classes = table[:, :-1], table[:, -1].astype(np.int64)
     order = _stratified_order(classes)
     inputs = torch.from_numpy(pixels[order] / 16).float().view(-1, 1, 8, 8)
-    return inputs, torch.from_numpy(classes[order].astype(np.int64))
+    return inputs, torch.from_numpy(classes[order])
 
 
 def _stratified_order(classes: NDArray[np.int64]) -> NDArray[np.int64]:
