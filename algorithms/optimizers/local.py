@@ -1,7 +1,10 @@
 """One optimizer an agent, executed for all agents of a block together where that is the same thing."""
 
 import copy
+import inspect
+import sys
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -17,6 +20,42 @@ ELEMENTWISE = frozenset({
 
 _FUSED = frozenset({optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad})
 """Those that torch can step in one pass over memory, on the CPU as on a GPU."""
+
+
+def _defer_compiler() -> None:
+    """Keep torch from importing its compiler as soon as an optimizer is made, which takes as long as torch itself.
+
+    Some methods of its optimizers import it on their first call, to mark themselves as not to be compiled. Nothing can
+    be compiled before something else has imported it: until then they run as they are.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        marked = getattr(optim.Optimizer, name)
+        if hasattr(marked, "__wrapped__"):
+            # Where torch keeps the method that is marked; another version that keeps it elsewhere takes its time.
+            marked.__wrapped__.__dynamo_disable = _until_imported(marked)
+
+
+def _until_imported(marked: Callable[..., Any]) -> Callable[..., Any]:
+    plain = marked.__wrapped__  # type: ignore[attr-defined]
+
+    def method(*arguments: Any, **keywords: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return plain(*arguments, **keywords)
+        vars(plain).pop("__dynamo_disable", None)
+        return marked(*arguments, **keywords)
+
+    return method
+
+
+_defer_compiler()
+
+
+def _stepping(optimizer: optim.Optimizer) -> Callable[[optim.Optimizer], Any]:
+    """Return how optimizers like this one step: torch's own without importing the compiler, to break its graphs."""
+    kind = type(optimizer)
+    if not kind.__module__.startswith("torch.optim.") or optimizer.defaults.get("differentiable"):
+        return methodcaller("step")
+    return optim.Optimizer.profile_hook_step(torch.no_grad()(inspect.unwrap(kind.step)))
 
 
 class LocalOptimizer:
@@ -103,6 +142,7 @@ class LocalOptimizer:
             self.optimizers = [factory(list(zip(names, members[0], strict=True)), **more)]
         else:
             self.optimizers = [factory(group, **more) for group in members]
+        self._step = _stepping(self.optimizers[0])
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     @property
@@ -208,7 +248,7 @@ class LocalOptimizer:
             if self.derivative_free:
                 setattr(optimizer, "coefficients", gradients)  # noqa: B010
             if steps:
-                optimizer.step()
+                self._step(optimizer)
         self._take_back()
         if active is not None and not self._one_each:
             _keep(self._x, before, active)
