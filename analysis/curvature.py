@@ -204,7 +204,7 @@ class Curvature:
             assert isinstance(graph, _HessianGraph)
             for vector, weight in zip(vectors.to(self.points), weights.to(total), strict=True):
                 with torch.enable_grad(), differentiable(self.points.device):
-                    form = (_gradient(graph.slope, graph.leaf, vector) * vector).sum()
+                    form = (_gradient((graph.slope * vector).sum(), graph.leaf) * vector).sum()
                     total += weight * _derivative(form, graph.leaf, torch.ones_like(form))
         return self.objective.share.sum(total)
 
@@ -301,7 +301,8 @@ class _OutputGraph:
     def pulled(self) -> tuple[Tensor, Tensor]:
         """A vector u of outputs, and Fᵀ u, which is linear in u: its derivative is F."""
         u = torch.zeros_like(self.outputs, requires_grad=True)
-        return u, _gradient(self.outputs, self.leaf, u)
+        with torch.enable_grad():
+            return u, _gradient((self.outputs * u).sum(), self.leaf)
 
     def product(self, vectors: Tensor) -> Tensor:
         u, pulled = self.pulled
@@ -310,17 +311,19 @@ class _OutputGraph:
 
 
 @torch.enable_grad()
-def _gradient(value: Tensor, leaf: Tensor, vectors: Tensor | None = None) -> Tensor:
+def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
     if not value.requires_grad:  # no parameter takes part
         return torch.zeros_like(leaf, requires_grad=False)
-    return torch.autograd.grad(value, leaf, vectors, create_graph=True, materialize_grads=True)[0]
+    return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]
 
 
+@torch.enable_grad()
 def _derivative(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
     """Multiply the transposed Jacobian of a value with vectors, keeping the graph."""
     if not value.requires_grad:  # the value is constant
         return torch.zeros_like(leaf, requires_grad=False)
-    return torch.autograd.grad(value, leaf, vectors, retain_graph=True, materialize_grads=True)[0]
+    # Not by grad's own argument for vectors, with which torch would import sympy; the numbers are the same.
+    return torch.autograd.grad((value * vectors).sum(), leaf, retain_graph=True, materialize_grads=True)[0]
 
 
 def _per_output(chunk: Chunk, outputs: Tensor) -> Tensor:

@@ -148,7 +148,9 @@ def _products(field: Field, near: Tensor) -> tuple[Product, Tensor]:
     def product(vector: Tensor) -> Tensor:
         if not slope.requires_grad:
             return torch.zeros_like(near)
-        return torch.autograd.grad(slope, leaf, vector, retain_graph=True, materialize_grads=True)[0]
+        with torch.enable_grad():  # as in `curvature`, without the import of sympy
+            along = (slope * vector).sum()
+        return torch.autograd.grad(along, leaf, retain_graph=True, materialize_grads=True)[0]
 
     return product, slope.detach() != 0
 
