@@ -9,8 +9,7 @@ from operator import mul
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, polygamma
-from scipy.stats import chi2, f
+from scipy.special import fdtri, gammaincinv, ndtri, polygamma
 
 from basinet.sim.folder import Run
 
@@ -168,8 +167,8 @@ def mean_time(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) -> 
     censored = count < np.size(happened)
     return MeanTime(
         value=total / count if count else math.inf,
-        lower=2 * total / float(chi2.ppf(1 - tail, 2 * count + 2 * censored)),
-        upper=2 * total / float(chi2.ppf(tail, 2 * count)) if count else math.inf,
+        lower=2 * total / (2 * float(gammaincinv(count + censored, 1 - tail))),
+        upper=2 * total / (2 * float(gammaincinv(count, tail))) if count else math.inf,
         happened=count,
     )
 
@@ -216,5 +215,5 @@ def speed_up(slow: MeanTime, fast: MeanTime, *, level: float = 0.95) -> SpeedUp:
         raise ValueError("nothing happened in one of the two, so that their times have no ratio")
     ratio = slow.value / fast.value
     error = math.sqrt(sum(float(polygamma(1, time.happened)) for time in (slow, fast)))
-    low, high = (float(f.ppf(q, 2 * slow.happened, 2 * fast.happened)) for q in ((1 - level) / 2, (1 + level) / 2))
+    low, high = (float(fdtri(2 * slow.happened, 2 * fast.happened, q)) for q in ((1 - level) / 2, (1 + level) / 2))
     return SpeedUp(ratio, ratio / high, ratio / low, math.log(ratio) / error)

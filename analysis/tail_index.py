@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import fold, key, permutation
@@ -73,7 +73,7 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
     inverse = float((logs[:-1] - logs[-1]).mean())
     if inverse == 0:
         return TailIndex(math.inf, math.inf, math.inf, math.inf, largest)
-    low, high = (float(chi2.ppf(q, 2 * largest)) / (2 * largest * inverse) for q in (0.025, 0.975))
+    low, high = (float(gammaincinv(largest, q)) / (largest * inverse) for q in (0.025, 0.975))
     return TailIndex(1 / inverse, 1 / (inverse * math.sqrt(largest)), low, high, largest)
 
 

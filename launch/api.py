@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from basinet.analysis.measure import check_analysis, measure_replica
 from basinet.analysis.page import list_html, table_html
 from basinet.analysis.report import write_report
-from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
-from basinet.analysis.studies.journal import JOURNAL, journal
 from basinet.analysis.summary import cells, summarize
 from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
 from basinet.sim.component import ExperimentError, Kind, nearest
@@ -33,6 +31,9 @@ from basinet.sim.reached import trained_model
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import RunFailed, prepare, simulate
+
+if TYPE_CHECKING:
+    from basinet.analysis.studies import Findings
 
 __all__ = ["Results", "compare", "export", "load", "reproduce", "run"]
 
@@ -275,7 +276,7 @@ def compare(*folders: str | Path) -> list[dict[str, Any]]:
 
 def reproduce(
     name: str, words: Sequence[str] = (), *, out: str | Path, fresh: bool = False, quiet: bool = False
-) -> tuple[Findings, Path]:
+) -> tuple["Findings", Path]:
     """Run a study and write what it finds.
 
     The findings are written at the end; until then the parts of the study that are finished are kept in a journal,
@@ -294,6 +295,9 @@ def reproduce(
     Raises:
         ExperimentError: There is no such study or setting, or the folder holds something else.
     """
+    from basinet.analysis.studies import STUDIES, TRAININGS, check_folder, write_findings  # of use here alone
+    from basinet.analysis.studies.journal import JOURNAL, journal
+
     if name not in STUDIES:
         raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
     settings: dict[str, Any] = {}

@@ -5,7 +5,6 @@ import math
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from basinet.topologies._build import ATTEMPTS, first_connected
 from basinet.topologies._checks import require_agents, require_room
@@ -40,6 +39,8 @@ def random_geometric(num_agents: int, *, radius: float | None = None, seed: int 
         Gupta and Kumar, Critical Power for Asymptotic Connectivity in Wireless Networks,
         https://doi.org/10.1007/978-1-4612-1784-8_33, 1999
     """
+    from scipy.spatial import KDTree  # takes as long to import as networkx, and no other graph needs it
+
     require_agents(num_agents, "random_geometric")
     threshold = math.sqrt(math.log(num_agents) / (math.pi * num_agents))
     reach = math.sqrt(2) * threshold if radius is None else radius
