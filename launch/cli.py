@@ -1,12 +1,15 @@
 """The command line. Torch and Ray are imported by the commands that need them, so that `--help` is quick."""
 
 import argparse
+import atexit
+import gc
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status, the same at all ranks: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
     """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # the process ends without a last search for garbage, half a second long
     if _num_ranks() == 1:
         return _main(arguments)
     from basinet.sim.runtimes.torchrun import together
@@ -205,6 +210,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load modules, a million objects that stay, without a search for garbage among them, now or later."""
+    first = "torch" not in sys.modules
+    if first:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if first:
+            gc.enable()
+            gc.freeze()
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
@@ -217,8 +236,9 @@ def _point(text: str) -> int | str:
 
 def _run(options: argparse.Namespace) -> int:
     file, overrides = _split(options.words)
-    from basinet.sim.component import ExperimentError
-    from basinet.sim.experiment import Experiment
+    with _loading():
+        from basinet.sim.component import ExperimentError
+        from basinet.sim.experiment import Experiment
 
     experiment = Experiment.load(file, overrides)
     on_ranks = any(config.runtime.name == "torchrun" for config in experiment.runs.values())
