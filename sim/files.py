@@ -11,7 +11,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from basinet.sim import yaml_files
 from basinet.sim.lock import LOCK
@@ -64,11 +64,12 @@ class Damaged(ExperimentError):
     def __init__(
         self, path: Path, reason: str, cure: str = "the same experiment into the same folder makes it anew"
     ) -> None:
-        super().__init__(path, reason, cure)
+        kind = "checkpoint" if path.suffix == ".pt" else "file"
+        super().__init__(f"{path}: the {kind} is damaged ({reason}); {cure}")
+        self.parts = path, reason, cure
 
-    def __str__(self) -> str:
-        path, reason, cure = self.args
-        return f"{path}: the {'checkpoint' if path.suffix == '.pt' else 'file'} is damaged ({reason}); {cure}"
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:  # a worker raises it as well
+        return type(self), self.parts
 
 
 def inside(folder: Path, name: Any) -> Path:
