@@ -5,9 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require_measured
+from basinet.analysis.plots.data import require_measured, require_runs
 from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import axis_label, choose_scale, label_log_axes, new_axes, styles
+from basinet.analysis.plots.style import axis_label, choose_scale, finish, ink, new_axes, styles
 from basinet.analysis.summary import finals
 from basinet.sim.folder import Run
 
@@ -40,13 +40,16 @@ def agent_rows(runs: Sequence[Run], metric: str) -> list[dict[str, Any]]:
     return rows
 
 
-def plot_agents(runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes | None = None) -> Axes:
+def plot_agents(
+    runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes | None = None, legend: bool = True
+) -> Axes:
     """Draw a metric of each agent, a column a run and replica, and that of the centroid over it.
 
     Args:
         runs: Runs whose agents were measured.
         metric: The metric.
         ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend outside the axes.
 
     Returns:
         The axes: points are agents, bars the centroid.
@@ -54,24 +57,31 @@ def plot_agents(runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes 
     Raises:
         NoDataError: The metric was measured at no agent.
     """
+    require_runs(runs)
     rows = agent_rows(runs, metric)
     require_measured(rows, runs, metric, agents=True)
     ax = new_axes(ax)
     ax.set_yscale(choose_scale(metric, [row[metric] for row in rows]))
-    places: dict[str, list[float]] = {}
     start = 0.0
     for label, style in styles(row["label"] for row in rows).items():
         mine = [row for row in rows if row["label"] == label]
         for column, replica in enumerate(sorted({row["replica"] for row in mine})):
             x = start + column
-            places.setdefault(label, []).append(x)
             values = [r[metric] for r in mine if r["replica"] == replica and r["agent"] != "centroid"]
-            ax.plot([x] * len(values), values, marker=style.marker, color=style.color, ls="", alpha=0.4, markersize=5)
+            name = label if not column else None
+            looks: dict[str, Any] = {
+                "marker": style.marker,
+                "color": style.color,
+                "linestyle": "none",
+                "alpha": 0.4,
+                "markersize": 5,
+            }
+            ax.plot([x] * len(values), values, label=name, **looks)
             middle = [r[metric] for r in mine if r["replica"] == replica and r["agent"] == "centroid"]
-            ax.hlines(middle, x - 0.35, x + 0.35, color="black", linewidth=2)
-        start = places[label][-1] + 2
-    ax.set_xticks([sum(xs) / len(xs) for xs in places.values()], list(places), rotation=20, ha="right")
+            ax.hlines(middle, x - 0.35, x + 0.35, color=ink(), linewidth=2)
+        start = x + 2
+    ax.set_xticks([])
+    ax.set_xlabel("replicas of each run; bars: centroid")
     ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25, axis="y")
-    label_log_axes(ax)
-    return ax
+    return finish(ax, legend=legend)

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import Row, curve_rows, require_measured
+from basinet.analysis.plots.data import Row, curve_rows, require_measured, require_runs
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
     Scale,
     axis_label,
     choose_scale,
-    label_log_axes,
+    finish,
     new_axes,
-    outside_legend,
     styles,
 )
 from basinet.sim.folder import Run
@@ -51,6 +50,7 @@ def plot_curves(
     Raises:
         NoDataError: No run has both measurements.
     """
+    require_runs(runs)
     rows = curve_rows(runs, metric, x=x)
     require_measured(rows, runs, metric, x)
     ax = new_axes(ax)
@@ -88,10 +88,7 @@ def plot_curves(
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25)
-    label_log_axes(ax)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)
 
 
 def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:

@@ -1,6 +1,6 @@
 """What the figures are drawn from: rows of plain values, which also go into the file beside each figure."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from math import isfinite
 from statistics import fmean
 from typing import Any
@@ -10,7 +10,16 @@ from basinet.analysis.summary import finals, moments
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.folder import Run
 
-__all__ = ["NoDataError", "curve_rows", "point_rows", "require", "require_measured"]
+__all__ = [
+    "NoDataError",
+    "curve_rows",
+    "kind_of",
+    "point_rows",
+    "require",
+    "require_measured",
+    "require_rows",
+    "require_runs",
+]
 
 Row = dict[str, Any]
 
@@ -31,6 +40,55 @@ def require(data: Sized, otherwise: str) -> None:
     """
     if not len(data):
         raise NoDataError(otherwise)
+
+
+def require_runs(runs: Any) -> None:
+    """Refuse what is no list of runs.
+
+    Args:
+        runs: What was given.
+
+    Raises:
+        ExperimentError: It is something else.
+    """
+    if not isinstance(runs, Sequence) or not all(isinstance(run, Run) for run in runs):
+        raise ExperimentError(f"runs: expected a list of runs, as load_runs returns it, not {kind_of(runs)}")
+
+
+def require_rows(rows: Any, *columns: str, otherwise: str) -> None:
+    """Refuse what is no table, or an empty one.
+
+    Args:
+        rows: What was given.
+        columns: What each row needs.
+        otherwise: The sentence that says why there may be nothing, and what to do.
+
+    Raises:
+        ExperimentError: It is something else, or columns are missing.
+    """
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise ExperimentError(f"rows: expected a list of mappings with {', '.join(columns)}, not {kind_of(rows)}")
+    require(rows, otherwise)
+    missing = [column for column in columns if any(column not in row for row in rows)]
+    if missing:
+        raise ExperimentError(f"rows: each needs {', '.join(columns)}; there are rows without {', '.join(missing)}")
+
+
+def kind_of(value: Any) -> str:
+    """Say what was given instead of something else.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        A few words.
+    """
+    if isinstance(value, str):
+        return f"the text '{value}'"
+    if isinstance(value, list | tuple) and value:
+        kinds = sorted({type(item).__name__ for item in value})
+        return f"a {type(value).__name__} of {' and '.join(kinds)}"
+    return "None" if value is None else type(value).__name__
 
 
 def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bool = False) -> None:

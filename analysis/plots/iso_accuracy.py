@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from basinet.analysis.plots.data import point_rows, require_measured
+from basinet.analysis.plots.data import point_rows, require_measured, require_runs
 from basinet.analysis.plots.scatter import plot_scatter
-from basinet.analysis.plots.style import axis_label
+from basinet.analysis.plots.style import GREY, axis_label
 from basinet.sim.folder import Run
 
 __all__ = ["IsoLines", "iso_lines", "iso_rows", "plot_iso_accuracy"]
@@ -108,6 +108,7 @@ def plot_iso_accuracy(
     Raises:
         NoDataError: No replica has all three, flatness and risk above zero.
     """
+    require_runs(runs)
     rows = iso_rows(runs, flatness, accuracy)
     require_measured(rows, runs, flatness, RISK, accuracy)
     ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)
@@ -115,7 +116,7 @@ def plot_iso_accuracy(
     if fit is None:
         return ax
     xs, ys = (np.geomspace(*limits, 60) for limits in (ax.get_xlim(), ax.get_ylim()))
-    lines = ax.contour(xs, ys, fit.at(*np.meshgrid(xs, ys)), levels=8, colors="0.5", linewidths=0.8)
+    lines = ax.contour(xs, ys, fit.at(*np.meshgrid(xs, ys)), levels=8, colors=GREY, linewidths=0.8)
     ax.clabel(lines, fontsize=6, fmt="%.3g")
     name = axis_label(accuracy).split(" (")[0]
     ax.set_title(f"lines: {name}, R² = {fit.explained:.2f}", fontsize="small")

@@ -6,15 +6,20 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require, require_measured
+from basinet.analysis.plots.data import require_measured, require_rows, require_runs
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
+    ACCENT,
+    MAIN,
+    SHADES,
     axis_label,
+    contrast,
+    finish,
     grid,
-    label_log_axes,
+    ink,
+    legend_below_panels,
     new_axes,
-    outside_legend,
     panels,
     styles,
     symmetric_log,
@@ -53,13 +58,14 @@ def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     Raises:
         NoDataError: There are none.
     """
-    require(rows, "there is no spectral density to draw; measure hessian_density")
+    missing = "there is no spectral density to draw; measure hessian_density"
+    require_rows(rows, "eigenvalue", "weight", otherwise=missing)
     ax = new_axes(ax)
     nodes, weights = (np.array([float(row[name]) for row in rows]) for name in ("eigenvalue", "weight"))
     kept = weights > 0
     ax.set_yscale("log")
-    ax.vlines(nodes[kept], weights[kept].min() / 3, weights[kept], color="#0072B2", linewidth=1.5)
-    ax.plot(nodes[kept], weights[kept], linestyle="none", marker="o", markersize=3, color="#0072B2")
+    ax.vlines(nodes[kept], weights[kept].min() / 3, weights[kept], color=MAIN, linewidth=1.5)
+    ax.plot(nodes[kept], weights[kept], linestyle="none", marker="o", markersize=3, color=MAIN)
     symmetric_log(ax, nodes)
     ax.set_xlabel("Hessian eigenvalue")
     ax.set_ylabel("part of all eigenvalues")
@@ -81,7 +87,8 @@ def plot_slices(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = T
     Raises:
         NoDataError: There are none.
     """
-    require(rows, "there are no slices to draw; measure loss_slices")
+    missing = "there are no slices to draw; measure loss_slices"
+    require_rows(rows, "direction", "position", "loss", otherwise=missing)
     ax = new_axes(ax)
     for name, style in styles(row["direction"] for row in rows).items():
         mine = [row for row in rows if row["direction"] == name]
@@ -90,9 +97,7 @@ def plot_slices(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = T
     ax.set_xlabel("distance from the centroid")
     ax.set_ylabel("training loss")
     ax.grid(alpha=0.25)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)
 
 
 def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
@@ -108,17 +113,18 @@ def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
         losses[ys.index(float(row["y"])), xs.index(float(row["x"]))] = float(row["loss"])
     low, high = float(np.nanmin(losses)), float(np.nanmax(losses))
     even = np.geomspace(low, high, 14)[1:-1] if 0 < 10 * low < high else 12  # each level so many times the last one
-    lines = ax.contour(xs, ys, losses, levels=even, cmap="viridis", norm="log" if low > 0 else None, linewidths=1)
+    lines = ax.contour(xs, ys, losses, levels=even, cmap=SHADES, norm="log" if low > 0 else None, linewidths=1)
     ax.clabel(lines, fontsize=6, fmt="%.3g")
 
 
-def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None = None, legend: bool = True) -> Axes:
     """Draw the loss in a plane through the centroid, with the agents projected into it.
 
     Args:
         rows: `x`, `y` and `loss` on a grid.
         agents: `x` and `y` of each agent, and for a plane of principal directions `explained_x`, `explained_y`.
         ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
 
     Returns:
         The axes.
@@ -126,13 +132,14 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
     Raises:
         NoDataError: There are none.
     """
-    require(rows, "there is no plane to draw; measure loss_surface or random_plane")
-    require(agents, "there are no agents to draw in the plane; they are measured with it")
+    missing = "there is no plane to draw; measure loss_surface or random_plane"
+    require_rows(rows, "x", "y", "loss", otherwise=missing)
+    require_rows(agents, "x", "y", otherwise="there are no agents to draw in the plane; they are measured with it")
     ax = new_axes(ax)
     draw_contours(rows, ax)
     places = [[float(row[name]) for row in agents] for name in ("x", "y")]
-    ax.plot(*places, linestyle="none", marker="o", markersize=5, color="#D55E00", label="agents")
-    ax.plot([0], [0], linestyle="none", marker="*", markersize=11, color="black", label="centroid")
+    ax.plot(*places, linestyle="none", marker="o", markersize=5, color=ACCENT, label="agents")
+    ax.plot([0], [0], linestyle="none", marker="*", markersize=11, color=ink(), label="centroid")
     if "explained_x" in agents[0]:
         first, second = (100 * float(agents[0][f"explained_{axis}"]) for axis in "xy")
         ax.set_xlabel(f"first principal direction ({first:.0f} %)")
@@ -140,7 +147,7 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
     else:
         ax.set_xlabel("first random direction")
         ax.set_ylabel("second")
-    return ax
+    return finish(ax, legend=legend)
 
 
 def plot_barriers(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
@@ -156,12 +163,13 @@ def plot_barriers(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     Raises:
         NoDataError: There are none.
     """
-    require(rows, "there are no barriers to draw; measure agent_barriers")
+    missing = "there are no barriers to draw; measure agent_barriers"
+    require_rows(rows, "agent", "position", "loss", otherwise=missing)
     ax = new_axes(ax)
     for number, agent in enumerate(dict.fromkeys(row["agent"] for row in rows)):
         mine = [row for row in rows if row["agent"] == agent]
         xs, ys = ([float(row[key]) for row in mine] for key in ("position", "loss"))
-        ax.plot(xs, ys, color="#0072B2", linestyle=_LINES[number % len(_LINES)], alpha=0.6, linewidth=1)
+        ax.plot(xs, ys, color=MAIN, linestyle=_LINES[number % len(_LINES)], alpha=0.6, linewidth=1)
     ax.set_xlabel("from the centroid (0) to an agent (1)")
     ax.set_ylabel("training loss")
     ax.grid(alpha=0.25)
@@ -204,6 +212,7 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
     Raises:
         NoDataError: No replica has both.
     """
+    require_runs(runs)
     rows = stability_rows(runs)
     require_measured(rows, runs, "hessian_top_eigenvalue", "stability_limit")
     ax = new_axes(ax)
@@ -212,26 +221,24 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
         tops = [row["hessian_top_eigenvalue"] for row in mine]
         ax.plot([place] * len(tops), tops, linestyle="none", marker=style.marker, color=style.color, label=label)
         ends = (place - 0.4, place + 0.4)
-        ax.hlines(mine[0]["stability_limit"], *ends, color="black", label="" if place else "2 / μ")
+        ax.hlines(mine[0]["stability_limit"], *ends, color=ink(), label="" if place else "2 / μ")
         if "consensus_stability_limit" in mine[0]:
             text = "" if place else "(1 + λ_min(W)) / μ"
-            ax.hlines(mine[0]["consensus_stability_limit"], *ends, color="black", linestyle="--", label=text)
+            ax.hlines(mine[0]["consensus_stability_limit"], *ends, color=ink(), linestyle="--", label=text)
     ax.set_yscale("log")
     ax.set_xticks([])
     ax.set_xlim(-0.6, max(0.6, len({row["label"] for row in rows}) - 0.4))
     ax.set_ylabel(axis_label("hessian_top_eigenvalue", wrap=True))
-    label_log_axes(ax)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)
 
 
-def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = True) -> Axes:
     """Draw the barriers between the solutions of runs as a matrix.
 
     Args:
         rows: `first`, `second`, `replica` and `barrier`.
         ax: Where to draw; new axes if None.
+        legend: Whether to say which solution has which number.
 
     Returns:
         The axes.
@@ -239,11 +246,13 @@ def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     Raises:
         NoDataError: There are none.
     """
-    require(rows, "there are no solutions to compare; basinet analyze --between does")
+    missing = "there are no solutions to compare; basinet analyze --between does"
+    require_rows(rows, "first", "second", "replica", "barrier", otherwise=missing)
     ax = new_axes(ax)
     names = list(dict.fromkeys(row[end] for row in rows for end in ("first", "second")))
     heights = np.full((len(names), len(names)), np.nan)
     for i, first in enumerate(names):
+        ax.plot([], [], linestyle="none", marker=f"${i + 1}$", color=ink(), label=first)
         for j, second in enumerate(names):
             found = {
                 row["replica"]: float(row["barrier"])
@@ -252,11 +261,15 @@ def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
             }
             if found and first != second:
                 heights[i, j] = np.mean(list(found.values()))
-                ax.text(j, i, f"{heights[i, j]:.2g}", ha="center", va="center", color="white", fontsize="small")
-    ax.imshow(heights, cmap="viridis", vmin=0, vmax=1.5 * float(np.nanmax(heights)) or 1.0)
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    ax.set_yticks(range(len(names)), names)
-    return ax
+    image = ax.imshow(heights, cmap=SHADES, vmin=0, vmax=1.5 * float(np.nanmax(heights)) or 1.0)
+    for (i, j), height in np.ndenumerate(heights):
+        if np.isfinite(height):
+            color = contrast(SHADES(image.norm(height)))
+            ax.text(j, i, f"{height:.2g}", ha="center", va="center", color=color, fontsize="small")
+    numbers = range(len(names))
+    ax.set_xticks(numbers, [str(number + 1) for number in numbers])
+    ax.set_yticks(numbers, [str(number + 1) for number in numbers])
+    return finish(ax, legend=legend)
 
 
 def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
@@ -297,7 +310,7 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
             "Training loss in the plane through the centroid in which the agents spread most, and the agents projected "
             "into it; the percentages are parts of the consensus distance. The loss at an agent is not that of its "
             "projection.",
-            lambda run, rows, ax: plot_surface(rows, _table(run, "surface_agents"), ax=ax),
+            lambda run, rows, ax: plot_surface(rows, _table(run, "surface_agents"), ax=ax, legend=False),
         ),
         (
             "random_plane",
@@ -305,7 +318,7 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
             "Training loss in the plane through the centroid along two random directions whose filters have the norms "
             "of the model's and whose biases are zero, and the agents projected into it, who lie off the plane almost "
             "as far as from their centroid.",
-            lambda run, rows, ax: plot_surface(rows, _table(run, "random_plane_agents"), ax=ax),
+            lambda run, rows, ax: plot_surface(rows, _table(run, "random_plane_agents"), ax=ax, legend=False),
         ),
         (
             "barriers",
@@ -353,10 +366,10 @@ def _side_by_side(
     figure, axes = grid(len(shown), share_x=False, share_y=False)
     for ax, (run, label, rows) in zip(axes, shown, strict=True):
         draw(run, rows, ax)
-        ax.set_title(label, fontsize="medium", wrap=True)
+        ax.set_title(label, fontsize="medium")
     found, texts = axes[0].get_legend_handles_labels()
     if found:
-        figure.legend(found, texts, loc="outside lower center", ncols=min(len(texts), 4), frameon=False)
+        legend_below_panels(figure, found, texts)
     caption += f" One panel a run, of its replica {shown[0][2][0]['replica']}."
     if len(tables) > len(shown):
         caption += f" The first {len(shown)} of {len(tables)} are shown."

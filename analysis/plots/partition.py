@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from basinet.analysis.plots.data import require
-from basinet.analysis.plots.style import new_axes
+from basinet.analysis.plots.data import require, require_rows
+from basinet.analysis.plots.style import MAIN, contrast, new_axes
 from basinet.sim.folder import Run
 
 __all__ = ["load_partition", "plot_partition"]
@@ -63,6 +63,7 @@ def plot_partition(
     Raises:
         NoDataError: There are no rows of this replica.
     """
+    require_rows(rows, "replica", "agent", "label", "samples", otherwise="there is no partition to draw")
     chosen = [row for row in rows if row["replica"] == replica]
     known = ", ".join(map(str, sorted({row["replica"] for row in rows}))) or "none"
     require(chosen, f"replica: nobody holds samples in replica {replica}; there are replicas: {known}")
@@ -72,7 +73,7 @@ def plot_partition(
     for row in chosen:
         counts[row["agent"], labels.index(row["label"])] += row["samples"]
     if len(labels) == 1:
-        ax.barh(np.arange(len(counts)), counts[:, 0], color="#0072B2")
+        ax.barh(np.arange(len(counts)), counts[:, 0], color=MAIN)
         ax.set(xlabel="samples", ylabel="agent", ylim=(len(counts) - 0.5, -0.5))
     else:
         _draw_image(counts, labels, ax, colorbar)
@@ -84,8 +85,8 @@ def _draw_image(counts: np.ndarray, labels: Sequence[str], ax: Axes, colorbar: b
     image = ax.imshow(counts, cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
     if counts.size <= _MOST_NUMBERS:
         for (agent, label), samples in np.ndenumerate(counts):
-            ink = "white" if samples > 0.5 * counts.max() else "black"
-            ax.text(label, agent, str(samples), color=ink, ha="center", va="center", fontsize=7)
+            color = contrast(image.cmap(image.norm(samples)))
+            ax.text(label, agent, str(samples), color=color, ha="center", va="center", fontsize=7)
     if len(labels) <= 30:
         ax.set_xticks(range(len(labels)), labels)
     ax.set(xlabel="label", ylabel="agent")

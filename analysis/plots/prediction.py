@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require
-from basinet.analysis.plots.style import label_log_axes, new_axes, outside_legend, styles
+from basinet.analysis.plots.data import kind_of, require
+from basinet.analysis.plots.style import GREY, finish, ink, new_axes, styles
 from basinet.analysis.summary import moments
+from basinet.sim.component import ExperimentError
 
 if TYPE_CHECKING:
     from basinet.analysis.prediction import Prediction
 
 __all__ = ["plot_prediction", "prediction_rows"]
 
-_PARTS = {"centroid": "s", "disagreement": "o"}
+_PARTS: dict[str, Literal["full", "none"]] = {"centroid": "full", "disagreement": "none"}
+_FILLS = {"full": "filled", "none": "hollow"}
 
 
 def prediction_rows(predictions: "Mapping[str, Prediction]") -> list[dict[str, Any]]:
@@ -47,35 +49,41 @@ def plot_prediction(predictions: "Mapping[str, Prediction]", *, ax: Axes | None 
         legend: Whether to draw a legend beside the axes.
 
     Returns:
-        The axes: squares are the risk of the centroid, circles the cost of disagreement; small ones single replicas,
-        large ones their means, with a bar of one standard error. Values that are not above zero, as a centralised run's
-        disagreement, have no place on logarithmic axes.
+        The axes: filled marks are the risk of the centroid, hollow ones the cost of disagreement; small ones single
+        replicas, large ones their means, with a bar of one standard error. Values that are not above zero, as a
+        centralised run's disagreement, have no place on logarithmic axes.
 
     Raises:
+        ExperimentError: No such mapping was given.
         NoDataError: There are no others.
     """
+    if not isinstance(predictions, Mapping) or not all(hasattr(found, "predicted") for found in predictions.values()):
+        raise ExperimentError(
+            f"predictions: expected a mapping from labels to what predict_run finds, not {kind_of(predictions)}"
+        )
     rows = [row for row in prediction_rows(predictions) if row["predicted"] > 0 and row["measured"] > 0]
     require(rows, "no part of the excess risk is above zero both as predicted and as measured")
     ax = new_axes(ax)
     ax.set_xscale("log")
     ax.set_yscale("log")
     for label, style in styles(predictions).items():
-        for part, marker in _PARTS.items():
+        for part, fill in _PARTS.items():
             mine = [row for row in rows if (row["label"], row["part"]) == (label, part)]
             if not mine:
                 continue
             xs, ys = ([row[key] for row in mine] for key in ("predicted", "measured"))
-            ax.plot(xs, ys, marker=marker, color=style.color, ls="", alpha=0.35, markersize=4)
+            looks: dict[str, Any] = {"marker": style.marker, "color": style.color, "fillstyle": fill}
+            ax.plot(xs, ys, linestyle="none", alpha=0.35, markersize=4, **looks)
+            named = label not in ax.get_legend_handles_labels()[1]
             ax.errorbar(
-                [fmean(xs)], [fmean(ys)], yerr=moments(ys)[1], marker=marker, color=style.color, ls="", capsize=3,
-                markeredgecolor="black", label=f"{label}, {part}",
+                [fmean(xs)], [fmean(ys)], yerr=moments(ys)[1], linestyle="none", capsize=3,
+                label=label if named else None, markeredgecolor=ink() if fill == "full" else style.color, **looks,
             )  # fmt: skip
+    for part, fill in _PARTS.items():
+        ax.plot([], [], linestyle="none", marker="o", color=GREY, fillstyle=fill, label=f"{_FILLS[fill]}: {part}")
     values = [row[key] for row in rows for key in ("predicted", "measured")]
-    ax.plot([min(values), max(values)], [min(values), max(values)], color="black", linewidth=1)
+    ax.plot([min(values), max(values)], [min(values), max(values)], color=ink(), linewidth=1)
     ax.set_xlabel("predicted excess risk")
     ax.set_ylabel("measured excess risk")
     ax.grid(alpha=0.25)
-    label_log_axes(ax)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)

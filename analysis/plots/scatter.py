@@ -5,14 +5,14 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import point_rows, require, require_measured
+from basinet.analysis.plots.data import point_rows, require, require_measured, require_runs
 from basinet.analysis.plots.style import (
     Scale,
     axis_label,
     choose_scale,
-    label_log_axes,
+    finish,
+    ink,
     new_axes,
-    outside_legend,
     styles,
 )
 from basinet.analysis.summary import moments
@@ -48,6 +48,7 @@ def plot_scatter(
     Raises:
         NoDataError: No replica has both, above zero where the axis is logarithmic.
     """
+    require_runs(runs)
     rows = point_rows(runs, x, y)
     require_measured(rows, runs, x, y)
     for name, scale in ((x, xscale), (y, yscale)):
@@ -70,14 +71,11 @@ def plot_scatter(
             marker=style.marker,
             color=style.color,
             markersize=7,
-            markeredgecolor="black",
+            markeredgecolor=ink(),
             capsize=3,
             elinewidth=1.5,
         )
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(y, wrap=True))
     ax.grid(alpha=0.25)
-    label_log_axes(ax)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)

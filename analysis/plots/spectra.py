@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require
+from basinet.analysis.plots.data import require, require_runs
 from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import new_axes, outside_legend, styles, symmetric_log
+from basinet.analysis.plots.style import finish, new_axes, styles, symmetric_log
 from basinet.sim.folder import Run, read_table
 
 __all__ = ["plot_spectra", "spectra_rows"]
@@ -64,6 +64,7 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
     Raises:
         NoDataError: No run has the measure.
     """
+    require_runs(runs)
     rows = spectra_rows(runs, bins=bins)
     require(rows, "no run has a spectral density; measure hessian_density")
     ax = new_axes(ax)
@@ -77,6 +78,4 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
     ax.set_xlabel("Hessian eigenvalue")
     ax.set_ylabel("part of all eigenvalues in a bin")
     ax.grid(alpha=0.25)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)

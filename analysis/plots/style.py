@@ -8,20 +8,48 @@ from math import ceil, log10
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import ArrayLike
 
-from basinet.analysis.plots.data import NoDataError, require
+from basinet.analysis.plots.data import NoDataError, require, require_runs
+from basinet.analysis.plots.layout import (
+    Fitted,
+    Sheet,
+    fit_figure,
+    legend_below_panels,
+    make_room,
+    merge_marks,
+    outside_legend,
+)
 from basinet.analysis.plots.names import names
+from basinet.sim.component import ExperimentError
 from basinet.sim.folder import Run
 
 __all__ = [
+    "ACCENT",
+    "GREY",
+    "MAIN",
+    "SHADES",
     "Style",
     "axis_label",
     "choose_scale",
+    "contrast",
+    "finish",
+    "grid",
+    "ink",
     "label_log_axes",
+    "legend_below_panels",
     "new_axes",
     "outside_legend",
     "panels",
@@ -32,7 +60,15 @@ __all__ = [
 
 Scale = Literal["linear", "log"]
 
+MAIN, ACCENT, GREY = "#0072B2", "#D55E00", "0.5"
+SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.2, 0.9, 256)), "shades")
+"""Colours of quantities: without the ends of viridis, its lines can be seen on light and on dark."""
+
 _FEW_DECADES = 2.5
+_LARGE = 1e5
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_INK = "text"
+"""Stands for the colour of text, which follows the background."""
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
@@ -46,7 +82,7 @@ class Style(NamedTuple):
 
 # Okabe and Ito, Color Universal Design (2008): distinct in the common forms of colour blindness.
 _KNOWN = {
-    "centralized": Style("#000000", "s", "-"),
+    "centralized": Style(_INK, "s", "-"),
     "consensus": Style("#E69F00", "^", "--"),
     "diffusion ATC": Style("#0072B2", "o", "-."),
     "diffusion CTA": Style("#009E73", "D", ":"),
@@ -55,7 +91,7 @@ _KNOWN = {
 _OTHERS = (
     Style("#D55E00", "P", (0, (8, 2))),
     Style("#56B4E9", "X", (0, (3, 1, 1, 1))),
-    Style("#000000", "*", (0, (1, 3))),
+    Style(_INK, "*", (0, (1, 3))),
     Style("#E69F00", "<", (0, (6, 1, 2, 1))),
     Style("#0072B2", ">", (0, (10, 3))),
     Style("#009E73", "p", (0, (2, 1))),
@@ -107,7 +143,28 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
     for label in labels:
         style = first[label.split(", ")[0]]
         found[label] = style if style not in found.values() else next(others)._replace(color=style.color)
-    return found
+    return {label: style._replace(color=ink()) if style.color == _INK else style for label, style in found.items()}
+
+
+def ink() -> str:
+    """Return the colour of text and lines that stand out from the background.
+
+    Returns:
+        What matplotlib is set to.
+    """
+    return str(rcParams["text.color"])
+
+
+def contrast(color: Any) -> str:
+    """Choose a colour for text on a filled area.
+
+    Args:
+        color: The colour of the area.
+
+    Returns:
+        Black or white.
+    """
+    return "black" if float(np.dot(to_rgb(color), (0.299, 0.587, 0.114))) > 0.55 else "white"
 
 
 @contextmanager
@@ -180,30 +237,45 @@ def new_axes(ax: Axes | None) -> Axes:
     """Return axes to draw on.
 
     Args:
-        ax: The axes, or None for a new pyplot figure, which belongs to the caller.
+        ax: The axes, or None for a new pyplot figure, which belongs to the caller. A figure that has no layout engine,
+            or the constrained one, is laid out so that what is drawn can be read.
 
     Returns:
         The axes.
+
+    Raises:
+        ExperimentError: It is something else.
     """
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.subplots(layout="constrained")[1]
+        return pyplot.subplots(FigureClass=Sheet, layout=Fitted())[1]
+    if not isinstance(ax, Axes):
+        raise ExperimentError(f"ax: expected matplotlib's Axes, not {type(ax).__name__}; give one of a figure's axes")
+    fit_figure(ax)
     return ax
 
 
-def outside_legend(ax: Axes) -> None:
-    """Put a legend beside the axes, where it covers no data.
+def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
+    """Finish what has been drawn: draw once what coincides, label the ticks and explain the marks.
 
     Args:
-        ax: Axes with labelled artists; without any there is no legend.
+        ax: The axes.
+        legend: Whether to draw a legend outside the axes, if anything is labelled.
+        **kwargs: Handed to `outside_legend`.
+
+    Returns:
+        The axes.
     """
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, frameon=False)
+    label_log_axes(ax)
+    if legend:
+        merge_marks(ax)
+        outside_legend(ax, **kwargs)
+    return ax
 
 
 def label_log_axes(ax: Axes) -> None:
-    """Label the logarithmic axes with few plain numbers where they span few decades.
+    """Label the ticks with plain numbers: where logarithmic axes span few decades, and where there are bytes.
 
     Args:
         ax: Axes whose limits are settled.
@@ -211,14 +283,36 @@ def label_log_axes(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         low, high = sorted(axis.get_view_interval())
         decades = log10(high / low) if axis.get_scale() == "log" and low > 0 else _FEW_DECADES
-        if decades < _FEW_DECADES:
+        if decades < 0.7:  # there may be no power of ten
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            axis.set_minor_locator(NullLocator())
+        elif decades < _FEW_DECADES:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if axis.get_scale() != "linear":
+            write = "{:g}".format if decades < _FEW_DECADES else _power
+            axis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))
             axis.set_minor_formatter(NullFormatter())
+        if axis.get_label_text() == _AXES["communicated_bytes"]:
+            axis.set_major_formatter(EngFormatter("B"))
+        elif axis.get_scale() == "linear" and max(abs(low), abs(high)) >= _LARGE:
+            axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _power(value: float) -> str:
+    """Write a power of ten; matplotlib sets it as a formula, which takes many times as long."""
+    exponent = round(log10(abs(value))) if value else 0
+    power = f"10{str(exponent).translate(_SUPERSCRIPTS)}" if value else "0"
+    return f"−{power}" if value < 0 else power
 
 
 def grid(
-    count: int, *, share_x: bool, share_y: bool, width: float = 4.0, height: float = 3.2
+    count: int,
+    *,
+    share_x: bool,
+    share_y: bool,
+    width: float = 4.0,
+    height: float = 3.2,
+    total: float | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure of panels, at most three in a row, that pyplot does not know.
 
@@ -227,28 +321,34 @@ def grid(
         share_x: Whether the panels share their horizontal axes.
         share_y: Whether the panels share their vertical axes.
         width: Width of a panel in inches; a single one is wider.
-        height: Height of a panel in inches.
+        height: Height of a panel in inches, less where the figure is narrow.
+        total: Width of the figure in inches, instead of that of a panel.
 
     Returns:
         The figure and its panels.
     """
-    columns = min(count, 3)
-    rows = ceil(count / columns)
-    size = (max(6.0, width * columns), height * rows + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    most = 3 if total is None else min(3, max(1, int(total / 1.6)))
+    rows = ceil(count / most)
+    columns = ceil(count / rows)
+    full = total or max(6.0, width * columns)
+    height *= min(1.0, max(0.65, full / columns / width))
+    figure = Sheet(figsize=(full, height * rows + 0.3), layout=Fitted())
     axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).ravel().tolist()
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
 
 
-def panels(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = True, **kwargs: Any) -> Figure:
+def panels(
+    runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = True, width: float | None = None, **kwargs: Any
+) -> Figure:
     """Draw one panel for each value of the keys that vary besides the strategy.
 
     Args:
         runs: The runs.
         plot: A function `plot(runs, *, ax, legend, **kwargs)` of this package.
         share_x: Whether the panels share their horizontal axes.
+        width: Width of the figure in inches, such as 3.25 for a column; by default 4 for each panel in a row.
         **kwargs: Handed to `plot`.
 
     Returns:
@@ -257,36 +357,34 @@ def panels(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = Tr
     Raises:
         NoDataError: There are data for no panel.
     """
+    require_runs(runs)
     require(runs, "there are no runs to draw")
     groups: dict[str, list[Run]] = {}
     for run, (_, condition) in zip(runs, names(runs), strict=True):
         groups.setdefault(condition, []).append(run)
-    figure, axes = grid(len(groups), share_x=share_x, share_y=True)
-    handles: dict[str, Any] = {}
+    figure, axes = grid(len(groups), share_x=share_x, share_y=True, total=width)
     errors: list[NoDataError] = []
-    for index, (ax, (condition, group)) in enumerate(zip(axes, groups.items(), strict=True)):
+    for ax, (condition, group) in zip(axes, groups.items(), strict=True):
         try:
             with same_styles(runs):
                 plot(group, ax=ax, legend=False, **kwargs)
         except NoDataError as error:
             errors.append(error)
-            ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color="0.4")
+            ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color=GREY)
         ax.set_title(condition, fontsize="medium")
-        ax.set_ylabel(ax.get_ylabel() if index % 3 == 0 else "")
-        ax.set_xlabel(ax.get_xlabel() if index + 3 >= len(axes) else "")
-        ax.tick_params(labelbottom=not share_x or index + 3 >= len(axes))
-        found, texts = ax.get_legend_handles_labels()
-        handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
     if len(errors) == len(axes):
         raise errors[0]
-    for ax in axes:
+    handles: dict[str, Any] = {}
+    columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    for index, ax in enumerate(axes):
         label_log_axes(ax)
-    if handles:
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=min(len(handles), 4),
-            frameon=False,
-        )
+        merge_marks(ax)
+        lowest = index + columns >= len(axes)
+        ax.tick_params(labelbottom=not share_x or lowest)
+        ax.set_xlabel(ax.get_xlabel() if lowest else "")
+        ax.set_ylabel(ax.get_ylabel() if index % columns == 0 else "")
+        found, texts = ax.get_legend_handles_labels()
+        handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
+    make_room(figure, axes, columns)
+    legend_below_panels(figure, list(handles.values()), list(handles))
     return figure

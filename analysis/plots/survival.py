@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require
-from basinet.analysis.plots.style import new_axes, outside_legend, styles
+from basinet.analysis.plots.data import kind_of, require
+from basinet.analysis.plots.style import finish, new_axes, styles
 from basinet.analysis.survival import Survival
+from basinet.sim.component import ExperimentError
 
 __all__ = ["plot_survival", "survival_rows"]
 
@@ -32,8 +33,13 @@ def plot_survival(
         The axes.
 
     Raises:
+        ExperimentError: No such mapping was given.
         NoDataError: There are no curves.
     """
+    if not isinstance(curves, Mapping) or not all(isinstance(curve, Survival) for curve in curves.values()):
+        raise ExperimentError(
+            f"curves: expected a mapping from labels to what kaplan_meier finds, not {kind_of(curves)}"
+        )
     require(curves, "there are no curves to draw; runs have one with the key escape")
     ax = new_axes(ax)
     for label, style in styles(curves).items():
@@ -49,9 +55,7 @@ def plot_survival(
     ax.set_ylabel("share of replicas that have not escaped")
     ax.set_ylim(0, 1)
     ax.grid(alpha=0.25)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)
 
 
 def survival_rows(curves: Mapping[str, Survival]) -> list[dict[str, Any]]:

@@ -7,14 +7,15 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from scipy import sparse
 
-from basinet.analysis.plots.data import require
-from basinet.analysis.plots.style import new_axes
+from basinet.analysis.plots.data import kind_of, require
+from basinet.analysis.plots.layout import cell_of
+from basinet.analysis.plots.style import SHADES, contrast, ink, new_axes
+from basinet.sim.component import ExperimentError
 from basinet.sim.folder import Run
 
 __all__ = ["load_weights", "plot_topology"]
@@ -22,6 +23,8 @@ __all__ = ["load_weights", "plot_topology"]
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # where it is known where the agents are
 _WEIGHT = "mixing weight"
+_FULL_SIZE = 4.0  # inches of a panel in which nodes and edges need not be smaller
+_SHADES = SHADES.reversed()
 
 
 def load_weights(run: Run) -> sparse.csr_array | None:
@@ -93,7 +96,7 @@ def _draw_graph(
     if weights:
         thin = min(1.0, max(0.2, 2 * len(own) / len(weights)))  # many edges would blacken the figure
         style: dict[str, Any] = {
-            "edge_color": [colormaps["viridis_r"](norm(weight)) for weight in weights],
+            "edge_color": [_SHADES(norm(weight)) for weight in weights],
             "width": [scale * thin * (1 + 4 * norm(weight)) for weight in weights],
         }
         if small:  # there is no room for arrows
@@ -111,17 +114,23 @@ def _draw_graph(
         graph,
         positions,
         node_color=own,
-        cmap="viridis_r",
+        cmap=_SHADES,
         vmin=norm.vmin,
         vmax=norm.vmax,
-        edgecolors="black",
+        edgecolors=ink(),
         linewidths=0.3 if small else 1.0,
         node_size=dot,
         ax=ax,
     )
     for node, weight in [] if small else zip(graph, own, strict=True):
-        ink = "white" if norm(weight) > 0.5 else "black"
-        ax.text(*positions[node], str(node), color=ink, fontsize=8 if dot > 200 else 6, ha="center", va="center")
+        ax.text(
+            *positions[node],
+            str(node),
+            color=contrast(_SHADES(norm(weight))),
+            fontsize=8 if dot > 200 else 6,
+            ha="center",
+            va="center",
+        )
     ax.margins(0.12)
     ax.set_aspect("equal")
     ax.set_axis_off()
@@ -138,7 +147,7 @@ def _draw_matrix(matrix: sparse.csr_array, ax: Axes, norm: Normalize) -> None:
         s=dot**2,
         marker="s",
         linewidths=0,
-        cmap="viridis_r",
+        cmap=_SHADES,
         norm=norm,
         rasterized=True,
     )
@@ -175,13 +184,20 @@ def plot_topology(
         The axes.
 
     Raises:
+        ExperimentError: The matrix is not square.
         NoDataError: There are no agents.
     """
-    matrix = sparse.csr_array(weights, dtype=float)
+    try:
+        matrix = sparse.csr_array(weights, dtype=float)
+    except (TypeError, ValueError):
+        matrix = None
+    if matrix is None or matrix.ndim != 2 or len(set(matrix.shape)) > 1:
+        raise ExperimentError(f"weights: expected a square mixing matrix, not {kind_of(weights)}")
     require(range(matrix.shape[0]), "the mixing matrix has no agents to draw")
     ax = new_axes(ax)
     matrix.eliminate_zeros()
     norm = Normalize(0.0, max(float(matrix.max()), 1e-12))
+    scale *= min(1.0, min(cell_of(ax)) / _FULL_SIZE) ** 2
     as_graph = matrix.shape[0] <= (_MOST_NODES if positions is None else _MOST_PLACES)
     if as_graph:
         _draw_graph(matrix, ax, layout, norm, positions, scale)
@@ -189,5 +205,5 @@ def plot_topology(
         _draw_matrix(matrix, ax, norm)
     if colorbar:
         label = f"{_WEIGHT} (nodes: of the agent itself)" if as_graph else _WEIGHT
-        ax.figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=ax, label=label, shrink=0.8)
+        ax.figure.colorbar(ScalarMappable(norm, _SHADES), ax=ax, label=label, shrink=0.8)
     return ax

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import NoDataError
+from basinet.analysis.plots.data import NoDataError, require_runs
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.landscape import draw_contours
-from basinet.analysis.plots.style import grid, new_axes, outside_legend, styles
+from basinet.analysis.plots.style import finish, grid, new_axes, styles
 from basinet.analysis.trajectories import TABLE, Trajectories, principal_trajectories
 from basinet.sim.folder import Run, read_table
 
@@ -31,6 +31,7 @@ def plot_trajectories(
     Raises:
         NoDataError: No run has recorded one, or all that did have diverged.
     """
+    require_runs(runs)
     found = principal_trajectories(runs, replica)
     if found is None:
         which = "one that has not diverged" if replica is None else f"replica {replica}, or it has diverged in all"
@@ -41,14 +42,12 @@ def plot_trajectories(
         draw_contours(surface, ax)
     for (label, style), path in zip(styles(found.labels).items(), found.paths, strict=True):
         ax.plot(*path.T, color=style.color, linestyle=style.line, marker=".", markersize=4, label=label)
-        ax.plot(*path[0], marker="o", color=style.color, markerfacecolor="white", markersize=7)
+        ax.plot(*path[0], marker="o", color=style.color, markerfacecolor="none", markersize=7)
         ax.plot(*path[-1], marker="*", color=style.color, markersize=12)
     first, second = (100 * part for part in found.plane.explained.tolist())
     ax.set_xlabel(f"first principal direction ({first:.1f} %)")
     ax.set_ylabel(f"second ({second:.1f} %)")
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)
 
 
 def _surface(runs: Sequence[Run], found: Trajectories) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ STRATEGIES = ["centralized", "consensus", {"name": "diffusion", "order": "atc"},
 
 def make(strategy, batch_size=32, *, path=Path("runs/one"), replicas=4, diverged=None, omit=()):
     strategy = {"name": strategy} if isinstance(strategy, str) else strategy
-    rng = np.random.default_rng(batch_size)
+    rng = np.random.default_rng([batch_size, *map(ord, str(strategy))])
     rows = []
     for replica in range(replicas):
         for step in range(0, 1001, 100):
