@@ -43,7 +43,7 @@ _SMALLEST = 5.0
 """Points below which text is too small to read."""
 _NEAR = 0.005
 """Part of the axes' size within which one mark covers another."""
-_BELOW = "legend below"
+_BELOW = "legend-below"
 _MOST_TURNS = 3
 """How often a figure is laid out again: text of more lines leaves less room for the rest."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.plots.style import grid, label_log_axes, styles
+from basinet.analysis.plots.style import grid, ink, label_log_axes, outside_legend, styles
 from basinet.analysis.studies.claims import AGENTS, RULES, SURE, Sizes, above_one, interval, make_block, part_of
 from basinet.analysis.studies.escapes import BARRIER, START, THRESHOLD, bend, exits, in_the_well, quartic
 from basinet.analysis.studies.journal import once
@@ -223,10 +223,10 @@ def _draw(found: dict[_Case, _Found]) -> Drawing:
             ax.errorbar(xs, [r["mean"] for r in own], _bars(own), color=style.color, marker=style.marker, ls="")
         ax.set_xlabel(text)
         if split:
-            ax.legend(fontsize="small", frameon=False, title="strategy, data")
+            outside_legend(ax, title="strategy, data")
     last = axes[-1]
     ends = [min(row["predicted"] for row in rows), max(row["predicted"] for row in rows)]
-    last.plot(ends, ends, color="black", linewidth=1)
+    last.plot(ends, ends, color=ink(), linewidth=1)
     last.errorbar([row["predicted"] for row in rows], [row["mean"] for row in rows], _bars(rows), marker="o", ls="")
     last.set_xscale("log")
     last.set_xlabel("predicted mean exit time (steps)")

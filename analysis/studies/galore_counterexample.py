@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import GaLore, GoLore
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.plots.style import grid, styles
+from basinet.analysis.plots.style import GREY, grid, outside_legend, styles
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Findings, Progress
 
@@ -324,9 +324,9 @@ def _draw_curves(rows: Sequence[dict[str, Any]], limit: float) -> Figure:
     for method, style in styles(dict.fromkeys(row["method"] for row in rows)).items():
         chosen = [row for row in rows if row["method"] == method]
         _line(ax, [row["step"] for row in chosen], [row["gap"] for row in chosen], method, style.color, style.line)
-    ax.axhline(limit, color="0.5", linestyle="--", linewidth=1, label="GaLore's limit")
+    ax.axhline(limit, color=GREY, linestyle="--", linewidth=1, label="GaLore's limit")
     ax.set(xlabel="step", ylabel="J − min J", ylim=(1e-3, None), yscale="log")
-    ax.legend()
+    outside_legend(ax)
     return figure
 
 
@@ -335,12 +335,12 @@ def _draw_batches(rows: Sequence[dict[str, Any]]) -> Figure:
     odd = [row for row in rows if row["batch"] % 2]
     batches = [row["batch"] for row in odd]
     _line(ax, batches, [row["predicted"] for row in odd], "theory", "#0072B2", "-")
-    _line(ax, batches, [row["limit"] for row in odd], "theory, small learning rate", "0.5", "--")
+    _line(ax, batches, [row["limit"] for row in odd], "theory, small learning rate", GREY, "--")
     ax.plot(batches, [row["gap"] for row in odd], "o", color="#D55E00", label="measured, odd batch")
     even = [row for row in rows if row["batch"] % 2 == 0]
     ax.plot([row["batch"] for row in even], [row["gap"] for row in even], "v", color="#009E73", label="even batch")
     ax.set(xlabel="batch at a refresh", ylabel="J − min J at the end", xscale="log", yscale="log")
-    ax.legend()
+    outside_legend(ax)
     return figure
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from basinet.algorithms.draws import key
 from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate, heavy_tail_settings
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.plots.style import grid, label_log_axes, styles
+from basinet.analysis.plots.style import GREY, grid, label_log_axes, legend_below_panels, styles
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
@@ -346,7 +346,7 @@ def _draw(rows: Sequence[Row], slopes: Mapping[str, Mapping[str, float]]) -> Fig
     axes[0].set_ylabel("mean gradient norm")
     for ax in axes:
         label_log_axes(ax)
-    figure.legend(list(labelled.values()), list(labelled), loc="outside lower center", ncols=4, frameon=False)
+    legend_below_panels(figure, list(labelled.values()), list(labelled))
     return figure
 
 
@@ -358,7 +358,7 @@ def _hill_drawing(norms: Tensor) -> Drawing:
     places = [row["largest"] for row in rows]
     ax.plot(places, [row["value"] for row in rows], color="#0072B2")
     ax.fill_between(places, [row["low"] for row in rows], [row["high"] for row in rows], color="#0072B2", alpha=0.18)
-    ax.axhline(noise_of(1.5)["tail"], color="#57606a", linestyle=":")
+    ax.axhline(noise_of(1.5)["tail"], color=GREY, linestyle=":")
     ax.set(xscale="log", xlabel="largest values used, k", ylabel="tail index")
     ax.grid(alpha=0.25)
     caption = (

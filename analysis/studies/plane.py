@@ -7,7 +7,7 @@ import numpy as np
 
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.plots.iso_accuracy import iso_lines
-from basinet.analysis.plots.style import grid, label_log_axes, outside_legend, styles
+from basinet.analysis.plots.style import SHADES, grid, label_log_axes, outside_legend, styles
 from basinet.analysis.studies.claims import STRATEGIES
 
 __all__ = ["draw_plane"]
@@ -29,7 +29,7 @@ def draw_plane(rows: Sequence[Mapping[str, Any]], name: str, where: str) -> Draw
     fit = iso_lines(rows, "hessian_top_eigenvalue", "test_accuracy", "train_loss")
     logs = (np.log([row[key] for row in rows]) for key in ("hessian_top_eigenvalue", "train_loss"))
     across, up = (np.exp(np.linspace(v.min() - 0.05 * np.ptp(v), v.max() + 0.05 * np.ptp(v), 50)) for v in logs)
-    colours = {"cmap": "viridis", "vmin": min(accuracy), "vmax": max(accuracy)}
+    colours = {"cmap": SHADES, "vmin": min(accuracy), "vmax": max(accuracy)}
     figure, axes = grid(len(batches), share_x=True, share_y=True)
     for ax, batch in zip(axes, batches, strict=True):
         if fit is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
 from basinet.analysis.plots.data import Row
 from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.plots.style import grid, label_log_axes, styles
+from basinet.analysis.plots.style import grid, ink, label_log_axes, outside_legend, styles
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
@@ -342,14 +342,14 @@ def _draw_quadratic(fresh: Sequence[Row], lazy: Sequence[Row]) -> Figure:
         means, spreads = ([row[key] for row in rows] for key in ("evaluations", "spread"))
         ax.errorbar(places, means, yerr=spreads, fmt="o", capsize=3, label="measured")
         ax.set_xticks(list(places), names)
-    left.plot([row["predicted"] for row in fresh], "k_", markersize=18, label="2 κ ln(1/tol)")
-    right.axhline(lazy[0]["predicted"], color="black", linestyle=":", label="theory, ν = 1")
+    left.plot([row["predicted"] for row in fresh], "_", color=ink(), markersize=18, label="2 κ ln(1/tol)")
+    right.axhline(lazy[0]["predicted"], color=ink(), linestyle=":", label="theory, ν = 1")
     left.set_ylabel("evaluations")
     left.set_xlabel("LOZO with fresh factors of rank r")
     right.set_xlabel("LOZO, r = 2: steps ν for which V is kept")
     left.set_ylim(bottom=0)
     for ax in (left, right):
-        ax.legend(frameon=False)
+        outside_legend(ax)
     return figure
 
 
@@ -363,11 +363,11 @@ def _draw_curves(trained: list[list[list[Row]]]) -> Figure:
         label = curves[0][0]["method"]
         places, means = list(points)[1:], [sum(v) / len(v) for v in list(points.values())[1:]]
         ax.plot(places, means, color=looks[label].color, linestyle=looks[label].line, label=label)
-    ax.axhline(_TARGET, color="black", linestyle=":", linewidth=1)
+    ax.axhline(_TARGET, color=ink(), linestyle=":", linewidth=1)
     ax.set_xscale("log")
     ax.set_xlabel("evaluations (a gradient counts three)")
     ax.set_ylabel("training loss")
-    ax.legend(frameon=False)
+    outside_legend(ax)
     label_log_axes(ax)
     return figure
 
@@ -378,8 +378,8 @@ def _draw_memory(memory: list[Row]) -> Figure:
     kept, transient = ([row[key] / 2**20 for row in memory] for key in ("kept", "transient"))
     ax.barh(names, kept, color="#0072B2", label="kept between steps")
     ax.barh(names, transient, left=kept, color="#E69F00", hatch="//", label="held during a step")
-    ax.axvline(memory[0]["parameters"] / 2**20, color="black", linestyle=":", label="the parameters themselves")
+    ax.axvline(memory[0]["parameters"] / 2**20, color=ink(), linestyle=":", label="the parameters themselves")
     ax.invert_yaxis()
     ax.set_xlabel("MiB")
-    ax.legend(frameon=False)
+    outside_legend(ax)
     return figure
