@@ -2,47 +2,39 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from matplotlib import cbook, rc_context, rcParams
+from matplotlib import cbook, rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.container import ErrorbarContainer
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 __all__ = [
+    "SMALLEST",
     "Fitted",
     "Sheet",
     "cell_of",
-    "coinciding",
     "fit_figure",
-    "labelled_lines",
-    "legend_below_panels",
     "make_room",
-    "merge_marks",
-    "outside_legend",
+    "place_below",
+    "text_width",
     "tick_labels",
     "wrap_text",
 ]
 
-_NARROW = 4.5
-"""Inches of width below which a legend goes under its axes: beside them, it would leave too little."""
-_SMALLEST = 5.0
+SMALLEST = 5.0
 """Points below which text is too small to read."""
-_NEAR = 0.005
-"""Part of the axes' size within which one mark covers another."""
 _BELOW = "legend-below"
 _MOST_TURNS = 3
 """How often a figure is laid out again: text of more lines leaves less room for the rest."""
@@ -105,8 +97,16 @@ def fit_figure(ax: Axes) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _width(text: str, size: float) -> float:
-    """Measure a line in points."""
+def text_width(text: str, size: float) -> float:
+    """Measure a line.
+
+    Args:
+        text: The line.
+        size: Size of the font in points.
+
+    Returns:
+        Its width in points.
+    """
     return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0])
 
 
@@ -122,7 +122,7 @@ def wrap_text(text: str, width: float, size: float) -> str:
         The text with line breaks.
     """
     text = text.replace("\n", " ")
-    if cbook.is_math_text(text) is True or "$" in text.replace(r"\$", "") or _width(text, size) <= width:
+    if cbook.is_math_text(text) is True or "$" in text.replace(r"\$", "") or text_width(text, size) <= width:
         return text
     lines: list[str] = []
     for part in re.split(r" (?=\()", text):
@@ -130,10 +130,10 @@ def wrap_text(text: str, width: float, size: float) -> str:
         for word in re.findall(r"\S+\s*", part):
             pieces = [word]
             for pattern in (r"[^,_=/:;+\-]*[,_=/:;+\-]*\s*", r"\\.|."):  # at punctuation, and anywhere
-                if any(_width(piece.rstrip(), size) > width for piece in pieces):
+                if any(text_width(piece.rstrip(), size) > width for piece in pieces):
                     pieces = [found for piece in pieces for found in re.findall(pattern, piece)]
             for piece in pieces:
-                if lines[-1] and _width((lines[-1] + piece).rstrip(), size) > width:
+                if lines[-1] and text_width((lines[-1] + piece).rstrip(), size) > width:
                     lines.append("")
                 lines[-1] += piece
     return "\n".join(line.strip() for line in lines if line.strip())
@@ -183,7 +183,7 @@ def _fit_axes(ax: Axes) -> bool:
         around = [box, *(around if ax.axison else [])]
         place = (min(b.x0 for b in around) - box.x0, min(b.y0 for b in around) - box.y0)
         before = legend.get_window_extent()
-        _put(ax, legend, place[0] / figure.dpi, place[1] / figure.dpi - 0.06)
+        place_below(ax, legend, place[0] / figure.dpi, place[1] / figure.dpi - 0.06)
         after = legend.get_window_extent()
         changed.append(bool(np.abs(before.get_points() - after.get_points()).max() > 1))
     return any(changed)
@@ -267,7 +267,7 @@ def _fit_ticks(axis: Axis, along: int) -> bool:
 def _shorten(text: str, length: float, size: float) -> str:
     """Leave out the middle of a name that is longer than some points."""
     kept = len(text)
-    while kept > 2 and _width(text, size) > length:
+    while kept > 2 and text_width(text, size) > length:
         kept -= 1
         text = f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
     return text
@@ -303,7 +303,7 @@ def _fit_inside(ax: Axes) -> None:
         smaller = max(float(text.get_fontsize()) for text in numbers) - 1
         for text in numbers:
             text.set_fontsize(min(float(text.get_fontsize()), smaller))
-            text.set_visible(smaller >= _SMALLEST)
+            text.set_visible(smaller >= SMALLEST)
         numbers = [text for text in numbers if text.get_visible()]
 
 
@@ -313,32 +313,6 @@ def _collide(texts: Sequence[Text]) -> bool:
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     both = ((low < boxes[None, :, 2:]) & (boxes[None, :, :2] < high)).all(-1)
     return int(both.sum()) > len(texts)
-
-
-def _legend_size() -> float:
-    return FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points()
-
-
-def _columns(labels: Sequence[str], width: float, size: float) -> tuple[int, list[str], float]:
-    """Arrange a legend so that it is low: the number of columns, the wrapped labels and the height, in points."""
-    handle = size * (rcParams["legend.handlelength"] + rcParams["legend.handletextpad"])
-    frame = 2 * size * rcParams["legend.borderpad"]
-    space = size * rcParams["legend.columnspacing"]
-    gap = size * rcParams["legend.labelspacing"]
-    natural = [_width(label, size) for label in labels]
-    arrangements = []
-    for count in range(1, min(len(labels), 6) + 1):
-        whole = 0.97 * width - frame - (space + handle) * count + space
-        if sum(float(part.max()) for part in np.array_split(natural, count)) <= whole:
-            texts = list(labels)
-        elif count == 1 or whole / count >= 14 * size:
-            texts = [wrap_text(label, whole / count, size) for label in labels]
-        else:
-            break
-        lines = np.array_split([text.count("\n") + 1 for text in texts], count)
-        height = max(float(1.2 * size * part.sum() + gap * len(part)) for part in lines)
-        arrangements.append((count, texts, height + frame))
-    return min(arrangements, key=lambda arrangement: arrangement[-1])
 
 
 def make_room(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
@@ -356,22 +330,6 @@ def make_room(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
             texts = [wrap_text(name.get_text(), 72 * 0.7 * width / columns, size) for name in row]
             height += 1.2 * size / 72 * max(text.count("\n") for text in texts)
     figure.set_size_inches(width, height)
-
-
-def legend_below_panels(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put a legend below all panels, and make the figure higher by it.
-
-    Args:
-        figure: The figure.
-        handles: What is explained.
-        labels: By which names; without any there is no legend.
-    """
-    if not labels:
-        return
-    width, height = figure.get_size_inches()
-    count, texts, high = _columns(labels, 72 * width, _legend_size())
-    figure.set_size_inches(width, height + high / 72)
-    figure.legend(list(handles), texts, loc="outside lower center", ncols=count, frameon=False)
 
 
 def cell_of(ax: Axes) -> tuple[float, float]:
@@ -395,100 +353,16 @@ def cell_of(ax: Axes) -> tuple[float, float]:
     return float(width * len(spec.colspan) / columns), float(height * len(spec.rowspan) / rows)
 
 
-def _put(ax: Axes, legend: Any, x: float, y: float) -> None:
-    """Place a legend so many inches from the lower left corner of its axes."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    legend.set_bbox_to_anchor((0, 0), transform=ax.transAxes + ScaledTranslation(x, y, figure.dpi_scale_trans))
-
-
-def outside_legend(ax: Axes, *, below: bool = False, title: str | None = None) -> None:
-    """Put a legend beside the axes, or below them where the figure is narrow: it covers no data.
-
-    A figure of these axes alone that the caller has not made grows by a legend below.
-
-    Args:
-        ax: Axes with labelled artists; without any there is no legend.
-        below: Whether to put it below in any case.
-        title: What stands above it.
-    """
-    handles, labels = ax.get_legend_handles_labels()
-    if not labels:
-        return
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    looks: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "title": title, "alignment": "left"}
-    if not isinstance(figure.get_layout_engine(), Fitted) or ax.get_subplotspec() is None:
-        ax.legend(handles, labels, loc="best")  # nobody would make room for it elsewhere
-        return
-    size = _legend_size()
-    width, height = (72 * inches for inches in cell_of(ax))
-    texts = [wrap_text(label, 0.4 * width - 3 * size, size) for label in labels]
-    lines = sum(text.count("\n") + 1 for text in texts) + (1 if title else 0)
-    if not below and width >= 72 * _NARROW and 1.2 * size * lines + 0.5 * size * len(texts) <= 0.95 * height:
-        ax.legend(handles, texts, loc="upper left", bbox_to_anchor=(1.02, 1.0), **looks)
-        return
-    own = isinstance(figure, Sheet) and figure.axes == [ax]
-    count, texts, high = _columns(labels, width, size)
-    while not own and high > 0.5 * height and size > _SMALLEST:
-        size = max(size - 0.5, _SMALLEST)
-        count, texts, high = _columns(labels, width, size)
-    if own:
-        figure.set_size_inches(width / 72, (height + high) / 72)
-    legend = ax.legend(handles, texts, loc="upper left", ncols=count, fontsize=size, **looks)
-    legend.set_gid(_BELOW)
-    _put(ax, legend, -0.6, -0.5)
-
-
-def labelled_lines(ax: Axes) -> Iterator[tuple[Any, Line2D]]:
-    """Go through what a legend names.
+def place_below(ax: Axes, legend: Any, x: float, y: float) -> None:
+    """Place a legend so many inches from the lower left corner of its axes.
 
     Args:
         ax: The axes.
-
-    Yields:
-        Each artist that has a label and draws marks or lines at points, and its line.
+        legend: The legend; `Fitted` moves it on when it knows what lies between.
+        x: Inches to the right.
+        y: Inches up.
     """
-    for handle in ax.get_legend_handles_labels()[0]:
-        line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
-        if isinstance(line, Line2D) and len(np.atleast_1d(line.get_xdata())):
-            yield handle, line
-
-
-def coinciding(ax: Axes) -> Iterator[tuple[Any, Any]]:
-    """Find the labelled marks and lines that cover others.
-
-    Args:
-        ax: Axes whose limits are settled.
-
-    Yields:
-        Pairs of artists that are drawn in one place, the first one the same in all pairs of that place.
-    """
-    kept: list[tuple[Any, Line2D, np.ndarray]] = []
-    for handle, line in labelled_lines(ax):
-        if line.get_transform() != ax.transData:
-            continue
-        places = (ax.transData - ax.transAxes).transform(np.asarray(line.get_xydata(), dtype=float))
-        for first, other, there in kept:
-            looks = (line.get_linestyle() == "None") == (other.get_linestyle() == "None")
-            if looks and places.shape == there.shape and np.abs(places - there).max() < _NEAR:
-                yield first, handle
-                break
-        else:
-            kept.append((handle, line, places))
-
-
-def merge_marks(ax: Axes) -> None:
-    """Draw once, in both colours and under both names, what would be hidden under marks in the same place.
-
-    Args:
-        ax: Axes whose limits are settled.
-    """
-    for first, second in list(coinciding(ax)):
-        line, other = (part[0] if isinstance(part, ErrorbarContainer) else part for part in (first, second))
-        first.set_label(f"{first.get_label()} ≈ {second.get_label()}")
-        if line.get_fillstyle() == "full":
-            line.set(fillstyle="left", markerfacecoloralt=other.get_color())
-            if line.get_linestyle() not in ("None", "-"):
-                line.set_gapcolor(other.get_color())
-        second.remove()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    legend.set_gid(_BELOW)
+    legend.set_bbox_to_anchor((0, 0), transform=ax.transAxes + ScaledTranslation(x, y, figure.dpi_scale_trans))

@@ -9,7 +9,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from basinet.analysis.plots.layout import coinciding, labelled_lines, tick_labels
+from basinet.analysis.plots.layout import tick_labels
+from basinet.analysis.plots.legends import coinciding, labelled_lines
 
 __all__ = ["illegible"]
 

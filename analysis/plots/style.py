@@ -23,15 +23,8 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike
 
 from basinet.analysis.plots.data import NoDataError, require, require_runs
-from basinet.analysis.plots.layout import (
-    Fitted,
-    Sheet,
-    fit_figure,
-    legend_below_panels,
-    make_room,
-    merge_marks,
-    outside_legend,
-)
+from basinet.analysis.plots.layout import Fitted, Sheet, fit_figure, make_room
+from basinet.analysis.plots.legends import legend_below_panels, merge_marks, outside_legend
 from basinet.analysis.plots.names import names
 from basinet.sim.component import ExperimentError
 from basinet.sim.folder import Run

@@ -201,11 +201,7 @@ OF_TABLES = {
     "topology of many": partial(plots.plot_topology, RANDOM),
     "topology as a matrix": partial(plots.plot_topology, metropolis(nx.gnp_random_graph(100, 0.1, seed=1))),
 }
-PANELLED = [
-    name
-    for name in OF_RUNS
-    if name not in ("partition", "slices", "solutions", "curves of accuracy", "curves over bytes", "risk_flatness")
-]
+PANELLED = [name for name, plot in OF_RUNS.items() if getattr(plot, "func", plot).__module__.startswith("basinet")]
 
 
 @pytest.fixture(autouse=True)
