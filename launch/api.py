@@ -3,13 +3,11 @@
 import inspect
 import io
 import shlex
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +23,15 @@ from basinet.sim.component import ExperimentError, Kind, nearest
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
 from basinet.sim.files import discard, write_atomically
-from basinet.sim.folder import Run, load_record, load_runs
+from basinet.sim.folder import Run, RunFolder, load_record, load_runs
+from basinet.sim.interruptions import answering, stopping
 from basinet.sim.lock import locked
 from basinet.sim.reached import trained_model
-from basinet.sim.runtimes.torchrun import together
+from basinet.sim.runtimes.ranks import RankLostError
+from basinet.sim.runtimes.torchrun import follows, together
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import RunFailed, prepare, simulate
+from basinet.sim.state import load_checkpoint
 
 if TYPE_CHECKING:
     from basinet.analysis.studies import Findings
@@ -136,7 +137,8 @@ def run(
     the next occasion, with everything reached on disk.
 
     With the runtime "torchrun" every rank calls this, in a script that torchrun has started. The first rank carries the
-    experiment out with the help of the others and writes its files; all of them return, or raise, the same at the end.
+    experiment out with the help of the others and writes its files; all of them return, or raise, the same at the end,
+    the others as soon as the analysis is done, before the report is drawn.
 
     Args:
         experiment: An experiment; or give its keys as keywords.
@@ -154,33 +156,39 @@ def run(
         RunFailed: A run has failed; all others are finished, the report is written, and `results` has it all.
     """
     experiment = experiment or Experiment(description)
-    if any(config.runtime.name == "torchrun" for config in experiment.runs.values()):
-        results = together(lambda: _run(experiment, Path(out), fresh=fresh, quiet=quiet))
-    else:
-        results = _run(experiment, Path(out), fresh=fresh, quiet=quiet)
-    results = replace(results, experiment=experiment)  # each rank has its own
-    if results.failures:
-        raise RunFailed("\n".join(results.failures), results)
+    out, on_ranks = Path(out), any(config.runtime.name == "torchrun" for config in experiment.runs.values())
+    with ExitStack() as held:
+
+        def carry_out() -> tuple[dict[str, str], tuple[str, ...]]:
+            return _carry_out(experiment, out, held, fresh=fresh, quiet=quiet)
+
+        states, failures = together(carry_out) if on_ranks else carry_out()
+        # The other ranks have been let go: they need not wait for pictures.
+        report = out / "report.html" if on_ranks and follows() else write_report(out)
+        results = Results(out, report, states, failures, experiment)
+        if failures:
+            if on_ranks:
+                with suppress(RankLostError):
+                    together(lambda: None)  # torchrun ends all ranks as soon as one has failed: not before the report
+            raise RunFailed("\n".join(failures), results)
     return results
 
 
-def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
-    with ExitStack() as held:
-        if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
-            held.enter_context(locked(out))
-        with checking(len(experiment.runs), quiet=quiet) as progress:
-            setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
+def _carry_out(
+    experiment: Experiment, out: Path, held: ExitStack, *, fresh: bool, quiet: bool
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Carry out the runs and keep the folder locked; return how each ended, and a sentence for each that failed."""
+    if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
         held.enter_context(locked(out))
-        return _carry_out(setups, out, quiet=quiet)
-
-
-def _carry_out(setups: Mapping[str, Setup], out: Path, *, quiet: bool) -> Results:
-    with TerminalMonitor(len(setups), quiet=quiet) as monitor, _interruptible(monitor) as stop:
-        monitor.console.print(f"{how_many(len(setups))} into {out}", highlight=False)
+    with checking(len(experiment.runs), quiet=quiet) as progress:
+        setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
+    held.enter_context(locked(out))
+    with TerminalMonitor(len(setups), quiet=quiet) as monitor, stopping(monitor.say) as stop:
+        monitor.say(f"{how_many(len(setups))} into {out}")
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
-            monitor.console.print(f"loss: {loss}", highlight=False, markup=False, soft_wrap=True)
+            monitor.say(f"loss: {loss}")
         states = simulate(setups, out, monitor, stop, measure_replica)
-    return Results(out, write_report(out), states, _failures(out, states))
+    return states, _failures(out, states)
 
 
 def load(folder: str | Path) -> Results:
@@ -230,13 +238,24 @@ _OPTIONS = {"run": "RUN", "replica": "--replica", "point": "--agent", "step": "s
 
 
 def _failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
-    """Say why runs have failed."""
+    """Say why runs have failed, and where they go on."""
     found = {run.name: run for run in load_runs(folder)}
     return tuple(
-        f"{name} failed: {found[name].status.get('error')} (traceback in {found[name].path / 'status.json'})"
+        f"{name} failed: {found[name].status.get('error')} (traceback in {found[name].path / 'status.json'});"
+        f" {_resumption(found[name].path)}"
         for name, state in states.items()
         if state == "failed"
     )
+
+
+def _resumption(run: Path) -> str:
+    """Say where a run goes on."""
+    checkpoint = RunFolder(run).checkpoint
+    try:
+        step = load_checkpoint(checkpoint)["step"] if checkpoint.exists() else 0
+    except ExperimentError as damaged:
+        return str(damaged)
+    return f"the same command goes on from step {step}" if step else "the same command begins it anew"
 
 
 def _model(
@@ -310,47 +329,12 @@ def reproduce(
         (out / JOURNAL).unlink(missing_ok=True)
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
     begun = time.monotonic()
-    with bar(name, quiet=quiet) as progress, _terminable(), journal(out, name):
+    with bar(name, quiet=quiet) as progress, answering(_interrupt), journal(out, name):
         # Not by its `make`, which takes a ValueError for a mistake in the settings.
         findings: Findings = study.target(**supplied, progress=progress, **study.settings)
     command = shlex.join(["basinet", "reproduce", name, *words])
     return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
 
 
-@contextmanager
-def _interruptible(monitor: TerminalMonitor) -> Iterator[threading.Event]:
-    """Turn Ctrl-C or SIGTERM into a wish to stop; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_interrupt(number: int, _: Any) -> None:
-        if stop.is_set():
-            # SIGTERM may come twice: from a scheduler to all processes, and from the one that has started them.
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
-        stop.set()
-        monitor.console.print("stopping at the next checkpoint; press Ctrl-C again to stop at once")
-
-    # A cluster that takes a machine back sends SIGTERM.
-    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(number: int) -> None:
+    raise KeyboardInterrupt

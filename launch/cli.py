@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import errno
 import gc
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet import __version__
+from basinet.launch.terminal import console, give_up, messages, settle_streams
 
 __all__ = ["main"]
 
@@ -56,30 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)  # the process ends without a last search for garbage, half a second long
-    if _num_ranks() == 1:
-        return _main(arguments)
-    from basinet.sim.runtimes.torchrun import together
-
+    settle_streams()
     try:
-        status = together(lambda: _main(arguments))
-    except Exception as error:
-        if os.environ["RANK"] == "0":
-            raise
-        _say(f"basinet: rank {os.environ['RANK']}: {error}")
-        status = FAILED
+        status = _main(arguments)
     finally:
-        # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if os.environ["RANK"] != "0":
+        ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
+        if ranks is not None and ranks.met():
+            # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if ranks is not None and ranks.follows():
         # Channels that are taken down with the interpreter may abort it, once the first rank is gone.
+        ranks.leave()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
-
-
-def _num_ranks() -> int:
-    return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -91,27 +84,36 @@ def _main(arguments: Sequence[str] | None) -> int:
         options.words += later
     try:
         status: int = options.command(options)
+        _print()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
     except Exception as error:
-        if not _is_mistake(error):
-            raise
-        named = isinstance(error, OSError) and error.filename is not None
-        said = f"{error.filename}: {error.strerror}" if named else str(error)  # type: ignore[attr-defined]
-        print(f"basinet: {said}", file=sys.stderr)  # noqa: T201
-        return MISTAKE
+        return _end(error)
     return status
 
 
-def _is_mistake(error: Exception) -> bool:
-    """Tell a mistake of the user, which gets one sentence, from a defect, which gets its traceback."""
-    from basinet.sim.component import ExperimentError
+_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+"""What is no mistake in what was asked, but a disk that takes no more."""
 
-    wrong_place = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
-    return isinstance(error, (ExperimentError, *wrong_place))
+
+def _end(error: Exception) -> int:
+    """Say in one sentence what went wrong, or raise a defect with its traceback; return the exit status."""
+    from basinet.sim.mistakes import ExperimentError, first_line
+
+    ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
+    follows = ranks is not None and ranks.follows()
+    if (ranks is not None and ranks.failed()) or not isinstance(error, (ExperimentError, OSError)):
+        if not follows:
+            raise error
+        _say(f"basinet: rank {os.environ['RANK']}: {error}")
+        return FAILED
+    if not (follows or ("TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0")):
+        # Else the first rank says it.
+        _say(f"basinet: {first_line(error)}")
+    return FAILED if isinstance(error, OSError) and error.errno in _DISK else MISTAKE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -242,33 +244,42 @@ def _run(options: argparse.Namespace) -> int:
 
     experiment = Experiment.load(file, overrides)
     on_ranks = any(config.runtime.name == "torchrun" for config in experiment.runs.values())
-    if not on_ranks and _num_ranks() > 1:
-        raise ExperimentError(
-            f"runtime.name: torchrun has started {_num_ranks()} ranks, of which this experiment would leave all but one"
-            " idle; give runtime.name=torchrun"
-        )
     out = options.out or Path("runs") / file.stem
     if options.dry_run:
         return _dry_run(experiment, out, as_json=options.json, quiet=options.quiet)
 
     from basinet.analysis.summary import excuses, incidents
     from basinet.launch.api import run
+    from basinet.sim.runtimes.torchrun import follows, num_ranks
     from basinet.sim.simulation import Interrupted, RunFailed
 
+    if not on_ranks and num_ranks() > 1:
+        raise ExperimentError(
+            f"runtime.name: RANK and WORLD_SIZE say that {num_ranks()} ranks have been started, of which this"
+            " experiment would leave all but one idle; give runtime.name=torchrun, or unset them"
+        )
     status = DONE
     try:
         results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
     except RunFailed as error:
         results, status = error.results, FAILED
     except Interrupted:
+        if follows():
+            return INTERRUPTED
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["run", *options.words, *place])
         _say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
-    runs = results.runs  # read once
-    _print_summary(runs, options.json)
+    if follows():
+        return status
+    runs = results.runs
+    try:
+        _print_summary(runs, options.json)
+    except OSError as error:  # the experiment is done nevertheless
+        _say(f"{error.filename}: {error.strerror}; the summary is in {out / 'summary.csv'}")
     _say_some((*excuses(results.impossible), *results.failures))
-    _say_some(incidents(runs))
+    # Of those that have failed more is said.
+    _say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
     _say(f"report: {results.report}")
     return status
 
@@ -304,9 +315,10 @@ def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
 def _launcher() -> str:
     """Write how torchrun has started this process."""
     from basinet.launch.recipes import Machines, launcher
+    from basinet.sim.runtimes.torchrun import num_ranks
 
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    return launcher(Machines(nodes=nodes, workers=_num_ranks() // nodes))
+    return launcher(Machines(nodes=nodes, workers=num_ranks() // nodes))
 
 
 def _launch(options: argparse.Namespace) -> int:
@@ -316,7 +328,7 @@ def _launch(options: argparse.Namespace) -> int:
     workers = options.workers or options.gpus or 1
     machines = Machines(options.nodes, workers, options.cpus, options.gpus, options.time)
     text = script(options.runtime, file, overrides, options.out or Path("runs") / file.stem, machines)
-    print(text, end="")  # noqa: T201
+    _print(text.rstrip("\n"))
     return DONE
 
 
@@ -353,6 +365,7 @@ def _analyze_alone(_: Path, options: argparse.Namespace) -> int:
     from basinet.analysis.trajectories import measure_trajectories
     from basinet.launch.progress import bar
     from basinet.sim.folder import load_runs
+    from basinet.sim.runtimes.torchrun import follows, num_ranks, together
 
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
     paths = only is not None and "trajectory" in only
@@ -378,15 +391,23 @@ def _analyze_alone(_: Path, options: argparse.Namespace) -> int:
             )
     # What the loss in planes and on paths is evaluated with, too.
     shared = {key: settings[key] for key in _SHARED if key in settings}
-    with bar("analyze") as progress:
-        if again:
-            measure_again(options.folder, settings, progress)
-        if paths:
-            found = measure_trajectories(options.folder, shared, progress)
-        if options.between:
-            measure_between(options.folder, shared, progress)
-    if paths:
-        first, second = (100 * part for part in found.plane.explained.tolist())
+
+    def measure() -> list[float]:
+        explained: list[float] = []
+        with bar("analyze") as progress:
+            if again:
+                measure_again(options.folder, settings, progress)
+            if paths:
+                explained = measure_trajectories(options.folder, shared, progress).plane.explained.tolist()
+            if options.between:
+                measure_between(options.folder, shared, progress)
+        return explained
+
+    explained = together(measure) if num_ranks() > 1 else measure()
+    if follows():
+        return DONE
+    if explained:
+        first, second = (100 * part for part in explained)
         _say(f"trajectory: two principal directions hold {first:.1f} % and {second:.1f} % of the variance")
     folder = options.folder.parent if (options.folder.parent / "experiment.yaml").exists() else options.folder
     _say(f"report: {write_report(folder)}")
@@ -446,8 +467,17 @@ def _reproduce(options: argparse.Namespace) -> int:
         else:
             _print_table(("study", "what it does"), list(found.items()))
         return DONE
+    from basinet.sim.runtimes.torchrun import num_ranks, together
+
+    if num_ranks() > 1 and any("torchrun" in word for word in options.words):
+        return together(lambda: _study(options))
+    return _study(options)
+
+
+def _study(options: argparse.Namespace) -> int:
+    """Carry out a study, print what it found, and return the exit status."""
     from basinet.launch.api import reproduce
-    from basinet.sim.simulation import RunFailed
+    from basinet.sim.simulation import Interrupted, RunFailed
 
     out = options.out or Path("runs") / options.name
     try:
@@ -455,7 +485,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     except RunFailed as error:
         _say(str(error))
         return FAILED
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])
         kept = f"the parts that are finished are in {out}" if out.exists() else "no part is finished yet"
@@ -524,7 +554,7 @@ def _show_component(entry: dict[str, Any], as_json: bool) -> None:
     paragraphs = [f"{entry['name']}: {entry['about']}", entry["description"]]
     paragraphs += [f"{word}: {entry[word]}" for word in ("formula", "source") if entry[word]]
     for paragraph in filter(None, paragraphs):
-        _console().print(f"{paragraph}\n", markup=False, highlight=False)
+        _print(f"{paragraph}\n", fold=True)
     rows = [
         (
             setting,
@@ -544,8 +574,7 @@ def _print_summary(runs: Any, as_json: bool) -> None:
     if as_json:
         _print_json(summarize(runs))
     else:
-        console = _console()
-        console.print(summary_table(runs, console.width))
+        _print(summary_table(runs, _console().width))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -554,24 +583,44 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     from basinet.analysis.columns import column_widths
 
-    console = _console()
     columns = [[title, *(row[i] for row in rows)] for i, title in enumerate(header)]
-    for widths in column_widths(columns, console.width, frame=3):
+    for widths in column_widths(columns, _console().width, frame=3):
         table = Table(*(Column(Text(header[i]), width=width, overflow="fold") for i, width in widths.items()))
         for row in rows:
             table.add_row(*(Text(row[i]) for i in widths))
-        console.print(table)
+        _print(table)
+
+
+def _print(*texts: Any, fold: bool = False) -> None:
+    """Print on the standard output, and see to it that all of it has got there.
+
+    Args:
+        *texts: Lines, or what rich can draw.
+        fold: Whether lines are folded to the terminal's width.
+
+    Raises:
+        OSError: It is full, or closed; nothing tries again.
+    """
+    try:
+        for text in texts:
+            if isinstance(text, str) and not fold:
+                print(text)  # noqa: T201
+            else:
+                _console().print(text)
+        sys.stdout.flush()
+    except OSError as error:
+        give_up(sys.stdout)
+        error.filename = "standard output"
+        raise
 
 
 def _console() -> Any:
-    from rich.console import Console
-
     # In a file or a pipe a table need not be folded to a terminal's width.
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    return console(sys.stdout) if sys.stdout.isatty() else console(sys.stdout, width=120)
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))  # noqa: T201
+    _print(json.dumps(value, indent=1, default=str))
 
 
 def _say_some(sentences: Sequence[str]) -> None:
@@ -582,7 +631,7 @@ def _say_some(sentences: Sequence[str]) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    print(text, file=messages())
 
 
 if __name__ == "__main__":

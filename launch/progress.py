@@ -1,15 +1,15 @@
 """Progress on the terminal: a bar a run with loss, accuracy, speed and time left; a bar for the grid."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from basinet.launch.terminal import console, messages
 from basinet.sim.folder import Row
 
 __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
@@ -18,12 +18,35 @@ __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
 _FEW = 20
 """Runs that are checked in no time."""
 
-_SECONDS = 10.0
-"""Seconds between two lines where there is no terminal."""
+_SECONDS, _SHARE = 10.0, 0.1
+"""Seconds between two lines where there is no terminal, or a share of those that have passed: a log stays short."""
+
+
+class _Lines:
+    """Says now and then, where there is no terminal to draw on, how far something is.
+
+    Args:
+        say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.begun = self.said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Say a line, if it is time for one.
+
+        Args:
+            text: The line.
+        """
+        now = time.monotonic()
+        if now - self.said > max(_SECONDS, _SHARE * (now - self.begun)):
+            self.said = now
+            self.say(text)
 
 
 class TerminalMonitor:
-    """Shows how runs go: bars on a terminal, a line a finished run where there is none.
+    """Shows how runs go: bars on a terminal; where there is none, as in a notebook or a log, a line now and then.
 
     Args:
         num_runs: Runs of the experiment.
@@ -31,12 +54,12 @@ class TerminalMonitor:
     """
 
     def __init__(self, num_runs: int, *, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.console = console(messages(), quiet=quiet)
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
@@ -45,6 +68,7 @@ class TerminalMonitor:
         self.started_at: dict[str, tuple[float, int, int]] = {}
         self.tasks: dict[str, TaskID] = {}
         self.texts: dict[str, str] = {}
+        self.lines = _Lines(self.say if self.progress.disable else lambda text: None)
         self.grid = self.progress.add_task("runs", total=num_runs, text="")
 
     def __enter__(self) -> Self:
@@ -53,6 +77,14 @@ class TerminalMonitor:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line.
+
+        Args:
+            text: The line.
+        """
+        self.console.print(text, soft_wrap=True)
 
     def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
         """Show a run that begins or resumes.
@@ -69,7 +101,7 @@ class TerminalMonitor:
             self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="")
             self.texts[run] = ""
         if step:
-            self.console.print(f"{run}: resumed at step {step} of {num_steps}", highlight=False, markup=False)
+            self.say(f"{run}: resumed at step {step} of {num_steps}")
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         """Show a run that has reached a step.
@@ -84,9 +116,16 @@ class TerminalMonitor:
             if rows:
                 self.texts[run] = _means(rows)
             speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
-            self.progress.update(
-                self.tasks[run], completed=step, text=f"{self.texts[run]}{_short(speed)} agent-steps/s"
-            )
+            self._show(run, f"{self.texts[run]}{_short(speed)} agent-steps/s", step)
+
+    def waiting(self, run: str, what: str) -> None:
+        """Say what a run waits for before it can begin.
+
+        Args:
+            run: Its name.
+            what: What it waits for.
+        """
+        self.say(f"{run}: waiting for {what}")
 
     def analyzing(self, run: str, done: int, total: int) -> None:
         """Show that a run is being analysed.
@@ -97,9 +136,12 @@ class TerminalMonitor:
             total: How many there are.
         """
         with self.lock:
-            self.progress.update(
-                self.tasks[run], text=f"{self.texts[run]}measuring flatness, {done} of {total} replicas …"
-            )
+            self._show(run, f"{self.texts[run]}measuring flatness, {done} of {total} replicas …")
+
+    def _show(self, run: str, text: str, step: int | None = None) -> None:
+        self.progress.update(self.tasks[run], completed=step, text=text)
+        task = self.progress.tasks[self.progress.task_ids.index(self.tasks[run])]
+        self.lines(f"{run}: step {task.completed:.0f} of {task.total:.0f}  {text}")
 
     def finished(self, run: str, state: str) -> None:
         """Show that a run has ended.
@@ -114,12 +156,12 @@ class TerminalMonitor:
                 self.progress.remove_task(self.tasks[run])
             self.progress.advance(self.grid)
         note = {"done": "finished before", "diverged": "diverged before"}.get(state, state) if skipped else state
-        self.console.print(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"), highlight=False, markup=False)
+        self.say(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"))
 
 
 @contextmanager
 def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
-    """Show how a study or an analysis goes: a bar on a terminal, nothing where there is none.
+    """Show how a study or an analysis goes: a bar on a terminal, a line now and then where there is none.
 
     Args:
         name: What stands before the bar.
@@ -128,17 +170,24 @@ def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], No
     Yields:
         A function that takes how much is done, from 0 to 1, and what is being done.
     """
-    console = Console(file=sys.stderr)
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %")
+    shown_on = console(messages(), quiet=quiet)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)
     with Progress(
         *columns,
+        TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[text]}"),
-        console=console,
-        disable=quiet or not console.is_terminal,
+        TextColumn("{task.fields[text]}", markup=False),
+        console=shown_on,
+        disable=quiet or not shown_on.is_terminal,
     ) as shown:
-        task = shown.add_task(name, total=1.0, text="")
-        yield lambda done, text: shown.update(task, completed=done, text=text)
+        task, lines = shown.add_task(name, total=1.0, text=""), _Lines(partial(shown_on.print, soft_wrap=True))
+
+        def show(done: float, text: str) -> None:
+            shown.update(task, completed=done, text=text)
+            if shown.disable:
+                lines(f"{name}: {100 * done:.0f} % {text}".rstrip())
+
+        yield show
 
 
 @contextmanager
@@ -152,24 +201,12 @@ def checking(num_runs: int, *, quiet: bool = False) -> Iterator[Callable[[int], 
     Yields:
         A function that takes how many runs have been checked.
     """
-    console = Console(file=sys.stderr, quiet=quiet)
     if num_runs <= _FEW:
         yield lambda done: None
         return
-    console.print(f"{how_many(num_runs)} to check", highlight=False)
-    if console.is_terminal or quiet:
-        with bar("checking", quiet=quiet) as show:
-            yield lambda done: show(done / num_runs, "")
-        return
-    said = time.monotonic()
-
-    def tell(done: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > _SECONDS:
-            said = time.monotonic()
-            console.print(f"{done:,} of {how_many(num_runs)} checked", highlight=False)
-
-    yield tell
+    console(messages(), quiet=quiet).print(f"{how_many(num_runs)} to check")
+    with bar("checking", quiet=quiet) as show:
+        yield lambda done: show(done / num_runs, f"{done:,} of {how_many(num_runs)}")
 
 
 def how_many(runs: int) -> str:

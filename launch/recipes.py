@@ -130,22 +130,47 @@ def _slurm(words: str, machines: Machines, name: str) -> str:
     return _script(lines)
 
 
-def _ray(words: str, machines: Machines, _: str) -> str:
-    resources = f"--num-cpus={machines.workers * machines.cpus} --num-gpus={machines.gpus}"
+def _ray(words: str, machines: Machines, name: str) -> str:
     if machines.nodes == 1:
         return _script([f"basinet {words}"])
-    lines = [
-        f"# With `head` on the first machine, with `join` on each of the {machines.nodes - 1} others; then with `run`",
-        "# on the first one, and at the end with `stop` on all.",
-        _HEAD,
-        'case "${1:?head, join, run or stop}" in',
-        f"    head) ray start --head --port=6379 {resources} ;;",
-        f'    join) ray start --address="$HEAD:6379" {resources} ;;',
-        f'    run) RAY_ADDRESS="$HEAD:6379" basinet {words} ;;',
-        "    stop) ray stop ;;",
-        "esac",
-    ]
-    return _script(lines)
+    return _script([_RAY.format(
+        others=machines.nodes - 1,
+        resources=f"--num-cpus={machines.workers * machines.cpus} --num-gpus={machines.gpus}",
+        name=shlex.quote(name),
+        words=words,
+    )])  # fmt: skip
+
+
+_RAY = """\
+# With `head` on the first machine, with `join` on each of the {others} others; then with `run` on the first one, and at
+# the end with `stop` on all. HEAD=node1 names the first machine, PORT another port than this user's usual one.
+: "${{PORT:=$((20000 + UID % 10000))}}"
+# What Ray writes on this machine, and the session in which it runs there: it alone is stopped.
+FOLDER="${{RAY_TMPDIR:-/tmp}}/basinet-$UID-$PORT"
+# Who holds this token may run code here: the folder of this script is seen by all machines, its owner alone reads it.
+TOKEN="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"/.{name}-token
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$TOKEN"
+running() {{ [ -s "$FOLDER/session" ] && pgrep -s "$(cat "$FOLDER/session")" > /dev/null; }}
+start() {{
+    if running; then echo "Ray is running here; first: $0 stop" >&2; exit 1; fi
+    mkdir -p -m 700 "$FOLDER"
+    setsid --wait bash -c 'echo $$ > "$0/session"; exec ray start --temp-dir="$0" "$@"' "$FOLDER" "$@" {resources}
+}}
+case "${{1:?head, join, run or stop}}" in
+    head)
+        [ -s "$TOKEN" ] || (umask 077; od -An -tx1 -N32 /dev/urandom | tr -d ' \\n' > "$TOKEN")
+        start --head --port="$PORT" --include-dashboard=false ;;
+    join)
+        start --address="${{HEAD:?name the first machine, such as HEAD=node1}}:$PORT" ;;
+    run)
+        RAY_ADDRESS="${{HEAD:?name the first machine, such as HEAD=node1}}:$PORT" basinet {words} ;;
+    stop)
+        for signal in TERM KILL; do
+            running && pkill -$signal -s "$(cat "$FOLDER/session")"
+            for _ in {{1..50}}; do running && sleep 0.2; done
+        done
+        rm -rf "$FOLDER" ;;
+esac"""
 
 
 def _script(lines: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from basinet.sim import yaml_files
 from basinet.sim.lock import LOCK
-from basinet.sim.mistakes import ExperimentError
+from basinet.sim.mistakes import ExperimentError, naming
 
 __all__ = [
     "ANEW",
@@ -131,15 +131,22 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
         path: The file.
         data: Its new content.
         sync: Whether it shall outlive a loss of power, too.
+
+    Raises:
+        OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with naming(path), open(partial, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk then has room to say what has happened
+        raise
 
 
 def is_leftover(path: Path) -> bool:
@@ -306,7 +313,8 @@ class GrowingFile:
         if self._length is None:
             self.cut()
         # What a full disk has left of an earlier attempt is no part of the file.
-        with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with naming(self.path), open(descriptor, "r+b") as file:
             file.truncate(self._length)
             file.seek(0, os.SEEK_END)
             file.write(data)

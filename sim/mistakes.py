@@ -16,7 +16,17 @@ from basinet.sim.source import is_installed_file
 if TYPE_CHECKING:
     from basinet.sim.component import Component
 
-__all__ = ["ExperimentError", "complaint", "first_line", "in_words", "place_of", "shown", "staying", "user_code"]
+__all__ = [
+    "ExperimentError",
+    "complaint",
+    "first_line",
+    "in_words",
+    "naming",
+    "place_of",
+    "shown",
+    "staying",
+    "user_code",
+]
 
 _LONGEST_LINE = 300
 """Letters of another library's message that are repeated."""
@@ -92,6 +102,8 @@ def first_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyError):  # its text is the key alone
         return f"KeyError: {error}"
+    if isinstance(error, OSError) and error.strerror:  # its text begins with a number
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     try:
         text = str(error)
     except Exception:  # an exception of the user's own may fail to say what it is
@@ -112,6 +124,27 @@ def in_words(error: BaseException) -> str:
     """
     kind, line = type(error).__name__, first_line(error)
     return line if line.startswith(kind) else f"{kind}: {line}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an error that would not: a full disk is found by what is open already.
+
+    Args:
+        path: The file that is written meanwhile.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: What was raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 _BASINET = Path(__file__).parents[1]

@@ -51,7 +51,7 @@ from basinet.sim.records import (
 )
 from basinet.sim.resume import latest, lost_step, sound_status
 from basinet.sim.room import check_disk
-from basinet.sim.runtimes import InlineTeam, Team
+from basinet.sim.runtimes import InlineTeam, Stopped, Team
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
 from basinet.sim.state import checkpoint_bytes, load_checkpoint, take_rows
@@ -109,11 +109,14 @@ class Monitor(Protocol):
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         """A run has reached a step; `rows` holds measurements if some were taken."""
 
+    def waiting(self, run: str, what: str) -> None:
+        """A run cannot begin yet, for want of something."""
+
     def analyzing(self, run: str, done: int, total: int) -> None:
         """A run has taken its last step, and so many of its replicas have been analysed."""
 
     def finished(self, run: str, state: str) -> None:
-        """A run is done (maybe as another), diverged, failed ("failed: " and why), or had been finished before."""
+        """A run is done (maybe as another), diverged, interrupted, failed ("failed: " and why), or was so before."""
 
 
 def build(
@@ -417,24 +420,32 @@ def _run(
             lost = lost_step(folder, _kept_steps(setup, status["step"]), analysis_settings(setup))
         saved = latest(folder, lost)
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
-        with _team(setup, saved["engine"] if saved else setup.config.runtime.engine, stop) as team:
+        engine = saved["engine"] if saved else setup.config.runtime.engine
+        with _team(setup, engine, stop, lambda what: monitor.waiting(name, what)) as team:
             progress = _Progress(name, setup, folder, team, monitor)
             if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
                 progress.engine = status["engine"]  # with the reason for which it was chosen at first
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
+    except Stopped:
+        state = "interrupted"
+        folder.write_status(**status | {"state": state})
     except (Exception, SystemExit) as error:  # no code of the user's own ends the process
         reason = first_line(error)
+        told = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         try:
             status = load_status(folder.path)
         except Damaged:
             status = {"step": 0}
-        folder.write_status(**status | {"state": "failed", "error": reason, "traceback": traceback.format_exc()})
+        try:
+            folder.write_status(**status | told)
+        except OSError as unwritten:  # the disk that has no room for the run may have none for this, either
+            reason += f"; nor could its status be written: {first_line(unwritten)}"
         monitor.finished(name, f"failed: {reason}")
         return "failed"
-    if state != "interrupted":
-        monitor.finished(name, state + note)
+    at = f" at step {load_status(folder.path)['step']} of {setup.num_steps}" if state == "interrupted" else ""
+    monitor.finished(name, state + at + note)
     return state
 
 
@@ -455,11 +466,11 @@ def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> 
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
 
 
-def _team(setup: Setup, engine: Any, stop: threading.Event) -> Team:
+def _team(setup: Setup, engine: Any, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
     if setup.config.runtime.name == "ray":
         from basinet.sim.runtimes.ray import RayTeam
 
-        return RayTeam(setup, engine)
+        return RayTeam(setup, engine, stop, waiting)
     if setup.config.runtime.name == "torchrun":
         from basinet.sim.runtimes.torchrun import TorchrunTeam
 
@@ -514,14 +525,12 @@ class _Progress:
             start = time.monotonic()
             self.team.advance(step + taken)
             step += taken
+            if stop.is_set():  # whoever interrupts may not wait for an evaluation
+                self._checkpoint(looked=False)
+                return self._status(step, "interrupted")
             # Slices of about the same duration, whatever a step costs.
             pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
-            if step % setup.evaluate_every == 0 or step == setup.num_steps:
-                self._measure(step)
-            else:
-                self.monitor.advanced(self.name, step, [])
-            if keep and step % keep == 0 and step < setup.num_steps:
-                self.folder.write(self.folder.kept(step), self._state())
+            self._look(step)
             if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
                 self._checkpoint()
             if time.monotonic() - self.told_at >= _SLICE:
@@ -529,6 +538,16 @@ class _Progress:
         self._checkpoint()
         self.folder.before.unlink(missing_ok=True)
         return self._status(step, "diverged" if self.diverged else "done")
+
+    def _look(self, step: int) -> None:
+        """Do what is due at a step: measure, and keep a checkpoint."""
+        last, keep = step == self.setup.num_steps, self.setup.config.keep_every
+        if step % self.setup.evaluate_every == 0 or last:
+            self._measure(step)
+        else:
+            self.monitor.advanced(self.name, step, [])
+        if keep and step % keep == 0 and not last:
+            self.folder.write(self.folder.kept(step), self._state())
 
     def _all_gone(self) -> bool:
         """Whether no replica is left for which the run would have to go on."""
@@ -560,7 +579,7 @@ class _Progress:
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
         """Restore a checkpoint, or write what is known before the first step and measure the start."""
-        step = 0
+        step, looked = 0, saved is not None and saved.get("looked", True)
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
@@ -576,9 +595,8 @@ class _Progress:
         self._tell(step)
         if not saved:
             _tables(self.setup, self.folder)
-            self._measure(0)
-            if self.setup.config.keep_every:
-                self.folder.write(self.folder.kept(0), self._state())
+        if not looked:
+            self._look(step)
         return step
 
     def _files(self) -> dict[str, GrowingFile]:
@@ -609,18 +627,19 @@ class _Progress:
             self.trajectory.add(*self.team.points())
         self.monitor.advanced(self.name, step, rows)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, looked: bool = True) -> None:
         begun = time.monotonic()
-        content = self._state()
+        content = self._state(looked=looked)
         if self.folder.checkpoint.exists():  # if the new one is damaged, the run goes on from the one before
             os.replace(self.folder.checkpoint, self.folder.before)
         self.folder.write(self.folder.checkpoint, content)
         self.saved_at = time.monotonic()
         self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - begun) / _CHECKPOINT_SHARE)
 
-    def _state(self) -> memoryview:
+    def _state(self, *, looked: bool = True) -> memoryview:
+        """Take down the state, and whether what is due at its step has been done."""
         vouched = {name: file.vouch() for name, file in self._files().items()}
-        own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched}
+        own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched, "looked": looked}
         return checkpoint_bytes({**self.team.state(), **own})
 
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from basinet.analysis.plots.literal import show_literally
+
 __all__ = ["Drawing"]
 
 
@@ -27,3 +29,6 @@ class Drawing:
     figure: Figure
     rows: list[dict[str, Any]]
     finding: str = ""
+
+    def __post_init__(self) -> None:
+        show_literally(self.figure)

@@ -1,6 +1,5 @@
 """The trainings of a study: ordinary experiments in folders of their own, resumed and read back."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.analysis.summary import finals
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import Row, Run, load_run
+from basinet.sim.interruptions import stopping
 from basinet.sim.simulation import RunFailed, prepare, simulate
 
 __all__ = ["Array", "Outcomes", "carry_out"]
@@ -41,6 +41,9 @@ class _Teller:
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
         self.progress((self.done + step / self.steps[run]) / self.total, run)
 
+    def waiting(self, run: str, what: str) -> None:
+        self.progress(self.done / self.total, f"{run}: waiting for {what}")
+
     def analyzing(self, run: str, done: int, total: int) -> None:
         self.progress((self.done + 1) / self.total, f"{run}: flatness of replica {done + 1} of {total}")
 
@@ -65,13 +68,15 @@ def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress:
 
     Raises:
         ExperimentError: Something in it is not allowed, or the folder holds another experiment.
+        Interrupted: It was stopped; the same study goes on from there.
         RunFailed: A run has failed.
     """
     experiment = Experiment(description)
     out = folder / TRAININGS / name
     setups = prepare(experiment, out, check=check_analysis)
     teller = _Teller(progress, len(setups))
-    states = simulate(setups, out, teller, threading.Event(), measure_replica)
+    with stopping(lambda text: progress(0.0, text)) as stop:
+        states = simulate(setups, out, teller, stop, measure_replica)
     for run, state in states.items():
         if state == "failed":
             error = load_run(out / run).status["error"]

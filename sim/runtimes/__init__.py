@@ -1,5 +1,5 @@
 """Runtimes: the ways in which workers are started. The algorithms cannot tell them apart."""
 
-from basinet.sim.runtimes.team import InlineTeam, Team
+from basinet.sim.runtimes.team import InlineTeam, Stopped, Team
 
-__all__ = ["InlineTeam", "Team"]
+__all__ = ["InlineTeam", "Stopped", "Team"]

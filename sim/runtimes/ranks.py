@@ -5,9 +5,11 @@ leader is busy; a rank that dies closes it, which the others notice at once.
 """
 
 import atexit
+import ctypes
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -23,9 +26,19 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-__all__ = ["Performer", "RankLostError", "Ranks"]
+from basinet.sim.component import ExperimentError
+from basinet.sim.interruptions import answering
+from basinet.sim.runtimes.meeting import in_time, patience
+
+__all__ = ["Performer", "RankLostError", "Ranks", "world"]
 
 _AS_LONG_AS_IT_TAKES = timedelta(days=365)
+
+_PATIENCE = 300.0
+"""Seconds in which all ranks have to be there, if the environment does not say otherwise."""
+
+_PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 
 class RankLostError(RuntimeError):
@@ -64,22 +77,35 @@ class Ranks:
         store: Holds what all of them may read.
         leading: Whether this rank leads work that the others serve.
         asked_to_stop: Whether some other rank has been interrupted.
+        failed: Whether something has failed at this rank, which serves: no other one says so.
     """
 
     def __init__(self) -> None:
-        self.store, self.rank, self.size = next(rendezvous("env://"))
+        self.rank, self.size, address = world()
         self.leading = False
         self.asked_to_stop = False
+        self.failed = False
         self._lost: str | None = None
         self._interrupted = False
-        # torch's annotations do not know what this group inherits.
-        self._channel: Any = dist.ProcessGroupGloo(
-            PrefixStore("channel", self.store), self.rank, self.size, _AS_LONG_AS_IT_TAKES
-        )
-        atexit.register(self._close)  # while the interpreter is still whole
+        others = f"the other ranks of {self.size}, as RANK and WORLD_SIZE say, at {address}"
+        remedy = "start all of them, or unset RANK and WORLD_SIZE"
+        self.store, self._channel = in_time(self._meet, others, patience(_PATIENCE), remedy)
+        _end_with_launcher()
+        atexit.register(self.close)  # while the interpreter is still whole
 
-    def _close(self) -> None:
+    def _meet(self) -> tuple[Any, Any]:
+        """Find the other ranks; return the store and the channel, whose methods torch's annotations do not know."""
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would try again and again
+        store, _, _ = next(rendezvous("env://"))
+        return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
+
+    def close(self) -> None:
+        """Let go of the channel, and of the folder that torchrun has made for this rank's log, if nothing is in it."""
         self._channel = None
+        log = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if log:
+            with suppress(OSError):
+                os.removedirs(Path(log).parent)
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
         """Let every rank call a method of its performer.
@@ -138,7 +164,8 @@ class Ranks:
         # What the leader sends may name modules beside the experiment.
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        with self._passing_on_interruptions():
+        self._interrupted = False
+        with answering(self._interrupt):
             while True:
                 message = self._broadcast()
                 try:
@@ -148,6 +175,7 @@ class Ranks:
                         value = getattr(performer, method)(*arguments)
                         reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
+                    self.failed = True
                     # Whoever waits for this rank is let go by its end, of which nothing else can be as sure.
                     if self.store.add("failures", 1) == 1:
                         self.store.set("failure", pickle.dumps((self.rank, str(error), traceback.format_exc())))
@@ -184,22 +212,8 @@ class Ranks:
             self._channel = None  # so that nobody waits at the other end
             raise
 
-    @contextmanager
-    def _passing_on_interruptions(self) -> Iterator[None]:
-        self._interrupted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_interrupt(*_: Any) -> None:
-            self._interrupted = True
-
-        before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _interrupt(self, number: int) -> None:
+        self._interrupted = True
 
     def _broadcast(self, message: bytes | None = None) -> bytes:
         """Send from the leader to all others, who give nothing."""
@@ -220,6 +234,32 @@ class Ranks:
         data = torch.empty(int(size), dtype=torch.uint8)
         _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
         return data.numpy().tobytes()
+
+
+def world() -> tuple[int, int, str]:
+    """Read which rank this is, of how many, and where they meet.
+
+    Returns:
+        The rank, the number of ranks, and HOST:PORT.
+
+    Raises:
+        ExperimentError: They are no such numbers.
+    """
+    texts = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
+    rank, size, port = (int(text) if text.isdecimal() else -1 for text in texts)
+    if not (0 <= rank < size and 0 < port < 2**16):
+        raise ExperimentError(
+            f"RANK, WORLD_SIZE, MASTER_PORT: got {', '.join(map(repr, texts))}; allowed are a rank below the number of"
+            " ranks, and a port; torchrun sets them, else unset RANK and WORLD_SIZE"
+        )
+    return rank, size, f"{os.environ['MASTER_ADDR']}:{port}"
+
+
+def _end_with_launcher() -> None:
+    """Let the system interrupt this rank, which then stops with a checkpoint, if torchrun is killed."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and threading.current_thread() is threading.main_thread():
+        with suppress(AttributeError, OSError):  # not Linux
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _dumps(value: Any) -> bytes:

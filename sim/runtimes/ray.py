@@ -5,9 +5,15 @@ the workers themselves, by torch.distributed.
 """
 
 import os
+import re
+import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -15,14 +21,26 @@ import torch.distributed as dist
 from ray.exceptions import RayTaskError
 
 from basinet.sim.component import ExperimentError
-from basinet.sim.config import Config
+from basinet.sim.config import Config, Runtime
 from basinet.sim.engines import EngineName
+from basinet.sim.interruptions import INTERRUPTIONS
+from basinet.sim.mistakes import first_line
 from basinet.sim.placement import Placement
-from basinet.sim.runtimes.team import TIMEOUT, Team
+from basinet.sim.runtimes.meeting import in_time, patience
+from basinet.sim.runtimes.team import TIMEOUT, Stopped, Team
 from basinet.sim.setup import Setup
 from basinet.sim.worker import Worker, pick_device
 
 __all__ = ["RayTeam", "cluster", "runs_that_fit"]
+
+_PATIENCE = 60.0
+"""Seconds in which a cluster has to answer, if the environment does not say otherwise."""
+
+_LOOK_SECONDS = 0.5
+"""Seconds between two looks whether actors have been placed."""
+
+_TELL_SECONDS = 10.0, 300.0
+"""Seconds after which it is said what actors wait for, and between two such sentences."""
 
 
 class _Actor:
@@ -62,15 +80,20 @@ class RayTeam(Team):
     Args:
         setup: The parts of the run.
         engine: Name of the engine, or "auto": the first worker then chooses for all.
+        stop: Is set when the run shall stop, which may be before its actors have been placed.
+        waiting: Is told what they wait for.
+
+    Raises:
+        Stopped: `stop` was set before all actors were placed.
     """
 
-    def __init__(self, setup: Setup, engine: EngineName) -> None:
+    def __init__(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> None:
         runtime = setup.config.runtime
         workers = runtime.actors
         make = ray.remote(num_cpus=runtime.cpus_per_actor, num_gpus=runtime.gpus_per_actor)(_Actor)
         self.actors = [make.remote() for _ in range(workers)]
         try:
-            address = _get(self.actors[0].address.remote())
+            address = self._placed(stop, lambda missing: waiting(_needs(runtime, missing)))
             shared = ray.put(setup)
             pending = []
             for rank, actor in enumerate(self.actors):
@@ -81,6 +104,20 @@ class RayTeam(Team):
             self.__exit__()
             raise
 
+    def _placed(self, stop: threading.Event, waiting: Callable[[int], None]) -> str:
+        """Wait until all actors have been placed; return the address of the first."""
+        addresses = [actor.address.remote() for actor in self.actors]
+        next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
+        while True:
+            _, missing = ray.wait(addresses, num_returns=len(addresses), timeout=_LOOK_SECONDS)
+            if not missing:
+                return str(_get(addresses)[0])
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > next_word:
+                next_word = time.monotonic() + pause
+                waiting(len(missing))
+
     def __exit__(self, *_: object) -> None:
         for actor in self.actors:
             ray.kill(actor)
@@ -89,6 +126,17 @@ class RayTeam(Team):
         shared = [ray.put(argument) for argument in arguments]
         results: list[Any] = _get([actor.call.remote(method, *shared) for actor in self.actors])
         return results
+
+
+def _needs(runtime: Runtime, actors: int) -> str:
+    """Say what actors wait for."""
+    free = ray.available_resources()
+    wanted = {"CPU": actors * runtime.cpus_per_actor, "GPU": actors * runtime.gpus_per_actor}
+    short = {kind: count for kind, count in wanted.items() if count > free.get(kind, 0)}
+    if not short:
+        return f"{actors} Ray {'actor' if actors == 1 else 'actors'} to start"
+    parts = [f"{count:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind, count in short.items()]
+    return f"the Ray cluster: {'; '.join(parts)}"
 
 
 def _get(pending: Any) -> Any:
@@ -107,22 +155,110 @@ def cluster() -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        ExperimentError: `RAY_ADDRESS` names no cluster, or none can be started here.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        # Without "local" Ray would wait for a cluster that has been started here some day and is gone.
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
-        log_to_driver=False,
-        logging_level="ERROR",
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    # Without "local" Ray would wait for a cluster that has been started here some day and is gone.
+    with _session_folder() if address in ("", "local") else nullcontext():
+        with _own_signals():
+            if address in ("", "local"):
+                _start()
+            else:
+                _join(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start() -> None:
+    """Start Ray on this machine."""
+    try:
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        raise ExperimentError(f"runtime.name: Ray cannot be started on this machine: {first_line(error)}") from error
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster. Ray itself would wait for one that is not there for as long as it takes."""
+    plain = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if address != "auto" and not plain:
+        raise ExperimentError(f"RAY_ADDRESS: got {address!r}; allowed are HOST:PORT, auto, or no such variable")
+    seconds = patience(_PATIENCE)
+
+    def connect() -> None:
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+
+    def knock(host: str, port: int) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                socket.create_connection((host, port), timeout=seconds).close()
+                return
+            except ConnectionRefusedError:  # a head that is about to start
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    what, remedy = (
+        f"the cluster that RAY_ADDRESS names, {address}",
+        "start one, or unset RAY_ADDRESS",
     )
+    if plain:
+        host, port = plain[1].strip("[]"), int(plain[2])
+        in_time(lambda: knock(host, port), what, seconds, remedy)
+    in_time(connect, what, seconds, remedy)
+
+
+@contextmanager
+def _session_folder() -> Iterator[None]:
+    """Give Ray a folder of its own while it is started here; it would leave what it writes there for ever.
+
+    A shell waits for the end of this process, whatever ends it, and then removes what is left.
+    """
+    chosen = os.environ.get("RAY_TMPDIR")
+    # The path of a socket may have 107 letters, of which Ray's own part takes 70.
+    place = chosen or (tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
+    folder = tempfile.mkdtemp(prefix="ray-", dir=place)
+    remove = 'read -r _; pkill -KILL -f "$0/ray/session" 2>/dev/null; rm -rf "$0"'
+    keeper = subprocess.Popen(
+        ["/bin/sh", "-c", remove, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    os.environ["RAY_TMPDIR"] = folder
     try:
         yield
     finally:
-        ray.shutdown()
+        if chosen is None:
+            del os.environ["RAY_TMPDIR"]
+        else:
+            os.environ["RAY_TMPDIR"] = chosen
+        keeper.communicate()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's answers to interruptions, which Ray replaces by its own.
+
+    What is started meanwhile is deaf to those that are sent to a whole group: this process ends it, after a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # not one that Python does not know
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def runs_that_fit(config: Config) -> int:

@@ -14,10 +14,14 @@ from basinet.sim.setup import Setup
 from basinet.sim.state import join_rows
 from basinet.sim.worker import Analysis, Worker
 
-__all__ = ["TIMEOUT", "InlineTeam", "Team"]
+__all__ = ["TIMEOUT", "InlineTeam", "Stopped", "Team"]
 
 TIMEOUT = timedelta(minutes=10)
 """How long a worker waits for the rows of another one."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop before its workers were there."""
 
 
 class Team(ABC):

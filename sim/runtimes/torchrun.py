@@ -21,12 +21,12 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.engines import EngineName
 from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import RankLostError, Ranks, world
 from basinet.sim.runtimes.team import TIMEOUT, Team
 from basinet.sim.setup import Setup
 from basinet.sim.worker import Analysis, Worker, pick_device
 
-__all__ = ["TorchrunTeam", "analysts", "check_ranks", "together"]
+__all__ = ["TorchrunTeam", "analysts", "check_ranks", "failed", "follows", "leave", "met", "num_ranks", "together"]
 
 T = TypeVar("T")
 
@@ -35,10 +35,43 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _meetings = count()
 
 
+def num_ranks() -> int:
+    """Tell how many ranks have been started, without meeting them.
+
+    Returns:
+        Their number; 1 if the environment does not say where ranks meet: nobody has started this process as one.
+
+    Raises:
+        ExperimentError: What the environment says of ranks cannot be.
+    """
+    return world()[1] if all(map(os.environ.get, _NEEDED)) else 1
+
+
+def met() -> bool:
+    """Whether this process has met other ranks."""
+    return _ranks.cache_info().currsize > 0
+
+
+def follows() -> bool:
+    """Whether this process has met other ranks, of which another one leads and speaks for it."""
+    return met() and _ranks().rank > 0
+
+
+def failed() -> bool:
+    """Whether something has failed at this rank while it served another one."""
+    return met() and _ranks().failed
+
+
+def leave() -> None:
+    """Let go of the other ranks, at the end of the process."""
+    if met():
+        _ranks().close()
+
+
 @cache
 def _ranks() -> Ranks:
     """Meet the other ranks, once a process."""
-    if any(name not in os.environ for name in _NEEDED):
+    if not all(map(os.environ.get, _NEEDED)):
         raise ExperimentError(
             "runtime.name: torchrun has not started this process; start it with "
             "torchrun --standalone --nproc_per_node=2 -m basinet.launch run … runtime.name=torchrun"
@@ -210,7 +243,7 @@ def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int],
     Yields:
         A function that takes an analysis, the state of a replica's rows and its number, and returns what was found.
     """
-    if _ranks.cache_info().currsize and _ranks().leading:
+    if met() and _ranks().leading:
         with TorchrunTeam(setup, None) as team:
             yield team.analyze
     else:

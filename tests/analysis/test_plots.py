@@ -10,6 +10,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from basinet.analysis import plots
 from basinet.analysis.plots import (
@@ -489,3 +490,16 @@ def test_measurements_of_few_among_many_runs_are_drawn(runs):
     drawings = {drawing.name: drawing for drawing in gallery(runs)}
     assert len(drawings["risk_flatness"].rows) == 1
     assert "of 1 run with these" in drawings["risk_flatness"].caption or len(runs) == 14
+
+
+def test_a_dollar_in_a_name_begins_no_formula():
+    runs = [make(strategy) for strategy in ("consensus", "isolated")]
+    for run, case in zip(runs, ("$\\frac{$", "$x$"), strict=True):
+        run.config["case"] = case
+    drawings = gallery(runs)
+    for drawing in drawings:
+        draw(drawing.figure)
+    texts = [text for drawing in drawings for text in drawing.figure.findobj(Text)]
+    assert all(not text.get_parse_math() for text in texts if "$x$" in text.get_text())
+    powers = [text for text in texts if "mathdefault" in text.get_text()]
+    assert powers and all(text.get_parse_math() for text in powers)

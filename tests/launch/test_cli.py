@@ -1,8 +1,11 @@
 """The command line as a user types it: statuses, sentences, files."""
 
 import fcntl
+import io
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -289,6 +292,123 @@ def test_texts_are_utf_8_whatever_the_locale(folder):
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert "für Åsa" in Path("out/experiment.yaml").read_text(encoding="utf-8")
     assert "für Åsa" in Path("out/report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_printed_fits_any_stream(folder, capsys, monkeypatch):
+    words = ["run", "tiny.yaml", "strategy=diffusion", "analysis=[]", "--out", "a[/b]"]
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 0  # it is done, wherever its summary goes
+        said = capsys.readouterr().err
+        assert "1 run into a[/b]" in said and "standard output: No space left" in said and "a[/b]/report.html" in said
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["compare", "a[/b]"]) == 1
+        assert capsys.readouterr().err == "basinet: standard output: No space left on device\n"
+    for encoding, plus_minus in (("ascii", "+-"), ("latin-1", "±"), ("utf-8", "±")):
+        printed = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
+        assert main(["compare", "a[/b]"]) == 0
+        text = printed.getvalue().decode(encoding)
+        assert plus_minus in text and ("↑" in text or "accuracy ^" in text)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["compare", "a[/b]"]) == 0
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert main(words) == 0
+
+
+def test_what_the_system_refuses_is_one_sentence(folder, capsys):
+    Path("loop").symlink_to("loop")
+    for place in ("x" * 300, "loop/out", "loop", "tiny.yaml/out", "/proc/out"):
+        assert main(["run", "tiny.yaml", "analysis=[]", "--out", place, "--quiet"]) == 2
+        found = capsys.readouterr().err
+        assert found.startswith("basinet: ") and found.count("\n") == 1 and "Errno" not in found
+    assert sorted(path.name for path in folder.iterdir()) == ["loop", "tiny.yaml"]
+
+
+def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder):
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    words = ["run", "tiny.yaml", "strategy=diffusion", "analysis=[]", "--out", "out"]
+    ended = basinet(*words, preexec_fn=no_large_files)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert re.search(r"diffusion-atc: failed: out/diffusion-atc/\S+: File too large", ended.stderr)
+    status = json.loads((folder / "out" / "diffusion-atc" / "status.json").read_text())
+    assert status["state"] == "failed" and "File too large" in status["error"]
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_a_run_that_fails_is_named_once_with_where_it_goes_on(folder, capsys):
+    Path("failing.py").write_text(
+        "import torch\n\n\nclass Fails(torch.optim.SGD):\n    taken = 0\n\n    def step(self, closure=None):\n"
+        "        Fails.taken += 1\n        if Fails.taken > 40:\n            raise ArithmeticError('too much of it')\n"
+        "        return super().step(closure)\n"
+    )
+    words = ["run", "tiny.yaml", "strategy=diffusion", "optimizer=failing:Fails", "analysis=[]", "--quiet"]
+    assert main([*words, "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("too much of it") == 1
+    assert "status.json); the same command begins it anew" in said
+
+
+def test_only_commands_that_work_together_look_for_other_ranks(folder, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "some")
+    assert main(["list", "policies"]) == 0
+    assert main(["run", "tiny.yaml", "--dry-run"]) == 0
+    monkeypatch.setenv("MASTER_ADDR", "no.such.host.invalid")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert main(["list", "policies"]) == 0
+    capsys.readouterr()
+    shared = ["run", "tiny.yaml", "runtime.name=torchrun", "--quiet"]
+    for size, sentence in (("some", "got '0', 'some', '29500'"), ("2", "at no.such.host.invalid:29500: ")):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert main(shared) == 2
+        found = capsys.readouterr().err
+        assert sentence in found and found.count("\n") == 1
+    assert main(["run", "tiny.yaml"]) == 2
+    assert "give runtime.name=torchrun, or unset them" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("xyz", "RAY_ADDRESS: got 'xyz'; allowed are HOST:PORT, auto"),
+        ("127.0.0.1:1", "127.0.0.1:1: Connection refused; start one, or unset RAY_ADDRESS"),
+        ("no.such.host.invalid:6379", "no.such.host.invalid:6379: "),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_a_sentence(folder, capsys, monkeypatch, address, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("BASINET_WAIT_SECONDS", "1")
+    assert main(["run", "tiny.yaml", "runtime.name=ray", "analysis=[]", "--quiet"]) == 2
+    found = capsys.readouterr().err
+    assert sentence in found and found.count("\n") == 1
+
+
+@pytest.mark.parametrize("notebook", [False, True])
+def test_without_a_terminal_a_line_now_and_then_says_how_far_a_run_is(capsys, monkeypatch, notebook):
+    from basinet.launch.progress import TerminalMonitor, bar
+
+    if notebook:  # its stream says that it is a terminal, as its environment does
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream", "isatty": lambda self: True})()
+        monkeypatch.setattr(sys, "stderr", stream)
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with TerminalMonitor(1) as monitor, bar("study") as show:
+        monitor.started("one", 0, 1000, 4, "stacked")
+        for step in range(100):
+            now[0] += 1.0
+            monitor.advanced("one", step, [{"train_loss": 0.5}])
+            show(step / 100, "half")
+    lines = (stream.getvalue() if notebook else capsys.readouterr().err).splitlines()
+    assert "one: step 10 of 1000  loss 0.5000 · 3.64 agent-steps/s" in lines and "study: 10 % half" in lines
+    assert 5 <= sum(line.startswith("one: ") for line in lines) <= 10
 
 
 @pytest.mark.slow

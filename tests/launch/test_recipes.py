@@ -1,13 +1,18 @@
 """The scripts that start an experiment on several machines."""
 
+import os
 import shlex
+import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from basinet.launch.cli import main
+from basinet.sim.folder import load_runs
 
 TINY = {
     "task": "quadratic",
@@ -76,9 +81,55 @@ def test_torchrun_is_the_same_on_all_machines(capsys):
 def test_ray_gathers_machines_before_it_runs(capsys):
     text = launch(capsys, "ray", *WORDS, "--nodes", "2", "--workers", "4", "--gpus", "2")
     assert "runtime.actors=8" in text and "runtime.gpus_per_actor=0.5" in text and "runtime.name=inline" not in text
-    assert [command(text, verb)[1:3] for verb in ("head", "join")] == [["ray", "start"], ["ray", "start"]]
-    assert command(text, "run")[1:4] == ["RAY_ADDRESS=$HEAD:6379", "basinet", "run"]
+    assert "--num-cpus=4 --num-gpus=2" in text and "ray stop" not in text
     assert "ray start" not in launch(capsys, "ray", *WORDS)
+    for verb, needed in (("join", "HEAD"), ("run", "HEAD"), ("", "head, join, run or stop")):
+        without = subprocess.run(["/bin/bash", "-s", verb], input=text, capture_output=True, text=True, check=False)
+        assert without.returncode != 0 and needed in without.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_script_for_ray_shares_a_run_and_stops_nothing_but_its_own(capsys, tmp_path, monkeypatch):
+    """Two nodes with one processor each, where a run of two actors needs both; and a Ray of somebody else's."""
+    keys = ["analysis=[]", "runtime.dtype=float64"]
+    assert main(["run", "my tiny.yaml", *keys, "--out", "inline", "--quiet"]) == 0
+    capsys.readouterr()
+    Path("go.sh").write_text(launch(capsys, "ray", "my tiny.yaml", *keys, "--nodes", "2", "--out", "out"))
+    foreign = tmp_path / "gcs_server"  # `ray stop` would end whatever is called so
+    shutil.copy(shutil.which("sleep"), foreign)
+    somebody_elses = subprocess.Popen([foreign, "600"])
+    # Sockets need a short path; each machine has its own.
+    machines = [tempfile.mkdtemp(prefix="node-", dir="/tmp") for _ in range(2)]
+    binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    common = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "HEAD")} | {"PATH": binaries}
+    common |= {"PORT": str(20000 + os.getpid() % 10000), "RAY_object_store_memory": "100000000"}
+
+    def do(verb, machine, **more):
+        words = ["bash", "go.sh", verb]
+        done = subprocess.run(
+            words, env=common | {"RAY_TMPDIR": machines[machine]} | more, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, (verb, done.stdout, done.stderr)
+
+    try:
+        do("head", 0)
+        do("join", 1, HEAD="127.0.0.1")
+        do("run", 0, HEAD="127.0.0.1")
+    finally:
+        for machine in (1, 0):
+            do("stop", machine)
+        alive = somebody_elses.poll() is None
+        somebody_elses.kill()
+        somebody_elses.wait()
+        left = [list(Path(machine).iterdir()) for machine in machines]
+        for machine in machines:
+            shutil.rmtree(machine)
+    assert alive and left == [[], []]
+    assert Path(".my_tiny-token").stat().st_mode & 0o777 == 0o600
+    for here, there in zip(load_runs("inline"), load_runs("out"), strict=True):
+        assert there.status["state"] == "done"
+        assert there.metrics[-1]["train_loss"] == pytest.approx(here.metrics[-1]["train_loss"], rel=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, at
         def started(self, *_):
             pass
 
-        analyzing = finished = started
+        waiting = analyzing = finished = started
 
     stop = threading.Event()
     setups = simulation.prepare(Experiment(STOPPED), tmp_path / "broken")

@@ -210,7 +210,7 @@ class Silent:
     def started(self, *_):
         pass
 
-    advanced = analyzing = finished = started
+    advanced = waiting = analyzing = finished = started
 
 
 def test_an_interruption_is_none_of_it():

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ class Silent:
     def started(self, *_):
         pass
 
-    advanced = analyzing = finished = started
+    advanced = waiting = analyzing = finished = started
 
 
 @pytest.fixture(scope="module")
@@ -140,52 +142,45 @@ def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_nodes_of_a_cluster_share_a_run(inline, tmp_path):
-    """A head and a second node, each with one CPU: a run of two actors needs both."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    port = 20000 + os.getpid() % 20000
-    # What Ray notes about the cluster is kept from others; its sockets need a short path.
-    notes = tempfile.mkdtemp(prefix="ray-")
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": notes}
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
-    nodes = []
-    try:
-        head = [ray, "start", "--head", f"--port={port}", "--include-dashboard=false", *common]
-        nodes.append(subprocess.Popen(head, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        script = f"""
-import time, ray
-for attempt in range(60):
-    try:
-        ray.init("127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR"); break
-    except ConnectionError:
-        time.sleep(1)
-while sum(node["Alive"] for node in ray.nodes()) < {{}}:
-    time.sleep(0.5)
-"""
-        subprocess.run([sys.executable, "-c", script.format(1)], env=environment, check=True, timeout=120)
-        second = [ray, "start", f"--address=127.0.0.1:{port}", *common]
-        nodes.append(subprocess.Popen(second, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        subprocess.run([sys.executable, "-c", script.format(2)], env=environment, check=True, timeout=120)
-        import yaml
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path):
+    import yaml
 
-        runtime = BASE["runtime"] | {"name": "ray", "actors": 2}
-        (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | {"strategy": "diffusion", "runtime": runtime}))
-        subprocess.run(
-            [sys.executable, "-m", "basinet.launch.cli", "run", "e.yaml", "analysis=[]", "--out", "e", "--quiet"],
-            cwd=tmp_path,
-            env=environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"},
-            check=True,
-            timeout=300,
-        )
+    place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.25}
+    keys = {"strategy": "diffusion", "steps": 3_000_000, "evaluate_every": 100, "runtime": runtime}
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | keys))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "basinet.launch", "run", "e.yaml", "analysis=[]", "--out", "out"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    run = tmp_path / "out" / "diffusion-atc"
+    try:
+        wait_until(lambda: (run / "metrics.jsonl").exists() and load_run(run).status["step"] > 0)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, number)  # as a scheduler does, to all processes
+        else:
+            process.kill()
+        said = process.communicate(timeout=120)[1]
+        wait_until(lambda: not list(Path(place).iterdir()))
+        wait_until(lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout)
     finally:
-        for node in reversed(nodes):
-            node.terminate()
-        for node in nodes:
-            node.wait(timeout=60)
-        shutil.rmtree(notes, ignore_errors=True)
-    a = load_run(inline / "diffusion-atc").metrics[-1]
-    b = load_run(tmp_path / "e" / "diffusion-atc").metrics[-1]
-    assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
+        process.kill()
+        shutil.rmtree(place)
+    if number == signal.SIGTERM:
+        assert process.returncode == 130 and "To go on: basinet run e.yaml" in said
+        assert load_run(run).status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_actors_share_the_analysis(ray_cluster, tmp_path):

@@ -143,7 +143,7 @@ from basinet.sim.experiment import Experiment
 simulation._CHECKPOINT_SECONDS = 0.0
 class Silent:
     def started(self, *_): pass
-    advanced = analyzing = finished = started
+    advanced = waiting = analyzing = finished = started
 out = Path({str(tmp_path / "killed")!r})
 simulation.simulate(simulation.prepare(Experiment({BASE | {"steps": 4000}!r}), out), out, Silent(), threading.Event())
 """
@@ -584,3 +584,32 @@ def test_a_cut_line_is_left_out_but_a_broken_file_is_not_hidden(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "rep\n{"step": 1, "replica": 0}\n')
     with pytest.raises(Damaged, match=r"metrics\.jsonl: the file is damaged \(line 1: "):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize("look", [3, 4])
+def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_path):
+    """Of the looks whether to stop, the third is before the second step, the fourth after it, before its evaluation."""
+
+    class AtThatLook(threading.Event):
+        looks = 0
+
+        def is_set(self):
+            self.looks += 1
+            return self.looks > look
+
+    keys = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion"}
+    experiment = Experiment(keys | {"steps": 4, "evaluate_every": 1, "keep_every": 2, "trajectory": "centroid"})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    simulate(prepare(experiment, whole), whole, Silent(), threading.Event())
+    with pytest.raises(Interrupted):
+        simulate(prepare(experiment, parts), parts, Silent(), AtThatLook())
+    (begun,) = load_runs(parts)
+    assert begun.status["step"] == look - 2 and begun.metrics[-1]["step"] == 1
+    simulate(prepare(experiment, parts), parts, Silent(), threading.Event())
+    for a, b in zip(load_runs(whole), load_runs(parts), strict=True):
+        assert a.metrics == b.metrics
+        assert (a.path / "trajectory.bin").read_bytes() == (b.path / "trajectory.bin").read_bytes()
+        names = {path.name for path in (a.path / "checkpoint").iterdir()}
+        assert (
+            names == {path.name for path in (b.path / "checkpoint").iterdir()} == {"state.pt", "step-0.pt", "step-2.pt"}
+        )

@@ -39,9 +39,10 @@ ONE = BASE | {"strategy": "diffusion"}
 ENDLESS = ONE | {"steps": 3_000_000, "evaluate_every": 100}
 
 SCRIPT = """
-import json, os, sys, threading
+import json, os, sys, threading, time
 import torch
 import basinet
+from basinet.launch import api
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.runtimes.torchrun import together
@@ -63,7 +64,21 @@ def carry_out(out, description, stop=None, analysis=None):
 
 
 said = {}
+write_report = api.write_report
+
+
+def draw_once_the_other_is_let_go(folder):
+    deadline = time.monotonic() + 60
+    while not Path("let-go").exists():
+        assert time.monotonic() < deadline, "rank 1 waits for pictures"
+        time.sleep(0.05)
+    return write_report(folder)
+
+
+api.write_report = draw_once_the_other_is_let_go
 results = basinet.run(**BASE | {"runtime": RUNTIME}, out="all", quiet=True)
+if RANK == "1":
+    Path("let-go").touch()
 said["states"] = results.states
 said["rows"] = len(results.summary())
 carry_out("begun-inline", ONE | {"runtime": RUNTIME}, analysis=measure_replica)
@@ -109,7 +124,7 @@ class Stopping:
     def started(self, *_):
         pass
 
-    analyzing = finished = started
+    waiting = analyzing = finished = started
 
 
 def carry_out(out, description):
@@ -122,6 +137,7 @@ def start_ranks(folder, *words, size=2):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    world |= {"TORCHELASTIC_RUN_ID": "none"}
     return [
         subprocess.Popen(
             [sys.executable, "-m", "basinet.launch", *words],
@@ -281,6 +297,37 @@ def test_the_death_of_a_rank_ends_all(tmp_path):
     statuses, said = ended(ranks)
     assert statuses == [1, -signal.SIGKILL]
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
+
+
+@pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_folder(tmp_path):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
+    run, logs = tmp_path / "out" / "diffusion-atc", tmp_path / "logs"
+    logs.mkdir()
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "basinet.launch",
+        "run",
+        "e.yaml",
+    ]
+    launcher = subprocess.Popen(
+        [sys.executable, *words, "runtime.name=torchrun", "--out", "out"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(logs)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for([launcher], run / "metrics.jsonl")
+    launcher.kill()
+    launcher.wait()
+    deadline = time.monotonic() + 120
+    while load_run(run).status["state"] != "interrupted" or list(logs.glob("torchelastic_*")):
+        assert time.monotonic() < deadline, load_run(run).status
+        time.sleep(0.1)
+    assert (run / "checkpoint" / "state.pt").exists()
 
 
 def test_errors_of_the_leader_come_as_they_are(monkeypatch):

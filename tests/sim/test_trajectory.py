@@ -40,7 +40,7 @@ class Stopping:
     def started(self, *_):
         pass
 
-    analyzing = finished = started
+    waiting = analyzing = finished = started
 
 
 def carry_out(out, at=None, **changes):
