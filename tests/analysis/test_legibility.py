@@ -334,7 +334,7 @@ ANYTHING = [None, 3, "runs/batch", [1, 2], [None], {"a": 1}, object(), [[]]]
 
 
 @pytest.mark.parametrize("name", plots.__all__)
-@pytest.mark.parametrize("given", ANYTHING, ids=repr)
+@pytest.mark.parametrize("given", ANYTHING, ids=[type(given).__name__ for given in ANYTHING])
 def test_what_cannot_be_drawn_is_one_sentence(name, given):
     if name == "plot_spectrum" and given == [1, 2]:
         pytest.skip("numbers are what it draws")
