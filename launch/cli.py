@@ -352,12 +352,6 @@ _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 
 def _analyze(options: argparse.Namespace) -> int:
-    from basinet.sim.lock import alone
-
-    return alone(_analyze_alone)(options.folder, options)
-
-
-def _analyze_alone(_: Path, options: argparse.Namespace) -> int:
     from basinet.analysis.measure import measure_again
     from basinet.analysis.report import write_report
     from basinet.analysis.solutions import measure_between

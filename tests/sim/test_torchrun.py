@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -231,6 +232,13 @@ def test_a_run_begun_inline_is_finished_on_ranks_and_the_other_way_round(inline,
     assert begun.status["state"] == "interrupted" and begun.status["step"] == 20
     carry_out(launched / "begun-on-ranks", ONE)
     assert_same(load_run(inline / "diffusion-atc"), load_run(begun.path))
+
+
+def test_ranks_analyze_a_finished_run_together(inline, tmp_path):
+    shutil.copytree(inline / "diffusion-atc", tmp_path / "run")
+    statuses, said = ended(start_ranks(tmp_path, "analyze", "run", "--only", "hessian_bottom_eigenvalue", "--json"))
+    assert statuses == [0, 0], said
+    assert said[1] == ("", "") and "hessian_bottom_eigenvalue_mean" in json.loads(said[0][0])[0]
 
 
 def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path):
