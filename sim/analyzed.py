@@ -51,12 +51,11 @@ def analysis_settings(setup: Setup) -> dict[str, Any]:
         data, which the name of a task does not tell.
     """
     config = setup.config
-    size = sum(p.numel() for p in setup.template().parameters() if p.requires_grad)
     return {
         "analysis_mode": config.analysis_mode,
         "analysis_dtype": config.analysis_dtype,
         "analysis_samples": config.analysis_samples,
-        "lanczos_steps": room_for_steps(config.analysis_memory, size),
+        "lanczos_steps": room_for_steps(config.analysis_memory, setup.num_parameters),
         "train": digest(setup.task.train),
     }
 

@@ -47,7 +47,7 @@ def in_units(size: float) -> str:
         size: Bytes.
 
     Returns:
-        The number in a unit of which there are less than 1024.
+        The number, below 1000 of its unit if there is such a unit.
 
     Example:
         >>> in_units(3 * 2**30), in_units(10)

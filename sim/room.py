@@ -19,7 +19,7 @@ from basinet.sim.trajectory import trajectory_bytes
 if TYPE_CHECKING:
     from basinet.sim.setup import Setup
 
-__all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of"]
+__all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
 
 _ROW_OF_METRICS = 60
 """Bytes that a line of metrics takes at the least."""
@@ -116,12 +116,12 @@ def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
     Raises:
         ExperimentError: There is not enough.
     """
-    parts = {"checkpoints": 0, "trajectories": 0, "metrics": 0}
+    # Of a run that goes on there is the last checkpoint but one, too.
+    parts = {"checkpoints": max(map(state_bytes, setups.values())), "trajectories": 0, "metrics": 0}
     for setup in setups.values():
-        rows, keep = setup.config.replicas * setup.num_agents, setup.config.keep_every
+        keep = setup.config.keep_every
         kept = 0 if keep is None else math.ceil(setup.num_steps / keep)
-        of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
-        parts["checkpoints"] += (1 + kept) * rows * of_agent
+        parts["checkpoints"] += (1 + kept) * state_bytes(setup)
         parts["trajectories"] += _trajectory_bytes(setup)
         parts["metrics"] += _evaluations(setup) * setup.config.replicas * _ROW_OF_METRICS
     wanted = sum(parts.values())
@@ -135,6 +135,19 @@ def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
             f"--out: the experiment writes {in_units(wanted)} or more ({words}), and where {out} is there are"
             f" {in_units(there)} free; keep and evaluate less often, give fewer replicas, or choose another folder"
         )
+
+
+def state_bytes(setup: "Setup") -> int:
+    """Estimate how long a checkpoint of a run is going to be.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Bytes of the parameters and of what the optimizer remembers.
+    """
+    of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
+    return setup.config.replicas * setup.num_agents * of_agent
 
 
 def _evaluations(setup: "Setup") -> int:

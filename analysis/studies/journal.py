@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basinet.sim.simulation import versions
+from basinet.sim.claim import versions
 
 __all__ = ["JOURNAL", "journal", "kept", "once", "record"]
 

@@ -14,9 +14,9 @@ from basinet.analysis.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.studies.journal import JOURNAL
 from basinet.analysis.summary import write_csv
+from basinet.sim.claim import versions
 from basinet.sim.component import ExperimentError
 from basinet.sim.memory import in_units
-from basinet.sim.simulation import versions
 
 __all__ = ["TRAININGS", "Check", "Count", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 

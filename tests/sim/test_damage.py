@@ -16,7 +16,7 @@ import basinet
 from basinet.analysis import measure as analysis
 from basinet.analysis.measure import measure_again
 from basinet.analysis.report import write_report
-from basinet.sim import simulation
+from basinet.sim import progress, simulation
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
@@ -72,7 +72,7 @@ def carry_out(built, monkeypatch):
     """Carry the experiment out without building it again, a step at a time."""
     monkeypatch.setattr(simulation, "build", lambda *_, **__: built)
     for name in ("_SLICE", "_CHECKPOINT_SECONDS", "_FIRST_CHECKPOINT_SECONDS"):
-        monkeypatch.setattr(simulation, name, -1.0)
+        monkeypatch.setattr(progress, name, -1.0)
 
     def run(out, monitor=None, **options):
         setups = run.prepare(out, **options)

@@ -8,7 +8,7 @@ import torch
 
 from basinet.analysis.survival import escape_times
 from basinet.launch.api import run
-from basinet.sim import simulation
+from basinet.sim import progress, simulation
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.state import load_vector
@@ -131,11 +131,11 @@ def test_a_run_can_end_when_all_have_escaped(tmp_path):
 
 @pytest.mark.parametrize("at", [0, 150, "last"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, at):
-    monkeypatch.setattr(simulation, "_SLICE", 0.0)  # a step at a time
+    monkeypatch.setattr(progress, "_SLICE", 0.0)  # a step at a time
     whole = run(**STOPPED, out=tmp_path / "whole", quiet=True).runs[0]
     last = whole.status["step"]
 
-    class Stopping(simulation.Monitor):
+    class Stopping(progress.Monitor):
         def advanced(self, run, step, rows):
             if step >= (last if at == "last" else at):
                 stop.set()

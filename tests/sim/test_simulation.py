@@ -14,7 +14,7 @@ import yaml
 
 from basinet.algorithms.strategies.isolated import Isolated
 from basinet.analysis.measure import measure_replica
-from basinet.sim import simulation, twins
+from basinet.sim import progress, twins
 from basinet.sim.block import Block
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
@@ -86,7 +86,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("sampling", ["independent", "epochs"])
 def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling, monkeypatch):
-    monkeypatch.setattr(simulation, "_SLICE", 0.0)  # look at the clock after every step
+    monkeypatch.setattr(progress, "_SLICE", 0.0)  # look at the clock after every step
     carry_out(tmp_path / "whole", sampling=sampling)
     for at in (11, 24):  # within an interval between evaluations, and at its end
         with pytest.raises(Interrupted, match=r"stopped after 0 of 1 runs; everything reached is in .*broken, and"):
@@ -100,7 +100,7 @@ def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling, monkeypatch
 
 
 def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_CHECKPOINT_SECONDS", 0.0)
     carry_out(tmp_path / "whole")
     carry_out(tmp_path / "killed", at=None, steps=40)
     run = tmp_path / "killed" / "diffusion-atc"
@@ -138,9 +138,9 @@ def test_a_process_killed_in_its_tracks_is_resumed(tmp_path):
     script = f"""
 import threading
 from pathlib import Path
-from basinet.sim import simulation
+from basinet.sim import progress, simulation
 from basinet.sim.experiment import Experiment
-simulation._CHECKPOINT_SECONDS = 0.0
+progress._CHECKPOINT_SECONDS = 0.0
 class Silent:
     def started(self, *_): pass
     advanced = waiting = analyzing = finished = started
@@ -278,7 +278,7 @@ class Global:
 
 
 def test_what_a_strategy_remembers_survives(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation, "_SLICE", 0.0)
+    monkeypatch.setattr(progress, "_SLICE", 0.0)
     carry_out(tmp_path / "whole", strategy=HeavyBall)
     (run,) = load_runs(tmp_path / "whole")
     with pytest.raises(Interrupted):

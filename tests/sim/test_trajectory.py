@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from basinet.sim import simulation
+from basinet.sim import progress, simulation
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.simulation import prepare, simulate
@@ -69,7 +69,7 @@ def test_it_holds_the_points_of_each_evaluation(tmp_path, make_block):
 
 @pytest.mark.parametrize("at", [0, 4, 10, 14])
 def test_a_broken_run_leaves_the_same_bytes(tmp_path, monkeypatch, at):
-    monkeypatch.setattr(simulation, "_SLICE", 0.0)  # a step at a time
+    monkeypatch.setattr(progress, "_SLICE", 0.0)  # a step at a time
     whole = (carry_out(tmp_path / "whole") / FILE).read_bytes()
     broken = carry_out(tmp_path / "broken", at=at)
     # What comes after the checkpoint, a frame and a part of one, is what a killed run leaves behind.
