@@ -250,9 +250,11 @@ def _failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
 
 def _resumption(run: Path) -> str:
     """Say where a run goes on."""
-    checkpoint = RunFolder(run).checkpoint
+    folder = RunFolder(run)
+    # Where a disk was full, there is but the last checkpoint but one.
+    found = next((file for file in (folder.checkpoint, folder.before) if file.exists()), None)
     try:
-        step = load_checkpoint(checkpoint)["step"] if checkpoint.exists() else 0
+        step = load_checkpoint(found)["step"] if found else 0
     except ExperimentError as damaged:
         return str(damaged)
     return f"the same command goes on from step {step}" if step else "the same command begins it anew"

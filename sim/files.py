@@ -19,16 +19,18 @@ from basinet.sim.mistakes import ExperimentError, naming
 
 __all__ = [
     "ANEW",
+    "LOST",
     "NOTHING",
     "Damaged",
     "GrowingFile",
     "Vouched",
+    "check_vouched",
     "checksum",
     "discard",
     "discard_leftovers",
-    "holds",
     "inside",
     "is_leftover",
+    "not_a_link",
     "plain_file",
     "read_json",
     "read_yaml",
@@ -47,9 +49,11 @@ _SEALED_YAML = re.compile(rb"# crc32 ([0-9a-f]{8}) of what follows\n")
 _DISCARDED = ".discarded-"
 _CHUNK = 2**20
 
-
 ANEW = "--fresh (fresh=True) starts anew"
 """The cure where nobody knows what was to be run."""
+
+LOST = "some of what was written is missing or has changed"
+"""What is wrong with a file that does not hold what was vouched for."""
 
 
 class Damaged(ExperimentError):
@@ -138,7 +142,7 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with naming(path), open(partial, "wb") as file:
+        with naming(path), open(partial, "wb", opener=_open_no_link) as file:
             file.write(data.encode() if isinstance(data, str) else data)
             if sync:
                 file.flush()
@@ -147,6 +151,11 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     except OSError:
         partial.unlink(missing_ok=True)  # a full disk then has room to say what has happened
         raise
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file to write to it, or make it; a link in its place may lead out of the folder."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
 def is_leftover(path: Path) -> bool:
@@ -282,9 +291,16 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._length: int | None = None
+        self._length = -1
         self._crc = 0
         self._synced = True
+
+    @property
+    def length(self) -> int:
+        """Bytes of the file; until it is cut otherwise, those of its whole lines."""
+        if self._length < 0:
+            self.cut()
+        return self._length
 
     def cut(self, vouched: Vouched | None = None) -> None:
         """Go on from where a process has stopped: drop what it has not vouched for.
@@ -299,8 +315,8 @@ class GrowingFile:
             content = self.path.read_bytes() if plain_file(self.path).exists() else b""
             content = content[: content.rfind(b"\n") + 1]
             vouched = {"bytes": len(content), "crc32": checksum(content)}
-        elif not holds(self.path, vouched):
-            raise Damaged(self.path, "some of what was written is missing or has changed")
+        else:
+            check_vouched(self.path, vouched)
         self._length, self._crc = vouched["bytes"], int(vouched["crc32"], 16)
         self.append(b"")
 
@@ -310,46 +326,43 @@ class GrowingFile:
         Args:
             data: What to write.
         """
-        if self._length is None:
-            self.cut()
-        # What a full disk has left of an earlier attempt is no part of the file.
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        with naming(self.path), open(descriptor, "r+b") as file:
-            file.truncate(self._length)
-            file.seek(0, os.SEEK_END)
+        length = self.length
+        with naming(self.path), open(self.path, "r+b", opener=_open_no_link) as file:
+            file.truncate(length)  # what a full disk has left of an earlier attempt is no part of the file
+            file.seek(length)
             file.write(data)
         self._crc = zlib.crc32(data, self._crc)
-        self._length = (self._length or 0) + len(data)
+        self._length = length + len(data)
         self._synced = False
 
     def vouch(self) -> Vouched:
         """Make what was written outlive a loss of power.
 
         Returns:
-            What vouches for it, see `holds`.
+            What vouches for it, see `check_vouched`.
         """
-        if self._length is None:
-            self.cut()
+        length = self.length
         if not self._synced:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
             self._synced = True
-        return {"bytes": self._length, "crc32": f"{self._crc:08x}"}
+        return {"bytes": length, "crc32": f"{self._crc:08x}"}
 
 
-def holds(path: Path, vouched: Vouched) -> bool:
-    """Tell whether a file still begins with what was vouched for.
+def check_vouched(path: Path, vouched: Vouched) -> None:
+    """Refuse a file that no longer begins with what was vouched for.
 
     Args:
         path: The file.
         vouched: What `GrowingFile.vouch` said.
 
-    Returns:
-        Whether it does.
+    Raises:
+        Damaged: Something is missing or has changed.
     """
     left, crc = vouched["bytes"], 0
     if plain_file(path).exists():
         with open(path, "rb") as file:
             while left and (chunk := file.read(min(left, _CHUNK))):
                 crc, left = zlib.crc32(chunk, crc), left - len(chunk)
-    return not left and f"{crc:08x}" == vouched["crc32"]
+    if left or f"{crc:08x}" != vouched["crc32"]:
+        raise Damaged(path, LOST)

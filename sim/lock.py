@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
     with open(os.open(folder / LOCK, flags, 0o666), "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             who = file.read(100).decode(errors="replace").strip()
             raise ExperimentError(
                 f"--out: another process is at work in {folder} ({who or 'unknown'}); wait for its end, or choose"

@@ -3,12 +3,22 @@
 import csv
 import io
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from basinet.sim.files import ANEW, Damaged, Vouched, checksum, inside, is_leftover, plain_file, read_json, read_yaml
+from basinet.sim.files import (
+    ANEW,
+    LOST,
+    Damaged,
+    Vouched,
+    checksum,
+    inside,
+    is_leftover,
+    plain_file,
+    read_json,
+    read_yaml,
+)
 from basinet.sim.mistakes import in_words
 
 __all__ = [
@@ -162,7 +172,7 @@ def load_journal(folder: Path) -> dict[str, Any]:
         raise Damaged(path, "it does not say what was measured")
     for name, allowed in found.get("files", {}).items():
         if name != METRICS and file_checksum(inside(folder, name)) not in allowed:
-            raise Damaged(folder / name, "some of what was written is missing or has changed")
+            raise Damaged(folder / name, LOST)
     return found
 
 
@@ -213,8 +223,8 @@ def read_lines(path: Path, vouched: Iterable[Vouched] = ()) -> list[Row]:
     for part in vouched:
         if len(content) < part["bytes"]:
             raise Damaged(path, f"rows behind line {len(rows)} are missing")
-        if f"{zlib.crc32(memoryview(content)[: part['bytes']]):08x}" != part["crc32"]:
-            raise Damaged(path, "some of what was written is missing or has changed")
+        if checksum(memoryview(content)[: part["bytes"]]) != part["crc32"]:
+            raise Damaged(path, LOST)
     return rows
 
 

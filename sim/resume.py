@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from basinet.sim.analyzed import Analyzed
-from basinet.sim.files import Damaged, holds, inside
-from basinet.sim.folder import FINISHED, RunFolder
-from basinet.sim.records import METRICS, load_journal, load_status, read_lines
+from basinet.sim.files import Damaged, check_vouched, inside
+from basinet.sim.folder import RunFolder
+from basinet.sim.records import FINISHED, METRICS, load_journal, load_status, read_lines
 from basinet.sim.state import load_checkpoint
 
 __all__ = ["latest", "lost_step", "sound_status"]
@@ -105,5 +105,4 @@ def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:
     if "files" not in vouching:  # an earlier version wrote it
         read_lines(folder.metrics.path)
     for name, vouched in vouching.get("files", {}).items():
-        if not holds(inside(folder.path, name), vouched):
-            raise Damaged(folder.path / name, "some of what was written is missing or has changed")
+        check_vouched(inside(folder.path, name), vouched)

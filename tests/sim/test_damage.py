@@ -20,10 +20,11 @@ from basinet.sim import progress, simulation
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
-from basinet.sim.files import GrowingFile
-from basinet.sim.folder import load_run, load_runs
+from basinet.sim.files import GrowingFile, write_atomically
+from basinet.sim.folder import RunFolder, load_run, load_runs
 from basinet.sim.reached import read_points
-from basinet.sim.records import load_record, read_table
+from basinet.sim.records import load_record, load_status, read_table
+from basinet.sim.runtimes import Stopped
 from basinet.sim.state import load_checkpoint
 from basinet.sim.trajectory import load_trajectory
 
@@ -447,6 +448,36 @@ def test_a_full_disk_leaves_no_half_line(carry_out, alone, tmp_path, monkeypatch
     assert [row["step"] for row in load_run(out / RUN).metrics] == [0, 0, 2, 2, 4, 4]
     monkeypatch.setattr(GrowingFile, "append", append)
     assert carry_out(out) == {RUN: "done"} and view(out) == shown
+
+
+def test_a_link_in_the_place_of_a_file_that_is_being_written_is_not_followed(tmp_path):
+    victim, file = tmp_path / "victim", tmp_path / "status.json"
+    victim.write_text("mine")
+    (tmp_path / ".status.json.partial").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        write_atomically(file, "other")
+    write_atomically(file, "other")
+    assert victim.read_text() == "mine" and file.read_text() == "other"
+
+
+def test_a_failed_run_says_where_it_goes_on_also_where_the_last_checkpoint_is_lost(alone):
+    folder, status = RunFolder(alone / RUN), load_status(alone / RUN)
+    folder.checkpoint.rename(folder.before)
+    folder.write_status(**status | {"state": "failed", "error": "no room"})
+    assert basinet.load(alone).failures[0].endswith(f"goes on from step {status['step']}")
+
+
+def test_a_finished_run_that_is_interrupted_before_its_analysis_stays_finished(carry_out, alone, monkeypatch):
+    shown = view(alone)
+    (alone / RUN / "analyzed.json").unlink()
+
+    def stopped(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation, "InlineTeam", stopped)
+        assert carry_out(alone) == {RUN: "done"} and load_status(alone / RUN)["state"] == "done"
+    assert carry_out(alone) == {RUN: "done"} and view(alone) == shown
 
 
 def test_a_folder_that_is_removed_ends_the_run(carry_out, alone):
