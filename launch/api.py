@@ -326,16 +326,18 @@ def reproduce(
     study = Kind(name, STUDIES, ("progress", "folder")).parse({**settings, "name": name})
     out = Path(out)
     check_folder(out)
-    if fresh:
-        discard(out / TRAININGS)
-        (out / JOURNAL).unlink(missing_ok=True)
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
-    begun = time.monotonic()
-    with bar(name, quiet=quiet) as progress, answering(_interrupt), journal(out, name):
-        # Not by its `make`, which takes a ValueError for a mistake in the settings.
-        findings: Findings = study.target(**supplied, progress=progress, **study.settings)
     command = shlex.join(["basinet", "reproduce", name, *words])
-    return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
+    begun = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        if fresh:
+            discard(out / TRAININGS)
+            (out / JOURNAL).unlink(missing_ok=True)
+        with bar(name, quiet=quiet) as progress, answering(_interrupt), journal(out, name):
+            # Not by its `make`, which takes a ValueError for a mistake in the settings.
+            findings: Findings = study.target(**supplied, progress=progress, **study.settings)
+        return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
 
 
 def _interrupt(number: int) -> None:

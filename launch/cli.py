@@ -471,6 +471,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     """Carry out a study, print what it found, and return the exit status."""
     from basinet.launch.api import reproduce
+    from basinet.sim.files import is_leftover
     from basinet.sim.simulation import Interrupted, RunFailed
 
     out = options.out or Path("runs") / options.name
@@ -482,7 +483,8 @@ def _study(options: argparse.Namespace) -> int:
     except (Interrupted, KeyboardInterrupt):
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])
-        kept = f"the parts that are finished are in {out}" if out.exists() else "no part is finished yet"
+        is_begun = out.is_dir() and any(not is_leftover(path) for path in out.iterdir())
+        kept = f"the parts that are finished are in {out}" if is_begun else "no part is finished yet"
         _say(f"interrupted; {kept}. To go on: {again}")
         return INTERRUPTED
     if options.json:

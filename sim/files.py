@@ -34,8 +34,10 @@ __all__ = [
     "plain_file",
     "read_json",
     "read_yaml",
+    "seal",
     "sealed_json",
     "sealed_yaml",
+    "unseal",
     "write_atomically",
 ]
 
@@ -205,6 +207,39 @@ def checksum(data: bytes | memoryview) -> str:
     return f"{zlib.crc32(data):08x}"
 
 
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a checksum to values.
+
+    Args:
+        values: Plain values, as JSON gives them back.
+
+    Returns:
+        The same, in which the checksum is the last key.
+    """
+    values = {key: value for key, value in values.items() if key != _SEAL}
+    return {**values, _SEAL: checksum(json.dumps(values).encode())}
+
+
+def unseal(values: Any) -> dict[str, Any]:
+    """Check and remove what `seal` has added.
+
+    Args:
+        values: What was read. Earlier versions wrote no checksum.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: It is no mapping, or its checksum is another one.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no mapping")
+    found = {key: value for key, value in values.items() if key != _SEAL}
+    if _SEAL in values and values[_SEAL] != checksum(json.dumps(found).encode()):
+        raise ValueError("its checksum is wrong")
+    return found
+
+
 def sealed_json(values: Mapping[str, Any]) -> str:
     """Write values as JSON, with a checksum of their own.
 
@@ -212,10 +247,9 @@ def sealed_json(values: Mapping[str, Any]) -> str:
         values: Plain values.
 
     Returns:
-        The text, in which the checksum is the last key.
+        The text.
     """
-    values = {key: value for key, value in values.items() if key != _SEAL}
-    return json.dumps({**values, _SEAL: checksum(json.dumps(values).encode())}, indent=1) + "\n"
+    return json.dumps(seal(values), indent=1) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -225,16 +259,12 @@ def read_json(path: Path) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        The values. Earlier versions wrote no checksum.
+        The values.
 
     Raises:
         Damaged: It is no JSON, or its checksum is another one.
     """
-    found = _mapping(path, lambda path: json.loads(path.read_bytes()))
-    seal = found.pop(_SEAL, None)
-    if seal is not None and seal != checksum(json.dumps(found).encode()):
-        raise Damaged(path, "its checksum is wrong")
-    return found
+    return _mapping(path, lambda path: unseal(json.loads(path.read_bytes())))
 
 
 def sealed_yaml(values: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from basinet.sim.claim import versions
+from basinet.sim.files import GrowingFile, plain_file, seal, unseal
 
 __all__ = ["JOURNAL", "journal", "kept", "once", "record"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 JOURNAL = "parts.jsonl"
 """File of the journal in the folder of a study: a line of JSON for each part."""
@@ -26,30 +29,32 @@ class _Journal:
     """Reads a journal and adds to it.
 
     Args:
-        file: The file; a line that a crash has cut short counts for nothing.
+        file: The file. Behind the last whole line is what a crash has cut short; of a damaged line what it held is
+            found again.
         study: What the study is called.
     """
 
     def __init__(self, file: Path, study: str) -> None:
-        self.file = file
+        self.file = GrowingFile(file)
         self.study = study
-        text = file.read_text("utf-8") if file.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        self.found = {line["key"]: line["found"] for line in map(json.loads, whole.splitlines())}
-        if whole != text:
-            file.write_text(whole, "utf-8")
+        self.found: dict[str, Any] = {}
+        content = file.read_bytes() if plain_file(file).exists() else b""
+        for number, line in enumerate(content.split(b"\n")[:-1], 1):
+            try:
+                part = unseal(json.loads(line))
+                self.found[part["key"]] = part["found"]
+            except (ValueError, LookupError) as error:
+                _log.warning("%s: line %d is damaged (%s); its part is done again", file, number, error)
 
     def key(self, part: str, settings: Mapping[str, Any]) -> str:
         told = json.dumps([self.study, part, settings, versions(), _code()])
         return f"{part} {hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def add(self, key: str, found: Any) -> None:
-        line = json.dumps({"key": key, "found": found})
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps(seal({"key": key, "found": found}))
+        self.file.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file.append(f"{line}\n".encode())
+        self.file.vouch()
         self.found[key] = json.loads(line)["found"]
 
 

@@ -16,6 +16,7 @@ from basinet.analysis.studies.journal import JOURNAL
 from basinet.analysis.summary import write_csv
 from basinet.sim.claim import versions
 from basinet.sim.component import ExperimentError
+from basinet.sim.files import is_leftover
 from basinet.sim.memory import in_units
 
 __all__ = ["TRAININGS", "Check", "Count", "Findings", "Progress", "Study", "check_folder", "write_findings"]
@@ -141,7 +142,7 @@ def check_folder(folder: Path) -> None:
         raise ExperimentError(f"--out: {folder} is a file; choose a folder")
     known = any((folder / name).exists() for name in (_CHECKS, JOURNAL))
     known = known or any((folder / TRAININGS).glob("*/*/config.yaml"))
-    if folder.exists() and any(folder.iterdir()) and not known:
+    if folder.exists() and not known and any(not is_leftover(path) for path in folder.iterdir()):
         raise ExperimentError(f"--out: {folder} holds something else than a study; choose another folder")
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):

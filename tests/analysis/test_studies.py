@@ -1,6 +1,7 @@
 """The frame of a study: what it writes, and what it refuses to write over."""
 
 import csv
+import fcntl
 import math
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from basinet.analysis.studies.journal import JOURNAL, journal, once
 from basinet.analysis.studies.scales import DIGITS
 from basinet.launch.api import reproduce
 from basinet.sim.component import ExperimentError, Kind
+from basinet.sim.lock import LOCK
 
 
 def found():
@@ -70,7 +72,7 @@ def test_a_study_looks_for_room_first(tmp_path, monkeypatch):
         check_folder(tmp_path / "new")
 
 
-def test_what_is_finished_is_kept_and_not_done_again(tmp_path):
+def test_what_is_finished_is_kept_and_not_done_again(tmp_path, caplog):
     done = []
 
     def find(value):
@@ -89,6 +91,9 @@ def test_what_is_finished_is_kept_and_not_done_again(tmp_path):
     file = tmp_path / "new" / JOURNAL
     file.write_text(file.read_text()[:-5])  # a crash while the third was written
     assert study(1, 2, 3)[2] == find(3) and done == [1, 2, 3, 3, 3]
+    file.write_text(file.read_text().replace("Infinity", "1.0", 1))  # damage to the first
+    assert study(1, 2, 3) == [*first, find(3)] and done == [1, 2, 3, 3, 3, 1, 3]
+    assert "line 1 is damaged (its checksum is wrong)" in caplog.text
     with journal(tmp_path / "new", "another study"):
         once("third", partial(find, 1), value=1)
     assert done[-1] == 1
@@ -120,6 +125,10 @@ def test_an_interrupted_study_goes_on_to_the_same_findings(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         reproduce("squares", out=tmp_path / "half", quiet=True)
     ends_at = None
+    with open(tmp_path / "half" / LOCK) as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        with pytest.raises(ExperimentError, match="another process is at work"):
+            reproduce("squares", out=tmp_path / "half", quiet=True, fresh=True)
     reproduce("squares", out=tmp_path / "half", quiet=True)
     assert done == [0, 1, 2] and files(tmp_path / "half") == files(tmp_path / "whole")
     reproduce("squares", ["numbers=3"], out=tmp_path / "half", quiet=True, fresh=True)
