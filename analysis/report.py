@@ -41,7 +41,7 @@ _TEMPLATE = Path(__file__).with_name("report_template.html")
 _MOST_SENTENCES = 12
 
 _DRAWN = re.compile(r"<!-- figures: (\w+) (\w+)((?: [\w.-]+)*) -->\n(.*)\n<!-- end of figures -->", re.DOTALL)
-"""The figures of a page: the digests of what they were drawn from and of their files, their names, and the HTML."""
+"""The figures of a page: digests of what they were drawn from and of what was drawn, their names, and the HTML."""
 
 _FLATNESS = ("hessian_trace", "hessian_top_eigenvalue")
 _TERMS = (
@@ -116,14 +116,14 @@ def _lead(runs: Sequence[Run], planned: int) -> str:
 def _figures(runs: Sequence[Run], folder: Path) -> str:
     """Draw the figures, or take them from the last report if nothing has changed."""
     page, sources = folder / "report.html", _digest_sources(runs)
-    found = _DRAWN.search(page.read_text(encoding="utf-8")) if page.exists() else None
-    if found and found[1] == sources and found[2] == _digest_files(folder, found[3].split()):
+    found = _DRAWN.search(page.read_text("utf-8", "replace")) if page.exists() else None
+    if found and found[1] == sources and found[2] == _digest_figures(folder, found[3].split(), found[4]):
         return found[0]
     drawings = gallery(runs)
     figures = [figure_html(drawing, folder / "figures") for drawing in drawings]
     names = [drawing.name for drawing in drawings]
-    head = " ".join([sources, _digest_files(folder, names), *names])
     content = "\n".join(figures) or "<p>There is nothing to draw yet.</p>"
+    head = " ".join([sources, _digest_figures(folder, names, content), *names])
     return f"<!-- figures: {head} -->\n{content}\n<!-- end of figures -->"
 
 
@@ -144,9 +144,9 @@ def _digest_sources(runs: Sequence[Run]) -> str:
     return digest.hexdigest()
 
 
-def _digest_files(folder: Path, names: Iterable[str]) -> str:
-    """Digest the files of figures."""
-    digest = hashlib.blake2b(digest_size=16)
+def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
+    """Digest the files of figures, and the part of the page that shows them."""
+    digest = hashlib.blake2b(content.encode(), digest_size=16)
     for path in (folder / "figures" / f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")):
         digest.update(path.read_bytes() if path.exists() else b"none")
     return digest.hexdigest()

@@ -264,6 +264,11 @@ def change_table(folder):
     (folder / "topology.csv").write_text("receiver,sender,weight\n0,0,0.5\n0,1,0.5\n1,0,0.5\n1,1,0.5\n")
 
 
+def damage_picture(folder):
+    page = folder / "report.html"
+    page.write_bytes(page.read_bytes().replace(b"<path", b"<p\xffth", 1))
+
+
 CHANGES = {
     "nothing": (lambda folder: None, 0),
     "the page alone": (lambda folder: (folder / "report.html").unlink(), 1),
@@ -271,6 +276,7 @@ CHANGES = {
     "a table": (change_table, 1),
     "a figure is gone": (lambda folder: (folder / "figures" / "train_loss.svg").unlink(), 1),
     "a figure is another": (lambda folder: (folder / "figures" / "train_loss.png").write_bytes(b""), 1),
+    "a picture in the page": (damage_picture, 1),
     "how figures look": (lambda folder: matplotlib.rcParams.update({"lines.linewidth": 3.0}), 1),
 }
 
