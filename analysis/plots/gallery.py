@@ -20,7 +20,7 @@ from basinet.analysis.plots.names import describe, labels, names, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.plots.spectra import plot_spectra, spectra_rows
-from basinet.analysis.plots.style import axis_label, choose_scale, grid, same_styles
+from basinet.analysis.plots.style import axis_label, choose_scale, finish_panels, grid, same_styles
 from basinet.analysis.plots.survival import plot_survival, survival_rows
 from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
 from basinet.analysis.plots.tail_index import plot_tail_index
@@ -96,8 +96,10 @@ def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
         figure, axes = grid(count, share_x=False, share_y=True, width=width, height=3.6)
         for ax, condition in zip(axes, conditions, strict=False):
             mine = [row for row in shown if row["condition"] == condition]
-            plot_sweep(mine, metric, key, ax=ax, legend=ax is axes[min(len(axes), 3) - 1], yscale=scale)
-            ax.set_title(condition, fontsize="medium", wrap=True)
+            plot_sweep(mine, metric, key, ax=ax, legend=len(axes) == 1, yscale=scale)
+            ax.set_title(condition, fontsize="medium")
+        if len(axes) > 1:
+            finish_panels(figure, axes, share_x=False)
         caption = (
             f"{axis_label(metric)} at the centroid after the last step against {key}: mean over the replicas that did "
             f"not diverge, bars of one standard error. Where all have diverged there is no point."
@@ -125,7 +127,7 @@ def _extremes(
     means = {name: fmean(values) for name, values in series.items()}
     if not means:
         return ""
-    least, most = (choose(means, key=lambda name: means[name]) for choose in (min, max))
+    least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
     name = _capital(_short(metric))
     if len(means) == 1:
         return f"{name}: {means[least]:.3g}."

@@ -39,6 +39,7 @@ __all__ = [
     "choose_scale",
     "contrast",
     "finish",
+    "finish_panels",
     "grid",
     "ink",
     "label_log_axes",
@@ -367,6 +368,18 @@ def panels(
         ax.set_title(condition, fontsize="medium")
     if len(errors) == len(axes):
         raise errors[0]
+    finish_panels(figure, axes, share_x=share_x)
+    return figure
+
+
+def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> None:
+    """Finish panels that have been drawn: as `finish`, with one legend below all, and names along the edges alone.
+
+    Args:
+        figure: The figure.
+        axes: Its panels, as `grid` makes them.
+        share_x: Whether they share their horizontal axes.
+    """
     handles: dict[str, Any] = {}
     columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
     for index, ax in enumerate(axes):
@@ -380,4 +393,3 @@ def panels(
         handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
     make_room(figure, axes, columns)
     legend_below_panels(figure, list(handles.values()), list(handles))
-    return figure

@@ -11,9 +11,8 @@ from basinet.analysis.plots.style import (
     Scale,
     axis_label,
     choose_scale,
-    label_log_axes,
+    finish,
     new_axes,
-    outside_legend,
     styles,
 )
 from basinet.analysis.summary import finals, moments
@@ -114,7 +113,4 @@ def plot_sweep(
     ax.set_xlabel(key)
     ax.set_ylabel(axis_label(metric, wrap=True))
     ax.grid(alpha=0.25)
-    label_log_axes(ax)
-    if legend:
-        outside_legend(ax)
-    return ax
+    return finish(ax, legend=legend)

@@ -30,6 +30,7 @@ from basinet.analysis.plots import (
 )
 from basinet.analysis.plots.data import NoDataError, curve_rows, point_rows
 from basinet.analysis.plots.gallery import gallery
+from basinet.analysis.plots.legibility import illegible
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.style import choose_scale, same_styles, styles
 from basinet.analysis.plots.sweep import swept
@@ -433,6 +434,8 @@ def test_a_swept_setting_is_on_the_axis_in_place_of_panels():
         assert ax.get_xscale() == "log" and ax.get_xlabel() == "optimizer.lr"
         assert len(ax.containers) == 2  # a line a strategy
         np.testing.assert_allclose(ax.containers[0].lines[0].get_xdata().astype(float), rates)
+    assert [text.get_text() for text in sweep.figure.legends[0].get_texts()] == ["centralized", "consensus"]
+    assert not illegible(sweep.figure)
     assert len(sweep.rows) == 40
     best = min(sweep.rows, key=lambda row: row["mean"])
     assert f"lowest for {best['strategy']} at optimizer.lr={best['optimizer.lr']:g}" in sweep.finding
