@@ -26,9 +26,10 @@ from basinet.analysis.trial import in_small, mixes_samples, sums_parts
 from basinet.sim.analyzed import Analyzed, analysis_settings
 from basinet.sim.component import ExperimentError, nearest
 from basinet.sim.config import SAMPLED, Config, Measure
-from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs
+from basinet.sim.folder import RunFolder, load_runs
 from basinet.sim.lock import alone
 from basinet.sim.modules import copy_model
+from basinet.sim.records import FINISHED, Row
 from basinet.sim.runtimes.torchrun import analysts
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared

@@ -27,7 +27,7 @@ from basinet.analysis.sites import Sites
 from basinet.analysis.snapshot import EIGENVALUES, PROBED, TOL
 from basinet.analysis.spectrum import Spectrum, spectra
 from basinet.analysis.trace import Estimate
-from basinet.sim.folder import Row
+from basinet.sim.records import Row
 
 __all__ = ["Attempts", "measure_sites"]
 

@@ -10,7 +10,7 @@ from basinet.analysis.disagreement import Disagreement, disagreement, implicit_r
 from basinet.analysis.measures import Attempts
 from basinet.analysis.sites import Bench, Sites, repeated
 from basinet.analysis.snapshot import NUM_EIGENVALUES
-from basinet.sim.folder import Row
+from basinet.sim.records import Row
 from basinet.sim.setup import Setup
 from basinet.topologies import smallest_eigenvalue
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from basinet.analysis.plots.gallery import Drawing
 from basinet.analysis.summary import write_csv
-from basinet.sim.folder import write_atomically
+from basinet.sim.files import write_atomically
 
 __all__ = ["figure_html", "folded_html", "list_html", "table_html", "text_html", "write_page"]
 

@@ -7,7 +7,8 @@ from scipy.special import stdtrit
 
 from basinet.analysis.plots.names import names
 from basinet.analysis.summary import by_condition, finals, moments, write_digits
-from basinet.sim.folder import FINISHED, Run
+from basinet.sim.folder import Run
+from basinet.sim.records import FINISHED
 
 __all__ = ["PairedDifference", "paired_differences"]
 

@@ -28,7 +28,8 @@ from basinet.analysis.theory import (
 )
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
-from basinet.sim.folder import FINISHED, RunFolder, load_run
+from basinet.sim.folder import RunFolder, load_run
+from basinet.sim.records import FINISHED
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, load_vector
 from basinet.sim.tasks.landscape import Landscape

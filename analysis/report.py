@@ -31,8 +31,9 @@ from basinet.analysis.summary import (
     write_csv,
     write_summary,
 )
-from basinet.sim.folder import FINISHED, Run, load_record, load_runs
+from basinet.sim.folder import Run, load_runs
 from basinet.sim.lock import alone
+from basinet.sim.records import FINISHED, load_record
 
 __all__ = ["write_report"]
 

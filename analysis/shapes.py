@@ -13,7 +13,7 @@ from basinet.analysis.scaling import filter_normalized
 from basinet.analysis.sites import Bench, Sites, repeated
 from basinet.analysis.snapshot import NUM_EIGENVECTORS
 from basinet.analysis.surface import barriers, line_losses, path_losses, plane_losses, principal_plane
-from basinet.sim.folder import Row
+from basinet.sim.records import Row
 
 __all__ = ["measure_shapes"]
 

@@ -16,8 +16,9 @@ from basinet.sim.analyzed import analysis_settings, checkpoint_digest
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
-from basinet.sim.folder import FINISHED, Row, RunFolder, load_runs, read_table
+from basinet.sim.folder import RunFolder, load_runs
 from basinet.sim.lock import alone
+from basinet.sim.records import FINISHED, Row, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.shared import Shared
 from basinet.sim.state import load_checkpoint, take_rows

@@ -20,7 +20,9 @@ from basinet.analysis.columns import split_columns
 from basinet.analysis.plots.names import labels, names, setting, strategy_label, varied
 from basinet.analysis.provenance import failures, provenance
 from basinet.analysis.survival import escape_times, kaplan_meier, mean_time
-from basinet.sim.folder import FINISHED, Run, write_atomically
+from basinet.sim.files import write_atomically
+from basinet.sim.folder import Run
+from basinet.sim.records import FINISHED
 
 __all__ = [
     "by_condition",

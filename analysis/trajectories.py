@@ -18,8 +18,9 @@ from basinet.sim.analyzed import analysis_settings
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.digest import digest
-from basinet.sim.folder import Row, Run, RunFolder, load_runs, read_table
+from basinet.sim.folder import Run, RunFolder, load_runs
 from basinet.sim.lock import alone
+from basinet.sim.records import Row, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_checkpoint, take_rows
 from basinet.sim.trajectory import load_trajectory

@@ -23,10 +23,11 @@ from basinet.sim.component import ExperimentError, Kind, nearest
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment, override
 from basinet.sim.files import discard, write_atomically
-from basinet.sim.folder import Run, RunFolder, load_record, load_runs
+from basinet.sim.folder import Run, RunFolder, load_runs
 from basinet.sim.interruptions import answering, stopping
 from basinet.sim.lock import locked
 from basinet.sim.reached import trained_model
+from basinet.sim.records import load_record
 from basinet.sim.runtimes.ranks import RankLostError
 from basinet.sim.runtimes.torchrun import follows, together
 from basinet.sim.setup import Setup

@@ -10,7 +10,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from basinet.launch.terminal import console, messages
-from basinet.sim.folder import Row
+from basinet.sim.records import Row
 
 __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
 

@@ -31,10 +31,8 @@ from basinet.sim.files import (
     sealed_yaml,
     write_atomically,
 )
-from basinet.sim.lock import locked
 from basinet.sim.records import (
     ANALYZED,
-    FINISHED,
     METRICS,
     OF_THE_SETUP,
     Row,
@@ -49,18 +47,7 @@ from basinet.sim.records import (
     steps_of,
 )
 
-__all__ = [
-    "FINISHED",
-    "Row",
-    "Run",
-    "RunFolder",
-    "load_record",
-    "load_run",
-    "load_runs",
-    "locked",
-    "read_table",
-    "write_atomically",
-]
+__all__ = ["Run", "RunFolder", "load_run", "load_runs"]
 
 _POINT = ("step", "replica", "agent")
 

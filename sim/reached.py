@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.digest import digest
-from basinet.sim.folder import FINISHED, RunFolder, load_run
+from basinet.sim.folder import RunFolder, load_run
 from basinet.sim.modules import copy_model, move_model
+from basinet.sim.records import FINISHED
 from basinet.sim.state import load_checkpoint, load_vector, weighted_mean
 
 __all__ = ["Reached", "layout_of", "read_points", "trained_model"]

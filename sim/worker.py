@@ -17,9 +17,9 @@ from basinet.sim.block import Block
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Runtime
 from basinet.sim.engines import EngineName
-from basinet.sim.folder import Row
 from basinet.sim.modules import copy_model, evaluation_mode
 from basinet.sim.placement import Placement
+from basinet.sim.records import Row
 from basinet.sim.setup import Setup
 from basinet.sim.state import load_vector, take_rows
 from basinet.sim.tasks import Task

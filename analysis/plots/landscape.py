@@ -25,7 +25,8 @@ from basinet.analysis.plots.style import (
     symmetric_log,
 )
 from basinet.analysis.summary import finals
-from basinet.sim.folder import Run, read_table
+from basinet.sim.folder import Run
+from basinet.sim.records import read_table
 
 __all__ = [
     "draw_contours",

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from basinet.analysis.plots.data import require, require_runs
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import finish, new_axes, styles, symmetric_log
-from basinet.sim.folder import Run, read_table
+from basinet.sim.folder import Run
+from basinet.sim.records import read_table
 
 __all__ = ["plot_spectra", "spectra_rows"]
 

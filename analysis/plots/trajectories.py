@@ -9,7 +9,8 @@ from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.landscape import draw_contours
 from basinet.analysis.plots.style import finish, grid, new_axes, styles
 from basinet.analysis.trajectories import TABLE, Trajectories, principal_trajectories
-from basinet.sim.folder import Run, read_table
+from basinet.sim.folder import Run
+from basinet.sim.records import read_table
 
 __all__ = ["plot_trajectories", "trajectory_drawing"]
 

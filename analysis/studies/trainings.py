@@ -12,8 +12,9 @@ from basinet.analysis.plots.names import strategy_label
 from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.analysis.summary import finals
 from basinet.sim.experiment import Experiment
-from basinet.sim.folder import Row, Run, load_run
+from basinet.sim.folder import Run, load_run
 from basinet.sim.interruptions import stopping
+from basinet.sim.records import Row
 from basinet.sim.simulation import RunFailed, prepare, simulate
 
 __all__ = ["Array", "Outcomes", "carry_out"]

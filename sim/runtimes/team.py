@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from basinet.sim.engines import EngineName
-from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
+from basinet.sim.records import Row
 from basinet.sim.setup import Setup
 from basinet.sim.state import join_rows
 from basinet.sim.worker import Analysis, Worker

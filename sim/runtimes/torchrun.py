@@ -19,8 +19,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.engines import EngineName
-from basinet.sim.folder import Row
 from basinet.sim.placement import Placement
+from basinet.sim.records import Row
 from basinet.sim.runtimes.ranks import RankLostError, Ranks, world
 from basinet.sim.runtimes.team import TIMEOUT, Team
 from basinet.sim.setup import Setup

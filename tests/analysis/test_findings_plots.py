@@ -15,7 +15,8 @@ from basinet.analysis.plots.prediction import prediction_rows
 from basinet.analysis.plots.spectra import spectra_rows
 from basinet.analysis.prediction import predict_run
 from basinet.launch.api import run
-from basinet.sim.folder import Run, load_runs, read_table
+from basinet.sim.folder import Run, load_runs
+from basinet.sim.records import read_table
 
 
 def axes():

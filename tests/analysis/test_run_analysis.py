@@ -16,8 +16,8 @@ from basinet.analysis.solutions import measure_between
 from basinet.analysis.summary import incidents
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
-from basinet.sim.folder import RunFolder, load_run, load_runs, read_table
-from basinet.sim.records import lines_of
+from basinet.sim.folder import RunFolder, load_run, load_runs
+from basinet.sim.records import lines_of, read_table
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import Interrupted, prepare, simulate
 

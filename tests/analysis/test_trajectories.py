@@ -15,7 +15,8 @@ from basinet.analysis.trajectories import TABLE, measure_trajectories, principal
 from basinet.launch.api import run
 from basinet.launch.cli import main
 from basinet.sim.component import ExperimentError
-from basinet.sim.folder import Run, load_runs, read_table
+from basinet.sim.folder import Run, load_runs
+from basinet.sim.records import read_table
 from basinet.sim.trajectory import load_trajectory
 
 CURVATURE = [3.0, 1.0, 0.2]
