@@ -1,10 +1,12 @@
 """A metric over the course of training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.data import Row, curve_rows, require_measured, require_runs
+from basinet.analysis.plots.legends import companion
 from basinet.analysis.plots.names import labels
 from basinet.analysis.plots.style import (
     Scale,
@@ -65,6 +67,7 @@ def plot_curves(
             zero = all(row["mean"] == 0 for row in rows if row["label"] == label)
             missing.append(f"{label}: {'exactly 0' if zero else 'nowhere above 0'}, not drawn")
             continue
+        every = max(1, len(chosen) // 8)  # the marks of lines that meet take turns
         ax.plot(
             places,
             means,
@@ -73,16 +76,23 @@ def plot_curves(
             linestyle=style.line,
             marker=style.marker,
             markersize=5,
-            markevery=(index % len(chosen) if len(chosen) > 10 else 0, max(1, len(chosen) // 8)),
+            markevery=(index % every, every),
         )
         banded = [row for row in chosen if row["se"] is not None]
         low = [row["mean"] - row["se"] for row in banded]
         if yscale == "log":  # a band that reaches zero would reach to minus infinity
             low = [max(value, row["mean"] / 10) for value, row in zip(low, banded, strict=True)]
         high = [row["mean"] + row["se"] for row in banded]
-        ax.fill_between([row[x] for row in banded], low, high, color=style.color, alpha=0.18, linewidth=0)
+        band: dict[str, Any] = {"color": style.color, "alpha": 0.18, "linewidth": 0, "label": companion(label)}
+        ax.fill_between([row[x] for row in banded], low, high, **band)
         limit = limits.get(label, [])
-        ax.plot([row[x] for row in limit], [row["mean"] for row in limit], color=style.color, linestyle=":")
+        ax.plot(
+            [row[x] for row in limit],
+            [row["mean"] for row in limit],
+            color=style.color,
+            linestyle=":",
+            label=companion(label),
+        )
     for text in missing:
         ax.plot([], [], linestyle="none", label=text)
     ax.set_xlabel(axis_label(x))

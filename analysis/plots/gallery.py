@@ -1,6 +1,7 @@
 """The figures of a report: those that the runs have measurements for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -16,6 +17,7 @@ from basinet.analysis.plots.data import Row, curve_rows, point_rows
 from basinet.analysis.plots.drawing import Drawing
 from basinet.analysis.plots.iso_accuracy import iso_lines, iso_rows, plot_iso_accuracy
 from basinet.analysis.plots.landscape import landscape_drawings
+from basinet.analysis.plots.legends import SAME
 from basinet.analysis.plots.names import describe, labels, names, strategy_label
 from basinet.analysis.plots.partition import load_partition, plot_partition
 from basinet.analysis.plots.scatter import plot_scatter
@@ -72,7 +74,21 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _topology(runs),
         _partition(runs),
     ]
-    return [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
+    drawn = [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
+    return [replace(drawing, caption=drawing.caption + _coincidences(drawing)) for drawing in drawn]
+
+
+def _coincidences(drawing: Drawing) -> str:
+    """Say of marks with several names what they are; empty if there are none."""
+    labels = [label for ax in drawing.figure.axes for label in ax.get_legend_handles_labels()[1]]
+    merged = [{name.split(", ")[0] for name in label.split(SAME)} for label in labels if SAME in label]
+    if not merged:
+        return ""
+    text = " Marks with several names (≈) lie on each other"
+    of_agents = "consensus" in drawing.name
+    if not of_agents and any({"diffusion ATC", "diffusion CTA"} <= names for names in merged):
+        text += "; by theory diffusion ATC and CTA have the same centroid"
+    return text + "."
 
 
 def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -13,10 +14,12 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis.plots.layout import SMALLEST, Fitted, Sheet, cell_of, place_below, text_width, wrap_text
 
-__all__ = ["coinciding", "labelled_lines", "legend_below_panels", "merge_marks", "outside_legend"]
+__all__ = ["SAME", "coinciding", "companion", "labelled_lines", "legend_below_panels", "merge_marks", "outside_legend"]
 
 _NARROW = 4.5
 """Inches of width below which a legend goes under its axes: beside them, it would leave too little."""
+SAME = " ≈ "
+"""Joins the names of marks in one place."""
 _NEAR = 0.005
 """Part of the axes' size within which one mark covers another."""
 _SAFE = 0.91
@@ -145,14 +148,49 @@ def coinciding(ax: Axes) -> Iterator[tuple[Any, Any]]:
 def merge_marks(ax: Axes) -> None:
     """Draw once, in both colours and under both names, what would be hidden under marks in the same place.
 
+    Their bands, and the small marks around them, are merged as well: those whose label is `companion` of theirs.
+
     Args:
         ax: Axes whose limits are settled.
     """
     for first, second in list(coinciding(ax)):
         line, other = (part[0] if isinstance(part, ErrorbarContainer) else part for part in (first, second))
-        first.set_label(f"{first.get_label()} ≈ {second.get_label()}")
-        if line.get_fillstyle() == "full":
-            line.set(fillstyle="left", markerfacecoloralt=other.get_color())
-            if line.get_linestyle() not in ("None", "-"):
-                line.set_gapcolor(other.get_color())
+        around = [_companions(ax, part.get_label().split(SAME)[0]) for part in (first, second)]
+        for mine, theirs in zip(*around, strict=False):
+            places = [(ax.transData - ax.transAxes).transform(_points(artist)) for artist in (mine, theirs)]
+            if places[0].shape == places[1].shape and np.abs(places[0] - places[1]).max(initial=0) < _NEAR:
+                _color_twice(mine, other.get_color())
+                theirs.remove()
+        first.set_label(first.get_label() + SAME + second.get_label())
+        _color_twice(line, other.get_color())
         second.remove()
+
+
+def companion(label: str) -> str:
+    """Name what is drawn around labelled marks, and is not in a legend.
+
+    Args:
+        label: The label of the marks.
+
+    Returns:
+        Another one.
+    """
+    return f"_around {label}"
+
+
+def _companions(ax: Axes, label: str) -> list[Artist]:
+    return [artist for artist in (*ax.lines, *ax.collections) if artist.get_label() == companion(label)]
+
+
+def _points(artist: Any) -> np.ndarray:
+    points = (
+        artist.get_xydata() if isinstance(artist, Line2D) else np.concatenate([p.vertices for p in artist.get_paths()])
+    )
+    return np.asarray(points, dtype=float)
+
+
+def _color_twice(artist: Artist, color: Any) -> None:
+    if isinstance(artist, Line2D) and artist.get_fillstyle() == "full":
+        artist.set(fillstyle="left", markerfacecoloralt=color)
+        if artist.get_linestyle() not in ("None", "-"):
+            artist.set_gapcolor(color)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.data import point_rows, require, require_measured, require_runs
+from basinet.analysis.plots.legends import companion
 from basinet.analysis.plots.style import (
     Scale,
     axis_label,
@@ -60,20 +62,19 @@ def plot_scatter(
     for label, style in styles(row["label"] for row in rows).items():
         xs = [row[x] for row in rows if row["label"] == label]
         ys = [row[y] for row in rows if row["label"] == label]
-        ax.plot(xs, ys, linestyle="none", marker=style.marker, color=style.color, alpha=0.4, markersize=5)
+        looks: dict[str, Any] = {"linestyle": "none", "marker": style.marker, "color": style.color}
+        ax.plot(xs, ys, alpha=0.4, markersize=5, label=companion(label), **looks)
         ax.errorbar(
             [fmean(xs)],
             [fmean(ys)],
             xerr=moments(xs)[1],
             yerr=moments(ys)[1],
             label=label,
-            linestyle="none",
-            marker=style.marker,
-            color=style.color,
             markersize=7,
             markeredgecolor=ink(),
             capsize=3,
             elinewidth=1.5,
+            **looks,
         )
     ax.set_xlabel(axis_label(x))
     ax.set_ylabel(axis_label(y, wrap=True))

@@ -373,11 +373,11 @@ def panels(
 
 
 def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> None:
-    """Finish panels that have been drawn: as `finish`, with one legend below all, and names along the edges alone.
+    """Finish panels: name their axes at the edges alone, draw once what coincides, and explain all marks below.
 
     Args:
-        figure: The figure.
-        axes: Its panels, as `grid` makes them.
+        figure: The figure, of `grid`.
+        axes: Its panels, drawn without legends.
         share_x: Whether they share their horizontal axes.
     """
     handles: dict[str, Any] = {}

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.data import kind_of, require
+from basinet.analysis.plots.legends import companion
 from basinet.analysis.plots.style import finish, new_axes, styles
 from basinet.analysis.survival import Survival
 from basinet.sim.component import ExperimentError
@@ -47,7 +48,8 @@ def plot_survival(
         times = np.concatenate([[0.0], curve.times])
         parts = [np.concatenate([[1.0], part]) for part in (curve.survival, curve.lower, curve.upper)]
         ax.step(times, parts[0], where="post", label=label, color=style.color, linestyle=style.line)
-        ax.fill_between(times, parts[1], parts[2], step="post", color=style.color, alpha=0.18, linewidth=0)
+        band: dict[str, Any] = {"color": style.color, "alpha": 0.18, "linewidth": 0, "label": companion(label)}
+        ax.fill_between(times, parts[1], parts[2], step="post", **band)
         if means and len(times) > 1:
             t = np.linspace(0, times[-1], 200)
             ax.plot(t, np.exp(-t / means[label]), color=style.color, linewidth=0.8)

@@ -1,5 +1,6 @@
 """Every figure can be read: on a screen and in a column, with few and many runs, short and long names."""
 
+import dataclasses
 import io
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
+from basinet.analysis.plots.gallery import gallery
 from basinet.analysis.plots.legibility import illegible
 from basinet.analysis.plots.names import labels
 from basinet.analysis.survival import kaplan_meier
@@ -266,6 +268,33 @@ def test_titles_keep_off_the_scales_of_colours(rows, columns, size):
     assert illegible(figure) == []
 
 
+def swept_runs(strategies, panels, folder):
+    """Runs of five learning rates, under as many other conditions as there are panels."""
+    runs = []
+    for condition in CONDITIONS[:panels]:
+        for number, name in enumerate(strategies):
+            for rate in (0.001, 0.01, 0.02, 0.03, 0.1):
+                run = make_run(name, condition, number, folder)
+                optimizer = {"name": "sgd", "lr": rate}
+                kept = ("step", "replica", "train_loss", "test_accuracy", "consensus_distance")
+                rows = [{name: row[name] for name in kept} for row in run.metrics if "agent" not in row]
+                rows = [row | {"train_loss": row["train_loss"] * (1 + 30 * rate)} for row in rows]
+                config = run.config | {"case": None, "data": condition, "optimizer": optimizer, "trajectory": None}
+                runs.append(dataclasses.replace(run, config=config, metrics=rows))
+    return runs
+
+
+@pytest.mark.parametrize(("strategies", "panels"), [(MANY, 1), (FEW, 4)])
+def test_every_figure_of_a_report_on_many_runs(strategies, panels, tmp_path):
+    drawings = {drawing.name: drawing for drawing in gallery(swept_runs(strategies, panels, tmp_path))}
+    assert {"sweep_train_loss", "sweep_test_accuracy", "train_loss", "test_accuracy", "consensus"} <= drawings.keys()
+    assert len([ax for ax in drawings["sweep_train_loss"].figure.axes if ax.get_visible()]) == panels
+    assert {name: found for name, drawing in drawings.items() if (found := illegible(drawing.figure))} == {}
+    both = "by theory diffusion ATC and CTA have the same centroid."
+    assert {name for name, drawing in drawings.items() if both in drawing.caption} >= {"sweep_train_loss", "train_loss"}
+    assert both not in drawings["consensus"].caption
+
+
 def bad_figure(fault):
     figure = Figure(figsize=(4, 3))
     ax = figure.subplots()
@@ -304,6 +333,18 @@ def test_marks_in_one_place_are_one_mark_with_both_names(make):
         "isolated",
     ]
     assert illegible(ax.figure) == []
+    points = [line for line in ax.lines if len(line.get_xdata()) == 3]
+    assert len(points) == 4  # those of the replicas, too: none is under others
+    assert [line.get_markerfacecoloralt() for line in points].count("none") == 3
+
+
+def test_lines_in_one_place_have_one_band(make):
+    ax = plots.plot_curves(make(FEW), ax=Figure().subplots())
+    assert len(ax.collections) == 4 == len(ax.get_legend_handles_labels()[1])
+    for line in ax.lines:
+        if len(line.get_xdata()):  # marks along the whole line
+            start, step = line.get_markevery()
+            assert start < step
 
 
 def test_bytes_and_many_steps_have_units(make):
