@@ -1,5 +1,6 @@
 """Differences between strategies, replica by replica."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,10 @@ from basinet.analysis.summary import by_condition, finals, moments, write_digits
 from basinet.sim.folder import Run
 from basinet.sim.records import FINISHED
 
-__all__ = ["PairedDifference", "paired_differences"]
+__all__ = ["ROUNDING", "PairedDifference", "paired_differences"]
+
+ROUNDING = 1e-5
+"""Smaller differences are those of sums in float32: strategies that coincide agree to some of its units of 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class PairedDifference:
         """
         pair = f"{self.strategy} − {self.baseline}"
         if self.error is None or self.interval is None:
-            return [pair, f"{self.mean:+.4g}", "", str(self.n), self.verdict]
+            return [pair, write_digits([self.mean], self.mean, 0.0, join="", sign="+"), "", str(self.n), self.verdict]
         amount = write_digits([self.mean, self.error], self.mean, self.error, join=" ± ", sign="+").replace("± +", "± ")
         interval = write_digits(self.interval, self.mean, self.error, join=" to ", sign="+")
         return [pair, amount, interval, str(self.n), self.verdict]
@@ -69,7 +73,7 @@ def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centra
     """Compare strategies with a baseline, pairing their replicas by index.
 
     Replicas of the same index share seed, initial parameters and samples. Unfinished runs, and pairs of which
-    one diverged, are left out.
+    one diverged, are left out. Values that agree in five digits do not differ.
 
     Args:
         runs: The runs.
@@ -84,7 +88,8 @@ def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centra
     comparisons = []
     for run, strategy, condition in named:
         reference, values = references.get(condition, {}), finals(run, metric)
-        differences = [values[replica] - reference[replica] for replica in sorted(values.keys() & reference)]
+        pairs = [(values[replica], reference[replica]) for replica in sorted(values.keys() & reference)]
+        differences = [0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in pairs]
         mean, error, count = moments(differences)
         if strategy == baseline or mean is None:
             continue

@@ -192,7 +192,7 @@ def write_digits(values: Sequence[float], mean: float, error: float, *, join: st
     Args:
         values: What to write.
         mean: The mean, which chooses the power of ten.
-        error: Its standard error, which chooses the digits.
+        error: Its standard error, which chooses the digits; next to none stands for a value that is exact.
         join: What stands between the values.
         sign: "+" writes the sign of positive values, too.
 
@@ -200,7 +200,8 @@ def write_digits(values: Sequence[float], mean: float, error: float, *, join: st
         The text.
     """
     if error <= 1e-6 * abs(mean):
-        return join.join(f"{value:{sign}.4g}" for value in values)
+        # What rounding to float32 or less has made of a number is none.
+        return join.join(f"{value:{sign}.4g}" if abs(value) > 2**-23 * abs(mean) else "0" for value in values)
     power = math.floor(math.log10(max(abs(mean), error)))
     power = 0 if -4 < power < 5 else power
     decimals = max(0, 1 + power - int(f"{error:.1e}".split("e")[1]))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
+from basinet.analysis.paired import ROUNDING
 from basinet.analysis.studies.claims import interval
 from basinet.analysis.studies.study import Check
 from basinet.analysis.studies.trainings import Array
@@ -15,10 +16,6 @@ __all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "lar
 
 PAIRED = "the paired 95 % interval lies above 0"
 """The rule of a comparison of pairs."""
-
-
-_ROUNDING = 1e-5
-"""Smaller differences are those of sums in float32: strategies that coincide agree to some of its units of 1e-7."""
 
 
 class Difference:
@@ -45,7 +42,7 @@ class Difference:
     def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
         d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
         total, d = len(d), d[np.isfinite(d)]
-        d[np.abs(d) < _ROUNDING] = 0
+        d[np.abs(d) < ROUNDING] = 0
         self.pairs, self.left_out = len(d), total - len(d)
         self.mean = float(d.mean()) if len(d) else math.nan
         half, self.p = math.inf, math.nan

@@ -235,6 +235,9 @@ def test_a_single_replica_has_no_standard_error():
         (0.000123, 0.0000456, "(1.23 ± 0.46)e-4"),
         (1.5e7, 2.5e6, "(1.50 ± 0.25)e7"),
         (0.0, 0.0, "0 ± 0"),
+        (3.2, 2.961e-16, "3.2 ± 0"),
+        (0.1, 1e-9, "0.1 ± 0"),
+        (0.1, 5e-8, "0.1 ± 5e-08"),
         (0.0, 0.02, "0.000 ± 0.020"),
         (0.75, None, "0.75"),
         (None, None, "–"),
@@ -396,6 +399,15 @@ def test_verdicts_claim_no_more_than_the_interval():
     assert first.cells()[:2] == ["consensus − centralized", "+0.10150 ± 0.00065"]
     assert first.cells()[3:] == ["4", "larger"]
     assert second.verdict == "no difference shown"
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_rounding_is_no_difference(scale):
+    base = scale * np.arange(1.0, 5.0)
+    runs = [make(values=base), make("consensus", base * (1 + 1e-6)), make(ATC, base * (1 + 1e-4))]
+    same, other = paired_differences(runs, "test_accuracy")
+    assert same.cells()[1:] == ["0 ± 0", "0 to 0", "4", "no difference shown"]
+    assert other.verdict == "larger"
 
 
 def test_a_single_pair_carries_no_interval():
