@@ -35,7 +35,7 @@ from basinet.sim.folder import Run, load_runs
 from basinet.sim.lock import alone
 from basinet.sim.records import FINISHED, load_record
 
-__all__ = ["write_report"]
+__all__ = ["summary_html", "write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -97,7 +97,7 @@ def write_report(folder: str | Path) -> Path:
         "incidents": _incidents(
             runs, [name for name in planned if name not in {run.name for run in runs}], excuses(impossible)
         ),
-        "summary": _summary(runs) + _points(runs),
+        "summary": summary_html(runs) + _points(runs),
         "differences": _differences(runs),
         "figures": _figures(runs, folder),
         "experiment": _experiment(experiment),
@@ -162,7 +162,15 @@ def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[s
     return f'<div class="alert">{list_html(first)}{rest}</div>'
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def summary_html(runs: Sequence[Run]) -> str:
+    """Write the summary of runs as a table; of many runs the best of each strategy, and all behind a fold.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        HTML.
+    """
     headings, rows = cells(runs)
     whole = table_html(headings, rows, numbers=range(2, len(headings)), grouped=True)
     if len(rows) <= MOST_ROWS:
@@ -212,7 +220,8 @@ def _differences(runs: Sequence[Run]) -> str:
     note = (
         f"Each strategy minus {baseline}, replica by replica: replicas of the same index share seed, initial "
         "parameters and samples. Mean ± standard error of the differences, and the 95 % t-interval of their "
-        "mean; no difference is shown where the interval covers zero. The intervals are not corrected for "
+        "mean; no difference is shown where the interval covers zero, and from the sixth digit on differences are "
+        "those of rounding. The intervals are not corrected for "
         "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
     whole = _difference_table(differences)

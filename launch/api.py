@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from basinet.analysis.measure import check_analysis, measure_replica
-from basinet.analysis.page import list_html, table_html
-from basinet.analysis.report import write_report
-from basinet.analysis.summary import cells, summarize
+from basinet.analysis.page import list_html
+from basinet.analysis.report import summary_html, write_report
+from basinet.analysis.summary import summarize
 from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
 from basinet.sim.component import ExperimentError, Kind, nearest
 from basinet.sim.config import Config
@@ -64,8 +64,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Show the summary in a notebook."""
-        headings, rows = cells(self.runs)
-        return table_html(headings, rows, numbers=range(2, len(headings))) + list_html([repr(self), *self.failures])
+        return summary_html(self.runs) + list_html([repr(self), *self.failures])
 
     @property
     def runs(self) -> list[Run]:

@@ -1,6 +1,7 @@
 """What an experiment leaves: failures that cannot be missed, objects that say what they are, trained models."""
 
 import pickle
+import re
 import threading
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from basinet.launch.cli import main
 from basinet.launch.progress import TerminalMonitor
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
-from basinet.sim.folder import load_run
+from basinet.sim.folder import Run, load_run
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import prepare, simulate
 
@@ -98,6 +99,20 @@ def test_objects_say_what_they_are(broken):
     ]
     html = results._repr_html_()
     assert html.count("<tr>") == 3 and "raises KeyError" in html
+
+
+def test_a_notebook_shows_of_many_runs_the_best_first(monkeypatch):
+    rows = [[{"step": 1, "replica": 0, "train_loss": (n % 20 - 3) ** 2 + n / 100}] for n in range(40)]
+    configs = [
+        {"strategy": ["isolated", "consensus"][n // 20], "optimizer": {"name": "sgd", "lr": 0.5 + n % 20}}
+        for n in range(40)
+    ]
+    status = {"state": "done", "step": 1}
+    runs = [Run(f"run-{n}", Path(f"run-{n}"), configs[n], status, rows[n]) for n in range(40)]
+    monkeypatch.setattr("basinet.launch.api.load_runs", lambda folder: runs)
+    shown, _, folded = basinet.Results(Path(), Path(), {})._repr_html_().partition("<details>")
+    assert re.findall(r'<th scope="row">(.*?)</th>', shown) == ["isolated", "consensus"]
+    assert shown.count(">optimizer.lr=3.5</td>") == 2 and folded.count("<tr>") == 41
 
 
 class Everything(nn.Module):
