@@ -72,17 +72,16 @@ def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
     written = set()
     for name, config in description.items():
         if is_begun(folders[name]):
-            # To parse it would take many times as long.
-            if plain_file(folders[name] / "config.yaml").read_bytes() == sealed_yaml(config).encode():
-                written.add(name)
-                continue
             try:
                 old = load_config(folders[name])
             except Damaged:
                 if (folders[name] / "status.json").exists():
                     raise
                 continue  # it was lost with the power before the run began
-            differences += _differences(old, config)
+            if old == config:
+                written.add(name)
+            else:
+                differences += _differences(old, config)
     if Change() in differences:
         raise ExperimentError(
             f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"

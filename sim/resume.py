@@ -11,7 +11,7 @@ from basinet.sim.folder import RunFolder
 from basinet.sim.records import FINISHED, METRICS, load_journal, load_status, read_lines
 from basinet.sim.state import load_checkpoint
 
-__all__ = ["latest", "lost_step", "sound_status"]
+__all__ = ["is_whole", "latest", "lost_step", "sound_status"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +34,32 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
         _log.warning("%s", error)
         return {"state": "running", "step": 0}
     try:
-        known = load_journal(folder.path).get("files", {})
-        _check(folder, {"files": {name: known[name] for name in known if name == METRICS}})
+        _check_journal(folder)
     except Damaged as error:
         _log.warning("%s", error)
         folder.forget_analysis()
         folder.metrics.cut(status.get("files", {}).get(METRICS))
     return status
+
+
+def is_whole(folder: RunFolder) -> bool:
+    """Tell whether a run is finished, and nothing of it is lost; the folder is left as it is.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Whether it is.
+    """
+    try:
+        status = load_status(folder.path)
+        if status["state"] not in FINISHED:
+            return False
+        _check(folder, status)
+        _check_journal(folder)
+    except Damaged:
+        return False
+    return True
 
 
 def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> int | None:
@@ -96,6 +115,12 @@ def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | Non
     if damaged or before is not None:
         _log.warning("%s: the run starts again", folder.path)
     return None
+
+
+def _check_journal(folder: RunFolder) -> None:
+    """Refuse a journal of an analysis that counts on measurements which are lost."""
+    known = load_journal(folder.path).get("files", {})
+    _check(folder, {"files": {name: known[name] for name in known if name == METRICS}})
 
 
 def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:

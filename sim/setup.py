@@ -102,12 +102,13 @@ class Setup:
 
     @classmethod
     @staying()
-    def build(cls, config: Config, shared: Shared | None = None) -> "Setup":
+    def build(cls, config: Config, shared: Shared | None = None, *, trial: bool = True) -> "Setup":
         """Build and check the parts of a run.
 
         Args:
             config: The run.
             shared: What it may have in common with runs that were built before.
+            trial: Whether to try the parts on each other; without it the sizes of the state stay unknown.
 
         Returns:
             The parts.
@@ -185,6 +186,8 @@ class Setup:
             attackers=attackers,
             push=push,
         )
+        if not trial:
+            return setup
         if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
             setup = replace(setup, clones_inputs=True)
         size, remembered = share("trial", setup.tried, lambda: try_parts(setup))

@@ -18,8 +18,8 @@ from basinet.sim.folder import RunFolder
 from basinet.sim.lock import locked
 from basinet.sim.mistakes import first_line
 from basinet.sim.progress import Monitor, Progress, write_tables
-from basinet.sim.records import FINISHED, load_status
-from basinet.sim.resume import latest, lost_step, sound_status
+from basinet.sim.records import FINISHED, load_config, load_status
+from basinet.sim.resume import is_whole, latest, lost_step, sound_status
 from basinet.sim.room import check_disk
 from basinet.sim.runtimes import InlineTeam, Stopped, Team
 from basinet.sim.setup import Setup
@@ -55,6 +55,7 @@ def build(
     *,
     check: Callable[[Setup], None] = lambda setup: None,
     progress: Callable[[int], None] = lambda done: None,
+    out: Path | None = None,
 ) -> tuple[dict[str, Setup], dict[str, str]]:
     """Build the parts of all runs and check everything that can be checked before a run.
 
@@ -62,6 +63,7 @@ def build(
         experiment: The experiment.
         check: Refuses what else cannot be had, such as the analysis.
         progress: Is told how many runs have been looked at.
+        out: The experiment's folder; runs in it that are finished and analysed need no trial.
 
     Returns:
         The parts of each run by its name; and why runs are left out, if the experiment skips what is impossible.
@@ -75,8 +77,10 @@ def build(
     for done, name in enumerate(_new_first(experiment.runs)):
         progress(done)
         try:
-            setup = Setup.build(experiment.runs[name], shared)
-            check(setup)
+            setup = _built_before(experiment.runs[name], shared, out / name) if out is not None else None
+            if setup is None:
+                setup = Setup.build(experiment.runs[name], shared)
+                check(setup)
         except ExperimentError as error:
             if not experiment.skips_impossible:
                 raise
@@ -90,6 +94,18 @@ def build(
         )
     in_order = [name for name in experiment.runs if name in setups]
     return {name: setups[name] for name in in_order}, impossible
+
+
+def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
+    """Build the parts of a run without a trial, if they have been through the whole of it and nothing is left to do."""
+    folder = RunFolder(path)
+    try:
+        if load_config(path) != config.describe() or not is_whole(folder):
+            return None
+    except (FileNotFoundError, Damaged):  # which is looked into later
+        return None
+    setup = Setup.build(config, shared, trial=False)
+    return setup if _is_analyzed(setup, folder, load_status(path)) else None
 
 
 def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
@@ -137,7 +153,7 @@ def prepare(
             check_ranks(setup)
         check(setup)
 
-    setups, impossible = build(experiment, check=fits, progress=progress)
+    setups, impossible = build(experiment, check=fits, progress=progress, out=None if fresh else out)
     check_disk(setups, out)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")

@@ -6,6 +6,8 @@ Scalars are those of YAML 1.2: `true` and `false` are the only booleans, `1e-3` 
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,11 @@ def load(text: str) -> Any:
         >>> load("{on: yes, lr: 1e-3, seed: 010}")
         {'on': 'yes', 'lr': 0.001, 'seed': 10}
     """
+    return deepcopy(_load(text))
+
+
+@lru_cache(maxsize=4096)
+def _load(text: str) -> Any:  # which is slow, and the files of runs are read several times
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:

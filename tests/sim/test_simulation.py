@@ -24,6 +24,7 @@ from basinet.sim.folder import RunFolder, load_run, load_runs
 from basinet.sim.records import lines_of
 from basinet.sim.setup import Setup
 from basinet.sim.simulation import Interrupted, prepare, simulate
+from basinet.sim.trial import try_parts
 
 BASE = {
     "task": "digits",
@@ -175,6 +176,34 @@ def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ExperimentError, match="not empty"):
         carry_out(tmp_path / "mine")
+
+
+def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):
+    few = {"steps": 8, "strategy": ["diffusion", "consensus"], "analysis": ["hessian_trace"]}
+    trials = []
+
+    def trial(setup):
+        trials.append(setup.config.strategy.name)
+        return try_parts(setup)
+
+    def run():
+        trials.clear()
+        setups = prepare(Experiment(BASE | few), tmp_path)
+        assert set(simulate(setups, tmp_path, Silent(), threading.Event(), measure_replica).values()) == {"done"}
+        return [run.metrics for run in load_runs(tmp_path)]
+
+    monkeypatch.setattr("basinet.sim.setup.try_parts", trial)
+    first = run()
+    assert trials == ["diffusion", "consensus"]
+    assert run() == first and trials == []
+    (tmp_path / "diffusion-atc" / "analyzed.json").unlink()
+    assert run() == first and trials == ["diffusion"]
+    metrics = tmp_path / "consensus" / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b": 0.", b": 1.", 1))
+    assert run() == first and trials == ["consensus"]
+    with pytest.raises(ExperimentError, match="--out"):
+        prepare(Experiment(BASE | few | {"optimizer": {"name": "adam", "lr": 0.02}}), tmp_path)
+    assert trials == ["consensus", "diffusion", "consensus"]
 
 
 @pytest.fixture
