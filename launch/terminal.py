@@ -67,10 +67,12 @@ class _Steady:
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            self._stream.write(text)
         except (OSError, ValueError):  # full, or closed
             give_up(self._stream)
-            return len(text)
+        except RuntimeError:  # in a signal handler that has cut into another write
+            pass
+        return len(text)
 
     def flush(self) -> None:
         try:

@@ -79,7 +79,7 @@ class Damaged(ExperimentError):
 
 
 def inside(folder: Path, name: Any) -> Path:
-    """Find what a name from a file stands for, which must not lead out of the folder.
+    """Find the run that a file names; no name may lead out of the folder.
 
     Args:
         folder: The folder.
@@ -136,7 +136,7 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     Args:
         path: The file.
         data: Its new content.
-        sync: Whether it shall outlive a loss of power, too.
+        sync: Whether it must survive a loss of power, too.
 
     Raises:
         OSError: It cannot be written.
@@ -161,19 +161,19 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def is_leftover(path: Path) -> bool:
-    """Tell whether a file or folder is none of an experiment's, but what a killed process has left of its work.
+    """Return whether a file or folder is no part of an experiment: a lock, or what a killed process has left behind.
 
     Args:
         path: The file or folder.
 
     Returns:
-        Whether it is; the lock counts.
+        Whether it is.
     """
     return path.name == LOCK or path.name.startswith(_DISCARDED) or (path.name[0] == "." and path.suffix == ".partial")
 
 
 def discard(path: Path) -> None:
-    """Delete a folder, which a crash leaves whole, or out of sight.
+    """Delete a folder so that a crash leaves it whole, or under a name that nobody reads.
 
     Args:
         path: The folder.
@@ -186,10 +186,10 @@ def discard(path: Path) -> None:
 
 
 def discard_leftovers(folder: Path) -> None:
-    """Go on deleting where a process was killed as it did.
+    """Delete what a process was deleting when it was killed.
 
     Args:
-        folder: What holds the folders that were to be deleted.
+        folder: The folder that held it.
     """
     for left in folder.glob(f"{_DISCARDED}*"):
         shutil.rmtree(not_a_link(left))
@@ -366,7 +366,7 @@ class GrowingFile:
         self._synced = False
 
     def vouch(self) -> Vouched:
-        """Make what was written outlive a loss of power.
+        """Make sure that what was written survives a loss of power.
 
         Returns:
             What vouches for it, see `check_vouched`.

@@ -178,7 +178,7 @@ class RunFolder:
         write_atomically(self.path / "config.yaml", sealed_yaml(config), sync=(self.path / "status.json").exists())
 
     def begin(self) -> None:
-        """Let the configuration outlive a loss of power, before anything counts on it."""
+        """Make sure that the configuration survives a loss of power, before anything counts on it."""
         with open(self.path / "config.yaml", "rb") as file:
             os.fsync(file.fileno())
 

@@ -12,7 +12,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 @cache
 def memory() -> int:
-    """Find how much memory this process may ever have.
+    """Find how much memory this process can have.
 
     Returns:
         Bytes: those of the machine, or of the container that it is in.

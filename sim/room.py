@@ -132,8 +132,8 @@ def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
     if wanted > there:
         words = ", ".join(f"{what} {in_units(size)}" for what, size in parts.items() if size)
         raise ExperimentError(
-            f"--out: the experiment writes {in_units(wanted)} or more ({words}), and where {out} is there are"
-            f" {in_units(there)} free; keep and evaluate less often, give fewer replicas, or choose another folder"
+            f"--out: the experiment writes {in_units(wanted)} or more ({words}), and {in_units(there)} are free"
+            f" at {out}; keep and evaluate less often, give fewer replicas, or choose another folder"
         )
 
 

@@ -149,7 +149,7 @@ def check_folder(folder: Path) -> None:
         raise ExperimentError(f"--out: {folder} cannot be written, since nothing can be written into {nearest}")
     if (free := shutil.disk_usage(nearest).free) < _ROOM:
         raise ExperimentError(
-            f"--out: findings take {in_units(_ROOM)}, and where {folder} is {in_units(free)} are free"
+            f"--out: the findings take up to {in_units(_ROOM)}, and {in_units(free)} are free at {folder}"
         )
 
 

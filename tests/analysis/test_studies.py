@@ -68,7 +68,7 @@ def test_a_study_writes_over_studies_alone(tmp_path):
 
 def test_a_study_looks_for_room_first(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1024}))
-    with pytest.raises(ExperimentError, match=r"^--out: findings take 32 MiB, and where .*new is 1 KiB are free$"):
+    with pytest.raises(ExperimentError, match=r"^--out: the findings take up to 32 MiB, and 1 KiB are free at .*new$"):
         check_folder(tmp_path / "new")
 
 

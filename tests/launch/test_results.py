@@ -74,7 +74,9 @@ def test_a_run_that_fails_is_raised_after_the_others(broken):
     assert broken.results.states == {bad: "failed", good: "done"}
     file = broken.results.folder / bad / "status.json"
     sentence = "optimizer: basinettest_breaks:Breaks raises KeyError: 'lost' "
-    assert str(broken).startswith(f"{bad} failed: {sentence}(") and str(broken).endswith(f"(traceback in {file}); the same command begins it anew")
+    assert str(broken).startswith(f"{bad} failed: {sentence}(") and str(broken).endswith(
+        f"(traceback in {file}); the same command begins it anew"
+    )
     assert "in step" in load_run(file.parent).status["traceback"]
     assert broken.results.report.exists() and repr(broken.results).count("1 done") == 1
     again = pickle.loads(pickle.dumps(basinet.RunFailed(str(broken))))  # as it travels between ranks
