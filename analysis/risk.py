@@ -196,7 +196,8 @@ def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
         >>> model = nn.Linear(1, 1, bias=False).double()
         >>> _ = nn.init.constant_(model.weight, 2.0)
         >>> x = torch.ones(1, 1, dtype=torch.float64)
-        >>> newton_decrement(HessianOperator(model, lambda model, batch: (3 * model(batch[0]) ** 2).mean(), (x,)))
+        >>> hessian = HessianOperator(model, lambda model, batch: (3 * model(batch[0]) ** 2).mean(), (x,))
+        >>> round(newton_decrement(hessian), 9)
         12.0
 
     References:

@@ -67,7 +67,7 @@ def mixing_rate(W: ArrayLike | csr_array) -> float:
         Mixing rate in [0, 1]; 0 for a single agent, and 1 for a matrix that only passes values round.
 
     Example:
-        >>> mixing_rate([[0.75, 0.25], [0.25, 0.75]])
+        >>> round(mixing_rate([[0.75, 0.25], [0.25, 0.75]]), 12)
         0.5
     """
     matrix = check_mixing_matrix(W)
@@ -98,7 +98,7 @@ def spectral_gap(W: ArrayLike | csr_array) -> float:
         Spectral gap in [0, 1]; the larger, the faster the agents agree.
 
     Example:
-        >>> spectral_gap([[0.75, 0.25], [0.25, 0.75]])
+        >>> round(spectral_gap([[0.75, 0.25], [0.25, 0.75]]), 12)
         0.5
     """
     return 1 - mixing_rate(W)
@@ -120,7 +120,7 @@ def smallest_eigenvalue(W: ArrayLike | csr_array) -> float:
         ValueError: If W is not reversible, so that its eigenvalues may be complex.
 
     Example:
-        >>> smallest_eigenvalue([[0.75, 0.25], [0.25, 0.75]])
+        >>> round(smallest_eigenvalue([[0.75, 0.25], [0.25, 0.75]]), 12)
         0.5
     """
     matrix = check_mixing_matrix(W)

@@ -143,7 +143,7 @@ def consensus_factor(matrices: Sequence[ArrayLike | csr_array]) -> float:
         ValueError: If there is no matrix, or they are of different sizes.
 
     Example:
-        >>> consensus_factor([[[0.75, 0.25], [0.25, 0.75]]] * 2)
+        >>> round(consensus_factor([[[0.75, 0.25], [0.25, 0.75]]] * 2), 12)
         0.25
     """
     checked = [check_mixing_matrix(W, connected=False) for W in matrices]

@@ -330,7 +330,7 @@ def stability_limit(rule: Rule, W: ArrayLike | csr_array, top_eigenvalue: float)
         The step size.
 
     Example:
-        >>> stability_limit("consensus", [[0.5, 0.5], [0.5, 0.5]], 4.0)
+        >>> round(stability_limit("consensus", [[0.5, 0.5], [0.5, 0.5]], 4.0), 12)
         0.25
 
     References:
