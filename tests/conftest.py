@@ -1,5 +1,7 @@
 """Shared by all rooms' tests."""
 
+import shutil
+import tempfile
 from typing import Any
 
 import pytest
@@ -10,10 +12,29 @@ from basinet.sim.block import Block
 from basinet.sim.config import Config
 from basinet.sim.placement import Placement
 from basinet.sim.setup import Setup
+from tests.processes import Processes
 
 torch.set_num_threads(1)
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+
+
+@pytest.fixture
+def processes(tmp_path_factory):
+    """Start processes, which are gone at the end of the test."""
+    started = Processes(tmp_path_factory.mktemp("said"))
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="module")
+def ray_folder():
+    """What Ray writes goes with the tests; its sockets need a short path."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 import basinet
@@ -122,31 +120,25 @@ def test_layers_make_the_trace(everything):
     assert sum(layers) == pytest.approx(row["hessian_trace"], rel=1e-9)
 
 
-SCRIPT = """
-import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, {folder!r})
-import test_measure
-dist.init_process_group("gloo", init_method="file://{store}", rank={rank}, world_size=2)
-torch.set_num_threads(1)
-torch.save(test_measure.shared_by({rank}, 2), "{store}.{rank}")
-dist.destroy_process_group()
-"""
+def shared_by_two(store, rank):
+    """Measure as one of two workers."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.save(shared_by(rank, 2), f"{store}.{rank}")
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_workers_share_the_sums_under_both_views(tmp_path):
+def test_two_workers_share_the_sums_under_both_views(tmp_path, processes):
+    store = tmp_path / "store"
+    for rank in range(2):
+        processes.start(shared_by_two, store, rank)
     everything = shared_by(0, 1)
     agent = by_point(everything)[0]
     views = {"hessian_trace", "hessian_trace_own", "hessian_trace_own_error", "hessian_trace_own_at_centroid"}
     assert views | {"test_accuracy", "barrier"} <= set(agent)
     assert {"density", "density_own", "density_own_at_centroid"} <= {row.get("table") for row in everything}
-    folder, store = str(Path(__file__).parent), str(tmp_path / "store")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT.format(folder=folder, store=store, rank=rank)])
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    statuses, said = processes.end()
+    assert statuses == [0, 0], said
     first, second = (torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2))
     assert first == second
     assert len(first) == len(everything)

@@ -1,10 +1,8 @@
 """Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
 
 import json
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import networkx as nx
@@ -133,31 +131,33 @@ def test_a_run_killed_before_its_first_checkpoint_measures_its_start_once(tmp_pa
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+LONG = {"steps": 800}
+
+
+def go_on_to_be_killed(out):
+    """Carry out a run that writes a checkpoint at every chance, and never comes to its end."""
+
+    class Waiting(Silent):
+        def advanced(self, run, step, rows):
+            if step >= 700:
+                threading.Event().wait()
+
+    progress._CHECKPOINT_SECONDS = 0.0
+    simulate(prepare(Experiment(BASE | LONG), out), out, Waiting(), threading.Event())
+
+
 @pytest.mark.slow
-def test_a_process_killed_in_its_tracks_is_resumed(tmp_path):
-    carry_out(tmp_path / "whole", steps=4000)
-    script = f"""
-import threading
-from pathlib import Path
-from basinet.sim import progress, simulation
-from basinet.sim.experiment import Experiment
-progress._CHECKPOINT_SECONDS = 0.0
-class Silent:
-    def started(self, *_): pass
-    advanced = waiting = analyzing = finished = started
-out = Path({str(tmp_path / "killed")!r})
-simulation.simulate(simulation.prepare(Experiment({BASE | {"steps": 4000}!r}), out), out, Silent(), threading.Event())
-"""
+def test_a_process_killed_in_its_tracks_is_resumed(tmp_path, processes):
+    carry_out(tmp_path / "whole", **LONG)
     run = tmp_path / "killed" / "diffusion-atc"
-    process = subprocess.Popen([sys.executable, "-c", script])
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoint" / "state.pt").exists() or load_run(run).status["step"] < 400:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    process = processes.start(go_on_to_be_killed, tmp_path / "killed")
+    metrics = run / "metrics.jsonl"
+    saved = run / "checkpoint" / "state.pt"
+    processes.wait_until(lambda: saved.exists() and len(metrics.read_text().splitlines()) > 60)
     process.kill()
-    process.wait()
+    process.join()
     assert load_run(run).status["state"] == "running"
-    carry_out(tmp_path / "killed", steps=4000)
+    carry_out(tmp_path / "killed", **LONG)
     assert_same(final_state(run), final_state(tmp_path / "whole" / "diffusion-atc"))
     whole = (tmp_path / "whole" / "diffusion-atc" / "metrics.jsonl").read_text()
     assert (run / "metrics.jsonl").read_text() == whole

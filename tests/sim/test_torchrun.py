@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,12 @@ import torch
 import yaml
 
 from basinet.analysis.measure import measure_replica
+from basinet.launch.cli import main
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import load_run, load_runs
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
-from basinet.sim.simulation import prepare, simulate
+from basinet.sim.simulation import Interrupted, prepare, simulate
+from tests.processes import HANGS
 
 BASE = {
     "task": {"name": "digits", "partition": "dirichlet"},
@@ -50,7 +51,7 @@ from basinet.sim.runtimes.torchrun import together
 from basinet.sim.simulation import Interrupted, prepare, simulate
 from pathlib import Path
 from basinet.analysis.measure import measure_replica
-from test_torchrun_helpers import BASE, ONE, Stopping
+from tests.sim.test_torchrun import BASE, ONE, Stopping
 
 RANK = os.environ["RANK"]
 RUNTIME = BASE["runtime"] | {"name": "torchrun"}
@@ -132,37 +133,18 @@ def carry_out(out, description):
     return simulate(prepare(Experiment(description), out), out, Stopping(), threading.Event(), measure_replica)
 
 
-def start_ranks(folder, *words, size=2):
+def start_ranks(processes, *words, size=2):
     """Start ranks without torchrun, so that the status of each can be seen."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     world |= {"TORCHELASTIC_RUN_ID": "none"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "basinet.launch", *words],
-            cwd=folder,
-            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+    return [processes.start(main, words, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(size)]
 
 
-def ended(ranks):
-    """Wait for all ranks; return their statuses and what they said."""
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    return [rank.returncode for rank in ranks], said
-
-
-def wait_for(ranks, metrics):
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 6):
-        assert time.monotonic() < deadline and all(rank.poll() is None for rank in ranks), ended(ranks)
-        time.sleep(0.05)
+def wait_for(processes, metrics):
+    processes.wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 6)
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +157,16 @@ def inline(tmp_path_factory):
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
     """The folder in which the script has run on two ranks of torchrun."""
-    from basinet.sim.simulation import Interrupted
-
     folder = tmp_path_factory.mktemp("launched")
     stop = threading.Event()
     out = folder / "begun-inline"
     with pytest.raises(Interrupted):
         simulate(prepare(Experiment(ONE), out), out, Stopping(stop), stop)
-    (folder / "test_torchrun_helpers.py").write_text(Path(__file__).read_text())
     (folder / "script.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "script.py"]
-    done = subprocess.run(
-        launch, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
+    found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": found}
+    done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -234,19 +213,22 @@ def test_a_run_begun_inline_is_finished_on_ranks_and_the_other_way_round(inline,
     assert_same(load_run(inline / "diffusion-atc"), load_run(begun.path))
 
 
-def test_ranks_analyze_a_finished_run_together(inline, tmp_path):
+def test_ranks_analyze_a_finished_run_together(inline, tmp_path, processes, monkeypatch):
     shutil.copytree(inline / "diffusion-atc", tmp_path / "run")
-    statuses, said = ended(start_ranks(tmp_path, "analyze", "run", "--only", "hessian_bottom_eigenvalue", "--json"))
+    monkeypatch.chdir(tmp_path)
+    start_ranks(processes, "analyze", "run", "--only", "hessian_bottom_eigenvalue", "--json")
+    statuses, said = processes.end()
     assert statuses == [0, 0], said
     assert said[1] == ("", "") and "hessian_bottom_eigenvalue_mean" in json.loads(said[0][0])[0]
 
 
-def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path):
+def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path, processes, monkeypatch):
     """Of three ranks, the first and the last wait for the second one alone."""
     (tmp_path / "mine.py").write_text(FAILS)
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS | {"optimizer": "mine:FailsAtOneRank"}))
-    ranks = start_ranks(tmp_path, "run", "e.yaml", "runtime.name=torchrun", "--out", "out", size=3)
-    statuses, said = ended(ranks)
+    monkeypatch.chdir(tmp_path)
+    start_ranks(processes, "run", "e.yaml", "runtime.name=torchrun", "--out", "out", size=3)
+    statuses, said = processes.end()
     assert statuses == [1, 1, 1]
     sentence = "rank 1: optimizer: mine:FailsAtOneRank raises ArithmeticError: too much of it (mine.py:"
     assert f"diffusion-atc failed: {sentence}" in said[0][1]
@@ -255,9 +237,11 @@ def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path):
     assert "At rank 1" in status["traceback"] and 'raise ArithmeticError("too much of it")' in status["traceback"]
 
 
-def test_a_mistake_is_said_once_and_every_rank_exits_with_status_2(tmp_path):
+def test_a_mistake_is_said_once_and_every_rank_exits_with_status_2(tmp_path, processes, monkeypatch):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE))
-    statuses, said = ended(start_ranks(tmp_path, "run", "e.yaml", "strategy=difusion", "runtime.name=torchrun"))
+    monkeypatch.chdir(tmp_path)
+    start_ranks(processes, "run", "e.yaml", "strategy=difusion", "runtime.name=torchrun")
+    statuses, said = processes.end()
     assert statuses == [2, 2]
     assert said[0][1].startswith("basinet: strategy: there is no strategy 'difusion'") and said[0][1].count("\n") == 1
     assert said[1] == ("", "") and said[0][0] == ""
@@ -265,8 +249,6 @@ def test_a_mistake_is_said_once_and_every_rank_exits_with_status_2(tmp_path):
 
 
 def test_without_torchrun_the_command_is_told(tmp_path, monkeypatch, capsys):
-    from basinet.launch.cli import main
-
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -279,13 +261,14 @@ def test_without_torchrun_the_command_is_told(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_an_interruption_of_any_rank_stops_all(tmp_path):
+def test_an_interruption_of_any_rank_stops_all(tmp_path, processes, monkeypatch):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
     run = tmp_path / "out" / "diffusion-atc"
-    ranks = start_ranks(tmp_path, "run", "e.yaml", "runtime.name=torchrun", "--out", "out")
-    wait_for(ranks, run / "metrics.jsonl")
-    ranks[1].send_signal(signal.SIGTERM)
-    statuses, said = ended(ranks)
+    monkeypatch.chdir(tmp_path)
+    ranks = start_ranks(processes, "run", "e.yaml", "runtime.name=torchrun", "--out", "out")
+    wait_for(processes, run / "metrics.jsonl")
+    ranks[1].terminate()
+    statuses, said = processes.end()
     assert statuses == [130, 130], said
     again = (
         "To go on: torchrun --standalone --nproc_per_node=2 -m basinet.launch run e.yaml runtime.name=torchrun --out"
@@ -296,19 +279,20 @@ def test_an_interruption_of_any_rank_stops_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_death_of_a_rank_ends_all(tmp_path):
+def test_the_death_of_a_rank_ends_all(tmp_path, processes, monkeypatch):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
     run = tmp_path / "out" / "diffusion-atc"
-    ranks = start_ranks(tmp_path, "run", "e.yaml", "runtime.name=torchrun", "--out", "out")
-    wait_for(ranks, run / "metrics.jsonl")
+    monkeypatch.chdir(tmp_path)
+    ranks = start_ranks(processes, "run", "e.yaml", "runtime.name=torchrun", "--out", "out")
+    wait_for(processes, run / "metrics.jsonl")
     ranks[1].kill()
-    statuses, said = ended(ranks)
+    statuses, said = processes.end()
     assert statuses == [1, -signal.SIGKILL]
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
 
 
 @pytest.mark.slow
-def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_folder(tmp_path):
+def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_folder(tmp_path, processes):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS))
     run, logs = tmp_path / "out" / "diffusion-atc", tmp_path / "logs"
     logs.mkdir()
@@ -328,13 +312,12 @@ def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_fold
         env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(logs)},
         stderr=subprocess.DEVNULL,
     )
-    wait_for([launcher], run / "metrics.jsonl")
+    wait_for(processes, run / "metrics.jsonl")
     launcher.kill()
     launcher.wait()
-    deadline = time.monotonic() + 120
-    while load_run(run).status["state"] != "interrupted" or list(logs.glob("torchelastic_*")):
-        assert time.monotonic() < deadline, load_run(run).status
-        time.sleep(0.1)
+    processes.wait_until(
+        lambda: load_run(run).status["state"] == "interrupted" and not list(logs.glob("torchelastic_*"))
+    )
     assert (run / "checkpoint" / "state.pt").exists()
 
 
