@@ -116,9 +116,14 @@ STOPPED = WELLS | {
 }  # fmt: skip
 
 
-def test_a_run_can_end_when_all_have_escaped(tmp_path):
-    results = run(**STOPPED, out=tmp_path / "out", quiet=True)
-    (found,) = results.runs
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that ends when all have escaped."""
+    return run(**STOPPED, out=tmp_path_factory.mktemp("stopped") / "out", quiet=True).runs[0]
+
+
+def test_a_run_can_end_when_all_have_escaped(tmp_path, stopped):
+    found = stopped
     assert found.status["state"] == "done" and found.status["steps"] == 3000
     times, happened = escape_times(found)
     assert happened.all() and times.max() <= found.status["step"] < times.max() + 100
@@ -130,10 +135,9 @@ def test_a_run_can_end_when_all_have_escaped(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 150, "last"])
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, at):
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, stopped, at):
     monkeypatch.setattr(progress, "_SLICE", 0.0)  # a step at a time
-    whole = run(**STOPPED, out=tmp_path / "whole", quiet=True).runs[0]
-    last = whole.status["step"]
+    last = stopped.status["step"]
 
     class Stopping(progress.Monitor):
         def advanced(self, run, step, rows):
@@ -151,7 +155,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, at
         simulation.simulate(setups, tmp_path / "broken", Stopping(), stop)
     broken = run(**STOPPED, out=tmp_path / "broken", quiet=True).runs[0]
     assert broken.status["state"] == "done" and broken.status["step"] == last
-    assert broken.metrics == whole.metrics
+    assert broken.metrics == stopped.metrics
 
 
 def nowhere(centroids):
