@@ -1,10 +1,11 @@
 """Every strategy with every optimizer gives the same numbers in one process and in two, or is refused with a reason."""
 
-import subprocess
-import sys
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from ray import cloudpickle
 
 from basinet.algorithms.optimizers import OPTIMIZERS
@@ -20,21 +21,25 @@ SETTINGS = {
     "sgd": {"momentum": 0.9, "nesterov": True},
     "adam": {"lr": 0.01},
     "adamw": {"lr": 0.01},
-    "galore": {"rank": 2, "period": 7},
-    "golore": {"rank": 2, "period": 7, "momentum": 0.5, "shared": True},
+    "galore": {"rank": 2, "period": 3},
+    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True},
     "lozo": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "lozo_m": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "mezo": {"lr": 0.01, "eps": 0.1},
 }
 SCHEDULES = ["constant", "cosine", {"name": "step", "milestones": [0.5]}]
+STEPS = 10
+"""What happens every third step happens three times, and one more step follows."""
+
 ROUNDED = {"galore": "rounding decides among singular values that are equal"}
 """Optimizers that are not compared."""
 
 LOOSE = {"powergossip": 1e-8}
 """Power iterations on small differences let a change in the last digit grow to 1e-10 in 20 steps."""
 
-COMPRESSED = {name: {"name": name, "compressor": "quantize"} for name in ("beer", "choco", "deepsqueeze")}
-"""Rounding would decide among numbers that are equal in top_k."""
+SPECIAL = {name: {"name": name, "compressor": "quantize"} for name in ("beer", "choco", "deepsqueeze")}
+"""Strategies with settings: rounding would decide among numbers that are equal in top_k, long periods take long."""
+SPECIAL |= {name: {"name": name, "period": 3} for name in ("gossip_pga", "gt_sarah", "k_gt", "local_sgd", "slowmo")}
 
 TOPOLOGIES = {
     "push_sum": {"name": "exponential", "policy": "push"},
@@ -67,20 +72,6 @@ ATTACKED = {
     )
 }
 
-SCRIPT = """
-import pickle
-import sys
-from pathlib import Path
-import torch
-import torch.distributed as dist
-sys.path.insert(0, {folder!r})
-import test_placement
-dist.init_process_group("gloo", init_method="file://{store}", rank={rank}, world_size=2)
-torch.set_num_threads(1)
-setups = pickle.loads(Path("{store}.setups").read_bytes())
-torch.save(test_placement.everything(setups, 2, {rank}), "{store}.{rank}")
-"""
-
 
 def build():
     """Build all pairs, or find why they are refused: five agents and three replicas, so that a replica is split."""
@@ -95,15 +86,15 @@ def build():
         mixes = optimizer == "adam" and getattr(STRATEGIES.get(str(strategy)), "combines_x", True)
         config = {
             "task": "digits",
-            "model": {"name": "mlp", "hidden": [4]},
+            "model": "softmax",
             "topology": {"agents": 5, **TOPOLOGIES.get(str(strategy), {"name": "wheel", "policy": "lazy"})},
-            "strategy": COMPRESSED.get(str(strategy), strategy),
+            "strategy": SPECIAL.get(str(strategy), strategy),
             "attack": attack,
             "optimizer": {"name": optimizer, "lr": 0.05, **SETTINGS.get(optimizer, {})},
             "schedule": schedule,
             "optimizer_state": "mix" if mixes else "keep",
             "batch_size": 4,
-            "steps": 20,
+            "steps": STEPS,
             "replicas": 3,
             "runtime": {"dtype": "float64", "engine": "stacked"},
         }
@@ -119,23 +110,30 @@ def everything(setups, workers, rank):
     found = {}
     for name, setup in setups.items():
         block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), "stacked")
-        block.advance(20)
+        block.advance(STEPS)
         found[name] = block.x.clone(), block.bytes_sent
     return found
 
 
+def part(store, rank):
+    """Run all pairs on one of two workers' rows."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    setups = pickle.loads(Path(f"{store}.setups").read_bytes())
+    torch.save(everything(setups, 2, rank), f"{store}.{rank}")
+    dist.destroy_process_group()
+
+
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(tmp_path):
-    folder = __file__.rpartition("/")[0]
+def test_two_processes_give_the_numbers_of_one(tmp_path, processes):
     setups, refused = build()
-    (tmp_path / "store.setups").write_bytes(cloudpickle.dumps(setups))
-    jobs = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT.format(folder=folder, store=tmp_path / "store", rank=rank)])
-        for rank in range(2)
-    ]
+    store = tmp_path / "store"
+    Path(f"{store}.setups").write_bytes(cloudpickle.dumps(setups))
+    for rank in range(2):
+        processes.start(part, store, rank)
     whole = everything(setups, 1, 0)
-    assert [job.wait(timeout=900) for job in jobs] == [0, 0]
-    parts = [torch.load(f"{tmp_path}/store.{rank}") for rank in range(2)]
+    statuses, said = processes.end()
+    assert statuses == [0, 0], said
+    parts = [torch.load(f"{store}.{rank}") for rank in range(2)]
     for name, (x, sent) in whole.items():
         apart = torch.cat([part[name][0] for part in parts])
         assert torch.isfinite(x).all() and parts[0][name][1] == sent, name
