@@ -10,8 +10,7 @@ demo: $(VENV)/installed  ## Install, run the main job, name the report
 	$(BIN)/basinet run --out runs/main
 
 test: $(VENV)/installed  ## Install, run all tests
-	$(BIN)/python -m pytest --numprocesses auto
-	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs basinet
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed  ## Check style, documentation and types
 	$(BIN)/ruff check .
