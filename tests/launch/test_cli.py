@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -324,14 +325,17 @@ def test_what_the_system_refuses_is_one_sentence(folder, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["loop", "tiny.yaml"]
 
 
-def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder):
-    def no_large_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+def without_large_files(words):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    return main(words)
 
+
+def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder, processes):
     words = ["run", "tiny.yaml", "strategy=diffusion", "analysis=[]", "--out", "out"]
-    ended = basinet(*words, preexec_fn=no_large_files)
-    assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert re.search(r"diffusion-atc: failed: out/diffusion-atc/\S+: File too large", ended.stderr)
+    processes.start(without_large_files, words)
+    (status,), ((_, said),) = processes.end()
+    assert status == 1 and "Traceback" not in said
+    assert re.search(r"diffusion-atc: failed: out/diffusion-atc/\S+: File too large", said)
     status = json.loads((folder / "out" / "diffusion-atc" / "status.json").read_text())
     assert status["state"] == "failed" and "File too large" in status["error"]
     assert not list(folder.rglob("*.partial"))

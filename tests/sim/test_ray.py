@@ -7,16 +7,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.folder import load_run, load_runs
-from basinet.sim.simulation import prepare, simulate
+from basinet.sim.simulation import Interrupted, prepare, simulate
+from basinet.sim.trajectory import load_trajectory
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
 
@@ -42,7 +45,7 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def ray_cluster():
+def ray_cluster(ray_folder):
     import ray
 
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -62,12 +65,13 @@ def inline(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("actors", [1, 2, 3])
-def test_actors_give_the_metrics_of_one_process(actors, inline, ray_cluster, tmp_path):
+@pytest.mark.parametrize(("actors", "strategy"), [(1, "consensus"), (2, "centralized"), (3, "diffusion")])
+def test_actors_give_the_metrics_of_one_process(actors, strategy, inline, ray_cluster, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": actors, "cpus_per_actor": 0.5}
-    states = carry_out(tmp_path, BASE | {"runtime": runtime})
+    states = carry_out(tmp_path, BASE | {"strategy": strategy, "runtime": runtime})
     assert set(states.values()) == {"done"}
-    for here, there in zip(load_runs(inline), load_runs(tmp_path), strict=True):
+    for there in load_runs(tmp_path):
+        here = load_run(inline / there.path.name)
         assert len(here.metrics) == len(there.metrics) == 6
         for a, b in zip(here.metrics, there.metrics, strict=True):
             assert a.keys() == b.keys()
@@ -98,8 +102,6 @@ def test_a_run_that_does_not_use_its_graph_waits_for_another_one(ray_cluster, tm
 
 
 def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
-    from basinet.sim.simulation import Interrupted
-
     one = BASE | {"strategy": "diffusion"}
     stop = threading.Event()
 
@@ -110,11 +112,30 @@ def test_a_run_begun_inline_is_finished_on_ray(inline, ray_cluster, tmp_path):
 
     with pytest.raises(Interrupted):
         simulate(prepare(Experiment(one), tmp_path), tmp_path, Stopping(), stop)
-    runtime = BASE["runtime"] | {"name": "ray", "actors": 3, "cpus_per_actor": 0.5}
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
     assert carry_out(tmp_path, one | {"runtime": runtime}) == {"diffusion-atc": "done"}
     a = load_run(inline / "diffusion-atc").metrics[-1]
     b = load_run(tmp_path / "diffusion-atc").metrics[-1]
     assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-10)
+
+
+def test_a_run_that_starts_from_another_one_ends_when_all_have_escaped_as_it_does_here(ray_cluster, tmp_path):
+    keys = BASE | {"strategy": "consensus", "topology": {"name": "star", "agents": 3, "policy": "uniform"}, "steps": 6}
+    carry_out(tmp_path / "source", keys)
+    source = tmp_path / "source" / "consensus"
+    keys |= {"start": str(source), "steps": 4, "evaluate_every": 2, "trajectory": "agents"}
+    keys |= {"escape": {"name": "risk_above", "level": 1e-9, "stop": True}, "optimizer": {"name": "sgd", "lr": 5.0}}
+    for name, runtime in (("here", {}), ("there", {"name": "ray", "actors": 2, "cpus_per_actor": 0.5})):
+        carry_out(tmp_path / name, keys | {"runtime": BASE["runtime"] | runtime})
+    begun, here, there = (load_run(tmp_path / name / "consensus") for name in ("source", "here", "there"))
+    assert there.status["step"] == here.status["step"] == 2
+    assert [row.get("escape_step") for row in there.metrics] == [row.get("escape_step") for row in here.metrics]
+    # Losses of the order of one, in float64.
+    first, last = there.metrics[:2], begun.metrics[-2:]
+    assert {row["step"] for row in first} == {0} and {row["step"] for row in last} == {6}
+    assert [row["train_loss"] for row in first] == pytest.approx([row["train_loss"] for row in last], rel=1e-12)
+    paths = [load_trajectory(run.path).points for run in (here, there)]
+    np.testing.assert_allclose(paths[0], paths[1], rtol=1e-9, atol=1e-12)
 
 
 def test_what_fails_in_an_actor_is_the_sentence_that_it_is_here_with_its_traceback(ray_cluster, tmp_path):
@@ -143,8 +164,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path):
-    import yaml
+def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path, processes):
 
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
     runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.25}
@@ -160,27 +180,22 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
     )
     run = tmp_path / "out" / "diffusion-atc"
     try:
-        wait_until(lambda: (run / "metrics.jsonl").exists() and load_run(run).status["step"] > 0)
+        processes.wait_until(lambda: (run / "metrics.jsonl").exists() and load_run(run).status["step"] > 0)
         if number == signal.SIGTERM:
             os.killpg(process.pid, number)  # as a scheduler does, to all processes
         else:
             process.kill()
-        said = process.communicate(timeout=120)[1]
-        wait_until(lambda: not list(Path(place).iterdir()))
-        wait_until(lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout)
+        said = process.communicate(timeout=HANGS)[1]
+        processes.wait_until(lambda: not list(Path(place).iterdir()))
+        processes.wait_until(
+            lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout
+        )
     finally:
         process.kill()
         shutil.rmtree(place)
     if number == signal.SIGTERM:
         assert process.returncode == 130 and "To go on: basinet run e.yaml" in said
         assert load_run(run).status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_actors_share_the_analysis(ray_cluster, tmp_path):

@@ -85,23 +85,6 @@ def test_it_goes_on_from_a_state_that_was_kept(tmp_path, make_block):
         make_block(**NETWORK | {"start": {"run": str(kept), "step": 3}})
 
 
-@pytest.mark.ray
-def test_it_is_the_same_on_ray(source, tmp_path):
-    keys = NETWORK | {"start": str(source), "steps": 4, "evaluate_every": 2}
-    keys |= {"escape": {"name": "risk_above", "level": 1e-9, "stop": True}, "optimizer": {"name": "sgd", "lr": 5.0}}
-    keys |= {"trajectory": "agents"}
-    here = run(**keys, out=tmp_path / "here", quiet=True).runs[0]
-    there = keys | {"runtime": {"name": "ray", "actors": 2, "cpus_per_actor": 0.5, "dtype": "float64"}}
-    found = run(**there, out=tmp_path / "there", quiet=True).runs[0]
-    assert found.status["step"] == here.status["step"] == 2
-    assert [row.get("escape_step") for row in found.metrics] == [row.get("escape_step") for row in here.metrics]
-    assert losses(found.path, 0) == pytest.approx(losses(source, 6), rel=1e-12)
-    from basinet.sim.trajectory import load_trajectory
-
-    paths = [load_trajectory(run.path).points for run in (here, found)]
-    np.testing.assert_allclose(paths[0], paths[1], rtol=1e-9, atol=1e-12)
-
-
 def test_values_of_ones_own(make_block):
     class Wide(nn.Sequential):
         def __init__(self):
