@@ -93,8 +93,8 @@ def test_rules_are_those_of_the_papers(rule, f):
     )
     for n, size in enumerate(sizes):
         hand = by_hand(rule, values[n, 0], values[n, 1:size], weights[n, :size], f, radius, before[n])
-        # BFGS stops where differences of the objective are rounding, 1e-8 from its minimum.
-        tolerance = 1e-6 if rule == "geometric_median" else 1e-12
+        # BFGS stops where differences of the objective are rounding, 1e-7 from its minimum.
+        tolerance = 1e-5 if rule == "geometric_median" else 1e-12
         np.testing.assert_allclose(found[n], hand, rtol=0, atol=tolerance)
 
 

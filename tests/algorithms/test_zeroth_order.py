@@ -288,7 +288,8 @@ def test_the_memory_format_changes_nothing(name):
         optimizer = kind([layer], lr=0.1, eps=0.5, **settings)
         for _ in range(4):
             optimizer.step(lambda layer=layer: layer.square().sum())
-    torch.testing.assert_close(p, q, rtol=1e-12, atol=0)
+    # Sums of squares in another order; what a step takes from their rounding, the next one enlarges.
+    torch.testing.assert_close(p, q, rtol=0, atol=1e-11 * float(q.detach().abs().max()))
     assert not torch.equal(p, x)
 
 

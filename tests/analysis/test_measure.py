@@ -146,7 +146,9 @@ def test_two_workers_share_the_sums_under_both_views(tmp_path, processes):
         assert alone.keys() == shared.keys()
         for name, value in alone.items():
             if isinstance(value, float) and not name.endswith(("_error", "_gradient_norm")):
-                assert shared[name] == pytest.approx(value, rel=1e-6, abs=1e-8), name
+                # A descent of hundreds of products enlarges what rounding does to its first ones.
+                rel = 1e-4 if name.startswith("excess_risk") else 1e-6
+                assert shared[name] == pytest.approx(value, rel=rel, abs=1e-8), name
 
 
 def test_of_the_centroid_alone_no_agents_are_loaded(make_block, monkeypatch):

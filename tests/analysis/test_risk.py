@@ -137,7 +137,7 @@ def test_float32_ends_at_its_own_rounding() -> None:
     data = torch.randn(20, 4), torch.randint(3, (20,))
     single = excess_risk(model, cross, data)
     double = excess_risk(model.double(), cross, (data[0].double(), data[1]))
-    assert single.value == pytest.approx(double.value, abs=1e-5)
+    assert single.value == pytest.approx(double.value, abs=1e-4)  # of losses of the order of one
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -207,7 +207,7 @@ def test_hastings_has_the_wanted_perron_vector(graph, data):
     pi = np.array(wanted) / sum(wanted)
     np.testing.assert_allclose(perron_vector(W), pi, rtol=1e-9)
     flow = pi[:, None] * W.toarray()
-    np.testing.assert_allclose(flow, flow.T, rtol=0, atol=1e-16)
+    np.testing.assert_allclose(flow, flow.T, rtol=0, atol=1e-15)
     nx.set_node_attributes(graph, dict(zip(graph, wanted, strict=True)), "people")
     np.testing.assert_array_equal(hastings(graph, perron="people").toarray(), W.toarray())
     np.testing.assert_array_equal(hastings(graph).toarray(), metropolis(graph).toarray())
