@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,13 @@ def processes(tmp_path_factory):
     started = Processes(tmp_path_factory.mktemp("said"))
     yield started
     started.kill()
+
+
+@pytest.fixture
+def no_reports(monkeypatch):
+    """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
+    for place in ("basinet.launch.api.write_report", "basinet.analysis.report.write_report"):
+        monkeypatch.setattr(place, lambda folder: Path(folder) / "report.html")
 
 
 @pytest.fixture(scope="module")

@@ -247,7 +247,7 @@ SMALL = Setting(
             name="three", regime=Regime(batch=4, lr=0.1, steps=5), keys={"task.partition": "iid"}, lengths=(0.5, 2.0)
         ),
     ),
-    replicas=3,
+    replicas=2,
     seed=0,
     experiment={"evaluate_every": 10**9},
 )

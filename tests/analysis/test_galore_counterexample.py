@@ -85,7 +85,7 @@ def test_an_even_batch_at_a_refresh_cancels_the_noise(problem):
 @pytest.mark.slow
 def test_the_study_finds_what_the_theory_says():
     told = []
-    findings = galore_counterexample(lambda share, text: told.append(share), steps=4000)
+    findings = galore_counterexample(lambda share, text: told.append(share), steps=2000)
     assert all(check.agrees for check in findings.checks), [c for c in findings.checks if not c.agrees]
     assert len(findings.checks) == 18 and told == sorted(told)
     assert {drawing.name for drawing in findings.drawings} == {"gap", "refresh_batch"}

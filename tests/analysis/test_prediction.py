@@ -21,6 +21,8 @@ from basinet.sim.config import Config
 from basinet.sim.folder import load_run
 from basinet.sim.setup import Setup
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 RUNTIME = {"dtype": "float64", "device": "cpu"}
 QUADRATIC = {
     "task": {"name": "quadratic", "heterogeneity": 1.0, "minimum": 0.0},

@@ -117,7 +117,7 @@ def test_a_mistake_is_one_sentence_with_status_2_and_nothing_is_written(folder, 
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
-def test_a_folder_of_another_experiment_is_refused(folder, capsys):
+def test_a_folder_of_another_experiment_is_refused(folder, no_reports, capsys):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
     assert main(["run", "tiny.yaml", "batch_size=5", "--out", "out"]) == 2
     assert "holds another experiment" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_the_command_line_goes_before_the_cases(folder, capsys):
         assert config["optimizer"]["lr"] == 0.5 and config["epochs"] == 2 and "steps" not in config
 
 
-def test_two_processes_do_not_share_a_folder(folder, capsys, monkeypatch):
+def test_two_processes_do_not_share_a_folder(folder, no_reports, capsys, monkeypatch):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
     monkeypatch.setattr("basinet.sim.simulation.build", None)  # nothing is built in vain
@@ -269,7 +269,7 @@ assert weight.item() == 0 and optimizer.state_dict()
 
 def test_a_command_imports_what_it_needs_alone(folder):
     command = [sys.executable, "-c", IMPORTS]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=HANGS).stdout
     assert f"basinet {__version__}\n" in said
 
 

@@ -22,6 +22,7 @@ TINY = {
     "replicas": 2,
     "analysis": [],
 }
+from tests.processes import HANGS
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ def test_the_script_for_ray_shares_a_run_and_stops_nothing_but_its_own(capsys, t
     def do(verb, machine, **more):
         words = ["bash", "go.sh", verb]
         done = subprocess.run(
-            words, env=common | {"RAY_TMPDIR": machines[machine]} | more, capture_output=True, text=True, timeout=300
+            words, env=common | {"RAY_TMPDIR": machines[machine]} | more, capture_output=True, text=True, timeout=HANGS
         )
         assert done.returncode == 0, (verb, done.stdout, done.stderr)
 

@@ -13,6 +13,8 @@ from basinet.sim.component import ExperimentError
 from basinet.sim.experiment import Experiment
 from basinet.sim.state import load_vector
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 WELLS = {
     "task": {"name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": 0.25, "depth_flat": 0.25, "noise": 2.0},
     "model": {"name": "point", "start": -1.0},

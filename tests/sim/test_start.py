@@ -20,6 +20,8 @@ from basinet.sim.files import sealed_json
 from basinet.sim.folder import load_run
 from basinet.sim.simulation import prepare
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 NETWORK = {
     "task": "digits",
     "model": {"name": "mlp", "hidden": [5], "norm": "batch"},

@@ -70,7 +70,7 @@ write_report = api.write_report
 
 
 def draw_once_the_other_is_let_go(folder):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     while not Path("let-go").exists():
         assert time.monotonic() < deadline, "rank 1 waits for pictures"
         time.sleep(0.05)
