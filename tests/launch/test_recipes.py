@@ -13,6 +13,7 @@ import yaml
 
 from basinet.launch.cli import main
 from basinet.sim.folder import load_runs
+from tests.processes import HANGS
 
 TINY = {
     "task": "quadratic",
@@ -22,7 +23,6 @@ TINY = {
     "replicas": 2,
     "analysis": [],
 }
-from tests.processes import HANGS
 
 
 @pytest.fixture(autouse=True)
