@@ -127,7 +127,7 @@ def wrap_text(text: str, width: float, size: float) -> str:
     lines: list[str] = []
     for part in re.split(r" (?=\()", text):
         lines.append("")
-        for word in re.findall(r"\S+\s*", part):
+        for word in re.findall(r"[^ ]+ *", part):
             pieces = [word]
             for pattern in (r"[^,_=/:;+\-]*[,_=/:;+\-]*\s*", r"\\.|."):  # at punctuation, and anywhere
                 if any(text_width(piece.rstrip(), size) > width for piece in pieces):

@@ -347,6 +347,13 @@ def test_lines_in_one_place_have_one_band(make):
             assert start < step
 
 
+def test_symbols_stay_in_one_line(make):
+    figure = plots.panels(make(FEW, 2), plots.plot_flatness_accuracy, width=COLUMN[0])
+    figure.draw_without_rendering()
+    labels = [ax.get_xlabel() for ax in figure.axes]
+    assert all("\n" in label and "Tr\N{NO-BREAK SPACE}H" in label for label in labels)
+
+
 def test_bytes_and_many_steps_have_units(make):
     ax = plots.plot_curves(make(FEW), x="communicated_bytes", ax=Figure().subplots())
     ax.figure.draw_without_rendering()

@@ -196,7 +196,7 @@ def test_pictures_are_described(page):
     titles = re.findall(r"<h3>(.*?)</h3>", page.html)
     assert len(set(page.descriptions)) == len(titles) == 9
     for description, title in zip(page.descriptions, map(html.unescape, titles), strict=True):
-        assert description.startswith(f"{title}. ") and len(description) > 2 * len(title)
+        assert description.startswith(f"{' '.join(title.split())}. ") and len(description) > 2 * len(title)
     (first,) = [text for text in page.descriptions if text.startswith("Test accuracy against Hessian trace")]
     assert "Horizontal axis: Hessian trace Tr H (smaller is flatter)." in first
     assert "Vertical axis: test accuracy (fraction correct)." in first
