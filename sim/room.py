@@ -52,7 +52,7 @@ def check_memory(
     batch: int = 0,
     held: int = 0,
 ) -> None:
-    """Refuse a state that the memory of this machine cannot hold; that of the machines of a cluster is not known.
+    """Refuse a state that the memory of this machine, or of its GPU, cannot hold; that of other machines is not known.
 
     Args:
         runtime: Where the run is executed.
@@ -68,25 +68,32 @@ def check_memory(
     """
     from basinet.sim.worker import pick_device
 
-    if runtime.name == "ray":
+    ranks = _ranks() if runtime.name == "torchrun" else 1
+    if runtime.name == "ray" or not ranks:
         return
+    wanted = replicas * agents * (2 * parameters * getattr(torch, runtime.dtype).itemsize + remembered + batch) / ranks
     device = pick_device(runtime)
-    share = 1.0
-    if runtime.name == "torchrun":
-        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) / int(os.environ.get("WORLD_SIZE", 1))
-    itemsize = getattr(torch, runtime.dtype).itemsize
-    wanted = share * replicas * agents * (2 * parameters * itemsize + remembered + batch)
-    there, where = memory(), "this machine has"
-    if device.type == "cuda" and runtime.name == "inline":
+    if device.type == "cuda":
+        if not torch.cuda.is_available():  # a mistake, which is told elsewhere
+            return
         there, where = torch.cuda.get_device_properties(device).total_memory, f"{device} has"
     else:
-        wanted += replicas * held
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if ranks > 1 else 1
+        wanted = here * wanted + replicas * held
+        there, where = memory(), "this machine has"
     if wanted > there:
         raise ExperimentError(
             f"replicas: {replicas:,} replicas of {agents:,} agents with {parameters:,} parameters each take"
             f" {in_units(wanted)} of memory or more (parameters, gradients, the optimizer's state and a batch), and"
             f" {where} {in_units(there)}; give fewer replicas or agents, or a smaller model or batch"
         )
+
+
+def _ranks() -> int:
+    """Count the ranks that share a run; 0 where they have not been started, and nothing is known of their machines."""
+    from basinet.sim.runtimes.torchrun import num_ranks, started
+
+    return num_ranks() if started() else 0
 
 
 def check_trajectory(setup: "Setup") -> None:

@@ -26,7 +26,18 @@ from basinet.sim.runtimes.team import TIMEOUT, Team
 from basinet.sim.setup import Setup
 from basinet.sim.worker import Analysis, Worker, pick_device
 
-__all__ = ["TorchrunTeam", "analysts", "check_ranks", "failed", "follows", "leave", "met", "num_ranks", "together"]
+__all__ = [
+    "TorchrunTeam",
+    "analysts",
+    "check_ranks",
+    "failed",
+    "follows",
+    "leave",
+    "met",
+    "num_ranks",
+    "started",
+    "together",
+]
 
 T = TypeVar("T")
 
@@ -44,7 +55,12 @@ def num_ranks() -> int:
     Raises:
         ExperimentError: What the environment says of ranks cannot be.
     """
-    return world()[1] if all(map(os.environ.get, _NEEDED)) else 1
+    return world()[1] if started() else 1
+
+
+def started() -> bool:
+    """Whether the environment says where ranks meet: torchrun, or somebody else, has started this process as one."""
+    return all(map(os.environ.get, _NEEDED))
 
 
 def met() -> bool:
@@ -71,7 +87,7 @@ def leave() -> None:
 @cache
 def _ranks() -> Ranks:
     """Meet the other ranks, once a process."""
-    if not all(map(os.environ.get, _NEEDED)):
+    if not started():
         raise ExperimentError(
             "runtime.name: torchrun has not started this process; start it with "
             "torchrun --standalone --nproc_per_node=2 -m basinet.launch run … runtime.name=torchrun"

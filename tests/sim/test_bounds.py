@@ -3,6 +3,7 @@
 import inspect
 import math
 import shutil
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -235,12 +236,30 @@ def test_a_share_of_the_ranks_is_on_this_machine(monkeypatch):
     config = Config.parse({**BASE, "runtime": {"name": "torchrun", "device": "cpu"}}).runtime
     sizes = {"replicas": 1, "agents": 8, "parameters": 100}
     monkeypatch.setattr(room, "memory", lambda: 8 * 800 - 1)
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    room.check_memory(config, **sizes)  # without ranks nothing is known of their machines
+    world = {"RANK": "0", "WORLD_SIZE": "8", "MASTER_ADDR": "localhost", "MASTER_PORT": "1234"}
+    for name, value in (world | {"LOCAL_WORLD_SIZE": "4"}).items():
+        monkeypatch.setenv(name, value)
     room.check_memory(config, **sizes)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     with pytest.raises(ExperimentError, match=r"6.25 KiB of memory or more"):
         room.check_memory(config, **sizes)
+
+
+@pytest.mark.parametrize("name", ["inline", "torchrun"])
+def test_the_memory_of_a_gpu_bounds_the_share_of_its_rank(monkeypatch, name):
+    config = Config.parse({**BASE, "runtime": {"name": name, "device": "cuda"}}).runtime
+    world = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "1234", "LOCAL_RANK": "0"}
+    for variable, value in world.items():
+        monkeypatch.setenv(variable, value)
+    agents = 8 * (4 if name == "torchrun" else 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(room, "memory", lambda: 0)  # that of the host does not matter
+    for size, fits in ((8 * 800, True), (8 * 800 - 1, False)):
+        found = type("Properties", (), {"total_memory": size})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=found: found)
+        with nullcontext() if fits else pytest.raises(ExperimentError, match=r"and cuda(:0)? has 6.25 KiB"):
+            room.check_memory(config, replicas=1, agents=agents, parameters=100)
 
 
 def test_what_the_disk_cannot_hold_is_refused_before_anything_is_written(monkeypatch, tmp_path):
