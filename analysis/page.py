@@ -10,6 +10,8 @@ from string import Template
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -60,12 +62,14 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
         layout.execute(figure)
         figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
+    # `savefig` would draw each of them twice, at first for a layout.
+    figure.set_dpi(130)
+    FigureCanvasAgg(figure).print_png(png)
     _mark_colors(figure)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # Nothing depends on when it was written; a name means one thing in all figures of a page.
     with matplotlib.rc_context({"svg.hashsalt": f"basinet {drawing.name}"}):
-        figure.savefig(svg, format="svg", metadata=nothing)
+        FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)
     write_atomically(folder / f"{drawing.name}.png", png.getvalue())
     write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
     picture = _inline(svg.getvalue().decode(), _describe(drawing))
