@@ -64,12 +64,12 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
     png, svg = io.BytesIO(), io.BytesIO()
     # `savefig` would draw each of them twice, at first for a layout.
     figure.set_dpi(130)
-    FigureCanvasAgg(figure).print_png(png)
+    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
     _mark_colors(figure)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # Nothing depends on when it was written; a name means one thing in all figures of a page.
     with matplotlib.rc_context({"svg.hashsalt": f"basinet {drawing.name}"}):
-        FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)
+        FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)  # type: ignore[no-untyped-call]
     write_atomically(folder / f"{drawing.name}.png", png.getvalue())
     write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
     picture = _inline(svg.getvalue().decode(), _describe(drawing))

@@ -32,7 +32,7 @@ from basinet.analysis.summary import (
     write_summary,
 )
 from basinet.sim.folder import Run, load_runs
-from basinet.sim.lock import alone
+from basinet.sim.lock import taking_turns
 from basinet.sim.records import FINISHED, load_record
 
 __all__ = ["summary_html", "write_report"]
@@ -63,9 +63,8 @@ _TERMS = (
 """What is explained where one of the metrics was measured."""
 
 
-@alone
 def write_report(folder: str | Path) -> Path:
-    """Write the report of an experiment, finished or not.
+    """Write the report of an experiment, finished or not, or still at work.
 
     Args:
         folder: The folder that `basinet run` wrote, or that of a single run. It receives `summary.csv`,
@@ -76,6 +75,11 @@ def write_report(folder: str | Path) -> Path:
         The page.
     """
     folder = Path(folder)
+    with taking_turns(folder):
+        return _write(folder)
+
+
+def _write(folder: Path) -> Path:
     runs = load_runs(folder)
     source = "experiment.yaml" if (folder / "experiment.yaml").exists() else "config.yaml"
     experiment = load_record(folder) if source == "experiment.yaml" else dict(runs[0].config)

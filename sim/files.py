@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from basinet.sim import yaml_files
-from basinet.sim.lock import LOCK
+from basinet.sim.lock import LOCKS
 from basinet.sim.mistakes import ExperimentError, naming
 
 __all__ = [
@@ -123,10 +123,11 @@ def plain_file(path: Path) -> Path:
         The same.
 
     Raises:
-        ExperimentError: It is a link or a folder.
+        ExperimentError: It is a link, a folder, or a pipe, which may have no end.
     """
-    if not_a_link(path).is_dir():
-        raise ExperimentError(f"{path}: it is a folder, where a file must be; move it away")
+    if not_a_link(path).exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ExperimentError(f"{path}: it is {kind}, where a file must be; move it away")
     return path
 
 
@@ -167,9 +168,9 @@ def is_leftover(path: Path) -> bool:
         path: The file or folder.
 
     Returns:
-        Whether it is.
+        Whether it is; the locks count.
     """
-    return path.name == LOCK or path.name.startswith(_DISCARDED) or (path.name[0] == "." and path.suffix == ".partial")
+    return path.name in LOCKS or path.name.startswith(_DISCARDED) or (path.name[0] == "." and path.suffix == ".partial")
 
 
 def discard(path: Path) -> None:

@@ -16,6 +16,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the one before, a
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,9 @@ from basinet.sim.records import (
 __all__ = ["Run", "RunFolder", "load_run", "load_runs"]
 
 _POINT = ("step", "replica", "agent")
+
+_TRIES = 3
+"""While a run is at work, what one file says of another that was read before may be news."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -249,6 +253,13 @@ def load_run(path: str | Path) -> Run:
         Damaged: A file does not hold what was written.
     """
     path = Path(path)
+    for _ in range(_TRIES - 1):
+        with suppress(Damaged):
+            return _read(path)
+    return _read(path)
+
+
+def _read(path: Path) -> Run:
     config = load_config(path)
     status = load_status(path)
     if status.get("run", steps_of(config)) != steps_of(config):

@@ -12,9 +12,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from basinet.sim.mistakes import ExperimentError
 
-__all__ = ["LOCK", "alone", "locked"]
+__all__ = ["LOCKS", "alone", "locked", "taking_turns"]
 
-LOCK = ".lock"
+_WORK, _REPORT = LOCKS = (".lock", ".report.lock")
+"""The lock of whoever is at work in a folder, and that of whoever draws its report meanwhile."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with open(os.open(folder / LOCK, flags, 0o666), "r+b") as file:
+    with open(os.open(folder / _WORK, flags, 0o666), "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -61,6 +62,28 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+@contextmanager
+def taking_turns(folder: Path) -> Iterator[None]:
+    """Write the report of a folder, in which another process may be at work: one process after the other does so.
+
+    Args:
+        folder: The folder of an experiment or of a run; of any other one nothing is written.
+
+    Yields:
+        Nothing.
+    """
+    if not _holds_runs(folder):
+        yield
+        return
+    with open(os.open(folder / _REPORT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _holds_runs(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("experiment.yaml", "config.yaml"))
+
+
 def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[Place, P], T]:
     """Let a function that writes into the folder of an experiment, or of a run in one, have it for itself.
 
@@ -76,7 +99,7 @@ def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[
         folder = Path(given)
         of_run = (folder / "config.yaml").exists() and (folder.resolve().parent / "experiment.yaml").exists()
         place = folder.resolve().parent if of_run else folder
-        if not any((place / name).exists() for name in ("experiment.yaml", "config.yaml")):
+        if not _holds_runs(place):
             return function(given, *args, **kwargs)  # which finds no run
         with locked(place):
             return function(given, *args, **kwargs)

@@ -198,7 +198,7 @@ def _measurement(line: bytes) -> Row:
     return row
 
 
-def read_lines(path: Path, vouched: Iterable[Vouched] = ()) -> list[Row]:
+def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     """Read measurements.
 
     Args:
@@ -206,20 +206,24 @@ def read_lines(path: Path, vouched: Iterable[Vouched] = ()) -> list[Row]:
         vouched: What it must begin with.
 
     Returns:
-        Its rows, none if there is no such file; a last line that a crash cut short is left out.
+        Its rows, none if there is no such file; what a crash has left behind them is left out: a last line that is cut
+        short, or anything that is no row and was not vouched for.
 
     Raises:
         Damaged: A line is none, or what was vouched for is not there.
     """
     content = path.read_bytes() if plain_file(path).exists() else b""
-    rows = []
+    rows: list[Row] = []
     lines = content.split(b"\n")
+    left = max((part["bytes"] for part in vouched), default=len(content))
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_measurement(line))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            if number < len(lines):
+            if number < len(lines) and left > 0:
                 raise Damaged(path, f"line {number}: {in_words(error)}") from error
+            break
+        left -= len(line) + 1
     for part in vouched:
         if len(content) < part["bytes"]:
             raise Damaged(path, f"rows behind line {len(rows)} are missing")

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def sound_status(folder: RunFolder) -> dict[str, Any]:
-    """Read the status of a run, and drop what is damaged of its analysis.
+    """Read the status of a run; drop what is damaged of its analysis, and what nothing vouches for behind its rows.
 
     Args:
         folder: The run's folder.
@@ -34,11 +34,13 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
         _log.warning("%s", error)
         return {"state": "running", "step": 0}
     try:
-        _check_journal(folder)
+        files = _vouched(folder, status)
     except Damaged as error:
         _log.warning("%s", error)
         folder.forget_analysis()
-        folder.metrics.cut(status.get("files", {}).get(METRICS))
+        files = status.get("files", {})
+    if METRICS in files and folder.metrics.path.stat().st_size > files[METRICS]["bytes"]:
+        folder.metrics.cut(files[METRICS])
     return status
 
 
@@ -56,7 +58,7 @@ def is_whole(folder: RunFolder) -> bool:
         if status["state"] not in FINISHED:
             return False
         _check(folder, status)
-        _check_journal(folder)
+        _vouched(folder, status)
     except Damaged:
         return False
     return True
@@ -117,10 +119,12 @@ def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | Non
     return None
 
 
-def _check_journal(folder: RunFolder) -> None:
-    """Refuse a journal of an analysis that counts on measurements which are lost."""
-    known = load_journal(folder.path).get("files", {})
-    _check(folder, {"files": {name: known[name] for name in known if name == METRICS}})
+def _vouched(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Find what vouches for the files of a finished run, and refuse what counts on measurements that are lost."""
+    journal = load_journal(folder.path)
+    files: dict[str, Any] = (journal or status).get("files", {})
+    _check(folder, {"files": {name: files[name] for name in files if name == METRICS}})
+    return files
 
 
 def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:

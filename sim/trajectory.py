@@ -143,8 +143,8 @@ def load_trajectory(folder: Path) -> Trajectory | None:
         return None
     with open(path, "rb") as file:
         header = _header(path, file.read(_HEADER))
-    frames = (path.stat().st_size - _HEADER) // _frame_bytes(header)
-    if not frames:
+    frames = ((vouched or {"bytes": path.stat().st_size})["bytes"] - _HEADER) // _frame_bytes(header)
+    if frames < 1:
         return None
     points = np.memmap(path, header["dtype"], "r", _HEADER, (frames, *header["shape"]))
     return Trajectory(np.minimum(np.arange(frames) * header["every"], header["steps"]), points)

@@ -45,9 +45,16 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
     assert all(rows[0][f"{name}_mean"] is not None for name in ("hessian_trace", "excess_risk", "test_accuracy"))
     assert found.err.rstrip().endswith("report: out/report.html")
     out = folder / "out"
-    assert {".lock", "experiment.yaml", "report.html", "summary.csv", "figures", "centralized", "diffusion-atc"} == {
-        path.name for path in out.iterdir()
-    }
+    assert {
+        ".lock",
+        ".report.lock",
+        "experiment.yaml",
+        "report.html",
+        "summary.csv",
+        "figures",
+        "centralized",
+        "diffusion-atc",
+    } == {path.name for path in out.iterdir()}
     for figure in (out / "figures").glob("*.png"):
         assert figure.with_suffix(".svg").exists() and figure.with_suffix(".csv").exists()
     # again: nothing is run twice; a table comes out, and the folder goes on where it stopped
@@ -138,14 +145,15 @@ def test_two_processes_do_not_share_a_folder(folder, no_reports, capsys, monkeyp
     with open("out/.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         print("process 7 on there", file=file, flush=True)
-        commands = (run, [*run, "--fresh"], ["report", "out"], ["report", "out/centralized"], ["analyze", "out"])
+        commands = (run, [*run, "--fresh"], ["analyze", "out"], ["analyze", "out/centralized"])
         before[Path("out/.lock")] = Path("out/.lock").stat().st_mtime_ns
         for command in commands:
             assert main(command) == 2
             assert (
                 "another process is at work in " in (said := capsys.readouterr().err) and "(process 7 on there)" in said
             )
-    assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+        assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+        assert main(["report", "out"]) == 0  # one may look at what is at work
 
 
 def test_damaged_folders_are_named(folder, capsys):

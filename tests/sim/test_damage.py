@@ -16,7 +16,7 @@ import basinet
 from basinet.analysis import measure as analysis
 from basinet.analysis.measure import measure_again
 from basinet.analysis.report import write_report
-from basinet.sim import progress, simulation
+from basinet.sim import progress, records, simulation
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
@@ -202,6 +202,7 @@ DAMAGES = {
     "last line": lambda content: without_lines(content, content.count(b"\n") - 1),
     "two lines": lambda content: without_lines(content, 1, 2),
     "half a line more": lambda content: content + b'{"step": 4, "re',
+    "a line more": lambda content: content + b'{"step": 4}\n{"step": 4, "replica": 0, "train_loss": 0.0}\n',
     "text": with_values(b'"much"'),
     "null": with_values(b"null"),
     "not a number": with_values(b"NaN"),
@@ -211,15 +212,18 @@ DAMAGES = {
     "zeros": lambda content: bytes(len(content)),
     "gone": None,
     "folder": None,
+    "pipe": None,
 }
 
 
 def damage(path, kind):
     content = path.read_bytes()
-    if kind in ("gone", "folder"):
+    if DAMAGES[kind] is None:
         path.unlink()
     if kind == "folder":
         path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind != "gone":
         path.write_bytes(DAMAGES[kind](content))
     return not path.is_file() or path.read_bytes() != content
@@ -285,10 +289,10 @@ def test_damage_is_mended_or_named(carry_out, analyze, alone, tmp_path, name):
             name == "experiment.yaml" and kind != "gone"
         ):  # which say what was to be run
             assert sentence(lambda: carry_out(out), out / name), kind
-        elif kind == "folder":
+        elif kind in ("folder", "pipe"):
             if sentence(lambda: carry_out(out), out / name) is None:
                 status = json.loads((out / RUN / "status.json").read_text())
-                assert status["state"] == "done" or status["error"].startswith(f"{out / name}: it is a folder, where")
+                assert status["state"] == "done" or status["error"].startswith(f"{out / name}: it is ")
         else:
             carry_out(out)
             assert view(out) == shown and states(out) == reached, kind
@@ -430,6 +434,17 @@ def test_folders_of_earlier_versions_are_read_and_go_on(carry_out, alone, tmp_pa
     assert carry_out(before, monitor) == {RUN: "done"} and seen == [3, 4]
     assert view(before)[2:] == shown[2:] and states(before) == reached
     assert load_runs(before)[0].metrics == shown[1][0][2]
+
+
+def test_a_run_at_work_is_read_again_where_its_files_have_changed_meanwhile(alone, monkeypatch):
+    shown, load = view(alone), records.load_status
+
+    def stale(folder):
+        monkeypatch.setattr("basinet.sim.folder.load_status", load)
+        return {**load(folder), "files": {"metrics.jsonl": {"bytes": 10**6, "crc32": "00000000"}}}
+
+    monkeypatch.setattr("basinet.sim.folder.load_status", stale)
+    assert view(alone) == shown
 
 
 def test_a_full_disk_leaves_no_half_line(carry_out, alone, tmp_path, monkeypatch):
