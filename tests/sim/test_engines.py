@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 
 import pytest
 import torch
@@ -112,6 +113,13 @@ def _places(state, batch):
     return {t.untyped_storage().data_ptr() for t in (state.parameters, state.gradients, *batch)}
 
 
+def tried(engine, why):
+    """Which engines have been found able; the one that is taken was the quickest in the trial."""
+    times = {name: float(time) for name, time in re.findall(r"(\w+) ([\d.]+) ms", why)}
+    assert times[engine.name] == min(times.values()), why
+    return set(times)
+
+
 @pytest.mark.parametrize("verb", ["gradients", "losses"])
 def test_a_loss_without_derivative_can_be_evaluated(verb, task):
     class Errors(type(task)):
@@ -128,7 +136,7 @@ def test_a_loss_without_derivative_can_be_evaluated(verb, task):
             make_engine("auto", model, own, state, B, verb=verb)
         return
     engine, why, _ = make_engine("auto", model, own, state, B, verb=verb)
-    assert engine.name == "stacked", why
+    assert "stacked" in tried(engine, why)
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     for n, loss in enumerate(engine.losses(batch, torch.arange(N))):
         agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
@@ -249,7 +257,7 @@ def test_the_choice_leaves_the_state_alone(task):
     before = state.parameters.clone()
     engine, why, _ = make_engine("auto", model, task, state, B)
     assert torch.equal(state.parameters, before)
-    assert engine.name == "stacked" and "ms a step" in why
+    assert tried(engine, why) == {"loop", "stacked"} and "ms a step" in why
 
 
 def test_dropout_masks_are_each_agents_own_and_unbiased():
@@ -333,7 +341,7 @@ def test_an_odd_model_is_run_as_it_is(name, task):
     picks = torch.arange(N * B).view(N, B) * 7
     batch = tuple(t[picks] for t in task.train)
     engine, why, _ = make_engine("auto", model, task, state, B)
-    assert (engine.name == "stacked") == (name == "root"), why
+    assert ("stacked" in tried(engine, why)) == (name == "root"), why
     for _ in range(2):
         expected, losses, buffers = reference(model, task, state, batch, torch.arange(N))
         found = engine.gradients(batch, torch.arange(N))
