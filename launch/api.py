@@ -329,15 +329,16 @@ def reproduce(
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
     command = shlex.join(["basinet", "reproduce", name, *words])
     begun = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with ExitStack() as held:
+        if out.is_dir():  # else it is made, and locked, as soon as something is found: the settings may yet be refused
+            held.enter_context(locked(out))
         if fresh:
             discard(out / TRAININGS)
             (out / JOURNAL).unlink(missing_ok=True)
         with bar(name, quiet=quiet) as progress, answering(_interrupt), journal(out, name):
             # Not by its `make`, which takes a ValueError for a mistake in the settings.
             findings: Findings = study.target(**supplied, progress=progress, **study.settings)
-        return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
+            return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
 
 
 def _interrupt(number: int) -> None:

@@ -471,7 +471,6 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     """Carry out a study, print what it found, and return the exit status."""
     from basinet.launch.api import reproduce
-    from basinet.sim.files import is_leftover
     from basinet.sim.simulation import Interrupted, RunFailed
 
     out = options.out or Path("runs") / options.name
@@ -483,8 +482,7 @@ def _study(options: argparse.Namespace) -> int:
     except (Interrupted, KeyboardInterrupt):
         place = ["--out", str(options.out)] if options.out else []
         again = shlex.join(["basinet", "reproduce", options.name, *options.words, *place])
-        is_begun = out.is_dir() and any(not is_leftover(path) for path in out.iterdir())
-        kept = f"the parts that are finished are in {out}" if is_begun else "no part is finished yet"
+        kept = f"the parts that are finished are in {out}" if out.exists() else "no part is finished yet"
         _say(f"interrupted; {kept}. To go on: {again}")
         return INTERRUPTED
     if options.json:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from basinet.sim.claim import versions
 from basinet.sim.files import GrowingFile, plain_file, seal, unseal
+from basinet.sim.lock import locked
 
 __all__ = ["JOURNAL", "journal", "kept", "once", "record"]
 
@@ -32,10 +33,12 @@ class _Journal:
         file: The file. Behind the last whole line is what a crash has cut short; of a damaged line what it held is
             found again.
         study: What the study is called.
+        held: Keeps the folder locked from the first part on.
     """
 
-    def __init__(self, file: Path, study: str) -> None:
+    def __init__(self, file: Path, study: str, held: ExitStack) -> None:
         self.file = GrowingFile(file)
+        self.held = held
         self.study = study
         self.found: dict[str, Any] = {}
         content = file.read_bytes() if plain_file(file).exists() else b""
@@ -52,7 +55,9 @@ class _Journal:
 
     def add(self, key: str, found: Any) -> None:
         line = json.dumps(seal({"key": key, "found": found}))
-        self.file.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.file.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.held.enter_context(locked(folder))
         self.file.append(f"{line}\n".encode())
         self.file.vouch()
         self.found[key] = json.loads(line)["found"]
@@ -80,13 +85,14 @@ def journal(folder: Path, study: str) -> Iterator[None]:
         study: What it is called.
 
     Yields:
-        Nothing: inside, `once` and `record` write to the folder's journal.
+        Nothing: inside, `once` and `record` write to the folder's journal, and then keep other processes out.
     """
-    token = _current.set(_Journal(folder / JOURNAL, study))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    with ExitStack() as held:
+        token = _current.set(_Journal(folder / JOURNAL, study, held))
+        try:
+            yield
+        finally:
+            _current.reset(token)
 
 
 def once(part: str, find: Callable[[], T], **settings: Any) -> T:
