@@ -108,7 +108,7 @@ class Setup:
         Args:
             config: The run.
             shared: What it may have in common with runs that were built before.
-            trial: Whether to try the parts on each other; without it the sizes of the state stay unknown.
+            trial: Whether to try the parts on each other; without it the size of what optimizers remember stays unknown.
 
         Returns:
             The parts.
@@ -187,7 +187,8 @@ class Setup:
             push=push,
         )
         if not trial:
-            return setup
+            trained = share("size", setup.tried, lambda: [p for p in setup.template().parameters() if p.requires_grad])
+            return replace(setup, num_parameters=sum(p.numel() for p in trained))
         if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
             setup = replace(setup, clones_inputs=True)
         size, remembered = share("trial", setup.tried, lambda: try_parts(setup))

@@ -16,7 +16,7 @@ from basinet.analysis.studies.journal import JOURNAL, journal, once
 from basinet.analysis.studies.scales import DIGITS
 from basinet.launch.api import reproduce
 from basinet.sim.component import ExperimentError, Kind
-from basinet.sim.lock import LOCK
+from basinet.sim.lock import LOCKS
 
 
 def found():
@@ -125,7 +125,7 @@ def test_an_interrupted_study_goes_on_to_the_same_findings(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         reproduce("squares", out=tmp_path / "half", quiet=True)
     ends_at = None
-    with open(tmp_path / "half" / LOCK) as another:
+    with open(tmp_path / "half" / LOCKS[0]) as another:
         fcntl.flock(another, fcntl.LOCK_EX)
         with pytest.raises(ExperimentError, match="another process is at work"):
             reproduce("squares", out=tmp_path / "half", quiet=True, fresh=True)
