@@ -108,7 +108,7 @@ class Setup:
         Args:
             config: The run.
             shared: What it may have in common with runs that were built before.
-            trial: Whether to try the parts on each other; without it the size of what optimizers remember stays unknown.
+            trial: Whether to try the parts on each other; without it what optimizers remember stays unknown.
 
         Returns:
             The parts.

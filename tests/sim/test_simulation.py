@@ -13,7 +13,6 @@ import yaml
 from basinet.algorithms.strategies.isolated import Isolated
 from basinet.analysis.measure import measure_replica
 from basinet.sim import progress, twins
-from basinet.sim.block import Block
 from basinet.sim.component import ExperimentError
 from basinet.sim.config import Config
 from basinet.sim.experiment import Experiment
@@ -469,26 +468,22 @@ GRAPHS = {
 
 
 @pytest.fixture
-def measured(monkeypatch):
-    """Count the steps that runs take, and note what is measured of them."""
+def measured():
+    """Carry out runs; count the steps that they take, and note what is measured of them."""
     seen = {"steps": [], "measures": []}
-    advance = Block.advance
 
-    def count(block, until):
-        seen["steps"].append((block.setup.config.topology.component.name, until))
-        advance(block, until)
+    class Watching(Silent):
+        def advanced(self, run, step, rows):
+            seen["steps"].append(("star" if "star" in run else "ring", step))
 
     def measure(setup, *where):
         seen["measures"].append((setup.config.topology.component.name, setup.config.analysis))
         return measure_replica(setup, *where)
 
-    monkeypatch.setattr(Block, "advance", count)
-    return seen, measure
+    def train(out, **changes):
+        return simulate(prepare(Experiment(BASE | changes), out), out, Watching(), threading.Event(), measure)
 
-
-def train(out, measure, **changes):
-    setups = prepare(Experiment(BASE | changes), out)
-    return simulate(setups, out, Silent(), threading.Event(), measure)
+    return seen, train
 
 
 def contents(folder):
@@ -503,13 +498,13 @@ def contents(folder):
 
 @pytest.mark.parametrize("strategy", ["centralized", "isolated", {"name": "local_sgd", "period": 3}])
 def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp_path, measured, strategy):
-    seen, measure = measured
+    seen, train = measured
     changes = GRAPHS | {"strategy": strategy}
-    assert set(train(tmp_path / "grid", measure, **changes).values()) == {"done"}
+    assert set(train(tmp_path / "grid", **changes).values()) == {"done"}
     assert {name for name, _ in seen["steps"]} == {"ring"}
     assert {measures for name, measures in seen["measures"] if name == "star"} == {("stability_limit",)}
     alone = GRAPHS["topology"] | {"name": "star"}
-    train(tmp_path / "alone", measure, **changes | {"topology": alone})
+    train(tmp_path / "alone", **changes | {"topology": alone})
     (own,) = load_runs(tmp_path / "alone")
     ring, star = load_runs(tmp_path / "grid")
     assert contents(star.path) == contents(own.path)
@@ -519,13 +514,13 @@ def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp
     assert limits[0] != limits[1]
     # again: nothing is done twice
     seen["measures"].clear()
-    train(tmp_path / "grid", measure, **changes)
+    train(tmp_path / "grid", **changes)
     assert seen["measures"] == []
 
 
 @pytest.mark.parametrize("lost", ["status.json", "checkpoint", "metrics.jsonl", "analyzed.json"])
 def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost, monkeypatch):
-    seen, measure = measured
+    seen, train = measured
     changes = GRAPHS | {"strategy": "isolated"}
     write = RunFolder.write
 
@@ -536,9 +531,9 @@ def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost
 
     monkeypatch.setattr(RunFolder, "write", crash)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, measure, **changes)
+        train(tmp_path, **changes)
     monkeypatch.setattr(RunFolder, "write", write)
-    train(tmp_path, measure, **changes)
+    train(tmp_path, **changes)
     assert {name for name, _ in seen["steps"]} == {"ring"}
     ring, star = load_runs(tmp_path)
     assert star.status == ring.status | {"run": star.status["run"]}
