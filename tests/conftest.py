@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,16 @@ def make_setup():
 
 @pytest.fixture
 def make_block(make_setup):
-    """Build a whole run in one block."""
+    """Build a whole run in one block, with the same engine each time: not the one that is the quickest just then."""
 
     def make(**keys: Any) -> Block:
         setup = make_setup(**keys)
         placement = Placement.split(setup.config.replicas, setup.num_agents)
-        return Block(setup, placement, torch.device("cpu"))
+        if (asked := setup.config.runtime.engine) != "auto":
+            return Block(setup, placement, torch.device("cpu"), asked)
+        for engine in ("stacked", "vectorized"):
+            with suppress(ValueError):
+                return Block(setup, placement, torch.device("cpu"), engine)
+        return Block(setup, placement, torch.device("cpu"), "loop")
 
     return make

@@ -202,7 +202,7 @@ def _join(address: str) -> None:
                 socket.create_connection((host, port), timeout=seconds).close()
                 return
             except ConnectionRefusedError:  # a head that is about to start
-                if time.monotonic() > deadline:
+                if time.monotonic() + 0.5 > deadline:
                     raise
                 time.sleep(0.5)
 

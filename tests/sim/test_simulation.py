@@ -33,7 +33,7 @@ BASE = {
     "steps": 40,
     "evaluate_every": 8,
     "replicas": 2,
-    "runtime": {"dtype": "float64", "device": "cpu"},
+    "runtime": {"dtype": "float64", "device": "cpu", "engine": "stacked"},
 }
 
 
@@ -220,7 +220,7 @@ def beside(tmp_path, monkeypatch):
             "    def forward(self, x):\n        return self.layer(shrink(x.flatten(1)))\n"
         )
         sys.modules.pop("basinettest_beside", None)
-        return {"model": "basinettest_beside:Net", "steps": 24}
+        return {"model": "basinettest_beside:Net", "steps": 24, "runtime": BASE["runtime"] | {"engine": "loop"}}
 
     yield write
     sys.modules.pop("basinettest_beside", None)
@@ -340,11 +340,12 @@ def test_frozen_values_are_the_same_wherever_they_are_made(tmp_path):
         layers[1].requires_grad_(False)
         return layers
 
-    setups = prepare(Experiment(BASE | {"model": model, "seed": 3}), tmp_path)
+    keys = BASE | {"model": model, "runtime": BASE["runtime"] | {"engine": "loop"}}
+    setups = prepare(Experiment(keys | {"seed": 3}), tmp_path)
     (setup,) = setups.values()
     first, second = setup.template()[1].weight, setup.template()[1].weight
     assert torch.equal(first, second)
-    other = next(iter(prepare(Experiment(BASE | {"model": model, "seed": 4}), tmp_path / "o").values()))
+    other = next(iter(prepare(Experiment(keys | {"seed": 4}), tmp_path / "o").values()))
     assert not torch.equal(first, other.template()[1].weight)
 
 
