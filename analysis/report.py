@@ -31,6 +31,7 @@ from basinet.analysis.summary import (
     write_csv,
     write_summary,
 )
+from basinet.sim.files import plain_file
 from basinet.sim.folder import Run, load_runs
 from basinet.sim.lock import taking_turns
 from basinet.sim.records import FINISHED, load_record
@@ -144,8 +145,8 @@ def _digest_sources(runs: Sequence[Run]) -> str:
         digest.update(repr((run.path, run.config, run.status, run.metrics)).encode())
     folders = dict.fromkeys(folder for run in runs for folder in (run.path, run.path.parent))
     for path in (path for folder in folders for pattern in ("*.csv", "*.bin") for path in sorted(folder.glob(pattern))):
-        with open(path, "rb") as file:
-            digest.update(f"{path} {hashlib.file_digest(file, 'blake2b').hexdigest()}".encode())
+        with open(plain_file(path), "rb") as file:
+            digest.update(f"{path!r} {hashlib.file_digest(file, 'blake2b').hexdigest()}".encode())
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ from basinet.sim.files import discard, write_atomically
 from basinet.sim.folder import Run, RunFolder, load_runs
 from basinet.sim.interruptions import answering, stopping
 from basinet.sim.lock import locked
+from basinet.sim.mistakes import first_line
 from basinet.sim.reached import trained_model
 from basinet.sim.records import load_record
 from basinet.sim.runtimes.ranks import RankLostError
@@ -154,6 +155,7 @@ def run(
         ExperimentError: Something in the experiment is not allowed; nothing was written.
         Interrupted: It was stopped before its end; the message says where everything is that was reached.
         RunFailed: A run has failed; all others are finished, the report is written, and `results` has it all.
+        OSError: The report cannot be written.
     """
     experiment = experiment or Experiment(description)
     out, on_ranks = Path(out), any(config.runtime.name == "torchrun" for config in experiment.runs.values())
@@ -164,8 +166,14 @@ def run(
 
         states, failures = together(carry_out) if on_ranks else carry_out()
         # The other ranks have been let go: they need not wait for pictures.
-        report = out / "report.html" if on_ranks and follows() else write_report(out)
-        results = Results(out, report, states, failures, experiment)
+        if not (on_ranks and follows()):
+            try:
+                write_report(out)
+            except OSError as error:
+                if not failures:
+                    raise
+                failures = *failures, f"the report cannot be written: {first_line(error)}"
+        results = Results(out, out / "report.html", states, failures, experiment)
         if failures:
             if on_ranks:
                 with suppress(RankLostError):
@@ -241,11 +249,16 @@ def _failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
     """Say why runs have failed, and where they go on."""
     found = {run.name: run for run in load_runs(folder)}
     return tuple(
-        f"{name} failed: {found[name].status.get('error')} (traceback in {found[name].path / 'status.json'});"
-        f" {_resumption(found[name].path)}"
+        f"{name} failed: {_reason(found[name])}; {_resumption(found[name].path)}"
         for name, state in states.items()
         if state == "failed"
     )
+
+
+def _reason(run: Run) -> str:
+    if run.status["state"] != "failed":
+        return f"there is no room for {run.path / 'status.json'}, which would say why"
+    return f"{run.status.get('error')} (traceback in {run.path / 'status.json'})"
 
 
 def _resumption(run: Path) -> str:

@@ -280,7 +280,8 @@ def _run(options: argparse.Namespace) -> int:
     _say_some((*excuses(results.impossible), *results.failures))
     # Of those that have failed more is said.
     _say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
-    _say(f"report: {results.report}")
+    if results.report.exists():
+        _say(f"report: {results.report}")
     return status
 
 

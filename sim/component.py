@@ -101,6 +101,8 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
         return message if message.startswith(word) else f"{where}: {message}"
     if "Sequence" in first["msg"] or first["type"] in ("list_type", "tuple_type"):
         return f"{where}: got {shown(first['input'])}, where a list is needed, such as [{shown(first['input'])}]"
+    if first["type"] in ("dataclass_type", "mapping_type", "model_type"):
+        return f"{where}: got {shown(first['input'])}, where a name or a mapping is needed"
     if first["type"] == "too_short":
         return f"{where}: got {shown(first['input'])}, where more values are needed"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")

@@ -146,7 +146,7 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     partial = path.with_name(f".{path.name}.partial")
     try:
         with naming(path), open(partial, "wb", opener=_open_no_link) as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors="replace") if isinstance(data, str) else data)  # names of folders may be odd
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

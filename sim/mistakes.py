@@ -171,7 +171,11 @@ def place_of(error: BaseException) -> str:
     seen: list[BaseException] = []  # causes may go round
     while found is not None and found not in seen:
         seen.append(found)
-        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(found.__traceback__)]
+        places = [
+            (frame.f_code.co_filename, line)
+            for frame, line in traceback.walk_tb(found.__traceback__)
+            if not frame.f_globals.get("__name__", "").startswith("basinet.")  # dataclasses write code in "<string>"
+        ]
         if isinstance(found, SyntaxError) and found.filename is not None:
             places.append((found.filename, found.lineno or 1))
         for file, line in reversed(places):

@@ -15,10 +15,14 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from basinet.sim.mistakes import ExperimentError, shown
+
 __all__ = ["dump", "load", "read"]
 
 _MOST_LEVELS = 50
 _MOST_VALUES = 100_000  # with those that aliases repeat
+
+_UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -80,15 +84,15 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
-_Loader.yaml_constructors = {
-    tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")
-}
+_Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, f"{_TAG}seq", f"{_TAG}map")}
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes a document; text that YAML 1.1 or 1.2 would take for something else is put in quotes."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
+        if wrong := _UNWRITABLE.search(text):
+            raise ExperimentError(f"{shown(text)}: got the character {wrong[0]!a}, which no file holds")
         # Other styles would fold the separators of lines that Unicode has.
         return self.represent_scalar(f"{_TAG}str", text, style=None if text.replace("\n", "").isprintable() else '"')
 
@@ -101,9 +105,21 @@ def _constructor(kind: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
         text = loader.construct_scalar(node)
         if not _SCALARS[kind][0].fullmatch(text):
             raise ConstructorError(None, None, f"'{text}' is no {kind}", node.start_mark)
-        return _VALUES[kind](text.lower())
+        try:
+            return _VALUES[kind](text.lower())
+        except ValueError:  # Python reads no number so long
+            problem = f"got a number of {len(text)} digits"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
 
     return construct
+
+
+def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """Refuse what escapes can write, but no name or file can hold."""
+    text: str = loader.construct_scalar(node)
+    if wrong := _UNWRITABLE.search(text):
+        raise ConstructorError(None, None, f"got the character {wrong[0]!a}, which no file holds", node.start_mark)
+    return text
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {
@@ -112,6 +128,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "int": lambda text: int(text, {"0x": 16, "0o": 8}.get(text[:2], 10)),
     "float": lambda text: float(text.replace(".inf", "inf").replace(".nan", "nan")),
 }
+_Loader.add_constructor(f"{_TAG}str", _construct_text)
 for _kind, (_pattern, _first) in _SCALARS.items():
     _whole = re.compile(rf"(?:{_pattern.pattern})\Z")
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", _whole, _first)
@@ -181,6 +198,9 @@ def dump(value: Any) -> str:
 
     Returns:
         What `load`, and any other reader of YAML 1.1 or 1.2, reads as the same value.
+
+    Raises:
+        ExperimentError: Some text cannot be written.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text

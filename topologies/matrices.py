@@ -69,6 +69,7 @@ def read_matrix(path: str | Path, reader: str) -> csr_array:
     read = READERS.get(Path(path).suffix)
     if read is None:
         raise ValueError(f"{reader}: path is {str(path)!r}, but must end in {', '.join(READERS)}")
+    _check_ordinary(path, reader)
     try:
         # An empty file is but a warning to numpy.
         with warnings.catch_warnings(action="error", category=UserWarning):
@@ -103,6 +104,7 @@ def read_bytes(path: str | Path, reader: str) -> bytes:
     Raises:
         ValueError: If the file cannot be read.
     """
+    _check_ordinary(path, reader)
     opened: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
     try:
         with opened.get(Path(path).suffix, open)(path, "rb") as file:
@@ -111,6 +113,12 @@ def read_bytes(path: str | Path, reader: str) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{reader}: path is {str(path)!r}, which cannot be read ({reason})") from error
     return content
+
+
+def _check_ordinary(path: str | Path, reader: str) -> None:
+    """Refuse a pipe or a device, which may have no end."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise ValueError(f"{reader}: path is {str(path)!r}, which is no ordinary file")
 
 
 def decode(content: bytes, path: str | Path, reader: str) -> str:

@@ -78,7 +78,7 @@ def quadratic(
         3.0
     """
     if dimension is None:
-        dimension = len(curvature) if isinstance(curvature, Sequence) else 1
+        dimension = max(1, len(curvature)) if isinstance(curvature, Sequence) else 1
     return Quadratic(
         train=still_sample(dimension),
         num_outputs=dimension,

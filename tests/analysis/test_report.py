@@ -2,6 +2,7 @@ import ast
 import csv
 import html
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -253,6 +254,12 @@ def test_a_second_report_is_the_same(tmp_path):
     kept = {path: path.read_bytes() for path in [folder / "report.html", *(folder / "figures").iterdir()]}
     write_report(folder)
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_folder_whose_name_is_no_text_has_a_report(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    assert "<h1>?</h1>" in write_report(folder).read_text(encoding="utf-8")
 
 
 def change_measurement(folder):

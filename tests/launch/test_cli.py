@@ -344,6 +344,7 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder, pro
     (status,), ((_, said),) = processes.end()
     assert status == 1 and "Traceback" not in said
     assert re.search(r"diffusion-atc: failed: out/diffusion-atc/\S+: File too large", said)
+    assert "\ndiffusion-atc failed: " in said and "\nthe report cannot be written: out/" in said
     status = json.loads((folder / "out" / "diffusion-atc" / "status.json").read_text())
     assert status["state"] == "failed" and "File too large" in status["error"]
     assert not list(folder.rglob("*.partial"))

@@ -1,5 +1,7 @@
 """Graphs and matrices in files."""
 
+import os
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -269,6 +271,16 @@ def test_mistakes_in_matrices_are_one_sentence(tmp_path, matrix, name, sentence)
         adjacency_matrix(4, path=path)
     assert str(caught.value).startswith("adjacency_matrix: " + sentence.format(path=repr(str(path))))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(edge_list, "g.txt"), (graphml, "g.xml"), (adjacency_matrix, "m.csv"), (adjacency_matrix, "m.npy")],
+)
+def test_a_pipe_is_not_waited_for(tmp_path, read, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"^{read.__name__}: path is '.*{name}', which is no ordinary file$"):
+        read(None, path=tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["m.npz", "m.npy", "m.csv"])
