@@ -133,7 +133,7 @@ BOMB = "\n".join(["a: &a0 [lol]", *(f"{10 + k}: &a{k} [{', '.join([f'*a{k - 1}']
         ("a\n---\nb", "line 2: expected a single document"),
         ("a: [1", "line 1: while parsing a flow sequence, expected ',' or ']'"),
         ("a: \x00", "unacceptable character"),
-        ("9" * 5000, "Exceeds the limit"),
+        ("9" * 5000, "line 1: got a number of 5000 digits"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(text, sentence):
