@@ -63,15 +63,16 @@ WORDS += [
     "%",
 ]
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False)
-    | st.text()
+    | TEXTS
     | st.text("0123456789+-.:_eExob~ ")
     | st.sampled_from(WORDS),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(WORDS), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS | st.sampled_from(WORDS), inner),
     max_leaves=20,
 )
 
