@@ -227,7 +227,7 @@ def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
 
 
 MAIN = ("centralized", "consensus", "diffusion", "cta", "exact_diffusion", "gradient_tracking")
-CASES = [("star", 0.05, 0.0), ("star", 0.2, 0.5), ("complete", 0.2, 0.0), ("path", 0.05, 0.5), ("path", 0.2, 0.0)]
+CASES = [("star", 0.05, 0.5), ("complete", 0.2, 0.0), ("path", 0.2, 0.5)]
 
 
 @pytest.mark.slow
@@ -247,4 +247,4 @@ def test_risk_and_deviation_are_those_of_the_lyapunov_equation(make_block, strat
     measured = {"risk": (CURVATURE * squares).sum((1, 2)) / (2 * K), "deviation": squares.sum((1, 2)) / K}
     for name, wanted in {"risk": excess_risk(mean, covariance), "deviation": deviation}.items():
         z = (measured[name].mean() - wanted) / (measured[name].std(ddof=1) / np.sqrt(replicas))
-        assert abs(z) < 4.5, name  # 60 numbers
+        assert abs(z) < 4.5, name  # 36 numbers

@@ -163,7 +163,8 @@ def launched(tmp_path_factory):
     with pytest.raises(Interrupted):
         simulate(prepare(Experiment(ONE), out), out, Stopping(stop), stop)
     (folder / "script.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "script.py"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch += [f"--log-dir={folder}/logs", "script.py"]
     found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": found}
     done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS)
@@ -177,14 +178,14 @@ def assert_same(here, there):
     for a, b in zip(here.metrics, there.metrics, strict=True):
         for key in a:
             estimated = key.startswith("hessian")  # a Krylov space enlarges rounding
-            tolerance = {"rel": 1e-6, "abs": 1e-9} if estimated else {"rel": 1e-10, "abs": 1e-12}
+            tolerance = {"rel": 1e-6, "abs": 1e-9} if estimated else {"rel": 1e-8, "abs": 1e-10}
             if not key.endswith("_error"):
                 assert b[key] == pytest.approx(a[key], **tolerance), key
     x, y = (
         torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
         for run in (here, there)
     )
-    torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-10)
 
 
 def test_ranks_give_the_metrics_of_one_process(inline, launched):
