@@ -100,12 +100,13 @@ class Ranks:
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def close(self) -> None:
-        """Let go of the channel, and of the folder that torchrun has made for this rank's log, if nothing is in it."""
+        """Let go of the channel, and of the folders that torchrun has made for this rank's log, if nothing is in them."""
         self._channel = None
-        log = os.environ.get("TORCHELASTIC_ERROR_FILE")
-        if log:
-            with suppress(OSError):
-                os.removedirs(Path(log).parent)
+        folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
+        made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)
+        with suppress(OSError):
+            for folder in folders[: made + 1]:
+                folder.rmdir()
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
         """Let every rank call a method of its performer.
