@@ -20,7 +20,14 @@ from basinet.sim.setup import Setup
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WORDS, Bag, words
 from tests.sim.test_module_types import REFUSED as UNTRAINABLE
 
-EFFORT = Effort(lanczos_steps=(200, 200), probes=(10, 10), decrement_steps=200, positions=(5, 3, 3), sigma=(8, 10))
+EFFORT = Effort(
+    lanczos_steps=(30, 200),
+    probes=(10, 10),
+    descent_products=100,
+    decrement_steps=200,
+    positions=(5, 3, 3),
+    sigma=(8, 10),
+)
 
 HESSIAN = {name for name in get_args(Measure) if name.startswith(("hessian", "adaptive_trace", "filter_normalized"))}
 HESSIAN |= {"noise_alignment", "noise_curvature", "gradient_noise_trace", "excess_risk", "newton_decrement"}
