@@ -100,7 +100,7 @@ class Ranks:
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def close(self) -> None:
-        """Let go of the channel, and of the folders that torchrun has made for this rank's log, if nothing is in them."""
+        """Let go of the channel, and of the folders that torchrun made for this rank's log, if nothing is in them."""
         self._channel = None
         folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
         made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)

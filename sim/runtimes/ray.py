@@ -220,14 +220,15 @@ def _join(address: str) -> None:
 def _session_folder() -> Iterator[None]:
     """Give Ray a folder of its own while it is started here; it would leave what it writes there for ever.
 
-    A shell waits for the end of this process, whatever ends it, and then removes what is left: processes with a file
-    open in the folder, and the folder.
+    A shell waits until this process is done with it or ends, and then removes what is left: other processes with a
+    file open in the folder, and the folder.
     """
     chosen = os.environ.get("RAY_TMPDIR")
     # The path of a socket may have 107 letters, of which Ray's own part takes 70.
     place = chosen or (tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
     folder = tempfile.mkdtemp(prefix="ray-", dir=place)
-    remove = 'read -r _; find /proc/[0-9]*/fd -lname "$0/*" 2>&- | cut -d/ -f3 | sort -u | xargs -r kill -KILL; rm -rf "$0"'
+    others = 'find /proc/[0-9]*/fd -lname "$0/*" 2>&- | cut -d/ -f3 | sort -u | grep -vx $PPID'
+    remove = f'read -r _; {others} | xargs -r kill -KILL; rm -rf "$0"'
     keeper = subprocess.Popen(
         ["/bin/sh", "-c", remove, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
