@@ -71,9 +71,9 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
     if not isinstance(data, Tensor):
         data = _wrap(data)
     if _has_loops(keys) and (isinstance(data, int) or _has_loops(data)):
-        from basinet.algorithms import kernels  # brings numba, which takes a moment
+        from basinet.algorithms import row_kernels  # brings numba, which takes a moment
 
-        return kernels.fold(keys, data)
+        return row_kernels.fold(keys, data)
     h = keys + ((data + 1) * _GOLDEN if isinstance(data, Tensor) else _wrap((data + 1) * _GOLDEN))
     h = (h ^ _shift(h, 30)) * _MIX_1
     h = (h ^ _shift(h, 27)) * _MIX_2
@@ -141,9 +141,9 @@ def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.f
 def _halves(keys: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Hash keys with counters: one half of a hash makes a number in (0, 1], the other an angle."""
     if _has_loops(keys):
-        from basinet.algorithms import kernels
+        from basinet.algorithms import row_kernels
 
-        made = kernels.halves(keys, count, dtype)
+        made = row_kernels.halves(keys, count, dtype)
         return made[0], made[1]
     hashes = fold(keys.unsqueeze(-1), torch.arange(count, device=keys.device))
     radius = _shift(hashes, 32).to(dtype).add_(0.5).mul_(2.0**-32)

@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from basinet.analysis.measure import check_analysis, measure_replica
-from basinet.analysis.page import list_html
-from basinet.analysis.report import summary_html, write_report
-from basinet.analysis.summary import summarize
-from basinet.launch.progress import TerminalMonitor, bar, checking, how_many
-from basinet.sim.component import ExperimentError, Kind, nearest
-from basinet.sim.config import Config
-from basinet.sim.experiment import Experiment, override
-from basinet.sim.files import discard, write_atomically
-from basinet.sim.folder import Run, RunFolder, load_runs
-from basinet.sim.interruptions import answering, stopping
-from basinet.sim.lock import locked
-from basinet.sim.mistakes import first_line
-from basinet.sim.reached import trained_model
-from basinet.sim.records import load_record
+from basinet.analysis.report.page import list_html
+from basinet.analysis.report.report import summary_html, write_report
+from basinet.analysis.runs.measure import check_analysis, measure_replica
+from basinet.analysis.statistics.summary import summarize
+from basinet.launch.progress_bar import TerminalMonitor, bar, checking, how_many
+from basinet.sim.agents.state import load_checkpoint
+from basinet.sim.experiment.component import ExperimentError, Kind, nearest
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.run.files import discard, write_atomically
+from basinet.sim.run.folder import Run, RunFolder, load_runs
+from basinet.sim.run.interruptions import answering, stopping
+from basinet.sim.run.lock import locked
+from basinet.sim.run.records import load_record
+from basinet.sim.run.simulation import RunFailed, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError
 from basinet.sim.runtimes.torchrun import follows, together
-from basinet.sim.setup import Setup
-from basinet.sim.simulation import RunFailed, prepare, simulate
-from basinet.sim.state import load_checkpoint
+from basinet.sim.setup.reached import trained_model
+from basinet.sim.setup.setup import Setup
 
 if TYPE_CHECKING:
     from basinet.analysis.studies import Findings
@@ -81,7 +81,7 @@ class Results:
         """Summarise the runs over their replicas.
 
         Returns:
-            A row a run: see `basinet.analysis.summary.summarize`.
+            A row a run: see `basinet.analysis.statistics.summary.summarize`.
         """
         return summarize(self.runs)
 
@@ -146,7 +146,7 @@ def run(
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
         quiet: Whether to show no progress.
-        **description: Keys of an experiment, see `basinet.sim.config.Config`.
+        **description: Keys of an experiment, see `basinet.sim.experiment.config.Config`.
 
     Returns:
         What was written.
@@ -303,7 +303,7 @@ def compare(*folders: str | Path) -> list[dict[str, Any]]:
         *folders: Folders that `run` wrote, or folders of single runs.
 
     Returns:
-        A row a run: see `basinet.analysis.summary.summarize`.
+        A row a run: see `basinet.analysis.statistics.summary.summarize`.
     """
     return summarize([run for folder in folders for run in load_runs(folder)])
 

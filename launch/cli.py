@@ -101,7 +101,7 @@ _DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 def _end(error: Exception) -> int:
     """Say in one sentence what went wrong, or raise a defect with its traceback; return the exit status."""
-    from basinet.sim.mistakes import ExperimentError, first_line
+    from basinet.sim.experiment.mistakes import ExperimentError, first_line
 
     ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
     follows = ranks is not None and ranks.follows()
@@ -239,8 +239,8 @@ def _point(text: str) -> int | str:
 def _run(options: argparse.Namespace) -> int:
     file, overrides = _split(options.words)
     with _loading():
-        from basinet.sim.component import ExperimentError
-        from basinet.sim.experiment import Experiment
+        from basinet.sim.experiment.component import ExperimentError
+        from basinet.sim.experiment.experiment import Experiment
 
     experiment = Experiment.load(file, overrides)
     on_ranks = any(config.runtime.name == "torchrun" for config in experiment.runs.values())
@@ -248,10 +248,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(experiment, out, as_json=options.json, quiet=options.quiet)
 
-    from basinet.analysis.summary import excuses, incidents
+    from basinet.analysis.statistics.summary import excuses, incidents
     from basinet.launch.api import run
+    from basinet.sim.run.simulation import Interrupted, RunFailed
     from basinet.sim.runtimes.torchrun import follows, num_ranks
-    from basinet.sim.simulation import Interrupted, RunFailed
 
     if not on_ranks and num_ranks() > 1:
         raise ExperimentError(
@@ -286,12 +286,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
-    from basinet.analysis.measure import check_analysis
-    from basinet.analysis.summary import excuses
+    from basinet.analysis.runs.measure import check_analysis
+    from basinet.analysis.statistics.summary import excuses
     from basinet.launch.preview import preview
-    from basinet.launch.progress import checking, how_many
-    from basinet.sim.room import check_disk
-    from basinet.sim.simulation import build
+    from basinet.launch.progress_bar import checking, how_many
+    from basinet.sim.run.simulation import build
+    from basinet.sim.setup.room import check_disk
 
     with checking(len(experiment.runs), quiet=quiet) as progress:
         setups, impossible = build(experiment, check=check_analysis, progress=progress)
@@ -337,7 +337,7 @@ def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
     """Split words into an experiment's file and what is laid over it."""
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
-        from basinet.sim.component import ExperimentError
+        from basinet.sim.experiment.component import ExperimentError
 
         raise ExperimentError(f"{files[1]}: one experiment at a time; overrides are written key=value")
     return _find_experiment(files[0] if files else "main"), [word for word in words if "=" in word]
@@ -353,13 +353,13 @@ _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 
 def _analyze(options: argparse.Namespace) -> int:
-    from basinet.analysis.measure import measure_again
-    from basinet.analysis.report import write_report
-    from basinet.analysis.solutions import measure_between
-    from basinet.analysis.summary import incidents
-    from basinet.analysis.trajectories import measure_trajectories
-    from basinet.launch.progress import bar
-    from basinet.sim.folder import load_runs
+    from basinet.analysis.report.report import write_report
+    from basinet.analysis.runs.measure import measure_again
+    from basinet.analysis.runs.solution_barriers import measure_between
+    from basinet.analysis.runs.trajectory_surface import measure_trajectories
+    from basinet.analysis.statistics.summary import incidents
+    from basinet.launch.progress_bar import bar
+    from basinet.sim.run.folder import load_runs
     from basinet.sim.runtimes.torchrun import follows, num_ranks, together
 
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
@@ -378,7 +378,7 @@ def _analyze(options: argparse.Namespace) -> int:
     again = only is not None or not (options.between or paths)
     for asked, option in ((options.agents, "--agents"), (options.own, "--own")):
         if asked and not again:
-            from basinet.sim.component import ExperimentError
+            from basinet.sim.experiment.component import ExperimentError
 
             raise ExperimentError(
                 f"{option}: the loss on trajectories and between solutions is that of the centroids under all samples;"
@@ -413,7 +413,7 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from basinet.analysis.prediction import predict_run
+    from basinet.analysis.theory.prediction import predict_run
 
     found = predict_run(options.folder, at=options.at, replicas=options.replicas)
     rows = found.rows()
@@ -430,14 +430,14 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from basinet.sim.folder import load_runs
+    from basinet.sim.run.folder import load_runs
 
     _print_summary([run for folder in options.folders for run in load_runs(folder)], options.json)
     return DONE
 
 
 def _report(options: argparse.Namespace) -> int:
-    from basinet.analysis.report import write_report
+    from basinet.analysis.report.report import write_report
 
     _say(f"report: {write_report(options.folder)}")
     return DONE
@@ -472,7 +472,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     """Carry out a study, print what it found, and return the exit status."""
     from basinet.launch.api import reproduce
-    from basinet.sim.simulation import Interrupted, RunFailed
+    from basinet.sim.run.simulation import Interrupted, RunFailed
 
     out = options.out or Path("runs") / options.name
     try:
@@ -521,7 +521,7 @@ def _in_words(value: Any) -> str:
 
 def _list(options: argparse.Namespace) -> int:
     from basinet.launch.listing import describe_component, list_components
-    from basinet.sim.component import ExperimentError, nearest
+    from basinet.sim.experiment.component import ExperimentError, nearest
 
     if options.kind is not None and options.kind not in KINDS:
         raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, KINDS)}")
@@ -564,7 +564,7 @@ def _show_component(entry: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_summary(runs: Any, as_json: bool) -> None:
-    from basinet.analysis.summary import summarize, summary_table
+    from basinet.analysis.statistics.summary import summarize, summary_table
 
     if as_json:
         _print_json(summarize(runs))
@@ -576,7 +576,7 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from basinet.analysis.columns import column_widths
+    from basinet.analysis.statistics.columns import column_widths
 
     columns = [[title, *(row[i] for row in rows)] for i, title in enumerate(header)]
     for widths in column_widths(columns, _console().width, frame=3):

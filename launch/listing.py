@@ -11,10 +11,10 @@ import torch
 from pydantic.fields import FieldInfo
 
 from basinet.algorithms.optimizers import TUNINGS
-from basinet.analysis.catalogue import MEASURES
-from basinet.sim.component import ExperimentError, Kind, nearest
-from basinet.sim.config import KINDS
-from basinet.sim.digest import plain
+from basinet.analysis.measures.catalogue import MEASURES
+from basinet.sim.experiment.component import ExperimentError, Kind, nearest
+from basinet.sim.experiment.config import KINDS
+from basinet.sim.experiment.digest import plain
 
 __all__ = ["describe_component", "first_lines", "list_components"]
 

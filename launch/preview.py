@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.plots.names import describe, setting, varied
-from basinet.sim.folder import Run
+from basinet.analysis.statistics.run_labels import describe, setting, varied
+from basinet.sim.run.folder import Run
 
 __all__ = ["preview"]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from basinet.sim.component import ExperimentError
-from basinet.sim.experiment import Experiment
-from basinet.sim.setup import Setup
-from basinet.sim.shared import Shared
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.sharing import Shared
 
 __all__ = ["RECIPES", "Machines", "launcher", "script"]
 

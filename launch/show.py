@@ -10,10 +10,10 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.sim.component import ExperimentError
-from basinet.sim.config import DEFAULTS
-from basinet.sim.experiment import Experiment, override
-from basinet.sim.setup import Setup
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import DEFAULTS
+from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.setup.setup import Setup
 from basinet.topologies import (
     algebraic_connectivity,
     communication_cost,
@@ -25,7 +25,7 @@ from basinet.topologies import (
     smallest_eigenvalue,
     spectral_gap,
 )
-from basinet.topologies.theory import steps_to_shrink
+from basinet.topologies.spectra.consensus_theory import steps_to_shrink
 
 __all__ = ["show_topologies", "spectrum"]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from basinet.sim.block import Block
-from basinet.sim.config import Config
-from basinet.sim.placement import Placement
-from basinet.sim.setup import Setup
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
+from basinet.sim.experiment.config import Config
+from basinet.sim.setup.setup import Setup
 from tests.processes import Processes
 
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ def processes(tmp_path_factory):
 @pytest.fixture
 def no_reports(monkeypatch):
     """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("basinet.launch.api.write_report", "basinet.analysis.report.write_report"):
+    for place in ("basinet.launch.api.write_report", "basinet.analysis.report.report.write_report"):
         monkeypatch.setattr(place, lambda folder: Path(folder) / "report.html")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from basinet.sim.experiment import Experiment
+from basinet.sim.experiment.experiment import Experiment
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

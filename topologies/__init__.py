@@ -10,45 +10,45 @@ from collections.abc import Callable
 import networkx as nx
 from scipy.sparse import csr_array
 
-from basinet.topologies.base_graph import base_graph, hyper_hypercube, simple_base_graph
-from basinet.topologies.classic import complete, path, ring, star, wheel
-from basinet.topologies.clusters import barbell, clusters, lollipop
-from basinet.topologies.connectivity import algebraic_connectivity, effective_resistance, kirchhoff_index
-from basinet.topologies.cost import Cost, communication_cost
-from basinet.topologies.equitopo import equitopo, one_peer_equitopo
-from basinet.topologies.expanders import margulis, paley
-from basinet.topologies.exponential import exponential
-from basinet.topologies.files import adjacency_list, adjacency_matrix, edge_list, graphml
-from basinet.topologies.geometric import random_geometric
-from basinet.topologies.hastings import hastings
-from basinet.topologies.inner_outer import inner_outer_exponential, inner_outer_ring
-from basinet.topologies.lattice import grid, hypercube, torus
-from basinet.topologies.matrices import file
-from basinet.topologies.mixing import check_graph, check_mixing_matrix, neighborhoods
-from basinet.topologies.optimal import best_constant, fastest
-from basinet.topologies.policies import laplacian, lazy, max_degree, metropolis, push, uniform, weights
-from basinet.topologies.random_graphs import erdos_renyi, random_regular
-from basinet.topologies.relative import relative_degree, relative_variance
-from basinet.topologies.scale_free import barabasi_albert
-from basinet.topologies.sequences import (
+from basinet.topologies.graphs.classic import complete, path, ring, star, wheel
+from basinet.topologies.graphs.clusters import barbell, clusters, lollipop
+from basinet.topologies.graphs.expanders import margulis, paley
+from basinet.topologies.graphs.exponential import exponential
+from basinet.topologies.graphs.geometric import random_geometric
+from basinet.topologies.graphs.graph_files import adjacency_list, adjacency_matrix, edge_list, graphml
+from basinet.topologies.graphs.lattice import grid, hypercube, torus
+from basinet.topologies.graphs.random_graphs import erdos_renyi, random_regular
+from basinet.topologies.graphs.scale_free import barabasi_albert
+from basinet.topologies.graphs.small_world import newman_watts, watts_strogatz
+from basinet.topologies.graphs.social import davis, florentine, karate
+from basinet.topologies.graphs.trees import caterpillar, tree
+from basinet.topologies.mixing_matrix import check_graph, check_mixing_matrix, neighborhoods
+from basinet.topologies.policies.degree_based import laplacian, lazy, max_degree, metropolis, push, uniform, weights
+from basinet.topologies.policies.hastings import hastings
+from basinet.topologies.policies.matrix_files import file
+from basinet.topologies.policies.optimal import best_constant, fastest
+from basinet.topologies.policies.relative import relative_degree, relative_variance
+from basinet.topologies.policies.sinkhorn import sinkhorn
+from basinet.topologies.sequences.base_graph import base_graph, hyper_hypercube, simple_base_graph
+from basinet.topologies.sequences.equitopo import equitopo, one_peer_equitopo
+from basinet.topologies.sequences.inner_outer import inner_outer_exponential, inner_outer_ring
+from basinet.topologies.sequences.one_peer import (
     GraphSequence,
     one_peer_exponential,
     one_peer_hypercube,
     random_matchings,
     random_subsets,
 )
-from basinet.topologies.sinkhorn import sinkhorn
-from basinet.topologies.small_world import newman_watts, watts_strogatz
-from basinet.topologies.social import davis, florentine, karate
-from basinet.topologies.spectrum import (
+from basinet.topologies.spectra.connectivity import algebraic_connectivity, effective_resistance, kirchhoff_index
+from basinet.topologies.spectra.consensus_theory import consensus_factor, effective_neighbors, mixing_time
+from basinet.topologies.spectra.cost import Cost, communication_cost
+from basinet.topologies.spectra.spectrum import (
     eigenvalues,
     mixing_rate,
     perron_vector,
     smallest_eigenvalue,
     spectral_gap,
 )
-from basinet.topologies.theory import consensus_factor, effective_neighbors, mixing_time
-from basinet.topologies.trees import caterpillar, tree
 
 __all__ = [
     "POLICIES",

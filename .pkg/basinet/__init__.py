@@ -6,16 +6,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import Results, compare, load, run
-    from basinet.sim.experiment import Experiment
-    from basinet.sim.simulation import Interrupted, RunFailed
+    from basinet.sim.experiment.experiment import Experiment
+    from basinet.sim.run.simulation import Interrupted, RunFailed
 
 __all__ = ["Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
 
 _HOMES = {
-    "Experiment": "basinet.sim.experiment",
-    "Interrupted": "basinet.sim.simulation",
+    "Experiment": "basinet.sim.experiment.experiment",
+    "Interrupted": "basinet.sim.run.simulation",
     "Results": "basinet.launch.api",
-    "RunFailed": "basinet.sim.simulation",
+    "RunFailed": "basinet.sim.run.simulation",
     "compare": "basinet.launch.api",
     "load": "basinet.launch.api",
     "run": "basinet.launch.api",

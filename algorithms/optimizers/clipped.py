@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from basinet.algorithms.norms import row_math
-from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
 from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer
+from basinet.algorithms.optimizers.tunings import Method, tuned_settings
+from basinet.algorithms.row_norms import row_math
 
 __all__ = ["ClippedSGD"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.norms import has_loops
+from basinet.algorithms.optimizers.groups import BELOW_1, COUNT, Rule
 from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.optimizers.mezo import (
     _PIECE,
@@ -21,7 +21,7 @@ from basinet.algorithms.optimizers.mezo import (
     _rate,
     _stepped,
 )
-from basinet.algorithms.optimizers.settings import BELOW_1, COUNT, Rule
+from basinet.algorithms.row_norms import has_loops
 
 __all__ = ["LOZO", "LOZOM"]
 
@@ -168,10 +168,10 @@ class LOZO(MeZO):
         """Add c_n U Vᵀ times a scale to the parameters of a group, without a matrix of that size in between."""
         layers: list[Tensor] = list(_stepped(group))
         if group["rank"] <= _FEW and has_loops([*layers, *left]) and all(map(self._is_laid_out, layers)):
-            from basinet.algorithms import kernels
+            from basinet.algorithms import row_kernels
 
             c = left[0].new_ones(len(left[0])) if factors is None else factors
-            kernels.add_products(layers, left, right, c, scales)
+            row_kernels.add_products(layers, left, right, c, scales)
             return
         for p, u, w, scale in zip(layers, left, right, scales, strict=True):
             x = _matrix(p, self.agents)

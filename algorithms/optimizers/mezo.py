@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.settings import (
+from basinet.algorithms.optimizers.groups import (
     ABOVE_0,
     AT_LEAST_0,
     FLAG,

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.algorithms.norms import RowMath, row_math
-from basinet.algorithms.optimizers.heavy_tails import Method, tuned_settings
 from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer, clipped
+from basinet.algorithms.optimizers.tunings import Method, tuned_settings
+from basinet.algorithms.row_norms import RowMath, row_math
 
 __all__ = ["NSGD", "NSGDC", "NSGDm"]
 

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from basinet.algorithms.norms import RowMath, per_row
-from basinet.algorithms.optimizers.settings import checked_parameters, rate_of
+from basinet.algorithms.optimizers.groups import checked_parameters, rate_of
+from basinet.algorithms.row_norms import RowMath, per_row
 
 __all__ = ["Clip", "Entry", "PerAgentOptimizer", "clipped"]
 

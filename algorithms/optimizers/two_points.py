@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.algorithms.norms import RowMath, per_row, row_math
-from basinet.algorithms.optimizers.heavy_tails import Method
 from basinet.algorithms.optimizers.normalized import NSGDC
 from basinet.algorithms.optimizers.per_agent import Entry, clipped
+from basinet.algorithms.optimizers.tunings import Method
+from basinet.algorithms.row_norms import RowMath, per_row, row_math
 
 __all__ = ["ANSGDC", "NSGDCVR"]
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from basinet.algorithms.norms import inverse_norms
+from basinet.algorithms.row_norms import inverse_norms
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["SAM"]

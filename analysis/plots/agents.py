@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require_measured, require_runs
-from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import axis_label, choose_scale, finish, ink, new_axes, styles
-from basinet.analysis.summary import finals
-from basinet.sim.folder import Run
+from basinet.analysis.drawing.data import require_measured, require_runs
+from basinet.analysis.drawing.style import axis_label, choose_scale, finish, ink, new_axes, styles
+from basinet.analysis.statistics.run_labels import labels
+from basinet.analysis.statistics.summary import finals
+from basinet.sim.run.folder import Run
 
 __all__ = ["agent_rows", "plot_agents"]
 

@@ -5,10 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import Row, curve_rows, require_measured, require_runs
-from basinet.analysis.plots.legends import companion
-from basinet.analysis.plots.names import labels
-from basinet.analysis.plots.style import (
+from basinet.analysis.drawing.data import Row, curve_rows, require_measured, require_runs
+from basinet.analysis.drawing.legends import companion
+from basinet.analysis.drawing.style import (
     Scale,
     axis_label,
     choose_scale,
@@ -16,7 +15,8 @@ from basinet.analysis.plots.style import (
     new_axes,
     styles,
 )
-from basinet.sim.folder import Run
+from basinet.analysis.statistics.run_labels import labels
+from basinet.sim.run.folder import Run
 
 __all__ = ["plot_curves"]
 

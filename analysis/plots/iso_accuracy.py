@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from basinet.analysis.plots.data import point_rows, require_measured, require_runs
+from basinet.analysis.drawing.data import point_rows, require_measured, require_runs
+from basinet.analysis.drawing.style import GREY, axis_label
 from basinet.analysis.plots.scatter import plot_scatter
-from basinet.analysis.plots.style import GREY, axis_label
-from basinet.sim.folder import Run
+from basinet.sim.run.folder import Run
 
 __all__ = ["IsoLines", "iso_lines", "iso_rows", "plot_iso_accuracy"]
 

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.plots.scatter import plot_scatter
-from basinet.sim.folder import Run
+from basinet.sim.run.folder import Run
 
 __all__ = ["plot_risk_flatness"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import point_rows, require, require_measured, require_runs
-from basinet.analysis.plots.legends import companion
-from basinet.analysis.plots.style import (
+from basinet.analysis.drawing.data import point_rows, require, require_measured, require_runs
+from basinet.analysis.drawing.legends import companion
+from basinet.analysis.drawing.style import (
     Scale,
     axis_label,
     choose_scale,
@@ -17,8 +17,8 @@ from basinet.analysis.plots.style import (
     new_axes,
     styles,
 )
-from basinet.analysis.summary import moments
-from basinet.sim.folder import Run
+from basinet.analysis.statistics.summary import moments
+from basinet.sim.run.folder import Run
 
 __all__ = ["plot_scatter"]
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.plots.data import require
-from basinet.analysis.plots.names import names, setting, varied
-from basinet.analysis.plots.style import (
+from basinet.analysis.drawing.data import require
+from basinet.analysis.drawing.style import (
     Scale,
     axis_label,
     choose_scale,
@@ -15,8 +14,9 @@ from basinet.analysis.plots.style import (
     new_axes,
     styles,
 )
-from basinet.analysis.summary import finals, moments
-from basinet.sim.folder import Run
+from basinet.analysis.statistics.run_labels import names, setting, varied
+from basinet.analysis.statistics.summary import finals, moments
+from basinet.sim.run.folder import Run
 
 __all__ = ["plot_sweep", "sweep_rows", "swept"]
 

@@ -12,11 +12,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from scipy import sparse
 
-from basinet.analysis.plots.data import kind_of, require
-from basinet.analysis.plots.layout import cell_of
-from basinet.analysis.plots.style import SHADES, contrast, ink, new_axes
-from basinet.sim.component import ExperimentError
-from basinet.sim.folder import Run
+from basinet.analysis.drawing.data import kind_of, require
+from basinet.analysis.drawing.layout import cell_of
+from basinet.analysis.drawing.style import SHADES, contrast, ink, new_axes
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.folder import Run
 
 __all__ = ["load_weights", "plot_topology"]
 

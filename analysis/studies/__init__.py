@@ -1,6 +1,6 @@
 """Studies that `basinet reproduce` knows: published claims, measured anew in a few minutes."""
 
-from basinet.analysis.studies.flatness_tradeoff import flatness_tradeoff
+from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings

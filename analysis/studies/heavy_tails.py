@@ -13,13 +13,13 @@ from torch import Tensor
 
 from basinet.algorithms.draws import key
 from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate, heavy_tail_settings
-from basinet.analysis.plots.gallery import Drawing
-from basinet.analysis.plots.style import GREY, grid, label_log_axes, legend_below_panels, styles
+from basinet.analysis.drawing.style import GREY, grid, label_log_axes, legend_below_panels, styles
+from basinet.analysis.measures.tail_index import hill
+from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
-from basinet.analysis.tail_index import hill
-from basinet.sim.tasks.noise import Noise
+from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.tasks.ripples import ripples
 
 __all__ = ["edge_noise_of", "heavy_tails", "noise_of", "slope", "tuned"]

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from basinet.sim.claim import versions
-from basinet.sim.files import GrowingFile, plain_file, seal, unseal
-from basinet.sim.lock import locked
+from basinet.sim.run.claim import versions
+from basinet.sim.run.files import GrowingFile, plain_file, seal, unseal
+from basinet.sim.run.lock import locked
 
 __all__ = ["JOURNAL", "journal", "kept", "once", "record"]
 

@@ -10,18 +10,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from basinet.analysis.page import figure_html, list_html, table_html, write_page
-from basinet.analysis.plots.gallery import Drawing
+from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.report.page import figure_html, list_html, table_html, write_page
+from basinet.analysis.statistics.summary import write_csv
 from basinet.analysis.studies.journal import JOURNAL
-from basinet.analysis.summary import write_csv
-from basinet.sim.claim import versions
-from basinet.sim.component import ExperimentError
-from basinet.sim.files import is_leftover
-from basinet.sim.memory import in_units
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.claim import versions
+from basinet.sim.run.files import is_leftover
+from basinet.sim.setup.memory import in_units
 
 __all__ = ["TRAININGS", "Check", "Count", "Findings", "Progress", "Study", "check_folder", "write_findings"]
 
-_TEMPLATE = Path(__file__).parents[1] / "study_template.html"
+_TEMPLATE = Path(__file__).parents[1] / "report" / "study_template.html"
 _CHECKS = "checks.csv"
 _ROOM = 32 * 2**20
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.measure import check_analysis, measure_replica
-from basinet.analysis.plots.names import strategy_label
+from basinet.analysis.runs.measure import check_analysis, measure_replica
+from basinet.analysis.statistics.run_labels import strategy_label
+from basinet.analysis.statistics.summary import finals
 from basinet.analysis.studies.study import TRAININGS, Progress
-from basinet.analysis.summary import finals
-from basinet.sim.experiment import Experiment
-from basinet.sim.folder import Run, load_run
-from basinet.sim.interruptions import stopping
-from basinet.sim.records import Row
-from basinet.sim.simulation import RunFailed, prepare, simulate
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.folder import Run, load_run
+from basinet.sim.run.interruptions import stopping
+from basinet.sim.run.records import Row
+from basinet.sim.run.simulation import RunFailed, prepare, simulate
 
 __all__ = ["Array", "Outcomes", "carry_out"]
 

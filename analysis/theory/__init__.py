@@ -1,6 +1,6 @@
 """What theory predicts of agents at a minimum: excess risk, stability, and the time until they leave it."""
 
-from basinet.analysis.theory.modes import (
+from basinet.analysis.theory.mode_recursion import (
     Rule,
     disagreement_variance,
     excess_risk_after,

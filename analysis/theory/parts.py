@@ -35,7 +35,7 @@ class RiskParts:
 
         Taken where gradients are evaluated, it is what the implicit regularisation adds to the centroid's loss (Zhu et
         al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023, arXiv:2306.02913);
-        of a run, `basinet.analysis.disagreement.implicit_regularization` measures it.
+        of a run, `basinet.analysis.measures.disagreement.implicit_regularization` measures it.
         """
         return self.disagreement_bias + self.disagreement_noise
 

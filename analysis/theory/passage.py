@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import cumulative_trapezoid
 from scipy.sparse import csr_array
 
-from basinet.analysis.theory.modes import Rule, disagreement_variance
+from basinet.analysis.theory.mode_recursion import Rule, disagreement_variance
 
 __all__ = ["felt_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
 

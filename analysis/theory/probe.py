@@ -18,12 +18,12 @@ from torch import Tensor
 
 from basinet.analysis.theory.parts import RiskParts
 from basinet.analysis.theory.recursion import Quadratics, Recursion
-from basinet.sim.block import Block
-from basinet.sim.component import ExperimentError
-from basinet.sim.config import KINDS, Runtime, TaskPart
-from basinet.sim.placement import Placement
-from basinet.sim.setup import Setup
-from basinet.sim.state import StackedState
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.state import StackedState
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import KINDS, Runtime, TaskPart
+from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch
 
 __all__ = ["probe", "probed_excess_risk", "probed_stability_limit"]
@@ -230,7 +230,7 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
             parameters are personal, or agents attack.
 
     Example:
-        >>> from basinet.sim.config import Config
+        >>> from basinet.sim.experiment.config import Config
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion"}
         >>> setup = Setup.build(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> recursion = probe(setup, Quadratics.of([1.0], [3.0], agents=3))
@@ -260,7 +260,7 @@ def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> 
         ExperimentError: As for `probe`.
 
     Example:
-        >>> from basinet.sim.config import Config
+        >>> from basinet.sim.experiment.config import Config
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "local_sgd"}
         >>> setup = Setup.build(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> one = probed_excess_risk(setup, Quadratics.of([1.0], [3.0], agents=3), 1)  # of a period of four

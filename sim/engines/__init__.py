@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import nn
 
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.divided import DividedEngine
 from basinet.sim.engines.engine import Engine, EngineKind
 from basinet.sim.engines.graphed import GraphedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
 from basinet.sim.engines.vectorized import VectorizedEngine
-from basinet.sim.mistakes import first_line
-from basinet.sim.state import StackedState
+from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["ENGINES", "Batch", "Engine", "EngineName", "Verb", "make_engine"]

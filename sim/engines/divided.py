@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.engine import EngineKind
-from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["DividedEngine"]

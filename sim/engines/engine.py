@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from basinet.sim.state import StackedState
+from basinet.sim.agents.state import StackedState
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["Engine", "EngineKind"]

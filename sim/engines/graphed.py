@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.engine import Engine
-from basinet.sim.state import StackedState
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["GraphedEngine"]

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.randomness import KeyedDropout, randomness_of, seeded
-from basinet.sim.modules import copy_model
-from basinet.sim.state import StackedState
+from basinet.sim.models.modules import copy_model
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["LoopEngine"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from basinet.algorithms import draws
-from basinet.sim.modules import copy_model
+from basinet.sim.models.modules import copy_model
 
 __all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
 

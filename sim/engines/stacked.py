@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from basinet.algorithms import draws
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Flatten, Layer, Local, Views, cross_entropy
 from basinet.sim.engines.randomness import keyed_dropout
 from basinet.sim.models import Point
-from basinet.sim.modules import copy_model
-from basinet.sim.state import StackedState
+from basinet.sim.models.modules import copy_model
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["StackedEngine"]

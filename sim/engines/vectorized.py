@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.randomness import KeyedDropout, randomness_of
-from basinet.sim.modules import copy_model, silence_vmap
-from basinet.sim.state import StackedState
+from basinet.sim.models.modules import copy_model, silence_vmap
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["VectorizedEngine"]

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from basinet.sim.component import ExperimentError
-from basinet.sim.mistakes import first_line
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import first_line
 
 __all__ = ["WAIT", "in_time", "patience"]
 

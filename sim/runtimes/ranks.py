@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from basinet.sim.component import ExperimentError
-from basinet.sim.interruptions import answering
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.interruptions import answering
 from basinet.sim.runtimes.meeting import in_time, patience
 
 __all__ = ["Performer", "RankLostError", "Ranks", "world"]

@@ -20,16 +20,16 @@ import ray
 import torch.distributed as dist
 from ray.exceptions import RayTaskError
 
-from basinet.sim.component import ExperimentError
-from basinet.sim.config import Config, Runtime
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Worker, pick_device
 from basinet.sim.engines import EngineName
-from basinet.sim.interruptions import INTERRUPTIONS
-from basinet.sim.mistakes import first_line
-from basinet.sim.placement import Placement
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config, Runtime
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
 from basinet.sim.runtimes.team import TIMEOUT, Stopped, Team
-from basinet.sim.setup import Setup
-from basinet.sim.worker import Worker, pick_device
+from basinet.sim.setup.setup import Setup
 
 __all__ = ["RayTeam", "cluster", "runs_that_fit"]
 

@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.state import join_rows
+from basinet.sim.agents.worker import Analysis, Worker
 from basinet.sim.engines import EngineName
-from basinet.sim.placement import Placement
-from basinet.sim.records import Row
-from basinet.sim.setup import Setup
-from basinet.sim.state import join_rows
-from basinet.sim.worker import Analysis, Worker
+from basinet.sim.run.records import Row
+from basinet.sim.setup.setup import Setup
 
 __all__ = ["TIMEOUT", "InlineTeam", "Stopped", "Team"]
 

@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
-from basinet.sim.component import ExperimentError
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Analysis, Worker, pick_device
 from basinet.sim.engines import EngineName
-from basinet.sim.placement import Placement
-from basinet.sim.records import Row
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ranks import RankLostError, Ranks, world
 from basinet.sim.runtimes.team import TIMEOUT, Team
-from basinet.sim.setup import Setup
-from basinet.sim.worker import Analysis, Worker, pick_device
+from basinet.sim.setup.setup import Setup
 
 __all__ = [
     "TorchrunTeam",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, normal
-from basinet.sim.memory import require_memory
-from basinet.sim.tasks.noise import Noise
+from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.setup.memory import require_memory
 from basinet.sim.tasks.task import Batch, Task, fit
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import key, normal, uniform
-from basinet.sim.memory import require_memory
+from basinet.sim.setup.memory import require_memory
 from basinet.sim.tasks.task import Batch, Task, fit
 
 

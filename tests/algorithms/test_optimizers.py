@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from basinet.algorithms.norms import inverse_norms
 from basinet.algorithms.optimizers import NSGD, NSGDC, OPTIMIZERS, ClippedSGD, LocalOptimizer
+from basinet.algorithms.row_norms import inverse_norms
 from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
 N, SHAPES = 3, ((2, 4), (5,))

@@ -83,7 +83,7 @@ class Wrapped(torch.Tensor):
 
 
 def test_subclasses_are_left_to_torch(monkeypatch):
-    import basinet.algorithms.norms as norms
+    import basinet.algorithms.row_norms as norms
 
     plain, wrapped = torch.ones(3), torch.ones(3).as_subclass(Wrapped)
     assert norms.has_loops([plain, nn.Parameter(plain)]) and not norms.has_loops([plain, wrapped])

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from basinet.algorithms import draws
-from basinet.analysis.curvature import Curvature
-from basinet.analysis.hessian import HessianOperator
-from basinet.analysis.lanczos import lanczos
-from basinet.analysis.objective import Objective
-from basinet.analysis.spectrum import spectra
-from basinet.analysis.trace import hutchinson
+from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.analysis.curvature.lanczos import lanczos
+from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.spectral import spectra
+from basinet.analysis.curvature.trace import hutchinson
 from basinet.sim.tasks.digits import digits
 from tests.benchmarks.harness import Row, Step, in_turn
 

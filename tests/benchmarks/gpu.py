@@ -5,8 +5,8 @@ from statistics import median
 
 import torch
 
-from basinet.sim.block import Block
-from basinet.sim.placement import Placement
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
 from tests.benchmarks import models
 from tests.benchmarks.harness import Row, in_turn
 from tests.benchmarks.steps import advancing, images, make_setup

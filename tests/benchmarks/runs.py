@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from basinet.sim.config import Config
+from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes import InlineTeam
-from basinet.sim.setup import Setup
+from basinet.sim.setup.setup import Setup
 from tests.benchmarks.harness import Row, in_turn
 
 KEYS: dict[str, Any] = {

@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 import torch
 
-from basinet.sim.mixer import Mixer
-from basinet.sim.placement import Placement
+from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.placement import Placement
 from basinet.topologies import metropolis, perron_vector
 from tests.benchmarks.harness import Row, measure, resident
 from tests.benchmarks.steps import advancing, make_block

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from basinet.sim.block import Block
-from basinet.sim.config import Config
-from basinet.sim.placement import Placement
-from basinet.sim.setup import Setup
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
+from basinet.sim.experiment.config import Config
+from basinet.sim.setup.setup import Setup
 from tests.benchmarks import models
 from tests.benchmarks.harness import Row, Step, copying, in_turn, measure, resident
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from basinet.algorithms.strategies import STRATEGIES
-from basinet.sim.component import ExperimentError
-from basinet.sim.config import Config
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes import InlineTeam
-from basinet.sim.setup import Setup
+from basinet.sim.setup.setup import Setup
 from tests.benchmarks.harness import Row
 from tests.benchmarks.steps import images
 

@@ -140,7 +140,7 @@ def test_the_command_line_goes_before_the_cases(folder, capsys):
 def test_two_processes_do_not_share_a_folder(folder, no_reports, capsys, monkeypatch):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
-    monkeypatch.setattr("basinet.sim.simulation.build", None)  # nothing is built in vain
+    monkeypatch.setattr("basinet.sim.run.simulation.build", None)  # nothing is built in vain
     run = ["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]
     with open("out/.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -401,7 +401,7 @@ def test_a_cluster_that_is_not_there_is_a_sentence(folder, capsys, monkeypatch, 
 
 @pytest.mark.parametrize("notebook", [False, True])
 def test_without_a_terminal_a_line_now_and_then_says_how_far_a_run_is(capsys, monkeypatch, notebook):
-    from basinet.launch.progress import TerminalMonitor, bar
+    from basinet.launch.progress_bar import TerminalMonitor, bar
 
     if notebook:  # its stream says that it is a terminal, as its environment does
         monkeypatch.setenv("FORCE_COLOR", "1")

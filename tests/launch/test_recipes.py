@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from basinet.launch.cli import main
-from basinet.sim.folder import load_runs
+from basinet.sim.run.folder import load_runs
 from tests.processes import HANGS
 
 TINY = {

@@ -12,14 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 import basinet
-from basinet.analysis.measure import measure_replica
+from basinet.analysis.runs.measure import measure_replica
 from basinet.launch.cli import main
-from basinet.launch.progress import TerminalMonitor
-from basinet.sim.component import ExperimentError
-from basinet.sim.config import Config
-from basinet.sim.folder import Run, load_run
-from basinet.sim.setup import Setup
-from basinet.sim.simulation import prepare, simulate
+from basinet.launch.progress_bar import TerminalMonitor
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.run.folder import Run, load_run
+from basinet.sim.run.simulation import prepare, simulate
+from basinet.sim.setup.setup import Setup
 
 TINY = {
     "task": "digits",

@@ -11,8 +11,8 @@ import pytest
 from basinet.launch.cli import KINDS, main
 from basinet.launch.listing import _source, describe_component, list_components
 from basinet.launch.show import _places, spectrum
-from basinet.sim.config import Config
-from basinet.sim.setup import Setup
+from basinet.sim.experiment.config import Config
+from basinet.sim.setup.setup import Setup
 from basinet.topologies import GraphSequence, base_graph, one_peer_exponential, random_geometric
 
 

@@ -174,7 +174,7 @@ def test_mistakes_are_one_sentence(build, sentence):
     ],
 )
 def test_families_give_up(monkeypatch, build, sentence):
-    monkeypatch.setattr("basinet.topologies._build.ATTEMPTS", 0)
+    monkeypatch.setattr("basinet.topologies.building.ATTEMPTS", 0)
     with pytest.raises(ValueError, match=f"^{sentence}"):
         build()
 

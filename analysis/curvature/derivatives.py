@@ -1,0 +1,299 @@
+"""Whether the derivatives that autograd computes are those of the loss: some layers have none, or wrong ones."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.utils._pytree import tree_leaves, tree_map
+
+from basinet.algorithms import draws
+from basinet.analysis.curvature.determinism import differentiable
+from basinet.analysis.curvature.elementary import Elementary
+from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.samples import Chunk
+from basinet.sim.agents.state import load_vector
+from basinet.sim.experiment.mistakes import in_words
+from basinet.sim.models.modules import copy_model, move_model
+
+__all__ = ["check_chunk", "find_asymmetry", "find_fault"]
+
+Field = Callable[[Tensor], Tensor]
+"""The gradient of something at a leaf [P], with its graph."""
+
+Product = Callable[[Tensor], Tensor]
+"""Multiplies the matrix at some point with a vector [P]."""
+
+_SAMPLES = 4
+
+_LARGE = 10**6
+"""Parameters of a model from which on half as many samples are looked at."""
+
+_TRIES = ((1e-3, 1e-7), (1e-2, 1e-6), (1e-1, 1e-8), (0.5, 1e-5))
+"""Where it is looked, and how: the distance from the point, as a part of each parameter, and half the length of the
+differences, in units of the parameters. At the point itself, ties and zeros are kinks, and a loss near zero is mostly
+rounding; kinks come into the way of long differences, and rounding into that of short ones."""
+
+_NEARER_TO_ZERO, _VANISHING = (0.1, 0.01), 1e-6
+"""Where a classifier is sure of its samples, derivatives are mostly rounding, and nothing can be said of them: they are
+smaller by this than where its parameters are smaller."""
+
+_NOTICED = 1e-3
+"""A product that is wrong by a smaller part than this is taken for right."""
+
+
+def check_chunk(objective: Objective) -> Chunk:
+    """Choose a few samples that count, spread over those of the first point.
+
+    Args:
+        objective: The losses.
+
+    Returns:
+        Samples that all points share.
+    """
+    counting = objective.samples.places(0)
+    count = _SAMPLES // 2 if objective.num_parameters > _LARGE and not objective.training else _SAMPLES
+    places = counting[torch.linspace(0, len(counting) - 1, min(count, len(counting))).long().to(counting.device)]
+    return Chunk(tuple(t[places] for t in objective.samples.data))
+
+
+def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], times: Literal[2, 3]) -> str | None:
+    """Check that what autograd takes for a derivative of the loss near a point is one.
+
+    A Hessian is symmetric, and its products are differences of the gradient; the same holds for the third derivative
+    and the Hessian along a vector. A double backward that forgets a path, or a parameter, breaks one of the two. A
+    coordinate without a gradient counts as constant.
+
+    Args:
+        objective: The losses; a few samples are looked at, in float64. Of a model that cannot be evaluated in it,
+            only the symmetry is checked, with a warning.
+        point: [P].
+        buffers: Tensors by name, those of the point.
+        times: Which derivative.
+
+    Returns:
+        A sentence that names the layer, or None where nothing is wrong.
+    """
+    matrix = "Hessian" if times == 2 else "third derivative"
+    chunk = check_chunk(objective)
+    if objective.dtype != torch.float64:
+        try:
+            objective, point, buffers, chunk = _doubled(objective, point, buffers, chunk)
+        except (RuntimeError, TypeError, ValueError) as error:  # it computes in a type of its own
+            warnings.warn(
+                f"The {matrix} of the loss is checked for symmetry alone, not against differences of the gradient: the"
+                f" model cannot be evaluated in float64 ({in_words(error)}).",
+                stacklevel=2,
+            )
+    stacked = {name: b[None] for name, b in buffers.items()}
+
+    def gradient(leaf: Tensor) -> Tensor:
+        with torch.enable_grad(), Elementary(3) if times == 3 else nullcontext():
+            return _slope(objective.losses(leaf[None], stacked, chunk).sum(), leaf)
+
+    (direction,) = draws.normal(_keys(0), point.shape, dtype=point.dtype).to(point)
+
+    def along(leaf: Tensor) -> Tensor:
+        return _slope((gradient(leaf) * direction).sum(), leaf)
+
+    field = gradient if times == 2 else along
+    parts = {name: shape.numel() for name, shape in objective.shapes.items()}
+    fault = _fault(partial(_products, field), point, parts, field)
+    if fault is None:
+        return None
+    model = load_vector(copy_model(objective.model), point, dict(buffers))
+    culprit = _culprit(model, lambda: objective.loss(model, chunk.batch))
+    return f"the {matrix} of the loss, as autograd computes it, {fault}; {culprit}"
+
+
+def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor) -> str | None:
+    """Check that a matrix that should be symmetric is.
+
+    Args:
+        products: Takes a point [P] near the one given, and returns the products with the matrix there.
+        point: [P].
+
+    Returns:
+        A sentence, or None where nothing is wrong.
+    """
+    return _fault(lambda near: (products(near), torch.ones_like(near)), point)
+
+
+def _doubled(
+    objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], chunk: Chunk
+) -> tuple[Objective, Tensor, Mapping[str, Tensor], Chunk]:
+    """Take the loss of a chunk in float64, where small differences can be told from rounding."""
+    model = move_model(copy_model(objective.model), point.device, torch.float64)
+    batch = tuple(_double(t) for t in chunk.batch)
+    statistics = {name: _double(b) for name, b in buffers.items()}
+    exact, whole = Objective(model, objective.loss, batch, training=objective.training), Chunk(batch)
+    exact.losses(point.double()[None], {name: b[None] for name, b in statistics.items()}, whole)
+    return exact, point.double(), statistics, whole
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _products(field: Field, near: Tensor) -> tuple[Product, Tensor]:
+    """Multiply with the derivative of a gradient field, among the coordinates that have a gradient."""
+    leaf = near.clone().requires_grad_()
+    slope = field(leaf)
+
+    def product(vector: Tensor) -> Tensor:
+        if not slope.requires_grad:
+            return torch.zeros_like(near)
+        with torch.enable_grad():  # as in `curvature`, without the import of sympy
+            along = (slope * vector).sum()
+        return torch.autograd.grad(along, leaf, retain_graph=True, materialize_grads=True)[0]
+
+    return product, slope.detach() != 0
+
+
+def _fault(
+    products: Callable[[Tensor], tuple[Product, Tensor]],
+    point: Tensor,
+    parts: Mapping[str, int] | None = None,
+    field: Field | None = None,
+) -> str | None:
+    """Look for a fault around a point, or nearer to zero where the products at the point are but rounding."""
+    fault, size = _fault_at(products, point, parts, field)
+    for factor in _NEARER_TO_ZERO:
+        if fault is None:
+            break
+        elsewhere, larger = _fault_at(products, factor * point, parts, field)
+        if size < _VANISHING * larger:
+            fault, size = elsewhere, larger
+    return fault
+
+
+def _fault_at(
+    products: Callable[[Tensor], tuple[Product, Tensor]],
+    point: Tensor,
+    parts: Mapping[str, int] | None,
+    field: Field | None,
+) -> tuple[str | None, float]:
+    """Compare products with each other, and with differences of the field whose derivative they are said to be.
+
+    Returns:
+        A fault, if there is one, and how large a product is.
+    """
+    unit = max(float(point.square().mean().sqrt()), 1e-3)
+    wrong = set(parts or {})
+    fault, size = None, math.nan
+    for number, (jitter, step) in enumerate(_TRIES):
+        keys = _keys(*(3 * number + i for i in range(3)))
+        noise, u, v = draws.normal(keys, point.shape, dtype=torch.float64).to(point)
+        near = point + jitter * noise * torch.where(point == 0, unit, point)
+        try:
+            product, moved = products(near)
+            u, v = u * moved, v * moved
+            image_u, image_v = product(u) * moved, product(v) * moved
+        except RuntimeError as error:
+            return f"cannot be had ({str(error).splitlines()[0]})", size
+        if not (image_u.isfinite().all() and image_v.isfinite().all()):
+            fault = "is not finite"
+            continue
+        size = float(image_v.norm())
+        left, right = u * image_v, v * image_u
+        a, b = float(left.sum()), float(right.sum())
+        # Terms of either sum have relative errors far below the root of the machine's precision.
+        if abs(a - b) > torch.finfo(point.dtype).eps ** 0.5 * float(left.abs().sum() + right.abs().sum()):
+            fault = f"is not symmetric (uᵀHv = {a:.6g}, vᵀHu = {b:.6g})"
+            continue
+        if parts is None or field is None or point.dtype != torch.float64:
+            return None, size
+        h = step * unit
+        ahead, behind = (field((near + way * v).requires_grad_()).detach() for way in (h, -h))
+        off = (ahead - behind) / (2 * h) - image_v
+        rounding = 1e3 * torch.finfo(point.dtype).eps * float((ahead.norm() + unit * image_v.norm()) / h)
+        blocks = zip(parts, *(torch.split(t, list(parts.values())) for t in (off * moved, image_v)), strict=True)
+        wrong &= {name for name, gap, image in blocks if float(gap.norm()) > _NOTICED * float(image.norm()) + rounding}
+        if not wrong:
+            return None, size
+        fault = f"disagrees with differences of the gradient in {', '.join(name for name in parts if name in wrong)}"
+    return fault, size
+
+
+def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
+    """Find the innermost module whose own derivatives are at fault, and the functions of the user's own in it."""
+    calls: dict[str, tuple[Any, ...]] = {}
+    names = {module: name for name, module in model.named_modules()}
+
+    def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        kept = tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, inputs)
+        calls.setdefault(names[module], kept)
+
+    hooks = [module.register_forward_pre_hook(remember) for module in names]
+    try:
+        evaluate()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module, name in reversed(names.items()):  # children come after their parents
+        if name in calls and (found := _own_fault(module, calls[name])) is not None:
+            where = f"layer '{name}' ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+            return f"at fault is {where}" + "".join(f", in its {function}" for function in found)
+    return "at fault is the loss of the task"
+
+
+def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
+    """Check a module by itself: None if it is right, else the names of its autograd functions written in Python."""
+    held = {name: p.detach() for name, p in module.named_parameters()}
+    floats = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
+    leaves = [*held.values(), *floats]
+    if not leaves or len({t.dtype for t in leaves}) > 1:
+        return None
+    leaves.append(torch.ones_like(leaves[0].flatten()[:1]))  # what comes back from behind changes as well
+    sizes = [t.numel() for t in leaves]
+    functions: list[str] = []
+
+    def field(leaf: Tensor) -> Tensor:
+        parts = [part.view(t.shape) for part, t in zip(torch.split(leaf, sizes), leaves, strict=True)]
+        rest, gain = iter(parts[len(held) : -1]), parts[-1]
+        taken = tree_map(lambda t: next(rest).clone() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+        with torch.enable_grad(), differentiable(leaf.device):
+            found = torch.func.functional_call(module, dict(zip(held, parts, strict=False)), taken, tie_weights=False)
+        outputs = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.is_floating_point()]
+        functions[:] = dict.fromkeys(name for t in outputs for name in _functions(t))
+        total = leaf.new_zeros(())
+        for number, t in enumerate(outputs):  # its square, too: what is linear has no second derivative
+            total = (
+                total + ((gain * t + t.square()) * draws.normal(_keys(100 + number), t.shape, dtype=t.dtype)[0]).sum()
+            )
+        return _slope(total, leaf)
+
+    try:
+        fault = _fault(partial(_products, field), torch.cat([t.flatten() for t in leaves]), {"": sum(sizes)}, field)
+    except Exception:  # a layer that cannot be called by itself is not to blame
+        return None
+    return functions if fault else None
+
+
+def _functions(output: Tensor) -> Iterator[str]:
+    """Name the functions in a graph whose backward pass is written in Python."""
+    seen, todo = set(), [output.grad_fn]
+    while todo:
+        node: Any = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction):
+            yield node._forward_cls.__name__  # type: ignore[attr-defined]
+        todo += [parent for parent, _ in node.next_functions]
+
+
+def _keys(*numbers: int) -> Tensor:
+    return torch.tensor([draws.key(number, "derivatives") for number in numbers])
+
+
+def _slope(value: Tensor, leaf: Tensor) -> Tensor:
+    """Differentiate, with a graph."""
+    if not value.requires_grad:
+        return torch.zeros_like(leaf, requires_grad=False)
+    return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]

@@ -1,0 +1,239 @@
+"""Curvature matrices at one point as scipy's linear operators, and as matrices."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor, nn
+
+from basinet.analysis.curvature.matrices import Curvature, Kind
+from basinet.analysis.curvature.objective import Loss, Objective
+
+__all__ = ["FisherOperator", "GaussNewtonOperator", "HessianOperator", "Loss", "hessian_matrix"]
+
+Array = NDArray[np.float64]
+
+
+class _Operator(LinearOperator):  # type: ignore[misc]  # scipy has no types
+    """A curvature matrix at one point."""
+
+    kind: Kind
+
+    def __init__(self, model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> None:
+        objective = Objective(model, loss, data, chunk=chunk)
+        self._place(Curvature(objective, objective.point, kind=self.kind))
+
+    @classmethod
+    def of(cls, curvature: Curvature) -> Self:
+        """Take the curvature at a single point as an operator.
+
+        Args:
+            curvature: That of one point, of this class's kind.
+
+        Returns:
+            The operator.
+
+        Raises:
+            ValueError: If there are several points, or the curvature is of another kind.
+        """
+        if curvature.num_points != 1 or curvature.kind != cls.kind:
+            raise ValueError(
+                f"{cls.__name__} needs the {cls.kind} at 1 point, got the {curvature.kind} at {curvature.num_points}."
+            )
+        operator = cls.__new__(cls)
+        operator._place(curvature)
+        return operator
+
+    def _place(self, curvature: Curvature) -> None:
+        self.curvature = curvature
+        size = curvature.points.shape[1]
+        LinearOperator.__init__(self, np.dtype(np.float64), (size, size))
+
+    @property
+    def num_products(self) -> int:
+        """How many products with a vector have been computed so far."""
+        return self.curvature.num_products
+
+    @property
+    def point(self) -> Array:
+        """The parameters θ, flat [P]."""
+        return _array(self.curvature.points[0].clone())
+
+    def at(self, point: Array) -> Self:
+        """Take the same curvature at other parameters.
+
+        Args:
+            point: Parameters, flat [P].
+
+        Returns:
+            A new operator; this one and the model stay as they are.
+        """
+        return self.of(self.curvature.at(self._tensor(point).unsqueeze(0)))
+
+    def loss(self) -> float:
+        """Compute J at the point."""
+        return float(self.curvature.losses()[0])
+
+    def gradient(self) -> Array:
+        """Compute the gradient of J at the point, flat [P]."""
+        return _array(self.curvature.gradients()[0])
+
+    def agree(self, *numbers: Any) -> list[float]:
+        """Take the numbers of the first of the workers that share the samples, so that all decide alike.
+
+        Args:
+            *numbers: Numbers that all have computed, each with its own rounding.
+
+        Returns:
+            Those of the first worker.
+        """
+        values = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
+        return self.curvature.objective.share.agree(values.to(self.curvature.points.device)).tolist()
+
+    def _matvec(self, v: NDArray[Any]) -> Array:
+        return self._matmat(v.reshape(-1, 1))[:, 0]
+
+    def _matmat(self, v: NDArray[Any]) -> Array:
+        return _array(self.curvature.products(self._tensor(v.T).unsqueeze(1))[:, 0]).T
+
+    def _adjoint(self) -> "_Operator":
+        return self
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        like = self.curvature.points
+        return torch.tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
+
+
+class HessianOperator(_Operator):
+    r"""Hessian of the mean loss over a data set, known by its products with vectors.
+
+    $$
+    J(θ) = \frac{1}{n} \sum_{i=1}^n ℓ(θ; x_i) = \sum_c \frac{n_c}{n} J_c(θ), \qquad
+    H v = ∇²J(θ) v = ∇_θ ⟨∇J(θ), v⟩,
+    $$
+
+    where J_c is the mean loss of the n_c samples of chunk c: ragged chunks are weighted exactly. A product is
+    computed by backpropagation through the gradient, for 1.4 times the cost of a gradient; see `Curvature`. Forward
+    over reverse differentiation, as in `torch.func.hessian`, is wrong for affine normalisation layers.
+
+    J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are the trainable parameters
+    in the order of `model.parameters()`; one that several layers share is there once, and one that takes no part
+    in the loss has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the type
+    and on the device of the parameters, so it takes a float64 model to have float64 accuracy. Parameters and
+    buffers (BatchNorm's running statistics) are copied when the operator is made, and the model is never written
+    to.
+
+    Args:
+        model: A model in evaluation mode, or one whose layers do the same in both modes.
+        loss: Maps the model and a batch to the mean loss of the batch.
+        data: Tensors [n, ...] that share their first dimension.
+        chunk: At most how many samples to differentiate at once; None takes all of them. A single chunk
+            keeps the graph of its gradient in memory; several build theirs anew, which doubles the cost of
+            a product.
+
+    Raises:
+        ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are
+            batched, if the parameters are not of one floating type on one device, or if data or chunk are
+            empty.
+
+    Example:
+        The mean of (x θ)² / 2 has the Hessian mean(x²).
+
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+        >>> hessian = HessianOperator(model, lambda model, batch: (model(batch[0]) ** 2).mean() / 2, (x,))
+        >>> (hessian @ np.ones(1)).round(9)
+        array([4.66666667])
+    """
+
+    kind: Kind = "hessian"
+
+
+class GaussNewtonOperator(_Operator):
+    r"""Gauss-Newton matrix of the mean loss over a data set, known by its products with vectors.
+
+    $$
+    G = \frac{1}{n} \sum_{i=1}^n F_iᵀ \, ∂²_f ℓ_i \, F_i, \qquad F_i = ∂ f(θ; x_i) / ∂θ ,
+    $$
+
+    the Hessian without the curvature of the model's outputs f; it has no negative eigenvalues where the loss is convex
+    in the outputs. For the cross-entropy of a softmax and the squared error it is the Fisher matrix. The loss must
+    read the model through its outputs for the batch's first tensor. Arguments and conventions are those of
+    `HessianOperator`.
+
+    Args:
+        model: A model, as for `HessianOperator`.
+        loss: Maps the model and a batch to the mean loss of the batch.
+        data: Tensors [n, ...] that share their first dimension.
+        chunk: At most how many samples to differentiate at once; None takes all of them.
+
+    Example:
+        For a linear model and the squared error it is the Hessian.
+
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+        >>> matrix = GaussNewtonOperator(model, lambda model, batch: (model(batch[0]) ** 2).mean() / 2, (x,))
+        >>> (matrix @ np.ones(1)).round(9)
+        array([4.66666667])
+    """
+
+    kind: Kind = "gauss_newton"
+
+
+class FisherOperator(_Operator):
+    r"""Empirical Fisher matrix: the second moment of the samples' gradients, known by its products with vectors.
+
+    $$
+    E = \frac{1}{n} \sum_{i=1}^n ∇ℓ(θ; x_i) ∇ℓ(θ; x_i)ᵀ .
+    $$
+
+    It takes the labels of the data, so it is not the Fisher matrix, which takes those that the model itself would
+    draw (Kunstner, Balles, Hennig: Limitations of the empirical Fisher approximation, NeurIPS 2019,
+    arXiv:1905.12558): see `GaussNewtonOperator` for that one. Arguments and conventions are those of `HessianOperator`.
+
+    Args:
+        model: A model, as for `HessianOperator`.
+        loss: Maps the model and a batch to the mean loss of the batch.
+        data: Tensors [n, ...] that share their first dimension.
+        chunk: At most how many samples to differentiate at once; None takes all of them.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> _ = nn.init.ones_(model.weight)
+        >>> x = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+        >>> matrix = FisherOperator(model, lambda model, batch: (model(batch[0]) ** 2).mean() / 2, (x,))
+        >>> (matrix @ np.ones(1)).round(9)
+        array([41.])
+    """
+
+    kind: Kind = "empirical_fisher"
+
+
+def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> Array:
+    """Compute the Hessian as a matrix: its products with the P unit vectors, for small models.
+
+    Args:
+        model: A model, as for `HessianOperator`.
+        loss: Maps the model and a batch to the mean loss of the batch.
+        data: Tensors [n, ...] that share their first dimension.
+        chunk: At most how many samples to differentiate at once; None takes all of them.
+
+    Returns:
+        The matrix [P, P], symmetric up to rounding.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False).double()
+        >>> x = torch.eye(2, dtype=torch.float64)
+        >>> hessian_matrix(model, lambda model, batch: (model(batch[0]) ** 2).mean(), (x,))
+        array([[1., 0.],
+               [0., 1.]])
+    """
+    operator = HessianOperator(model, loss, data, chunk=chunk)
+    return np.asarray(operator @ np.eye(operator.shape[0]))
+
+
+def _array(values: Tensor) -> Array:
+    array: Array = values.to("cpu", torch.float64).numpy()
+    return array

@@ -1,0 +1,301 @@
+"""Which samples each agent's loss is the mean of, cut into chunks and divided among the workers of a run."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from basinet.sim.experiment.mistakes import first_line, in_words
+from basinet.sim.models.modules import layer_at_fault
+
+__all__ = ["AttemptError", "Chunk", "Samples", "Share"]
+
+Batch = tuple[Tensor, ...]
+T = TypeVar("T")
+
+
+class AttemptError(Exception):
+    """Work has failed in one of the processes that share it: all are told the reason, and the traceback."""
+
+
+class _OthersFailedError(Exception):
+    """Another process has failed, and does not take part in what this one is about to do with it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the samples this process sums over; the sums of all processes are added.
+
+    All processes have to ask for the same sums in the same order.
+
+    Attributes:
+        rank: This process.
+        workers: How many there are; more than one are joined by torch.distributed.
+    """
+
+    rank: int = 0
+    workers: int = 1
+
+    def part(self, count: int) -> slice:
+        """Choose this process's part of some samples.
+
+        Args:
+            count: How many there are.
+
+        Returns:
+            Which of them are its own; every sample is exactly one process's.
+        """
+        return slice(count * self.rank // self.workers, count * (self.rank + 1) // self.workers)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add the tensors of all processes.
+
+        Args:
+            tensor: A tensor of the same shape everywhere; it is overwritten.
+
+        Returns:
+            The sum, the same everywhere.
+        """
+        if self.workers > 1:
+            self._go_on()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def agree(self, tensor: Tensor) -> Tensor:
+        """Take the numbers of the first process: all then decide alike, however each machine has rounded.
+
+        Args:
+            tensor: A tensor of the same shape everywhere; it is overwritten.
+
+        Returns:
+            That of the first process.
+        """
+        if self.workers > 1:
+            self._go_on()
+            dist.broadcast(tensor, 0)
+        return tensor
+
+    def gather(self, items: list[T]) -> list[T]:
+        """Join the lists of all processes.
+
+        Args:
+            items: This process's part of a list, as `part` cuts it.
+
+        Returns:
+            The whole, the same everywhere.
+        """
+        if self.workers == 1:
+            return items
+        self._go_on()
+        return self._gathered(items)
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Do some work that may fail: if it does in one process, it does in all, and none waits for another.
+
+        Args:
+            work: The work; every process does its part of it. No other attempt is made in it: a process that has
+                failed would not come to that one.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            AttemptError: If it has failed; the arguments are the reason, a sentence, and the traceback.
+        """
+        failures: list[tuple[str, str]] = []
+        together = True
+        try:
+            value = work()
+        except _OthersFailedError:
+            together = False  # the others have said so already
+        except Exception as error:
+            failures = [(_reason(error), traceback.format_exc())]
+        if self.workers > 1 and not (together and self._all_well(well=not failures)):
+            failures = self._gathered(failures)
+        if failures:
+            raise AttemptError(*failures[0])
+        return value
+
+    def _go_on(self) -> None:
+        """Before processes meet: find whether all are coming."""
+        if not self._all_well(well=True):
+            raise _OthersFailedError
+
+    def _all_well(self, *, well: bool) -> bool:
+        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
+        failed = torch.tensor([not well], dtype=torch.int32, device=device)
+        dist.all_reduce(failed)
+        return not failed.item()
+
+    def _gathered(self, items: list[T]) -> list[T]:
+        found: list[list[T]] = [[] for _ in range(self.workers)]
+        dist.all_gather_object(found, items)
+        return [item for part in found for item in part]
+
+
+def _reason(error: Exception) -> str:
+    """Say in a sentence what has gone wrong, and in which layer, if in any."""
+    said, layer = first_line(error) if isinstance(error, ValueError) else in_words(error), layer_at_fault(error)
+    return f"in its {layer} {said}" if layer else said
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Samples that are differentiated together.
+
+    Attributes:
+        batch: Tensors [b, ...] that all points share, or [N, b, ...] where each point has its own.
+        start: The number of its first sample among those of the point.
+        share: The batch's part in the mean over all samples, where it is shared.
+        weights: Weight of each sample in its point's mean, [N, b], where each point has its own; 0 for padding.
+        shared_weights: Weight of each sample in the mean that all points share, [b], where they have other ones than
+            all the same.
+    """
+
+    batch: Batch
+    share: float = 1.0
+    start: int = 0
+    weights: Tensor | None = None
+    shared_weights: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """How many samples of each point there are."""
+        return self.batch[0].shape[0 if self.weights is None else 1]
+
+    def sample_weights(self, like: Tensor) -> Tensor:
+        """Give the weight of each sample in its point's mean.
+
+        Args:
+            like: A tensor of the type and on the device that are wanted.
+
+        Returns:
+            [N, b]; N is 1 where all points share the samples.
+        """
+        if self.weights is not None:
+            return self.weights.to(like)
+        if self.shared_weights is not None:
+            return self.shared_weights.to(like)[None]
+        return like.new_full((1, self.size), self.share / self.size)
+
+
+class Samples:
+    """The samples of N points: all samples for every point, or for each point those that it holds.
+
+    Attributes:
+        data: Tensors [n, ...] that share their first dimension.
+
+    Args:
+        data: See above.
+        holdings: For each point the indices of its samples; None gives all samples to every point.
+        chunk: At most how many samples of a point are in a chunk; None takes all of them.
+        share: Which part of them is this process's.
+        dtype: Type of the weights.
+        counts: How much each sample counts in a mean, int64 [n]; None is all the same.
+
+    Raises:
+        ValueError: If data, holdings or chunk are empty.
+    """
+
+    def __init__(
+        self,
+        data: Batch,
+        holdings: Sequence[Any] | None,
+        chunk: int | None,
+        share: Share,
+        dtype: torch.dtype,
+        counts: Tensor | None = None,
+    ) -> None:
+        sizes = [len(t) for t in data]
+        if len(set(sizes)) != 1 or sizes[0] == 0:
+            raise ValueError(f"The data must be tensors with as many samples each, and not none, got {sizes}.")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk must be at least 1 sample, or None for all of them, got {chunk}.")
+        if counts is not None and not counts.any():
+            raise ValueError("The data must have samples that count, and all have labels that do not.")
+        self.data = data
+        self._counts = counts
+        # How much all samples before each one count: on the CPU, so that no chunk waits for the device.
+        self._counted = None if counts is None else nn.functional.pad(counts.cumsum(0), (1, 0)).cpu()
+        self._indices: Tensor | None = None
+        self._weights: Tensor | None = None
+        if holdings is not None:
+            self._indices, self._weights = _padded(holdings, data[0].device, dtype, counts)
+        self._count = sizes[0] if self._indices is None else self._indices.shape[1]
+        self._mine = share.part(self._count)
+        self._step = chunk or self._count
+
+    @property
+    def has_holdings(self) -> bool:
+        """Whether each point has its own samples."""
+        return self._indices is not None
+
+    @property
+    def num_points(self) -> int:
+        """N, where each point has its own samples; else 1."""
+        return 1 if self._indices is None else len(self._indices)
+
+    def places(self, row: int) -> Tensor:
+        """List the samples of a point.
+
+        Args:
+            row: Which point.
+
+        Returns:
+            Their places in the data, int64.
+        """
+        if self._indices is None or self._weights is None:
+            places = torch.arange(self._count, device=self.data[0].device)
+            return places if self._counts is None else places[self._counts > 0]
+        return self._indices[row][self._weights[row] > 0]
+
+    @property
+    def is_one_chunk(self) -> bool:
+        """Whether this process's share is a single chunk."""
+        return 0 < len(range(self._count)[self._mine]) <= self._step
+
+    def chunks(self, rows: slice, chunk: int | None = None) -> Iterator[Chunk]:
+        """Cut this process's share into chunks.
+
+        Args:
+            rows: Which points, where each has its own samples.
+            chunk: At most how many samples a chunk has; by default as many as the constructor says.
+
+        Yields:
+            The chunks; none where there are more processes than samples.
+        """
+        step = chunk or self._step
+        for start in range(self._mine.start, self._mine.stop, step):
+            columns = slice(start, min(start + step, self._mine.stop))
+            if self._indices is None or self._weights is None:
+                batch = tuple(t[columns] for t in self.data)
+                if self._counts is None or self._counted is None:
+                    yield Chunk(batch, len(batch[0]) / self._count, start)
+                else:
+                    counts, total = self._counts[columns], int(self._counted[-1])
+                    part = int(self._counted[columns.stop] - self._counted[columns.start])
+                    yield Chunk(batch, part / total, start, shared_weights=counts.double() / total)
+            else:
+                batch = tuple(t[self._indices[rows, columns]] for t in self.data)
+                yield Chunk(batch, start=start, weights=self._weights[rows, columns])
+
+
+def _padded(
+    holdings: Sequence[Any], device: torch.device, dtype: torch.dtype, counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Lay out unequal sets of samples as a matrix of indices [N, m], with each sample's weight in its row's mean."""
+    held = [torch.as_tensor(indices, dtype=torch.int64, device=device) for indices in holdings]
+    empty = [k for k, rows in enumerate(held) if not len(rows) or (counts is not None and not counts[rows].any())]
+    if empty:
+        raise ValueError(f"Each point needs samples of its own; number {empty[0]} has none.")
+    longest = max(map(len, held))
+    # Padding repeats the first sample, whose loss is finite where the others are, with weight zero.
+    indices = torch.stack([torch.cat([rows, rows[:1].expand(longest - len(rows))]) for rows in held])
+    weights = torch.zeros(len(held), longest, device=device, dtype=dtype)
+    for row, mine in zip(weights, held, strict=True):
+        row[: len(mine)] = 1 / len(mine) if counts is None else counts[mine].to(dtype) / counts[mine].sum()
+    return indices, weights

@@ -1,0 +1,114 @@
+"""Whether a figure can be read: nothing cut, nothing over anything else, nothing hidden."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from basinet.analysis.drawing.layout import tick_labels
+from basinet.analysis.drawing.legends import coinciding, labelled_lines
+
+__all__ = ["illegible"]
+
+_SLACK = 1.0
+"""Points by which boxes may overlap: letters do not fill theirs."""
+_SMALLEST = 4.9
+_NARROWEST = 30.0
+"""Points that axes need on each side."""
+
+
+def illegible(figure: Figure) -> list[str]:
+    """Find what cannot be read in a figure as it would be saved.
+
+    Args:
+        figure: Any figure; it is laid out by it.
+
+    Returns:
+        A sentence for each text that is cut, small, or over another text or other axes; for each legend over other axes
+        or over data; for each labelled mark under another one; and for axes without room.
+
+    Example:
+        ::
+
+            figure, ax = pyplot.subplots(figsize=(3.25, 2.5))
+            plot_curves(runs, ax=ax)
+            assert not illegible(figure)
+    """
+    figure.draw_without_rendering()
+    return [*_texts(figure), *_legends(figure), *_marks(figure)]
+
+
+def _drawn(figure: Figure) -> Iterator[tuple[Axes | None, Text, Bbox]]:
+    """Go through the texts that are drawn, with their axes."""
+    inside: set[Text] = set()
+    for ax in figure.axes:
+        texts = set(ax.findobj(Text))
+        inside |= texts
+        for axis in (ax.xaxis, ax.yaxis):
+            own = set(axis.findobj(Text))
+            texts -= own
+            if ax.axison and ax.get_visible() and axis.get_visible():
+                texts |= {axis.label, axis.offsetText, *tick_labels(axis)}
+        yield from ((ax, text, box) for text, box in _boxes(texts) if ax.get_visible())
+    yield from ((None, text, box) for text, box in _boxes(set(figure.findobj(Text)) - inside))
+
+
+def _boxes(texts: set[Text]) -> Iterator[tuple[Text, Bbox]]:
+    for text in texts:
+        if text.get_visible() and text.get_text().strip():
+            yield text, text.get_window_extent()
+
+
+def _over(first: Bbox, second: Bbox, slack: float) -> bool:
+    both = Bbox.intersection(first, second)
+    return both is not None and min(both.width, both.height) > slack
+
+
+def _texts(figure: Figure) -> Iterator[str]:
+    slack = _SLACK * figure.dpi / 72
+    drawn = list(_drawn(figure))
+    for ax, text, box in drawn:
+        name = repr(text.get_text())
+        inside = figure.bbox.x0 - slack <= box.x0 and box.x1 <= figure.bbox.x1 + slack
+        if not inside or box.y0 < figure.bbox.y0 - slack or box.y1 > figure.bbox.y1 + slack:
+            yield f"{name} is cut by the edge of the figure"
+        if float(text.get_fontsize()) < _SMALLEST:
+            yield f"{name} is smaller than {_SMALLEST:.0f} points"
+        for other in figure.axes:
+            if other is not ax and other.get_visible() and _over(box, other.get_window_extent(), slack):
+                yield f"{name} lies over other axes"
+    for (_, first, box), (_, second, other_box) in combinations(drawn, 2):
+        if _over(box, other_box, slack):
+            yield f"{first.get_text()!r} and {second.get_text()!r} overlap"
+
+
+def _legends(figure: Figure) -> Iterator[str]:
+    slack = _SLACK * figure.dpi / 72
+    legends: list[tuple[Axes | None, Legend]] = [(None, legend) for legend in figure.legends]
+    legends += [(ax, child) for ax in figure.axes for child in ax.get_children() if isinstance(child, Legend)]
+    for owner, legend in legends:
+        box = legend.get_window_extent()
+        for ax in figure.axes:
+            if not _over(box, ax.get_window_extent(), slack):
+                continue
+            if ax is not owner:
+                yield "a legend lies over other axes"
+            elif any(
+                box.count_contains(ax.transData.transform(line.get_xydata()))
+                for _, line in labelled_lines(ax)
+                if line.get_transform() == ax.transData
+            ):
+                yield "a legend lies over data"
+
+
+def _marks(figure: Figure) -> Iterator[str]:
+    for ax in figure.axes:
+        box = ax.get_window_extent()
+        if min(box.width, box.height) * 72 / figure.dpi < _NARROWEST and not hasattr(ax, "_colorbar"):
+            yield f"axes have no room: {box.width:.0f} × {box.height:.0f} pixels"
+        for first, second in coinciding(ax):
+            yield f"{second.get_label()!r} lies under {first.get_label()!r}"

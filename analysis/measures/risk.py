@@ -1,0 +1,224 @@
+"""Excess risk: how far above the minimum of its basin a point lies."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from basinet.analysis.curvature.hessian import HessianOperator, Loss
+from basinet.analysis.curvature.quadrature import quadratic_form
+
+__all__ = ["ExcessRisk", "descend", "excess_risk", "newton_decrement"]
+
+Array = NDArray[np.float64]
+
+_MEMORY = 20
+"""How many pairs of steps and gradient changes the quasi-Newton direction remembers."""
+
+
+@dataclass(frozen=True)
+class ExcessRisk:
+    """How far above the minimum of its basin a point lies, and how well that minimum is known.
+
+    Attributes:
+        value: Excess risk, `loss` − `minimum`; never negative.
+        loss: Loss at the point.
+        minimum: Loss where the descent ended.
+        gradient_norm: Norm of the gradient where the descent ended.
+        converged: Whether that norm is within the tolerance.
+        num_products: How many Hessian products the descent took, one for each step.
+        point: Parameters where the descent ended, flat [P].
+    """
+
+    value: float
+    loss: float
+    minimum: float
+    gradient_norm: float
+    converged: bool
+    num_products: int
+    point: Array = field(repr=False, compare=False)
+
+
+def excess_risk(
+    model: nn.Module,
+    loss: Loss,
+    data: tuple[Tensor, ...],
+    *,
+    gradient_tolerance: float = 1e-5,
+    max_products: int = 300,
+    chunk: int | None = None,
+) -> ExcessRisk:
+    r"""Measure the excess risk of a model's parameters θ, also called the optimization error.
+
+    $$
+    \mathrm{ER}(θ) = J(θ) - J(θ^*), \qquad θ^* = \text{the end of a deterministic descent from } θ .
+    $$
+
+    The descent takes the direction p of limited-memory BFGS and the length t that minimises the quadratic
+    model of the loss along it, inside a trust region of radius r:
+
+    $$
+    m(t) = J(θ) + t ⟨∇J, p⟩ + \tfrac{1}{2} t² pᵀ H p, \qquad ‖t p‖ ≤ r .
+    $$
+
+    So it costs one Hessian product a step, and on a quadratic it is the method of conjugate gradients. A
+    step whose decrease is not within a half of what m predicts is cut to a quarter, even if the decrease is
+    larger: m then does not describe the way there, which may lead over a barrier. The first radius is that
+    of the model's own minimum down the gradient, and it doubles while m predicts well. The loss thus falls
+    at each step, and the descent stays in the basin of θ unless the barrier around it is small beside the
+    slope that leads there.
+
+    The descent ends where ‖∇J‖ ≤ `gradient_tolerance`, an absolute norm, where a step would change the loss
+    by less than rounding, or after `max_products` steps. Near a minimum with least positive curvature μ the
+    loss is then above J(θ*) by about ‖∇J‖² / 2μ. Cross-entropy on separable data has its minimum, 0, at
+    infinity; the descent follows it until the gradient is small enough. A ReLU network may stop it at a
+    kink.
+
+    Args:
+        model: A model, as for `HessianOperator`; it is not changed.
+        loss: Maps the model and a batch to the mean loss of the batch.
+        data: Tensors [n, ...] that share their first dimension.
+        gradient_tolerance: Norm of the gradient at which the descent has converged.
+        max_products: Largest number of Hessian products; a step costs about three gradients.
+        chunk: At most how many samples to differentiate at once; None takes all of them.
+
+    Returns:
+        The excess risk, with the state in which the descent ended.
+
+    Example:
+        The line 2 x through (0, 1) and (1, 1) has the mean squared error 1, the best line x has 1 / 2.
+
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> _ = nn.init.constant_(model.weight, 2.0)
+        >>> x, y = torch.tensor([[[0.0], [1.0]], [[1.0], [1.0]]], dtype=torch.float64)
+        >>> risk = excess_risk(model, lambda model, batch: ((model(batch[0]) - batch[1]) ** 2).mean(), (x, y))
+        >>> round(risk.value, 9), round(risk.minimum, 9), risk.converged
+        (0.5, 0.5, True)
+
+    References:
+        Liu, Nocedal: On the limited memory BFGS method for large scale optimization, Mathematical
+        Programming 45, 1989, doi:10.1007/BF01589116. Conn, Gould, Toint: Trust-region methods, SIAM, 2000,
+        doi:10.1137/1.9780898719857.
+    """
+    here = HessianOperator(model, loss, data, chunk=chunk)
+    return descend(here, gradient_tolerance=gradient_tolerance, max_products=max_products)
+
+
+def descend(here: HessianOperator, *, gradient_tolerance: float = 1e-5, max_products: int = 300) -> ExcessRisk:
+    """Descend from the point of a Hessian into its basin: see `excess_risk`.
+
+    Args:
+        here: The Hessian at the point, which also gives loss and gradient.
+        gradient_tolerance: Norm of the gradient at which the descent has converged.
+        max_products: Largest number of Hessian products.
+
+    Returns:
+        The excess risk, with the state in which the descent ended.
+
+    Raises:
+        ValueError: If the loss or its gradient is not finite at the point.
+    """
+    # Changes of the loss below this part of it are rounding.
+    rounding = 4 * torch.finfo(here.curvature.points.dtype).eps
+    start = value = here.loss()
+    gradient = here.gradient()
+    if not (math.isfinite(value) and np.isfinite(gradient).all()):
+        raise ValueError(f"The loss ({value}) and its gradient must be finite for the descent to start.")
+    position = here.point
+    pairs: deque[tuple[Array, Array]] = deque(maxlen=_MEMORY)
+    radius = math.inf
+    num_products = 0
+    while True:
+        (gradient_norm,) = here.agree(np.linalg.norm(gradient))
+        if not gradient_norm > gradient_tolerance or num_products >= max_products:  # NaN ends it, too
+            break
+        direction = _quasi_newton_direction(gradient, pairs)
+        image = here.matvec(direction)
+        slope, curvature, length = here.agree(gradient @ direction, direction @ image, np.linalg.norm(direction))
+        num_products += 1
+        newton = -slope / curvature if curvature > 0 else math.inf
+        if num_products == 1:
+            radius = length * (-slope / abs(curvature) if curvature else 1.0)
+        scale = min(newton, radius / length)
+        widen = newton > scale
+        while (predicted := -scale * (slope + scale * curvature / 2)) > rounding * abs(value):
+            there = here.at(position + scale * direction)
+            reached = there.loss()
+            agreement = (value - reached) / predicted
+            if 0.5 <= agreement <= 1.5:
+                break
+            scale /= 4
+            radius = scale * length
+            widen = False
+        else:
+            break
+        if widen and 0.75 <= agreement <= 1.25:
+            radius *= 2
+        step, change = scale * direction, there.gradient() - gradient
+        if step @ change > 1e-10 * np.linalg.norm(step) * np.linalg.norm(change):
+            pairs.append((step, change))
+        here, value = there, reached
+        position, gradient = position + step, gradient + change
+    return ExcessRisk(
+        value=start - value,
+        loss=start,
+        minimum=value,
+        gradient_norm=gradient_norm,
+        converged=gradient_norm <= gradient_tolerance,
+        num_products=num_products,
+        point=position,
+    )
+
+
+def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
+    r"""Estimate the excess risk from the slope and the curvature at a point, without going down.
+
+    $$
+    \tfrac{1}{2} gᵀ H^+ g ≈ \tfrac{1}{2} ‖g‖² \sum_i s_{1i}² / θ_i, \qquad g = ∇J(θ),
+    $$
+
+    with the eigenpairs (θ_i, s_i) of the tridiagonal matrix that the Lanczos iteration builds from g. It is the excess
+    risk of a quadratic loss. Directions in which the loss bends down, or not at all, are left out: they have no
+    minimum that slope and curvature could tell.
+
+    Args:
+        operator: The Hessian at the point, which also gives the gradient.
+        steps: Length of the iteration, each step for one product.
+
+    Returns:
+        The Newton decrement, never negative.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False).double()
+        >>> _ = nn.init.constant_(model.weight, 2.0)
+        >>> x = torch.ones(1, 1, dtype=torch.float64)
+        >>> hessian = HessianOperator(model, lambda model, batch: (3 * model(batch[0]) ** 2).mean(), (x,))
+        >>> round(newton_decrement(hessian), 9)
+        12.0
+
+    References:
+        S. Boyd, L. Vandenberghe: Convex optimization, section 9.5 (2004), doi:10.1017/CBO9780511804441. G. H. Golub,
+        G. Meurant: Matrices, moments and quadrature (1994), arXiv:math/9403226.
+    """
+    nodes, weights = quadratic_form(operator, operator.gradient(), steps=steps)
+    inside = nodes > 1e-12 * np.abs(nodes).max(initial=0.0)
+    return float(0.5 * (weights[inside] / nodes[inside]).sum())
+
+
+def _quasi_newton_direction(gradient: Array, pairs: deque[tuple[Array, Array]]) -> Array:
+    """Multiply the negative gradient with the inverse Hessian that BFGS infers from steps s and changes y."""
+    direction = -gradient
+    coefficients = []
+    for s, y in reversed(pairs):
+        coefficients.append(s @ direction / (s @ y))
+        direction = direction - coefficients[-1] * y
+    if pairs:
+        s, y = pairs[-1]
+        direction *= s @ y / (y @ y)
+    for (s, y), coefficient in zip(pairs, reversed(coefficients), strict=True):
+        direction += (coefficient - y @ direction / (s @ y)) * s
+    return direction

@@ -1,0 +1,129 @@
+"""The tail index of stochastic gradients, by Hill's estimator."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from scipy.special import gammaincinv
+from torch import Tensor, nn
+
+from basinet.algorithms.draws import fold, key, permutation
+from basinet.analysis.curvature.determinism import differentiable
+from basinet.sim.tasks import Batch, Task
+
+__all__ = ["TailIndex", "gradient_noise_norms", "hill"]
+
+
+class TailIndex(NamedTuple):
+    """An estimate of the tail index α, P(X > x) ~ x^−α, from the largest values.
+
+    Attributes:
+        value: The estimate.
+        error: Its standard error, α / √k.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        largest: k, how many values it rests on.
+    """
+
+    value: float
+    error: float
+    low: float
+    high: float
+    largest: int
+
+
+def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
+    r"""Estimate the tail index of positive numbers.
+
+    $$
+    1 / \hat α = \frac{1}{k} \sum_{i=1}^k \log X_{(i)} - \log X_{(k+1)}, \qquad X_{(1)} ≥ X_{(2)} ≥ …
+    $$
+
+    Where the tail is a power exactly, 2kα / α̂ is χ² distributed with 2k degrees of freedom, which gives the interval.
+    Elsewhere the estimate has a bias that the interval does not know of: of light tails it finds some large index.
+
+    Args:
+        magnitudes: Independent values, [n]; zeros are the smallest.
+        fraction: The part k / n of the values that counts as the tail.
+
+    Returns:
+        The estimate; infinite where the largest values are all the same.
+
+    Raises:
+        ValueError: If there are too few positive values, or some that are not finite.
+
+    Example:
+        >>> hill(torch.arange(1, 2001) ** -0.5).value  # the quantiles of a tail index of 2
+        2.0...
+
+    References:
+        B. M. Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3 (1975),
+        doi:10.1214/aos/1176343247.
+    """
+    endless = int((~magnitudes.isfinite()).sum())
+    if endless:
+        raise ValueError(
+            f"the tail index needs finite values; {endless} of {len(magnitudes)} are infinite or not a number"
+        )
+    largest = max(2, math.ceil(fraction * len(magnitudes)))
+    if len(magnitudes) <= largest or not magnitudes.topk(largest + 1).values[-1] > 0:
+        raise ValueError(f"the tail index needs more than {largest} positive values, of {len(magnitudes)} here")
+    logs = magnitudes.double().topk(largest + 1).values.log()
+    inverse = float((logs[:-1] - logs[-1]).mean())
+    if inverse == 0:
+        return TailIndex(math.inf, math.inf, math.inf, math.inf, largest)
+    low, high = (float(gammaincinv(largest, q)) / (largest * inverse) for q in (0.025, 0.975))
+    return TailIndex(1 / inverse, 1 / (inverse * math.sqrt(largest)), low, high, largest)
+
+
+def gradient_noise_norms(
+    model: nn.Module, task: Task, *, samples: int = 2000, seed: int = 0, memory: int = 2**30
+) -> Tensor:
+    """Compute ‖g_i − mean g‖ of the gradients g_i of single samples.
+
+    Args:
+        model: The point, in the mode and floating type in which it shall be measured.
+        task: Gives the loss and the samples: the training data, or fresh samples of agent 0 where it draws them.
+        samples: How many samples, at most as many as there are training data.
+        seed: Which ones.
+        memory: Bytes that the gradients may take; where they need more, they are computed twice and not kept.
+
+    Returns:
+        The norms [n], float64.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    batches = _single_samples(task, samples, seed, parameters[0].dtype)
+
+    def gradients() -> Iterator[Tensor]:
+        for batch in batches:
+            sample = tuple(tensor.clone() for tensor in batch)  # some layers write into their inputs
+            with differentiable(parameters[0].device):
+                loss = task.loss(model, sample)
+            found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            yield torch.cat([g.flatten() for g in found])
+
+    size, dtype = sum(p.numel() for p in parameters), parameters[0].dtype
+    fits = len(batches) * size * dtype.itemsize <= memory
+    kept = list(gradients()) if fits else None
+    mean = torch.zeros(size, dtype=torch.float64, device=parameters[0].device)
+    for gradient in kept or gradients():
+        mean += gradient
+    mean /= len(batches)
+    return torch.stack([torch.linalg.vector_norm(gradient - mean) for gradient in kept or gradients()])
+
+
+def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> list[Batch]:
+    device = task.train[0].device
+    root = torch.tensor([key(seed, "tail index")], device=device)
+    if task.draw is not None:
+        keys = fold(root, torch.arange(samples, device=device))
+        drawn = task.draw(keys, torch.zeros_like(keys), 1, dtype)
+        return [tuple(tensor[n] for tensor in drawn) for n in range(samples)]
+    held = len(task.train[0])
+    order = permutation(root, torch.tensor([held], device=device), held)[0]
+    counts = task.counts(task.train[-1])
+    if counts is not None:
+        order = order[counts[order] > 0]
+    order = order[:samples]
+    return [tuple(tensor[n, None] for tensor in task.train) for n in order]

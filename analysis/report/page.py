@@ -1,0 +1,221 @@
+"""Pages that need no other file: the frame that reports share, their tables, and figures with their data."""
+
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from string import Template
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.statistics.summary import write_csv
+from basinet.sim.run.files import write_atomically
+
+__all__ = ["figure_html", "folded_html", "list_html", "table_html", "text_html", "write_page"]
+
+_FRAME = Path(__file__).with_name("page_template.html")
+_NARROWEST = 36  # rem, of a figure with panels side by side; a telephone scrolls it
+_ALMOST = {"#000000": "#010101", "#ffffff": "#fefefe"}
+_OF_THE_PAGE = {"#000000": "currentColor", "#ffffff": "var(--page)"}
+_DARK = 0.128  # luminance: its contrast with a dark page is 3 to 1, as WCAG 2 asks of graphics
+
+
+def write_page(page: Path, template: Path, parts: Mapping[str, str]) -> Path:
+    """Write a page.
+
+    Args:
+        page: The file.
+        template: What the page says, with places for the parts.
+        parts: HTML by place; the frame takes `title` and `lead`, the template the others.
+
+    Returns:
+        The file.
+    """
+    body = Template(template.read_text(encoding="utf-8")).substitute(parts)
+    frame = Template(_FRAME.read_text(encoding="utf-8"))
+    write_atomically(page, frame.substitute(title=parts["title"], lead=parts["lead"], body=body))
+    return page
+
+
+def figure_html(drawing: Drawing, folder: Path) -> str:
+    """Write a figure as PNG and SVG, and the data it was drawn from as CSV, and place it in a page.
+
+    Args:
+        drawing: The figure, laid out by it.
+        folder: Where the files go.
+
+    Returns:
+        HTML that holds the picture; what is black or white in it takes the colours of the page.
+    """
+    write_csv(drawing.rows, folder / f"{drawing.name}.csv")
+    figure = drawing.figure
+    layout = figure.get_layout_engine()
+    if layout is not None:  # laid out once for both files: this takes longer than to draw
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.BytesIO()
+    # `savefig` would draw each of them twice, at first for a layout.
+    figure.set_dpi(130)
+    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+    _mark_colors(figure)
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # Nothing depends on when it was written; a name means one thing in all figures of a page.
+    with matplotlib.rc_context({"svg.hashsalt": f"basinet {drawing.name}"}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)  # type: ignore[no-untyped-call]
+    write_atomically(folder / f"{drawing.name}.png", png.getvalue())
+    write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
+    picture = _inline(svg.getvalue().decode(), _describe(drawing))
+    return (
+        f'<section class="figure">\n<h3>{text_html(drawing.title)}</h3>\n'
+        f'<figure><div class="scroll">{picture}</div>\n'
+        f"<figcaption>{text_html(drawing.caption)}</figcaption></figure>\n</section>"
+    )
+
+
+def _mark_colors(figure: Figure) -> None:
+    """Tell black and white texts on coloured areas, which stay so on a dark page, from those on the page itself."""
+    for ax in figure.axes:
+        ax.patch.set_visible(False)  # that of the figure is behind it
+        if any(mapped.get_array() is not None for mapped in (*ax.images, *ax.collections)):
+            for text in ax.texts:
+                color = to_hex(text.get_color())
+                if text.get_bbox_patch() is None:
+                    text.set_color(_ALMOST.get(color, color))
+
+
+def _inline(svg: str, description: str) -> str:
+    """Make a part of a page of a file, shorter and in the colours of the page."""
+    head, body = svg[svg.index("<svg") :].split(">", 1)
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', head))
+    style = f"--least: {min(_NARROWEST, width / 12):.3g}rem"
+    body = re.sub(r' (d|x|y)="([^"]*)"', lambda found: f' {found[1]}="{_shorter(found[2])}"', body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # it would hold for the page
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    body = body.replace("#ffffff", "none", 1)  # behind the figure is the page
+    body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _adapt(found[0]), body)
+    return (
+        f'<svg role="img" aria-label="{escape(description)}" width="{width:g}pt" height="{height:g}pt" '
+        f'viewBox="0 0 {width:g} {height:g}" style="{style}" fill="currentColor" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink">{body.strip()}'
+    )
+
+
+def _adapt(color: str) -> str:
+    """Let black and white be those of the page, and let a dark page lighten what is dark."""
+    light = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
+    luminance = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2]
+    if color in _OF_THE_PAGE or color in _ALMOST.values() or luminance >= _DARK:
+        return _OF_THE_PAGE.get(color, color)
+    return f"color-mix(in srgb, {color}, #fff var(--lift))"
+
+
+def _shorter(path: str) -> str:
+    """Write coordinates, which are in points, to a hundredth."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", path).replace("\n", "").strip()
+
+
+def _describe(drawing: Drawing) -> str:
+    """Say in words what a picture shows: its axes, its panels, its series, and what is found in it."""
+    axes = [ax for ax in drawing.figure.axes if ax.get_label() != "<colorbar>"]
+    sentences = [f"{drawing.title}."]
+    for side, name in (("Horizontal", Axes.get_xlabel), ("Vertical", Axes.get_ylabel)):
+        if text := next(filter(None, map(name, axes)), ""):
+            sentences.append(f"{side} axis: {text}.")
+    if titles := list(dict.fromkeys(filter(None, (ax.get_title() for ax in axes)))):
+        sentences.append(f"{'Panels' if len(axes) > 1 else 'Panel'}: {'; '.join(titles)}.")
+    legends = [legend for legend in (*drawing.figure.legends, *(ax.get_legend() for ax in axes)) if legend]
+    if series := list(dict.fromkeys(text.get_text() for legend in legends for text in legend.get_texts())):
+        sentences.append(f"Shown: {'; '.join(series)}.")
+    return " ".join(" ".join([*sentences, drawing.finding]).split())
+
+
+def text_html(text: str) -> str:
+    """Write a text with code between backticks.
+
+    Args:
+        text: Plain text.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> text_html("`a < b` holds")
+        '<code>a &lt; b</code> holds'
+    """
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+
+
+def list_html(sentences: Iterable[str]) -> str:
+    """Write sentences as a list.
+
+    Args:
+        sentences: Plain text.
+
+    Returns:
+        HTML.
+    """
+    return "<ul>\n" + "\n".join(f"<li>{text_html(sentence)}</li>" for sentence in sentences) + "\n</ul>"
+
+
+def folded_html(summary: str, content: str) -> str:
+    """Hide a part of a page until it is asked for.
+
+    Args:
+        summary: What it is, in plain text.
+        content: HTML.
+
+    Returns:
+        HTML.
+    """
+    return f"<details>\n<summary>{text_html(summary)}</summary>\n{content}\n</details>"
+
+
+def table_html(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], grouped: bool = False
+) -> str:
+    """Write a table without the columns that are empty in every row.
+
+    Args:
+        headings: Plain text, one a column.
+        rows: Plain text, one a column each.
+        numbers: Which columns hold numbers.
+        grouped: Whether the first column becomes a heading above each group of rows that share it.
+
+    Returns:
+        HTML. On a narrow screen each row is a list, which takes the headings from its cells.
+    """
+    shown = [column for column in range(grouped, len(headings)) if any(row[column] for row in rows)]
+
+    def cell(row: Sequence[str], column: int) -> str:
+        kind = ' class="number"' if column in numbers else ""
+        text = text_html(row[column])
+        if kind:  # an amount may go to two lines, a number may not
+            text = " ".join(f"<span>{number}</span>" for number in re.split(r" (?=±|to )", text))
+        if column == shown[0]:
+            return f'<th scope="row"{kind}>{text}</th>'
+        return f'<td{kind} data-label="{escape(headings[column])}">{text}</td>'
+
+    def heading(column: int) -> str:
+        kind = ' class="number"' if column in numbers else ""
+        text = re.sub(r" ([↑↓])", "\N{NO-BREAK SPACE}\\1", headings[column])
+        return f'<th scope="col"{kind}>{escape(text)}</th>'
+
+    bodies = []
+    for group, members in groupby(rows, key=lambda row: row[0] if grouped else ""):
+        lines = [f"<tr>{''.join(cell(row, column) for column in shown)}</tr>" for row in members]
+        if group:
+            lines.insert(
+                0, f'<tr class="group"><th scope="rowgroup" colspan="{len(shown)}">{text_html(group)}</th></tr>'
+            )
+        bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
+    head = f"<thead><tr>{''.join(map(heading, shown))}</tr></thead>"
+    return f'<div class="scroll"><table class="numbers">\n{head}\n{"".join(bodies)}\n</table></div>'

@@ -1,0 +1,346 @@
+"""The points of a run that are measured side by side, and under which view of the data."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.algorithms import draws
+from basinet.analysis.curvature.krylov import Krylov
+from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.samples import Share
+from basinet.analysis.curvature.spectral import Spectrum
+from basinet.analysis.measures.snapshot import KRYLOV, take_snapshot
+from basinet.analysis.runs.effort import FULL, Effort
+from basinet.sim.agents.state import weighted_mean
+from basinet.sim.agents.worker import pick_device
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.models.modules import move_model
+from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
+from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Task
+
+__all__ = ["Bench", "Sites", "lanczos_steps", "repeated"]
+
+_LEAST_STEPS = 10
+"""Lanczos steps below which neither an eigenvalue nor the trace is worth their cost."""
+
+
+def lanczos_steps(memory: int, num_parameters: int) -> int:
+    """Choose how many steps a Krylov run may take.
+
+    Args:
+        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        num_parameters: P.
+
+    Returns:
+        As many as there is memory for, at most 100.
+
+    Raises:
+        ExperimentError: If there is memory for fewer than 10.
+    """
+    steps = room_for_steps(memory, num_parameters)
+    if steps < min(_LEAST_STEPS, num_parameters):
+        least = math.ceil(2 * _LEAST_STEPS * STEP_BYTES * num_parameters / 2**20)
+        raise ExperimentError(
+            f"analysis_memory: {memory} MiB hold {steps} Lanczos steps of {num_parameters:,} parameters; "
+            f"give {least} for {_LEAST_STEPS}, {least * MOST_STEPS // _LEAST_STEPS} for {MOST_STEPS}"
+        )
+    return steps
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Points that are measured side by side.
+
+    Attributes:
+        hessian: Hessian, gradient and loss at N points.
+        keys: Keys of all random draws there, int64 [N].
+        agents: The agent of each point, whose row of metrics the values belong to; None for the centroid's.
+        suffix: What is added to the names of the measures: "" under all samples, "_own" at an agent under its own
+            samples, "_own_at_centroid" at the centroid under the samples of an agent; "_training" in training mode.
+        wanted: Names of the measures, for which one snapshot of the Hessian is taken.
+        max_steps: Largest number of Lanczos steps that memory permits.
+        effort: How much work goes into the measures.
+    """
+
+    hessian: Curvature
+    keys: Tensor
+    agents: tuple[int | None, ...] = (None,)
+    suffix: str = ""
+    wanted: frozenset[str] = frozenset()
+    max_steps: int = MOST_STEPS
+    effort: Effort = FULL
+
+    def part(self, rows: slice) -> "Sites":
+        """Take some of the points.
+
+        Args:
+            rows: Which.
+
+        Returns:
+            The points.
+        """
+        if rows == slice(0, len(self.agents)):
+            return self
+        keys, agents = self.keys[rows], self.agents[rows]
+        return replace(self, hessian=self.hessian.part(rows), keys=keys, agents=agents)
+
+    @cached_property
+    def snapshot(self) -> tuple[Krylov, list[Spectrum]]:
+        """The Krylov bases and the spectra, taken once for all measures."""
+        return take_snapshot(self.hessian, self.keys, self.wanted, max_steps=self.max_steps, effort=self.effort)
+
+
+@dataclass
+class Bench:
+    """What the points of a run are measured with: model, task and samples in the type and mode of the analysis.
+
+    Args:
+        setup: The parts of the run.
+        share: Which part of the samples this worker sums over.
+        effort: How much work goes into the measures.
+
+    Raises:
+        ExperimentError: If a part of the analysis cannot be had.
+    """
+
+    setup: Setup
+    share: Share = field(default_factory=Share)
+    effort: Effort = FULL
+
+    def __post_init__(self) -> None:
+        config = self.setup.config
+        self.dtype = getattr(torch, config.analysis_dtype)
+        self.device = pick_device(config.runtime)
+        self.task: Task = self.setup.task.to(self.device, self.dtype)
+        self.model: nn.Module = move_model(self.setup.template(), self.device, self.dtype)
+        self.training = config.analysis_mode == "training"
+        self.model.train(self.training)
+        self.suffix = "_training" if self.training else ""
+        self.budget: int = config.analysis_memory * 2**20
+        self.faults: dict[str, str | None] = {}  # of the derivatives, which all objectives share
+        self.chosen = self._chosen()
+        self.data = tuple(t if self.chosen is None else t[self.chosen] for t in self.task.train)
+
+    def _chosen(self) -> Tensor | None:
+        """Draw the fixed subset of the samples, ascending; None is all of them."""
+        total, count = len(self.task.train[0]), self.setup.config.analysis_samples
+        if count is None or count >= total:
+            return None
+        key = torch.tensor([draws.key(self.setup.config.seed, "analysis samples")])
+        order = draws.permutation(key, torch.tensor([total]), total)[0]
+        return order[:count].sort().values.to(self.device)
+
+    def honest(self, replica: int) -> list[int]:
+        """List the agents that are measured: those that do not attack.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            Their numbers.
+        """
+        honest: list[int] = (~self.setup.attackers[replica]).nonzero()[0].tolist()
+        return honest
+
+    def weights(self, replica: int) -> Tensor:
+        """Give their weights in the centroid.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            π, which sum to one, float64 on the CPU.
+        """
+        return torch.from_numpy(self.setup.honest_weights[replica, self.honest(replica)])
+
+    def holdings(self, replica: int) -> list[Tensor]:
+        """List the samples that each honest agent holds, as places in the chosen data.
+
+        Args:
+            replica: Which replica.
+
+        Returns:
+            For each agent the places, int64.
+
+        Raises:
+            ExperimentError: If an agent holds none of the chosen samples.
+        """
+        honest, holdings = self.honest(replica), self.setup.holdings[replica]
+        held = [torch.from_numpy(holdings[agent]).to(self.device, torch.int64) for agent in honest]
+        if self.chosen is None:
+            return held
+        found = []
+        counts = self.task.counts(self.data[-1])
+        for agent, mine in zip(honest, held, strict=True):
+            places = torch.isin(self.chosen, mine).nonzero()[:, 0]
+            if not len(places if counts is None else counts[places].nonzero()):
+                raise ExperimentError(
+                    f"analysis_samples: agent {agent} of replica {replica} holds none of the"
+                    f" {len(self.chosen)} samples; give more of them"
+                )
+            found.append(places)
+        return found
+
+    def objective(self, count: int, holdings: list[Tensor] | None = None) -> Objective:
+        """Make the losses over all chosen samples, or over those that each agent holds.
+
+        Args:
+            count: How many points there are to be measured.
+            holdings: For each point the places of its samples.
+
+        Returns:
+            The losses, cut into chunks that fit into half of the memory that the analysis may take.
+        """
+
+        def make(chunk: int | None) -> Objective:
+            return Objective(
+                self.model,
+                self.task.loss,
+                self.data,
+                holdings=holdings,
+                chunk=chunk,
+                training=self.training,
+                share=self.share,
+                faults=self.faults,
+            )
+
+        whole = make(None)
+        most = self.most_samples(whole, count)
+        return whole if self.training or most >= len(self.data[0]) else make(max(1, most))
+
+    def most_samples(self, objective: Objective, count: int) -> int:
+        """Choose how many samples are differentiated together.
+
+        Args:
+            objective: The losses.
+            count: How many points there are to be measured.
+
+        Returns:
+            As many as fit into half of the memory that the analysis may take.
+        """
+        return self.budget // 2 // (objective.bytes_per_sample() * min(count, self.group(objective.num_parameters)))
+
+    def group(self, num_parameters: int) -> int:
+        """Choose how many points are measured side by side.
+
+        Args:
+            num_parameters: P.
+
+        Returns:
+            As many as have room for their Krylov bases in half of the memory, at least 1 and at most 64.
+        """
+        return max(1, min(64, self.budget // 2 // (STEP_BYTES * num_parameters * MOST_STEPS)))
+
+    def center(self, state: dict[str, Any], replica: int) -> Sites:
+        """Lay out the centroid of a replica, under all samples.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            The point.
+        """
+        return self._sites(self.objective(1), *self.centroid(state, replica), replica, (None,), "")
+
+    def sites(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
+        """Lay out the points of a replica, under each view of the data that the run asks for.
+
+        Args:
+            replica: Which replica it is.
+            center: The centroid under all samples.
+            agents: Gives the honest agents.
+
+        Yields:
+            As many points at once as have room; those of one view follow one another.
+        """
+        for sites in self._views(replica, center, agents):
+            count = len(sites.agents)
+            group = self.group(sites.hessian.points.shape[1])
+            yield from (sites.part(slice(start, min(start + group, count))) for start in range(0, count, group))
+
+    def _views(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
+        config, every = self.setup.config, tuple(self.honest(replica))
+        count = len(every)
+        if "centroid" in config.analysis_points:
+            yield center
+        if "agents" in config.analysis_points:
+            yield self._sites(self.objective(count), agents().points, agents().buffers, replica, every, "")
+        if "own" in config.analysis_views:
+            own = self.objective(count, self.holdings(replica))
+            if "agents" in config.analysis_points:
+                yield self._sites(own, agents().points, agents().buffers, replica, every, "_own")
+            if "centroid" in config.analysis_points:
+                everyone = repeated(center.hessian, count)
+                yield self._sites(own, *everyone, replica, every, "_own_at_centroid")
+
+    def _sites(
+        self,
+        objective: Objective,
+        points: Tensor,
+        buffers: Mapping[str, Tensor],
+        replica: int,
+        agents: tuple[int | None, ...],
+        suffix: str,
+    ) -> Sites:
+        # The same draws at all points of a replica: the errors of estimates then differ no more than the points do.
+        keys = torch.tensor([draws.key(self.setup.config.seed, "analysis", replica)] * len(agents), device=self.device)
+        wanted = frozenset(self.setup.config.analysis)
+        steps = MOST_STEPS
+        if wanted & KRYLOV:
+            steps = lanczos_steps(self.setup.config.analysis_memory, objective.num_parameters)
+        hessian = Curvature(objective, points, buffers)
+        return Sites(hessian, keys, agents, suffix + self.suffix, wanted, steps, self.effort)
+
+    def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take the honest agents of a replica.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            Parameters [H, P] and buffers [H, ...] by name, in the type and on the device of the analysis.
+        """
+        rows, honest = state["rows"], self.honest(replica)
+        buffers = {name: self._moved(b[honest]) for name, b in rows["buffers"].items()}
+        return self._moved(rows["parameters"][honest]), buffers
+
+    def centroid(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Average the honest agents of a replica.
+
+        Args:
+            state: The state of the replica's rows.
+            replica: Which replica it is.
+
+        Returns:
+            Parameters [1, P] and buffers [1, ...] by name.
+        """
+        pi, honest = self.weights(replica), self.honest(replica)
+        rows = state["rows"]
+        buffers = {name: self._moved(weighted_mean(b[honest], pi)) for name, b in rows["buffers"].items()}
+        return self._moved(weighted_mean(rows["parameters"][honest], pi)), buffers
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+
+def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Repeat the centroid for each agent.
+
+    Args:
+        centroid: The centroid, one point.
+        count: How many agents there are.
+
+    Returns:
+        Parameters [count, P] and buffers [count, ...] by name.
+    """
+    buffers = {name: b.expand(count, *b.shape[1:]) for name, b in centroid.buffers.items()}
+    return centroid.points.expand(count, -1), buffers

@@ -1,0 +1,105 @@
+"""A run in small: a few samples, a few agents and where they could be, to try an analysis on before the run."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from basinet.algorithms import draws
+from basinet.analysis.curvature.samples import Chunk
+from basinet.analysis.runs.sites import Bench
+from basinet.sim.models.modules import move_model
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["in_small", "mixes_samples", "sums_parts"]
+
+_SAMPLES = 3
+"""The least of which a tail can be told."""
+
+_AGENTS = 2
+
+_DISTANCE = 0.05
+"""How far the agents are from the initial values, where ties and zeros could hide something, as a part of each."""
+
+
+def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
+    """Reduce a run to a few samples and agents.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        The parts of a run of one replica, and the state of its rows near the initial values.
+    """
+    agents = min(_AGENTS, int((~setup.attackers[0]).sum()))
+    task, config = setup.task, setup.config
+    runtime = config.runtime
+    if runtime.name == "ray":  # its GPUs are the actors'
+        runtime = runtime.model_copy(update={"device": "cpu"})
+    train = _spread(task.train)
+    small = dataclasses.replace(
+        setup,
+        config=config.model_copy(update={"replicas": 1, "analysis_samples": None, "runtime": runtime}),
+        task=dataclasses.replace(task, train=train, test=None if task.test is None else _spread(task.test)),
+        centroid_weights=np.full(agents, 1 / agents),
+        attackers=np.zeros((1, agents), dtype=bool),
+        holdings=[_dealt(len(train[0]), agents)] if setup.holdings else [],
+    )
+    model = move_model(setup.template(), "cpu", setup.dtype)
+    values = torch.cat([p.detach().double().flatten() for p in model.parameters() if p.requires_grad])
+    unit = torch.where(values == 0, values.square().mean().sqrt().clamp(min=0.1), values)
+    keys = torch.tensor([draws.key(config.seed, "trial", agent) for agent in range(agents)])
+    points = values + _DISTANCE * unit * draws.normal(keys, values.shape)
+    buffers = {name: b.expand(agents, *b.shape).clone() for name, b in model.named_buffers()}
+    return small, {"step": setup.num_steps, "rows": {"parameters": points, "buffers": buffers}}
+
+
+def _spread(data: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Take a few samples from all over the data."""
+    places = torch.linspace(0, len(data[0]) - 1, min(_SAMPLES, len(data[0]))).long()
+    return tuple(t[places] for t in data)
+
+
+def _dealt(samples: int, agents: int) -> list[np.ndarray]:
+    """Deal samples to agents, of which each gets one at least."""
+    return [np.unique(np.arange(agent, max(samples, agent + 1), agents) % samples) for agent in range(agents)]
+
+
+def mixes_samples(bench: Bench, state: dict[str, Any]) -> bool:
+    """Return whether the loss of a batch is another number than the mean of its samples' losses.
+
+    Args:
+        bench: Model, task and a few samples.
+        state: Where to look.
+
+    Returns:
+        Whether it is; in training mode nothing else is expected, and the answer is no.
+    """
+    objective, (point, buffers) = bench.objective(1), bench.centroid(state, 0)
+    if bench.training:
+        return False
+    with torch.no_grad():
+        whole = float(objective.losses(point, buffers, Chunk(bench.data)))
+        singles = [Chunk(tuple(t[i : i + 1] for t in bench.data)) for i in range(len(bench.data[0]))]
+        losses = torch.cat([objective.losses(point, buffers, single) for single in singles])
+    # The two are sums of the same terms, whose relative errors are far below the root of the machine's precision.
+    tolerance = float(torch.finfo(bench.dtype).eps ** 0.5 * losses.abs().mean())
+    return abs(whole - float(losses.mean())) > tolerance
+
+
+def sums_parts(setup: Setup, bench: Bench) -> bool:
+    """Return whether a run's loss is summed up from parts of the samples.
+
+    Args:
+        setup: The parts of the run.
+        bench: Model, task and a few samples.
+
+    Returns:
+        Whether there are several workers, or too many samples for the memory to hold them together.
+    """
+    config = setup.config
+    workers = int(os.environ.get("WORLD_SIZE", 1)) if config.runtime.name == "torchrun" else config.runtime.actors
+    samples = min(len(setup.task.train[0]), config.analysis_samples or len(setup.task.train[0]))
+    return bool(workers > 1 or bench.most_samples(bench.objective(1), 1) < samples)

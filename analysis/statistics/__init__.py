@@ -1,0 +1,1 @@
+"""Summaries over replicas, paired differences, survival."""

@@ -1,0 +1,84 @@
+"""The centroid beside the agents: how each generalises, how flat it is, how well it is optimised."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from basinet.analysis.statistics.run_labels import labels, names
+from basinet.analysis.statistics.summary import HEADINGS, by_condition, moments, plus_minus
+from basinet.sim.run.folder import Run
+
+__all__ = ["point_cells", "points"]
+
+Row = dict[str, Any]
+
+_HEADINGS = {"generalization_gap": "test − train loss ↓"} | {
+    name: heading for name, heading in HEADINGS.items() if "limit" not in name and "consensus" not in name
+}
+
+
+def points(runs: Sequence[Run]) -> list[Row]:
+    """List what is known of each centroid and each agent after the last step.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A row a point: `run`, `label`, `replica`, `point` (centroid, or the agent's number), and the measures by
+        name; `generalization_gap` is the test loss minus the training loss. Diverged replicas are left out, and so
+        are runs in which no agent was measured.
+    """
+    found = []
+    for run, label in zip(runs, labels(runs), strict=True):
+        for row in _last(run):
+            place = {"run": run.name, "label": label, "replica": row["replica"], "point": row.get("agent", "centroid")}
+            found.append(place | {key: value for key, value in row.items() if key not in ("replica", "agent")})
+    return sorted(found, key=lambda row: [run.name for run in runs].index(row["run"]))
+
+
+def _last(run: Run) -> list[Row]:
+    if not any("agent" in row for row in run.metrics):
+        return []
+    step = max(row["step"] for row in run.metrics)
+    return [row for row in run.metrics if row["step"] == step and row["replica"] not in run.diverged]
+
+
+def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Lay the centroids and the agents out as text.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The headings and the rows: condition, strategy, where, and the metrics. At the agents, a replica counts with the
+        mean over its agents; `spread` is the standard deviation among the agents of a replica, as a mean over the
+        replicas, and `error` the mean error of a single agent's value, where one is an estimate.
+    """
+    texts: list[list[str]] = []
+    shown = [name for name in _HEADINGS if any("agent" in row and name in row for run in runs for row in run.metrics)]
+    for run, (strategy, condition) in zip(runs, names(runs), strict=True):
+        rows = _last(run)
+        if not rows:
+            continue
+        cells: dict[str, list[str]] = {"centroid": [], "agents": [], "spread": [], "error": []}
+        for metric in shown:
+            centers = [row[metric] for row in rows if "agent" not in row and metric in row]
+            groups = _groups(rows, metric)
+            cells["centroid"].append(plus_minus(*moments(centers)[:2]))
+            cells["agents"].append(plus_minus(*moments([fmean(group) for group in groups])[:2]))
+            cells["spread"].append(plus_minus(*moments([stdev(group) for group in groups if len(group) > 1])[:2]))
+            errors = [fmean(group) for group in _groups(rows, f"{metric}_error")]
+            cells["error"].append(plus_minus(*moments(errors)[:2]))
+        if all(text == plus_minus(None, None) for text in cells["error"]):  # nothing is an estimate
+            del cells["error"]
+        texts += [[condition, strategy, where, *values] for where, values in cells.items()]
+    return ["condition", "strategy", "at", *(_HEADINGS[name] for name in shown)], by_condition(texts, lambda t: t[0])
+
+
+def _groups(rows: Sequence[Row], metric: str) -> list[list[float]]:
+    """Collect a metric of the agents, replica by replica."""
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        if "agent" in row and metric in row:
+            groups.setdefault(row["replica"], []).append(row[metric])
+    return list(groups.values())

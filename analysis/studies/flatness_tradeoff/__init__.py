@@ -1,0 +1,1 @@
+"""The study of flatness and optimization in distributed learning."""

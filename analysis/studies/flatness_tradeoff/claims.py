@@ -1,0 +1,152 @@
+"""What the parts of the study of flatness and optimization share: its strategies, its sizes, its checks."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.special import ndtri
+
+from basinet.analysis.studies.study import Check, Progress
+from basinet.analysis.theory import Rule
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import pick_device
+from basinet.sim.experiment.config import Config
+from basinet.sim.setup.setup import Setup
+
+__all__ = [
+    "AGENTS",
+    "FULL",
+    "RULES",
+    "SEED",
+    "SHORT",
+    "STRATEGIES",
+    "SURE",
+    "Sizes",
+    "above_one",
+    "interval",
+    "make_block",
+    "on_landscape",
+    "part_of",
+]
+
+RULES: dict[str, Rule] = {"centralized": "centralized", "diffusion ATC": "atc", "consensus": "consensus"}
+"""The strategies by their labels, in the order in which they are claimed to leave a minimum."""
+
+STRATEGIES = {"centralized": "centralized", "diffusion ATC": "diffusion", "consensus": "consensus"}
+"""Their names in an experiment."""
+
+AGENTS = 16
+"""They are on a ring with Metropolis weights."""
+
+SEED = 1
+"""Settings were looked for under the seed 0."""
+
+SURE = float(ndtri(0.975))
+"""Standard errors to either side that a 95 % interval reaches."""
+
+
+def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
+    """Set up replicas of a network.
+
+    Args:
+        label: The strategy.
+        lr: Step size.
+        replicas: How many replicas.
+        **keys: Further keys of an experiment.
+
+    Returns:
+        All of them in one block.
+    """
+    config = Config.parse({
+        "topology": {"name": "ring", "agents": AGENTS},
+        "strategy": STRATEGIES[label],
+        "optimizer": {"name": "sgd", "lr": lr},
+        "replicas": replicas,
+        "seed": SEED,
+        **keys,
+    })  # fmt: skip
+    return Block(Setup.build(config), Placement.split(replicas, AGENTS), pick_device(config.runtime))
+
+
+def on_landscape(task: Mapping[str, Any], start: float) -> dict[str, Any]:
+    """Describe agents on a landscape, for as long as one likes.
+
+    Args:
+        task: The landscape.
+        start: Where every agent starts.
+
+    Returns:
+        Keys of an experiment.
+    """
+    return {"task": dict(task), "model": {"name": "point", "start": start}, "batch_size": 1, "steps": 10**9}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done, from a test of the study to the study.
+
+    Attributes:
+        replicas: Replicas on landscapes.
+        settled: Steps until the excess risk of a quadratic has settled.
+        batches: Batches for which exit times are measured.
+        visits: Steps for which two wells are visited.
+    """
+
+    replicas: int
+    settled: int
+    batches: tuple[int, ...]
+    visits: int
+
+
+FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000)
+SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100)
+
+
+def part_of(progress: Progress, start: float, share: float) -> Progress:
+    """Report on a part of the work.
+
+    Args:
+        progress: Is told how far the whole is.
+        start: Where the part begins, from 0 to 1.
+        share: How much of the whole it is.
+
+    Returns:
+        Is told how far the part is.
+    """
+
+    def part(done: float, what: str) -> None:
+        progress(start + share * done, what)
+
+    return part
+
+
+def interval(value: float, lower: float, upper: float) -> str:
+    """Write an effect with its interval.
+
+    Args:
+        value: The effect.
+        lower: Lower end of its 95 % interval.
+        upper: Upper end.
+
+    Returns:
+        Text such as "2.2 [1.8, 2.6]".
+    """
+    return f"{value:.3g} [{lower:.3g}, {upper:.3g}]"
+
+
+def above_one(claim: str, predicted: float, value: float, error: float) -> Check:
+    """Check that a ratio is above one.
+
+    Args:
+        claim: What is compared.
+        predicted: The ratio that theory gives.
+        value: That which was measured.
+        error: The standard error of its logarithm.
+
+    Returns:
+        The check.
+    """
+    low, high = value * math.exp(-SURE * error), value * math.exp(SURE * error)
+    return Check(claim, predicted, interval(value, low, high), "the 95 % interval lies above 1", low > 1)

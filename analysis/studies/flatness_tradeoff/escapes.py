@@ -1,0 +1,308 @@
+"""Claims about escapes: how long agents stay at a minimum, and which of two minima they prefer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from basinet.analysis.drawing.style import grid, label_log_axes, outside_legend, styles
+from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
+from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.statistics.survival import MeanTime, kaplan_meier, mean_time, speed_up
+from basinet.analysis.studies.flatness_tradeoff.claims import (
+    AGENTS,
+    RULES,
+    SURE,
+    Sizes,
+    above_one,
+    interval,
+    make_block,
+    on_landscape,
+    part_of,
+)
+from basinet.analysis.studies.journal import once
+from basinet.analysis.studies.study import Check, Progress
+from basinet.analysis.theory import felt_potential, mean_passage_time, well_probability
+from basinet.sim.agents.block import Block
+
+__all__ = [
+    "BARRIER",
+    "START",
+    "THRESHOLD",
+    "bend",
+    "escape_claims",
+    "exits",
+    "in_the_well",
+    "quartic",
+    "wells_claims",
+]
+
+BARRIER = 0.25
+"""Height of the barrier of w⁴/4 − w²/2."""
+
+START, THRESHOLD = -1.0, 0.5
+"""Where walks begin, at a minimum, and where they have left its well."""
+
+Array = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def quartic(w: Array) -> Array:
+    """Compute J.
+
+    Args:
+        w: Points.
+
+    Returns:
+        w⁴/4 − w²/2.
+    """
+    return w**4 / 4 - w**2 / 2
+
+
+def bend(w: Array) -> Array:
+    """Compute J″.
+
+    Args:
+        w: Points.
+
+    Returns:
+        3w² − 1.
+    """
+    return 3 * w**2 - 1
+
+
+def in_the_well(variance: float, *, batch: int, heterogeneity: float = 0.0) -> dict[str, Any]:
+    """Describe agents at the minimum of a quartic well, to be watched until they leave it.
+
+    Args:
+        variance: Of the gradient of one sample.
+        batch: Samples a step and agent.
+        heterogeneity: Standard deviation of the agents' gradient shifts.
+
+    Returns:
+        Keys of an experiment.
+    """
+    task = {
+        "name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": BARRIER, "depth_flat": BARRIER,
+        "noise": math.sqrt(variance), "heterogeneity": heterogeneity,
+    }  # fmt: skip
+    watched = {"batch_size": batch, "escape": {"name": "passes", "value": THRESHOLD}}
+    return on_landscape(task, START) | watched
+
+
+def exits(block: Block, predicted: float, progress: Progress, what: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Advance until three quarters of the replicas have left, or four times the predicted mean has passed.
+
+    Args:
+        block: Replicas that are watched.
+        predicted: The mean.
+        progress: Is told how far it is.
+        what: What is being done.
+
+    Returns:
+        Steps at which replicas left, or until when they had not, and which of the two, [R] each.
+    """
+    assert block.escape is not None
+    stride = max(50, round(predicted / 20))
+    while block.step < 4 * predicted:
+        block.advance(block.step + stride)
+        share = float((block.escape.steps > 0).double().mean())
+        progress(min(1.0, share / 0.75), what)
+        if share >= 0.75:
+            break
+    steps = block.escape.steps.cpu().numpy()
+    return np.where(steps > 0, steps, block.step).astype(float), steps > 0
+
+
+def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
+    """Exit times from a well, the step growing with the batch.
+
+    Args:
+        progress: Is told how far it is.
+        sizes: How much is done.
+
+    Returns:
+        Checks and figures.
+    """
+    times: dict[tuple[str, int], MeanTime] = {}
+    expected: dict[tuple[str, int], float] = {}
+    curves = {}
+    cases = [(batch, label) for batch in sizes.batches for label in RULES]
+    cost = [1 / batch for batch, _ in cases]
+    for index, (batch, label) in enumerate(cases):
+        begun = sum(cost[:index]) / sum(cost)
+        own = part_of(progress, begun, cost[index] / sum(cost))
+        keys: dict[str, Any] = {"label": label, "batch": batch, "replicas": sizes.replicas}
+        mean, *found = once("exit times", partial(_exit_times, own, **keys), **keys)
+        left, happened = (np.array(values) for values in found)
+        times[label, batch], expected[label, batch] = mean_time(left, happened), mean
+        if batch == sizes.batches[-2]:
+            curves[label] = kaplan_meier(left, happened)
+    checks = []
+    middle = sizes.batches[-2]
+    for claim, slow, fast in (
+        ("1: diffusion leaves a minimum sooner than centralised training", "centralized", "diffusion ATC"),
+        ("1: consensus leaves a minimum sooner than diffusion", "diffusion ATC", "consensus"),
+    ):
+        ratio = speed_up(times[slow, middle], times[fast, middle])
+        predicted = expected[slow, middle] / expected[fast, middle]
+        text = interval(ratio.ratio, ratio.lower, ratio.upper)
+        checks.append(
+            Check(
+                f"{claim} (ratio of mean exit times)",
+                predicted,
+                text,
+                "the 95 % interval lies above 1",
+                ratio.lower > 1,
+            )
+        )
+    small, large = sizes.batches[0], sizes.batches[-1]
+    for label in ("diffusion ATC", "consensus"):
+        gains = [speed_up(times["centralized", b], times[label, b]) for b in (small, large)]
+        hints = [expected["centralized", b] / expected[label, b] for b in (small, large)]
+        error = math.sqrt(sum((math.log(gain.ratio) / gain.z) ** 2 for gain in gains))
+        claim = f"1b: the speed-up of {label} grows with batch and step (ratio of ratios, batch {large} to {small})"
+        checks.append(above_one(claim, hints[1] / hints[0], gains[1].ratio / gains[0].ratio, error))
+    rows = [
+        {"strategy": label, "batch": batch, "predicted": expected[label, batch], "mean": time.value,
+         "lower": time.lower, "upper": time.upper, "exits": time.happened}
+        for (label, batch), time in times.items()
+    ]  # fmt: skip
+    means = {label: expected[label, middle] for label in RULES}
+    return checks, [_draw_times(rows), _draw_survival(curves, means)]
+
+
+def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int) -> list[Any]:
+    """Predict the mean exit time, and measure exit times and which replicas have left."""
+    height, unit = 3.0, 0.01
+    diffusion = BARRIER / height
+    # The noise of a batch of B samples and a step that is B times as large: D = μ σ² / (2 K B) stays the same.
+    lr = unit * batch
+    variance = 2 * AGENTS * diffusion / lr
+    block = make_block(label, lr=lr, replicas=replicas, **in_the_well(variance * batch, batch=batch))
+    felt = felt_potential(
+        RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
+    )
+    mean = float(mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr))
+    left, happened = exits(block, mean, progress, f"exit times of {label}, batch {batch}")
+    return [mean, left.tolist(), happened.tolist()]
+
+
+def _draw_times(rows: Sequence[Row]) -> Drawing:
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    for label, style in styles(RULES).items():
+        own = [row for row in rows if row["strategy"] == label]
+        batches = [row["batch"] for row in own]
+        ax.plot(batches, [row["predicted"] for row in own], color=style.color, linestyle=style.line, label=label)
+        spread = [
+            [row["mean"] - row["lower"] for row in own],
+            [min(row["upper"], 1e12) - row["mean"] for row in own],
+        ]
+        ax.errorbar(batches, [row["mean"] for row in own], spread, color=style.color, marker=style.marker, ls="")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("batch of an agent; the step grows with it")
+    ax.set_ylabel("mean exit time (steps)")
+    label_log_axes(ax)
+    outside_legend(ax)
+    caption = (
+        "From a well of w⁴/4 − w²/2 with a barrier of 3 D, 16 agents on a ring with the same data. Lines: mean passage "
+        "time in the potential that the network feels; markers: maximum likelihood, with 95 % intervals."
+    )
+    return Drawing("exit_times", "Time until a minimum is left", caption, figure, list(rows))
+
+
+def _draw_survival(curves: Mapping[str, Any], means: Mapping[str, float]) -> Drawing:
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    plot_survival(curves, means=means, ax=ax)
+    caption = (
+        "Share of the replicas that are still in the well (Kaplan and Meier, pointwise 95 % intervals), and "
+        "exponentials with the mean that theory predicts (thin)."
+    )
+    return Drawing("survival", "Who is still there", caption, figure, survival_rows(curves))
+
+
+def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
+    """Which of a sharp and a flat minimum of the same depth is visited how often.
+
+    Args:
+        progress: Is told how far it is.
+        sizes: How much is done.
+
+    Returns:
+        Checks and figures.
+    """
+    rows: list[Row] = []
+    for index, label in enumerate(RULES):
+        own = part_of(progress, index / len(RULES), 1 / len(RULES))
+        keys: dict[str, Any] = {"label": label, "replicas": sizes.replicas, "visits": sizes.visits}
+        rows.append(once("wells", partial(_wells, own, **keys), **keys))
+    found = {row["strategy"]: row for row in rows}
+    checks = []
+    for claim, label, other in (
+        ("2: diffusion spends more time in the flat well than centralised training", "diffusion ATC", "centralized"),
+        ("2: consensus spends more time in the flat well than diffusion", "consensus", "diffusion ATC"),
+    ):
+        difference = found[label]["measured"] - found[other]["measured"]
+        half = SURE * math.hypot(found[label]["error"], found[other]["error"])
+        predicted = found[label]["predicted"] - found[other]["predicted"]
+        text = interval(difference, difference - half, difference + half)
+        rule = "the 95 % interval lies above 0"
+        checks.append(Check(f"{claim} (difference of shares)", predicted, text, rule, difference > half))
+    return checks, [_draw_wells(rows)]
+
+
+def _wells(progress: Progress, *, label: str, replicas: int, visits: int) -> Row:
+    """Measure how much time a strategy spends in the flat well beside what theory says."""
+    diffusion, lr = 0.2, 0.02
+    variance = 2 * AGENTS * diffusion / lr
+    task = {"name": "double_well", "noise": math.sqrt(variance)}
+    block = make_block(label, lr=lr, replicas=replicas, **on_landscape(task, -0.816))
+    landscape: Any = block.task
+
+    def value(w: Array) -> Array:
+        return np.asarray(landscape.value(torch.tensor(w, dtype=landscape.origin.dtype)[..., None]).numpy(), float)
+
+    (a, b), (sharp, flat) = landscape.minima.tolist(), landscape.curvatures.tolist()
+
+    def bend(w: Array) -> Array:
+        curvature: Array = np.where(w <= 0, sharp * (3 * (w / a) ** 2 - 1) / 2, flat * (3 * (w / b) ** 2 - 1) / 2)
+        return curvature
+
+    felt = felt_potential(RULES[label], block.setup.weights, value, bend, lr=lr, noise=variance, between=(a, b))
+    predicted = well_probability(felt, diffusion, barrier=0.0, low=2 * a, high=2 * b)
+    shares = np.zeros(replicas)
+    looks = 0
+    for step in range(25, visits + 1, 25):
+        block.advance(step)
+        if step > visits // 3:
+            shares += (block.mixer.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
+            looks += 1
+        progress(step / visits, f"wells, {label}")
+    shares /= looks
+    return {
+        "strategy": label, "predicted": float(predicted), "measured": float(shares.mean()),
+        "error": float(shares.std(ddof=1) / math.sqrt(replicas)),
+        "curvature": sharp + (flat - sharp) * float(shares.mean()),
+    }  # fmt: skip
+
+
+def _draw_wells(rows: Sequence[Row]) -> Drawing:
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    for place, (label, style) in enumerate(styles(RULES).items()):
+        row = next(row for row in rows if row["strategy"] == label)
+        ax.errorbar(
+            [place], [row["measured"]], [SURE * row["error"]], color=style.color, marker=style.marker, ls="", capsize=4
+        )
+        ax.hlines(row["predicted"], place - 0.25, place + 0.25, color=style.color, linestyle=style.line)
+    ax.set_xticks(range(len(RULES)), list(RULES))
+    ax.set_ylabel("share of time in the flat well")
+    caption = (
+        "Two wells of the same depth, 2.5 D below the barrier, with curvatures 6 and 1; every agent starts in the "
+        "sharp one. Lines: density of the potential that the network feels; markers with 95 % intervals: simulation."
+    )
+    return Drawing("wells", "Which minimum is preferred", caption, figure, list(rows))

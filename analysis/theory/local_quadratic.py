@@ -1,0 +1,251 @@
+"""A loss around its minimum: Hessian, gradient noise and heterogeneity, as far as the excess risk depends on them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
+from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.quadrature import quadratic_form
+from basinet.analysis.curvature.samples import Chunk
+from basinet.analysis.runs.measure import CHUNK
+from basinet.analysis.theory import Quadratics
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.tasks import Task
+from basinet.sim.tasks.landscape import Landscape
+
+__all__ = ["DENSE_PARAMETERS", "OWN_NUMBERS", "LocalQuadratic", "local_quadratic"]
+
+Array = NDArray[np.float64]
+
+DENSE_PARAMETERS = 3000
+"""Up to so many parameters the Hessian is taken apart into all of its eigenvectors."""
+
+OWN_NUMBERS = 800
+"""Up to so many numbers in the parameters of all agents together each agent has its own Hessian."""
+
+_DIFFERENCES = 8
+"""Vectors on which the agents' Hessians are compared."""
+
+_ALIKE = 1e-9
+"""Hessians that differ by no more than this part are the same but for rounding."""
+
+_BATCH = 512
+"""Samples whose gradients are held at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalQuadratic:
+    """A loss around its minimum, along directions in which the Hessian is diagonal.
+
+    Attributes:
+        curvature: Eigenvalues of H, or nodes that stand for them, [J].
+        noise: Variance of a single sample's gradient along each direction, agent by agent, [K, J].
+        shifts: What each agent's gradient is at the minimum, [K, J].
+        spread: How far the agents' own Hessians are from H: ‖H_k − H‖_F, root mean square over the agents, as a part of
+            ‖H‖_F; 0 where they are the same.
+        own: The agents' losses with their own Hessians and the noise of a single sample, in the same directions; None
+            where all have the same, or where they are too large.
+        probes: How many random vectors stand for the noise, which then is the agents' mean; None where it is exact.
+        method: How all this was found, in words.
+    """
+
+    curvature: Array
+    noise: Array
+    shifts: Array
+    spread: float
+    own: Quadratics | None
+    probes: int | None
+    method: str
+
+
+def local_quadratic(
+    model: nn.Module,
+    task: Task,
+    holdings: list[NDArray[Any]],
+    W: Array,
+    *,
+    agents: int,
+    seed: int = 0,
+    probes: int = 24,
+) -> LocalQuadratic:
+    """Measure Hessian, gradient noise and heterogeneity at a minimum, as far as the excess risk depends on them.
+
+    Up to 3000 parameters by all eigenvectors of H, and with each agent's own Hessian where K P is at most 800. Beyond,
+    by quadrature: the noise enters as Tr φ(H) Σ = E uᵀ φ(H) u with vectors u of covariance Σ, which are sums of the
+    samples' centred gradients with random signs, the same for all agents; the heterogeneity as b̂ᵀ ψ(H) b̂ for each mode
+    of W; and each such form has nodes and weights.
+
+    Args:
+        model: The minimum, in evaluation mode and float64.
+        task: Gives loss and data, on the same device.
+        holdings: Indices of each agent's samples; empty for a landscape, which knows its noise.
+        W: Mixing matrix [K, K]; where the Hessian is large it has to be symmetric, and the shifts are measured for its
+            modes.
+        agents: K.
+        seed: Seed of the random signs.
+        probes: How many vectors u are drawn.
+
+    Returns:
+        The quadratic.
+
+    Raises:
+        ExperimentError: If the task generates samples whose noise nobody knows, or W is not symmetric and should be.
+    """
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if isinstance(task, Landscape):
+        gradients: _Gradients = _Known(task, agents)
+    elif holdings:
+        gradients = _Sampled(model, task, holdings)
+    else:
+        raise ExperimentError("task: it generates its samples, and theory needs to know the noise of their gradients")
+    operator = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
+    hessians = gradients.hessians()
+    spread = _spread(operator, hessians, seed)
+    if size <= DENSE_PARAMETERS:
+        curvature, vectors = np.linalg.eigh(hessian_matrix(model, task.loss, task.train, chunk=CHUNK))
+        method = f"all {size} eigenvectors of the Hessian"
+        noise, shifts = gradients.along(vectors)
+        own = None
+        if spread and agents * size <= OWN_NUMBERS:
+            matrices = np.array([vectors.T @ (h @ vectors) for h in hessians])
+            own = Quadratics(matrices[:, None], gradients.covariances(vectors)[:, None], shifts[:, None])
+            method += ", and each agent's own Hessian"
+        return LocalQuadratic(curvature, noise, shifts, spread, own, None, method)
+    if abs(W - W.T).max() > 1e-8:
+        raise ExperimentError(
+            f"topology: of more than {DENSE_PARAMETERS} parameters theory follows symmetric weights alone, and these"
+            " are not"
+        )
+    nodes, noises, shifts_at = [], [], []
+    for gradient in gradients.draw(probes, np.random.default_rng(seed)):
+        h, weights = quadratic_form(operator, gradient)
+        nodes.append(h)
+        noises.append(np.tile(weights / probes, (agents, 1)))
+        shifts_at.append(np.zeros((agents, len(h))))
+    means = gradients.means()
+    for mode in np.linalg.eigh(W)[1].T:
+        h, weights = quadratic_form(operator, mode @ means)
+        nodes.append(h)
+        noises.append(np.zeros((agents, len(h))))
+        shifts_at.append(np.outer(mode, np.sqrt(weights)))
+    arrays = (np.concatenate(nodes), np.concatenate(noises, axis=1), np.concatenate(shifts_at, axis=1))
+    method = f"quadrature from {probes} vectors of noise and {agents} modes of W"
+    return LocalQuadratic(*arrays, spread, None, probes, method)
+
+
+def _spread(hessian: HessianOperator, own: Sequence[HessianOperator], seed: int) -> float:
+    """Estimate ‖H_k − H‖_F, root mean square over the agents, as a part of ‖H‖_F; 0 where it is rounding."""
+    signs = np.random.default_rng([seed, 1]).choice([-1.0, 1.0], size=(hessian.shape[0], _DIFFERENCES))
+    common = hessian @ signs
+    squares = [np.linalg.norm(h @ signs - common) ** 2 for h in own]
+    found = float(np.sqrt(np.mean(squares or 0.0))), float(np.linalg.norm(common))
+    return found[0] / found[1] if found[0] > _ALIKE * found[1] else 0.0
+
+
+class _Gradients(ABC):
+    """The distribution of each agent's sample gradients at a point."""
+
+    @abstractmethod
+    def along(self, vectors: Array) -> tuple[Array, Array]:
+        """Return variance and mean along vectors [P, J] for each agent, [K, J] each."""
+
+    @abstractmethod
+    def covariances(self, vectors: Array) -> Array:
+        """Return each agent's noise covariance in the coordinates along vectors [P, J], [K, J, J]."""
+
+    @abstractmethod
+    def hessians(self) -> Sequence[HessianOperator]:
+        """Return each agent's own Hessian; none where all have that of the whole loss."""
+
+    @abstractmethod
+    def means(self) -> Array:
+        """Return each agent's mean gradient, [K, P]."""
+
+    @abstractmethod
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        """Return random vectors whose covariance is the agents' mean noise covariance, [count, P]."""
+
+
+class _Known(_Gradients):
+    def __init__(self, task: Landscape, agents: int) -> None:
+        self.covariance = task.noise_covariance.double().cpu().numpy()
+        self.shifts = task.shifts.double().cpu().numpy()
+        self.agents = agents
+
+    def along(self, vectors: Array) -> tuple[Array, Array]:
+        variance = np.einsum("pj,pq,qj->j", vectors, self.covariance, vectors)
+        return np.tile(variance, (self.agents, 1)), self.shifts @ vectors
+
+    def covariances(self, vectors: Array) -> Array:
+        return np.tile(vectors.T @ self.covariance @ vectors, (self.agents, 1, 1))
+
+    def hessians(self) -> Sequence[HessianOperator]:
+        return []
+
+    def means(self) -> Array:
+        return self.shifts
+
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        return rng.multivariate_normal(np.zeros(len(self.covariance)), self.covariance, size=count)
+
+
+class _Sampled(_Gradients):
+    def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]]) -> None:
+        self.model, self.task, self.holdings = model, task, holdings
+        self.objective = Objective(model, task.loss, task.train)
+        self.point = self.objective.point[0]
+        self.buffers = {name: b[0] for name, b in self.objective.buffers(1).items()}
+
+    def _of(self, samples: NDArray[Any]) -> Array:
+        """Compute the gradients of some samples, [n, P]."""
+        places = torch.from_numpy(samples).to(self.point.device)
+        chunk = Chunk(tuple(t[places] for t in self.task.train))
+        array: Array = self.objective.sample_gradients(self.point, self.buffers, chunk).double().cpu().numpy()
+        return array
+
+    def along(self, vectors: Array) -> tuple[Array, Array]:
+        sums, squares = np.zeros((2, len(self.holdings), vectors.shape[1]))
+        for agent, held in enumerate(self.holdings):
+            for start in range(0, len(held), _BATCH):
+                projected = self._of(held[start : start + _BATCH]) @ vectors
+                sums[agent] += projected.sum(axis=0) / len(held)
+                squares[agent] += (projected**2).sum(axis=0) / len(held)
+        return np.maximum(squares - sums**2, 0), sums
+
+    def covariances(self, vectors: Array) -> Array:
+        found, means = np.zeros((len(self.holdings), vectors.shape[1], vectors.shape[1])), self.means() @ vectors
+        for agent, held in enumerate(self.holdings):
+            for start in range(0, len(held), _BATCH):
+                centred = self._of(held[start : start + _BATCH]) @ vectors - means[agent]
+                found[agent] += centred.T @ centred / len(held)
+        return found
+
+    def hessians(self) -> Sequence[HessianOperator]:
+        def own(held: NDArray[Any]) -> HessianOperator:
+            places = torch.from_numpy(held).to(self.task.train[0].device)
+            return HessianOperator(self.model, self.task.loss, tuple(t[places] for t in self.task.train), chunk=CHUNK)
+
+        return [own(held) for held in self.holdings]
+
+    def means(self) -> Array:
+        return np.stack([
+            sum(self._of(held[start : start + _BATCH]).sum(axis=0) for start in range(0, len(held), _BATCH)) / len(held)
+            for held in self.holdings
+        ])  # fmt: skip
+
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        probes = np.zeros((count, len(self.point)))
+        means = self.means()
+        for agent, held in enumerate(self.holdings):
+            share = 1 / np.sqrt(len(held) * len(self.holdings))
+            for start in range(0, len(held), _BATCH):
+                centred = self._of(held[start : start + _BATCH]) - means[agent]
+                probes += share * rng.choice([-1.0, 1.0], size=(count, len(centred))) @ centred
+        return probes

@@ -1,0 +1,238 @@
+"""Progress on the terminal: a bar a run with loss, accuracy, speed and time left; a bar for the grid."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from basinet.launch.terminal import console, messages
+from basinet.sim.run.records import Row
+
+__all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
+
+
+_FEW = 20
+"""Runs that are checked in no time."""
+
+_SECONDS, _SHARE = 10.0, 0.1
+"""Seconds between two lines where there is no terminal, or a share of those that have passed: a log stays short."""
+
+
+class _Lines:
+    """Says now and then, where there is no terminal to draw on, how far something is.
+
+    Args:
+        say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.begun = self.said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Say a line, if it is time for one.
+
+        Args:
+            text: The line.
+        """
+        now = time.monotonic()
+        if now - self.said > max(_SECONDS, _SHARE * (now - self.begun)):
+            self.said = now
+            self.say(text)
+
+
+class TerminalMonitor:
+    """Shows how runs go: bars on a terminal; where there is none, as in a notebook or a log, a line now and then.
+
+    Args:
+        num_runs: Runs of the experiment.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, num_runs: int, *, quiet: bool = False) -> None:
+        self.console = console(messages(), quiet=quiet)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.lock = threading.Lock()
+        self.started_at: dict[str, tuple[float, int, int]] = {}
+        self.tasks: dict[str, TaskID] = {}
+        self.texts: dict[str, str] = {}
+        self.lines = _Lines(self.say if self.progress.disable else lambda text: None)
+        self.grid = self.progress.add_task("runs", total=num_runs, text="")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line.
+
+        Args:
+            text: The line.
+        """
+        self.console.print(text, soft_wrap=True)
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        """Show a run that begins or resumes.
+
+        Args:
+            run: Its name.
+            step: Where it begins.
+            num_steps: Its length.
+            agents: Agents of all replicas together.
+            engine: Which engine runs, and why.
+        """
+        with self.lock:
+            self.started_at[run] = (time.monotonic(), step, agents)
+            self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="")
+            self.texts[run] = ""
+        if step:
+            self.say(f"{run}: resumed at step {step} of {num_steps}")
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
+        """Show a run that has reached a step.
+
+        Args:
+            run: Its name.
+            step: The step.
+            rows: What was measured there, if anything.
+        """
+        with self.lock:
+            begun, first, agents = self.started_at[run]
+            if rows:
+                self.texts[run] = _means(rows)
+            speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
+            self._show(run, f"{self.texts[run]}{_short(speed)} agent-steps/s", step)
+
+    def waiting(self, run: str, what: str) -> None:
+        """Say what a run waits for before it can begin.
+
+        Args:
+            run: Its name.
+            what: What it waits for.
+        """
+        self.say(f"{run}: waiting for {what}")
+
+    def analyzing(self, run: str, done: int, total: int) -> None:
+        """Show that a run is being analysed.
+
+        Args:
+            run: Its name.
+            done: How many of its replicas have been.
+            total: How many there are.
+        """
+        with self.lock:
+            self._show(run, f"{self.texts[run]}measuring flatness, {done} of {total} replicas …")
+
+    def _show(self, run: str, text: str, step: int | None = None) -> None:
+        self.progress.update(self.tasks[run], completed=step, text=text)
+        task = self.progress.tasks[self.progress.task_ids.index(self.tasks[run])]
+        self.lines(f"{run}: step {task.completed:.0f} of {task.total:.0f}  {text}")
+
+    def finished(self, run: str, state: str) -> None:
+        """Show that a run has ended.
+
+        Args:
+            run: Its name.
+            state: done, diverged, "failed: " and why, or in words how it came to its end without a step.
+        """
+        with self.lock:
+            skipped = run not in self.tasks
+            if not skipped:
+                self.progress.remove_task(self.tasks[run])
+            self.progress.advance(self.grid)
+        note = {"done": "finished before", "diverged": "diverged before"}.get(state, state) if skipped else state
+        self.say(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"))
+
+
+@contextmanager
+def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """Show how a study or an analysis goes: a bar on a terminal, a line now and then where there is none.
+
+    Args:
+        name: What stands before the bar.
+        quiet: Whether to show nothing.
+
+    Yields:
+        A function that takes how much is done, from 0 to 1, and what is being done.
+    """
+    shown_on = console(messages(), quiet=quiet)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)
+    with Progress(
+        *columns,
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=shown_on,
+        disable=quiet or not shown_on.is_terminal,
+    ) as shown:
+        task, lines = shown.add_task(name, total=1.0, text=""), _Lines(partial(shown_on.print, soft_wrap=True))
+
+        def show(done: float, text: str) -> None:
+            shown.update(task, completed=done, text=text)
+            if shown.disable:
+                lines(f"{name}: {100 * done:.0f} % {text}".rstrip())
+
+        yield show
+
+
+@contextmanager
+def checking(num_runs: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Say how large a grid is before its runs are checked, and show how far that is.
+
+    Args:
+        num_runs: Runs of the grid; of a few nothing is said.
+        quiet: Whether to show nothing.
+
+    Yields:
+        A function that takes how many runs have been checked.
+    """
+    if num_runs <= _FEW:
+        yield lambda done: None
+        return
+    console(messages(), quiet=quiet).print(f"{how_many(num_runs)} to check")
+    with bar("checking", quiet=quiet) as show:
+        yield lambda done: show(done / num_runs, f"{done:,} of {how_many(num_runs)}")
+
+
+def how_many(runs: int) -> str:
+    """Count runs in words.
+
+    Args:
+        runs: How many.
+
+    Returns:
+        "1 run", "24,000 runs".
+    """
+    return f"{runs:,} run{'' if runs == 1 else 's'}"
+
+
+def _means(rows: list[Row]) -> str:
+    """Average loss and accuracy over the replicas."""
+    text = ""
+    for key, word in (("train_loss", "loss"), ("test_accuracy", "accuracy")):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            text += f"{word} {sum(values) / len(values):.4f} · "
+    return text
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

@@ -1,0 +1,324 @@
+"""Mixing: the product with W, and what has to travel between workers for it."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from scipy.sparse import csr_array, diags_array
+from torch import Tensor
+
+from basinet.sim.agents.placement import Placement, wire
+
+__all__ = ["Mixer"]
+
+_DENSE_BELOW = 64
+"""Up to this many agents a dense product is faster than a sparse one on a GPU, whatever the graph."""
+
+_TOLERANCE = 1e-8
+"""Rows of W that sum to one up to so much keep agents that agree exactly where they are."""
+
+_PIECE = 2**18
+"""Numbers that are averaged at a time: they stay in the cache."""
+
+_DENSE_SHARE = 0.5
+"""From this share of entries that are not zero on, a dense product is faster everywhere."""
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """What is exchanged with one other worker."""
+
+    rank: int
+    send: Tensor  # local rows that the peer needs
+    needed: int  # how many of the peer's rows are needed here
+    weights: "_Sparse"  # [N, rows received]
+
+
+class _Sparse:
+    """Some columns of W in the form in which its products are fast on a device.
+
+    Products are written with differences, x_k ← s_k x_k + Σ_l W[k, l] (x_l − x_k) with s the sums of the rows, so that
+    agents that agree stay as they are: weights rounded to the floating type of x do not sum to one exactly, and an
+    algorithm that corrects itself from step to step would add that up.
+
+    Args:
+        matrix: The entries of W off its diagonal, for this worker's rows and the columns of one worker.
+        sums: The sums s of the rows of W.
+        like: A tensor whose device and type the products have.
+        pool: Threads that share a product, if there are several.
+    """
+
+    def __init__(self, matrix: csr_array, sums: np.ndarray, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
+        self.on_cpu = like.device.type == "cpu"
+        self.pool = pool
+        count = pool._max_workers if pool else 1
+        bounds = [matrix.shape[0] * share // count for share in range(count + 1)]
+        if self.on_cpu:
+            from basinet.sim.agents import mixing_kernels  # compiles, which takes a moment
+
+            starts, columns, weights = mixing_kernels.pad(matrix)
+            self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
+            rounded = torch.from_numpy(sums).to(like.dtype).numpy()
+            # Each thread has its own rows, so that their number changes no result.
+            self.shares = [(slice(a, b), starts[a : b + 1], rounded[a:b]) for a, b in pairwise(bounds)]
+            self.mix = mixing_kernels.mix
+        else:
+            self.matrix = _to_torch(matrix, like)
+
+    def multiply(self, x: Tensor, own: Tensor, out: Tensor, *, add: bool) -> None:
+        """Compute W x with rows x of a worker, given this worker's own rows; or add it to what the own ones gave."""
+        if self.on_cpu:
+            columns, weights = self.entries
+            source, mine, target = x.numpy(), own.numpy(), out.numpy()
+
+            def mix(share: tuple[slice, np.ndarray, np.ndarray]) -> None:
+                rows, starts, sums = share
+                self.mix(starts, columns, weights, source, mine[rows], sums, target[rows], add)
+
+            deque((self.pool.map if self.pool else map)(mix, self.shares))
+        else:
+            torch.addmm(out if add else own, self.matrix, x, out=out)
+
+
+class Mixer:
+    """Computes x ← W x for the rows of one worker.
+
+    With several workers only the boundary rows travel, straight to the worker that needs them, while the rows
+    that stay are being mixed. The sums run over the neighbours at home first, then worker by worker, so that
+    another placement agrees to rounding.
+
+    Args:
+        weights: The mixing matrix W [K, K], sparse.
+        placement: The rows of this worker.
+        like: A tensor [N, P] whose device and type the products have.
+        centroid_weights: Weights π of the agents in the centroid, [K], or of each replica, [R, K]; agents of weight 0
+            are left out, whatever their values.
+        pool: Threads that share a sparse product, if there are several.
+        differences: Whether products are written with differences between agents, so that those that agree stay as
+            they are; without them, what is not negative stays so.
+    """
+
+    def __init__(
+        self,
+        weights: csr_array,
+        placement: Placement,
+        like: Tensor,
+        centroid_weights: np.ndarray,
+        pool: ThreadPoolExecutor | None = None,
+        *,
+        differences: bool = True,
+    ) -> None:
+        self.placement = placement
+        self.pool = pool
+        self.differences = differences
+        others = weights - diags_array(weights.diagonal(), format="csr")
+        others.eliminate_zeros()
+        others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
+        self.num_messages = int(others.nnz)
+        sums = np.asarray(weights.sum(axis=1)).ravel()
+        sums[abs(sums - 1) < _TOLERANCE] = 1
+        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, all of whose rows sum to s − 1
+        if not differences:
+            others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
+        rows, agents = placement.rows, placement.agents
+        whole = rows.start % agents == 0 and rows.stop % agents == 0
+        self.whole = whole
+        self.dense: Tensor | None = None
+        self.peers: list[_Peer] = []
+        dense = weights.nnz >= _DENSE_SHARE * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
+        if whole and dense and differences:
+            self.dense = torch.from_numpy(weights.toarray()).to(like)
+            self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
+            self.scratch = like.new_empty(0)
+        else:
+            self._split_weights(others, sums, diagonal, like)
+        self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
+        pi = np.broadcast_to(centroid_weights, (placement.replicas, agents))
+        mine = placement.row_replicas, placement.row_agents
+        counted = pi > 0
+        self.pi = torch.from_numpy(pi[mine]).to(like)
+        self.left_out = None if counted.all() else torch.from_numpy(~counted[mine]).to(like.device)
+        first = counted.argmax(axis=1)[placement.row_replicas]
+        self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == first)).to(like.device)
+
+    def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
+        """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
+        p = self.placement
+        entries = others.tocoo()
+        replicas = np.arange(p.replicas)[:, None] * p.agents
+        row, column = (replicas + entries.row).ravel(), (replicas + entries.col).ravel()
+        value = np.tile(entries.data, p.replicas)
+        owner = np.searchsorted(p.bounds, np.arange(p.replicas * p.agents), side="right") - 1
+        here = p.rank
+
+        def columns_needed(by: int, of: int) -> np.ndarray:
+            return np.unique(column[(owner[row] == by) & (owner[column] == of)])
+
+        def part(of: int, columns: np.ndarray) -> _Sparse:
+            chosen = (owner[row] == here) & (owner[column] == of)
+            place = np.searchsorted(columns, column[chosen])
+            matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
+            if of == here and like.device.type != "cpu":
+                matrix = csr_array(matrix + diags_array(diagonal[p.row_agents]))
+            return _Sparse(matrix, sums[p.row_agents], like, self.pool)
+
+        self.local = part(here, np.asarray(p.rows))
+        for other in range(p.workers):
+            wanted, needed = columns_needed(other, here), columns_needed(here, other)
+            if other != here and (len(wanted) or len(needed)):
+                self.peers.append(
+                    _Peer(
+                        rank=other,
+                        send=torch.from_numpy(wanted - p.rows.start).to(like.device),
+                        needed=len(needed),
+                        weights=part(other, needed),
+                    )
+                )
+
+    def combine(self, x: Tensor, result: Tensor) -> None:
+        """Compute W x.
+
+        Args:
+            x: [N, P], this worker's rows.
+            result: [N, P], where W x goes; another tensor than `x`.
+        """
+        if self.dense is not None:
+            shape = (-1, self.placement.agents, x.shape[1])
+            first = x.view(shape)[:, :1]
+            differences = torch.sub(x.view(shape), first, out=self.scratch.resize_(result.view(shape).shape))
+            base = first if self.row_sums is None else first * self.row_sums
+            torch.baddbmm(base, self.dense.expand(len(first), -1, -1), differences, out=result.view(shape))
+            return
+        own = x if self.differences else torch.zeros_like(x)
+        received, travelling = self._exchange(x)
+        self.local.multiply(x, own, result, add=False)
+        for request in travelling:
+            request.wait()
+        for peer, rows in zip(self.peers, received, strict=True):
+            if peer.needed:
+                peer.weights.multiply(rows.to(x.device), own, result, add=True)
+
+    def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
+        """Start sending and receiving the boundary rows; they will be in the tensors returned."""
+        operations, received = [], []
+        for peer in self.peers:
+            # Where the network can write.
+            received.append(x.new_empty(peer.needed, x.shape[1], device=wire(x)))
+            if len(peer.send):
+                operations.append(dist.P2POp(dist.isend, x[peer.send].to(wire(x)), peer.rank))
+            if peer.needed:
+                operations.append(dist.P2POp(dist.irecv, received[-1], peer.rank))
+        return received, dist.batch_isend_irecv(operations) if operations else []
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sum rows over the agents of each replica, on all workers.
+
+        Args:
+            rows: [N, ...], this worker's rows.
+
+        Returns:
+            [R, ...], the same on every worker.
+        """
+        p = self.placement
+        total = rows.new_zeros(p.replicas, *rows.shape[1:])
+        if self.whole:
+            mine = slice(p.rows.start // p.agents, p.rows.stop // p.agents)
+            total[mine] = rows.view(-1, p.agents, *rows.shape[1:]).sum(1)
+        else:
+            total.index_add_(0, self.replica, rows)
+        if p.workers > 1:
+            dist.all_reduce(total)
+        return total
+
+    def average(self, x: Tensor) -> None:
+        """Replace each row by the mean over the agents of its replica.
+
+        Args:
+            x: [N, P], this worker's rows; changed in place.
+        """
+        mean = self.sums(x) / self.placement.agents
+        torch.index_select(mean, 0, self.replica, out=x)
+
+    def centroid(self, x: Tensor) -> Tensor:
+        """Average the agents of each replica with the weights π.
+
+        Agents that agree have exactly their common value as the centroid: what is averaged is the difference from
+        the first agent that counts.
+
+        Args:
+            x: [N, ...], this worker's rows.
+
+        Returns:
+            [R, ...], the same on every worker.
+        """
+        first = x.new_zeros(self.placement.replicas, *x.shape[1:])
+        first[self.replica[self.firsts]] = x[self.firsts]
+        if self.placement.workers > 1:
+            dist.all_reduce(first)
+        total = torch.zeros_like(first)
+        for rows in self._pieces(x):
+            difference = x[rows] - first[self.replica[rows]]
+            ones = [1 for _ in x.shape[1:]]
+            difference *= self.pi[rows].view(-1, *ones)
+            if self.left_out is not None:
+                difference.masked_fill_(self.left_out[rows].view(-1, *ones), 0)
+            total.index_add_(0, self.replica[rows], difference)
+        if self.placement.workers > 1:
+            dist.all_reduce(total)
+        return first + total
+
+    def distances(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute the consensus distance of each replica, Σ_k π_k ‖x_k − x̄‖².
+
+        Args:
+            x: [N, P], this worker's rows.
+            centroids: [R, P].
+
+        Returns:
+            [R], the same on every worker.
+        """
+        return self.centroid(self._squares(x, centroids))
+
+    def distances_left_out(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute the mean squared distance from the centroid of the agents that do not count in it.
+
+        Args:
+            x: [N, P], this worker's rows.
+            centroids: [R, P].
+
+        Returns:
+            [R], the same on every worker; not a number where all count.
+        """
+        squares = self._squares(x, centroids)
+        out = torch.zeros_like(squares, dtype=torch.bool) if self.left_out is None else self.left_out
+        total, count = self.sums(torch.stack([squares.where(out, 0), out.to(squares)], 1)).unbind(1)
+        return total / count
+
+    def _squares(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Compute ‖x_k − x̄‖², [N]."""
+        return torch.cat([(x[rows] - centroids[self.replica[rows]]).norm(dim=1).square() for rows in self._pieces(x)])
+
+    def _pieces(self, x: Tensor) -> Iterator[slice]:
+        """Cut the rows into pieces, so that what is computed from them needs little memory beside them."""
+        length = max(1, _PIECE // max(1, x[0].numel()))
+        for start in range(0, len(x), length):
+            yield slice(start, start + length)
+
+
+def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data).to(like.dtype),
+            size=matrix.shape,
+            device=like.device,
+            check_invariants=True,
+        )

@@ -1,0 +1,87 @@
+"""Compiled loops for the CPU: what torch has no kernel for that comes near the speed of memory."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from basinet.algorithms.row_kernels import compiled
+
+__all__ = ["mix", "pad"]
+
+_COLUMNS = 2048
+"""Columns that are mixed at a time: a piece of a row that stays in the first cache."""
+
+
+def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Lengthen the rows of a sparse matrix to multiples of two entries, for `mix`.
+
+    Args:
+        weights: Sparse matrix.
+
+    Returns:
+        Starts of the rows, columns, weights: as in the CSR format, with zero weights on columns that a row has.
+    """
+    if weights.nnz == 0:
+        return np.zeros(weights.shape[0] + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    lengths = np.diff(weights.indptr)
+    starts = np.concatenate([[0], np.cumsum(-(-lengths // 2) * 2)]).astype(np.int64)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = starts[row] + np.arange(weights.nnz) - weights.indptr[row]
+    first = weights.indices[np.minimum(weights.indptr[:-1], weights.nnz - 1)].astype(np.int64)
+    columns = np.repeat(first, np.diff(starts))
+    values = np.zeros(starts[-1])
+    columns[place], values[place] = weights.indices, weights.data
+    return starts, columns, values
+
+
+@compiled
+def mix(starts, columns, weights, x, own, sums, out, add):  # type: ignore[no-untyped-def]
+    """Compute out[k] ← s[k] own[k] + Σ_j w[k, j] (x[j] − own[k]), or add the sum to what `out` holds.
+
+    With s the sums of the rows of W, this is W x; written with differences, rows that agree stay as they are, however
+    the weights are rounded. Four neighbours, or the last two, are read side by side: their rows arrive from memory
+    together, and the sum is written once.
+
+    Args:
+        starts: Where each row of W starts, from `pad`.
+        columns: Columns of the entries.
+        weights: The entries, in the type of `x`; those of the diagonal make no difference.
+        x: [L, P].
+        own: [K, P].
+        sums: The sums s of the rows of W, [K].
+        out: [K, P], another array than `x` and `own`.
+        add: Whether to add to what `out` holds.
+    """
+    for left in range(0, x.shape[1], _COLUMNS):
+        right = min(left + _COLUMNS, x.shape[1])
+        for k in range(len(out)):
+            y = out[k, left:right]
+            z = own[k, left:right]
+            s = sums[k]
+            if starts[k] == starts[k + 1] and not add:
+                for i in range(right - left):
+                    y[i] = s * z[i]
+            j = starts[k]
+            while j < starts[k + 1]:
+                first = j == starts[k] and not add
+                a, b = weights[j], weights[j + 1]
+                xa, xb = x[columns[j], left:right], x[columns[j + 1], left:right]
+                if j + 2 == starts[k + 1]:
+                    if first:
+                        for i in range(right - left):
+                            y[i] = s * z[i] + (a * (xa[i] - z[i]) + b * (xb[i] - z[i]))
+                    else:
+                        for i in range(right - left):
+                            y[i] += a * (xa[i] - z[i]) + b * (xb[i] - z[i])
+                    break
+                c, d = weights[j + 2], weights[j + 3]
+                xc, xd = x[columns[j + 2], left:right], x[columns[j + 3], left:right]
+                if first:
+                    for i in range(right - left):
+                        near = a * (xa[i] - z[i]) + b * (xb[i] - z[i])
+                        y[i] = s * z[i] + (near + (c * (xc[i] - z[i]) + d * (xd[i] - z[i])))
+                else:
+                    for i in range(right - left):
+                        near = a * (xa[i] - z[i]) + b * (xb[i] - z[i])
+                        y[i] += near + (c * (xc[i] - z[i]) + d * (xd[i] - z[i]))
+                j += 4

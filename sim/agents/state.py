@@ -1,0 +1,338 @@
+"""The stacked state: one row an agent, and each layer's parameters as a view into it."""
+
+import copy
+import fnmatch
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.models.modules import copy_model
+from basinet.sim.run.files import Damaged, plain_file
+from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
+
+__all__ = [
+    "StackedState",
+    "checkpoint_bytes",
+    "instantiate",
+    "join_rows",
+    "load_checkpoint",
+    "load_vector",
+    "take_rows",
+    "weighted_mean",
+]
+
+
+class StackedState:
+    """Parameters, gradients and buffers of N agents.
+
+    `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
+    views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
+    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all.
+
+    Args:
+        model: The model whose trainable parameters and buffers are stacked; its values are not used.
+        num_agents: N.
+        device: Where the state lives.
+        dtype: Floating type of the state.
+        autocast: A shorter type in which engines may compute what torch's autocast says, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_agents: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        size = sum(shape.numel() for shape in self.shapes.values())
+        buffers = {
+            name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
+            for name, b in model.named_buffers()
+        }
+        self.autocast = autocast
+        self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
+
+    def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Take tensors [N, ...] as the state, and cut the views."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        self._places = [
+            ((len(parameters), *shape), (sum(sizes), *torch.empty(shape, device="meta").stride()), sum(sizes[:layer]))
+            for layer, shape in enumerate(self.shapes.values())
+        ]
+        self.num_agents = len(parameters)
+        self.parameters, self.gradients, self.buffers = parameters, gradients, buffers
+        leaves = [view.requires_grad_() for view in self.split(parameters)]
+        self.parameter_views = dict(zip(self.shapes, leaves, strict=True))
+        self.gradient_views = dict(zip(self.shapes, self.split(gradients), strict=True))
+        self._parts: list[tuple[slice, StackedState]] = []
+
+    def part(self, rows: slice) -> "StackedState":
+        """Take some agents as a state of their own, in the same memory.
+
+        Args:
+            rows: Which agents.
+
+        Returns:
+            A state that follows this one.
+        """
+        part = copy.copy(self)
+        buffers = {name: b[rows] for name, b in self.buffers.items()}
+        part._set(self.parameters[rows], self.gradients[rows], buffers)
+        self._parts.append((rows, part))
+        return part
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Take [N, P] apart into layers.
+
+        Args:
+            flat: A tensor laid out like the parameters.
+
+        Returns:
+            Views [N, *shape], in the model's order.
+        """
+        start = flat.storage_offset()
+        return [flat.as_strided(shape, strides, start + offset) for shape, strides, offset in self._places]
+
+    def columns(self, patterns: Sequence[str]) -> list[slice]:
+        """Find the columns of some parameters.
+
+        Args:
+            patterns: Names, with * for any letters.
+
+        Returns:
+            Slices of [N, P].
+
+        Raises:
+            ValueError: A pattern fits no parameter, or they fit all.
+        """
+        names = list(self.shapes)
+        for pattern in patterns:
+            if not fnmatch.filter(names, pattern):
+                raise ValueError(f"no parameter fits '{pattern}'; there are {', '.join(names)}")
+        chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        if all(chosen):
+            raise ValueError(
+                "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
+            )
+        ends = np.cumsum([shape.numel() for shape in self.shapes.values()]).tolist()
+        starts = [0, *ends[:-1]]
+        return [slice(a, b) for a, b, is_chosen in zip(starts, ends, chosen, strict=True) if is_chosen]
+
+    def exchange(self, x: Tensor, other: Tensor) -> None:
+        """Let two tensors trade places in memory, and the views follow: x holds what `other` held.
+
+        Args:
+            x: [N, P]; the parameters, or any tensor like them.
+            other: [N, P]; the gradients, or any tensor like them.
+        """
+        x.data, other.data = other.data, x.data
+        self._follow()
+
+    def _follow(self) -> None:
+        """Cut the views anew."""
+        for flat, views in ((self.parameters, self.parameter_views), (self.gradients, self.gradient_views)):
+            for view, moved in zip(views.values(), self.split(flat), strict=True):
+                view.data = moved
+        for rows, part in self._parts:
+            part.parameters.data, part.gradients.data = self.parameters[rows], self.gradients[rows]
+            part._follow()
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
+
+        Args:
+            loss: A sum over agents: agent n's rows then get the gradient of its own term.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, leaf in self.parameter_views.items():
+            if leaf.grad is None:  # the loss does not depend on it
+                self.gradient_views[name].zero_()
+            else:
+                self.gradient_views[name].copy_(leaf.grad)
+                leaf.grad = None
+
+    def fill(self, rows: slice, model: nn.Module) -> None:
+        """Set some agents to the values of a model.
+
+        Args:
+            rows: Which agents.
+            model: A model of the same structure.
+        """
+        with torch.no_grad():
+            for name, view in self.parameter_views.items():
+                view.data[rows] = model.get_parameter(name).to(self.parameters)
+            for name, b in model.named_buffers():
+                self.buffers[name][rows] = b.to(self.buffers[name])
+
+
+def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Allocate zeros; on the CPU by numpy, which asks for large pages, so that scattered rows are found faster."""
+    if device.type != "cpu":
+        return torch.zeros(rows, columns, device=device, dtype=dtype)
+    like = torch.zeros(0, dtype=dtype).numpy()
+    return torch.from_numpy(np.zeros((rows, columns), dtype=like.dtype))
+
+
+def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]) -> nn.Module:
+    """Give a plain model the values of one row, which stays as it is, even if the model writes its parameters.
+
+    Args:
+        model: A model of the state's structure; changed in place.
+        parameters: [P].
+        buffers: Buffers by name, without the leading axis.
+
+    Returns:
+        The model.
+    """
+    with torch.no_grad():
+        nn.utils.vector_to_parameters(parameters.clone(), (p for p in model.parameters() if p.requires_grad))
+        for name, b in model.named_buffers():
+            b.copy_(buffers[name])
+    return model
+
+
+def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.Module:
+    """Make a model with keyed initial values; the global random state is left as it was.
+
+    Args:
+        factory: Makes a model, or is one (whose values are then the start of every replica).
+        seed: Seed of the initial values.
+
+    Returns:
+        A new model on the CPU.
+    """
+    if isinstance(factory, nn.Module):
+        return copy_model(factory)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return factory()
+
+
+def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
+    """Average rows, with agents that agree having exactly their common value as the mean, as in `Mixer.centroid`.
+
+    Args:
+        rows: Parameters or buffers, [N, ...].
+        weights: Weights of the rows, floating, [N]; they sum to one.
+
+    Returns:
+        The mean, [1, ...], in the type of the weights; of integers the nearest ones.
+    """
+    values = rows.to(weights.dtype)
+    shares = weights.view(-1, *(1 for _ in rows.shape[1:]))
+    mean = values[:1] + ((values - values[0]) * shares).sum(0, keepdim=True)
+    return mean if rows.is_floating_point() else mean.round().to(rows.dtype)
+
+
+def checkpoint_bytes(state: dict[str, Any]) -> memoryview:
+    """Write a checkpoint.
+
+    Args:
+        state: Nested plain values and tensors.
+
+    Returns:
+        The content of the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint from the folder of its run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The state of all rows.
+
+    Raises:
+        Damaged: The file is missing, does not hold what was written, or is of another run or step.
+    """
+    if not plain_file(path).exists():
+        raise Damaged(path, "it is missing")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
+            wrong = archive.testzip()
+        state: dict[str, Any] = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever is raised over what is no checkpoint
+        if isinstance(error, PermissionError | MemoryError):
+            raise
+        raise Damaged(path, first_line(error)) from error
+    if wrong:
+        raise Damaged(path, f"the checksum of {wrong} is wrong")
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
+        raise Damaged(path, "it holds no state of a run")
+    _check_origin(path, state)
+    return state
+
+
+def _check_origin(path: Path, state: dict[str, Any]) -> None:
+    """Refuse the state of another run, or of another step."""
+    run = path.parents[1]
+    if "run" in state and state["run"] != steps_of(load_config(run)):
+        raise Damaged(path, "it is of another run")
+    if path.stem.startswith("step-"):
+        expected = int(path.stem.removeprefix("step-"))
+    else:
+        try:
+            status = load_status(run)
+        except Damaged:  # which says nothing about the checkpoint
+            return
+        expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
+    if state["step"] != expected:
+        raise Damaged(path, f"it is of step {state['step']}, not {expected}")
+
+
+def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Take some agents' part of a state.
+
+    Args:
+        state: A mapping whose entry "rows" holds what leads with the agents' axis: nested mappings of tensors
+            and lists. Everything else is the same for all.
+        rows: Which rows.
+
+    Returns:
+        The same nesting with the rows taken.
+    """
+    return {**state, "rows": _map([state["rows"]], lambda parts: _copy(parts[0][rows]))}
+
+
+def join_rows(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the workers' parts of a state together again.
+
+    Args:
+        parts: The state of each worker, in the order of rows.
+
+    Returns:
+        The state of all rows; what does not belong to rows is taken from the first.
+    """
+    return {**parts[0], "rows": _map([part["rows"] for part in parts], _join)}
+
+
+def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
+    """Apply a function to the leaves that some nested mappings have at the same place."""
+    if isinstance(parts[0], dict):
+        return {name: _map([part[name] for part in parts], function) for name in parts[0]}
+    return function(parts)
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _join(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]

@@ -1,0 +1,79 @@
+"""Whose code it is in which a step or an evaluation failed."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn, optim
+
+from basinet.algorithms.attacks import NoAttack
+from basinet.sim.experiment.component import Component
+from basinet.sim.experiment.mistakes import complaint
+from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Task
+
+__all__ = ["blaming", "owner"]
+
+
+@contextmanager
+def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
+    """Make one sentence of what code of the user's own raises meanwhile; all else is left as it is.
+
+    Args:
+        setup: The parts of the run.
+        workers: How many workers it has, any of which may be lost.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Exception: What was raised: as it is, or an ExperimentError that it is the cause of.
+    """
+    try:
+        yield
+    except Exception as error:
+        component = owner(error, setup)
+        said = None
+        if component is not None and component.is_own and not (workers > 1 and _may_be_the_network(error)):
+            inside = layer_at_fault(error) if component is setup.model_component else ""
+            said = complaint(component, error, inside)
+        if said is None or said is error:
+            raise
+        raise said from error
+
+
+def owner(error: Exception, setup: Setup) -> Component | None:
+    """Find the component in whose code an error was raised: the innermost one that was running.
+
+    Args:
+        error: It has been raised.
+        setup: The parts of the run.
+
+    Returns:
+        The component; None if no component's code was running.
+    """
+    config, model = setup.config, setup.model_component
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        runs = frame.f_locals.get("self")
+        function, module = frame.f_code.co_name, str(frame.f_globals.get("__name__"))
+        # A layer without parameters may be the loss.
+        is_layer = isinstance(runs, nn.Module) and any(True for _ in runs.parameters())
+        if is_layer or (function == "backward" and module.startswith("torch.")):
+            return model
+        if isinstance(runs, Task):  # a built-in one was given what the model makes
+            return model if type(runs).__module__.startswith("basinet.") else config.task.component
+        if isinstance(runs, optim.Optimizer):
+            return config.optimizer
+        if isinstance(runs, NoAttack):
+            return config.attack
+        if (module, function) == ("basinet.sim.agents.block", "advance"):
+            return config.strategy
+    return None
+
+
+def _may_be_the_network(error: Exception) -> bool:
+    """Whether rows were on their way to another worker, which may be gone."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("basinet.sim.")
+    return isinstance(error, RuntimeError) and inside

@@ -1,0 +1,448 @@
+"""The configuration of one run: every component chosen, every value single, all of it validated."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import networkx as nx
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    model_validator,
+)
+from scipy.sparse import issparse
+from torch import Tensor, nn
+
+from basinet.algorithms.attacks import ATTACKS
+from basinet.algorithms.optimizers import OPTIMIZERS, TORCH_BOUNDS
+from basinet.algorithms.schedules import SCHEDULES
+from basinet.algorithms.strategies import STRATEGIES
+from basinet.sim.agents.escape import ESCAPES
+from basinet.sim.data.augmentations import AUGMENTATIONS
+from basinet.sim.data.partitions import PARTITIONS
+from basinet.sim.data.sampling import Sampling
+from basinet.sim.engines import EngineName
+from basinet.sim.experiment.component import BOOLEAN, NUMBER, Component, ExperimentError, Kind, nearest, sentence
+from basinet.sim.experiment.mistakes import shown
+from basinet.sim.models import MODELS
+from basinet.sim.setup.start import Start
+from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
+from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
+
+MOST = 10**12
+"""The largest count: of steps, agents, samples."""
+
+PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
+PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+
+__all__ = [
+    "DEFAULTS",
+    "KINDS",
+    "MOST",
+    "NESTED",
+    "ON_THE_GRAPH",
+    "SAMPLED",
+    "Config",
+    "Measure",
+    "PositiveFloat",
+    "PositiveInt",
+    "Runtime",
+    "Seed",
+    "TaskPart",
+]
+
+Measure = Literal[
+    # one Krylov run and a few probes
+    "hessian_trace",
+    "hessian_top_eigenvalue",
+    "hessian_bottom_eigenvalue",
+    "hessian_eigenvalues",
+    "hessian_frobenius_norm",
+    "hessian_effective_rank",
+    "hessian_condition_number",
+    "hessian_layer_traces",
+    "hessian_density",
+    "adaptive_trace",
+    "filter_normalized_trace",
+    # other curvature matrices, and the noise of gradients
+    "gauss_newton_trace",
+    "gauss_newton_top_eigenvalue",
+    "fisher_trace",
+    "fisher_top_eigenvalue",
+    "gradient_noise_trace",
+    "noise_curvature",
+    "noise_alignment",
+    "tail_index",
+    # the loss around a point
+    "excess_risk",
+    "newton_decrement",
+    "average_sharpness",
+    "adaptive_average_sharpness",
+    "worst_sharpness",
+    "adaptive_sharpness",
+    "m_sharpness",
+    "relative_flatness",
+    "pac_bayes_sigma",
+    "loss_slices",
+    "loss_surface",
+    "random_plane",
+    # the network of agents
+    "consensus_sharpness",
+    "disagreement_alignment",
+    "implicit_regularization",
+    "agent_barriers",
+    "stability_limit",
+]
+"""What can be measured; README says what each is. Those of `SAMPLED` need a task that has its samples."""
+
+SAMPLED: tuple[str, ...] = (
+    "fisher_trace",
+    "fisher_top_eigenvalue",
+    "gradient_noise_trace",
+    "noise_curvature",
+    "noise_alignment",
+    "m_sharpness",
+)
+
+
+ON_THE_GRAPH: tuple[str, ...] = ("stability_limit",)
+"""Measures that look at W; the names of what they find end with theirs."""
+
+
+def _is_data(given: Any) -> bool:
+    return isinstance(given, Task | Tensor | np.ndarray) or is_data_set(given)
+
+
+def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
+    """Name what the simulator gives to an optimizer that asks for it: how many agents it steps, and their draws."""
+    stacked = ("agents",) if getattr(maker, "stacked", None) else ()
+    return (*stacked, "keys", "seed") if getattr(maker, "keyed", False) else stacked
+
+
+def _bounds_of_torch(maker: Any) -> dict[str, Any]:
+    """Bound settings of torch's optimizers, whose signatures say nothing."""
+    return TORCH_BOUNDS if str(getattr(maker, "__module__", "")).startswith("torch.optim") else {}
+
+
+KINDS: dict[str, Kind] = {
+    "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
+    "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
+    "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "topology": Kind(
+        "topology",
+        {**TOPOLOGIES, **SEQUENCES},
+        ("num_agents", "seed"),
+        lambda given: isinstance(given, nx.Graph | GraphSequence),
+    ),
+    "policy": Kind(
+        "topology.policy",
+        POLICIES,
+        ("graph",),
+        lambda given: isinstance(given, np.ndarray) or issparse(given),
+    ),
+    "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
+    "attack": Kind("attack", ATTACKS),
+    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",), reserved=_given_to_optimizers, bounds=_bounds_of_torch),
+    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
+    "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
+}
+"""The kinds of component; those that live inside another's mapping have a dotted key."""
+
+NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
+_PLAIN = {"topology": ("agents",), "escape": ("every", "stop")}
+
+
+DEFAULTS: dict[str, Any] = {
+    "attack": "none",
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "schedule": "constant",
+    "task.partition": "iid",
+    "topology.policy": "metropolis",
+}
+
+
+def _component(kind: str) -> BeforeValidator:
+    def parse(given: Any) -> Any:
+        return given if given is None else KINDS[kind].parse(given)
+
+    return BeforeValidator(parse)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _unpack(key: str) -> Any:
+    """Split a mapping like {name: ring, agents: 16, policy: metropolis} into the component and its companions."""
+
+    def unpack(given: Any) -> Any:
+        if given is None or isinstance(given, _Part):
+            return given
+        companions: dict[str, Any] = {}
+        if isinstance(given, Mapping):
+            rest = dict(given)
+            for word in (*NESTED.get(key, {}), *_PLAIN.get(key, ())):
+                if word in rest:
+                    companions[word] = rest.pop(word)
+            given = rest
+        return {"component": given, **companions}
+
+    return BeforeValidator(unpack)
+
+
+class TaskPart(_Part):
+    """The task, the split of its data among the agents, and how its images are augmented."""
+
+    component: Annotated[Component, _component("task")]
+    partition: Annotated[Component, _component("partition")] = Field(
+        default=DEFAULTS["task.partition"], validate_default=True
+    )
+
+    augmentation: Annotated[Component | None, _component("augmentation")] = None
+
+
+class TopologyPart(_Part):
+    """The graph, how many agents it has, and its combination policy; None takes the graph's own, or the default."""
+
+    component: Annotated[Component, _component("topology")]
+    agents: PositiveInt | None = None
+    policy: Annotated[Component | None, _component("policy")] = None
+
+
+def _noise(given: Any) -> Any:
+    """Read the noise of gradients."""
+    if given is None or given == "none" or isinstance(given, Noise):
+        return None if given == "none" else given
+    if not isinstance(given, Mapping):
+        raise ExperimentError(
+            f"gradient_noise: got {shown(given)}; allowed are none, or a mapping such as {{law: student, tail: 3, size:"
+            " 1}"
+        )
+    try:
+        return Noise.parse(given)
+    except ValueError as error:
+        raise ExperimentError(f"gradient_{error}") from None
+
+
+class EscapePart(_Part):
+    """When a replica has left the place where it started, how often that is looked at, and what follows from it.
+
+    Attributes:
+        component: Tells which replicas are outside.
+        every: Steps between two looks.
+        stop: Whether the run ends at the first evaluation by which every replica has escaped or diverged.
+    """
+
+    component: Annotated[Component, _component("escape")]
+    every: PositiveInt = 1
+    stop: Annotated[bool, BOOLEAN] = False
+
+
+class TrajectoryPart(_Part):
+    """What is recorded of the way that a run takes, at each evaluation.
+
+    Attributes:
+        points: "centroid", or "agents" as well.
+        megabytes: The most that the file may take.
+    """
+
+    points: Literal["centroid", "agents"] = "centroid"
+    megabytes: PositiveInt = 1024
+
+
+class Runtime(_Part):
+    """Where and how a run is executed.
+
+    Attributes:
+        name: "inline" (this process), "ray" (actors that host blocks of agents) or "torchrun" (the ranks that
+            torchrun has started do).
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+        dtype: Floating type of parameters and data.
+        autocast: "bfloat16" computes products and convolutions of the gradients in it, as torch's autocast does.
+        engine: How forward and backward of the agents are executed; "auto" takes the fastest.
+        threads: Threads that each worker may use, if its work is worth them; None grants it those of its
+            processors.
+        actors: How many Ray actors share the agents of a run.
+        cpus_per_actor: Processors that Ray reserves for an actor.
+        gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+    """
+
+    name: Literal["inline", "ray", "torchrun"] = "inline"
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    autocast: Literal["bfloat16"] | None = None
+    engine: EngineName = "auto"
+    threads: PositiveInt | None = None
+    actors: PositiveInt = 1
+    cpus_per_actor: PositiveFloat = 1.0
+    gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+
+
+class Config(_Part):
+    """One run: every component chosen, every value single.
+
+    Attributes:
+        case: Name of the case it belongs to, if the experiment has cases.
+        strategy_keys: Keys that the experiment has set for its strategy alone, and that so are no conditions of a
+            comparison.
+        task: The task, and how its data are split among the agents.
+        model: The model; None takes the task's own default.
+        start: Where the agents of each replica start: at the end of another run, or at given values (see
+            `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each replica.
+        topology: The graph, its agents and their combination policy.
+        strategy: The distributed part of the algorithm.
+        attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
+        optimizer: The local part of the algorithm.
+        gradient_noise: Noise of each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name: it becomes
+            (1 + ε) g + s, with one draw an agent and step, whatever the batch. All gradients of a step have the same
+            draw, those over all of an agent's data have none, and the analysis knows nothing of it.
+        optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
+            parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
+        buffers: The same for the model's running statistics: kept or mixed.
+        personal: Parameters that stay each agent's own and are not mixed, by name, with * for any letters, such as
+            "head.*". What a run measures is then the mean over the agents' own models.
+        schedule: Learning-rate schedule.
+        batch_size: Samples an agent and step.
+        sampling: "independent" (with replacement) or "epochs" (each sample once an epoch).
+        steps: Steps of the run; or give `epochs`.
+        epochs: Passes of an agent over its data, on average; or give `steps`.
+        replicas: Independent repetitions, which run together.
+        seed: Root of all random draws.
+        evaluate_every: Steps between two evaluations; None makes ten of the run.
+        keep_every: Steps between two checkpoints that are kept beside the last one; the analysis measures each of
+            them. None keeps none.
+        escape: When a replica's centroid has left the place where it started: the first such step is its
+            `escape_step`. `every` are the steps between two looks; with `stop` the run ends once all have.
+        trajectory: What is recorded at each evaluation of the way that the run takes; None records nothing.
+        analysis: What is measured at the end of the run, in the last state and in those that were kept.
+        analysis_points: Where: at the centroid, and at each agent if asked.
+        analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
+        analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
+            all samples as one batch.
+        analysis_dtype: Floating type of the analysis.
+        analysis_samples: Size of the fixed random subset of the training samples that is taken; None is all of them.
+        analysis_memory: Memory that the analysis may take in each worker, besides model and data, in MiB.
+        runtime: Where and how the run is executed.
+    """
+
+    case: str | None = None
+    strategy_keys: tuple[str, ...] | None = None
+    task: Annotated[TaskPart, _unpack("task")]
+    model: Annotated[Component | None, _component("model")] = None
+    start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
+    topology: Annotated[TopologyPart, _unpack("topology")]
+    strategy: Annotated[Component, _component("strategy")]
+    attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
+    optimizer: Annotated[Component, _component("optimizer")] = Field(
+        default=DEFAULTS["optimizer"], validate_default=True
+    )
+    gradient_noise: Annotated[InstanceOf[Noise] | None, BeforeValidator(_noise)] = None
+    optimizer_state: Literal["keep", "mix", "reset"] = "keep"
+    buffers: Literal["keep", "mix"] = "keep"
+    personal: tuple[str, ...] = ()
+    schedule: Annotated[Component, _component("schedule")] = Field(default=DEFAULTS["schedule"], validate_default=True)
+    batch_size: PositiveInt = 32
+    sampling: Sampling = "independent"
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    replicas: PositiveInt = 5
+    seed: Seed = 0
+    evaluate_every: PositiveInt | None = None
+    keep_every: PositiveInt | None = None
+    escape: Annotated[EscapePart | None, _unpack("escape")] = None
+    trajectory: Annotated[
+        TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
+    ] = None
+    analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
+    analysis_points: Annotated[tuple[Literal["centroid", "agents"], ...], Field(min_length=1)] = ("centroid",)
+    analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
+    analysis_mode: Literal["evaluation", "training"] = "evaluation"
+    analysis_dtype: Literal["float32", "float64"] = "float64"
+    analysis_samples: PositiveInt | None = None
+    analysis_memory: PositiveInt = 1024
+    runtime: Annotated[Runtime, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)] = (
+        Runtime()
+    )
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps: give steps or epochs, not both")
+        return self
+
+    @classmethod
+    def parse(cls, description: Mapping[str, Any]) -> Self:
+        """Validate a description whose values are single.
+
+        Args:
+            description: Keys and values as a user writes them.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ExperimentError: Something in it is not allowed; the message is one sentence.
+        """
+        unknown = next((key for key in description if key not in cls.model_fields), None)
+        if unknown is not None:
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about"])
+            raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
+        missing = [key for key in ("task", "topology", "strategy") if key not in description]
+        if missing:
+            raise ExperimentError(f"{missing[0]}: an experiment needs the key '{missing[0]}'")
+        try:
+            return cls.model_validate(dict(description))
+        except ValidationError as error:
+            raise ExperimentError(_complaint(error)) from None
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the run in plain values.
+
+        Returns:
+            What `Config.parse` reads, as far as its components have names, with defaults filled in.
+        """
+        plain: dict[str, Any] = {}
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if isinstance(value, Component):
+                value = value.describe()
+            elif isinstance(value, Start):
+                value = value.description
+            elif isinstance(value, TaskPart | TopologyPart | EscapePart):
+                companions = {
+                    name: part.describe() if isinstance(part := getattr(value, name), Component) else part
+                    for name in type(value).model_fields
+                    if name != "component" and getattr(value, name) is not None
+                }
+                value = {**value.component.describe(), **companions}
+            elif isinstance(value, Noise):
+                value = {name: held for name, held in vars(value).items() if held is not None}
+            elif isinstance(value, BaseModel):
+                value = value.model_dump()
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value is not None:
+                plain[key] = value
+        return plain
+
+
+def _complaint(error: ValidationError) -> str:
+    """Turn pydantic's first complaint about a configuration into a sentence."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ExperimentError):
+        return str(cause)
+    places = [str(part) for part in first["loc"] if part not in ("component",)]
+    if places[:1] == ["runtime"] and len(places) > 1 and first["type"] == "extra_forbidden":
+        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], Runtime.model_fields)}"
+    if first["type"] == "literal_error":
+        expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
+        given = first["input"] if isinstance(first["input"], str) else shown(first["input"])
+        return f"{'.'.join(places)}: got {shown(first['input'])}; {nearest(given, expected.split(', '))}"
+    return sentence(error, "", Config.model_fields)

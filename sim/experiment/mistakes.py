@@ -1,0 +1,252 @@
+"""Mistakes: one sentence each, whoever's code has found them."""
+
+import math
+import re
+import reprlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from basinet.sim.experiment.source import is_installed_file
+
+if TYPE_CHECKING:
+    from basinet.sim.experiment.component import Component
+
+__all__ = [
+    "ExperimentError",
+    "complaint",
+    "first_line",
+    "in_words",
+    "naming",
+    "place_of",
+    "shown",
+    "staying",
+    "user_code",
+]
+
+_LONGEST_LINE = 300
+"""Letters of another library's message that are repeated."""
+
+_MISTAKES = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+"""What a built-in component raises if it is asked for what cannot be had; all else is a defect."""
+
+
+_LONGEST_SENTENCE, _LONGEST_WORD = 1000, 200
+
+
+class _Repr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write very many digits.
+        return repr(x) if abs(x) < 10**40 else f"{'-' * (x < 0)}10^{int(abs(x).bit_length() * math.log10(2))}"
+
+
+_REPR = _Repr()
+
+
+class ExperimentError(ValueError):
+    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed.
+
+    Args:
+        message: The sentence; whatever it repeats, the middle of very long words, and of a very long sentence, is left
+            out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: _cut(word[0], _LONGEST_WORD // 2), str(message))
+        super().__init__(_cut(text, _LONGEST_SENTENCE))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
+
+
+def shown(value: Any) -> str:
+    """Write a value that a user gave, in short.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Its representation; the middle of what is long is left out.
+
+    Example:
+        >>> shown([1, 2.5, "x"]), len(shown("x" * 100_000))
+        ("[1, 2.5, 'x']", 60)
+    """
+    return _cut(_REPR.repr(value), 100)
+
+
+def first_line(error: BaseException) -> str:
+    r"""Say in one line what went wrong.
+
+    Args:
+        error: Its text may be empty, or have many lines.
+
+    Returns:
+        The first line of the text, with the second if the first one announces it, cut where it is very long; the name
+        of the error's type if there is no text.
+
+    Example:
+        >>> first_line(ValueError("2 mistakes:\n  no width\n  no depth")), first_line(AssertionError())
+        ('2 mistakes: no width', 'AssertionError')
+    """
+    if isinstance(error, ExperimentError):
+        return str(error)
+    if isinstance(error, KeyError):  # its text is the key alone
+        return f"KeyError: {error}"
+    if isinstance(error, OSError) and error.strerror:  # its text begins with a number
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    try:
+        text = str(error)
+    except Exception:  # an exception of the user's own may fail to say what it is
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return (text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…") or type(error).__name__
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what was raised.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The name of its type, with the first line of its text if there is any.
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return line if line.startswith(kind) else f"{kind}: {line}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an error that would not: a full disk is found by what is open already.
+
+    Args:
+        path: The file that is written meanwhile.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: What was raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+_BASINET = Path(__file__).parents[2]
+
+
+@cache
+def _is_users(file: str) -> bool:
+    """Whether a file of code is the user's own: not part of Basinet, of Python, or of an installed package."""
+    if file.startswith("<"):
+        return file.startswith(("<stdin", "<string", "<ipython"))
+    return not (is_installed_file(file) or Path(file).is_relative_to(_BASINET))
+
+
+def place_of(error: BaseException) -> str:
+    """Find the innermost line of the user's own code that an error, or its cause, went through.
+
+    Args:
+        error: It has been raised.
+
+    Returns:
+        " (file:line)", or "" if it went through none.
+    """
+    found: BaseException | None = error
+    seen: list[BaseException] = []  # causes may go round
+    while found is not None and found not in seen:
+        seen.append(found)
+        places = [
+            (frame.f_code.co_filename, line)
+            for frame, line in traceback.walk_tb(found.__traceback__)
+            if not frame.f_globals.get("__name__", "").startswith("basinet.")  # dataclasses write code in "<string>"
+        ]
+        if isinstance(found, SyntaxError) and found.filename is not None:
+            places.append((found.filename, found.lineno or 1))
+        for file, line in reversed(places):
+            if _is_users(file):
+                inside = Path(file).is_relative_to(Path.cwd())
+                return f" ({Path(file).relative_to(Path.cwd()) if inside else file}:{line})"
+        found = found.__cause__
+    return ""
+
+
+def complaint(component: "Component", error: Exception, inside: str = "") -> "ExperimentError | None":
+    """Turn what a component's code raised into a sentence: key, name, what was raised, and where in the user's code.
+
+    Args:
+        component: The component.
+        error: What was raised.
+        inside: In which part of it.
+
+    Returns:
+        The mistake; None if a built-in component raised anything but a ValueError or the like, which is a defect.
+    """
+    if isinstance(error, ExperimentError):
+        return error
+    key, line, where = component.kind.key, first_line(error), place_of(error)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside_basinet = bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(_BASINET)
+    refused = not where and isinstance(error, _MISTAKES) and inside_basinet
+    if refused or not component.is_own:
+        line = line.replace("num_agents", "topology.agents")  # the key that it is given by
+        return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None
+    name = type(error).__name__
+    line = line.removeprefix(name).removeprefix(": ")
+    what = f"{name}{f' in its {inside}' if inside else ''}{f': {line}' if line else ''}"
+    return ExperimentError(f"{key}: {component.name} raises {what}{where}")
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Make a mistake of a wish to leave the process (`sys.exit`), which user code has no say in.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ExperimentError: If code asks to exit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise ExperimentError(
+            f"your code asks to end the process ({in_words(error)}{place_of(error)}); allowed is code that returns"
+        ) from error
+
+
+class user_code:
+    """Makes one sentence of what a component's code raises while it is called, see `complaint`.
+
+    Args:
+        component: Whose code is called.
+    """
+
+    def __init__(self, component: "Component") -> None:
+        self.component = component
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ExperimentError):
+            said = complaint(self.component, error)
+            if said is not None:
+                raise said from error

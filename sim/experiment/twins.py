@@ -1,0 +1,91 @@
+"""Runs that differ in a graph which their strategy does not use: one takes its steps, the others take over its results.
+
+What depends on the graph itself, its own table and some measures, each run has of its own.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from basinet.algorithms.strategies import Strategy
+from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint
+from basinet.sim.experiment.config import ON_THE_GRAPH
+from basinet.sim.run.analyzed import checkpoint_digest
+from basinet.sim.run.files import sealed_json
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.records import ANALYZED, METRICS, OF_THE_SETUP, lines_of, load_journal, load_status, read_lines
+from basinet.sim.run.trajectory import FILE
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["groups", "take_over"]
+
+
+def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
+    """Group runs whose steps are the same, bit by bit.
+
+    Args:
+        setups: The parts of each run by its name.
+
+    Returns:
+        Names, in their order; most runs are alone.
+    """
+    found: dict[str, list[str]] = {}
+    for name, setup in setups.items():
+        place = _steps(setup) if _ignores_graph(setup.strategy()) else name
+        found.setdefault(place, []).append(name)
+    return list(found.values())
+
+
+def _ignores_graph(strategy: Strategy) -> bool:
+    """Whether a strategy says that it does not use the graph; what a user derives from it has to say so itself."""
+    kind = type(strategy)
+    says_so = kind.__module__.startswith("basinet.") or "uses_graph" in vars(kind)
+    return says_so and not getattr(strategy, "uses_graph", True)
+
+
+def _steps(setup: Setup) -> str:
+    """Write down what the steps of a run that does not use its graph depend on, and where they are measured."""
+    described = {
+        key: value
+        for key, value in setup.config.describe().items()
+        if key not in ("case", "strategy_keys", "topology") and not key.startswith("analysis")
+    }
+    return json.dumps([described, setup.num_steps, setup.evaluate_every, setup.centroid_weights.tolist()])
+
+
+def take_over(source: Path, folder: RunFolder) -> None:
+    """Give a run that has not begun the results of another one, but for what was measured of the graph.
+
+    A crash on the way leaves a run whose status has the key `takes_over`.
+
+    Args:
+        source: Folder of a finished run with the same steps.
+        folder: That of the run, which holds its own tables.
+    """
+    donor = RunFolder(source)
+    status, journal = load_status(source), load_journal(source)
+    folder.begin()
+    folder.write_status(state="running", step=0, run=folder.identity, takes_over=source.name)
+    tables = [path for path in source.glob("*.csv") if path.name not in OF_THE_SETUP]
+    for path in [*tables, source / FILE]:
+        if path.exists():
+            folder.write(folder.path / path.name, path.read_bytes())
+    rows = [
+        {key: value for key, value in row.items() if not key.endswith(ON_THE_GRAPH)}
+        for row in read_lines(source / METRICS)
+    ]
+    metrics = lines_of(rows)
+    folder.write(folder.path / METRICS, metrics)
+    folder.metrics.cut()
+    if "files" in journal:
+        journal["files"][METRICS] = folder.metrics.vouch()
+    for path in donor.checkpoints():
+        content = checkpoint_bytes({**load_checkpoint(path), "run": folder.identity})
+        folder.write(folder.checkpoint.with_name(path.name), content)
+        if path.name in journal:
+            state = journal[path.name]
+            state["checkpoint"] = checkpoint_digest(folder.checkpoint.with_name(path.name))
+            state["measured"] = {k: v for k, v in state["measured"].items() if k not in ON_THE_GRAPH}
+    if journal:
+        folder.write(folder.path / ANALYZED, sealed_json(journal))
+    folder.write_status(**status | {"run": folder.identity})

@@ -1,0 +1,200 @@
+"""Modules that users bring: how they are made ready and copied, and which of them cannot be trained here."""
+
+import copy
+import itertools
+import traceback
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
+
+from basinet.sim.experiment.mistakes import in_words, place_of
+
+__all__ = [
+    "check_module",
+    "copy_model",
+    "evaluation_mode",
+    "layer_at_fault",
+    "materialize",
+    "move_model",
+    "silence_vmap",
+    "writes",
+]
+
+
+def _describe(name: str, layer: nn.Module) -> str:
+    return f"layer {name} ({type(layer).__name__})" if name else f"outermost layer ({type(layer).__name__})"
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Copy a model.
+
+    Args:
+        model: It may hold results of a pass, as some hooks and forwards leave them in attributes.
+
+    Returns:
+        A copy that shares no tensor with it.
+
+    Raises:
+        ValueError: It cannot be copied; the message names the layer.
+    """
+    try:
+        return _copy(model)
+    except Exception as error:  # whatever a class of the user's own does
+        name, layer = "", model
+        while child := next((c for c in layer.named_children() if not _can_be_copied(c[1])), None):
+            name, layer = f"{name}.{child[0]}".removeprefix("."), child[1]
+        where = _describe(name, layer)
+        raise ValueError(f"its {where} cannot be copied for the agents ({in_words(error)}{place_of(error)})") from error
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    held = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    copies = {id(t): t.detach().clone() for t in held if not t.is_leaf}
+    lazy = [b for b in model.buffers() if is_lazy(b)]  # torch cannot copy these
+    copies |= {id(b): UninitializedBuffer(device=b.device, dtype=b.dtype) for b in lazy}  # type: ignore[call-arg]
+    return copy.deepcopy(model, copies)
+
+
+def _can_be_copied(model: nn.Module) -> bool:
+    try:
+        _copy(model)
+    except Exception:
+        return False
+    return True
+
+
+def check_module(model: nn.Module) -> None:
+    """Refuse a model whose parameters cannot be rows of real numbers that agents train and mix.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: It is such a model; the message names the layer and says what is allowed.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise ValueError(
+                f"its {_describe(name, layer)} is compiled by torch.jit, which hides its parameters; allowed is the"
+                " module that it was made of"
+            )
+        held = [(own, "parameter", p) for own, p in layer.named_parameters(recurse=False)]
+        held += [(own, "buffer", b) for own, b in layer.named_buffers(recurse=False)]
+        for own, what, tensor in held:
+            where = f"the {what} {own} of its {_describe(name, layer)}"
+            if tensor.is_complex():
+                raise ValueError(f"{where} holds complex numbers; allowed are real ones")
+            if tensor.layout is not torch.strided:
+                raise ValueError(f"{where} is sparse; allowed are dense ones")
+            if tensor.is_meta:
+                raise ValueError(f"{where} has no values (it is on the device meta); allowed are the CPU and GPUs")
+            if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+                raise ValueError(
+                    f"{where} has a hook, which the agents' copies of it would not have; allowed are hooks of layers"
+                )
+
+
+@torch.no_grad()
+def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Let lazy layers find their shapes, and draw their values from torch's global generators.
+
+    Args:
+        model: A model; changed in place where it has lazy layers.
+        inputs: A few samples.
+
+    Returns:
+        The model.
+    """
+    held = list(itertools.chain(model.parameters(), model.buffers()))
+    if any(is_lazy(tensor) for tensor in held):
+        types = [tensor.dtype for tensor in held if tensor.is_floating_point()]
+        # In evaluation mode, so that running statistics stay where they begin.
+        model.eval()(inputs.to(types[0] if inputs.is_floating_point() else None, copy=True))
+        model.train()
+    return model
+
+
+def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
+    """Move a model to a device and a floating type; what layers share stays shared, where `Module.to` splits buffers.
+
+    Args:
+        model: The model; changed in place.
+        device: Where it is to be.
+        dtype: Type of its floating parameters and buffers; None leaves it.
+
+    Returns:
+        The model.
+    """
+    moved: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensor itself, so that no identity is used twice
+
+    def move(tensor: Tensor) -> Tensor:
+        if id(tensor) not in moved:
+            moved[id(tensor)] = tensor, tensor.to(device, dtype if tensor.is_floating_point() else None)
+        return moved[id(tensor)][1]
+
+    model._apply(move)  # type: ignore[no-untyped-call]
+    return model
+
+
+def writes(function: Callable[..., object], *given: Tensor) -> bool:
+    """Return whether a function writes into what it is given.
+
+    Args:
+        function: Code of the user's own; it gets clones.
+        *given: Tensors.
+
+    Returns:
+        Whether it does; what goes past torch's count of writes is seen by the values.
+    """
+    clones = [tensor.clone() for tensor in given]
+    function(*clones)
+    # NaN is not equal to itself.
+    return any(
+        clone._version > 0 or not bool(((clone == before) | (before != before)).all())
+        for clone, before in zip(clones, given, strict=True)
+    )
+
+
+def evaluation_mode(model: nn.Module) -> nn.Module:
+    """Put a model into evaluation mode, in which all of its layers can be differentiated on a GPU, too.
+
+    Args:
+        model: The model; changed in place. It is not to be trained.
+
+    Returns:
+        The model.
+    """
+    model.eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.RNNBase):  # cuDNN differentiates it in training mode alone; dropout is the difference
+            layer.dropout = 0.0
+            layer.train()
+    return model
+
+
+def silence_vmap() -> None:
+    """Let `torch.vmap` be silent about operations that it maps by a loop of its own.
+
+    Whether mapping is faster than the alternative is measured, or known, where it is done.
+    """
+    torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+
+
+def layer_at_fault(error: BaseException) -> str:
+    """Find the layer of a model in which an error was raised.
+
+    Args:
+        error: It has been raised.
+
+    Returns:
+        The layer in words; "" if it was raised in no layer, or the model has no others.
+    """
+    frames = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    layers = [layer for layer in frames if isinstance(layer, nn.Module)]
+    if not layers or not any(True for _ in layers[0].children()):
+        return ""
+    names = {id(layer): name for name, layer in layers[0].named_modules()}
+    # The innermost one that is a part of the model.
+    return next((_describe(names[id(layer)], layer) for layer in reversed(layers) if id(layer) in names), "")

@@ -1,0 +1,177 @@
+"""What has been measured of the states of a finished run already, so that nothing is measured twice.
+
+RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
+                     and in which places: at the centroid or at the agents, under all samples or under their own; and
+                     where it failed, why. Its `files` vouch for the measurements and the tables
+"""
+
+import hashlib
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.digest import digest
+from basinet.sim.run.files import checksum, sealed_json
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.records import ANALYZED, METRICS, Row, file_checksum, lines_of, load_journal, load_status
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["MOST_STEPS", "STEP_BYTES", "Analyzed", "analysis_settings", "checkpoint_digest", "room_for_steps"]
+
+MOST_STEPS = 100
+"""Largest number of Lanczos steps, memory permitting."""
+
+STEP_BYTES = 12
+"""Memory of a Lanczos step for each parameter: a number of float64, and half as much while the basis grows."""
+
+
+def room_for_steps(memory: int, num_parameters: int) -> int:
+    """Count the Lanczos steps for which there is memory.
+
+    Args:
+        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        num_parameters: P.
+
+    Returns:
+        How many, at most 100.
+    """
+    return min(MOST_STEPS, memory * 2**20 // 2 // (STEP_BYTES * num_parameters))
+
+
+def analysis_settings(setup: Setup) -> dict[str, Any]:
+    """Collect what a measured value depends on besides the state and the place of the measurement.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Plain values: the keys of the experiment, the largest number of Lanczos steps, and a digest of the training
+        data, which the name of a task does not tell.
+    """
+    config = setup.config
+    return {
+        "analysis_mode": config.analysis_mode,
+        "analysis_dtype": config.analysis_dtype,
+        "analysis_samples": config.analysis_samples,
+        "lanczos_steps": room_for_steps(config.analysis_memory, setup.num_parameters),
+        "train": digest(setup.task.train),
+    }
+
+
+def checkpoint_digest(checkpoint: Path) -> str:
+    """Digest a checkpoint.
+
+    Args:
+        checkpoint: The file.
+
+    Returns:
+        Hexadecimal digits; none if there is no such file.
+    """
+    if not checkpoint.is_file():
+        return ""
+    with open(checkpoint, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class Analyzed:
+    """Knows what has been measured of a state.
+
+    A value that is measured again under other settings takes the place of the old one, under the same name. Some values
+    belong to the whole network, whatever the place: of each measure the last settings count alone.
+
+    Args:
+        checkpoint: The state, a file in a run's folder.
+        settings: What is wanted, see `analysis_settings`.
+    """
+
+    def __init__(self, checkpoint: Path, settings: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self.run = checkpoint.parents[1]
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": version("basinet")}
+        found: dict[str, Any] = load_journal(self.run).get(self.checkpoint.name, {})
+        known = all(found.get(key) == value for key, value in empty.items())
+        return {**empty, "measured": found.get("measured", {}) if known else {}}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether something has been measured of this very state."""
+        return bool(self._record["measured"])
+
+    def missing(self, config: Config, replica: int, *, retry: bool = False) -> list[str]:
+        """List what is still to be measured.
+
+        Args:
+            config: The run, with the measures and the places that are wanted.
+            replica: Which replica.
+            retry: Whether what has failed counts as missing.
+
+        Returns:
+            Names of measures.
+        """
+        return [name for name in config.analysis if not self._has(name, config, replica, retry=retry)]
+
+    def _has(self, name: str, config: Config, replica: int, *, retry: bool) -> bool:
+        taken = self._record["measured"].get(name, {}).get(str(replica), [])
+        if not taken or (retry and "failed" in taken[-1]):
+            return False
+        return bool(taken[-1]["settings"] == self.settings and _places(config) <= {*taken[-1]["places"]})
+
+    def record(self, folder: RunFolder, found: list[Row], config: Config, measures: list[str], replica: int) -> None:
+        """Write down what an analysis has found, and take note of it.
+
+        Args:
+            folder: Receives metrics and tables.
+            found: What was found, see `basinet.sim.agents.worker.Analysis`.
+            config: The run, with the places.
+            measures: Names of what was to be measured.
+            replica: Which replica.
+        """
+        failures = {
+            row["failed"]: {key: row[key] for key in ("reason", "traceback")} for row in found if "failed" in row
+        }
+        journal = load_journal(self.run)
+        vouched = journal.get("files") or load_status(self.run).get("files", {})
+        folder.metrics.cut(vouched.get(METRICS))
+        # They hold one state of a replica, the last.
+        tables = folder.tables(row for row in found if "table" in row) if self.checkpoint == folder.checkpoint else {}
+        files = {name: known for name, known in journal.get("files", {}).items() if name != METRICS}
+        if tables:  # until all is noted, each may be as before or as it shall be
+            before = {name: files.get(name) or [file_checksum(self.run / name)] for name in tables}
+            after = {name: [checksum(text.encode())] for name, text in tables.items()}
+            either = files | {name: [*before[name], *after[name]] for name in tables}
+            self._write(folder, journal, either)
+            for name, text in tables.items():
+                folder.write(self.run / name, text)
+            files |= after
+        folder.metrics.append(lines_of(row for row in found if not {"failed", "table"} & row.keys()))
+        for name in measures:
+            replicas = self._record["measured"].setdefault(name, {})
+            entry = {"settings": self.settings, "places": sorted(_places(config))}
+            if name in failures:
+                entry["failed"] = failures[name]
+            replicas[str(replica)] = _added(replicas.get(str(replica), []), entry)
+        self._write(folder, journal | {self.checkpoint.name: self._record}, files)
+
+    def _write(self, folder: RunFolder, journal: dict[str, Any], files: dict[str, Any]) -> None:
+        states = {name: state for name, state in journal.items() if name != "files"}
+        vouched = {METRICS: folder.metrics.vouch(), **files}
+        folder.write(self.run / ANALYZED, sealed_json(states | {"files": vouched}))
+
+
+def _places(config: Config) -> set[str]:
+    return {f"{point} {view}" for point in config.analysis_points for view in config.analysis_views}
+
+
+def _added(taken: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add a measurement behind the earlier ones, of which those in the same places are no more."""
+    places = {*entry["places"]}
+    if taken and all(taken[-1].get(key) == entry.get(key) for key in ("settings", "failed")):
+        places |= {*taken[-1]["places"]}
+    left = [{**old, "places": [place for place in old["places"] if place not in places]} for old in taken]
+    return [*(old for old in left if old["places"]), {**entry, "places": sorted(places)}]

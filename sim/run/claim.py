@@ -1,0 +1,148 @@
+"""Whose the folder of an experiment is: its record and configurations are written, or compared with those there."""
+
+import os
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basinet.sim.experiment.component import Change, ExperimentError, changes
+from basinet.sim.experiment.config import KINDS
+from basinet.sim.experiment.digest import importable, plain
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.files import (
+    Damaged,
+    discard,
+    discard_leftovers,
+    inside,
+    is_leftover,
+    plain_file,
+    sealed_yaml,
+    write_atomically,
+)
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.records import essence, is_begun, load_config, load_record
+
+__all__ = ["claim", "versions"]
+
+
+def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
+    """Write the record and the configurations of an experiment into its folder, unless it is another experiment's.
+
+    Args:
+        experiment: The experiment.
+        out: Its folder, which is locked.
+        impossible: Why runs are left out, by their names.
+        fresh: Whether to discard what the folder holds.
+
+    Raises:
+        ExperimentError: The folder belongs to another experiment.
+    """
+    path = out / "experiment.yaml"
+    description = {name: config.describe() for name, config in experiment.runs.items()}
+    written: set[str] = set()
+    discard_leftovers(out)
+    if fresh:
+        _discard(out, description)
+    elif any(not is_leftover(entry) for entry in out.iterdir()):
+        written = _check_same(out, description)
+    record = sealed_yaml(_record(experiment, impossible))
+    # The record comes first: a folder with runs and without it would be nobody's.
+    if not plain_file(path).exists() or path.read_bytes() != record.encode():
+        write_atomically(path, record)
+    for name, config in description.items():
+        if name not in impossible and name not in written:
+            RunFolder(inside(out, name)).write_config(config)
+
+
+def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
+    """Refuse a folder that holds something else than these runs; return those whose configuration is there already."""
+    folders = {name: inside(out, name) for name in description}
+    if (out / "experiment.yaml").exists():
+        record = load_record(out)
+        named = {*record.get("runs", []), *record.get("impossible", [])}
+    else:  # it has been lost; what the folder holds must be these runs, and no other
+        named = {file.parent.name for file in out.glob("*/config.yaml")}
+        if not named:
+            raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
+        named |= {*description} if named <= {*description} else set()
+    differences = [] if named == {*description} else [Change()]
+    written = set()
+    for name, config in description.items():
+        if is_begun(folders[name]):
+            try:
+                old = load_config(folders[name])
+            except Damaged:
+                if (folders[name] / "status.json").exists():
+                    raise
+                continue  # it was lost with the power before the run began
+            if old == config:
+                written.add(name)
+            else:
+                differences += _differences(old, config)
+    if Change() in differences:
+        raise ExperimentError(
+            f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
+        )
+    if differences:
+        raise ExperimentError(f"{differences[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
+    return written
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Compare the run in a folder with one; where and how they are executed does not matter."""
+    before, now = essence(old), essence(new)
+    for key in dict.fromkeys([*now, *before]):
+        yield from changes(key, before.get(key), now.get(key))
+
+
+def _discard(out: Path, description: Mapping[str, Any]) -> None:
+    """Remove the runs that the folder's record or the new experiment names, and nothing else."""
+    try:
+        recorded = {*load_record(out).get("runs", [])} if (out / "experiment.yaml").exists() else set()
+    except Damaged:
+        recorded = set()
+    for name in sorted({*recorded, *description}):
+        folder = inside(out, name)
+        if name in recorded or (folder / "config.yaml").exists():
+            discard(folder)
+        elif folder.exists() and any(not is_leftover(entry) for entry in folder.iterdir()):
+            raise ExperimentError(f"--out: {folder} holds no run; choose another folder, or move it away")
+
+
+def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, Any]:
+    """Write down the experiment as given, what no file can hold of it, its runs, and the versions that run it."""
+    objects = list(dict.fromkeys(_objects(experiment.description)))
+    return {
+        **plain(experiment.description, importable),
+        **({"objects": objects} if objects else {}),
+        "runs": [name for name in experiment.runs if name not in impossible],
+        **({"impossible": dict(impossible)} if impossible else {}),
+        "versions": versions(),
+    }
+
+
+def _objects(given: Any, *path: str) -> Iterator[str]:
+    """Find the keys, at the top, under which there are objects that no file can name."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _objects(value, *path, str(key))
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from _objects(value, *path)
+    elif not isinstance(given, bool | int | float | str | np.generic | os.PathLike | None):
+        chosen = path[-1] == "name" or path[-1] in KINDS
+        if not (chosen and importable(given)):
+            yield path[0]
+
+
+def versions() -> dict[str, str]:
+    """Look up what runs an experiment.
+
+    Returns:
+        The version of each package that results may depend on.
+    """
+    packages = ("basinet", "torch", "numpy", "scipy", "networkx", "ray")
+    return {package: version(package) for package in packages}

@@ -1,0 +1,399 @@
+"""Files that survive a crash and tell when they are damaged: each is sealed with a checksum, or vouched for by another.
+
+A file that is replaced holds its own checksum. One that grows is vouched for by a file that is written after it: so
+many bytes, with such a checksum. What stands behind them was written as the process died, and is cut off.
+"""
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from basinet.sim.experiment import yaml_files
+from basinet.sim.experiment.mistakes import ExperimentError, naming
+from basinet.sim.run.lock import LOCKS
+
+__all__ = [
+    "ANEW",
+    "LOST",
+    "NOTHING",
+    "Damaged",
+    "GrowingFile",
+    "Vouched",
+    "check_vouched",
+    "checksum",
+    "discard",
+    "discard_leftovers",
+    "inside",
+    "is_leftover",
+    "not_a_link",
+    "plain_file",
+    "read_json",
+    "read_yaml",
+    "seal",
+    "sealed_json",
+    "sealed_yaml",
+    "unseal",
+    "write_atomically",
+]
+
+Vouched = Mapping[str, Any]
+"""What vouches for the beginning of a file: its `bytes`, and their `crc32`."""
+
+NOTHING: Vouched = {"bytes": 0, "crc32": "00000000"}
+
+_SEAL = "crc32"
+_SEALED_YAML = re.compile(rb"# crc32 ([0-9a-f]{8}) of what follows\n")
+_DISCARDED = ".discarded-"
+_CHUNK = 2**20
+
+ANEW = "--fresh (fresh=True) starts anew"
+"""The cure where nobody knows what was to be run."""
+
+LOST = "some of what was written is missing or has changed"
+"""What is wrong with a file that does not hold what was vouched for."""
+
+
+class Damaged(ExperimentError):
+    """A file that does not hold what was written.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it.
+        cure: What mends it.
+    """
+
+    def __init__(
+        self, path: Path, reason: str, cure: str = "the same experiment into the same folder makes it anew"
+    ) -> None:
+        kind = "checkpoint" if path.suffix == ".pt" else "file"
+        super().__init__(f"{path}: the {kind} is damaged ({reason}); {cure}")
+        self.parts = path, reason, cure
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:  # a worker raises it as well
+        return type(self), self.parts
+
+
+def inside(folder: Path, name: Any) -> Path:
+    """Find the run that a file names; no name may lead out of the folder.
+
+    Args:
+        folder: The folder.
+        name: The name.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExperimentError: It is no plain name, or a link.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or re.search(r"[/\\\0]", name):
+        raise ExperimentError(f"{folder}: {name!r} is no name of a run; allowed is that of a folder in {folder}")
+    return not_a_link(folder / name)
+
+
+def not_a_link(path: Path) -> Path:
+    """Refuse a link, which may lead out of the folder.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        The same.
+
+    Raises:
+        ExperimentError: It is a link.
+    """
+    if path.is_symlink():
+        raise ExperimentError(f"{path}: it is a link, which may lead out of the folder; put a copy in its place")
+    return path
+
+
+def plain_file(path: Path) -> Path:
+    """Refuse what stands in the place of a file.
+
+    Args:
+        path: A file, whether it is there or not.
+
+    Returns:
+        The same.
+
+    Raises:
+        ExperimentError: It is a link, a folder, or a pipe, which may have no end.
+    """
+    if not_a_link(path).exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ExperimentError(f"{path}: it is {kind}, where a file must be; move it away")
+    return path
+
+
+def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool = True) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        sync: Whether it must survive a loss of power, too.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with naming(path), open(partial, "wb", opener=_open_no_link) as file:
+            file.write(data.encode(errors="replace") if isinstance(data, str) else data)  # names of folders may be odd
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk then has room to say what has happened
+        raise
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file to write to it, or make it; a link in its place may lead out of the folder."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a file or folder is no part of an experiment: a lock, or what a killed process has left behind.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        Whether it is; the locks count.
+    """
+    return path.name in LOCKS or path.name.startswith(_DISCARDED) or (path.name[0] == "." and path.suffix == ".partial")
+
+
+def discard(path: Path) -> None:
+    """Delete a folder so that a crash leaves it whole, or under a name that nobody reads.
+
+    Args:
+        path: The folder.
+    """
+    discard_leftovers(path.parent)
+    if path.exists():
+        gone = path.with_name(_DISCARDED + path.name)
+        os.rename(path, gone)
+        shutil.rmtree(gone)
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Delete what a process was deleting when it was killed.
+
+    Args:
+        folder: The folder that held it.
+    """
+    for left in folder.glob(f"{_DISCARDED}*"):
+        shutil.rmtree(not_a_link(left))
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """Compute a checksum.
+
+    Args:
+        data: Bytes.
+
+    Returns:
+        The CRC-32 in hexadecimal digits.
+    """
+    return f"{zlib.crc32(data):08x}"
+
+
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a checksum to values.
+
+    Args:
+        values: Plain values, as JSON gives them back.
+
+    Returns:
+        The same, in which the checksum is the last key.
+    """
+    values = {key: value for key, value in values.items() if key != _SEAL}
+    return {**values, _SEAL: checksum(json.dumps(values).encode())}
+
+
+def unseal(values: Any) -> dict[str, Any]:
+    """Check and remove what `seal` has added.
+
+    Args:
+        values: What was read. Earlier versions wrote no checksum.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: It is no mapping, or its checksum is another one.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no mapping")
+    found = {key: value for key, value in values.items() if key != _SEAL}
+    if _SEAL in values and values[_SEAL] != checksum(json.dumps(found).encode()):
+        raise ValueError("its checksum is wrong")
+    return found
+
+
+def sealed_json(values: Mapping[str, Any]) -> str:
+    """Write values as JSON, with a checksum of their own.
+
+    Args:
+        values: Plain values.
+
+    Returns:
+        The text.
+    """
+    return json.dumps(seal(values), indent=1) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `sealed_json` has written.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The values.
+
+    Raises:
+        Damaged: It is no JSON, or its checksum is another one.
+    """
+    return _mapping(path, lambda path: unseal(json.loads(path.read_bytes())))
+
+
+def sealed_yaml(values: Mapping[str, Any]) -> str:
+    """Write values as YAML, with a checksum in a comment.
+
+    Args:
+        values: Plain values.
+
+    Returns:
+        The text.
+    """
+    text = yaml_files.dump(dict(values))
+    return f"# crc32 {checksum(text.encode())} of what follows\n{text}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read what `sealed_yaml` has written.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The values. Earlier versions wrote no checksum.
+
+    Raises:
+        Damaged: It is no YAML, or its checksum is another one.
+    """
+    found = _mapping(path, yaml_files.read, ANEW)
+    content = path.read_bytes()
+    seal = _SEALED_YAML.match(content)
+    if seal and seal[1].decode() != checksum(content[seal.end() :]):
+        raise Damaged(path, "its checksum is wrong", ANEW)
+    return found
+
+
+def _mapping(path: Path, reader: Callable[[Path], Any], *cure: str) -> dict[str, Any]:
+    try:
+        found = reader(plain_file(path))
+    except ExperimentError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, str(error), *cure) from error
+    if not isinstance(found, dict):
+        raise Damaged(path, "it holds no mapping", *cure)
+    return found
+
+
+class GrowingFile:
+    """A file that is written at its end alone.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._length = -1
+        self._crc = 0
+        self._synced = True
+
+    @property
+    def length(self) -> int:
+        """Bytes of the file; until it is cut otherwise, those of its whole lines."""
+        if self._length < 0:
+            self.cut()
+        return self._length
+
+    def cut(self, vouched: Vouched | None = None) -> None:
+        """Go on from where a process has stopped: drop what it has not vouched for.
+
+        Args:
+            vouched: What the file must begin with; by default all whole lines.
+
+        Raises:
+            Damaged: The file begins with something else.
+        """
+        if vouched is None:
+            content = self.path.read_bytes() if plain_file(self.path).exists() else b""
+            content = content[: content.rfind(b"\n") + 1]
+            vouched = {"bytes": len(content), "crc32": checksum(content)}
+        else:
+            check_vouched(self.path, vouched)
+        self._length, self._crc = vouched["bytes"], int(vouched["crc32"], 16)
+        self.append(b"")
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Write at the end.
+
+        Args:
+            data: What to write.
+        """
+        length = self.length
+        with naming(self.path), open(self.path, "r+b", opener=_open_no_link) as file:
+            file.truncate(length)  # what a full disk has left of an earlier attempt is no part of the file
+            file.seek(length)
+            file.write(data)
+        self._crc = zlib.crc32(data, self._crc)
+        self._length = length + len(data)
+        self._synced = False
+
+    def vouch(self) -> Vouched:
+        """Make sure that what was written survives a loss of power.
+
+        Returns:
+            What vouches for it, see `check_vouched`.
+        """
+        length = self.length
+        if not self._synced:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+            self._synced = True
+        return {"bytes": length, "crc32": f"{self._crc:08x}"}
+
+
+def check_vouched(path: Path, vouched: Vouched) -> None:
+    """Refuse a file that no longer begins with what was vouched for.
+
+    Args:
+        path: The file.
+        vouched: What `GrowingFile.vouch` said.
+
+    Raises:
+        Damaged: Something is missing or has changed.
+    """
+    left, crc = vouched["bytes"], 0
+    if plain_file(path).exists():
+        with open(path, "rb") as file:
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                crc, left = zlib.crc32(chunk, crc), left - len(chunk)
+    if left or f"{crc:08x}" != vouched["crc32"]:
+        raise Damaged(path, LOST)

@@ -1,0 +1,293 @@
+"""The folder of one run: written as the run goes, readable at any moment, safe against a crash.
+
+RUN/config.yaml      the resolved experiment of this run
+RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
+RUN/status.json      state, step, which replicas diverged, which engine ran; the run that it is of, and what vouches for
+                     the measurements and the trajectory up to this step
+RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
+RUN/partition.csv    replica, agent, label, samples: who holds what
+RUN/attackers.csv    replica, agent: who attacks, if anybody does
+RUN/analyzed.json    what has been measured already, see `basinet.sim.run.analyzed`
+RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
+RUN/trajectory.bin   where the run has been, if it was recorded; see `basinet.sim.run.trajectory`
+RUN/checkpoint/      state.pt, replaced atomically; before.pt, the one before, as long as the run goes on; step-N.pt,
+                     those that an experiment keeps
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import (
+    ANEW,
+    Damaged,
+    GrowingFile,
+    not_a_link,
+    sealed_json,
+    sealed_yaml,
+    write_atomically,
+)
+from basinet.sim.run.records import (
+    ANALYZED,
+    METRICS,
+    OF_THE_SETUP,
+    Row,
+    csv_text,
+    is_begun,
+    load_config,
+    load_journal,
+    load_record,
+    load_status,
+    read_lines,
+    read_table,
+    steps_of,
+)
+
+__all__ = ["Run", "RunFolder", "load_run", "load_runs"]
+
+_POINT = ("step", "replica", "agent")
+
+_TRIES = 3
+"""While a run is at work, what one file says of another that was read before may be news."""
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A run as read from its folder.
+
+    Attributes:
+        name: Name of the folder.
+        path: The folder.
+        config: The resolved experiment of this run.
+        status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
+            from replica to the step at which it diverged, `engine`, `error`.
+        metrics: Measurements, one mapping a (step, replica) or, where single agents were measured, a
+            (step, replica, agent), in the order in which they were taken.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    status: dict[str, Any]
+    metrics: list[Row]
+
+    def __repr__(self) -> str:
+        steps = self.status.get("steps", self.config.get("steps"))
+        return f"Run({str(self.path)!r}: {self.status.get('state')} at step {self.status.get('step')} of {steps})"
+
+    @property
+    def diverged(self) -> dict[int, int]:
+        """Step at which each diverged replica did so."""
+        return {int(replica): step for replica, step in self.status.get("diverged", {}).items()}
+
+    def series(self, metric: str) -> dict[int, tuple[list[int], list[float]]]:
+        """Collect one metric of the centroid over the steps.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            A mapping from replica to steps and values.
+        """
+        curves: dict[int, tuple[list[int], list[float]]] = {}
+        for row in sorted(self.metrics, key=lambda row: int(row["step"])):
+            if metric in row and "agent" not in row:
+                steps, values = curves.setdefault(row["replica"], ([], []))
+                steps.append(row["step"])
+                values.append(row[metric])
+        return curves
+
+    def final(self, metric: str) -> dict[int, float]:
+        """Collect the value of a metric at the last step of each replica that did not diverge.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            A mapping from replica to value; a replica whose metric was not finite at the last step has none.
+        """
+        diverged = self.diverged
+        rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in diverged]
+        last: dict[int, int] = {}
+        for row in rows:
+            last[row["replica"]] = max(row["step"], last.get(row["replica"], 0))
+        return {row["replica"]: row[metric] for row in rows if metric in row and row["step"] == last[row["replica"]]}
+
+
+class RunFolder:
+    """Writes the folder of one run.
+
+    Args:
+        path: The folder; made when its configuration is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint" / "state.pt"
+        self.before = self.checkpoint.with_name("before.pt")
+        self.metrics = GrowingFile(path / METRICS)
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the run from those that take other steps."""
+        return steps_of(load_config(self.path))
+
+    def kept(self, step: int) -> Path:
+        """Name the checkpoint of a step that is kept.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The file, whether it is there or not.
+        """
+        return self.checkpoint.with_name(f"step-{step}.pt")
+
+    def checkpoints(self) -> list[Path]:
+        """Find the checkpoints.
+
+        Returns:
+            Those that were kept, by their steps, and the last one.
+        """
+        found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
+        return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
+
+    def write(self, path: Path, data: str | bytes | memoryview) -> None:
+        """Write a file of the run.
+
+        Args:
+            path: The file.
+            data: Its new content.
+
+        Raises:
+            ExperimentError: Somebody has removed the run's folder.
+        """
+        if not self.path.is_dir():
+            raise ExperimentError(f"{self.path}: the folder was removed while the run was at work")
+        not_a_link(path.parent)
+        write_atomically(path, data)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved experiment.
+
+        Args:
+            config: Plain values.
+        """
+        # Of thousands of runs none has begun; a configuration that is then lost with the power is written anew.
+        write_atomically(self.path / "config.yaml", sealed_yaml(config), sync=(self.path / "status.json").exists())
+
+    def begin(self) -> None:
+        """Make sure that the configuration survives a loss of power, before anything counts on it."""
+        with open(self.path / "config.yaml", "rb") as file:
+            os.fsync(file.fileno())
+
+    def write_status(self, **status: Any) -> None:
+        """Replace the status.
+
+        Args:
+            **status: Plain values, `state` and `step` among them.
+        """
+        self.write(self.path / "status.json", sealed_json(status))
+
+    def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a small table as CSV.
+
+        Args:
+            name: File name.
+            header: Column names.
+            rows: Rows in the order of the header.
+        """
+        self.write(self.path / name, csv_text(header, rows))
+
+    def forget_analysis(self) -> None:
+        """Drop what an analysis has noted and its tables; its measurements are cut off by whoever writes next."""
+        (self.path / ANALYZED).unlink(missing_ok=True)
+        for table in self.path.glob("*.csv"):
+            if table.name not in OF_THE_SETUP:
+                table.unlink()
+
+    def tables(self, rows: Iterable[Row]) -> dict[str, str]:
+        """Lay rows over the tables of the analysis.
+
+        Args:
+            rows: Rows whose key `table` names a table, in which they take the place of the rows of the same replica and
+                agent, and of the replica's rows of other steps.
+
+        Returns:
+            The new content of each table, by its file.
+        """
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row["table"], []).append({key: value for key, value in row.items() if key != "table"})
+        contents = {}
+        for name, new in found.items():
+            steps = {str(row["replica"]): str(row["step"]) for row in new}
+            points = {(str(row["replica"]), str(row.get("agent", ""))) for row in new}
+            kept = [
+                row
+                for row in read_table(self.path / f"{name}.csv")
+                if (row["replica"], row.get("agent", "")) not in points
+                and row["step"] == steps.get(row["replica"], row["step"])
+            ]
+            header = list(dict.fromkeys(key for row in [*kept, *new] for key in row))
+            everything = sorted([*kept, *new], key=lambda row: int(row["replica"]))
+            contents[f"{name}.csv"] = csv_text(header, ([row.get(key, "") for key in header] for row in everything))
+        return contents
+
+
+def load_run(path: str | Path) -> Run:
+    """Read the folder of one run.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The run; measurements at one point are merged into one mapping, later ones win.
+
+    Raises:
+        Damaged: A file does not hold what was written.
+    """
+    path = Path(path)
+    for _ in range(_TRIES - 1):
+        with suppress(Damaged):
+            return _read(path)
+    return _read(path)
+
+
+def _read(path: Path) -> Run:
+    config = load_config(path)
+    status = load_status(path)
+    if status.get("run", steps_of(config)) != steps_of(config):
+        raise Damaged(path / "config.yaml", "it is of another run than status.json", ANEW)
+    files = [status.get("files", {}), load_journal(path).get("files", {})]
+    merged: dict[tuple[Any, ...], Row] = {}
+    for row in read_lines(path / METRICS, [part[METRICS] for part in files if METRICS in part]):
+        merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
+    return Run(path.name, path, config, status, list(merged.values()))
+
+
+def load_runs(path: str | Path) -> list[Run]:
+    """Read all runs below an experiment's folder.
+
+    Args:
+        path: The folder that `basinet run` wrote, or the folder of a single run.
+
+    Returns:
+        The runs by the order in which the experiment names them.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
+    path = Path(path)
+    if (path / "config.yaml").exists():
+        return [load_run(path)]
+    names = load_record(path).get("runs", []) if (path / "experiment.yaml").exists() else []
+    folders = [path / name for name in names if is_begun(path / name)]
+    if not folders:
+        raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
+    return [load_run(folder) for folder in folders]

@@ -1,0 +1,311 @@
+"""A run on its way: it takes its steps, and what it has reached is measured, written down and analysed."""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
+from basinet.sim.agents.worker import Analysis, measure_some
+from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.records import METRICS, Row, lines_of, read_lines
+from basinet.sim.run.trajectory import FILE, TrajectoryWriter
+from basinet.sim.runtimes import Team
+from basinet.sim.setup.room import state_bytes
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["Monitor", "Progress", "write_tables"]
+
+_SLICE = 0.5
+"""Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
+
+_CHECKPOINT_SECONDS = 15.0
+"""Seconds between two checkpoints, or more where writing one takes long; one more is written at the end."""
+
+_FIRST_CHECKPOINT_SECONDS = 2.0
+"""Seconds until the first one, or more where the state is large."""
+
+_BYTES_A_SECOND = 1e8
+"""How fast the first checkpoint is expected to be written, before any has been."""
+
+_CHECKPOINT_SHARE = 0.05
+"""Part of the time that checkpoints may take."""
+
+_ESCAPE = "escape_step"
+
+
+class Monitor(Protocol):
+    """Is told how the runs go; called from several threads."""
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        """A run begins, or resumes at a step."""
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
+        """A run has reached a step; `rows` holds measurements if some were taken."""
+
+    def waiting(self, run: str, what: str) -> None:
+        """A run cannot begin yet, for want of something."""
+
+    def analyzing(self, run: str, done: int, total: int) -> None:
+        """A run has taken its last step, and so many of its replicas have been analysed."""
+
+    def finished(self, run: str, state: str) -> None:
+        """A run is done (maybe as another), diverged, interrupted, failed ("failed: " and why), or was so before."""
+
+
+class Progress:
+    """One run on its way: what it has reached, and what is written about it.
+
+    Args:
+        name: Name of the run.
+        setup: Its parts.
+        folder: Its folder.
+        team: Its workers.
+        monitor: Is told how it goes.
+    """
+
+    def __init__(self, name: str, setup: Setup, folder: RunFolder, team: Team, monitor: Monitor) -> None:
+        self.name = name
+        self.setup = setup
+        self.folder = folder
+        self.team = team
+        self.monitor = monitor
+        self.diverged: dict[int, int] = {}
+        self.escaped: set[int] = set()
+        records = setup.config.trajectory is not None
+        self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
+        self.engine = team.engine_choice()
+        self.loss = setup.task.about_loss
+        self.saved_at = self.told_at = time.monotonic()
+        expected = max(_FIRST_CHECKPOINT_SECONDS, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
+        self.pause = min(_CHECKPOINT_SECONDS, expected)
+
+    def restore(self, saved: dict[str, Any], state: str) -> str:
+        """Take up the last state of a run that has taken all of its steps.
+
+        Args:
+            saved: Its last checkpoint.
+            state: How it ended.
+
+        Returns:
+            The same.
+        """
+        self.team.load(saved)
+        self.diverged = dict(saved["diverged"])
+        self._tell(saved["step"])
+        return state
+
+    def _tell(self, step: int) -> None:
+        agents = self.setup.config.replicas * self.setup.num_agents
+        self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
+
+    def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
+        """Advance from a checkpoint, if there is one, to the end.
+
+        Args:
+            saved: The checkpoint.
+            stop: Set it to stop after the next step, with a checkpoint.
+
+        Returns:
+            The state in which the run ends.
+        """
+        step = self._begin(saved)
+        setup, pace = self.setup, 1
+        keep = setup.config.keep_every
+        periods = [setup.evaluate_every, *([keep] if keep else [])]
+        while step < setup.num_steps and not self._all_gone():
+            if stop.is_set():
+                self._checkpoint()
+                return self._status(step, "interrupted")
+            target = min(setup.num_steps, *((step // every + 1) * every for every in periods))
+            taken = min(target - step, pace)
+            start = time.monotonic()
+            self.team.advance(step + taken)
+            step += taken
+            if stop.is_set():  # whoever interrupts may not wait for an evaluation
+                self._checkpoint(looked=False)
+                return self._status(step, "interrupted")
+            # Slices of about the same duration, whatever a step costs.
+            pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
+            self._look(step)
+            if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
+                self._checkpoint()
+            if time.monotonic() - self.told_at >= _SLICE:
+                self._status(step, "running")
+        self._checkpoint()
+        self.folder.before.unlink(missing_ok=True)
+        return self._status(step, "diverged" if self.diverged else "done")
+
+    def _look(self, step: int) -> None:
+        """Do what is due at a step: measure, and keep a checkpoint."""
+        last, keep = step == self.setup.num_steps, self.setup.config.keep_every
+        if step % self.setup.evaluate_every == 0 or last:
+            self._measure(step)
+        else:
+            self.monitor.advanced(self.name, step, [])
+        if keep and step % keep == 0 and not last:
+            self.folder.write(self.folder.kept(step), self._state())
+
+    def _all_gone(self) -> bool:
+        """Whether no replica is left for which the run would have to go on."""
+        escape = self.setup.config.escape
+        gone = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
+        return len(gone) == self.setup.config.replicas
+
+    def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
+        """Let the workers analyse what was kept, and write down what they find.
+
+        Args:
+            analysis: What they do.
+            state: How the run ended.
+            stop: Set it to stop before the next replica.
+
+        Returns:
+            How the run ended.
+        """
+        config = self.setup.config
+        if not config.analysis:
+            return state
+        replicas = [replica for replica in range(config.replicas) if replica not in self.diverged]
+        settings = analysis_settings(self.setup)
+        known = {file: Analyzed(file, settings) for file in self.folder.checkpoints()}
+        todo = [(file, r) for file in known for r in replicas if known[file].missing(config, r)]
+        saved: dict[str, Any] = {}
+        for done, (file, replica) in enumerate(todo):
+            self.monitor.analyzing(self.name, done, len(todo))
+            if stop.is_set():
+                break
+            if not done or file != todo[done - 1][0]:
+                saved = load_checkpoint(file)
+            rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
+            missing = known[file].missing(config, replica)
+            found = self.team.analyze(partial(measure_some, analysis, tuple(missing)), take_rows(saved, rows), replica)
+            known[file].record(self.folder, found, config, missing, replica)
+        return state
+
+    def _begin(self, saved: dict[str, Any] | None) -> int:
+        """Restore a checkpoint, or write what is known before the first step and measure the start."""
+        step, looked = 0, saved is not None and saved.get("looked", True)
+        if saved:
+            self.team.load(saved)
+            step, self.diverged = saved["step"], dict(saved["diverged"])
+        self.folder.begin()
+        files = self._files_until(saved)
+        # Nothing may vouch for what is cut off.
+        self.folder.forget_analysis()
+        self._status(step, "running", files)
+        for name, file in self._files().items():
+            file.cut(files[name])
+        # Who had escaped is known from evaluations alone, so that a resumed run ends at the step of an unbroken one.
+        self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
+        self._tell(step)
+        if not saved:
+            write_tables(self.setup, self.folder)
+        if not looked:
+            self._look(step)
+        return step
+
+    def _files(self) -> dict[str, GrowingFile]:
+        """Name the files that grow with the run."""
+        return {METRICS: self.folder.metrics} | ({FILE: self.trajectory} if self.trajectory is not None else {})
+
+    def _files_until(self, saved: dict[str, Any] | None) -> dict[str, Vouched]:
+        """Find the part of each that belongs to a checkpoint."""
+        if saved is None:
+            return dict.fromkeys(self._files(), NOTHING)
+        if "files" in saved:
+            found: dict[str, Vouched] = saved["files"]
+            return found
+        # An earlier version wrote it: what is later stands behind.
+        rows = [row for row in read_lines(self.folder.metrics.path) if row["step"] <= saved["step"]]
+        self.folder.write(self.folder.metrics.path, lines_of(rows))
+        files = {METRICS: self.folder.metrics.vouch()}
+        return files | ({FILE: self.trajectory.until(saved["step"])} if self.trajectory is not None else {})
+
+    def _measure(self, step: int) -> None:
+        rows, diverged = self.team.measure()
+        for replica, at in diverged.items():
+            self.diverged.setdefault(replica, at)
+        rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
+        self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
+        self.folder.metrics.append(lines_of(rows))
+        if self.trajectory is not None:
+            self.trajectory.add(*self.team.points())
+        self.monitor.advanced(self.name, step, rows)
+
+    def _checkpoint(self, *, looked: bool = True) -> None:
+        begun = time.monotonic()
+        content = self._state(looked=looked)
+        if self.folder.checkpoint.exists():  # if the new one is damaged, the run goes on from the one before
+            os.replace(self.folder.checkpoint, self.folder.before)
+        self.folder.write(self.folder.checkpoint, content)
+        self.saved_at = time.monotonic()
+        self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - begun) / _CHECKPOINT_SHARE)
+
+    def _state(self, *, looked: bool = True) -> memoryview:
+        """Take down the state, and whether what is due at its step has been done."""
+        vouched = {name: file.vouch() for name, file in self._files().items()}
+        own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched, "looked": looked}
+        return checkpoint_bytes({**self.team.state(), **own})
+
+    def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
+        status = {
+            "state": state,
+            "step": step,
+            "steps": self.setup.num_steps,
+            "replicas": self.setup.config.replicas,
+            "agents": self.setup.num_agents,
+            "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
+            "engine": self.engine,
+            "loss": self.loss,
+            "run": self.folder.identity,
+            "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
+        }
+        self.folder.write_status(**status)
+        self.told_at = time.monotonic()
+        return state
+
+
+def write_tables(setup: Setup, folder: RunFolder) -> None:
+    """Write down the graph's weights, who holds what and who attacks.
+
+    Args:
+        setup: The parts of a run.
+        folder: Its folder.
+    """
+    if setup.attackers.any():
+        folder.write_table("attackers.csv", ("replica", "agent"), np.argwhere(setup.attackers).tolist())
+    entries = setup.weights.tocoo()
+    folder.write_table(
+        "topology.csv",
+        ("receiver", "sender", "weight"),
+        (
+            (int(k), int(sender), float(weight))
+            for k, sender, weight in zip(entries.row, entries.col, entries.data, strict=True)
+        ),
+    )
+    if setup.holdings:
+        folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
+
+
+def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
+    labels = setup.task.labels
+    for replica, held in enumerate(setup.holdings):
+        for agent, indices in enumerate(held):
+            values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
+            found, counts = np.unique(values.numpy(), return_counts=True)
+            for label, count in zip(found.tolist(), counts.tolist(), strict=True):
+                yield replica, agent, label, count
+
+
+def _finite(row: Row) -> Row:
+    """Leave out what JSON cannot hold: a test loss may overflow where the training loss does not."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}

@@ -1,0 +1,316 @@
+"""What the files of an experiment's folder hold: the one door through which they are read, and refused if damaged."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.experiment.mistakes import in_words
+from basinet.sim.run.files import (
+    ANEW,
+    LOST,
+    Damaged,
+    Vouched,
+    checksum,
+    inside,
+    is_leftover,
+    plain_file,
+    read_json,
+    read_yaml,
+)
+
+__all__ = [
+    "ANALYZED",
+    "FINISHED",
+    "METRICS",
+    "OF_THE_SETUP",
+    "Row",
+    "csv_text",
+    "essence",
+    "file_checksum",
+    "is_begun",
+    "lines_of",
+    "load_config",
+    "load_journal",
+    "load_record",
+    "load_status",
+    "read_lines",
+    "read_table",
+    "steps_of",
+]
+
+Row = dict[str, Any]
+
+ANALYZED = "analyzed.json"
+"""Says what has been measured of the states of a run, see `basinet.sim.run.analyzed`."""
+
+METRICS = "metrics.jsonl"
+
+OF_THE_SETUP = ("attackers.csv", "partition.csv", "topology.csv")
+"""Tables that are written before the first step; all others are of the analysis."""
+
+FINISHED = ("done", "diverged")
+"""States of a run that has taken its last step."""
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a table of a run's folder.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        Its rows, by the names in its header; none if there is no such file.
+
+    Raises:
+        Damaged: It is no table.
+    """
+    if not plain_file(path).exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+    except (ValueError, csv.Error) as error:
+        raise Damaged(path, str(error)) from error
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise Damaged(path, f"row {number} has not as many values as the header")
+    return rows
+
+
+def load_record(folder: Path) -> dict[str, Any]:
+    """Read the record of an experiment.
+
+    Args:
+        folder: The experiment's folder.
+
+    Returns:
+        The experiment as given, with its runs and versions.
+
+    Raises:
+        Damaged: The file does not hold what was written.
+    """
+    path = folder / "experiment.yaml"
+    record = read_yaml(path)
+    for key, kind in (("runs", list), ("objects", list), ("impossible", dict), ("versions", dict)):
+        if key in record and not isinstance(record[key], kind):
+            raise Damaged(path, f"{key}: got {record[key]!r}, where a {kind.__name__} must be")
+    for name in record.get("runs", []):
+        inside(folder, name)
+    return record
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a run.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The resolved experiment.
+
+    Raises:
+        FileNotFoundError: The folder holds no `config.yaml`.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} is not the folder of a run: it holds no config.yaml")
+    return read_yaml(path)
+
+
+def load_status(folder: Path) -> dict[str, Any]:
+    """Read the status of a run.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Its values, see `Run`.
+
+    Raises:
+        Damaged: It does not hold what was written, or is lost.
+    """
+    path = folder / "status.json"
+    if not path.exists():
+        if any((folder / name).exists() for name in (METRICS, "checkpoint/state.pt")):
+            raise Damaged(path, "it is missing")
+        return {"state": "running", "step": 0}
+    status = read_json(path)
+    diverged = status.get("diverged", {})
+    whole = [
+        status.get("step", 0),
+        status.get("steps", 0),
+        *(diverged.values() if isinstance(diverged, dict) else [""]),
+    ]
+    if not isinstance(status.get("state"), str) or not all(type(number) is int and number >= 0 for number in whole):
+        raise Damaged(path, "it does not say the state of a run")
+    if not all(str(replica).isdecimal() for replica in diverged):
+        raise Damaged(path, "it does not say which replicas have diverged")
+    return status
+
+
+def load_journal(folder: Path) -> dict[str, Any]:
+    """Read what has been measured of the states of a run.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        What was taken of each state by the name of its checkpoint, and what vouches for files under "files".
+
+    Raises:
+        Damaged: It does not hold what was written, or the tables of the analysis do not.
+    """
+    path = folder / ANALYZED
+    if not plain_file(path).exists():
+        return {}
+    found = read_json(path)
+    if not all(isinstance(state, dict) for state in found.values()):
+        raise Damaged(path, "it does not say what was measured")
+    for name, allowed in found.get("files", {}).items():
+        if name != METRICS and file_checksum(inside(folder, name)) not in allowed:
+            raise Damaged(folder / name, LOST)
+    return found
+
+
+def file_checksum(path: Path) -> str | None:
+    """Compute the checksum of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Hexadecimal digits; None if there is no such file.
+    """
+    return checksum(path.read_bytes()) if plain_file(path).exists() else None
+
+
+def _measurement(line: bytes) -> Row:
+    row: Row = json.loads(line)
+    whole = [row["step"], row["replica"], row.get("agent", 0)]
+    if not all(type(value) is int and value >= 0 for value in whole):
+        raise ValueError("step, replica and agent must be whole numbers")
+    if not all(type(value) in (int, float) for value in row.values()):
+        raise ValueError("a measurement must be a number")
+    return row
+
+
+def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
+    """Read measurements.
+
+    Args:
+        path: The file, a JSON object a line.
+        vouched: What it must begin with.
+
+    Returns:
+        Its rows, none if there is no such file; what a crash has left behind them is left out: a last line that is cut
+        short, or anything that is no row and was not vouched for.
+
+    Raises:
+        Damaged: A line is none, or what was vouched for is not there.
+    """
+    content = path.read_bytes() if plain_file(path).exists() else b""
+    rows: list[Row] = []
+    lines = content.split(b"\n")
+    left = max((part["bytes"] for part in vouched), default=len(content))
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_measurement(line))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            if number < len(lines) and left > 0:
+                raise Damaged(path, f"line {number}: {in_words(error)}") from error
+            break
+        left -= len(line) + 1
+    for part in vouched:
+        if len(content) < part["bytes"]:
+            raise Damaged(path, f"rows behind line {len(rows)} are missing")
+        if checksum(memoryview(content)[: part["bytes"]]) != part["crc32"]:
+            raise Damaged(path, LOST)
+    return rows
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether there is a run in a folder.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        Whether its configuration is there.
+
+    Raises:
+        Damaged: There are other files of the run, but not what it is.
+    """
+    if (folder / "config.yaml").exists():
+        return True
+    if folder.exists() and any(not is_leftover(path) for path in folder.iterdir()):
+        raise Damaged(folder / "config.yaml", "it is missing, so that nobody knows what the run is", ANEW)
+    return False
+
+
+def lines_of(rows: Iterable[Row]) -> bytes:
+    """Write measurements as lines of JSON.
+
+    Args:
+        rows: Plain mappings with `step` and `replica`.
+
+    Returns:
+        What `read_lines` reads.
+    """
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write a table as CSV.
+
+    Args:
+        header: Column names.
+        rows: Rows in the order of the header.
+
+    Returns:
+        What `read_table` reads.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def steps_of(config: Mapping[str, Any]) -> str:
+    """Digest what the steps of a run depend on: all but its analysis, and where and how it is carried out.
+
+    Args:
+        config: The configuration, as read from its file.
+
+    Returns:
+        Hexadecimal digits, equal for equal values.
+    """
+    return checksum(json.dumps(_canonical(essence(config))).encode())
+
+
+def essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out of a configuration what the steps of a run depend on.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Its keys but those of the analysis and the runtime, of which the floating types count alone.
+    """
+    runtime = config.get("runtime")
+    types = {key: runtime.get(key) for key in ("dtype", "autocast")} if isinstance(runtime, Mapping) else {}
+    chosen = {key: value for key, value in config.items() if key != "runtime" and not key.startswith("analysis")}
+    return {**chosen, "runtime": types}
+
+
+def _canonical(value: Any) -> Any:
+    """Write equal values alike, in whatever order keys were given."""
+    if isinstance(value, Mapping):
+        return sorted([str(key), _canonical(inner)] for key, inner in value.items() if inner is not None)
+    if isinstance(value, list):
+        return list(map(_canonical, value))
+    return int(value) if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()) else value

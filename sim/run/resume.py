@@ -1,0 +1,137 @@
+"""Where a run goes on: from what its folder still holds as it was written. What is damaged and can be made anew, is."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from basinet.sim.agents.state import load_checkpoint
+from basinet.sim.run.analyzed import Analyzed
+from basinet.sim.run.files import Damaged, check_vouched, inside
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.records import FINISHED, METRICS, load_journal, load_status, read_lines
+
+__all__ = ["is_whole", "latest", "lost_step", "sound_status"]
+
+_log = logging.getLogger(__name__)
+
+
+def sound_status(folder: RunFolder) -> dict[str, Any]:
+    """Read the status of a run; drop what is damaged of its analysis, and what nothing vouches for behind its rows.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The status; that of a run that has just begun, if some of its steps have to be taken again.
+    """
+    try:
+        status = load_status(folder.path)
+        if status["state"] not in FINISHED:
+            return status
+        _check(folder, status)
+    except Damaged as error:
+        _log.warning("%s", error)
+        return {"state": "running", "step": 0}
+    try:
+        files = _vouched(folder, status)
+    except Damaged as error:
+        _log.warning("%s", error)
+        folder.forget_analysis()
+        files = status.get("files", {})
+    if METRICS in files and folder.metrics.path.stat().st_size > files[METRICS]["bytes"]:
+        folder.metrics.cut(files[METRICS])
+    return status
+
+
+def is_whole(folder: RunFolder) -> bool:
+    """Tell whether a run is finished, and nothing of it is lost; the folder is left as it is.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Whether it is.
+    """
+    try:
+        status = load_status(folder.path)
+        if status["state"] not in FINISHED:
+            return False
+        _check(folder, status)
+        _vouched(folder, status)
+    except Damaged:
+        return False
+    return True
+
+
+def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> int | None:
+    """Find a state that should have been kept, is still to be measured, and is lost.
+
+    Args:
+        folder: The run's folder.
+        steps: The steps of the states that the experiment keeps.
+        settings: What has been measured under these is left alone.
+
+    Returns:
+        The first step, None if there is none.
+    """
+    for step in steps:
+        path = folder.kept(step)
+        if not Analyzed(path, dict(settings)).is_known:
+            try:
+                load_checkpoint(path)
+            except Damaged as error:
+                _log.warning("%s", error)
+                return step
+    return None
+
+
+def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | None:
+    """Load the last checkpoint that is sound, and counts on nothing that is lost.
+
+    Args:
+        folder: The run's folder.
+        before: A step that has to be taken again.
+
+    Returns:
+        The checkpoint; None if the run has to start from its beginning.
+    """
+    damaged = False
+    for path in (folder.checkpoint, folder.before, *reversed(folder.checkpoints()[:-1])):
+        if not path.exists():
+            continue
+        try:
+            saved = load_checkpoint(path)
+            if before is not None and saved["step"] >= before:
+                continue
+            _check(folder, saved)
+        except Damaged as error:
+            damaged = True
+            _log.warning("%s", error)
+        else:
+            if path == folder.before:
+                os.replace(path, folder.checkpoint)
+            if damaged or before is not None:
+                _log.warning("%s: the run goes on from its step %d", folder.path, saved["step"])
+            return saved
+    if damaged or before is not None:
+        _log.warning("%s: the run starts again", folder.path)
+    return None
+
+
+def _vouched(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Find what vouches for the files of a finished run, and refuse what counts on measurements that are lost."""
+    journal = load_journal(folder.path)
+    files: dict[str, Any] = (journal or status).get("files", {})
+    _check(folder, {"files": {name: files[name] for name in files if name == METRICS}})
+    return files
+
+
+def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:
+    """Refuse a status or a checkpoint which is of another run, or counts on something that is lost."""
+    if vouching.get("run", folder.identity) != folder.identity:
+        raise Damaged(folder.path / "status.json", "it is of another run")
+    if "files" not in vouching:  # an earlier version wrote it
+        read_lines(folder.metrics.path)
+    for name, vouched in vouching.get("files", {}).items():
+        check_vouched(inside(folder.path, name), vouched)

@@ -1,0 +1,315 @@
+"""The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.agents.worker import Analysis
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.twins import groups, take_over
+from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.claim import claim
+from basinet.sim.run.files import Damaged
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.lock import locked
+from basinet.sim.run.monitor import Monitor, Progress, write_tables
+from basinet.sim.run.records import FINISHED, load_config, load_status
+from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
+from basinet.sim.runtimes import InlineTeam, Stopped, Team
+from basinet.sim.setup.room import check_disk
+from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.sharing import Shared
+
+__all__ = ["Interrupted", "RunFailed", "build", "prepare", "simulate"]
+
+
+class Interrupted(Exception):
+    """The simulation was asked to stop; everything reached is on disk."""
+
+
+class RunFailed(Exception):
+    """A run has failed.
+
+    Args:
+        message: A sentence for each run that has: why, and where its traceback is.
+        results: What the experiment has left on disk, if it was carried out by `basinet.run`.
+    """
+
+    def __init__(self, message: str, results: Any = None) -> None:
+        super().__init__(message, results)
+        self.results = results
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def build(
+    experiment: Experiment,
+    *,
+    check: Callable[[Setup], None] = lambda setup: None,
+    progress: Callable[[int], None] = lambda done: None,
+    out: Path | None = None,
+) -> tuple[dict[str, Setup], dict[str, str]]:
+    """Build the parts of all runs and check everything that can be checked before a run.
+
+    Args:
+        experiment: The experiment.
+        check: Refuses what else cannot be had, such as the analysis.
+        progress: Is told how many runs have been looked at.
+        out: The experiment's folder; runs in it that are finished and analysed need no trial.
+
+    Returns:
+        The parts of each run by its name; and why runs are left out, if the experiment skips what is impossible.
+
+    Raises:
+        ExperimentError: Something cannot be had, or nothing is possible.
+    """
+    setups: dict[str, Setup] = {}
+    impossible: dict[str, str] = {}
+    shared = Shared()
+    for done, name in enumerate(_new_first(experiment.runs)):
+        progress(done)
+        try:
+            setup = _built_before(experiment.runs[name], shared, out / name) if out is not None else None
+            if setup is None:
+                setup = Setup.build(experiment.runs[name], shared)
+                check(setup)
+        except ExperimentError as error:
+            if not experiment.skips_impossible:
+                raise
+            impossible[name] = str(error)
+        else:
+            setups[name] = setup
+    progress(len(experiment.runs))
+    if not setups:
+        raise ExperimentError(
+            f"skip: none of the {len(impossible)} runs is possible: {next(iter(impossible.values()))}"
+        )
+    in_order = [name for name in experiment.runs if name in setups]
+    return {name: setups[name] for name in in_order}, impossible
+
+
+def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
+    """Build the parts of a run without a trial, if they have been through the whole of it and nothing is left to do."""
+    folder = RunFolder(path)
+    try:
+        if load_config(path) != config.describe() or not is_whole(folder):
+            return None
+    except (FileNotFoundError, Damaged):  # which is looked into later
+        return None
+    setup = Setup.build(config, shared, trial=False)
+    return setup if _is_analyzed(setup, folder, load_status(path)) else None
+
+
+def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
+    """Order runs so that a value of a key is first met as early as can be: what cannot be had is soon found."""
+    seen: set[tuple[str, Any]] = set()
+    later = []
+    for name, config in runs.items():
+        values = {(key, value if isinstance(value, int | float | str | tuple) else id(value)) for key, value in config}
+        if values <= seen:
+            later.append(name)
+        else:
+            seen |= values
+            yield name
+    yield from later
+
+
+def prepare(
+    experiment: Experiment,
+    out: Path,
+    *,
+    fresh: bool = False,
+    check: Callable[[Setup], None] = lambda setup: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Setup]:
+    """Check everything that can be checked before a run, and only then make the experiment's folder.
+
+    Args:
+        experiment: The experiment.
+        out: Its folder.
+        fresh: Whether to discard what the folder holds of another experiment, or of this one.
+        check: Refuses what else cannot be had, such as the analysis.
+        progress: Is told how many runs have been looked at.
+
+    Returns:
+        The parts of each run by its name; the record in the folder says which runs are left out, and why.
+
+    Raises:
+        ExperimentError: Something cannot be had, or the folder belongs to another experiment.
+    """
+
+    def fits(setup: Setup) -> None:
+        if setup.config.runtime.name == "torchrun":
+            from basinet.sim.runtimes.torchrun import check_ranks
+
+            check_ranks(setup)
+        check(setup)
+
+    setups, impossible = build(experiment, check=fits, progress=progress, out=None if fresh else out)
+    check_disk(setups, out)
+    if out.exists() and not out.is_dir():
+        raise ExperimentError(f"--out: {out} is a file; choose a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        claim(experiment, out, impossible, fresh=fresh)
+    return setups
+
+
+def simulate(
+    setups: Mapping[str, Setup],
+    out: Path,
+    monitor: Monitor,
+    stop: threading.Event,
+    analysis: Analysis | None = None,
+) -> dict[str, str]:
+    """Carry out all runs that are not finished.
+
+    Runs on Ray go side by side, as many as the cluster holds; others follow one another. Of runs that differ in nothing
+    but a graph which their strategy does not use, one is carried out, and the others take over what it has found.
+
+    Args:
+        setups: The parts of each run by its name.
+        out: The experiment's folder.
+        monitor: Is told how the runs go.
+        stop: Set it to stop at the next occasion; every run then writes a checkpoint.
+        analysis: What the workers do with the last state of a run.
+
+    Returns:
+        The state in which each run ended: done, diverged or failed.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    on_ray = [name for name, setup in setups.items() if setup.config.runtime.name == "ray"]
+    states: dict[str, str] = {}
+
+    twins = {name: group for group in groups(setups) for name in group}
+
+    def one(name: str) -> None:
+        if not stop.is_set():
+            source = next((out / twin for twin in twins[name] if states.get(twin) in FINISHED), None)
+            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
+
+    def in_turn(names: list[str]) -> None:
+        for name in names:
+            one(name)
+
+    with locked(out), _ray_cluster() if on_ray else nullcontext():
+        if on_ray:
+            from basinet.sim.runtimes.ray import runs_that_fit
+
+            parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
+            with ThreadPoolExecutor(parallel) as pool:
+                list(pool.map(in_turn, {id(twins[name]): twins[name] for name in on_ray}.values()))
+        for name in setups:
+            if name not in on_ray:
+                one(name)
+    if stop.is_set():
+        ended = sum(state != "interrupted" for state in states.values())
+        raise Interrupted(
+            f"stopped after {ended} of {len(setups)} runs; everything reached is in {out}, and the same experiment into"
+            " that folder goes on from there"
+        )
+    return {name: states[name] for name in setups}
+
+
+@contextmanager
+def _ray_cluster() -> Iterator[None]:
+    from basinet.sim.runtimes.ray import cluster
+
+    with cluster():
+        yield
+
+
+def _run(
+    name: str,
+    setup: Setup,
+    folder: RunFolder,
+    monitor: Monitor,
+    stop: threading.Event,
+    analysis: Analysis | None,
+    source: Path | None,
+) -> str:
+    """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
+    note, lost = "", None
+    try:
+        status = sound_status(folder)
+        begun = folder.checkpoint.exists() and "takes_over" not in status
+        if source is not None and status["state"] not in FINISHED and not begun:
+            write_tables(setup, folder)
+            take_over(source, folder)
+            status, note = load_status(folder.path), f", as {source.name}"
+        reached = str(status["state"])
+        if reached in FINISHED:
+            if analysis is None or _is_analyzed(setup, folder, status):
+                monitor.finished(name, reached + note)
+                return reached
+            lost = lost_step(folder, _kept_steps(setup, status["step"]), analysis_settings(setup))
+        saved = latest(folder, lost)
+        is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
+        engine = saved["engine"] if saved else setup.config.runtime.engine
+        with _team(setup, engine, stop, lambda what: monitor.waiting(name, what)) as team:
+            progress = Progress(name, setup, folder, team, monitor)
+            if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
+                progress.engine = status["engine"]  # with the reason for which it was chosen at first
+            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
+            if state in FINISHED and analysis is not None:
+                state = progress.analyze(analysis, state, stop)
+    except Stopped:
+        state = reached
+        if state not in FINISHED:
+            state = "interrupted"
+            folder.write_status(**status | {"state": state})
+    except (Exception, SystemExit) as error:  # no code of the user's own ends the process
+        reason = first_line(error)
+        told = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        try:
+            status = load_status(folder.path)
+        except Damaged:
+            status = {"step": 0}
+        try:
+            folder.write_status(**status | told)
+        except OSError as unwritten:  # the disk that has no room for the run may have none for this, either
+            reason += f"; nor could its status be written: {first_line(unwritten)}"
+        monitor.finished(name, f"failed: {reason}")
+        return "failed"
+    at = f" at step {load_status(folder.path)['step']} of {setup.num_steps}" if state == "interrupted" else ""
+    monitor.finished(name, state + at + note)
+    return state
+
+
+def _kept_steps(setup: Setup, end: int) -> range:
+    """List the steps whose states an experiment keeps, up to that at which a run has ended."""
+    every = setup.config.keep_every
+    return range(0, min(end + 1, setup.num_steps), every) if every else range(0)
+
+
+def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
+    """Tell whether everything that the experiment asks for has been measured."""
+    if not setup.config.analysis:
+        return True
+    replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
+    settings = analysis_settings(setup)
+    files = [*map(folder.kept, _kept_steps(setup, status["step"])), folder.checkpoint]
+    known = [Analyzed(file, settings) for file in files]
+    return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
+
+
+def _team(setup: Setup, engine: Any, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
+    if setup.config.runtime.name == "ray":
+        from basinet.sim.runtimes.ray import RayTeam
+
+        return RayTeam(setup, engine, stop, waiting)
+    if setup.config.runtime.name == "torchrun":
+        from basinet.sim.runtimes.torchrun import TorchrunTeam
+
+        return TorchrunTeam(setup, engine, stop)
+    return InlineTeam(setup, engine)

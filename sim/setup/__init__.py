@@ -1,0 +1,1 @@
+"""What a run is made of: built, tried and checked before anything runs."""

@@ -1,0 +1,162 @@
+"""What finished runs have reached: centroids of replicas, or agents of theirs, as parameters or as a plain module."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.agents.state import load_checkpoint, load_vector, weighted_mean
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.digest import digest
+from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.folder import RunFolder, load_run
+from basinet.sim.run.records import FINISHED
+
+__all__ = ["Reached", "layout_of", "read_points", "trained_model"]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Points, one for each replica or one for all.
+
+    Attributes:
+        parameters: [S, P].
+        buffers: The model's buffers there, by name, [S, ...].
+        layout: What the model was, see `basinet.sim.setup.setup.Setup.layout`.
+        dtype: Floating type of the run.
+    """
+
+    parameters: Tensor
+    buffers: dict[str, Tensor]
+    layout: dict[str, Any]
+    dtype: torch.dtype
+
+    @property
+    def digest(self) -> str:
+        """What the points are told by."""
+        return digest([self.parameters, self.buffers, self.layout])
+
+
+def layout_of(model: nn.Module) -> dict[str, Any]:
+    """Describe the structure of a model in plain values.
+
+    Args:
+        model: The model.
+
+    Returns:
+        `shapes` of its trainable parameters by name; `frozen`: a digest of the other ones.
+    """
+    return {
+        "shapes": {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad},
+        "frozen": digest({name: p.data for name, p in model.named_parameters() if not p.requires_grad}),
+    }
+
+
+def read_points(
+    folder: str | Path,
+    replica: int | None,
+    point: Any,
+    step: int | None = None,
+    *,
+    keys: Mapping[str, str],
+) -> Reached:
+    """Read points of a run.
+
+    Args:
+        folder: The run's folder.
+        replica: Whose point; None reads that of every replica.
+        point: "centroid", that of the honest agents, weighted as in the run; or an agent's number.
+        step: The step of a state that was kept; None takes the last state.
+        keys: What a message calls `run`, `replica`, `point` and `step`.
+
+    Returns:
+        The points.
+
+    Raises:
+        ExperimentError: There is no such point.
+    """
+    try:
+        run = load_run(folder)
+    except FileNotFoundError:
+        inside = sorted(path.parent.name for path in Path(folder).glob("*/config.yaml"))
+        hint = f"; its runs are {', '.join(inside)}" if inside else ""
+        raise ExperimentError(f"{keys['run']}: {folder} is not the folder of a run{hint}") from None
+    if run.status["state"] not in FINISHED:
+        raise ExperimentError(f"{keys['run']}: {folder} is not finished, but {run.status['state']}")
+    total, agents = run.config["replicas"], run.status["agents"]
+    if replica is not None and replica not in range(total):
+        raise ExperimentError(
+            f"{keys['replica']}: got {replica}, but {folder} has {total} replicas; allowed are 0 to {total - 1}"
+        )
+    if point == "centroid" and run.config.get("personal"):
+        raise ExperimentError(
+            f"{keys['point']}: agents of {folder} have personal parameters and so no centroid; allowed are 0 to"
+            f" {agents - 1}"
+        )
+    if point != "centroid" and (isinstance(point, bool | float) or point not in range(agents)):
+        raise ExperimentError(
+            f"{keys['point']}: got {point}, but {folder} has {agents} agents; allowed are centroid, 0 to {agents - 1}"
+        )
+    writer = RunFolder(run.path)
+    file = writer.checkpoint if step is None else writer.kept(step)
+    if step is not None and not file.exists():
+        kept = ", ".join(path.stem.removeprefix("step-") for path in writer.checkpoints()[:-1])
+        raise ExperimentError(f"{keys['step']}: got {step}, but {folder} kept {kept or 'its last state alone'}")
+    saved = load_checkpoint(file)
+    chosen = range(total) if replica is None else [replica]
+    gone = next((replica for replica in chosen if replica in saved["diverged"]), None)
+    if gone is not None:
+        raise ExperimentError(f"{keys['replica']}: replica {gone} of {folder} has diverged")
+    if "layout" not in saved:  # a checkpoint that was written before it had one
+        raise ExperimentError(f"{keys['run']}: {folder} does not say what its model is; run it again with --fresh")
+    rows = saved["rows"]
+
+    def points(values: Tensor) -> Tensor:
+        found = []
+        for replica in chosen:
+            mine = slice(replica * agents, (replica + 1) * agents)
+            if point == "centroid":
+                weights = rows["centroid_weights"][mine]
+                # Those that do not count, attackers among them, may be anywhere.
+                found.append(weighted_mean(values[mine][weights > 0], weights[weights > 0]))
+            else:
+                found.append(values[mine][point : point + 1])
+        return torch.cat(found)
+
+    buffers = {name: points(b) for name, b in rows["buffers"].items()}
+    return Reached(points(rows["parameters"]), buffers, saved["layout"], rows["parameters"].dtype)
+
+
+def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:
+    """Give a module the values that a run has reached.
+
+    Args:
+        folder: The run's folder.
+        module: A module of the run's model; it is left as it is.
+        replica: Whose point.
+        point: "centroid", or an agent's number.
+        keys: See `read_points`.
+
+    Returns:
+        A copy in evaluation mode, in the floating type of the run, on the CPU.
+
+    Raises:
+        ExperimentError: There is no such point, or the module is of another model.
+    """
+    reached = read_points(folder, replica, point, keys=keys)
+    model = move_model(copy_model(module), "cpu")
+    found = layout_of(model)
+    for part in ("shapes", "frozen"):
+        if found[part] != reached.layout[part]:
+            what = "parameters of other names or shapes" if part == "shapes" else "other values of frozen parameters"
+            raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}")
+    if reached.buffers.keys() != dict(model.named_buffers()).keys():
+        raise ExperimentError(f"module: {type(module).__name__} has other buffers than the model of {folder}")
+    move_model(model, "cpu", reached.dtype)
+    load_vector(model, reached.parameters[0].to(reached.dtype), {name: b[0] for name, b in reached.buffers.items()})
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # none is a view that a file would hold as a whole
+    return model.eval()

@@ -1,0 +1,288 @@
+"""A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
+
+from dataclasses import replace
+from itertools import chain
+from typing import NoReturn
+
+import networkx as nx
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from basinet.sim.agents.state import load_vector
+from basinet.sim.engines import Verb
+from basinet.sim.engines.loop import LoopEngine
+from basinet.sim.engines.randomness import KeyedDropout, seeded
+from basinet.sim.experiment.blame import owner
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import complaint, in_words, place_of
+from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
+from basinet.sim.runtimes.team import InlineTeam
+from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Batch, Task
+
+__all__ = ["rehearse", "try_data", "try_model"]
+
+_FEW = 2
+"""Agents, and samples of each."""
+
+
+def try_model(setup: Setup, verb: Verb) -> None:
+    """Compare what two agents find who take turns with one module with what each finds with a module of its own.
+
+    Args:
+        setup: The parts of the run.
+        verb: What the steps ask of an engine.
+
+    Raises:
+        ExperimentError: The model cannot be trained on the task, or not so; the message is one sentence.
+    """
+    config, task, component = setup.config, setup.task, setup.model_component
+    with seeded(0):
+        source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        model = materialize(copy_model(source), task.train[0][:_FEW])
+    model = move_model(model, "cpu", setup.dtype)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ExperimentError(f"model: {component.name} has no parameters to train")
+    state = setup.state(model, _FEW, torch.device("cpu"))
+    state.fill(slice(None), _at_hand(setup).start(0, setup.layout(setup.template())))
+    state.parameters[1:].mul_(1.01).add_(0.001)  # so that one's values taken for the other's would be seen
+    picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
+    batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
+    expected = []
+    for n in range(_FEW):
+        own = load_vector(copy_model(model), state.parameters[n], {name: b[n] for name, b in state.buffers.items()})
+        expected.append(_pass(setup, own.train(), source, tuple(t[n].clone() for t in batch), keys[n], verb))
+    _check_finite(component.name, expected[0])
+    try:
+        found = {"loss": getattr(LoopEngine(model, task, state, task.train[0][:_FEW]), verb)(batch, keys)}
+    except Exception as error:
+        _refuse(setup, model, tuple(t[0] for t in batch), error)
+    if verb == "gradients":
+        found |= {f"gradient of {name}": g for name, g in state.gradient_views.items()}
+    found |= {f"parameter {name}": p.detach() for name, p in state.parameter_views.items()}
+    found |= {f"buffer {name}": b for name, b in state.buffers.items()}
+    tolerance = torch.finfo(state.parameters.dtype).eps ** 0.5
+    for n, results in enumerate(expected):
+        for what, wanted in results.items():
+            pair = found[what][n].double(), wanted.double()
+            if not torch.allclose(*pair, rtol=tolerance, atol=tolerance, equal_nan=True):
+                raise ExperimentError(
+                    f"model: {component.name} cannot be trained by agents who take turns with it: after a pass the"
+                    f" {what} is not what a fresh copy of the model has; allowed are models that keep what they need"
+                    " of other passes in buffers (register_buffer), and write parameters in place"
+                )
+
+
+def _at_hand(setup: Setup) -> Setup:
+    """Return the run, from initial values of the model if its start is not yet there."""
+    start = setup.config.start
+    if start is None or start.is_at_hand:
+        return setup
+    return replace(setup, config=setup.config.model_copy(update={"start": None}))
+
+
+def _pass(
+    setup: Setup, model: nn.Module, source: nn.Module, batch: Batch, key: Tensor, verb: Verb
+) -> dict[str, Tensor]:
+    """Take a pass with a model of its own that has been copied from another one; return what came out of it."""
+    name, autocast = setup.model_component.name, setup.config.runtime.autocast
+    trained = {own: p for own, p in model.named_parameters() if p.requires_grad}
+    foreign = {own: p for own, p in source.named_parameters() if p.requires_grad and not is_lazy(p)}
+    results: dict[str, Tensor] = {}
+    try:
+        with (
+            torch.set_grad_enabled(verb == "gradients"),
+            seeded(int(key)),
+            KeyedDropout(key),
+            torch.autocast("cpu", getattr(torch, autocast or "bfloat16"), enabled=autocast is not None),
+        ):
+            loss = setup.task.loss(model, batch)
+        _check_loss(setup, loss, verb)
+        if verb == "gradients":
+            wanted = [*trained.values(), *foreign.values()]
+            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+            for own, p, g in zip(trained, wanted, gradients, strict=False):
+                results[f"gradient of {own}"] = torch.zeros_like(p) if g is None else g.to_dense()
+            astray = [own for own, g in zip(foreign, gradients[len(trained) :], strict=True) if g is not None]
+            if astray:
+                raise ExperimentError(
+                    f"model: {name} cannot be trained: a copy of it computes with the parameter {astray[0]} of the"
+                    " module that it was copied from, as functions do that hold on to a module (hooks, or a forward"
+                    " that was put into it); allowed are methods, which are copied with it"
+                )
+    except ExperimentError:
+        raise
+    except Exception as error:
+        _refuse(setup, model, batch, error)
+    results = {"loss": loss.detach(), **results}
+    results |= {f"parameter {own}": p.detach() for own, p in trained.items()}
+    return results | {f"buffer {own}": b for own, b in model.named_buffers()}
+
+
+def _check_loss(setup: Setup, loss: object, verb: Verb) -> None:
+    """Refuse a loss that is no number, or has no gradient."""
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
+        got = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise ExperimentError(f"task: the loss must be a single number, a real tensor without dimensions, got {got}")
+    if verb == "gradients" and not loss.requires_grad:
+        raise ExperimentError(
+            f"model: {setup.model_component.name} cannot be trained: the loss does not depend on its parameters, as"
+            " far as torch can differentiate it; optimizers that need no gradient, such as mezo, do not ask for that"
+        )
+
+
+def _refuse(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> NoReturn:
+    """Say why a model and a task do not fit together."""
+    component = owner(error, setup)
+    said = complaint(component, error) if component is setup.config.task.component else None
+    if said is not None:
+        raise said from error
+    name = setup.model_component.name
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            outputs = model(batch[0].clone())
+        except Exception:  # whatever went wrong before
+            outputs = batch[0]
+    if not isinstance(outputs, Tensor):
+        raise ExperimentError(
+            f"model: {name} returns a {type(outputs).__name__}, which the task's loss cannot take; wanted are the"
+            " outputs of all samples in one tensor"
+        ) from error
+    layer = layer_at_fault(error)
+    raise ExperimentError(
+        f"model: {name} cannot be trained on inputs of shape {tuple(batch[0].shape[1:])}, {len(batch[0])} at a time:"
+        f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}"
+    ) from error
+
+
+def _check_finite(name: str, results: dict[str, Tensor]) -> None:
+    """Refuse a start from which no step leads anywhere."""
+    for what, value in results.items():
+        if not what.startswith("buffer") and not value.isfinite().all():
+            raise ExperimentError(
+                f"model: {name} cannot be trained from its start: the {what} on the first samples is not finite there"
+            )
+
+
+def try_data(setup: Setup, model: nn.Module) -> None:
+    """Measure the model on two samples of the training and of the test data.
+
+    Args:
+        setup: The parts of the run.
+        model: The model; it is left as it is.
+
+    Raises:
+        ExperimentError: If they cannot be measured, or are written into.
+    """
+    task = setup.task
+    few = {name: tuple(t[:_FEW] for t in data) for name, data in task.measured().items()}
+
+    def measure(*given: Tensor) -> None:
+        train, test = given[: len(task.train)], given[len(task.train) :]
+        if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+            replace(task, train=train, test=test or None).evaluate(copied)
+        else:
+            task.loss(copied, train)
+
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copied = copy_model(model).eval()
+            written = writes(measure, *chain.from_iterable(few.values()))
+    except Exception as error:
+        _blame(setup, error)
+    if written:
+        raise ExperimentError(
+            f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
+            " they have to leave it as it is, or to write into a clone"
+        )
+
+
+def _blame(setup: Setup, error: Exception) -> NoReturn:
+    """Say in which component something was raised, if it is a mistake and no defect."""
+    component = owner(error, setup)
+    said = None if component is None else complaint(component, error)
+    if said is None or said is error:
+        raise error
+    raise said from error
+
+
+def rehearse(setup: Setup) -> None:
+    """Let a worker take a step and measure, as it will do in the run.
+
+    Args:
+        setup: The parts of the run.
+
+    Raises:
+        ExperimentError: Something fails; the message is one sentence.
+    """
+    for step in {0, setup.num_steps // 2, setup.num_steps - 1}:
+        setup.rate_factor(step)
+    try:
+        _step_and_measure(setup, few=True)
+    except Exception:
+        if type(setup.task).evaluate is Task.evaluate and not setup.config.strategy.is_own:
+            raise
+        # What is the user's own may not be defined on a few samples, or for two agents.
+        _step_and_measure(setup, few=False)
+
+
+def _step_and_measure(setup: Setup, *, few: bool) -> None:
+    try:
+        with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
+            _try_augmentation(team)
+            team.advance(1)
+            team.measure()
+            team.state()
+    except Exception as error:
+        _blame(setup, error)
+
+
+def _small(setup: Setup, *, few: bool) -> Setup:
+    """Make a run of one replica, on the CPU, in this process; of a few agents and samples if asked."""
+    setup = _at_hand(setup)
+    config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
+    escape = config.escape
+    config = config.model_copy(
+        update={
+            "batch_size": min(_FEW, config.batch_size),
+            "replicas": 1,
+            "escape": None if escape is None else escape.model_copy(update={"every": 1}),
+            "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
+        }
+    )
+    if not few:
+        return replace(setup, config=config, holdings=setup.holdings[:1], attackers=setup.attackers[:1])
+    test = None if task.test is None else tuple(t[:_FEW] for t in task.test)
+    weights = (csr_array(np.full((agents, agents), 1 / agents)),)
+    attackers = np.zeros((1, agents), dtype=bool)
+    attackers[0, 1:] = setup.attackers.any()
+    return replace(
+        setup,
+        config=config,
+        task=replace(task, train=tuple(t[:_FEW] for t in task.train), test=test),
+        graph=nx.complete_graph(agents),
+        sequence=weights,
+        push=weights if setup.push else (),
+        centroid_weights=np.full(agents, 1 / agents),
+        holdings=[[np.arange(min(_FEW, len(task.train[0])))] * agents] if setup.holdings else [],
+        attackers=attackers,
+    )
+
+
+def _try_augmentation(team: InlineTeam) -> None:
+    """Look at what an augmentation makes of the agents' images."""
+    block = team.worker.block
+    augmentation = block.setup.config.task.augmentation
+    if augmentation is None:
+        return
+    images = block.sampler.batch(0)[0]
+    made = augmentation.make(images=images, keys=block.keys("augmentation"))
+    if not isinstance(made, Tensor) or made.shape[:2] != images.shape[:2] or made.dtype != images.dtype:
+        got = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise ExperimentError(
+            f"task.augmentation: {augmentation.name} must return images like those that it is given,"
+            f" {images.dtype} {list(images.shape)}, got {got}"
+        )

@@ -1,0 +1,190 @@
+"""Room: what a run would take of memory and disk, told before anything is built or written, and what there is."""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.config import Runtime
+from basinet.sim.run.trajectory import trajectory_bytes
+from basinet.sim.setup.memory import in_units, memory
+from basinet.sim.tasks import Task
+
+if TYPE_CHECKING:
+    from basinet.sim.setup.setup import Setup
+
+__all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
+
+_ROW_OF_METRICS = 60
+"""Bytes that a line of metrics takes at the least."""
+
+
+def parameters_of(component: Component, task: Task) -> int:
+    """Count the parameters of a model before it is made, so far as that can be told.
+
+    Args:
+        component: The model.
+        task: Its task.
+
+    Returns:
+        How many are trained; 0 for what the user's own code makes.
+    """
+    if component.is_own:
+        return 0
+    with torch.device("meta"):
+        model: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def check_memory(
+    runtime: Runtime,
+    *,
+    replicas: int,
+    agents: int,
+    parameters: int,
+    remembered: int = 0,
+    batch: int = 0,
+    held: int = 0,
+) -> None:
+    """Refuse a state that the memory of this machine, or of its GPU, cannot hold; that of other machines is not known.
+
+    Args:
+        runtime: Where the run is executed.
+        replicas: R.
+        agents: K.
+        parameters: P.
+        remembered: Bytes that the optimizer remembers of an agent.
+        batch: Bytes of an agent's batch.
+        held: Bytes that say which samples the agents of a replica hold; these are on the host.
+
+    Raises:
+        ExperimentError: There is not enough.
+    """
+    from basinet.sim.agents.worker import pick_device
+
+    ranks = _ranks() if runtime.name == "torchrun" else 1
+    if runtime.name == "ray" or not ranks:
+        return
+    wanted = replicas * agents * (2 * parameters * getattr(torch, runtime.dtype).itemsize + remembered + batch) / ranks
+    device = pick_device(runtime)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():  # a mistake, which is told elsewhere
+            return
+        there, where = torch.cuda.get_device_properties(device).total_memory, f"{device} has"
+    else:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if ranks > 1 else 1
+        wanted = here * wanted + replicas * held
+        there, where = memory(), "this machine has"
+    if wanted > there:
+        raise ExperimentError(
+            f"replicas: {replicas:,} replicas of {agents:,} agents with {parameters:,} parameters each take"
+            f" {in_units(wanted)} of memory or more (parameters, gradients, the optimizer's state and a batch), and"
+            f" {where} {in_units(there)}; give fewer replicas or agents, or a smaller model or batch"
+        )
+
+
+def _ranks() -> int:
+    """Count the ranks that share a run; 0 where they have not been started, and nothing is known of their machines."""
+    from basinet.sim.runtimes.torchrun import num_ranks, started
+
+    return num_ranks() if started() else 0
+
+
+def check_trajectory(setup: "Setup") -> None:
+    """Refuse a trajectory that takes more room than it may.
+
+    Args:
+        setup: The parts.
+
+    Raises:
+        ExperimentError: There is no room for it.
+    """
+    part, total = setup.config.trajectory, _trajectory_bytes(setup)
+    if part is not None and total > part.megabytes * 2**20:
+        raise ExperimentError(
+            f"trajectory.megabytes: the trajectory would take {math.ceil(total / 2**20)} MiB, and {part.megabytes} are"
+            " allowed; raise them, or record the centroid alone, or evaluate less often"
+        )
+
+
+def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
+    """Refuse an experiment that the disk cannot hold.
+
+    Args:
+        setups: The parts of its runs.
+        out: Its folder, which need not be there; what it holds already counts as room.
+
+    Raises:
+        ExperimentError: There is not enough.
+    """
+    # Of a run that goes on there is the last checkpoint but one, too.
+    parts = {"checkpoints": max(map(state_bytes, setups.values())), "trajectories": 0, "metrics": 0}
+    for setup in setups.values():
+        keep = setup.config.keep_every
+        kept = 0 if keep is None else math.ceil(setup.num_steps / keep)
+        parts["checkpoints"] += (1 + kept) * state_bytes(setup)
+        parts["trajectories"] += _trajectory_bytes(setup)
+        parts["metrics"] += _evaluations(setup) * setup.config.replicas * _ROW_OF_METRICS
+    wanted = sum(parts.values())
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    there = shutil.disk_usage(nearest).free
+    if wanted > there and nearest == out.absolute():
+        there += sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    if wanted > there:
+        words = ", ".join(f"{what} {in_units(size)}" for what, size in parts.items() if size)
+        raise ExperimentError(
+            f"--out: the experiment writes {in_units(wanted)} or more ({words}), and {in_units(there)} are free"
+            f" at {out}; keep and evaluate less often, give fewer replicas, or choose another folder"
+        )
+
+
+def state_bytes(setup: "Setup") -> int:
+    """Estimate how long a checkpoint of a run is going to be.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Bytes of the parameters and of what the optimizer remembers.
+    """
+    of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
+    return setup.config.replicas * setup.num_agents * of_agent
+
+
+def _evaluations(setup: "Setup") -> int:
+    return 1 + math.ceil(setup.num_steps / setup.evaluate_every)
+
+
+def _trajectory_bytes(setup: "Setup") -> int:
+    part = setup.config.trajectory
+    if part is None:
+        return 0
+    return trajectory_bytes(
+        evaluations=_evaluations(setup),
+        replicas=setup.config.replicas,
+        points=1 if part.points == "centroid" else 1 + setup.num_agents,
+        parameters=setup.num_parameters,
+        itemsize=setup.dtype.itemsize,
+    )
+
+
+def bytes_of(state: Any) -> int:
+    """Count the bytes of the tensors in a state.
+
+    Args:
+        state: Nested mappings and lists.
+
+    Returns:
+        Their sum.
+    """
+    if isinstance(state, Mapping):
+        return sum(map(bytes_of, state.values()))
+    if isinstance(state, list | tuple):
+        return sum(map(bytes_of, state))
+    return state.nbytes if isinstance(state, Tensor) else 0

@@ -1,0 +1,313 @@
+"""The parts of a run, tried on each other: what does not fit together is found before anything is written."""
+
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
+from basinet.sim.engines import Verb, make_engine
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.config import SAMPLED
+from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
+from basinet.sim.models.modules import copy_model, move_model, writes
+from basinet.sim.setup.coefficients import check_strategy
+from basinet.sim.setup.room import bytes_of
+from basinet.sim.tasks import Batch
+
+if TYPE_CHECKING:
+    from basinet.sim.setup.setup import Setup
+
+__all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
+
+_CENTRED = {
+    "loss_slices",
+    "loss_surface",
+    "random_plane",
+    "consensus_sharpness",
+    "disagreement_alignment",
+    "implicit_regularization",
+    "agent_barriers",
+}
+"""Measures that look from the centroid, whichever points are asked for."""
+
+
+def try_parts(setup: "Setup") -> tuple[int, int]:
+    """Try model, optimizer, engine and strategy on a few samples and agents.
+
+    Args:
+        setup: The parts; what of them may matter here stands in `Setup.tried`.
+
+    Returns:
+        How many parameters are trained, and how many bytes the optimizer remembers of an agent.
+
+    Raises:
+        ExperimentError: Some do not fit together; the message is one sentence.
+    """
+    from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
+
+    config, name = setup.config, setup.model_component.name
+    verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
+    model = move_model(setup.template(), "cpu", setup.dtype)
+    _check_numbers(setup, model)
+    try_model(setup, verb)
+    try_data(setup, model)
+    optimizer, remembered = _try_optimizer(setup, model)
+    engine, few = config.runtime.engine, min(2, config.batch_size)
+    if engine != "auto":
+        try:
+            make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), few, verb=verb)
+        except ValueError as error:
+            raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
+    _try_strategy(setup, model, name, optimizer)
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if config.escape is not None:
+        _try_escape(config.escape.component, size)
+    rehearse(setup)
+    _check_analysis(setup, model)
+    return size, remembered
+
+
+def try_mixing(setup: "Setup") -> None:
+    """Let the strategy look at the mixing matrices.
+
+    Args:
+        setup: The parts.
+
+    Raises:
+        ExperimentError: It cannot work with them.
+    """
+    strategy: Any = setup.strategy()
+    if hasattr(strategy, "check"):
+        with user_code(setup.config.strategy):
+            try:
+                for weights in setup.sequence:
+                    strategy.check(weights)
+            except ValueError as error:
+                name = setup.config.strategy.name
+                raise ExperimentError(f"strategy: {name} {first_line(error)}{place_of(error)}") from error
+
+
+def _try_escape(condition: Component, size: int) -> None:
+    """Ask the condition of an escape about two replicas at zero."""
+    points = torch.zeros(2, size)
+    found = condition.make(centroids=points, start=points, excess_loss=lambda: points.new_zeros(2))
+    if not (isinstance(found, torch.Tensor) and found.shape == (2,) and found.dtype == torch.bool):
+        raise ExperimentError(f"escape: {condition.name} must return whether each replica is outside, bool [R]")
+
+
+def writes_to_inputs(setup: "Setup") -> bool:
+    """Return whether the model writes into its inputs, in training or in evaluation mode.
+
+    Args:
+        setup: The parts.
+
+    Returns:
+        Whether it does; False of a model that fails, which `try_parts` reports.
+    """
+    inputs = setup.task.train[0][:2]
+    model = move_model(setup.template(), "cpu", setup.dtype)
+    for training in (True, False):
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                if writes(model.train(training), inputs):
+                    return True
+        except Exception:  # whatever a model of the user's own does
+            return False
+    return False
+
+
+def _check_numbers(setup: "Setup", model: nn.Module) -> None:
+    """Refuse numbers that are not finite, unless the model knows what to do with them."""
+    task = setup.task
+    for name, data in task.measured().items():
+        for index in _not_finite(data):
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    loss = task.loss(copy_model(model).eval(), tuple(t[index, None].clone() for t in data))
+            except Exception:  # of a model that fails, which `try_model` reports
+                return
+            if not torch.isfinite(loss).all():
+                raise ExperimentError(
+                    f"task: sample {index} of {name} holds numbers that are infinite or not a number in"
+                    f" {setup.config.runtime.dtype}, and so is its loss"
+                )
+
+
+def _not_finite(data: Batch) -> list[int]:
+    """Find the first sample with a number that is not finite, if there is one."""
+    for t in data:
+        # The sum tells of almost all data that there is none, and takes no memory; where it overflows, one has to look.
+        if (t.is_floating_point() or t.is_complex()) and not t.sum().isfinite():
+            rows = (~t.isfinite()).reshape(len(t), -1).any(1).nonzero()
+            if len(rows):
+                return [int(rows[0])]
+    return []
+
+
+def _try_optimizer(setup: "Setup", model: nn.Module) -> tuple[LocalOptimizer, int]:
+    """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
+    config, component = setup.config, setup.config.optimizer
+    state = setup.state(model, 2, torch.device("cpu"))
+    x = torch.linspace(-1, 1, state.parameters.numel()).view_as(state.parameters).to(state.parameters)
+    state.parameters.copy_(x)
+    file = io.BytesIO()
+    try:
+        optimizer = setup.local_optimizer(state, setup.optimizer_keys(torch.zeros(2).long(), torch.arange(2)))
+        gradients = state.gradients
+        if optimizer.evaluates:
+            gradients = optimizer.prepare(lambda: x.new_zeros(2), gradients, 1.0)
+            if not torch.equal(state.parameters, x):
+                raise ValueError("its prepare does not leave the parameters as they were")
+        least = optimizer.next_batch_size
+        if least is not None and least < config.batch_size:
+            raise ExperimentError(
+                f"optimizer: {component.name} asks for {least} samples at some steps, and batch_size is"
+                f" {config.batch_size} at all others; allowed are as many or more"
+            )
+        optimizer.step(gradients, 1.0)
+        held = [] if config.optimizer_state == "keep" else optimizer.rows()
+        if config.personal and any(t[0].numel() != x.shape[1] for t in held):
+            raise ExperimentError(
+                f"optimizer_state: got {config.optimizer_state}, but {component.name} does not remember a number for"
+                " each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
+            )
+        _try_subspaces(setup, optimizer)
+        known = optimizer.state_dict()
+        torch.save(known, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except ExperimentError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ExperimentError(
+            f"optimizer: {component.name} keeps in its state what no checkpoint can hold; allowed are tensors,"
+            " numbers, strings, and lists and mappings of them"
+        ) from error
+    except Exception as error:  # whatever a class of the user's own does
+        raise ExperimentError(
+            f"optimizer: {component.name} cannot work here ({in_words(error)}{place_of(error)}); allowed are optimizers"
+            " whose groups have an 'lr', whose step needs no closure, and whose state leads with the agents if it is"
+            " mixed or reset"
+        ) from error
+    return optimizer, bytes_of(known["rows"]) // 2
+
+
+def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:
+    """Refuse what needs the agents to step along the same directions where they do not."""
+    config, name = setup.config, setup.config.optimizer.name
+    if config.optimizer_state == "mix" and not optimizer.in_common:
+        raise ExperimentError(
+            f"optimizer_state: got mix, but the agents of {name} are in subspaces of their own, whose states cannot be"
+            " mixed; allowed are keep, reset, and an optimizer whose subspaces are shared"
+        )
+    if getattr(setup.strategy(), "shares_subspaces", False):
+        try:
+            SharedSubspaces(optimizer)
+        except TypeError:
+            raise ExperimentError(
+                f"strategy: {config.strategy.name} exchanges coordinates in common subspaces, and the agents of {name}"
+                " have none as it is set; allowed is golore with shared: true and no random_from"
+            ) from None
+
+
+def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: LocalOptimizer) -> None:
+    """Check the strategy against task, model, weights and optimizer."""
+    name = setup.config.strategy.name
+    strategy: Any = setup.strategy()
+    _try_personal(setup, model, strategy)
+    if not getattr(strategy, "combines_x", True):
+        for key in ("optimizer_state", "buffers"):
+            if getattr(setup.config, key) != "keep":
+                raise ExperimentError(
+                    f"{key}: got {getattr(setup.config, key)}, but {name} does not combine the parameters as such, so"
+                    " that nothing else can go their way; allowed is keep"
+                )
+    if getattr(strategy, "full_gradients", False):
+        needs = f"strategy: {name} needs gradients over all of an agent's data, and"
+        if setup.task.draw is not None:
+            raise ExperimentError(f"{needs} the task generates its samples")
+        if any(b.is_floating_point() for b in model.buffers()):
+            raise ExperimentError(
+                f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
+            )
+    if optimizer.evaluates and not optimizer.derivative_free and getattr(strategy, "own_points", False):
+        raise ExperimentError(
+            f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}:"
+            " neither can tell where the other one has been; allowed are optimizers that step with one gradient"
+        )
+    if not hasattr(strategy, "step"):
+        raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
+    if optimizer.derivative_free:
+        if setup.config.gradient_noise is not None:
+            raise ExperimentError(
+                f"gradient_noise: {setup.config.optimizer.name} computes no gradients that could be noisy; allowed are"
+                " none, or a task with noise of its own"
+            )
+        try:
+            check_strategy(strategy, optimizer, in_common=optimizer.in_common and not setup.config.personal)
+        except Exception as error:  # whatever a strategy of the user's own does
+            raise ExperimentError(
+                f"strategy: {name} cannot work with {setup.config.optimizer.name}:"
+                f" {first_line(error)}{place_of(error)}; allowed are strategies that"
+                " adapt with what gradients() returned, such as diffusion, and with optimizer.shared=true centralized"
+            ) from error
+
+
+def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
+    """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+    config = setup.config
+    if not config.personal:
+        return
+    try:
+        setup.state(model, 1, torch.device("cpu")).columns(config.personal)
+    except ValueError as error:
+        raise ExperimentError(f"personal: {error}") from None
+    if config.escape is not None:
+        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
+    if config.trajectory is not None:
+        raise ExperimentError(
+            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
+        )
+    if getattr(strategy, "mixes_all", False):
+        raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
+    if config.analysis and "centroid" in config.analysis_points:
+        raise ExperimentError(
+            "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
+            " or no analysis"
+        )
+    if centred := [name for name in config.analysis if name in _CENTRED]:
+        raise ExperimentError(
+            f"analysis: {centred[0]} is measured about the centroid, and agents with personal parameters have none"
+        )
+
+
+def _check_analysis(setup: "Setup", model: nn.Module) -> None:
+    """Refuse an analysis that this task or model cannot have."""
+    config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
+    sampled = [name for name in config.analysis if name in SAMPLED]
+    if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
+        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
+        raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
+    for name in ("relative_flatness", "random_plane"):
+        if name in config.analysis and all(len(shape) < 2 for shape in shapes):
+            raise ExperimentError(f"analysis: {name} needs a layer with a weight matrix; the model has none")
+    if config.analysis_mode == "training" and (sampled or "own" in config.analysis_views):
+        asked = sampled[0] if sampled else "the view own"
+        raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
+    if config.analysis and _is_random(setup, model, training=config.analysis_mode == "training"):
+        raise ExperimentError(
+            f"analysis_mode: in {config.analysis_mode} mode the loss draws random numbers (as dropout does), so it has"
+            " no Hessian; allowed are a mode in which it does not, or no analysis"
+        )
+
+
+def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
+    """Tell whether the loss of two samples draws random numbers."""
+    model = copy_model(model).train(training)  # running statistics would change
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        setup.task.loss(model, tuple(t[:2].clone() for t in setup.task.train))
+        return not torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,39 @@
+"""What a worker measures, and in which portions."""
+
+import pytest
+import torch
+from torch import nn
+
+from basinet.sim.agents import worker
+from basinet.sim.agents.worker import measured_together
+from basinet.sim.models import ResNet
+from basinet.sim.tasks import supervised
+
+
+def test_samples_are_measured_in_portions_whose_activations_have_room(monkeypatch):
+    """Of a linear layer a pass keeps its inputs alone, which can be counted: 4 bytes each in float32."""
+    task = supervised((torch.zeros(10, 8), torch.zeros(10, 3)))
+    model = nn.Linear(8, 3)
+    # The inputs, and what the squared error keeps: outputs and targets.
+    monkeypatch.setattr(worker, "_MEASURE_MEMORY", 5 * 4 * (8 + 3 + 3))
+    assert 5 <= measured_together(model, task) <= 7
+    monkeypatch.setattr(worker, "_MEASURE_MEMORY", 0)
+    assert measured_together(model, task) == 1
+
+
+def test_portions_change_no_measurement():
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    task = supervised((images, torch.arange(12) % 3), (images[:5], torch.arange(5) % 3))
+    torch.manual_seed(0)
+    model = ResNet((3, 8, 8), 3, norm="batch", widths=[4, 6], blocks=[1, 1]).double().eval()
+    assert measured_together(model, task) == 4096
+    whole = task.evaluate_with_gradient(model)
+    # Losses of the order of one; their difference, the generalization gap, is as exact as they are, not as it is small.
+    assert task.evaluate_with_gradient(model, chunk=5) == pytest.approx(whole, rel=1e-12, abs=1e-12)
+
+
+def test_an_image_of_a_large_network_takes_megabytes():
+    """The basic blocks of ResNet-18 keep at least the inputs of 17 convolutions of 3 × 3."""
+    task = supervised((torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 2, 9])))
+    inputs = 4 * (3 * 1024 + 5 * 65536 + 4 * 32768 + 4 * 16384 + 3 * 8192)
+    assert measured_together(ResNet((3, 32, 32), 10, norm="group").eval(), task) < worker._MEASURE_MEMORY // inputs

@@ -1,0 +1,1 @@
+"""Families of graphs that stay as they are from step to step."""

@@ -1,0 +1,64 @@
+"""Trees, the connected graphs of the fewest edges: balanced trees and caterpillars."""
+
+import networkx as nx
+import numpy as np
+
+from basinet.topologies.building import from_edges
+from basinet.topologies.requirements import require_agents
+
+__all__ = ["caterpillar", "tree"]
+
+
+def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
+    """A tree with agent 0 at the root, each agent with so many below it, filled row by row.
+
+    Agent k > 0 is joined to agent ``(k - 1) // branching`` above it. With two or more below each, every way through
+    the tree is short, ``2 log2 K`` edges at most, but the branches at the root reach each other through it alone.
+
+    Args:
+        num_agents: Number of agents K, at least 1; the last row need not be full.
+        branching: Number of agents below each, at least 1; 1 gives a path, K - 1 a star.
+
+    Returns:
+        Graph on the nodes 0..K-1.
+
+    Raises:
+        ValueError: If ``branching`` is below one.
+
+    Example:
+        >>> sorted(tree(6).edges)
+        [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)]
+    """
+    require_agents(num_agents, "tree")
+    if branching < 1:
+        raise ValueError(f"tree: branching is {branching}, but must be at least 1")
+    below = np.arange(1, num_agents)
+    return from_edges(num_agents, np.column_stack([(below - 1) // branching, below]))
+
+
+def caterpillar(num_agents: int, *, spine: int | None = None) -> nx.Graph:
+    """A path of agents, the spine, with the other agents hanging on it as leaves, dealt out one by one.
+
+    The agents 0..S-1 are the spine, and agent ``S + j`` hangs on agent ``j mod S``.
+
+    Args:
+        num_agents: Number of agents K, at least 1.
+        spine: Number of agents S on the path, between 1 and K; half of them by default, rounded up. 1 gives a
+            star, K a path.
+
+    Returns:
+        Graph on the nodes 0..K-1.
+
+    Raises:
+        ValueError: If ``spine`` is below one or above ``num_agents``.
+
+    Example:
+        >>> sorted(caterpillar(6).edges)
+        [(0, 1), (0, 3), (1, 2), (1, 4), (2, 5)]
+    """
+    require_agents(num_agents, "caterpillar")
+    length = (num_agents + 1) // 2 if spine is None else spine
+    if not 1 <= length <= num_agents:
+        raise ValueError(f"caterpillar: spine is {length}, but must lie between 1 and {num_agents}, all agents")
+    agents = np.arange(1, num_agents)
+    return from_edges(num_agents, np.column_stack([np.where(agents < length, agents - 1, agents % length), agents]))

@@ -1,0 +1,1 @@
+"""Combination policies: rules that turn a graph into a mixing matrix."""

@@ -1,0 +1,1 @@
+"""Sequences of graphs, which change from step to step and repeat."""

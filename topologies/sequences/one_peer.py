@@ -1,0 +1,174 @@
+"""Graphs that change from step to step: sequences that repeat."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from basinet.topologies.building import from_edges, shifted
+from basinet.topologies.graphs.random_graphs import random_regular
+from basinet.topologies.requirements import require_agents, require_period, require_probability
+
+__all__ = [
+    "GraphSequence",
+    "one_peer_exponential",
+    "one_peer_hypercube",
+    "random_matchings",
+    "random_subsets",
+]
+
+
+@dataclass(frozen=True)
+class GraphSequence:
+    """Graphs on the same agents, one a step, over and over.
+
+    A single graph need not be connected; all of them together have to be. A graph that belongs with certain weights
+    names their policy in its attribute ``policy``, ``graph.graph["policy"] = "weights"``, say: the experiment then
+    uses it unless it chooses another.
+
+    Args:
+        graphs: The graphs of one period, on the same nodes in the same order.
+
+    Raises:
+        ValueError: There is none, or they differ in their nodes.
+
+    Example:
+        >>> sequence = GraphSequence([nx.Graph([(0, 1), (2, 3)]), nx.Graph([(0, 1), (2, 3), (1, 2)])])
+        >>> len(sequence), sequence.num_agents
+        (2, 4)
+    """
+
+    graphs: Sequence[nx.Graph]
+
+    def __post_init__(self) -> None:
+        if not self.graphs:
+            raise ValueError("a sequence of graphs needs at least one")
+        for number, graph in enumerate(self.graphs):
+            if list(graph) != list(self.graphs[0]):
+                raise ValueError(f"graph {number} of the sequence has other nodes, or in another order, than graph 0")
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __iter__(self) -> Iterator[nx.Graph]:
+        return iter(self.graphs)
+
+    @property
+    def num_agents(self) -> int:
+        """Number of agents K."""
+        return len(self.graphs[0])
+
+    def union(self) -> nx.Graph:
+        """All edges of a period in one graph."""
+        return nx.compose_all(self.graphs)
+
+
+def one_peer_exponential(num_agents: int) -> GraphSequence:
+    """At step t, agent k sends to agent ``k + 2^(t mod ceil(log2 K))`` (mod K) alone.
+
+    With uniform weights, one half each, which are the graphs' own policy, and K a power of two, agents that start
+    apart agree exactly after log2 K steps. Each step costs one message an agent.
+
+    Args:
+        num_agents: Number of agents K, at least 2.
+
+    Returns:
+        A sequence of directed graphs of period ``ceil(log2 K)``.
+
+    Example:
+        >>> [sorted(graph.successors(0)) for graph in one_peer_exponential(8)]
+        [[1], [2], [4]]
+
+    References:
+        Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
+        https://arxiv.org/abs/2110.13363, 2021
+    """
+    require_agents(num_agents, "one_peer_exponential", least=2)
+    return GraphSequence([shifted(num_agents, 2**j, policy="uniform") for j in range((num_agents - 1).bit_length())])
+
+
+def one_peer_hypercube(num_agents: int) -> GraphSequence:
+    """At step t, agents whose numbers differ in the binary digit ``t mod log2 K`` exchange what they have.
+
+    With Metropolis weights, one half each, all agree exactly after log2 K steps.
+
+    Args:
+        num_agents: Number of agents K, a power of two from 2 on.
+
+    Returns:
+        A sequence of perfect matchings of period log2 K.
+
+    Raises:
+        ValueError: If K is no power of two.
+
+    Example:
+        >>> [sorted(graph.edges) for graph in one_peer_hypercube(4)]
+        [[(0, 1), (2, 3)], [(0, 2), (1, 3)]]
+
+    References:
+        Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
+        Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
+    """
+    require_agents(num_agents, "one_peer_hypercube", least=2)
+    digits = (num_agents - 1).bit_length()
+    if num_agents != 2**digits:
+        raise ValueError(f"one_peer_hypercube: num_agents is {num_agents}, but must be a power of two")
+    agents = np.arange(num_agents)
+    return GraphSequence([
+        from_edges(num_agents, np.column_stack([low := agents[agents & 2**j == 0], low + 2**j])) for j in range(digits)
+    ])  # fmt: skip
+
+
+def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> GraphSequence:
+    """At each step, agents meet in pairs drawn at random; of an odd number, one stays alone.
+
+    Args:
+        num_agents: Number of agents K, at least 2.
+        period: Matchings that are drawn before they repeat, at least 1.
+        seed: Seed of the draws, a non-negative integer.
+
+    Returns:
+        A sequence of matchings.
+
+    Example:
+        >>> [len(graph.edges) for graph in random_matchings(5, period=3)]
+        [2, 2, 2]
+
+    References:
+        Boyd et al., Randomized gossip algorithms, https://doi.org/10.1109/TIT.2006.874516, 2006
+    """
+    require_agents(num_agents, "random_matchings", least=2)
+    require_period(period, num_agents, "random_matchings")
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(num_agents)[: num_agents // 2 * 2].reshape(-1, 2) for _ in range(period)]
+    return GraphSequence([from_edges(num_agents, np.sort(pairs, axis=1)) for pairs in orders])
+
+
+def random_subsets(
+    num_agents: int, *, degree: int = 4, probability: float = 0.5, period: int = 100, seed: int = 0
+) -> GraphSequence:
+    """At each step, every edge of a random regular graph is there with some probability, independently.
+
+    Args:
+        num_agents: Number of agents K.
+        degree: Number of neighbours of each agent in the whole graph.
+        probability: Probability of an edge, in (0, 1].
+        period: Graphs that are drawn before they repeat, at least 1.
+        seed: Seed of the graph and of the draws, a non-negative integer.
+
+    Returns:
+        A sequence of graphs on the edges of one.
+
+    Example:
+        >>> sequence = random_subsets(8, degree=3, period=5)
+        >>> max(len(graph.edges) for graph in sequence) <= 12
+        True
+    """
+    require_probability(probability, "random_subsets")
+    require_period(period, num_agents, "random_subsets")
+    edges = np.array(list(random_regular(num_agents, degree=degree, seed=seed).edges)).reshape(-1, 2)
+    rng = np.random.default_rng([seed, 1])
+    return GraphSequence([
+        from_edges(num_agents, edges[rng.random(len(edges)) < probability]) for _ in range(period)
+    ])  # fmt: skip
