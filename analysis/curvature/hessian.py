@@ -74,7 +74,7 @@ class _Operator(LinearOperator):  # type: ignore[misc]  # scipy has no types
 
     def loss(self) -> float:
         """Compute J at the point."""
-        return float(self.curvature.losses()[0])
+        return float(self.curvature.losses(keep=True)[0])
 
     def gradient(self) -> Array:
         """Compute the gradient of J at the point, flat [P]."""

@@ -90,6 +90,11 @@ class Curvature:
         """N."""
         return len(self.points)
 
+    @property
+    def _keeps_graph(self) -> bool:
+        """Whether one graph serves losses, gradients and products."""
+        return self.kind == "hessian" and self.objective.samples.is_one_chunk
+
     def at(self, points: Tensor) -> "Curvature":
         """Take the same curvature at other points.
 
@@ -126,12 +131,19 @@ class Curvature:
         """
         return Curvature(self.objective, self.points, self.buffers, kind=kind, rows=self.rows, seed=self.seed)
 
-    def losses(self) -> Tensor:
+    def losses(self, *, keep: bool = False) -> Tensor:
         """Compute J_k at each point.
+
+        Args:
+            keep: Whether gradients and products at the points are going to be wanted, and the graph is worth keeping.
 
         Returns:
             [N], in float64.
         """
+        if keep and self._keeps_graph:
+            (graph,) = self._graphs()
+            assert isinstance(graph, _HessianGraph)
+            return self.objective.share.sum(graph.losses.detach().to(torch.float64, copy=True))
         total = self.points.new_zeros(len(self.points), dtype=torch.float64)
         with torch.no_grad():
             for chunk in self.objective.samples.chunks(self.rows):
@@ -144,7 +156,7 @@ class Curvature:
         Returns:
             [N, P], in the type of the points.
         """
-        if self.kind == "hessian" and self.objective.samples.is_one_chunk:  # products will want the graph, too
+        if self._keeps_graph:  # products will want it, too
             (graph,) = self._graphs()
             assert isinstance(graph, _HessianGraph)
             return self.objective.share.sum(graph.slope.detach().clone())
@@ -248,7 +260,7 @@ class Curvature:
         leaf = self.points.clone().requires_grad_()
         objective = self.objective
         if self.kind == "hessian":
-            return _HessianGraph(leaf, objective.losses(leaf, self.buffers, chunk).sum())
+            return _HessianGraph(leaf, objective.losses(leaf, self.buffers, chunk))
         outputs = objective.outputs(leaf, self.buffers, chunk)
         inner = outputs.detach().requires_grad_()
         if self.kind == "sampled_fisher":
@@ -274,11 +286,12 @@ class _Graph(Protocol):
 
 
 class _HessianGraph:
-    """The loss of a chunk with its graph, and the gradient, from which products are differentiated."""
+    """The losses of a chunk with their graph, and the gradient, from which products are differentiated."""
 
-    def __init__(self, leaf: Tensor, value: Tensor) -> None:
+    def __init__(self, leaf: Tensor, losses: Tensor) -> None:
         self.leaf = leaf
-        self.value = value
+        self.losses = losses
+        self.value = losses.sum()
 
     @cached_property
     def slope(self) -> Tensor:

@@ -239,6 +239,27 @@ def test_unused_frozen_and_linear_parameters() -> None:
     np.testing.assert_array_equal(constant @ np.ones(3), np.zeros(3))
 
 
+def test_loss_gradient_and_products_at_a_point_take_one_evaluation() -> None:
+    model, data = make("tanh")
+    calls = 0
+
+    def counted(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return loss(model, batch)
+
+    operator = HessianOperator(model, counted, data)
+    vector = np.ones(operator.shape[0])
+    operator @ vector  # the first product is compared with differences
+    there = operator.at(operator.point + 0.1)
+    before = calls
+    value, gradient, _ = there.loss(), there.gradient(), there @ vector
+    assert calls == before + 1
+    assert value == pytest.approx(HessianOperator(model, loss, data, chunk=5).at(there.point).loss(), rel=1e-13)
+    assert there.loss() == value and np.array_equal(there.gradient(), gradient)  # nothing writes to what is kept
+    assert calls == before + 1
+
+
 def test_float32_models_compute_in_float32_behind_a_float64_border() -> None:
     model, data = make("tanh")
     expected = HessianOperator(model, loss, data) @ np.ones(75)
