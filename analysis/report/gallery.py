@@ -75,7 +75,11 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _partition(runs),
     ]
     drawn = [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
-    return [replace(drawing, caption=drawing.caption + _coincidences(drawing)) for drawing in drawn]
+    notes = map(_coincidences, drawn)
+    return [
+        replace(drawing, caption=drawing.caption + note) if note else drawing
+        for drawing, note in zip(drawn, notes, strict=True)
+    ]
 
 
 def _coincidences(drawing: Drawing) -> str:
