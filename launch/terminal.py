@@ -102,6 +102,10 @@ def console(stream: TextIO, **options: Any) -> "Console":
     """
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would end the process
+
     # What the environment says of colours, as in notebooks and logs of builds, makes no terminal of a stream.
     options |= {"force_terminal": stream.isatty(), "force_jupyter": False}
-    return Console(file=stream, markup=False, emoji=False, highlight=False, **options)
+    return Plain(file=stream, markup=False, emoji=False, highlight=False, **options)

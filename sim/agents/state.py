@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.models.modules import copy_model
-from basinet.sim.run.files import Damaged, plain_file
+from basinet.sim.run.files import Damaged, not_a_link, plain_file
 from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
 
 __all__ = [
@@ -259,6 +259,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         Damaged: The file is missing, does not hold what was written, or is of another run or step.
     """
+    not_a_link(path.parent)
     if not plain_file(path).exists():
         raise Damaged(path, "it is missing")
     try:

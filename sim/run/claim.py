@@ -106,7 +106,7 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
         recorded = set()
     for name in sorted({*recorded, *description}):
         folder = inside(out, name)
-        if name in recorded or (folder / "config.yaml").exists():
+        if name in recorded or any((folder / file).exists() for file in ("config.yaml", "status.json")):
             discard(folder)
         elif folder.exists() and any(not is_leftover(entry) for entry in folder.iterdir()):
             raise ExperimentError(f"--out: {folder} holds no run; choose another folder, or move it away")

@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.mistakes import ExperimentError, naming
-from basinet.sim.run.lock import LOCKS
 
 __all__ = [
     "ANEW",
+    "LOCKS",
     "LOST",
     "NOTHING",
     "Damaged",
@@ -30,6 +30,7 @@ __all__ = [
     "discard_leftovers",
     "inside",
     "is_leftover",
+    "no_linked_run",
     "not_a_link",
     "plain_file",
     "read_json",
@@ -50,6 +51,9 @@ _SEAL = "crc32"
 _SEALED_YAML = re.compile(rb"# crc32 ([0-9a-f]{8}) of what follows\n")
 _DISCARDED = ".discarded-"
 _CHUNK = 2**20
+
+LOCKS = (".lock", ".report.lock")
+"""The lock of whoever is at work in a folder, and that of whoever draws its report meanwhile."""
 
 ANEW = "--fresh (fresh=True) starts anew"
 """The cure where nobody knows what was to be run."""
@@ -111,6 +115,21 @@ def not_a_link(path: Path) -> Path:
     if path.is_symlink():
         raise ExperimentError(f"{path}: it is a link, which may lead out of the folder; put a copy in its place")
     return path
+
+
+def no_linked_run(folder: Path) -> Path:
+    """Refuse a link in the place of an experiment's run; elsewhere a user may have links to runs.
+
+    Args:
+        folder: The folder of an experiment or of a run, as given.
+
+    Returns:
+        The same.
+
+    Raises:
+        ExperimentError: It is a link in the folder of an experiment.
+    """
+    return not_a_link(folder) if (folder.absolute().parent / "experiment.yaml").exists() else folder
 
 
 def plain_file(path: Path) -> Path:
@@ -178,9 +197,14 @@ def discard(path: Path) -> None:
 
     Args:
         path: The folder.
+
+    Raises:
+        ExperimentError: It is no folder.
     """
     discard_leftovers(path.parent)
     if path.exists():
+        if not path.is_dir():
+            raise ExperimentError(f"{path}: it is a file, where a folder must be; move it away")
         gone = path.with_name(_DISCARDED + path.name)
         os.rename(path, gone)
         shutil.rmtree(gone)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from basinet.sim.experiment.mistakes import ExperimentError
+from basinet.sim.run.files import LOCKS, no_linked_run
 
-__all__ = ["LOCKS", "alone", "locked", "taking_turns"]
+__all__ = ["alone", "locked", "taking_turns"]
 
-_WORK, _REPORT = LOCKS = (".lock", ".report.lock")
-"""The lock of whoever is at work in a folder, and that of whoever draws its report meanwhile."""
+_WORK, _REPORT = LOCKS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def taking_turns(folder: Path) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    if not _holds_runs(folder):
+    if not _holds_runs(no_linked_run(folder)):
         yield
         return
     with open(os.open(folder / _REPORT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
@@ -96,7 +96,7 @@ def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[
 
     @wraps(function)
     def exclusive(given: Place, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        folder = Path(given)
+        folder = no_linked_run(Path(given))
         of_run = (folder / "config.yaml").exists() and (folder.resolve().parent / "experiment.yaml").exists()
         place = folder.resolve().parent if of_run else folder
         if not _holds_runs(place):

@@ -16,6 +16,7 @@ from basinet.sim.run.files import (
     checksum,
     inside,
     is_leftover,
+    no_linked_run,
     plain_file,
     read_json,
     read_yaml,
@@ -118,6 +119,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.exists():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it holds no config.yaml")
+    no_linked_run(folder)
     return read_yaml(path)
 
 

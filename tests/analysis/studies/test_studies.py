@@ -16,7 +16,7 @@ from basinet.analysis.studies.flatness_tradeoff.scales import DIGITS
 from basinet.analysis.studies.journal import JOURNAL, journal, once
 from basinet.launch.api import reproduce
 from basinet.sim.experiment.component import ExperimentError, Kind
-from basinet.sim.run.lock import LOCKS
+from basinet.sim.run.files import LOCKS
 
 
 def found():

@@ -334,6 +334,36 @@ def test_no_link_leads_out_of_the_folder(carry_out, alone, tmp_path, name):
     assert (contents(elsewhere) if elsewhere.is_dir() else elsewhere.read_bytes()) == before
 
 
+@pytest.mark.parametrize("name", ["", "checkpoint"])
+@pytest.mark.parametrize("work", [write_report, measure_again, partial(read_points, replica=0, point=0, keys={})])
+def test_nothing_is_read_or_written_behind_the_link_that_a_run_is(alone, tmp_path, name, work):
+    place, elsewhere = alone / RUN / name, tmp_path / "elsewhere" / "run"
+    shutil.copytree(alone, elsewhere.parent)  # which is an experiment, too
+    elsewhere.parent.joinpath(RUN, name).rename(elsewhere)
+    shutil.rmtree(place)
+    place.symlink_to(elsewhere)
+    before = contents(elsewhere.parent), {*elsewhere.rglob("*")}
+    if name == "" or work is not write_report:  # which needs no state
+        with pytest.raises(ExperimentError, match="it is a link"):
+            work(alone / RUN)
+    assert (contents(elsewhere.parent), {*elsewhere.rglob("*")}) == before
+
+
+def test_a_file_that_a_record_names_is_not_discarded(carry_out, alone):
+    (alone / "notes.txt").write_text("mine")
+    (alone / "experiment.yaml").write_text(yaml.safe_dump(load_record(alone) | {"runs": ["notes.txt"]}))
+    with pytest.raises(ExperimentError, match=r"notes.txt: it is a file, where a folder must be"):
+        carry_out.prepare(alone, fresh=True)
+    assert (alone / "notes.txt").read_text() == "mine"
+
+
+def test_a_fresh_start_needs_neither_record_nor_configuration(carry_out, alone):
+    (alone / RUN / "config.yaml").unlink()
+    (alone / "experiment.yaml").unlink()
+    carry_out.prepare(alone, fresh=True)
+    assert not (alone / RUN / "status.json").exists()
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_run_whose_configuration_is_lost_is_nobodys(carry_out, alone, recorded):
     (alone / RUN / "config.yaml").unlink()
