@@ -310,6 +310,13 @@ def test_what_is_printed_fits_any_stream(folder, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["compare", "a[/b]"]) == 1
         assert capsys.readouterr().err == "basinet: standard output: No space left on device\n"
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does
+    with open(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert main(words) == 0
+        said = capsys.readouterr().err
+        assert "standard output: Broken pipe" in said and "a[/b]/report.html" in said
     for encoding, plus_minus in (("ascii", "+-"), ("latin-1", "±"), ("utf-8", "±")):
         printed = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
