@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS
 from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.run.files import plain_file
 from basinet.sim.setup.setup import Setup
 from basinet.topologies import (
     algebraic_connectivity,
@@ -228,7 +229,7 @@ def _draw(setup: Setup, path: Path) -> Path:
         plot_topology(W, ax=ax, layout=layout, positions=places, scale=0.5, colorbar=False)
         ax.set_title(f"step {number}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(plain_file(path), dpi=150)
     return path
 
 

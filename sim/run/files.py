@@ -159,8 +159,11 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
         sync: Whether it must survive a loss of power, too.
 
     Raises:
+        ExperimentError: It is a folder, a pipe or a device, whose place no file may take.
         OSError: It cannot be written.
     """
+    if not path.is_symlink():
+        plain_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

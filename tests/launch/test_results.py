@@ -1,5 +1,6 @@
 """What an experiment leaves: failures that cannot be missed, objects that say what they are, trained models."""
 
+import os
 import pickle
 import re
 import threading
@@ -221,6 +222,10 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
     assert main(["export", f"out/{NAME}", "--out", "out"]) == 2
     assert "--out: out is a folder" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"out", "model.pt"}
+    os.mkfifo("pipe.png")  # it, or a device, would be replaced
+    assert main(["export", f"out/{NAME}", "--out", "pipe.png"]) == 2
+    assert main(["topology", "ring", "agents=3", "--out", "pipe.png"]) == 2
+    assert Path("pipe.png").is_fifo()
     with pytest.raises(ExperimentError, match=r"run: there is no run 'difusion-atc'; .* did you mean"):
         loaded.model("difusion-atc")
 
