@@ -251,7 +251,8 @@ def _run(options: argparse.Namespace) -> int:
     from basinet.analysis.statistics.summary import excuses, incidents
     from basinet.launch.api import run
     from basinet.sim.run.simulation import Interrupted, RunFailed
-    from basinet.sim.runtimes.torchrun import follows, num_ranks
+    from basinet.sim.runtimes.torchrun import follows
+    from basinet.sim.runtimes.world import num_ranks
 
     if not on_ranks and num_ranks() > 1:
         raise ExperimentError(
@@ -316,7 +317,7 @@ def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
 def _launcher() -> str:
     """Write how torchrun has started this process."""
     from basinet.launch.recipes import Machines, launcher
-    from basinet.sim.runtimes.torchrun import num_ranks
+    from basinet.sim.runtimes.world import num_ranks
 
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
     return launcher(Machines(nodes=nodes, workers=num_ranks() // nodes))
@@ -360,7 +361,8 @@ def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.statistics.summary import incidents
     from basinet.launch.progress_bar import bar
     from basinet.sim.run.folder import load_runs
-    from basinet.sim.runtimes.torchrun import follows, num_ranks, together
+    from basinet.sim.runtimes.torchrun import follows, together
+    from basinet.sim.runtimes.world import num_ranks
 
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
     paths = only is not None and "trajectory" in only
@@ -444,7 +446,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from basinet.launch.api import export
+    from basinet.launch.results import export
 
     state = export(options.folder, options.out, options.replica, options.agent)
     _say(f"model: {options.out} ({len(state)} tensors; torch.load reads it with weights_only=True)")
@@ -462,7 +464,8 @@ def _reproduce(options: argparse.Namespace) -> int:
         else:
             _print_table(("study", "what it does"), list(found.items()))
         return DONE
-    from basinet.sim.runtimes.torchrun import num_ranks, together
+    from basinet.sim.runtimes.torchrun import together
+    from basinet.sim.runtimes.world import num_ranks
 
     if num_ranks() > 1 and any("torchrun" in word for word in options.words):
         return together(lambda: _study(options))
@@ -471,7 +474,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     """Carry out a study, print what it found, and return the exit status."""
-    from basinet.launch.api import reproduce
+    from basinet.launch.reproduce import reproduce
     from basinet.sim.run.simulation import Interrupted, RunFailed
 
     out = options.out or Path("runs") / options.name

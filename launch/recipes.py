@@ -7,7 +7,7 @@ from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 
 __all__ = ["RECIPES", "Machines", "launcher", "script"]
@@ -62,7 +62,7 @@ def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: 
     words = [word for word in words if _key(word) not in decided] + runtime_words
     shared = Shared()
     for config in Experiment.load(file, words).runs.values():
-        setup = Setup.build(config, shared)
+        setup = build_setup(config, shared)
         rows = config.replicas * setup.num_agents
         if total > rows:
             raise ExperimentError(

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS
 from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.topologies import (
     algebraic_connectivity,
@@ -80,7 +81,7 @@ def _setups(name: str, settings: Sequence[str]) -> dict[str, Setup]:
         part = config.topology
         if part.agents is None and part.component.needs("num_agents"):
             config = config.model_copy(update={"topology": part.model_copy(update={"agents": 16})})
-        setups.append(Setup.build(config))
+        setups.append(build_setup(config))
     described = [_flat(setup.config.describe()["topology"]) for setup in setups]
     differ = [
         key

@@ -13,6 +13,7 @@ from hypothesis import settings
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.processes import Processes
 
@@ -64,7 +65,7 @@ def make_setup():
             "replicas": 2,
             "runtime": {"dtype": "float64", "device": "cpu"},
         }
-        return Setup.build(Config.parse(base | keys))
+        return build_setup(Config.parse(base | keys))
 
     return make
 

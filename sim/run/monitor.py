@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
-from basinet.sim.agents.worker import Analysis, measure_some
+from basinet.sim.agents.worker import measure_some
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import METRICS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
-from basinet.sim.runtimes import Team
+from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
 from basinet.sim.setup.setup import Setup
 

@@ -3,12 +3,10 @@
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from basinet.sim.agents.worker import Analysis
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
@@ -22,7 +20,9 @@ from basinet.sim.run.lock import locked
 from basinet.sim.run.monitor import Monitor, Progress, write_tables
 from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
-from basinet.sim.runtimes import InlineTeam, Stopped, Team
+from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
+from basinet.sim.runtimes.team import Analysis, Stopped
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
@@ -79,7 +79,7 @@ def build(
         try:
             setup = _built_before(experiment.runs[name], shared, out / name) if out is not None else None
             if setup is None:
-                setup = Setup.build(experiment.runs[name], shared)
+                setup = build_setup(experiment.runs[name], shared)
                 check(setup)
         except ExperimentError as error:
             if not experiment.skips_impossible:
@@ -104,7 +104,7 @@ def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
             return None
     except (FileNotFoundError, Damaged):  # which is looked into later
         return None
-    setup = Setup.build(config, shared, trial=False)
+    setup = build_setup(config, shared, trial=False)
     return setup if _is_analyzed(setup, folder, load_status(path)) else None
 
 
@@ -147,10 +147,7 @@ def prepare(
     """
 
     def fits(setup: Setup) -> None:
-        if setup.config.runtime.name == "torchrun":
-            from basinet.sim.runtimes.torchrun import check_ranks
-
-            check_ranks(setup)
+        runtime_of(setup.config.runtime).check(setup)
         check(setup)
 
     setups, impossible = build(experiment, check=fits, progress=progress, out=None if fresh else out)
@@ -172,8 +169,8 @@ def simulate(
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
-    Runs on Ray go side by side, as many as the cluster holds; others follow one another. Of runs that differ in nothing
-    but a graph which their strategy does not use, one is carried out, and the others take over what it has found.
+    Runs go side by side, or follow one another, as their runtime says. Of runs that differ in nothing but a graph which
+    their strategy does not use, one is carried out, and the others take over what it has found.
 
     Args:
         setups: The parts of each run by its name.
@@ -188,30 +185,20 @@ def simulate(
     Raises:
         Interrupted: `stop` was set.
     """
-    on_ray = [name for name, setup in setups.items() if setup.config.runtime.name == "ray"]
     states: dict[str, str] = {}
-
-    twins = {name: group for group in groups(setups) for name in group}
-
-    def one(name: str) -> None:
-        if not stop.is_set():
-            source = next((out / twin for twin in twins[name] if states.get(twin) in FINISHED), None)
-            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
+    twins = groups(setups)
 
     def in_turn(names: list[str]) -> None:
         for name in names:
-            one(name)
+            if not stop.is_set():
+                source = next((out / twin for twin in names if states.get(twin) in FINISHED), None)
+                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
 
-    with locked(out), _ray_cluster() if on_ray else nullcontext():
-        if on_ray:
-            from basinet.sim.runtimes.ray import runs_that_fit
-
-            parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
-            with ThreadPoolExecutor(parallel) as pool:
-                list(pool.map(in_turn, {id(twins[name]): twins[name] for name in on_ray}.values()))
-        for name in setups:
-            if name not in on_ray:
-                one(name)
+    with locked(out):
+        for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
+            mine = [names for names in twins if setups[names[0]].config.runtime.name == name]
+            parts = [setups[names[0]].config.runtime for names in mine]
+            runtime.carry_out([partial(in_turn, names) for names in mine], parts)
     if stop.is_set():
         ended = sum(state != "interrupted" for state in states.values())
         raise Interrupted(
@@ -219,14 +206,6 @@ def simulate(
             " that folder goes on from there"
         )
     return {name: states[name] for name in setups}
-
-
-@contextmanager
-def _ray_cluster() -> Iterator[None]:
-    from basinet.sim.runtimes.ray import cluster
-
-    with cluster():
-        yield
 
 
 def _run(
@@ -256,7 +235,9 @@ def _run(
         saved = latest(folder, lost)
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         engine = saved["engine"] if saved else setup.config.runtime.engine
-        with _team(setup, engine, stop, lambda what: monitor.waiting(name, what)) as team:
+        with runtime_of(setup.config.runtime).team(
+            setup, engine, stop, lambda what: monitor.waiting(name, what)
+        ) as team:
             progress = Progress(name, setup, folder, team, monitor)
             if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
                 progress.engine = status["engine"]  # with the reason for which it was chosen at first
@@ -301,15 +282,3 @@ def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> 
     files = [*map(folder.kept, _kept_steps(setup, status["step"])), folder.checkpoint]
     known = [Analyzed(file, settings) for file in files]
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
-
-
-def _team(setup: Setup, engine: Any, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
-    if setup.config.runtime.name == "ray":
-        from basinet.sim.runtimes.ray import RayTeam
-
-        return RayTeam(setup, engine, stop, waiting)
-    if setup.config.runtime.name == "torchrun":
-        from basinet.sim.runtimes.torchrun import TorchrunTeam
-
-        return TorchrunTeam(setup, engine, stop)
-    return InlineTeam(setup, engine)

@@ -10,7 +10,7 @@ from typing import Any
 
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes import InlineTeam
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from tests.benchmarks.harness import Row, in_turn
 
 KEYS: dict[str, Any] = {
@@ -26,7 +26,7 @@ KEYS: dict[str, Any] = {
 def evaluation() -> Iterator[Row]:
     """Measure the share of a run's processor time that its eleven evaluations take."""
     for replicas in (1, 10):
-        team = InlineTeam(Setup.build(Config.parse(KEYS | {"replicas": replicas, "runtime": {"threads": 1}})), "auto")
+        team = InlineTeam(build_setup(Config.parse(KEYS | {"replicas": replicas, "runtime": {"threads": 1}})), "auto")
         block = team.worker.block
         times = in_turn(team.measure, lambda b=block: b.advance(b.step + 20))
         row = Row("evaluation", f"16 agents, 1,000 steps, replicas={replicas}", ("<=", 0.05), base="the whole run")

@@ -12,7 +12,7 @@ from basinet.launch.cli import KINDS, main
 from basinet.launch.listing import _source, describe_component, list_components
 from basinet.launch.show import _places, spectrum
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.topologies import GraphSequence, base_graph, one_peer_exponential, random_geometric
 
 
@@ -164,7 +164,7 @@ def test_facts_of_a_sequence(capsys):
 
 def build(graph, **keys):
     keys = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1} | keys
-    return Setup.build(Config.parse(keys | {"topology": {"name": graph}}))
+    return build_setup(Config.parse(keys | {"topology": {"name": graph}}))
 
 
 def test_spectra_of_graphs_and_of_periods():

@@ -262,7 +262,7 @@ def alone(carry_out, monkeypatch, built, tmp_path):
 def analyze(built, monkeypatch):
     """Measure again, without building the runs again."""
     setup = built[0][FIRST]
-    monkeypatch.setattr(analysis.Setup, "build", lambda config, *_: dataclasses.replace(setup, config=config))
+    monkeypatch.setattr(analysis, "build_setup", lambda config, *_: dataclasses.replace(setup, config=config))
     monkeypatch.setattr(analysis, "check_analysis", lambda setup: None)
     monkeypatch.setattr(analysis, "measure_replica", measure)
     return analysis.measure_again

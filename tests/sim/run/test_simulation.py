@@ -21,7 +21,7 @@ from basinet.sim.run.files import Damaged, sealed_json
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.trial import try_parts
 
 BASE = {
@@ -192,7 +192,7 @@ def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):
         assert set(simulate(setups, tmp_path, Silent(), threading.Event(), measure_replica).values()) == {"done"}
         return [run.metrics for run in load_runs(tmp_path)]
 
-    monkeypatch.setattr("basinet.sim.setup.setup.try_parts", trial)
+    monkeypatch.setattr("basinet.sim.setup.build.try_parts", trial)
     first = run()
     assert trials == ["diffusion", "consensus"]
     assert run() == first and trials == []
@@ -556,7 +556,7 @@ def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost
 )
 def test_runs_that_differ_in_more_than_the_graph_are_their_own(changes):
     setups = {
-        name: Setup.build(config)
+        name: build_setup(config)
         for name, config in Experiment(BASE | {"strategy": "isolated"} | GRAPHS | changes).runs.items()
     }
     found = twins.groups(setups)
@@ -573,7 +573,7 @@ class Mixing(Isolated):
 def test_a_strategy_of_ones_own_does_not_inherit_that_it_ignores_the_graph():
     for strategy, together in ((Isolated, 2), (Mixing, 1)):
         runs = Experiment(BASE | GRAPHS | {"strategy": strategy()}).runs
-        found = twins.groups({name: Setup.build(config) for name, config in runs.items()})
+        found = twins.groups({name: build_setup(config) for name, config in runs.items()})
         assert max(map(len, found)) == together
 
 
