@@ -12,7 +12,7 @@ from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder,
 from basinet.analysis.studies.journal import JOURNAL, journal
 from basinet.launch.progress_bar import bar
 from basinet.sim.experiment.component import ExperimentError, Kind, nearest
-from basinet.sim.experiment.experiment import override
+from basinet.sim.experiment.words import override
 from basinet.sim.run.files import discard
 from basinet.sim.run.interruptions import answering
 from basinet.sim.run.lock import locked

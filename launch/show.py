@@ -12,7 +12,8 @@ from scipy.sparse import csr_array
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS
-from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.words import override, split_words
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.topologies import (
@@ -53,8 +54,9 @@ def show_topologies(words: Sequence[str], out: Path | None) -> dict[str, tuple[d
     """
     if out is not None and out.suffix not in (".png", ".pdf", ".svg"):
         raise ExperimentError(f"--out: {out} is no picture's name; allowed endings: .png, .pdf, .svg")
-    names = [name for word in words if "=" not in word for name in word.split(",")]
-    settings = [f"topology.{word.removeprefix('topology.')}" for word in words if "=" in word]
+    listed, words = split_words(words)
+    names = [name for word in listed for name in word.split(",")]
+    settings = [f"topology.{word.removeprefix('topology.')}" for word in words]
     if not names:
         raise ExperimentError("topology: name one before its settings, such as ring")
     try:

@@ -15,12 +15,12 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment.blame import blaming
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, evaluation_mode
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
+from basinet.sim.setup.blame import blaming
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 

@@ -27,8 +27,9 @@ from basinet.sim.data.augmentations import AUGMENTATIONS
 from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment.component import BOOLEAN, NUMBER, Component, ExperimentError, Kind, nearest, sentence
+from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
 from basinet.sim.models import MODELS
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start

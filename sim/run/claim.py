@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from basinet.sim.experiment.component import Change, ExperimentError, changes
+from basinet.sim.experiment.changes import Change, changes
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.experiment import Experiment

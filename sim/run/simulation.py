@@ -11,7 +11,6 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line
-from basinet.sim.experiment.twins import groups, take_over
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.claim import claim
 from basinet.sim.run.files import Damaged
@@ -20,6 +19,7 @@ from basinet.sim.run.lock import locked
 from basinet.sim.run.monitor import Monitor, Progress, write_tables
 from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
+from basinet.sim.run.twins import groups, take_over
 from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
 from basinet.sim.runtimes.team import Analysis, Stopped
 from basinet.sim.setup.build import build_setup

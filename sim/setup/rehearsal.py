@@ -15,11 +15,11 @@ from basinet.sim.agents.state import load_vector
 from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
-from basinet.sim.experiment.blame import owner
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, place_of
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
 from basinet.sim.runtimes.inline import InlineTeam
+from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch, Task
 

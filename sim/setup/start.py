@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import load_vector
-from basinet.sim.experiment.component import ExperimentError, changes, sentence
+from basinet.sim.experiment.changes import changes
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest, name_of
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.signatures import sentence
 from basinet.sim.setup.reached import Reached, read_points
 
 __all__ = ["Start"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from basinet.sim.experiment.component import changes
+from basinet.sim.experiment.changes import changes
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import digest, plain
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.run_names import run_name
+from basinet.sim.experiment.words import override
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 from basinet.topologies import GraphSequence
