@@ -16,7 +16,7 @@ from basinet.sim.experiment.component import ExperimentError, Kind, nearest
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import plain
 
-__all__ = ["describe_component", "first_lines", "list_components"]
+__all__ = ["LISTED", "describe_component", "first_lines", "list_components"]
 
 _KINDS: dict[str, Kind] = {
     "topologies": KINDS["topology"],
@@ -32,6 +32,9 @@ _KINDS: dict[str, Kind] = {
     "augmentations": KINDS["augmentation"],
     "escapes": KINDS["escape"],
 }
+
+LISTED = (*_KINDS, "measures")
+"""The kinds of what an experiment can name."""
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")

@@ -36,8 +36,8 @@ def processes(tmp_path_factory):
 @pytest.fixture
 def no_reports(monkeypatch):
     """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("basinet.launch.api.write_report", "basinet.analysis.report.report.write_report"):
-        monkeypatch.setattr(place, lambda folder: Path(folder) / "report.html")
+    for place in ("api", "cli.analyze_command"):
+        monkeypatch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.launch.cli import KINDS, main
-from basinet.launch.listing import _source, describe_component, list_components
+from basinet.launch.cli import main
+from basinet.launch.listing import LISTED, _source, describe_component, list_components
 from basinet.launch.show import _places, spectrum
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
@@ -68,7 +68,7 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
 
 
 def test_every_component_and_setting_is_described():
-    for kind, names in list_components(KINDS).items():
+    for kind, names in list_components(LISTED).items():
         for name in names:
             found = describe_component(kind, name)
             assert found["about"], (kind, name)
