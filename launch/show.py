@@ -29,7 +29,7 @@ from basinet.topologies import (
 )
 from basinet.topologies.spectra.consensus_theory import steps_to_shrink
 
-__all__ = ["show_topologies", "spectrum"]
+__all__ = ["places_of", "show_topologies", "spectrum"]
 
 _MOST_EIGENVALUES = {True: 4096, False: 1500}  # symmetric, or not: seconds to half a minute
 _MOST_RESISTANCES = 4096
@@ -219,7 +219,7 @@ def _draw(setup: Setup, path: Path) -> Path:
     cells = figure.add_gridspec(1 + bool(steps), 2 * half, height_ratios=[5, 2.4][: 1 + bool(steps)])
     name = setup.config.topology.component.name
     layout = "grid" if name in ("grid", "torus") else "circular" if changes else None
-    places = _places(setup.graph)
+    places = places_of(setup.graph)
     ax = figure.add_subplot(cells[0, :] if values is None else cells[0, :half])
     plot_topology(setup.weights, ax=ax, layout=layout, positions=places)
     ax.set_title(f"{name}, mean of {len(setup.sequence)} steps" if changes else name)
@@ -235,8 +235,15 @@ def _draw(setup: Setup, path: Path) -> Path:
     return path
 
 
-def _places(graph: nx.Graph) -> list[tuple[float, float]] | None:
-    """Where the agents are, if the graph says so in networkx's attribute `pos`."""
+def places_of(graph: nx.Graph) -> list[tuple[float, float]] | None:
+    """Look up where the agents are.
+
+    Args:
+        graph: The graph, which may say so in networkx's attribute `pos`.
+
+    Returns:
+        A point of the plane for each agent; None where the graph does not have them all.
+    """
     places = [place for _, place in graph.nodes(data="pos")]
     flat = all(np.shape(place) == (2,) for place in places)
     return [(float(x), float(y)) for x, y in places] if flat else None

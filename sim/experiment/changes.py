@@ -18,7 +18,7 @@ class Change(NamedTuple):
 
     Attributes:
         sentence: What has changed in an object or in code of the user's; empty where other keys or values differ.
-        sure: Whether it has; else it is told in ways that cannot be compared.
+        sure: Whether it has; otherwise it is told in ways that cannot be compared.
     """
 
     sentence: str = ""

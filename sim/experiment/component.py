@@ -190,7 +190,7 @@ class Component:
         return not built_in and not str(owner.__module__).startswith("basinet.")
 
     def takes(self, name: str) -> bool:
-        """Tell whether the maker has a parameter.
+        """Return whether the maker has a parameter.
 
         Args:
             name: The parameter.
@@ -201,7 +201,7 @@ class Component:
         return not self.is_ready and name in parameters(self.target)
 
     def needs(self, name: str) -> bool:
-        """Tell whether the maker has a parameter that takes whole numbers only, not None.
+        """Return whether the maker has a parameter that takes whole numbers only, not None.
 
         Args:
             name: The parameter.
@@ -253,7 +253,7 @@ def _unchanged(component: Component, known: Mapping[str, str]) -> Component:
 
 
 def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
-    """Tell whether a setting takes the given list as one value (else it is an axis of a grid).
+    """Return whether a setting takes the given list as one value (otherwise it is an axis of a grid).
 
     Args:
         kind: The kind of component.

@@ -41,12 +41,12 @@ def name_of(given: Any) -> str:
         ('builtins:sorted', 'builtins:list')
     """
     owner = given if hasattr(given, "__qualname__") else type(given)
-    module = getattr(owner, "__module__", None)
+    module = str(getattr(owner, "__module__", None))
     return f"{_MOVED.get(module, module)}:{owner.__qualname__}"
 
 
 def importable(given: Any) -> bool:
-    """Tell whether a name says what an object is: whether it can be imported, from elsewhere than the user's script.
+    """Return whether a name says what an object is: it can be imported, from elsewhere than the user's script.
 
     Args:
         given: Any object.
@@ -67,7 +67,7 @@ def importable(given: Any) -> bool:
 
 
 def installed(given: Any) -> bool:
-    """Tell whether a name says what an object is for good: whether it can be imported from a package that is installed.
+    """Return whether a name says what an object is for good: it can be imported from a package that is installed.
 
     Args:
         given: Any object.
@@ -87,7 +87,7 @@ def digest(value: Any, *, code: bool = True) -> str:
 
     Args:
         value: Any object.
-        code: Whether all code counts; else classes and functions of the user's own modules count by name, too.
+        code: Whether all code counts; otherwise classes and functions of the user's own modules count by name, too.
 
     Returns:
         Hexadecimal digits: equal for equal content. Behind them stands "-source" where code was read, or the version of

@@ -32,7 +32,7 @@ class Experiment:
     Attributes:
         description: The experiment as given.
         runs: Configuration of each run, by its name.
-        skips_impossible: Whether runs whose parts do not fit together are left out; else they are a mistake.
+        skips_impossible: Whether runs whose parts do not fit together are left out; otherwise they are a mistake.
 
     Raises:
         ExperimentError: Something in it is not allowed; the message is one sentence.

@@ -73,7 +73,7 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
         if len(others) < len(cases[name]) and not any(_axes({"strategy": point["strategy"]})):
             point["strategy_keys"] = ("case", *others)
             strategies.append(frozen(point["strategy"]))
-    # Cases that share strategies are conditions, in which these are compared; else they stand for their strategies.
+    # Cases that share strategies are conditions to compare them in; otherwise they stand for their strategies.
     for _, point in found if len(set(strategies)) < len(strategies) else ():
         if point.pop("strategy_keys", None) and len(set(strategies)) > 1:
             point["strategy_keys"] = ("case",)

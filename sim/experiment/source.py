@@ -46,13 +46,13 @@ _Definition = _Function | ast.ClassDef
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module is installed, so that its name says what it is.
+    """Return whether a module is installed, so that its name says what it is.
 
     Args:
         module: Its name.
 
     Returns:
-        Whether it is; else it is the user's own.
+        Whether it is; otherwise it is the user's own.
 
     Example:
         >>> is_installed("collections.abc"), is_installed("torch.nn"), is_installed("__main__")
@@ -69,7 +69,7 @@ def is_installed(module: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_installed_file(file: str) -> bool:
-    """Tell whether a file is where packages are installed.
+    """Return whether a file is where packages are installed.
 
     Args:
         file: Its path.
@@ -278,7 +278,7 @@ def is_counter(file: str | None, name: str) -> bool:
 
 
 def is_literal(node: ast.AST | None) -> bool:
-    """Tell whether an expression says by itself what its value is.
+    """Return whether an expression says by itself what its value is.
 
     Args:
         node: The expression.

@@ -16,7 +16,7 @@ from basinet.sim.run.claim import claim
 from basinet.sim.run.files import Damaged
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked
-from basinet.sim.run.monitor import Monitor, Progress, write_tables
+from basinet.sim.run.monitor import USUAL, Monitor, Progress, Rhythm, write_tables
 from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
 from basinet.sim.run.twins import groups, take_over
@@ -61,7 +61,7 @@ def build(
 
     Args:
         experiment: The experiment.
-        check: Refuses what else cannot be had, such as the analysis.
+        check: Raises if something else cannot be had, such as the analysis.
         progress: Is told how many runs have been looked at.
         out: The experiment's folder; runs in it that are finished and analysed need no trial.
 
@@ -136,7 +136,7 @@ def prepare(
         experiment: The experiment.
         out: Its folder.
         fresh: Whether to discard what the folder holds of another experiment, or of this one.
-        check: Refuses what else cannot be had, such as the analysis.
+        check: Raises if something else cannot be had, such as the analysis.
         progress: Is told how many runs have been looked at.
 
     Returns:
@@ -166,6 +166,7 @@ def simulate(
     monitor: Monitor,
     stop: threading.Event,
     analysis: Analysis | None = None,
+    rhythm: Rhythm = USUAL,
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
@@ -178,6 +179,7 @@ def simulate(
         monitor: Is told how the runs go.
         stop: Set it to stop at the next occasion; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
+        rhythm: How often a run is looked after.
 
     Returns:
         The state in which each run ended: done, diverged or failed.
@@ -192,7 +194,7 @@ def simulate(
         for name in names:
             if not stop.is_set():
                 source = next((out / twin for twin in names if states.get(twin) in FINISHED), None)
-                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
+                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, rhythm, source)
 
     with locked(out):
         for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
@@ -215,6 +217,7 @@ def _run(
     monitor: Monitor,
     stop: threading.Event,
     analysis: Analysis | None,
+    rhythm: Rhythm,
     source: Path | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
@@ -238,7 +241,7 @@ def _run(
         with runtime_of(setup.config.runtime).team(
             setup, engine, stop, lambda what: monitor.waiting(name, what)
         ) as team:
-            progress = Progress(name, setup, folder, team, monitor)
+            progress = Progress(name, setup, folder, team, monitor, rhythm)
             if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
                 progress.engine = status["engine"]  # with the reason for which it was chosen at first
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
@@ -274,7 +277,7 @@ def _kept_steps(setup: Setup, end: int) -> range:
 
 
 def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
-    """Tell whether everything that the experiment asks for has been measured."""
+    """Return whether everything that the experiment asks for has been measured."""
     if not setup.config.analysis:
         return True
     replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}

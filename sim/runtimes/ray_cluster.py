@@ -94,7 +94,7 @@ def _join(address: str) -> None:
 
 @contextmanager
 def _session_folder() -> Iterator[None]:
-    """Give Ray a folder of its own while it is started here; it would leave what it writes there for ever.
+    """Make a folder for Ray while it is started here; it would leave what it writes there for ever.
 
     A shell waits until this process is done with it or ends, and then removes what is left: other processes with a
     file open in the folder, and the folder.

@@ -108,7 +108,7 @@ class Team(ABC):
         self._call("load", state)
 
     def engine_choice(self) -> str:
-        """Tell which engine runs.
+        """Look up which engine runs.
 
         Returns:
             Its name, and why it was chosen, as the first worker says.

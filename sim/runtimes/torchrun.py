@@ -196,7 +196,7 @@ class TorchrunTeam(Team):
 
 @contextmanager
 def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int], list[Row]]]:
-    """Find who analyses a finished run: all ranks, within `together`; else this process.
+    """Find who analyses a finished run: all ranks, within `together`; otherwise this process.
 
     Args:
         setup: The parts of the run.

@@ -50,7 +50,7 @@ def check_memory(
     batch: int = 0,
     held: int = 0,
 ) -> None:
-    """Refuse a state that the memory of this machine, or of its GPU, cannot hold; that of other machines is not known.
+    """Raise if a state does not fit in the memory of this machine, or of its GPU; of other machines nothing is known.
 
     Args:
         part: Where the run is executed.
@@ -86,7 +86,7 @@ def check_memory(
 
 
 def check_trajectory(setup: Setup) -> None:
-    """Refuse a trajectory that takes more room than it may.
+    """Raise if a trajectory takes more room than it may.
 
     Args:
         setup: The parts.
@@ -103,7 +103,7 @@ def check_trajectory(setup: Setup) -> None:
 
 
 def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
-    """Refuse an experiment that the disk cannot hold.
+    """Raise if the disk cannot hold an experiment.
 
     Args:
         setups: The parts of its runs.

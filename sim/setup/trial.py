@@ -117,7 +117,7 @@ def writes_to_inputs(setup: Setup) -> bool:
 
 
 def _check_numbers(setup: Setup, model: nn.Module) -> None:
-    """Refuse numbers that are not finite, unless the model knows what to do with them."""
+    """Raise if numbers are not finite, unless the model knows what to do with them."""
     task = setup.task
     for name, data in task.measured().items():
         for index in _not_finite(data):
@@ -193,7 +193,7 @@ def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]
 
 
 def _try_subspaces(setup: Setup, optimizer: LocalOptimizer) -> None:
-    """Refuse what needs the agents to step along the same directions where they do not."""
+    """Raise if agents must step along the same directions, and do not."""
     config, name = setup.config, setup.config.optimizer.name
     if config.optimizer_state == "mix" and not optimizer.in_common:
         raise ExperimentError(
@@ -254,7 +254,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
 
 
 def _try_personal(setup: Setup, model: nn.Module, strategy: Any) -> None:
-    """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+    """Raise if there are no such personal parameters, or something cannot leave them alone."""
     config = setup.config
     if not config.personal:
         return
@@ -282,7 +282,7 @@ def _try_personal(setup: Setup, model: nn.Module, strategy: Any) -> None:
 
 
 def _check_analysis(setup: Setup, model: nn.Module) -> None:
-    """Refuse an analysis that this task or model cannot have."""
+    """Raise if this task or model cannot have the analysis."""
     config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
     sampled = [name for name in config.analysis if name in SAMPLED]
     if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
@@ -302,7 +302,7 @@ def _check_analysis(setup: Setup, model: nn.Module) -> None:
 
 
 def _is_random(setup: Setup, model: nn.Module, *, training: bool) -> bool:
-    """Tell whether the loss of two samples draws random numbers."""
+    """Return whether the loss of two samples draws random numbers."""
     model = copy_model(model).train(training)  # running statistics would change
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from basinet.sim.experiment.config import Config
-from basinet.sim.runtimes import InlineTeam
+from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.build import build_setup
 from tests.benchmarks.harness import Row, in_turn
 

@@ -9,7 +9,7 @@ import numpy as np
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.runtimes import InlineTeam
+from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.benchmarks.harness import Row
