@@ -22,17 +22,7 @@ _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ExperimentError: Something asked for is not allowed.
-    """
+    """Carry out the command; return the exit status."""
     only = None if options.only is None else [word.strip() for word in options.only.split(",")]
     paths = only is not None and "trajectory" in only
     if only is not None and paths:

@@ -10,13 +10,6 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     write_summary([run for folder in options.folders for run in load_runs(folder)], options.json)
     return DONE

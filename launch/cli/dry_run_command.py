@@ -21,14 +21,7 @@ _MOST_SHOWN = 200
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     file, overrides = find_experiment(options.words)
     experiment = Experiment.load(file, overrides)
     with checking(len(experiment.runs), quiet=options.quiet) as progress:

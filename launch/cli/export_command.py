@@ -9,14 +9,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     state = export(options.folder, options.out, options.replica, options.agent)
     say(f"model: {options.out} ({len(state)} tensors; torch.load reads it with weights_only=True)")
     return DONE

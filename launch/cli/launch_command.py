@@ -11,14 +11,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     file, overrides = find_experiment(options.words)
     workers = options.workers or options.gpus or 1
     machines = Machines(options.nodes, workers, options.cpus, options.gpus, options.time)

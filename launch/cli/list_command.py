@@ -13,17 +13,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ExperimentError: Something asked for is not allowed.
-    """
+    """Carry out the command; return the exit status."""
     if options.kind is not None and options.kind not in LISTED:
         raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, LISTED)}")
     if options.name is not None:

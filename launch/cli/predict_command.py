@@ -10,14 +10,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     found = predict_run(options.folder, at=options.at, replicas=options.replicas)
     rows = found.rows()
     if options.json:

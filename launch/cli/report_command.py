@@ -9,13 +9,6 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     say(f"report: {write_report(options.folder)}")
     return DONE

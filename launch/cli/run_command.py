@@ -21,17 +21,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ExperimentError: Something asked for is not allowed.
-    """
+    """Carry out the command; return the exit status."""
     file, overrides = find_experiment(options.words)
     experiment = Experiment.load(file, overrides)
     runtimes = runtimes_of(experiment.runs.values()).values()

@@ -11,14 +11,7 @@ __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry out the command.
-
-    Args:
-        options: What was asked for.
-
-    Returns:
-        Exit status.
-    """
+    """Carry out the command; return the exit status."""
     shown = show_topologies(options.words, options.out)
     facts = {label: found for label, (found, _) in shown.items()}
     if options.json:
