@@ -16,7 +16,7 @@ from basinet.sim.experiment.component import ExperimentError, Kind, nearest
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import plain
 
-__all__ = ["describe_component", "first_lines", "list_components"]
+__all__ = ["LISTED", "describe_component", "first_lines", "list_components", "source_in"]
 
 _KINDS: dict[str, Kind] = {
     "topologies": KINDS["topology"],
@@ -32,6 +32,9 @@ _KINDS: dict[str, Kind] = {
     "augmentations": KINDS["augmentation"],
     "escapes": KINDS["escape"],
 }
+
+LISTED = (*_KINDS, "measures")
+"""The kinds of what an experiment can name."""
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
@@ -53,7 +56,7 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
         kind: {name: {"about": line, "source": None} for name, line in MEASURES.items()}
         if kind == "measures"
         else {
-            name: {"about": line, "source": _source(inspect.getdoc(_KINDS[kind].registry[name]) or "")}
+            name: {"about": line, "source": source_in(inspect.getdoc(_KINDS[kind].registry[name]) or "")}
             for name, line in first_lines(_KINDS[kind].registry).items()
         }
         for kind in kinds
@@ -99,7 +102,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
             }
             for setting, parameter in _KINDS[kind].settings(name).items()
         },
-        "source": _source(documentation),
+        "source": source_in(documentation),
     }
 
 
@@ -189,8 +192,15 @@ def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
     return {name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(registry.items())}
 
 
-def _source(documentation: str) -> str | None:
-    """Shorten the first reference of a docstring to authors, venue, year and identifier."""
+def source_in(documentation: str) -> str | None:
+    """Shorten the first reference of a docstring.
+
+    Args:
+        documentation: The docstring.
+
+    Returns:
+        Authors, venue, year and identifier; None where there is no reference.
+    """
     references = _sections(documentation).get("References")
     if references is None:
         return None

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 
 __all__ = ["RECIPES", "Machines", "launcher", "script"]
@@ -49,27 +49,25 @@ def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: 
         A script for bash.
 
     Raises:
-        ExperimentError: Something in the experiment is not allowed, or there are more workers than agents.
+        ExperimentError: There is no such recipe, something in the experiment is not allowed, or there are more workers
+            than agents.
     """
-    recipe = RECIPES[runtime]
-    total = machines.nodes * machines.workers
-    name = "ray" if runtime == "ray" else "torchrun"
-    runtime_words = [f"runtime.name={name}"]
-    if name == "ray":
-        runtime_words += [f"runtime.actors={total}", f"runtime.cpus_per_actor={machines.cpus}"]
-        runtime_words += [f"runtime.gpus_per_actor={machines.gpus / machines.workers:g}"] if machines.gpus else []
+    if runtime not in RECIPES:
+        raise ExperimentError(f"launch: nothing is started by '{runtime}'; {nearest(runtime, RECIPES)}")
+    recipe, total = RECIPES[runtime], machines.nodes * machines.workers
+    runtime_words = recipe.settings(machines)
     decided = {_key(word) for word in runtime_words}
     words = [word for word in words if _key(word) not in decided] + runtime_words
     shared = Shared()
     for config in Experiment.load(file, words).runs.values():
-        setup = Setup.build(config, shared)
+        setup = build_setup(config, shared)
         rows = config.replicas * setup.num_agents
         if total > rows:
             raise ExperimentError(
                 f"--workers: {machines.nodes} machines with {machines.workers} workers each are {total} workers; "
                 f"allowed are at most {rows}, one an agent of each replica"
             )
-    return recipe(shlex.join(["run", str(file), *words, "--out", str(out)]), machines, _plain(file.stem))
+    return recipe.write(shlex.join(["run", str(file), *words, "--out", str(out)]), machines, _plain(file.stem))
 
 
 def _plain(name: str) -> str:
@@ -177,5 +175,32 @@ def _script(lines: Sequence[str]) -> str:
     return "\n".join(["#!/bin/bash", *lines]) + "\n"
 
 
-RECIPES: Mapping[str, Callable[[str, Machines, str], str]] = {"ray": _ray, "torchrun": _torchrun, "slurm": _slurm}
-"""Write a script from the words of `basinet`, the machines, and the experiment's name."""
+def _on_ranks(_: Machines) -> list[str]:
+    return ["runtime.name=torchrun"]
+
+
+def _on_actors(machines: Machines) -> list[str]:
+    words = ["runtime.name=ray", f"runtime.actors={machines.nodes * machines.workers}"]
+    words += [f"runtime.cpus_per_actor={machines.cpus}"]
+    return words + ([f"runtime.gpus_per_actor={machines.gpus / machines.workers:g}"] if machines.gpus else [])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a script is written.
+
+    Attributes:
+        settings: Tells the runtime of the experiment, `key=value`, for some machines.
+        write: Writes the script from the words of `basinet`, the machines, and the experiment's name.
+    """
+
+    settings: Callable[[Machines], list[str]]
+    write: Callable[[str, Machines, str], str]
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "ray": Recipe(_on_actors, _ray),
+    "torchrun": Recipe(_on_ranks, _torchrun),
+    "slurm": Recipe(_on_ranks, _slurm),
+}
+"""Recipes by what starts the workers."""

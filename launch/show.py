@@ -12,8 +12,10 @@ from scipy.sparse import csr_array
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS
-from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.words import override, split_words
 from basinet.sim.run.files import plain_file
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.topologies import (
     algebraic_connectivity,
@@ -28,7 +30,7 @@ from basinet.topologies import (
 )
 from basinet.topologies.spectra.consensus_theory import steps_to_shrink
 
-__all__ = ["show_topologies", "spectrum"]
+__all__ = ["places_of", "show_topologies", "spectrum"]
 
 _MOST_EIGENVALUES = {True: 4096, False: 1500}  # symmetric, or not: seconds to half a minute
 _MOST_RESISTANCES = 4096
@@ -53,8 +55,9 @@ def show_topologies(words: Sequence[str], out: Path | None) -> dict[str, tuple[d
     """
     if out is not None and out.suffix not in (".png", ".pdf", ".svg"):
         raise ExperimentError(f"--out: {out} is no picture's name; allowed endings: .png, .pdf, .svg")
-    names = [name for word in words if "=" not in word for name in word.split(",")]
-    settings = [f"topology.{word.removeprefix('topology.')}" for word in words if "=" in word]
+    listed, words = split_words(words)
+    names = [name for word in listed for name in word.split(",")]
+    settings = [f"topology.{word.removeprefix('topology.')}" for word in words]
     if not names:
         raise ExperimentError("topology: name one before its settings, such as ring")
     try:
@@ -81,7 +84,7 @@ def _setups(name: str, settings: Sequence[str]) -> dict[str, Setup]:
         part = config.topology
         if part.agents is None and part.component.needs("num_agents"):
             config = config.model_copy(update={"topology": part.model_copy(update={"agents": 16})})
-        setups.append(Setup.build(config))
+        setups.append(build_setup(config))
     described = [_flat(setup.config.describe()["topology"]) for setup in setups]
     differ = [
         key
@@ -217,7 +220,7 @@ def _draw(setup: Setup, path: Path) -> Path:
     cells = figure.add_gridspec(1 + bool(steps), 2 * half, height_ratios=[5, 2.4][: 1 + bool(steps)])
     name = setup.config.topology.component.name
     layout = "grid" if name in ("grid", "torus") else "circular" if changes else None
-    places = _places(setup.graph)
+    places = places_of(setup.graph)
     ax = figure.add_subplot(cells[0, :] if values is None else cells[0, :half])
     plot_topology(setup.weights, ax=ax, layout=layout, positions=places)
     ax.set_title(f"{name}, mean of {len(setup.sequence)} steps" if changes else name)
@@ -233,8 +236,15 @@ def _draw(setup: Setup, path: Path) -> Path:
     return path
 
 
-def _places(graph: nx.Graph) -> list[tuple[float, float]] | None:
-    """Where the agents are, if the graph says so in networkx's attribute `pos`."""
+def places_of(graph: nx.Graph) -> list[tuple[float, float]] | None:
+    """Look up where the agents are.
+
+    Args:
+        graph: The graph, which may say so in networkx's attribute `pos`.
+
+    Returns:
+        A point of the plane for each agent; None where the graph does not have them all.
+    """
     places = [place for _, place in graph.nodes(data="pos")]
     flat = all(np.shape(place) == (2,) for place in places)
     return [(float(x), float(y)) for x, y in places] if flat else None

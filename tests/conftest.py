@@ -13,6 +13,7 @@ from hypothesis import settings
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.processes import Processes
 
@@ -35,8 +36,8 @@ def processes(tmp_path_factory):
 @pytest.fixture
 def no_reports(monkeypatch):
     """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("basinet.launch.api.write_report", "basinet.analysis.report.report.write_report"):
-        monkeypatch.setattr(place, lambda folder: Path(folder) / "report.html")
+    for place in ("api", "cli.analyze_command"):
+        monkeypatch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def make_setup():
             "replicas": 2,
             "runtime": {"dtype": "float64", "device": "cpu"},
         }
-        return Setup.build(Config.parse(base | keys))
+        return build_setup(Config.parse(base | keys))
 
     return make
 

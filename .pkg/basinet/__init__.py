@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from basinet.launch.api import Results, compare, load, run
+    from basinet.launch.api import run
+    from basinet.launch.results import Results, compare, load
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.run.simulation import Interrupted, RunFailed
 
@@ -14,10 +15,10 @@ __all__ = ["Experiment", "Interrupted", "Results", "RunFailed", "__version__", "
 _HOMES = {
     "Experiment": "basinet.sim.experiment.experiment",
     "Interrupted": "basinet.sim.run.simulation",
-    "Results": "basinet.launch.api",
+    "Results": "basinet.launch.results",
     "RunFailed": "basinet.sim.run.simulation",
-    "compare": "basinet.launch.api",
-    "load": "basinet.launch.api",
+    "compare": "basinet.launch.results",
+    "load": "basinet.launch.results",
     "run": "basinet.launch.api",
 }
 

@@ -33,6 +33,7 @@ from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import FINISHED, Row
 from basinet.sim.runtimes.torchrun import analysts
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 from basinet.sim.tasks import Task
@@ -292,7 +293,7 @@ def measure_again(
         if not (settings.get("analysis") or run.config.get("analysis")):
             raise ExperimentError(f"--only: the run names no measure; give some of {', '.join(get_args(Measure))}")
     shared = Shared()
-    setups = [Setup.build(Config.parse(_again(run.config, settings)), shared) for run in runs]
+    setups = [build_setup(Config.parse(_again(run.config, settings)), shared) for run in runs]
     for setup in setups:
         check_analysis(setup)
     writers = [RunFolder(run.path) for run in runs]

@@ -18,10 +18,10 @@ from basinet.analysis.curvature.spectral import Spectrum
 from basinet.analysis.measures.snapshot import KRYLOV, take_snapshot
 from basinet.analysis.runs.effort import FULL, Effort
 from basinet.sim.agents.state import weighted_mean
-from basinet.sim.agents.worker import pick_device
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import move_model
 from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
+from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
@@ -117,7 +117,7 @@ class Bench:
     def __post_init__(self) -> None:
         config = self.setup.config
         self.dtype = getattr(torch, config.analysis_dtype)
-        self.device = pick_device(config.runtime)
+        self.device = runtime_of(config.runtime).device()
         self.task: Task = self.setup.task.to(self.device, self.dtype)
         self.model: nn.Module = move_model(self.setup.template(), self.device, self.dtype)
         self.training = config.analysis_mode == "training"

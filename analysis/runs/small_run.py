@@ -1,7 +1,6 @@
 """A run in small: a few samples, a few agents and where they could be, to try an analysis on before the run."""
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.sites import Bench
 from basinet.sim.models.modules import move_model
+from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["in_small", "mixes_samples", "sums_parts"]
@@ -36,7 +36,7 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     agents = min(_AGENTS, int((~setup.attackers[0]).sum()))
     task, config = setup.task, setup.config
     runtime = config.runtime
-    if runtime.name == "ray":  # its GPUs are the actors'
+    if runtime_of(runtime).workers_here is None:  # nor is anything known of their GPUs
         runtime = runtime.model_copy(update={"device": "cpu"})
     train = _spread(task.train)
     small = dataclasses.replace(
@@ -100,6 +100,6 @@ def sums_parts(setup: Setup, bench: Bench) -> bool:
         Whether there are several workers, or too many samples for the memory to hold them together.
     """
     config = setup.config
-    workers = int(os.environ.get("WORLD_SIZE", 1)) if config.runtime.name == "torchrun" else config.runtime.actors
+    workers = runtime_of(config.runtime).workers
     samples = min(len(setup.task.train[0]), config.analysis_samples or len(setup.task.train[0]))
     return bool(workers > 1 or bench.most_samples(bench.objective(1), 1) < samples)

@@ -20,6 +20,7 @@ from basinet.sim.run.analyzed import analysis_settings, checkpoint_digest
 from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import FINISHED, Row, read_table
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 
@@ -57,7 +58,7 @@ def measure_between(
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]
     shared = Shared()
-    setups = [Setup.build(Config.parse({**run.config, **(settings or {})}), shared) for run in runs]
+    setups = [build_setup(Config.parse({**run.config, **(settings or {})}), shared) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:

@@ -23,7 +23,7 @@ from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import Row, read_table
 from basinet.sim.run.trajectory import load_trajectory
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 
 __all__ = ["TABLE", "Trajectories", "measure_trajectories", "principal_trajectories", "whole_replica"]
 
@@ -178,7 +178,7 @@ def measure_trajectories(
         raise ExperimentError(f"{folder}: {_lacking(runs, replica)}")
     replica = found.replica
     shown = [run for run, label in zip(runs, labels(runs), strict=True) if label in found.labels]
-    setup = Setup.build(Config.parse({**shown[0].config, **(settings or {})}))
+    setup = build_setup(Config.parse({**shown[0].config, **(settings or {})}))
     for run in shown[1:]:
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from basinet.sim.experiment.component import DIGESTS
+from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run
 
 __all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]

@@ -21,7 +21,7 @@ from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 
 __all__ = ["zeroth_order"]
 
@@ -206,7 +206,7 @@ def _digits(optimizer: dict[str, Any], *, agents: int, replicas: int, strategy: 
         "replicas": replicas,
         "runtime": {"device": "cpu"},
     }
-    setup = Setup.build(Config.parse(config))
+    setup = build_setup(Config.parse(config))
     return Block(setup, Placement.split(replicas, agents), torch.device("cpu"))
 
 

@@ -27,11 +27,12 @@ from basinet.analysis.theory import (
 )
 from basinet.analysis.theory.local_quadratic import LocalQuadratic, local_quadratic
 from basinet.sim.agents.state import load_checkpoint, load_vector
-from basinet.sim.agents.worker import pick_device
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import RunFolder, load_run
 from basinet.sim.run.records import FINISHED
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks.landscape import Landscape
 
@@ -129,13 +130,13 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"{folder}: the run is not finished, but {run.status['state']}")
-    setup = Setup.build(Config.parse(run.config))
+    setup = build_setup(Config.parse(run.config))
     _check(setup)
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
     if not chosen:
         raise ExperimentError(f"{folder}: no replica is left, all have diverged")
-    device = pick_device(setup.config.runtime)
+    device = runtime_of(setup.config.runtime).device()
     task = setup.task.to(device, torch.float64)
     found: dict[str, list[Any]] = defaultdict(list)
     product = _limit(setup, 1.0)  # of learning rate and curvature

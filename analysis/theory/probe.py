@@ -22,7 +22,7 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import KINDS, Runtime, TaskPart
+from basinet.sim.experiment.config import KINDS, RuntimePart, TaskPart
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch
 
@@ -104,7 +104,7 @@ class _Probe:
                 "sampling": "independent",
                 "batch_size": 1,
                 "replicas": replicas,
-                "runtime": Runtime(device="cpu", dtype="float64", engine="loop", threads=1),
+                "runtime": RuntimePart(device="cpu", dtype="float64", engine="loop", threads=1),
             }
         )
         made = task.make(seed=0, num_agents=setup.num_agents)
@@ -232,7 +232,7 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
     Example:
         >>> from basinet.sim.experiment.config import Config
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion"}
-        >>> setup = Setup.build(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
+        >>> setup = build_setup(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> recursion = probe(setup, Quadratics.of([1.0], [3.0], agents=3))
         >>> round(recursion.excess_risk(recursion.settled()).centroid, 6)
         0.026316
@@ -262,7 +262,7 @@ def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> 
     Example:
         >>> from basinet.sim.experiment.config import Config
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "local_sgd"}
-        >>> setup = Setup.build(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
+        >>> setup = build_setup(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> one = probed_excess_risk(setup, Quadratics.of([1.0], [3.0], agents=3), 1)  # of a period of four
         >>> round(one.total, 9)
         0.015

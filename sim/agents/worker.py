@@ -5,7 +5,6 @@ There is one class, whoever starts it; see `basinet.sim.runtimes`.
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,21 +15,16 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment.blame import blaming
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import Runtime
 from basinet.sim.models.modules import copy_model, evaluation_mode
 from basinet.sim.run.records import Row
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.team import Analysis
+from basinet.sim.setup.blame import blaming
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
-__all__ = ["Analysis", "Worker", "measure_some", "pick_device"]
-
-Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
-"""Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
-worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
-the key `table` belongs to the table of that name; one with the key `failed` says of that measure for what `reason` it
-could not be taken, with the `traceback`; every other one belongs to the metrics."""
+__all__ = ["Worker", "measure_some", "measured_together"]
 
 
 def measure_some(
@@ -50,44 +44,6 @@ def measure_some(
     """
     config = setup.config.model_copy(update={"analysis": measures})
     return analysis(dataclasses.replace(setup, config=config), state, *where)
-
-
-def pick_device(runtime: Runtime) -> torch.device:
-    """Choose the device of a worker.
-
-    Args:
-        runtime: Its `device` is "auto" (a GPU if torch sees one that this worker may use), or torch's name of one;
-            of several GPUs, a process that torchrun has started takes that of its `LOCAL_RANK`.
-
-    Returns:
-        The device.
-    """
-    may_use = runtime.name != "ray" or runtime.gpus_per_actor > 0
-    chosen = "cuda" if may_use and torch.cuda.is_available() else "cpu"
-    device = torch.device(chosen if runtime.device == "auto" else runtime.device)
-    if device == torch.device("cuda") and runtime.name != "ray" and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
-    return device
-
-
-def granted_threads(runtime: Runtime) -> int:
-    """Find how many threads a worker may use.
-
-    Args:
-        runtime: Its `threads`, if given, are the answer.
-
-    Returns:
-        Else the processors that Ray reserves for an actor, or those that this process may use: as its affinity and
-        `OMP_NUM_THREADS` say, and shared with the other ranks that torchrun has started on the machine.
-    """
-    if runtime.threads is not None:
-        return runtime.threads
-    if runtime.name == "ray":
-        return max(1, int(runtime.cpus_per_actor))
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if runtime.name == "torchrun" else 1
-    processors = max(1, len(os.sched_getaffinity(0)) // sharing)
-    return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
 
 
 _MEASURE_MEMORY = 2 * 2**30
@@ -141,10 +97,10 @@ class Worker:
     def __init__(self, setup: Setup, placement: Placement, engine: EngineName) -> None:
         self.setup = setup
         self.placement = placement
-        runtime = setup.config.runtime
+        runtime = runtime_of(setup.config.runtime)
         torch.set_num_threads(1)
         with blaming(setup, placement.workers):
-            self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
+            self.block = Block(setup, placement, runtime.device(), engine, runtime.threads())
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
         if not self.block.engine.grain:

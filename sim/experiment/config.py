@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import networkx as nx
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,9 +27,11 @@ from basinet.sim.data.augmentations import AUGMENTATIONS
 from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment.component import BOOLEAN, NUMBER, Component, ExperimentError, Kind, nearest, sentence
+from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
 from basinet.sim.models import MODELS
+from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
@@ -51,7 +54,7 @@ __all__ = [
     "Measure",
     "PositiveFloat",
     "PositiveInt",
-    "Runtime",
+    "RuntimePart",
     "Seed",
     "TaskPart",
 ]
@@ -256,7 +259,14 @@ class TrajectoryPart(_Part):
     megabytes: PositiveInt = 1024
 
 
-class Runtime(_Part):
+def _runtime(name: str) -> str:
+    """Look up the name of a runtime."""
+    if name not in RUNTIMES:
+        raise ExperimentError(f"runtime.name: got {shown(name)}; {nearest(name, RUNTIMES)}")
+    return name
+
+
+class RuntimePart(_Part):
     """Where and how a run is executed.
 
     Attributes:
@@ -273,7 +283,7 @@ class Runtime(_Part):
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
     """
 
-    name: Literal["inline", "ray", "torchrun"] = "inline"
+    name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     autocast: Literal["bfloat16"] | None = None
@@ -366,9 +376,9 @@ class Config(_Part):
     analysis_dtype: Literal["float32", "float64"] = "float64"
     analysis_samples: PositiveInt | None = None
     analysis_memory: PositiveInt = 1024
-    runtime: Annotated[Runtime, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)] = (
-        Runtime()
-    )
+    runtime: Annotated[
+        RuntimePart, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)
+    ] = RuntimePart()
 
     @model_validator(mode="after")
     def _length(self) -> Self:
@@ -440,7 +450,7 @@ def _complaint(error: ValidationError) -> str:
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
     if places[:1] == ["runtime"] and len(places) > 1 and first["type"] == "extra_forbidden":
-        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], Runtime.model_fields)}"
+        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], RuntimePart.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

@@ -1,6 +1,7 @@
 """Names and digests: objects of the user's own are told apart by what they hold and by their code."""
 
 import ast
+import copyreg
 import hashlib
 import importlib
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,10 @@ import numpy as np
 from basinet.sim.experiment import source
 
 __all__ = ["digest", "importable", "installed", "name_of", "plain"]
+
+
+_MOVED = {"pathlib._local": "pathlib"}
+"""Modules in which some versions of Python define what others define elsewhere."""
 
 
 def name_of(given: Any) -> str:
@@ -35,11 +41,12 @@ def name_of(given: Any) -> str:
         ('builtins:sorted', 'builtins:list')
     """
     owner = given if hasattr(given, "__qualname__") else type(given)
-    return f"{getattr(owner, '__module__', None)}:{owner.__qualname__}"
+    module = str(getattr(owner, "__module__", None))
+    return f"{_MOVED.get(module, module)}:{owner.__qualname__}"
 
 
 def importable(given: Any) -> bool:
-    """Tell whether a name says what an object is: whether it can be imported, from elsewhere than the user's script.
+    """Return whether a name says what an object is: it can be imported, from elsewhere than the user's script.
 
     Args:
         given: Any object.
@@ -60,7 +67,7 @@ def importable(given: Any) -> bool:
 
 
 def installed(given: Any) -> bool:
-    """Tell whether a name says what an object is for good: whether it can be imported from a package that is installed.
+    """Return whether a name says what an object is for good: it can be imported from a package that is installed.
 
     Args:
         given: Any object.
@@ -80,7 +87,7 @@ def digest(value: Any, *, code: bool = True) -> str:
 
     Args:
         value: Any object.
-        code: Whether all code counts; else classes and functions of the user's own modules count by name, too.
+        code: Whether all code counts; otherwise classes and functions of the user's own modules count by name, too.
 
     Returns:
         Hexadecimal digits: equal for equal content. Behind them stands "-source" where code was read, or the version of
@@ -142,7 +149,7 @@ class _Walk:
 
     def visit(self, value: Any) -> None:
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-            self.note(repr(value))
+            self.note(source.spell_value(value))
         elif id(value) in self.places:
             self.note(f"the part at {self.places[id(value)]}")
         elif isinstance(value, types.ModuleType) or (importable(value) if not self.code else installed(value)):
@@ -174,12 +181,15 @@ class _Walk:
             self.note(str(len(value)))
             for part in chain.from_iterable(value.items()) if isinstance(value, dict) else value:
                 self.visit(part)
+        elif isinstance(value, PurePath):  # which versions of Python pickle otherwise
+            self.visit([type(value), value.parts])
         elif isinstance(value, set | frozenset):
             self.visit(sorted(digest(part) for part in value))
         elif isinstance(value, _DECORATED):
             self.visit([getattr(value, name, None) for name in ("fget", "fset", "__func__", "func")])
         else:
-            made = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            made = value.__reduce_ex__(4) if reduce is None else reduce(value)
             parts = (made,) if isinstance(made, str) else made
             self.visit([list(part) if isinstance(part, Iterator) else part for part in parts])
 
@@ -192,22 +202,25 @@ class _Walk:
     def _visit_class(self, kind: type) -> None:
         self.visit([kind.__bases__, type(kind)])
         node = source.class_of(kind)
+        namespace = vars(sys.modules.get(kind.__module__, types.ModuleType("")))
+        name = kind.__qualname__
+        if node is None and namespace.get(name) is kind and source.assignments(namespace.get("__file__"), name):
+            self._visit_assigned(name, kind, (), namespace)  # a named tuple, or the like
+            return
         if node is None:
             # What makes the class what it is; not what Python or a decorator has hung on to it.
-            held = {name: part for name, part in sorted(vars(kind).items()) if _tells(name, part)}
-            self.visit([kind.__qualname__, held])
+            self.visit([name, {key: part for key, part in sorted(vars(kind).items()) if _tells(key, part)}])
             return
         self._read(node)
         for statement in node.body:
             known = source.is_literal(getattr(statement, "value", None))
-            for name in [statement.name] if isinstance(statement, _NAMED) else source.bound_in(statement):
-                part = vars(kind).get(name)
+            for bound in [statement.name] if isinstance(statement, _NAMED) else source.bound_in(statement):
+                part = vars(kind).get(bound)
                 if isinstance(part, (type, types.FunctionType, *_DECORATED)) or (isinstance(part, _DATA) and not known):
                     self.visit(part)
-        namespace = vars(sys.modules.get(kind.__module__, types.ModuleType("")))
-        changes = source.assignments(namespace.get("__file__"), kind.__qualname__)
+        changes = source.assignments(namespace.get("__file__"), name)
         for part in (node, *changes):
-            self._look_up(source.names_of(part) - {kind.__qualname__}, source.attributes_of(part), namespace)
+            self._look_up(source.names_of(part) - {name}, source.attributes_of(part), namespace)
         for statement in changes:
             self._read(statement)
 
@@ -260,7 +273,7 @@ class _Walk:
                 if not source.is_installed(value.__name__):
                     self._look_up(attributes, attributes, vars(value))
             elif isinstance(value, type) and source.class_of(value) is None and not installed(value):
-                self._visit_assigned(name, value, attributes, namespace)  # a named tuple, or the like
+                self._visit_assigned(name, value, attributes, namespace)
             elif isinstance(value, type | types.FunctionType) or _is_wrapper(value):
                 self.visit(value)
             else:

@@ -1,20 +1,18 @@
 """Mistakes: one sentence each, whoever's code has found them."""
 
+import difflib
 import math
 import re
 import reprlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from basinet.sim.experiment.source import is_installed_file
-
-if TYPE_CHECKING:
-    from basinet.sim.experiment.component import Component
 
 __all__ = [
     "ExperimentError",
@@ -64,6 +62,9 @@ class ExperimentError(ValueError):
         super().__init__(_cut(text, _LONGEST_SENTENCE))
 
 
+_MOST_SHOWN = 60  # a module may have hundreds of names
+
+
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
 
@@ -82,6 +83,29 @@ def shown(value: Any) -> str:
         ("[1, 2.5, 'x']", 60)
     """
     return _cut(_REPR.repr(value), 100)
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Suggest the allowed word nearest to a wrong one.
+
+    Args:
+        word: What was given.
+        allowed: What would have been right.
+
+    Returns:
+        The end of a sentence: the allowed words, or the nearest of very many, and a suggestion.
+
+    Example:
+        >>> nearest("rign", ["ring", "star"])
+        "allowed: ring, star; did you mean 'ring'?"
+    """
+    allowed = list(allowed)
+    close = difflib.get_close_matches(str(word), allowed, n=5, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    if len(allowed) > _MOST_SHOWN:
+        near = f"the nearest {', '.join(close)}" if close else "none of which is similar"
+        return f"allowed: {len(allowed)} names, {near}{hint}"
+    return f"allowed: {', '.join(allowed)}{hint}"
 
 
 def first_line(error: BaseException) -> str:
@@ -186,7 +210,24 @@ def place_of(error: BaseException) -> str:
     return ""
 
 
-def complaint(component: "Component", error: Exception, inside: str = "") -> "ExperimentError | None":
+class Blamed(Protocol):
+    """A component whose code is called.
+
+    Attributes:
+        key: Its key in the experiment.
+        name: How it was named.
+        is_own: Whether the user has brought it.
+    """
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_own(self) -> bool: ...
+
+
+def complaint(component: Blamed, error: Exception, inside: str = "") -> ExperimentError | None:
     """Turn what a component's code raised into a sentence: key, name, what was raised, and where in the user's code.
 
     Args:
@@ -199,7 +240,7 @@ def complaint(component: "Component", error: Exception, inside: str = "") -> "Ex
     """
     if isinstance(error, ExperimentError):
         return error
-    key, line, where = component.kind.key, first_line(error), place_of(error)
+    key, line, where = component.key, first_line(error), place_of(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     inside_basinet = bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(_BASINET)
     refused = not where and isinstance(error, _MISTAKES) and inside_basinet
@@ -237,7 +278,7 @@ class user_code:
         component: Whose code is called.
     """
 
-    def __init__(self, component: "Component") -> None:
+    def __init__(self, component: Blamed) -> None:
         self.component = component
 
     def __enter__(self) -> Self:

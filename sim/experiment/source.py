@@ -11,6 +11,7 @@ import linecache
 import sys
 import sysconfig
 import types
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -31,23 +32,27 @@ __all__ = [
     "is_literal",
     "names_of",
     "spell",
+    "spell_value",
 ]
 
 _VERSIONED = frozenset({"basinet", "torch", "numpy", "scipy", "networkx", "ray"})
 _PLACES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+
+_BUILT_IN = (None, "built-in", "frozen")
+"""Origins of modules that come from no file."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _Definition = _Function | ast.ClassDef
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module is installed, so that its name says what it is.
+    """Return whether a module is installed, so that its name says what it is.
 
     Args:
         module: Its name.
 
     Returns:
-        Whether it is; else it is the user's own.
+        Whether it is; otherwise it is the user's own.
 
     Example:
         >>> is_installed("collections.abc"), is_installed("torch.nn"), is_installed("__main__")
@@ -59,12 +64,12 @@ def is_installed(module: str) -> bool:
     file = getattr(found, "__file__", None)
     if file is not None and module != "__main__":
         return is_installed_file(file)
-    return getattr(getattr(found, "__spec__", None), "origin", None) in ("built-in", "frozen")
+    return getattr(getattr(found, "__spec__", None), "origin", "") in _BUILT_IN
 
 
 @lru_cache(maxsize=1024)
 def is_installed_file(file: str) -> bool:
-    """Tell whether a file is where packages are installed.
+    """Return whether a file is where packages are installed.
 
     Args:
         file: Its path.
@@ -273,7 +278,7 @@ def is_counter(file: str | None, name: str) -> bool:
 
 
 def is_literal(node: ast.AST | None) -> bool:
-    """Tell whether an expression says by itself what its value is.
+    """Return whether an expression says by itself what its value is.
 
     Args:
         node: The expression.
@@ -383,7 +388,7 @@ def _users(name: str, package: str | None) -> Mapping[str, Any] | None:
         name = importlib.util.resolve_name(name, package)
         if name not in sys.modules:
             spec = importlib.util.find_spec(name)
-            if spec is None or spec.origin is None or is_installed_file(spec.origin):
+            if spec is None or spec.origin in _BUILT_IN or is_installed_file(spec.origin):
                 return None
         return None if is_installed(name) else vars(importlib.import_module(name))
     except Exception:  # whatever the user's module does when it is imported
@@ -407,16 +412,38 @@ def spell(node: ast.AST) -> str:
     return _spell(node)
 
 
+def spell_value(value: Any) -> str:
+    """Write a plain value so that all versions of Python write it alike, which know ever more letters.
+
+    Args:
+        value: The value.
+
+    Returns:
+        What `repr` writes, in which letters are escaped that some versions do not know.
+
+    Example:
+        >>> spell_value("é")
+        "'é'"
+    """
+    text = repr(value)
+    if text.isascii():
+        return text
+    known = unicodedata.ucd_3_2_0  # which all have
+    return "".join(c if known.category(c) != "Cn" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _spell(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_spell, value))}]"
     if not isinstance(value, ast.AST):
-        return repr(value)
+        return spell_value(value)
     fields = []
     for name, part in ast.iter_fields(value):
         if name == "body" and isinstance(value, _Definition) and isinstance(part, list):
             first = part[0].value if isinstance(part[0], ast.Expr) else None
             part = part[1:] if isinstance(first, ast.Constant) and isinstance(first.value, str) else part
+        if isinstance(value, ast.JoinedStr):  # in whose formats some versions end with an empty text
+            part = [piece for piece in part if not (isinstance(piece, ast.Constant) and piece.value == "")]
         if part is not None and part != [] and name not in ("kind", "type_comment"):
             fields.append(f"{name}={_spell(part)}")
     return f"{type(value).__name__}({', '.join(fields)})"

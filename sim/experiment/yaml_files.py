@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
-        """Refuse keys that are written twice, and those that are no names."""
+        """Raise if keys are written twice, or are no names."""
         lines: dict[Any, int] = {}
         for key, _ in node.value:
             known = isinstance(key, yaml.ScalarNode) and key.tag not in (f"{_TAG}null", f"{_TAG}bool")
@@ -115,7 +115,7 @@ def _constructor(kind: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
 
 
 def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """Refuse what escapes can write, but no name or file can hold."""
+    """Read text; raise if escapes have written what no name or file can hold."""
     text: str = loader.construct_scalar(node)
     if wrong := _UNWRITABLE.search(text):
         raise ConstructorError(None, None, f"got the character {wrong[0]!a}, which no file holds", node.start_mark)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from basinet.sim.experiment.component import Change, ExperimentError, changes
+from basinet.sim.experiment.changes import Change, changes
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.experiment import Experiment
@@ -58,7 +59,7 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
 
 
 def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
-    """Refuse a folder that holds something else than these runs; return those whose configuration is there already."""
+    """Raise if a folder holds anything but these runs; return those whose configuration is there already."""
     folders = {name: inside(out, name) for name in description}
     if (out / "experiment.yaml").exists():
         record = load_record(out)

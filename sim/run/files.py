@@ -101,7 +101,7 @@ def inside(folder: Path, name: Any) -> Path:
 
 
 def not_a_link(path: Path) -> Path:
-    """Refuse a link, which may lead out of the folder.
+    """Raise if a path is a link, which may lead out of the folder.
 
     Args:
         path: A file or folder.
@@ -133,7 +133,7 @@ def no_linked_run(folder: Path) -> Path:
 
 
 def plain_file(path: Path) -> Path:
-    """Refuse what stands in the place of a file.
+    """Raise if something else stands in the place of a file.
 
     Args:
         path: A file, whether it is there or not.
@@ -408,7 +408,7 @@ class GrowingFile:
 
 
 def check_vouched(path: Path, vouched: Vouched) -> None:
-    """Refuse a file that no longer begins with what was vouched for.
+    """Raise if a file no longer begins with what was vouched for.
 
     Args:
         path: The file.

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,26 +13,17 @@ import numpy as np
 import torch
 
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
-from basinet.sim.agents.worker import Analysis, measure_some
+from basinet.sim.agents.worker import measure_some
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import METRICS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
-from basinet.sim.runtimes import Team
+from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["Monitor", "Progress", "write_tables"]
-
-_SLICE = 0.5
-"""Seconds of work between two looks at the clock: progress is shown, and an interruption heeded, so often."""
-
-_CHECKPOINT_SECONDS = 15.0
-"""Seconds between two checkpoints, or more where writing one takes long; one more is written at the end."""
-
-_FIRST_CHECKPOINT_SECONDS = 2.0
-"""Seconds until the first one, or more where the state is large."""
+__all__ = ["USUAL", "Monitor", "Progress", "Rhythm", "write_tables"]
 
 _BYTES_A_SECOND = 1e8
 """How fast the first checkpoint is expected to be written, before any has been."""
@@ -40,6 +32,24 @@ _CHECKPOINT_SHARE = 0.05
 """Part of the time that checkpoints may take."""
 
 _ESCAPE = "escape_step"
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a run is looked after, in seconds.
+
+    Attributes:
+        slice: Of work between two looks at the clock: progress is shown, and an interruption heeded, so often.
+        checkpoint: Between two checkpoints, or more where writing one takes long; one more is written at the end.
+        first_checkpoint: Until the first one, or more where the state is large.
+    """
+
+    slice: float = 0.5
+    checkpoint: float = 15.0
+    first_checkpoint: float = 2.0
+
+
+USUAL = Rhythm()
 
 
 class Monitor(Protocol):
@@ -70,14 +80,18 @@ class Progress:
         folder: Its folder.
         team: Its workers.
         monitor: Is told how it goes.
+        rhythm: How often it is looked after.
     """
 
-    def __init__(self, name: str, setup: Setup, folder: RunFolder, team: Team, monitor: Monitor) -> None:
+    def __init__(
+        self, name: str, setup: Setup, folder: RunFolder, team: Team, monitor: Monitor, rhythm: Rhythm = USUAL
+    ) -> None:
         self.name = name
         self.setup = setup
         self.folder = folder
         self.team = team
         self.monitor = monitor
+        self.rhythm = rhythm
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         records = setup.config.trajectory is not None
@@ -85,8 +99,8 @@ class Progress:
         self.engine = team.engine_choice()
         self.loss = setup.task.about_loss
         self.saved_at = self.told_at = time.monotonic()
-        expected = max(_FIRST_CHECKPOINT_SECONDS, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
-        self.pause = min(_CHECKPOINT_SECONDS, expected)
+        expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
+        self.pause = min(rhythm.checkpoint, expected)
 
     def restore(self, saved: dict[str, Any], state: str) -> str:
         """Take up the last state of a run that has taken all of its steps.
@@ -134,11 +148,11 @@ class Progress:
                 self._checkpoint(looked=False)
                 return self._status(step, "interrupted")
             # Slices of about the same duration, whatever a step costs.
-            pace = max(1, min(2 * pace, round(taken * _SLICE / max(time.monotonic() - start, 1e-6))))
+            pace = max(1, min(2 * pace, round(taken * self.rhythm.slice / max(time.monotonic() - start, 1e-6))))
             self._look(step)
             if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
                 self._checkpoint()
-            if time.monotonic() - self.told_at >= _SLICE:
+            if time.monotonic() - self.told_at >= self.rhythm.slice:
                 self._status(step, "running")
         self._checkpoint()
         self.folder.before.unlink(missing_ok=True)
@@ -248,7 +262,7 @@ class Progress:
             os.replace(self.folder.checkpoint, self.folder.before)
         self.folder.write(self.folder.checkpoint, content)
         self.saved_at = time.monotonic()
-        self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - begun) / _CHECKPOINT_SHARE)
+        self.pause = max(self.rhythm.checkpoint, (self.saved_at - begun) / _CHECKPOINT_SHARE)
 
     def _state(self, *, looked: bool = True) -> memoryview:
         """Take down the state, and whether what is due at its step has been done."""

@@ -235,7 +235,7 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
 
 
 def is_begun(folder: Path) -> bool:
-    """Tell whether there is a run in a folder.
+    """Return whether there is a run in a folder.
 
     Args:
         folder: The folder of a run.

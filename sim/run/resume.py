@@ -45,7 +45,7 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
 
 
 def is_whole(folder: RunFolder) -> bool:
-    """Tell whether a run is finished, and nothing of it is lost; the folder is left as it is.
+    """Return whether a run is finished, and nothing of it is lost; the folder is left as it is.
 
     Args:
         folder: The run's folder.
@@ -128,7 +128,7 @@ def _vouched(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:
-    """Refuse a status or a checkpoint which is of another run, or counts on something that is lost."""
+    """Raise if a status or a checkpoint is of another run, or counts on something that is lost."""
     if vouching.get("run", folder.identity) != folder.identity:
         raise Damaged(folder.path / "status.json", "it is of another run")
     if "files" not in vouching:  # an earlier version wrote it

@@ -3,26 +3,26 @@
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from basinet.sim.agents.worker import Analysis
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line
-from basinet.sim.experiment.twins import groups, take_over
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.claim import claim
 from basinet.sim.run.files import Damaged
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked
-from basinet.sim.run.monitor import Monitor, Progress, write_tables
+from basinet.sim.run.monitor import USUAL, Monitor, Progress, Rhythm, write_tables
 from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
-from basinet.sim.runtimes import InlineTeam, Stopped, Team
+from basinet.sim.run.twins import groups, take_over
+from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
+from basinet.sim.runtimes.team import Analysis, Stopped
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
@@ -61,7 +61,7 @@ def build(
 
     Args:
         experiment: The experiment.
-        check: Refuses what else cannot be had, such as the analysis.
+        check: Raises if something else cannot be had, such as the analysis.
         progress: Is told how many runs have been looked at.
         out: The experiment's folder; runs in it that are finished and analysed need no trial.
 
@@ -79,7 +79,7 @@ def build(
         try:
             setup = _built_before(experiment.runs[name], shared, out / name) if out is not None else None
             if setup is None:
-                setup = Setup.build(experiment.runs[name], shared)
+                setup = build_setup(experiment.runs[name], shared)
                 check(setup)
         except ExperimentError as error:
             if not experiment.skips_impossible:
@@ -104,7 +104,7 @@ def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
             return None
     except (FileNotFoundError, Damaged):  # which is looked into later
         return None
-    setup = Setup.build(config, shared, trial=False)
+    setup = build_setup(config, shared, trial=False)
     return setup if _is_analyzed(setup, folder, load_status(path)) else None
 
 
@@ -136,7 +136,7 @@ def prepare(
         experiment: The experiment.
         out: Its folder.
         fresh: Whether to discard what the folder holds of another experiment, or of this one.
-        check: Refuses what else cannot be had, such as the analysis.
+        check: Raises if something else cannot be had, such as the analysis.
         progress: Is told how many runs have been looked at.
 
     Returns:
@@ -147,10 +147,7 @@ def prepare(
     """
 
     def fits(setup: Setup) -> None:
-        if setup.config.runtime.name == "torchrun":
-            from basinet.sim.runtimes.torchrun import check_ranks
-
-            check_ranks(setup)
+        runtime_of(setup.config.runtime).check(setup)
         check(setup)
 
     setups, impossible = build(experiment, check=fits, progress=progress, out=None if fresh else out)
@@ -169,11 +166,12 @@ def simulate(
     monitor: Monitor,
     stop: threading.Event,
     analysis: Analysis | None = None,
+    rhythm: Rhythm = USUAL,
 ) -> dict[str, str]:
     """Carry out all runs that are not finished.
 
-    Runs on Ray go side by side, as many as the cluster holds; others follow one another. Of runs that differ in nothing
-    but a graph which their strategy does not use, one is carried out, and the others take over what it has found.
+    Runs go side by side, or follow one another, as their runtime says. Of runs that differ in nothing but a graph which
+    their strategy does not use, one is carried out, and the others take over what it has found.
 
     Args:
         setups: The parts of each run by its name.
@@ -181,6 +179,7 @@ def simulate(
         monitor: Is told how the runs go.
         stop: Set it to stop at the next occasion; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
+        rhythm: How often a run is looked after.
 
     Returns:
         The state in which each run ended: done, diverged or failed.
@@ -188,30 +187,20 @@ def simulate(
     Raises:
         Interrupted: `stop` was set.
     """
-    on_ray = [name for name, setup in setups.items() if setup.config.runtime.name == "ray"]
     states: dict[str, str] = {}
-
-    twins = {name: group for group in groups(setups) for name in group}
-
-    def one(name: str) -> None:
-        if not stop.is_set():
-            source = next((out / twin for twin in twins[name] if states.get(twin) in FINISHED), None)
-            states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, source)
+    twins = groups(setups)
 
     def in_turn(names: list[str]) -> None:
         for name in names:
-            one(name)
+            if not stop.is_set():
+                source = next((out / twin for twin in names if states.get(twin) in FINISHED), None)
+                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, rhythm, source)
 
-    with locked(out), _ray_cluster() if on_ray else nullcontext():
-        if on_ray:
-            from basinet.sim.runtimes.ray import runs_that_fit
-
-            parallel = min(runs_that_fit(setups[name].config) for name in on_ray)
-            with ThreadPoolExecutor(parallel) as pool:
-                list(pool.map(in_turn, {id(twins[name]): twins[name] for name in on_ray}.values()))
-        for name in setups:
-            if name not in on_ray:
-                one(name)
+    with locked(out):
+        for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
+            mine = [names for names in twins if setups[names[0]].config.runtime.name == name]
+            parts = [setups[names[0]].config.runtime for names in mine]
+            runtime.carry_out([partial(in_turn, names) for names in mine], parts)
     if stop.is_set():
         ended = sum(state != "interrupted" for state in states.values())
         raise Interrupted(
@@ -221,14 +210,6 @@ def simulate(
     return {name: states[name] for name in setups}
 
 
-@contextmanager
-def _ray_cluster() -> Iterator[None]:
-    from basinet.sim.runtimes.ray import cluster
-
-    with cluster():
-        yield
-
-
 def _run(
     name: str,
     setup: Setup,
@@ -236,6 +217,7 @@ def _run(
     monitor: Monitor,
     stop: threading.Event,
     analysis: Analysis | None,
+    rhythm: Rhythm,
     source: Path | None,
 ) -> str:
     """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
@@ -256,8 +238,10 @@ def _run(
         saved = latest(folder, lost)
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         engine = saved["engine"] if saved else setup.config.runtime.engine
-        with _team(setup, engine, stop, lambda what: monitor.waiting(name, what)) as team:
-            progress = Progress(name, setup, folder, team, monitor)
+        with runtime_of(setup.config.runtime).team(
+            setup, engine, stop, lambda what: monitor.waiting(name, what)
+        ) as team:
+            progress = Progress(name, setup, folder, team, monitor, rhythm)
             if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
                 progress.engine = status["engine"]  # with the reason for which it was chosen at first
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
@@ -293,7 +277,7 @@ def _kept_steps(setup: Setup, end: int) -> range:
 
 
 def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
-    """Tell whether everything that the experiment asks for has been measured."""
+    """Return whether everything that the experiment asks for has been measured."""
     if not setup.config.analysis:
         return True
     replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
@@ -301,15 +285,3 @@ def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> 
     files = [*map(folder.kept, _kept_steps(setup, status["step"])), folder.checkpoint]
     known = [Analyzed(file, settings) for file in files]
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
-
-
-def _team(setup: Setup, engine: Any, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
-    if setup.config.runtime.name == "ray":
-        from basinet.sim.runtimes.ray import RayTeam
-
-        return RayTeam(setup, engine, stop, waiting)
-    if setup.config.runtime.name == "torchrun":
-        from basinet.sim.runtimes.torchrun import TorchrunTeam
-
-        return TorchrunTeam(setup, engine, stop)
-    return InlineTeam(setup, engine)

@@ -1,5 +1,10 @@
-"""Runtimes: the ways in which workers are started. The algorithms cannot tell them apart."""
+"""Runtimes: the ways in which the workers of a run are started. The algorithms cannot tell them apart."""
 
-from basinet.sim.runtimes.team import InlineTeam, Stopped, Team
+__all__ = ["RUNTIMES"]
 
-__all__ = ["InlineTeam", "Stopped", "Team"]
+RUNTIMES = {
+    "inline": "basinet.sim.runtimes.inline:Inline",
+    "ray": "basinet.sim.runtimes.ray:Ray",
+    "torchrun": "basinet.sim.runtimes.torchrun:Torchrun",
+}
+"""The class of each runtime by its name, as `module:class`: a module is imported once a run asks for it."""

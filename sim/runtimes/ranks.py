@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.interruptions import answering
 from basinet.sim.runtimes.meeting import in_time, patience
+from basinet.sim.runtimes.world import world
 
-__all__ = ["Performer", "RankLostError", "Ranks", "world"]
+__all__ = ["Performer", "RankLostError", "Ranks"]
 
 _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
@@ -235,25 +235,6 @@ class Ranks:
         data = torch.empty(int(size), dtype=torch.uint8)
         _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
         return data.numpy().tobytes()
-
-
-def world() -> tuple[int, int, str]:
-    """Read which rank this is, of how many, and where they meet.
-
-    Returns:
-        The rank, the number of ranks, and HOST:PORT.
-
-    Raises:
-        ExperimentError: They are no such numbers.
-    """
-    texts = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
-    rank, size, port = (int(text) if text.isdecimal() else -1 for text in texts)
-    if not (0 <= rank < size and 0 < port < 2**16):
-        raise ExperimentError(
-            f"RANK, WORLD_SIZE, MASTER_PORT: got {', '.join(map(repr, texts))}; allowed are a rank below the number of"
-            " ranks, and a port; torchrun sets them, else unset RANK and WORLD_SIZE"
-        )
-    return rank, size, f"{os.environ['MASTER_ADDR']}:{port}"
 
 
 def _end_with_launcher() -> None:

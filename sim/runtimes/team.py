@@ -1,20 +1,24 @@
-"""The workers of a run, as the one who starts them sees them; and the simplest team: one, in this process."""
+"""The workers of a run, as the one who starts them sees them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import join_rows
-from basinet.sim.agents.worker import Analysis, Worker
-from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["TIMEOUT", "InlineTeam", "Stopped", "Team"]
+__all__ = ["TIMEOUT", "Analysis", "Stopped", "Team"]
+
+Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
+"""Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
+worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
+the key `table` belongs to the table of that name; one with the key `failed` says of that measure for what `reason` it
+could not be taken, with the `traceback`; every other one belongs to the metrics."""
 
 TIMEOUT = timedelta(minutes=10)
 """How long a worker waits for the rows of another one."""
@@ -104,32 +108,9 @@ class Team(ABC):
         self._call("load", state)
 
     def engine_choice(self) -> str:
-        """Tell which engine runs.
+        """Look up which engine runs.
 
         Returns:
             Its name, and why it was chosen, as the first worker says.
         """
         return str(self._call("engine_choice")[0])
-
-
-class InlineTeam(Team):
-    """One worker that hosts all agents, in this process.
-
-    Args:
-        setup: The parts of the run.
-        engine: Name of the engine, or "auto".
-    """
-
-    def __init__(self, setup: Setup, engine: EngineName) -> None:
-        self.threads = torch.get_num_threads()
-        try:
-            self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
-
-    def _call(self, method: str, *arguments: Any) -> list[Any]:
-        return [getattr(self.worker, method)(*arguments)]

@@ -18,49 +18,21 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.worker import Analysis, Worker, pick_device
+from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.ranks import RankLostError, Ranks, world
-from basinet.sim.runtimes.team import TIMEOUT, Team
+from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.runtime import Runtime, runtime_of
+from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
+from basinet.sim.runtimes.world import num_ranks, started
 from basinet.sim.setup.setup import Setup
 
-__all__ = [
-    "TorchrunTeam",
-    "analysts",
-    "check_ranks",
-    "failed",
-    "follows",
-    "leave",
-    "met",
-    "num_ranks",
-    "started",
-    "together",
-]
+__all__ = ["Torchrun", "TorchrunTeam", "analysts", "failed", "follows", "leave", "met", "together"]
 
 T = TypeVar("T")
 
-_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 _meetings = count()
-
-
-def num_ranks() -> int:
-    """Tell how many ranks have been started, without meeting them.
-
-    Returns:
-        Their number; 1 if the environment does not say where ranks meet: nobody has started this process as one.
-
-    Raises:
-        ExperimentError: What the environment says of ranks cannot be.
-    """
-    return world()[1] if started() else 1
-
-
-def started() -> bool:
-    """Whether the environment says where ranks meet: torchrun, or somebody else, has started this process as one."""
-    return all(map(os.environ.get, _NEEDED))
 
 
 def met() -> bool:
@@ -126,33 +98,6 @@ def together(work: Callable[[], T]) -> T:
     return value
 
 
-def check_ranks(setup: Setup) -> None:
-    """Check that a run can be shared by the ranks of this process.
-
-    Args:
-        setup: The parts of the run.
-
-    Raises:
-        ExperimentError: torchrun has not started this process, or too many of them, or they have no GPU.
-    """
-    ranks = _ranks()
-    if dist.is_initialized():
-        raise ExperimentError(
-            "runtime.name: torch.distributed has been initialized in this process, which torchrun needs for each run; "
-            "call destroy_process_group() before"
-        )
-    rows = setup.config.replicas * setup.num_agents
-    if ranks.size > rows:
-        raise ExperimentError(
-            f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of each "
-            "replica"
-        )
-    if pick_device(setup.config.runtime).type == "cuda" and not torch.cuda.is_available():
-        raise ExperimentError(
-            f"runtime.device: got '{setup.config.runtime.device}', but torch finds no GPU here; allowed are auto, cpu"
-        )
-
-
 class _Seat:
     """What one rank has of a run."""
 
@@ -165,7 +110,7 @@ class _Seat:
         """Take the parts of a run; tell the machine and the device."""
         self.setup = setup
         self.placement = Placement.split(setup.config.replicas, setup.num_agents, self.ranks.size, self.ranks.rank)
-        self.device = pick_device(setup.config.runtime)
+        self.device = runtime_of(setup.config.runtime).device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         return socket.gethostname(), str(self.device)
@@ -251,7 +196,7 @@ class TorchrunTeam(Team):
 
 @contextmanager
 def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int], list[Row]]]:
-    """Find who analyses a finished run: all ranks, within `together`; else this process.
+    """Find who analyses a finished run: all ranks, within `together`; otherwise this process.
 
     Args:
         setup: The parts of the run.
@@ -264,3 +209,51 @@ def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int],
             yield team.analyze
     else:
         yield lambda analysis, state, replica: analysis(setup, state, replica, 0, 1)
+
+
+class Torchrun(Runtime):
+    """The ranks that torchrun has started."""
+
+    on_ranks = True
+    together = staticmethod(together)
+    follows = staticmethod(follows)
+
+    def team(
+        self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]
+    ) -> TorchrunTeam:
+        """Let every rank host a block."""
+        return TorchrunTeam(setup, engine, stop)
+
+    @property
+    def workers(self) -> int:
+        """How many ranks share the agents of a run."""
+        return num_ranks()
+
+    @property
+    def workers_here(self) -> int | None:
+        """How many ranks are on this machine; None where none have been started."""
+        if not started():
+            return None
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if num_ranks() > 1 else 1
+
+    def check(self, setup: Setup) -> None:
+        """Check that a run can be shared by the ranks of this process.
+
+        Args:
+            setup: The parts of the run.
+
+        Raises:
+            ExperimentError: torchrun has not started this process, or too many of them, or they cannot meet.
+        """
+        ranks = _ranks()
+        if dist.is_initialized():
+            raise ExperimentError(
+                "runtime.name: torch.distributed has been initialized in this process, which torchrun needs for each"
+                " run; call destroy_process_group() before"
+            )
+        rows = setup.config.replicas * setup.num_agents
+        if ranks.size > rows:
+            raise ExperimentError(
+                f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of"
+                " each replica"
+            )

@@ -90,7 +90,7 @@ class _Stage:
 
 
 def check_strategy(strategy: Strategy, optimizer: LocalOptimizer, *, in_common: bool) -> None:
-    """Refuse a strategy that computes with gradients.
+    """Raise if a strategy computes with gradients.
 
     A derivative-free optimizer finds one coefficient an agent, which belongs to a direction that only the optimizer
     knows. A strategy can hand it to `adapt`; it can average or combine the coefficients where all agents draw the same

@@ -27,7 +27,7 @@ def memory() -> int:
 
 
 def require_memory(wanted: float, what: str) -> None:
-    """Refuse what this machine cannot hold, before it is allocated.
+    """Raise if this machine cannot hold something, before it is allocated.
 
     Args:
         wanted: Bytes.

@@ -131,7 +131,7 @@ def read_points(
 
 
 def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:
-    """Give a module the values that a run has reached.
+    """Load what a run has reached into a copy of a module.
 
     Args:
         folder: The run's folder.

@@ -15,11 +15,11 @@ from basinet.sim.agents.state import load_vector
 from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
-from basinet.sim.experiment.blame import owner
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, place_of
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
-from basinet.sim.runtimes.team import InlineTeam
+from basinet.sim.runtimes.inline import InlineTeam
+from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch, Task
 
@@ -123,7 +123,7 @@ def _pass(
 
 
 def _check_loss(setup: Setup, loss: object, verb: Verb) -> None:
-    """Refuse a loss that is no number, or has no gradient."""
+    """Raise if a loss is no number, or has no gradient."""
     if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
         got = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise ExperimentError(f"task: the loss must be a single number, a real tensor without dimensions, got {got}")
@@ -159,7 +159,7 @@ def _refuse(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> N
 
 
 def _check_finite(name: str, results: dict[str, Tensor]) -> None:
-    """Refuse a start from which no step leads anywhere."""
+    """Raise if the loss or a gradient at the start is not finite."""
     for what, value in results.items():
         if not what.startswith("buffer") and not value.isfinite().all():
             raise ExperimentError(

@@ -1,23 +1,21 @@
 """Room: what a run would take of memory and disk, told before anything is built or written, and what there is."""
 
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import Runtime
+from basinet.sim.experiment.config import RuntimePart
 from basinet.sim.run.trajectory import trajectory_bytes
+from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.memory import in_units, memory
+from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
-
-if TYPE_CHECKING:
-    from basinet.sim.setup.setup import Setup
 
 __all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
 
@@ -43,7 +41,7 @@ def parameters_of(component: Component, task: Task) -> int:
 
 
 def check_memory(
-    runtime: Runtime,
+    part: RuntimePart,
     *,
     replicas: int,
     agents: int,
@@ -52,10 +50,10 @@ def check_memory(
     batch: int = 0,
     held: int = 0,
 ) -> None:
-    """Refuse a state that the memory of this machine, or of its GPU, cannot hold; that of other machines is not known.
+    """Raise if a state does not fit in the memory of this machine, or of its GPU; of other machines nothing is known.
 
     Args:
-        runtime: Where the run is executed.
+        part: Where the run is executed.
         replicas: R.
         agents: K.
         parameters: P.
@@ -66,19 +64,17 @@ def check_memory(
     Raises:
         ExperimentError: There is not enough.
     """
-    from basinet.sim.agents.worker import pick_device
-
-    ranks = _ranks() if runtime.name == "torchrun" else 1
-    if runtime.name == "ray" or not ranks:
+    runtime = runtime_of(part)
+    workers, here = runtime.workers, runtime.workers_here
+    if here is None:
         return
-    wanted = replicas * agents * (2 * parameters * getattr(torch, runtime.dtype).itemsize + remembered + batch) / ranks
-    device = pick_device(runtime)
+    wanted = replicas * agents * (2 * parameters * getattr(torch, part.dtype).itemsize + remembered + batch) / workers
+    device = runtime.device()
     if device.type == "cuda":
         if not torch.cuda.is_available():  # a mistake, which is told elsewhere
             return
         there, where = torch.cuda.get_device_properties(device).total_memory, f"{device} has"
     else:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if ranks > 1 else 1
         wanted = here * wanted + replicas * held
         there, where = memory(), "this machine has"
     if wanted > there:
@@ -89,15 +85,8 @@ def check_memory(
         )
 
 
-def _ranks() -> int:
-    """Count the ranks that share a run; 0 where they have not been started, and nothing is known of their machines."""
-    from basinet.sim.runtimes.torchrun import num_ranks, started
-
-    return num_ranks() if started() else 0
-
-
-def check_trajectory(setup: "Setup") -> None:
-    """Refuse a trajectory that takes more room than it may.
+def check_trajectory(setup: Setup) -> None:
+    """Raise if a trajectory takes more room than it may.
 
     Args:
         setup: The parts.
@@ -113,8 +102,8 @@ def check_trajectory(setup: "Setup") -> None:
         )
 
 
-def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
-    """Refuse an experiment that the disk cannot hold.
+def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
+    """Raise if the disk cannot hold an experiment.
 
     Args:
         setups: The parts of its runs.
@@ -144,7 +133,7 @@ def check_disk(setups: Mapping[str, "Setup"], out: Path) -> None:
         )
 
 
-def state_bytes(setup: "Setup") -> int:
+def state_bytes(setup: Setup) -> int:
     """Estimate how long a checkpoint of a run is going to be.
 
     Args:
@@ -157,11 +146,11 @@ def state_bytes(setup: "Setup") -> int:
     return setup.config.replicas * setup.num_agents * of_agent
 
 
-def _evaluations(setup: "Setup") -> int:
+def _evaluations(setup: Setup) -> int:
     return 1 + math.ceil(setup.num_steps / setup.evaluate_every)
 
 
-def _trajectory_bytes(setup: "Setup") -> int:
+def _trajectory_bytes(setup: Setup) -> int:
     part = setup.config.trajectory
     if part is None:
         return 0

@@ -1,8 +1,7 @@
-"""What a run is made of: task, graph, weights, holdings and model, built and checked before anything runs."""
+"""What a run is made of: task, graph, weights, holdings and model, as `build` puts them together."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
@@ -17,20 +16,15 @@ from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.algorithms.optimizers.per_agent import PerAgentOptimizer
 from basinet.algorithms.optimizers.tunings import tuned_for
 from basinet.algorithms.strategies import Strategy
-from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
-from basinet.sim.experiment.mistakes import first_line, place_of, staying, user_code
-from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
+from basinet.sim.experiment.config import KINDS, Config
+from basinet.sim.experiment.mistakes import first_line, place_of
+from basinet.sim.models.modules import move_model
 from basinet.sim.setup.reached import layout_of
-from basinet.sim.setup.room import check_memory, check_trajectory, parameters_of
-from basinet.sim.setup.sharing import Shared
-from basinet.sim.setup.trial import try_mixing, try_parts, writes_to_inputs
-from basinet.sim.tasks import Task, is_data_set, supervised
-from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
+from basinet.sim.tasks import Task
 
-__all__ = ["Setup"]
+__all__ = ["Setup", "mean_weights"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Setup:
     @property
     def weights(self) -> csr_array:
         """The mixing matrix W [K, K]; where it changes from step to step, the mean over a period."""
-        return _mean(self.sequence)
+        return mean_weights(self.sequence)
 
     @property
     def honest_weights(self) -> np.ndarray:
@@ -99,104 +93,6 @@ class Setup:
     def model_component(self) -> Component:
         """The model's component: the experiment's, or the one that the task names."""
         return self.config.model or KINDS["model"].parse(self.task.model)
-
-    @classmethod
-    @staying()
-    def build(cls, config: Config, shared: Shared | None = None, *, trial: bool = True) -> "Setup":
-        """Build and check the parts of a run.
-
-        Args:
-            config: The run.
-            shared: What it may have in common with runs that were built before.
-            trial: Whether to try the parts on each other; without it what optimizers remember stays unknown.
-
-        Returns:
-            The parts.
-
-        Raises:
-            ExperimentError: Something asked for cannot be had; the message is one sentence.
-        """
-        share = shared or Shared()
-        topology, policy, seed = config.topology, config.topology.policy, config.seed
-        steps = share(
-            "graphs",
-            (topology.component, topology.agents, seed if topology.component.takes("seed") else None),
-            lambda: _graphs(config),
-        )
-        graph = share("graph", (steps,), lambda: steps[0] if len(steps) == 1 else nx.compose_all(steps))
-        num_agents = len(graph)
-        strategy: Any = config.strategy.make()
-        if getattr(strategy, "static", False) and len(steps) > 1:
-            raise ExperimentError(
-                f"strategy: {config.strategy.name} needs the same graph at every step, and"
-                f" {topology.component.name} has {len(steps)} that take turns"
-            )
-        stochastic = getattr(strategy, "stochastic", "rows")
-        columns = stochastic == "columns"
-        sequence = share(
-            "weights",
-            (steps, policy, config.strategy if columns else None),  # which a refusal names
-            lambda: tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps),
-        )
-        push: tuple[csr_array, ...] = ()
-        if stochastic == "both":
-            reverse = (steps, policy, config.strategy)
-            push = share("push", reverse, lambda: tuple(_reverse_weights(config, step) for step in steps))
-        component = config.task.component
-        drawn = (seed if component.takes("seed") else None, num_agents if component.takes("num_agents") else None)
-        task = share(
-            "task",
-            (component, *drawn, config.runtime.dtype),
-            lambda: _task(config, num_agents),
-        )
-        model = share("model", (config.model or task.model, task, seed), lambda: _model(config, task))
-        _check_runtime(config, num_agents)
-        _check_batch(config, task)
-        _check_memory(config, task, num_agents, parameters_of(config.model or KINDS["model"].parse(task.model), task))
-        holdings: list[list[np.ndarray]] = []
-        if task.draw is None:
-            holdings = share(
-                "holdings",
-                (task, config.task.partition, num_agents, config.replicas, seed),
-                lambda: _holdings(config, task, num_agents),
-            )
-        num_steps = config.steps or _steps(config, holdings)
-        if config.task.augmentation is not None and len(task.input_shape) != 3:
-            raise ExperimentError(
-                f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
-            )
-        attack, attackers = share(
-            "attack",
-            (config.attack, config.strategy, task, num_agents, config.replicas, seed),
-            lambda: make_attack(config, task, strategy, num_agents),
-        )
-        setup = cls(
-            config=config,
-            task=task,
-            model=model,
-            graph=graph,
-            sequence=sequence,
-            centroid_weights=share(
-                "centroid", (sequence, columns), lambda: _centroid_weights(sequence, columns=columns)
-            ),
-            holdings=holdings,
-            num_steps=num_steps,
-            evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
-            attack=attack,
-            attackers=attackers,
-            push=push,
-        )
-        if not trial:
-            trained = share("size", setup.tried, lambda: [p for p in setup.template().parameters() if p.requires_grad])
-            return replace(setup, num_parameters=sum(p.numel() for p in trained))
-        if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
-            setup = replace(setup, clones_inputs=True)
-        size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
-        setup = replace(setup, num_parameters=size, remembered=remembered)
-        share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
-        _check_memory(config, task, num_agents, size, remembered)
-        check_trajectory(setup)
-        return setup
 
     @property
     def tried(self) -> list[Any]:
@@ -363,199 +259,13 @@ def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.clone() for x in inputs)
 
 
-def _graphs(config: Config) -> list[nx.Graph]:
-    """Make the graph, or those of a period."""
-    part = config.topology
-    if part.component.is_ready:
-        made = part.component.target
-    else:
-        if part.agents is None and part.component.needs("num_agents"):
-            raise ExperimentError("topology.agents: a value is needed, such as 16")
-        made = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
-    graphs = list(made) if isinstance(made, GraphSequence) else [made]
-    try:
-        check_graph(made.union() if isinstance(made, GraphSequence) else made)
-    except (TypeError, ValueError) as error:
-        raise ExperimentError(f"topology: {error}") from None
-    if part.component.is_ready and part.agents not in (None, len(graphs[0])):
-        raise ExperimentError(f"topology.agents: got {part.agents}, but the graph given has {len(graphs[0])} nodes")
-    return graphs
+def mean_weights(sequence: Sequence[csr_array]) -> csr_array:
+    """Average the mixing matrices of a period.
 
+    Args:
+        sequence: Those of its steps.
 
-def _mean(sequence: tuple[csr_array, ...]) -> csr_array:
+    Returns:
+        Their mean; of a single one itself.
+    """
     return sum(sequence[1:], sequence[0]) / len(sequence) if sequence[1:] else sequence[0]
-
-
-def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.ndarray:
-    """Find how much each agent counts in what the mixing conserves: π with π^T W = π^T for the W of every step."""
-    agents = sequence[0].shape[0]
-    if columns:
-        return np.full(agents, 1 / agents)
-    try:
-        pi = perron_vector(_mean(sequence))
-    except ValueError as error:
-        raise ExperimentError(f"topology.policy: {error}") from None
-    for step, weights in enumerate(sequence):
-        if len(sequence) > 1 and abs(pi @ weights - pi).max() > 1e-8 * pi.max():
-            raise ExperimentError(
-                f"topology.policy: the weights of the sequence conserve no centroid, since agents count for one thing "
-                f"in step {step} and for another in others; allowed are weights whose columns sum to one, such as "
-                "metropolis makes on undirected graphs and sinkhorn on directed ones, or the strategy push_sum with "
-                "the policy push"
-            )
-    return pi
-
-
-def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool) -> csr_array:
-    """Make the mixing matrix; its rows sum to one, or its columns."""
-    own = graph.graph.get("policy", "push" if columns else DEFAULTS["topology.policy"])
-    policy = config.topology.policy or KINDS["policy"].parse(own)
-    weights = policy.make(graph=graph)
-    try:
-        if columns:
-            return csr_array(check_mixing_matrix(csr_array(weights).T, _reversed(graph), connected=connected).T)
-        return check_mixing_matrix(weights, graph, connected=connected)
-    except (TypeError, ValueError) as error:
-        reason = (
-            f"{error} (transposed, since {config.strategy.name} wants columns that sum to one)" if columns else error
-        )
-        raise ExperimentError(f"topology.policy: {reason}") from None
-
-
-def _reverse_weights(config: Config, graph: nx.Graph) -> csr_array:
-    """Make a mixing matrix whose columns sum to one: the policy's for the reversed graph, transposed."""
-    if graph.is_directed() and config.topology.policy is not None and config.topology.policy.is_ready:
-        raise ExperimentError(
-            f"topology.policy: {config.strategy.name} mixes along the edges and against them, and a matrix that is"
-            " given has weights for one direction alone; allowed are policies by name"
-        )
-    return csr_array(_weights(config, _reversed(graph), columns=False, connected=False).T)
-
-
-def _reversed(graph: nx.Graph) -> nx.Graph:
-    return graph.reverse(copy=False) if graph.is_directed() else graph
-
-
-def _task(config: Config, num_agents: int) -> Task:
-    component = config.task.component
-    made = component.make(seed=draws.key(config.seed, "task"), num_agents=num_agents)
-    with user_code(component):
-        task = made if isinstance(made, Task) else _user_data(made)
-        task.check()
-        return task.to("cpu", getattr(torch, config.runtime.dtype))
-
-
-def _user_data(given: Any) -> Task:
-    """Make a task of a user's data set, or of a pair (training set, test set)."""
-    pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
-    return supervised(*given) if pair else supervised(given)
-
-
-def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
-    component = config.model or KINDS["model"].parse(task.model)
-
-    def make() -> nn.Module:
-        made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-        if not isinstance(made, nn.Module):
-            raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
-        with user_code(component):
-            try:
-                check_module(made)
-                made = copy_model(made)  # the user may go on using it, or parts of it
-            except ValueError as error:
-                raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
-            return move_model(materialize(made, task.train[0][:2]), "cpu")
-
-    # One that is ready has its values.
-    return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make
-
-
-def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
-    counts = task.counts(task.train[-1])
-    partition = config.task.partition
-    num_samples = len(task.train[0])
-    holdings = []
-    for replica in range(config.replicas):
-        rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
-        # A copy, since a partition of the user's own may write into it.
-        labels = num_samples if task.labels is None else task.labels.numpy().copy()
-        parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
-        with user_code(partition):  # a generator runs as it is read
-            parts = list(parts) if isinstance(parts, Iterator) else parts
-        arrays = _check_partition(parts, partition.name, num_agents, num_samples)
-        for agent, part in enumerate(arrays):
-            if counts is not None and not counts[part].any():
-                raise ExperimentError(
-                    f"task.partition: {partition.name} gives agent {agent} no sample with a label that counts"
-                )
-        holdings.append(arrays)
-    return holdings
-
-
-def _check_partition(parts: Any, name: str, num_agents: int, num_samples: int) -> list[np.ndarray]:
-    """Check what a partition returned: those of the user's own may return anything."""
-    try:
-        arrays = [np.asarray(part) for part in parts]
-    except (TypeError, ValueError):
-        arrays = []
-    if len(arrays) != num_agents:
-        raise ExperimentError(f"task.partition: {name} must return {num_agents} index arrays, one an agent")
-    for agent, part in enumerate(arrays):
-        if part.ndim != 1 or part.dtype.kind not in "iu":
-            raise ExperimentError(f"task.partition: {name} gives agent {agent} no index array [n] of integers")
-        if len(part) == 0 or part.min() < 0 or part.max() >= num_samples:
-            raise ExperimentError(
-                f"task.partition: {name} gives agent {agent} {len(part)} indices; allowed are one or more, from 0 to"
-                f" {num_samples - 1}"
-            )
-    return arrays
-
-
-def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:
-    if config.epochs is None:
-        return 1000
-    if not holdings:
-        raise ExperimentError("epochs: the task generates fresh samples and has no epochs; give steps")
-    mean_size = np.mean([len(h) for h in holdings[0]])
-    steps = config.epochs * float(mean_size) / config.batch_size
-    if steps > MOST:
-        raise ExperimentError(f"epochs: got {config.epochs:g}, which are {steps:.3g} steps; allowed are {MOST:g}")
-    return max(1, round(steps))
-
-
-def _check_batch(config: Config, task: Task) -> None:
-    samples = len(task.train[0])
-    # Few samples are no mistake of who gives no batch size.
-    if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
-        raise ExperimentError(
-            f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
-            " many"
-        )
-
-
-def _check_memory(config: Config, task: Task, num_agents: int, parameters: int, remembered: int = 0) -> None:
-    samples, sizes = len(task.train[0]), [t[:1].nbytes for t in task.train]
-    check_memory(
-        config.runtime,
-        replicas=config.replicas,
-        agents=num_agents,
-        parameters=parameters,
-        remembered=remembered,
-        batch=config.batch_size * sum(sizes),
-        held=8 * samples if task.draw is None and not config.task.partition.is_own else 0,
-    )
-
-
-def _check_runtime(config: Config, num_agents: int) -> None:
-    rows = config.replicas * num_agents
-    if config.runtime.actors > rows:
-        raise ExperimentError(
-            f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one an agent of each replica"
-        )
-    device = config.runtime.device
-    try:
-        kind = torch.device("cpu" if device == "auto" else device).type
-    except RuntimeError:
-        raise ExperimentError(f"runtime.device: got '{device}'; allowed are auto, cpu, cuda, cuda:1, …") from None
-    if kind == "cuda" and not torch.cuda.is_available() and config.runtime.name == "inline":
-        raise ExperimentError(f"runtime.device: got '{device}', but torch finds no GPU here; allowed are auto, cpu")

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import load_vector
-from basinet.sim.experiment.component import ExperimentError, changes, sentence
+from basinet.sim.experiment.changes import changes
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest, name_of
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.signatures import sentence
 from basinet.sim.setup.reached import Reached, read_points
 
 __all__ = ["Start"]
@@ -102,7 +104,7 @@ class Start:
         return self.given is not None
 
     def place(self, model: nn.Module, layout: Mapping[str, Any], replicas: int, replica: int) -> nn.Module:
-        """Give a model the values of a replica's start.
+        """Load the start of a replica into a model.
 
         Args:
             model: A model on the CPU; changed in place.
@@ -180,7 +182,7 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _compare(run: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Refuse a point of another model."""
+    """Raise if a point is of another model."""
     named = theirs["model"] and ours["model"] and changes("model", theirs["model"], ours["model"])
     if any(change.sure for change in named or ()) or theirs["shapes"] != ours["shapes"]:
         raise ExperimentError(

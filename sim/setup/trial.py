@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,11 +14,10 @@ from basinet.sim.experiment.config import SAMPLED
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
 from basinet.sim.models.modules import copy_model, move_model, writes
 from basinet.sim.setup.coefficients import check_strategy
+from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
 from basinet.sim.setup.room import bytes_of
+from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch
-
-if TYPE_CHECKING:
-    from basinet.sim.setup.setup import Setup
 
 __all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
 
@@ -34,7 +33,7 @@ _CENTRED = {
 """Measures that look from the centroid, whichever points are asked for."""
 
 
-def try_parts(setup: "Setup") -> tuple[int, int]:
+def try_parts(setup: Setup) -> tuple[int, int]:
     """Try model, optimizer, engine and strategy on a few samples and agents.
 
     Args:
@@ -46,8 +45,6 @@ def try_parts(setup: "Setup") -> tuple[int, int]:
     Raises:
         ExperimentError: Some do not fit together; the message is one sentence.
     """
-    from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
-
     config, name = setup.config, setup.model_component.name
     verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
     model = move_model(setup.template(), "cpu", setup.dtype)
@@ -70,7 +67,7 @@ def try_parts(setup: "Setup") -> tuple[int, int]:
     return size, remembered
 
 
-def try_mixing(setup: "Setup") -> None:
+def try_mixing(setup: Setup) -> None:
     """Let the strategy look at the mixing matrices.
 
     Args:
@@ -98,7 +95,7 @@ def _try_escape(condition: Component, size: int) -> None:
         raise ExperimentError(f"escape: {condition.name} must return whether each replica is outside, bool [R]")
 
 
-def writes_to_inputs(setup: "Setup") -> bool:
+def writes_to_inputs(setup: Setup) -> bool:
     """Return whether the model writes into its inputs, in training or in evaluation mode.
 
     Args:
@@ -119,8 +116,8 @@ def writes_to_inputs(setup: "Setup") -> bool:
     return False
 
 
-def _check_numbers(setup: "Setup", model: nn.Module) -> None:
-    """Refuse numbers that are not finite, unless the model knows what to do with them."""
+def _check_numbers(setup: Setup, model: nn.Module) -> None:
+    """Raise if numbers are not finite, unless the model knows what to do with them."""
     task = setup.task
     for name, data in task.measured().items():
         for index in _not_finite(data):
@@ -147,7 +144,7 @@ def _not_finite(data: Batch) -> list[int]:
     return []
 
 
-def _try_optimizer(setup: "Setup", model: nn.Module) -> tuple[LocalOptimizer, int]:
+def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]:
     """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
     config, component = setup.config, setup.config.optimizer
     state = setup.state(model, 2, torch.device("cpu"))
@@ -195,8 +192,8 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> tuple[LocalOptimizer, in
     return optimizer, bytes_of(known["rows"]) // 2
 
 
-def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:
-    """Refuse what needs the agents to step along the same directions where they do not."""
+def _try_subspaces(setup: Setup, optimizer: LocalOptimizer) -> None:
+    """Raise if agents must step along the same directions, and do not."""
     config, name = setup.config, setup.config.optimizer.name
     if config.optimizer_state == "mix" and not optimizer.in_common:
         raise ExperimentError(
@@ -213,7 +210,7 @@ def _try_subspaces(setup: "Setup", optimizer: LocalOptimizer) -> None:
             ) from None
 
 
-def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: LocalOptimizer) -> None:
+def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: LocalOptimizer) -> None:
     """Check the strategy against task, model, weights and optimizer."""
     name = setup.config.strategy.name
     strategy: Any = setup.strategy()
@@ -256,8 +253,8 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
             ) from error
 
 
-def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
-    """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+def _try_personal(setup: Setup, model: nn.Module, strategy: Any) -> None:
+    """Raise if there are no such personal parameters, or something cannot leave them alone."""
     config = setup.config
     if not config.personal:
         return
@@ -284,8 +281,8 @@ def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
         )
 
 
-def _check_analysis(setup: "Setup", model: nn.Module) -> None:
-    """Refuse an analysis that this task or model cannot have."""
+def _check_analysis(setup: Setup, model: nn.Module) -> None:
+    """Raise if this task or model cannot have the analysis."""
     config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
     sampled = [name for name in config.analysis if name in SAMPLED]
     if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
@@ -304,8 +301,8 @@ def _check_analysis(setup: "Setup", model: nn.Module) -> None:
         )
 
 
-def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
-    """Tell whether the loss of two samples draws random numbers."""
+def _is_random(setup: Setup, model: nn.Module, *, training: bool) -> bool:
+    """Return whether the loss of two samples draws random numbers."""
     model = copy_model(model).train(training)  # running statistics would change
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()

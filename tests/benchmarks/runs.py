@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from basinet.sim.experiment.config import Config
-from basinet.sim.runtimes import InlineTeam
-from basinet.sim.setup.setup import Setup
+from basinet.sim.runtimes.inline import InlineTeam
+from basinet.sim.setup.build import build_setup
 from tests.benchmarks.harness import Row, in_turn
 
 KEYS: dict[str, Any] = {
@@ -26,7 +26,7 @@ KEYS: dict[str, Any] = {
 def evaluation() -> Iterator[Row]:
     """Measure the share of a run's processor time that its eleven evaluations take."""
     for replicas in (1, 10):
-        team = InlineTeam(Setup.build(Config.parse(KEYS | {"replicas": replicas, "runtime": {"threads": 1}})), "auto")
+        team = InlineTeam(build_setup(Config.parse(KEYS | {"replicas": replicas, "runtime": {"threads": 1}})), "auto")
         block = team.worker.block
         times = in_turn(team.measure, lambda b=block: b.advance(b.step + 20))
         row = Row("evaluation", f"16 agents, 1,000 steps, replicas={replicas}", ("<=", 0.05), base="the whole run")
@@ -44,9 +44,7 @@ def replicas(repeats: int = 5) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as out:
             begin = time.perf_counter()
             arguments = [*keys, *more, "optimizer.lr=0.1", "analysis=[]", "--out", f"{out}/run"]
-            subprocess.run(
-                [sys.executable, "-m", "basinet.launch.cli", "run", *arguments], check=True, capture_output=True
-            )
+            subprocess.run([sys.executable, "-m", "basinet.launch", "run", *arguments], check=True, capture_output=True)
             return time.perf_counter() - begin
 
     row = Row("replicas", "R=10 in one process against 10 runs, 16 agents, MLP, 1,000 steps", (">=", 5.0))

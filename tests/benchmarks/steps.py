@@ -17,6 +17,7 @@ from torch import nn
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.benchmarks import models
 from tests.benchmarks.harness import Row, Step, copying, in_turn, measure, resident
@@ -75,7 +76,7 @@ def make_setup(**keys: Any) -> Setup:
         "steps": 10**9,
         "evaluate_every": 1000,
     }
-    return Setup.build(Config.parse(base | keys))
+    return build_setup(Config.parse(base | keys))
 
 
 def make_block(**keys: Any) -> Block:

@@ -9,7 +9,8 @@ import numpy as np
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.runtimes import InlineTeam
+from basinet.sim.runtimes.inline import InlineTeam
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.benchmarks.harness import Row
 from tests.benchmarks.steps import images
@@ -48,7 +49,7 @@ def rows() -> Iterator[Row]:
         for name, topology in TOPOLOGIES.items():
             row = Row("strategies", f"{strategy}, {name}", base=BASE)
             try:
-                setup = Setup.build(Config.parse(_keys(strategy, topology)))
+                setup = build_setup(Config.parse(_keys(strategy, topology)))
             except ExperimentError as error:
                 row.more["skipped"] = str(error)
                 yield row
@@ -59,7 +60,7 @@ def rows() -> Iterator[Row]:
         if able:
             keys = _keys(strategy, able[0]) | {"task": images, "model": {"name": "cnn", "channels": [16, 32]}}
             row = Row("strategies", f"{strategy}, CNN 16-32, batch 32", ("<=", 1.05), base=BASE)
-            with InlineTeam(Setup.build(Config.parse(keys | {"batch_size": 32})), "auto") as team:
+            with InlineTeam(build_setup(Config.parse(keys | {"batch_size": 32})), "auto") as team:
                 _measure(row, team.worker.block, 20)
             yield row
 

@@ -282,7 +282,7 @@ def test_a_command_imports_what_it_needs_alone(folder):
 
 
 def test_an_unknown_command_is_a_mistake():
-    command = [sys.executable, "-m", "basinet.launch.cli", "frobnicate"]
+    command = [sys.executable, "-m", "basinet.launch", "frobnicate"]
     assert subprocess.run(command, capture_output=True, timeout=HANGS, check=False).returncode == 2
 
 

@@ -20,7 +20,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import Run, load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 
 TINY = {
     "task": "digits",
@@ -112,7 +112,7 @@ def test_a_notebook_shows_of_many_runs_the_best_first(monkeypatch):
     ]
     status = {"state": "done", "step": 1}
     runs = [Run(f"run-{n}", Path(f"run-{n}"), configs[n], status, rows[n]) for n in range(40)]
-    monkeypatch.setattr("basinet.launch.api.load_runs", lambda folder: runs)
+    monkeypatch.setattr("basinet.launch.results.load_runs", lambda folder: runs)
     shown, _, folded = basinet.Results(Path(), Path(), {})._repr_html_().partition("<details>")
     assert re.findall(r'<th scope="row">(.*?)</th>', shown) == ["isolated", "consensus"]
     assert shown.count(">optimizer.lr=3.5</td>") == 2 and folded.count("<tr>") == 41
@@ -169,7 +169,7 @@ def measured(model, setup):
 def test_an_exported_model_is_what_the_run_has_measured(tmp_path, keys):
     results = carry_out(tmp_path, **{"analysis_samples": 10} | keys)
     (run,) = results.runs
-    setup = Setup.build(results.experiment.runs[NAME])
+    setup = build_setup(results.experiment.runs[NAME])
     dtype = getattr(torch, run.config["runtime"]["dtype"])
     exact = 1e-12 if dtype == torch.float64 else 1e-5
     last = [row for row in run.metrics if row["step"] == 12]

@@ -8,11 +8,11 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.launch.cli import KINDS, main
-from basinet.launch.listing import _source, describe_component, list_components
-from basinet.launch.show import _places, spectrum
+from basinet.launch.cli import main
+from basinet.launch.listing import LISTED, describe_component, list_components, source_in
+from basinet.launch.show import places_of, spectrum
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.topologies import GraphSequence, base_graph, one_peer_exponential, random_geometric
 
 
@@ -68,7 +68,7 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
 
 
 def test_every_component_and_setting_is_described():
-    for kind, names in list_components(KINDS).items():
+    for kind, names in list_components(LISTED).items():
         for name in names:
             found = describe_component(kind, name)
             assert found["about"], (kind, name)
@@ -110,11 +110,11 @@ REFERENCES = {
 
 @pytest.mark.parametrize(("reference", "source"), REFERENCES.items())
 def test_sources_are_short(reference, source):
-    assert _source(f"What it is.\n\nReferences:\n    {reference}\n\nExample:\n    1999") == source
+    assert source_in(f"What it is.\n\nReferences:\n    {reference}\n\nExample:\n    1999") == source
 
 
 def test_what_has_no_reference_has_no_source():
-    assert _source("What it is, arXiv:1234.5678, 2020.") is None
+    assert source_in("What it is, arXiv:1234.5678, 2020.") is None
 
 
 def test_every_reference_has_a_year_and_a_name():
@@ -164,7 +164,7 @@ def test_facts_of_a_sequence(capsys):
 
 def build(graph, **keys):
     keys = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1} | keys
-    return Setup.build(Config.parse(keys | {"topology": {"name": graph}}))
+    return build_setup(Config.parse(keys | {"topology": {"name": graph}}))
 
 
 def test_spectra_of_graphs_and_of_periods():
@@ -182,10 +182,10 @@ def test_spectra_of_graphs_and_of_periods():
 
 def test_places_are_the_graphs_own():
     graph = random_geometric(30, seed=1)
-    assert _places(graph) == [graph.nodes[k]["pos"] for k in graph]
-    assert _places(nx.path_graph(3)) is None
+    assert places_of(graph) == [graph.nodes[k]["pos"] for k in graph]
+    assert places_of(nx.path_graph(3)) is None
     nx.set_node_attributes(graph, "somewhere", "pos")
-    assert _places(graph) is None
+    assert places_of(graph) is None
 
 
 def test_many_agents_have_facts_and_a_picture(capsys):
@@ -198,4 +198,4 @@ def test_sequences_of_a_users_own_keep_their_places(capsys):
     graph = nx.path_graph(4)
     nx.set_node_attributes(graph, {k: (k, k * k) for k in range(4)}, "pos")
     setup = build(GraphSequence([graph, graph]))
-    assert _places(setup.graph) == [(0, 0), (1, 1), (2, 4), (3, 9)]
+    assert places_of(setup.graph) == [(0, 0), (1, 1), (2, 4), (3, 9)]

@@ -11,9 +11,9 @@ from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.theory import Rule
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.worker import pick_device
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.setup.build import build_setup
 
 __all__ = [
     "AGENTS",
@@ -67,7 +67,7 @@ def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
         "seed": SEED,
         **keys,
     })  # fmt: skip
-    return Block(Setup.build(config), Placement.split(replicas, AGENTS), pick_device(config.runtime))
+    return Block(build_setup(config), Placement.split(replicas, AGENTS), runtime_of(config.runtime).device())
 
 
 def on_landscape(task: Mapping[str, Any], start: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from basinet.analysis.studies.trainings import Array, Outcomes, carry_out, log
 from basinet.sim.agents.state import load_checkpoint, load_vector
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import Run, RunFolder
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 
 __all__ = ["departure_claims", "rest_checks"]
 
@@ -200,6 +200,6 @@ def _folder(departure: Departure) -> str:
 def _end(run: Run) -> nn.Module:
     """Read the model at which a centralised training of one replica has ended."""
     saved = load_checkpoint(RunFolder(run.path).checkpoint)
-    rows, model = saved["rows"], Setup.build(Config.parse(run.config)).template()
+    rows, model = saved["rows"], build_setup(Config.parse(run.config)).template()
     buffers = {name: b.double().mean(0).to(b.dtype) for name, b in rows["buffers"].items()}
     return load_vector(model, rows["parameters"][0], buffers)

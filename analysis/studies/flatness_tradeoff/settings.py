@@ -5,8 +5,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from basinet.sim.experiment.component import ExperimentError, nearest, sentence
+from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.config import PositiveFloat, PositiveInt, Seed
+from basinet.sim.experiment.signatures import sentence
 
 __all__ = ["Departure", "Family", "Regime", "Setting", "Variant"]
 

@@ -15,7 +15,7 @@ from basinet.analysis.runs.sites import Bench
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
 from tests.processes import Processes
 
@@ -52,7 +52,7 @@ def fail_here_and_there(store: Path, rank: int) -> None:
 def fail_outside_measures(store: Path, rank: int) -> None:
     """Measure with another process, where one of the two fails before all measures, or beside them."""
     meet(store, rank)
-    setup = Setup.build(
+    setup = build_setup(
         Config.parse({
             "task": "digits", "model": {"name": "mlp", "hidden": [2]}, "topology": {"name": "ring", "agents": 3},
             "strategy": "diffusion", "batch_size": 4, "steps": 1, "replicas": 1, "analysis_samples": 30,

@@ -16,6 +16,7 @@ from basinet.analysis.runs.effort import Effort
 from basinet.analysis.runs.measure import check_analysis, measure_replica
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, Measure
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WORDS, Bag, words
 from tests.sim.setup.test_trainable_modules import REFUSED as UNTRAINABLE
@@ -84,7 +85,7 @@ def make_setup(name: str, measures: tuple[str, ...], **keys: Any) -> Setup:
         "runtime": {"dtype": "float64", "device": "cpu"},
         "analysis": list(measures),
     }
-    return Setup.build(Config.parse(description | keys))
+    return build_setup(Config.parse(description | keys))
 
 
 class Exact:

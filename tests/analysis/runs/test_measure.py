@@ -67,7 +67,7 @@ def measured(rank, workers, **keys):
     from basinet.sim.agents.block import Block
     from basinet.sim.agents.placement import Placement
     from basinet.sim.experiment.config import Config
-    from basinet.sim.setup.setup import Setup
+    from basinet.sim.setup.build import build_setup
 
     description = {
         **KEYS,
@@ -79,7 +79,7 @@ def measured(rank, workers, **keys):
         "replicas": 1,
         "runtime": {"dtype": "float64", "device": "cpu"},
     }
-    setup = Setup.build(Config.parse(description))
+    setup = build_setup(Config.parse(description))
     block = Block(setup, Placement.split(1, 3), torch.device("cpu"))
     block.advance(150)
     return measure_replica(setup, block.state_dict(), 0, rank, workers)

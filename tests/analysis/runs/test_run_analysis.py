@@ -21,7 +21,6 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.records import lines_of, read_table
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.setup.setup import Setup
 
 TINY = {
     "task": "digits",
@@ -214,17 +213,17 @@ def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
     assert again() == again(analysis_points=["centroid", "agents"]) == 0
     assert {row["agent"] for row in read_table(run / "density.csv")} == {"", "0", "1", "2"}
     # The same name of a task may mean other data.
-    build = Setup.build
+    build = measure.build_setup
 
     def with_other_data(config, shared=None):
         setup = build(config, shared)
         task = dataclasses.replace(setup.task, train=tuple(part.flip(0) for part in setup.task.train))
         return dataclasses.replace(setup, task=task)
 
-    monkeypatch.setattr(Setup, "build", with_other_data)
+    monkeypatch.setattr(measure, "build_setup", with_other_data)
     assert again() == 2
     measure_again(run, {"analysis": ["hessian_trace"]})
-    monkeypatch.setattr(Setup, "build", build)
+    monkeypatch.setattr(measure, "build_setup", build)
     measure_again(run, {"analysis": ["hessian_trace"]})
     (sentence,) = incidents(load_runs(tmp_path))
     assert sentence == (

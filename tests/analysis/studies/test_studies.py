@@ -14,7 +14,7 @@ from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies import STUDIES, Check, Findings, check_folder, write_findings
 from basinet.analysis.studies.flatness_tradeoff.scales import DIGITS
 from basinet.analysis.studies.journal import JOURNAL, journal, once
-from basinet.launch.api import reproduce
+from basinet.launch.reproduce import reproduce
 from basinet.sim.experiment.component import ExperimentError, Kind
 from basinet.sim.run.files import LOCKS
 

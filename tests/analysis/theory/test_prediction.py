@@ -18,7 +18,7 @@ from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import load_run
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 
 pytestmark = pytest.mark.usefixtures("no_reports")
 
@@ -146,7 +146,7 @@ def test_how_far_the_agents_hessians_are_apart_is_said(tmp_path, monkeypatch):
     keys = UNLIKE | unlike(5, 4) | {"strategy": "diffusion"}
     path = run(**keys, out=tmp_path / "out").runs[0].path
     x = regression(20)[0].numpy()
-    (held,) = Setup.build(Config.parse(load_run(path).config)).holdings
+    (held,) = build_setup(Config.parse(load_run(path).config)).holdings
     own = np.array([2 * x[places].T @ x[places] / len(places) for places in held])
     spread = np.sqrt(((own - own.mean(0)) ** 2).sum((1, 2)).mean()) / np.linalg.norm(own.mean(0))
     for numbers, what in ((800, "the largest stable learning rate is"), (0, "all agents are taken to have")):

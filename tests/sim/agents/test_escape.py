@@ -138,8 +138,7 @@ def test_a_run_can_end_when_all_have_escaped(tmp_path, stopped):
 
 
 @pytest.mark.parametrize("at", [0, 150, "last"])
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, stopped, at):
-    monkeypatch.setattr(progress, "_SLICE", 0.0)  # a step at a time
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stopped, at):
     last = stopped.status["step"]
 
     class Stopping(progress.Monitor):
@@ -155,7 +154,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, st
     stop = threading.Event()
     setups = simulation.prepare(Experiment(STOPPED), tmp_path / "broken")
     with contextlib.suppress(simulation.Interrupted):
-        simulation.simulate(setups, tmp_path / "broken", Stopping(), stop)
+        simulation.simulate(setups, tmp_path / "broken", Stopping(), stop, rhythm=progress.Rhythm(slice=0.0))
     broken = run(**STOPPED, out=tmp_path / "broken", quiet=True).runs[0]
     assert broken.status["state"] == "done" and broken.status["step"] == last
     assert broken.metrics == stopped.metrics

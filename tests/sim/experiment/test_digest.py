@@ -1,12 +1,17 @@
 """Digests tell objects apart by content and code, alike in every process."""
 
+import ast
+import enum
 import importlib
 import io
 import linecache
 import os
+import re
 import subprocess
 import sys
+from collections import namedtuple
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -14,9 +19,13 @@ import pytest
 import torch
 from torch import nn
 
-from basinet.sim.experiment.component import changes
+from basinet.sim.experiment.changes import changes
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import digest, plain
+from basinet.sim.experiment.source import spell
+
+Pair = namedtuple("Pair", "x y")
+Side = enum.Enum("Side", "LEFT RIGHT")
 
 SCRIPT = """
 from abc import ABC, abstractmethod
@@ -265,6 +274,57 @@ def test_source_is_spelled_alike_by_every_python(beside):
     told = beside()
     assert digest(sys.modules[HELPERS].scale) == "8f526279c5502d7a-source"
     assert told == "8aed4462338552f2-source"
+
+
+def test_trees_of_other_pythons_are_spelled_alike():
+    def written(text, change=lambda node: None):
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            change(node)
+        return spell(tree)
+
+    def as_3_12_ends_formats(node):
+        if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
+            node.format_spec.values.append(ast.Constant(""))
+
+    def with_what_3_12_added(node):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node.type_params = []
+
+    text = "class C:\n    def f(self, x): return f'{x:{self.width}}'"
+    assert written(text, as_3_12_ends_formats) == written(text, with_what_3_12_added) == written(text)
+    # Letters of Unicode 3.2 and 5.0, and one of 15.1, which Python 3.13 knows and 3.11 does not.
+    assert written("'é\u1b05\u2ffc'").endswith("Constant(value='é\\u1b05\\u2ffc'))])")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Path("/data/a.csv"), "01e2e75846a63c19"),
+        ("é\u2ffc", "af68b207cb12d4da"),
+        (re.compile("a+", re.I), "54ee1a001ecb33b2"),
+        (int | None, "95701e8f6606dcb2"),
+        (Pair(1, 2), "e4356a2f8f10b698-source"),
+        (Pair, "ea23187091e10da8-source"),
+        (Side.LEFT, "9061b88d3e9b81e2-source"),
+    ],
+    ids=["path", "letters", "pattern", "union", "tuple", "tuple's class", "enumeration"],
+)
+def test_values_are_told_alike_by_every_python(value, told):
+    """Digests that are written down: versions of Python pickle such values otherwise, or build their classes anew."""
+    assert digest(value) == told
+
+
+def test_a_module_that_is_built_in_is_not_the_users(monkeypatch):
+    def late():
+        import _sha1
+
+        return _sha1
+
+    told = digest(late)
+    assert digest(late) == told  # it has been imported by now, or not
+    monkeypatch.delitem(sys.modules, "_sha1", raising=False)
+    assert digest(late) == told
 
 
 def test_what_is_installed_counts_by_name(beside):

@@ -9,9 +9,10 @@ from torch import nn
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.experiment.experiment import Experiment, override
+from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.run_names import run_name
-from basinet.sim.setup.setup import Setup
+from basinet.sim.experiment.words import override
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 from basinet.topologies import GraphSequence
 
@@ -290,7 +291,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
 def test_a_mistake_is_one_sentence(change, sentence):
     with pytest.raises(ExperimentError, match=sentence) as error:
         for config in Experiment({key: value for key, value in (BASE | change).items()}).runs.values():
-            Setup.build(config)
+            build_setup(config)
     assert "\n" not in str(error.value)
 
 
@@ -458,7 +459,7 @@ def test_messages_show_all_that_is_allowed(change):
 )
 def test_messages_about_data_name_the_task(data):
     with pytest.raises(ExperimentError, match=r"^task: (?!supervised)"):
-        Setup.build(Config.parse(BASE | {"task": data}))
+        build_setup(Config.parse(BASE | {"task": data}))
 
 
 @pytest.mark.parametrize(
@@ -473,7 +474,7 @@ def test_messages_about_data_name_the_task(data):
 )
 def test_graphs_and_weights_are_checked(graph, policy, sentence):
     with pytest.raises(ExperimentError, match=sentence) as error:
-        Setup.build(Config.parse(BASE | {"topology": {"name": graph, "policy": policy}}))
+        build_setup(Config.parse(BASE | {"topology": {"name": graph, "policy": policy}}))
     assert "\n" not in str(error.value)
 
 
@@ -498,7 +499,7 @@ def test_objects_of_the_users_own():
         replicas=1,
     )
     (config,) = e.runs.values()
-    setup = Setup.build(config)
+    setup = build_setup(config)
     assert setup.num_agents == 10 and setup.task.num_outputs == 3
     assert isinstance(setup.optimizer([nn.Parameter(torch.zeros(1))]), torch.optim.RMSprop)
     described = yaml.safe_load(yaml.safe_dump(config.describe()))
@@ -507,7 +508,7 @@ def test_objects_of_the_users_own():
         Config.parse(described)
     # a model class gets its settings checked, and fresh values for each replica
     config = Config.parse(BASE | {"model": {"name": TinyNet, "width": 4}})
-    assert Setup.build(config).model().layers[1].out_features == 4
+    assert build_setup(config).model().layers[1].out_features == 4
     with pytest.raises(ExperimentError, match="has no setting 'widht'"):
         Config.parse(BASE | {"model": {"name": TinyNet, "widht": 4}})
 
@@ -521,7 +522,7 @@ def test_the_description_reads_back_as_itself():
 
 
 def test_epochs_are_passes_of_an_agent_over_its_own_data():
-    setup = Setup.build(Config.parse({k: v for k, v in BASE.items() if k != "steps"} | {"epochs": 4, "batch_size": 10}))
+    setup = build_setup(Config.parse({k: v for k, v in BASE.items() if k != "steps"} | {"epochs": 4, "batch_size": 10}))
     assert setup.num_steps == round(4 * (1437 / 4) / 10)
 
 
@@ -529,7 +530,7 @@ def test_tasks_that_differ_in_code_alone_are_not_shared():
     def maker(scale):
         return lambda: (scale * torch.ones(40, 64), torch.arange(40) % 3)
 
-    first, second = (Setup.build(Config.parse(BASE | {"task": {"name": maker(scale)}})) for scale in (1.0, 2.0))
+    first, second = (build_setup(Config.parse(BASE | {"task": {"name": maker(scale)}})) for scale in (1.0, 2.0))
     assert float(second.task.train[0][0, 0]) == 2 * float(first.task.train[0][0, 0])
     assert first.config.describe()["task"] != second.config.describe()["task"]
 
@@ -569,7 +570,7 @@ class Unled(torch.optim.SGD):
 )
 def test_an_optimizer_that_cannot_work_is_refused(optimizer, sentence):
     with pytest.raises(ExperimentError, match=sentence) as error:
-        Setup.build(Config.parse(BASE | {"optimizer": optimizer}))
+        build_setup(Config.parse(BASE | {"optimizer": optimizer}))
     assert "\n" not in str(error.value)
 
 
@@ -585,7 +586,7 @@ def test_an_optimizer_that_cannot_work_is_refused(optimizer, sentence):
 )
 def test_a_partition_of_the_users_own_is_checked(partition, sentence):
     with pytest.raises(ExperimentError, match=f"task.partition: .*{sentence}"):
-        Setup.build(Config.parse(BASE | {"task": {"name": "digits", "partition": partition}}))
+        build_setup(Config.parse(BASE | {"task": {"name": "digits", "partition": partition}}))
 
 
 def test_targets_of_several_numbers_have_no_classes():
@@ -633,7 +634,7 @@ def test_runs_that_agree_in_what_a_part_depends_on_share_it():
     )
     MADE.clear()
     shared = Shared()
-    setups = {name: Setup.build(config, shared) for name, config in e.runs.items()}
+    setups = {name: build_setup(config, shared) for name, config in e.runs.items()}
     assert len(setups) == 32
     trials = MADE.count("net")
     assert [part for part in MADE if part != "net"] == [1.0, 2.0]
@@ -642,10 +643,10 @@ def test_runs_that_agree_in_what_a_part_depends_on_share_it():
     assert len({id(setup.sequence) for setup in setups.values()}) == 4  # rows that sum to one, or columns
     assert len({id(setup.holdings) for setup in setups.values()}) == 4
     MADE.clear()
-    Setup.build(next(iter(e.runs.values())))
+    build_setup(next(iter(e.runs.values())))
     assert trials == 8 * MADE.count("net")  # a trial for each task, strategy and rate
     for name in list(setups)[::7]:
-        own, setup = Setup.build(e.runs[name]), setups[name]
+        own, setup = build_setup(e.runs[name]), setups[name]
         assert torch.equal(own.task.train[0], setup.task.train[0]) and nx.utils.graphs_equal(own.graph, setup.graph)
         for a, b in zip(own.sequence, setup.sequence, strict=True):
             np.testing.assert_array_equal(a.toarray(), b.toarray())
@@ -667,7 +668,7 @@ def test_runs_that_agree_in_what_a_part_depends_on_share_it():
 def test_what_is_shared_hides_no_mistake(change, sentence):
     shared = Shared()
     good, bad = (config for config in Experiment(BASE | change).runs.values())
-    Setup.build(good, shared)
+    build_setup(good, shared)
     for _ in range(2):
         with pytest.raises(ExperimentError, match=sentence):
-            Setup.build(bad, shared)
+            build_setup(bad, shared)

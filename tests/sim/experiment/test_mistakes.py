@@ -17,7 +17,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line, user_code
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
 
 INPUTS, TARGETS = torch.linspace(-1, 1, 48).view(12, 4), torch.arange(12) % 3
@@ -172,7 +172,7 @@ COMPONENTS = {
 def test_what_a_component_raises_is_a_sentence_with_the_place(what, raised, monkeypatch):
     monkeypatch.setattr(f"{__name__}.error", raised)
     with pytest.raises(ExperimentError) as found:
-        Setup.build(Config.parse(BASE | COMPONENTS[what]))
+        build_setup(Config.parse(BASE | COMPONENTS[what]))
     said = str(found.value)
     assert said.startswith(f"{what.split(':')[0]}: ") and f"{__name__}:" in said and PLACE in said
     assert "\n" not in said and "third line" not in said
@@ -279,9 +279,9 @@ class Hub:
 
 def test_a_strategy_may_be_for_as_many_agents_as_there_are():
     topology = {"name": "ring", "agents": 6}
-    Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology, "replicas": 1}))
+    build_setup(Config.parse(BASE | {"strategy": Hub, "topology": topology, "replicas": 1}))
     with pytest.raises(ExperimentError, match=r"^strategy: .*Hub raises IndexError: "):
-        Setup.build(Config.parse(BASE | {"strategy": Hub, "topology": topology | {"agents": 3}, "replicas": 1}))
+        build_setup(Config.parse(BASE | {"strategy": Hub, "topology": topology | {"agents": 3}, "replicas": 1}))
 
 
 class Leaves(nn.Linear):
@@ -325,7 +325,7 @@ def word(t, num_steps):
 )
 def test_odd_code_gets_a_sentence_too(keys, sentence):
     with pytest.raises(ExperimentError, match=sentence):
-        Setup.build(Config.parse(BASE | keys))
+        build_setup(Config.parse(BASE | keys))
 
 
 class OfNothing(Task):
@@ -340,4 +340,4 @@ def test_a_task_may_measure_what_a_few_samples_do_not_have(tmp_path):
     row = load_run(tmp_path / name).metrics[-1]
     assert (row["train_loss"], row["rank"]) == (1.5, 2.0)
     with pytest.raises(ExperimentError, match=r"^task: .*OfNothing measures no train_loss, .* but \['accuracy'"):
-        Setup.build(Config.parse(BASE | {"task": task(OfNothing)}))
+        build_setup(Config.parse(BASE | {"task": task(OfNothing)}))

@@ -20,13 +20,13 @@ from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run import monitor as progress
 from basinet.sim.run import records, simulation
 from basinet.sim.run.files import GrowingFile, write_atomically
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
+from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.records import load_record, load_status, read_table
 from basinet.sim.run.trajectory import load_trajectory
-from basinet.sim.runtimes import Stopped
+from basinet.sim.runtimes.team import Stopped
 from basinet.sim.setup.reached import read_points
 
 BASE = {
@@ -73,12 +73,11 @@ def built():
 def carry_out(built, monkeypatch):
     """Carry the experiment out without building it again, a step at a time."""
     monkeypatch.setattr(simulation, "build", lambda *_, **__: built)
-    for name in ("_SLICE", "_CHECKPOINT_SECONDS", "_FIRST_CHECKPOINT_SECONDS"):
-        monkeypatch.setattr(progress, name, -1.0)
+    rhythm = Rhythm(slice=-1.0, checkpoint=-1.0, first_checkpoint=-1.0)
 
     def run(out, monitor=None, **options):
         setups = run.prepare(out, **options)
-        return simulation.simulate(setups, out, monitor or Silent(), threading.Event(), measure)
+        return simulation.simulate(setups, out, monitor or Silent(), threading.Event(), measure, rhythm)
 
     run.experiment = Experiment(BASE)
     run.prepare = lambda out, **options: simulation.prepare(run.experiment, out, **options)
@@ -262,7 +261,7 @@ def alone(carry_out, monkeypatch, built, tmp_path):
 def analyze(built, monkeypatch):
     """Measure again, without building the runs again."""
     setup = built[0][FIRST]
-    monkeypatch.setattr(analysis.Setup, "build", lambda config, *_: dataclasses.replace(setup, config=config))
+    monkeypatch.setattr(analysis, "build_setup", lambda config, *_: dataclasses.replace(setup, config=config))
     monkeypatch.setattr(analysis, "check_analysis", lambda setup: None)
     monkeypatch.setattr(analysis, "measure_replica", measure)
     return analysis.measure_again

@@ -12,16 +12,16 @@ import yaml
 
 from basinet.algorithms.strategies.isolated import Isolated
 from basinet.analysis.runs.measure import measure_replica
-from basinet.sim.experiment import twins
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run import monitor as progress
+from basinet.sim.run import twins
 from basinet.sim.run.files import Damaged, sealed_json
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
+from basinet.sim.run.monitor import USUAL, Rhythm
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.trial import try_parts
 
 BASE = {
@@ -58,10 +58,14 @@ class Silent:
         pass
 
 
-def carry_out(out: Path, at=None, **changes):
+LOOKS_AT_EVERY_STEP = Rhythm(slice=0.0)
+SAVES_AT_EVERY_CHANCE = Rhythm(checkpoint=0.0)
+
+
+def carry_out(out: Path, at=None, rhythm=USUAL, **changes):
     stop = threading.Event()
     setups = prepare(Experiment(BASE | changes), out)
-    return simulate(setups, out, Silent(stop, at), stop)
+    return simulate(setups, out, Silent(stop, at), stop, rhythm=rhythm)
 
 
 def final_state(folder: Path):
@@ -84,29 +88,27 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("sampling", ["independent", "epochs"])
-def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling, monkeypatch):
-    monkeypatch.setattr(progress, "_SLICE", 0.0)  # look at the clock after every step
-    carry_out(tmp_path / "whole", sampling=sampling)
+def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling):
+    carry_out(tmp_path / "whole", rhythm=LOOKS_AT_EVERY_STEP, sampling=sampling)
     for at in (11, 24):  # within an interval between evaluations, and at its end
         with pytest.raises(Interrupted, match=r"stopped after 0 of 1 runs; everything reached is in .*broken, and"):
-            carry_out(tmp_path / "broken", at=at, sampling=sampling)
+            carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, at=at, sampling=sampling)
         status = load_run(tmp_path / "broken" / "diffusion-atc").status
         assert status["state"] == "interrupted" and at <= status["step"] < 40
-    assert carry_out(tmp_path / "broken", sampling=sampling) == {"diffusion-atc": "done"}
+    assert carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, sampling=sampling) == {"diffusion-atc": "done"}
     whole, broken = (tmp_path / name / "diffusion-atc" for name in ("whole", "broken"))
     assert_same(final_state(whole), final_state(broken))
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
 
 
-def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_CHECKPOINT_SECONDS", 0.0)
-    carry_out(tmp_path / "whole")
-    carry_out(tmp_path / "killed", at=None, steps=40)
+def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path):
+    carry_out(tmp_path / "whole", rhythm=SAVES_AT_EVERY_CHANCE)
+    carry_out(tmp_path / "killed", rhythm=SAVES_AT_EVERY_CHANCE, at=None, steps=40)
     run = tmp_path / "killed" / "diffusion-atc"
 
     # As a process leaves it that dies at step 30: the checkpoint of step 24, later lines, half a line.
     with pytest.raises(Interrupted):
-        carry_out(tmp_path / "other", at=24)
+        carry_out(tmp_path / "other", rhythm=SAVES_AT_EVERY_CHANCE, at=24)
     (run / "checkpoint" / "state.pt").write_bytes(
         (tmp_path / "other" / "diffusion-atc" / "checkpoint" / "state.pt").read_bytes()
     )
@@ -114,7 +116,7 @@ def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path, monkey
     (run / "metrics.jsonl").write_text(lines[:-20])
     status = json.loads((run / "status.json").read_text())
     (run / "status.json").write_text(sealed_json(status | {"state": "running", "step": 24}))
-    carry_out(tmp_path / "killed")
+    carry_out(tmp_path / "killed", rhythm=SAVES_AT_EVERY_CHANCE)
     assert_same(final_state(run), final_state(tmp_path / "whole" / "diffusion-atc"))
     assert (run / "metrics.jsonl").read_text() == lines
 
@@ -142,8 +144,8 @@ def go_on_to_be_killed(out):
             if step >= 700:
                 threading.Event().wait()
 
-    progress._CHECKPOINT_SECONDS = 0.0
-    simulate(prepare(Experiment(BASE | LONG), out), out, Waiting(), threading.Event())
+    setups = prepare(Experiment(BASE | LONG), out)
+    simulate(setups, out, Waiting(), threading.Event(), rhythm=SAVES_AT_EVERY_CHANCE)
 
 
 @pytest.mark.slow
@@ -192,7 +194,7 @@ def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):
         assert set(simulate(setups, tmp_path, Silent(), threading.Event(), measure_replica).values()) == {"done"}
         return [run.metrics for run in load_runs(tmp_path)]
 
-    monkeypatch.setattr("basinet.sim.setup.setup.try_parts", trial)
+    monkeypatch.setattr("basinet.sim.setup.build.try_parts", trial)
     first = run()
     assert trials == ["diffusion", "consensus"]
     assert run() == first and trials == []
@@ -306,13 +308,12 @@ class Global:
         block.adapt(block.gradients())
 
 
-def test_what_a_strategy_remembers_survives(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_SLICE", 0.0)
-    carry_out(tmp_path / "whole", strategy=HeavyBall)
+def test_what_a_strategy_remembers_survives(tmp_path):
+    carry_out(tmp_path / "whole", rhythm=LOOKS_AT_EVERY_STEP, strategy=HeavyBall)
     (run,) = load_runs(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        carry_out(tmp_path / "broken", strategy=HeavyBall, at=11)
-    carry_out(tmp_path / "broken", strategy=HeavyBall)
+        carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, strategy=HeavyBall, at=11)
+    carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, strategy=HeavyBall)
     assert final_state(run.path)["rows"]["memory"]["momentum"].abs().sum() > 0
     assert_same(final_state(run.path), final_state(tmp_path / "broken" / run.name))
 
@@ -556,7 +557,7 @@ def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost
 )
 def test_runs_that_differ_in_more_than_the_graph_are_their_own(changes):
     setups = {
-        name: Setup.build(config)
+        name: build_setup(config)
         for name, config in Experiment(BASE | {"strategy": "isolated"} | GRAPHS | changes).runs.items()
     }
     found = twins.groups(setups)
@@ -573,7 +574,7 @@ class Mixing(Isolated):
 def test_a_strategy_of_ones_own_does_not_inherit_that_it_ignores_the_graph():
     for strategy, together in ((Isolated, 2), (Mixing, 1)):
         runs = Experiment(BASE | GRAPHS | {"strategy": strategy()}).runs
-        found = twins.groups({name: Setup.build(config) for name, config in runs.items()})
+        found = twins.groups({name: build_setup(config) for name, config in runs.items()})
         assert max(map(len, found)) == together
 
 

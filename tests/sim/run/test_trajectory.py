@@ -9,8 +9,8 @@ import pytest
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run import monitor as progress
 from basinet.sim.run import simulation
+from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.run.trajectory import FILE, load_trajectory
 
@@ -48,7 +48,7 @@ def carry_out(out, at=None, **changes):
     stop = threading.Event()
     setups = prepare(Experiment(RUN | changes), out)
     with contextlib.suppress(simulation.Interrupted):
-        simulate(setups, out, Stopping(stop, at), stop)
+        simulate(setups, out, Stopping(stop, at), stop, rhythm=Rhythm(slice=0.0))  # a step at a time
     return out / NAME
 
 
@@ -69,8 +69,7 @@ def test_it_holds_the_points_of_each_evaluation(tmp_path, make_block):
 
 
 @pytest.mark.parametrize("at", [0, 4, 10, 14])
-def test_a_broken_run_leaves_the_same_bytes(tmp_path, monkeypatch, at):
-    monkeypatch.setattr(progress, "_SLICE", 0.0)  # a step at a time
+def test_a_broken_run_leaves_the_same_bytes(tmp_path, at):
     whole = (carry_out(tmp_path / "whole") / FILE).read_bytes()
     broken = carry_out(tmp_path / "broken", at=at)
     # What comes after the checkpoint, a frame and a part of one, is what a killed run leaves behind.

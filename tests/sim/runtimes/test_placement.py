@@ -14,7 +14,7 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 
 SETTINGS = {
@@ -99,7 +99,7 @@ def build():
             "runtime": {"dtype": "float64", "engine": "stacked"},
         }
         try:
-            setups[name] = Setup.build(Config.parse(config), shared)
+            setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:
             refused[name] = str(error)
     return setups, refused

@@ -17,8 +17,8 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.run.simulation import prepare
 from basinet.sim.setup import room
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.memory import memory, require_memory
-from basinet.sim.setup.setup import Setup
 
 BASE: dict[str, Any] = {
     "task": {"name": "digits", "partition": {"name": "dirichlet"}},
@@ -170,7 +170,7 @@ def test_no_key_takes_a_number_that_makes_no_sense(key):
 def test_what_makes_no_sense_or_cannot_fit_is_refused(change, sentence):
     with pytest.raises(ExperimentError, match=sentence) as error:
         for config in Experiment({**BASE, **change}).runs.values():
-            Setup.build(config)
+            build_setup(config)
     assert len(str(error.value)) <= 300
 
 
@@ -220,19 +220,19 @@ def test_what_the_machine_has_decides(monkeypatch):
     with pytest.raises(ValueError, match=r"^the rows would take 16 PiB of memory, and this machine has [0-9.]+ .iB$"):
         require_memory(2**54, "the rows")
     config = Config.parse({**BASE, "replicas": 3, "optimizer": "adam"})
-    setup = Setup.build(config)
+    setup = build_setup(config)
     assert setup.num_parameters == 64 * 6 + 6 + 6 * 10 + 10
     # Two moments, and the number of steps that have been taken.
     assert 8 * setup.num_parameters <= setup.remembered <= 8 * setup.num_parameters + 8 * 4
     samples, batch = len(setup.task.train[0]), config.batch_size * (64 * 4 + 8)
     wanted = 3 * (4 * (8 * setup.num_parameters + setup.remembered + batch) + 8 * samples)
     monkeypatch.setattr(room, "memory", lambda: wanted)
-    Setup.build(config)
+    build_setup(config)
     monkeypatch.setattr(room, "memory", lambda: wanted - 1)
     with pytest.raises(ExperimentError, match=r"^replicas: 3 replicas of 4 agents with 460 parameters each take"):
-        Setup.build(config)
+        build_setup(config)
     # Of the machines of a cluster nothing is known.
-    Setup.build(Config.parse({**BASE, "replicas": 3, "optimizer": "adam", "runtime": {"name": "ray", "actors": 2}}))
+    build_setup(Config.parse({**BASE, "replicas": 3, "optimizer": "adam", "runtime": {"name": "ray", "actors": 2}}))
 
 
 def test_a_share_of_the_ranks_is_on_this_machine(monkeypatch):

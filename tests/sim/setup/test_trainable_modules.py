@@ -12,6 +12,7 @@ from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.models.modules import move_model
+from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.module_types import MODULE_TYPES, ModuleType
 
@@ -67,7 +68,7 @@ NOT_STACKED = "has no stacked form|has hooks|has frozen or shared parameters|can
 
 
 def build(kind: ModuleType, agents: int = 4, **keys) -> Setup:
-    return Setup.build(
+    return build_setup(
         Config.parse({
             "task": kind.data(),
             "model": kind.make,

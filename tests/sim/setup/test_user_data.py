@@ -13,7 +13,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Linear
-from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import IGNORED, Regression, SquaredError, Task, supervised
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
@@ -243,7 +243,7 @@ def test_labels_of_any_type(labels: Any) -> None:
 def test_a_list_of_samples_is_no_grid() -> None:
     samples = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
     (config,) = Experiment(task=samples, topology={"name": "ring", "agents": 2}, strategy="diffusion").runs.values()
-    task = Setup.build(config).task
+    task = build_setup(config).task
     assert torch.equal(task.train[0], X) and torch.equal(task.train[1], Y)
     grid = Experiment(task=[(X, Y), (X, 1 - Y)], topology={"name": "ring", "agents": 2}, strategy="diffusion")
     assert len(grid.runs) == 2

@@ -54,7 +54,7 @@ def _steps(setup: Setup) -> str:
 
 
 def take_over(source: Path, folder: RunFolder) -> None:
-    """Give a run that has not begun the results of another one, but for what was measured of the graph.
+    """Copy results to a run that has not begun, but for what was measured of the graph.
 
     A crash on the way leaves a run whose status has the key `takes_over`.
 

@@ -1,0 +1,104 @@
+"""Where the command line begins: the words are read, the command is imported and carried out, and mistakes are told."""
+
+import atexit
+import errno
+import gc
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from basinet.launch.cli.output import FAILED, INTERRUPTED, MISTAKE, say, write
+from basinet.launch.cli.parser import make_parser
+from basinet.launch.terminal import settle_streams
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Of several ranks that torchrun has started, the first one runs it with the help of the others, which print nothing.
+
+    Args:
+        arguments: Words of the command line; those of the process by default.
+
+    Returns:
+        Exit status, the same at all ranks: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
+    """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # the process ends without a last search for garbage, half a second long
+    settle_streams()
+    try:
+        status = _main(arguments)
+    finally:
+        ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
+        if ranks is not None and ranks.met():
+            # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if ranks is not None and ranks.follows():
+        # Channels that are taken down with the interpreter may abort it, once the first rank is gone.
+        ranks.leave()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = make_parser()
+    options, later = parser.parse_known_args(arguments)
+    if any(word.startswith("-") for word in later) or (later and "words" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if later:  # argparse takes no further words once an option has come between them
+        options.words += later
+    try:
+        with _loading():
+            command = importlib.import_module(f"basinet.launch.cli.{options.command}_command")
+        status: int = command.execute(options)
+        write()
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        return _end(error)
+    return status
+
+
+_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+"""What is no mistake in what was asked, but a disk that takes no more."""
+
+
+def _end(error: Exception) -> int:
+    """Say in one sentence what went wrong, or raise a defect with its traceback; return the exit status."""
+    from basinet.sim.experiment.mistakes import ExperimentError, first_line
+
+    ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
+    follows = ranks is not None and ranks.follows()
+    if (ranks is not None and ranks.failed()) or not isinstance(error, (ExperimentError, OSError)):
+        if not follows:
+            raise error
+        say(f"basinet: rank {os.environ['RANK']}: {error}")
+        return FAILED
+    if not (follows or ("TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0")):
+        # Else the first rank says it.
+        say(f"basinet: {first_line(error)}")
+    return FAILED if isinstance(error, OSError) and error.errno in _DISK else MISTAKE
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load modules, a million objects that stay, without a search for garbage among them, now or later."""
+    first = "torch" not in sys.modules
+    if first:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if first:
+            gc.enable()
+            gc.freeze()

@@ -1,0 +1,31 @@
+"""Which experiment the words of a command line name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.words import split_words
+
+__all__ = ["find_experiment"]
+
+_BUILT_IN = Path(__file__).parents[1] / "experiments"
+
+
+def find_experiment(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Find the file of an experiment: the user's own, or a built-in one by its name.
+
+    Args:
+        words: Its name, "main" if there is none, and what is laid over it, `key=value`.
+
+    Returns:
+        The file, and what is laid over it.
+
+    Raises:
+        ExperimentError: Several are named.
+    """
+    names, overrides = split_words(words)
+    if len(names) > 1:
+        raise ExperimentError(f"{names[1]}: one experiment at a time; overrides are written key=value")
+    name = names[0] if names else "main"
+    built_in = _BUILT_IN / f"{name}.yaml"
+    return built_in if built_in.exists() and not Path(name).is_file() else Path(name), overrides

@@ -1,0 +1,54 @@
+"""`basinet list`: list what an experiment can name."""
+
+import argparse
+import json
+from typing import Any
+
+from basinet.launch.cli.output import DONE, write, write_json
+from basinet.launch.cli.tables import write_table
+from basinet.launch.listing import LISTED, describe_component, list_components
+from basinet.sim.experiment.component import ExperimentError, nearest
+
+__all__ = ["execute"]
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Carry out the command; return the exit status."""
+    if options.kind is not None and options.kind not in LISTED:
+        raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, LISTED)}")
+    if options.name is not None:
+        _show_component(describe_component(options.kind, options.name), options.json)
+        return DONE
+    found = list_components([options.kind] if options.kind else LISTED)
+    if options.json:
+        write_json(found)
+        return DONE
+    rows = [
+        (kind, name, entry["about"] or "", entry["source"] or "")
+        for kind, names in found.items()
+        for name, entry in names.items()
+    ]
+    shown = slice(1 if options.kind else 0, None)  # a single kind is known
+    write_table(("kind", "name", "what it is", "source")[shown], [row[shown] for row in rows])
+    return DONE
+
+
+def _show_component(entry: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        write_json(entry)
+        return
+    paragraphs = [f"{entry['name']}: {entry['about']}", entry["description"]]
+    paragraphs += [f"{word}: {entry[word]}" for word in ("formula", "source") if entry[word]]
+    for paragraph in filter(None, paragraphs):
+        write(f"{paragraph}\n", fold=True)
+    rows = [
+        (
+            setting,
+            known["type"] or "",
+            "needed" if "needed" in known else json.dumps(known["default"]) if "default" in known else "",
+            known["about"] or "",
+        )
+        for setting, known in entry["settings"].items()
+    ]
+    if rows:
+        write_table(("setting", "values", "default", "what it is"), rows)

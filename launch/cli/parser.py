@@ -1,0 +1,123 @@
+"""What the command line takes: the commands and their options. Nothing heavy is imported, so that `--help` is quick."""
+
+import argparse
+from pathlib import Path
+
+from basinet import __version__
+
+__all__ = ["make_parser"]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser.
+
+    Returns:
+        What it reads has the attribute `command`, which names the module `basinet.launch.cli.…_command`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="basinet",
+        description="Train one model on a graph of agents; measure how flat the minima are that it finds.",
+    )
+    parser.add_argument("--version", action="version", version=f"basinet {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, help: str, *, table: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=name)
+        if table:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        return sub
+
+    run = command("run", "run an experiment, analyse it and write its report", table=True)
+    run.add_argument(
+        "words",
+        nargs="*",
+        metavar="EXPERIMENT.yaml | key=value",
+        help="a file or the name of a built-in experiment (main, learning_rate); main if none is given",
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
+    run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
+    run.add_argument(
+        "--dry-run",
+        action="store_const",
+        dest="command",
+        const="dry_run",
+        help="check everything, show the runs, write nothing",
+    )
+    run.add_argument("--quiet", action="store_true", help="show no progress")
+
+    analyze = command("analyze", "measure finished runs again, with other settings", table=True)
+    analyze.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
+    analyze.add_argument(
+        "--only",
+        metavar="MEASURES",
+        help="comma-separated, such as hessian_trace; trajectory for the loss around the ways that runs recorded",
+    )
+    analyze.add_argument("--agents", action="store_true", help="measure each agent, too")
+    analyze.add_argument("--own", action="store_true", help="measure under each agent's own samples, too")
+    analyze.add_argument("--samples", type=int, metavar="N", help="take a fixed random subset of the training samples")
+    analyze.add_argument("--mode", choices=("evaluation", "training"), help="mode of the model")
+    analyze.add_argument("--between", action="store_true", help="measure the loss between the solutions of the runs")
+    analyze.add_argument("--dtype", choices=("float32", "float64"), help="floating type")
+
+    predict = command("predict", "what theory predicts of a finished run, beside what it did", table=True)
+    predict.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    predict.add_argument(
+        "--at", choices=("minimum", "centroid"), default="minimum", help="where Hessian and noise are measured"
+    )
+    predict.add_argument("--replicas", type=int, metavar="N", help="look at the first N replicas (default all)")
+
+    compare = command("compare", "print the runs of several experiments side by side", table=True)
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+
+    report = command("report", "write the report of an experiment again")
+    report.add_argument("folder", type=Path, metavar="DIR")
+
+    export = command("export", "write a trained model of a finished run to a file, as a state dict")
+    export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    export.add_argument("--replica", type=int, default=0, metavar="R", help="whose model (default 0)")
+    export.add_argument(
+        "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="FILE.pt", help="the file")
+
+    reproduce = command("reproduce", "measure a published claim anew; without a name, list them", table=True)
+    reproduce.add_argument("name", nargs="?", metavar="NAME")
+    reproduce.add_argument("words", nargs="*", metavar="key=value", help="settings of the study, such as scale=cifar10")
+    reproduce.add_argument("--out", type=Path, metavar="DIR", help="where the findings go (default runs/NAME)")
+    reproduce.add_argument("--fresh", action="store_true", help="discard the trainings that the folder holds")
+    reproduce.add_argument("--quiet", action="store_true", help="show no progress")
+
+    topology = command("topology", "show graphs: their weights, spectra and pictures", table=True)
+    topology.add_argument(
+        "words",
+        nargs="+",
+        metavar="NAME | key=value",
+        help="topologies, and settings as below topology in an experiment: agents=16, policy=lazy, policy.keep=0.3, …",
+    )
+    topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
+
+    launch = command("launch", "print a script that runs an experiment on several machines")
+    launch.add_argument("runtime", metavar="RUNTIME", help="what starts the workers: ray, torchrun or slurm")
+    launch.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="as for run")
+    launch.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder, which all machines see")
+    launch.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines (default 1)")
+    launch.add_argument("--workers", type=_positive, metavar="N", help="workers a machine (default one a GPU, or 1)")
+    launch.add_argument("--cpus", type=_positive, default=1, metavar="N", help="processors a worker (default 1)")
+    launch.add_argument("--gpus", type=_positive, default=0, metavar="N", help="GPUs a machine (default none)")
+    launch.add_argument("--time", default="01:00:00", help="limit of a job of Slurm (default 01:00:00)")
+
+    listing = command("list", "list what an experiment can name", table=True)
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="such as optimizers, measures (default all)")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="one of them: its settings, formula and source")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
+    return int(text)
+
+
+def _point(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text

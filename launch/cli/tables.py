@@ -1,0 +1,41 @@
+"""Tables of what commands have found."""
+
+from collections.abc import Sequence
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from basinet.analysis.statistics.columns import column_widths
+from basinet.analysis.statistics.summary import summarize, summary_table
+from basinet.launch.cli.output import screen, write, write_json
+from basinet.sim.run.folder import Run
+
+__all__ = ["write_summary", "write_table"]
+
+
+def write_summary(runs: Sequence[Run], as_json: bool) -> None:
+    """Print the runs of experiments, summarised over their replicas.
+
+    Args:
+        runs: The runs.
+        as_json: Whether to print JSON instead of a table.
+    """
+    if as_json:
+        write_json(summarize(runs))
+    else:
+        write(summary_table(runs, screen().width))
+
+
+def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, in several parts if it is too wide.
+
+    Args:
+        header: Headings of the columns.
+        rows: The cells.
+    """
+    columns = [[title, *(row[i] for row in rows)] for i, title in enumerate(header)]
+    for widths in column_widths(columns, screen().width, frame=3):
+        table = Table(*(Column(Text(header[i]), width=width, overflow="fold") for i, width in widths.items()))
+        for row in rows:
+            table.add_row(*(Text(row[i]) for i in widths))
+        write(table)

@@ -1,0 +1,67 @@
+"""Run a study of a published claim, and write what it finds."""
+
+import inspect
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
+from basinet.analysis.studies.journal import JOURNAL, journal
+from basinet.launch.progress_bar import bar
+from basinet.sim.experiment.component import ExperimentError, Kind, nearest
+from basinet.sim.experiment.words import override
+from basinet.sim.run.files import discard
+from basinet.sim.run.interruptions import answering
+from basinet.sim.run.lock import locked
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    name: str, words: Sequence[str] = (), *, out: str | Path, fresh: bool = False, quiet: bool = False
+) -> tuple[Findings, Path]:
+    """Run a study and write what it finds.
+
+    The findings are written at the end; until then the parts of the study that are finished are kept in a journal,
+    and trainings as experiments of their own. What is finished is not done again by the same version.
+
+    Args:
+        name: A name in `basinet.analysis.studies.STUDIES`.
+        words: Settings of the study, `key=value`.
+        out: Where the findings go: a new folder, or one that holds a study, which is written over.
+        fresh: Whether to discard what the folder holds of the study.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The findings, and the report.
+
+    Raises:
+        ExperimentError: There is no such study or setting, or the folder holds something else.
+    """
+    if name not in STUDIES:
+        raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
+    settings: dict[str, Any] = {}
+    override(settings, words)
+    study = Kind(name, STUDIES, ("progress", "folder")).parse({**settings, "name": name})
+    out = Path(out)
+    check_folder(out)
+    supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
+    command = shlex.join(["basinet", "reproduce", name, *words])
+    begun = time.monotonic()
+    with ExitStack() as held:
+        if out.is_dir():  # else it is made, and locked, as soon as something is found: the settings may yet be refused
+            held.enter_context(locked(out))
+        if fresh:
+            discard(out / TRAININGS)
+            (out / JOURNAL).unlink(missing_ok=True)
+        with bar(name, quiet=quiet) as progress, answering(_interrupt), journal(out, name):
+            # Not by its `make`, which takes a ValueError for a mistake in the settings.
+            findings: Findings = study.target(**supplied, progress=progress, **study.settings)
+            return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
+
+
+def _interrupt(number: int) -> None:
+    raise KeyboardInterrupt

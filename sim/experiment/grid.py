@@ -1,0 +1,244 @@
+"""The grid of an experiment: lists of values and cases, and the points that they stand for."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_origin
+
+from basinet.sim.experiment.changes import DIGESTS
+from basinet.sim.experiment.component import ExperimentError, is_list_setting, nearest
+from basinet.sim.experiment.config import DEFAULTS, KINDS, NESTED, Config
+from basinet.sim.experiment.digest import name_of
+from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.run_names import distinct_texts
+from basinet.sim.tasks import is_list_of_samples
+
+__all__ = ["INSTEAD", "expand", "frozen", "place", "split_strategy"]
+
+_MOST_RUNS = 100_000
+"""Runs of a grid that there may be."""
+
+INSTEAD = {"steps": "epochs", "epochs": "steps"}
+"""What gives way where something is laid over it."""
+
+_OF_THE_GRID = ("case", "strategy", "strategy_keys")
+"""Keys that no strategy can set."""
+
+_LISTS = frozenset(name for name, field in Config.model_fields.items() if get_origin(field.annotation) is tuple)
+"""Keys whose values are lists themselves, and make no grid."""
+
+
+def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Make the points of a grid.
+
+    Args:
+        description: What the experiment is, with lists where it has several values, and cases.
+
+    Yields:
+        What the values on the axes of the grid are called, and the whole description at the point.
+
+    Raises:
+        ExperimentError: There are too many points, or none.
+    """
+    starts = [(named | chosen, point) for named, laid in _cases(description) for chosen, point in _by_strategy(laid)]
+    least = sum(math.prod(len(choices) for _, choices in _axes(point)) for _, point in starts)
+    if least > _MOST_RUNS:
+        raise ExperimentError(
+            f"the grid has {least:,} runs or more; allowed are at most {_MOST_RUNS:,}: give fewer values on its longest"
+            " axes, name the combinations that matter as cases, or make several experiments"
+        )
+    for named, point in starts:
+        for chosen, leaf in _expand_lists(point):
+            yield named | chosen, leaf
+
+
+def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """Lay the cases over the experiment."""
+    base = {key: value for key, value in description.items() if key not in ("about", "skip", "cases")}
+    cases = description.get("cases")
+    if cases is None:
+        return [({}, _copy(base))]
+    if not (isinstance(cases, Mapping) and all(isinstance(case, Mapping) for case in cases.values())):
+        raise ExperimentError("cases: allowed is a mapping from names to mappings of keys to values")
+    if not cases:
+        raise ExperimentError("cases: an empty mapping leaves nothing to run")
+    found, strategies = [], []
+    for name, text in zip(cases, distinct_texts(list(cases)), strict=True):
+        point = _copy(base) | {"case": str(name)}
+        for key, value in cases[name].items():
+            _lay(point, str(key), value)
+        found.append(({"case": text}, point))
+        others = [str(key) for key in cases[name] if str(key).split(".")[0] != "strategy"]
+        if len(others) < len(cases[name]) and not any(_axes({"strategy": point["strategy"]})):
+            point["strategy_keys"] = ("case", *others)
+            strategies.append(frozen(point["strategy"]))
+    # Cases that share strategies are conditions to compare them in; otherwise they stand for their strategies.
+    for _, point in found if len(set(strategies)) < len(strategies) else ():
+        if point.pop("strategy_keys", None) and len(set(strategies)) > 1:
+            point["strategy_keys"] = ("case",)
+    return found
+
+
+def _by_strategy(point: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Lay the keys of the experiment that a strategy's mapping holds over the experiment, strategy by strategy."""
+    given = point.get("strategy")
+    choices = given if isinstance(given, list) else [given]
+    laid = [split_strategy(choice) for choice in choices]
+    if not any(keys for _, keys in laid):
+        yield {}, point
+        return
+    names = distinct_texts([own for own, _ in laid])
+    count = Counter(frozen(own) for own, _ in laid)
+    for (own, keys), name in zip(laid, names, strict=True):
+        new = _copy(point) | {"strategy": own}
+        for key, value in keys.items():
+            _lay(new, key, value)
+        if keys:
+            new["strategy_keys"] = (*point.get("strategy_keys", ()), *keys)
+        texts = {key: distinct_texts([value])[0] for key, value in keys.items()} if count[frozen(own)] > 1 else {}
+        yield {"strategy": name, **texts}, new
+
+
+def split_strategy(choice: Any) -> tuple[Any, dict[str, Any]]:
+    """Split what is given as a strategy.
+
+    Args:
+        choice: A name, a mapping, or an object.
+
+    Returns:
+        The strategy with its own settings, and the keys of the experiment beside them.
+
+    Raises:
+        ExperimentError: A key is neither.
+    """
+    if not isinstance(choice, Mapping) or "name" not in choice:
+        return choice, {}
+    names = choice["name"] if isinstance(choice["name"], list) else [choice["name"]]
+    known = [_settings_of(name) for name in names]
+    settings = None if None in known else {word for words in known for word in words or ()}
+    own, keys = {}, {}
+    for key, value in choice.items():
+        first = str(key).split(".")[0]
+        if key in ("name", "label", *DIGESTS) or (settings and key in settings):
+            own[key] = value
+        elif first in Config.model_fields and first not in _OF_THE_GRID:
+            keys[str(key)] = value
+        elif settings is None:
+            own[key] = value
+        else:
+            who = " or ".join(name if isinstance(name, str) else name_of(name) for name in names)
+            hint = nearest(str(key), [*settings, *Config.model_fields]).partition("; ")[2]
+            raise ExperimentError(
+                f"strategy.{key}: {who} has no setting '{key}', and an experiment no such key; allowed are its own"
+                f" settings ({', '.join(sorted(settings)) or 'it has none'}) and keys of the experiment, such as"
+                f" batch_size and optimizer.lr{hint and '; ' + hint}"
+            )
+    return own, keys
+
+
+def _settings_of(strategy: Any) -> set[str] | None:
+    """Name the settings of a strategy; None where there is no such strategy, or it takes any."""
+    try:
+        found = KINDS["strategy"].settings(strategy)
+    except (ExperimentError, TypeError):
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else set(found)
+
+
+def _expand_lists(
+    description: dict[str, Any], outer: Sequence[list[str]] = ()
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    found = list(_axes(description))
+    for path, choices in found:
+        key = ".".join(path)
+        if not choices:
+            raise ExperimentError(f"{key}: an empty list leaves nothing to run")
+        if path in outer:
+            raise ExperimentError(f"{key}: got {shown(choices)} as one of several values; allowed are single values")
+    axes = [(path, list(zip(distinct_texts(choices), choices, strict=True))) for path, choices in found]
+    for values in itertools.product(*(choices for _, choices in axes)):
+        point = _copy(description)
+        chosen = {}
+        for (path, _), (text, value) in zip(axes, values, strict=True):
+            place(point, path, value)
+            chosen[".".join(path)] = text
+        # A value that a list offered may hold lists of its own, such as strategy: [{name: …, order: [atc, cta]}].
+        if axes and any(True for _ in _axes(point)):
+            for inner, leaf in _expand_lists(point, [*outer, *(path for path, _ in axes)]):
+                yield {**chosen, **inner}, leaf
+        else:
+            yield chosen, point
+
+
+def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
+    """Find the keys with several values."""
+    for key, value in description.items():
+        if key in _LISTS or (key == "task" and is_list_of_samples(value)):
+            continue
+        if isinstance(value, list):
+            yield [key], value
+        elif isinstance(value, Mapping):
+            yield from _nested_axes(key, value)
+
+
+def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
+    for inner, value in given.items():
+        nested = NESTED.get(key, {}).get(inner)
+        if nested and isinstance(value, Mapping):
+            for deep, choices in value.items():
+                if isinstance(choices, list) and not is_list_setting(KINDS[nested], value, deep):
+                    yield [key, inner, deep], choices
+        elif isinstance(value, list) and not (key in KINDS and is_list_setting(KINDS[key], given, inner)):
+            yield [key, inner], value
+
+
+def _copy(value: Any) -> Any:
+    """Copy the mappings, but not the user's objects in them."""
+    return {str(k): _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value; a component on the way that is given by its name becomes a mapping.
+
+    Args:
+        description: Changed in place.
+        path: The words of a dotted key.
+        value: What is set there.
+
+    Raises:
+        ExperimentError: There are several values on the way.
+    """
+    *outer, last = path
+    for depth, word in enumerate(outer):
+        inner = description.get(word)
+        if inner is None:
+            inner = DEFAULTS.get(".".join(path[: depth + 1]), {})
+        elif isinstance(inner, list):
+            raise ExperimentError(f"{'.'.join(path)}: {word} has several values here; set it as a whole: {word}=…")
+        description[word] = dict(inner) if isinstance(inner, Mapping) else {"name": inner}
+        description = description[word]
+    description[last] = value
+
+
+def _lay(point: dict[str, Any], key: str, value: Any) -> None:
+    """Lay a value over the experiment."""
+    point.pop(INSTEAD.get(key, ""), None)
+    place(point, key.split("."), value)
+
+
+def frozen(value: Any) -> Hashable:
+    """Turn a value into what equal ones have in common; an object of the user's own is equal to itself alone.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        What can be looked up.
+    """
+    if isinstance(value, Mapping):
+        return ("mapping", *((str(key), frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, *map(frozen, value))
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return (type(value).__name__, value if plain else id(value))

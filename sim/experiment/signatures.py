@@ -1,0 +1,245 @@
+"""What the signature of a maker says of its settings, and how values are checked against it."""
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticCustomError
+
+from basinet.sim.experiment.mistakes import nearest, shown
+
+__all__ = [
+    "BOOLEAN",
+    "NUMBER",
+    "is_finite",
+    "means_list",
+    "parameters",
+    "sentence",
+    "settings_in",
+    "settings_model",
+]
+
+
+@cache
+def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Read a signature, with its annotations evaluated where they can be.
+
+    Args:
+        target: A maker.
+
+    Returns:
+        Its parameters by name; none where it has no signature.
+    """
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except NameError:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def settings_in(
+    target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
+) -> dict[str, inspect.Parameter]:
+    """Choose the parameters of a maker that are settings: how many agents there are, the topology alone tells.
+
+    Args:
+        target: The maker.
+        supplied: Parameters that the simulator supplies.
+        reserved: Parameters that are no settings, although they have defaults.
+
+    Returns:
+        The parameters by name.
+    """
+    return {
+        name: parameter
+        for name, parameter in parameters(target).items()
+        if parameter.kind is not parameter.VAR_POSITIONAL
+        and name not in reserved
+        and not (name in supplied and (name == "num_agents" or parameter.default is parameter.empty))
+    }
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""More than that no parameter can be multiplied by in either floating type of a run."""
+
+_INT64 = Field(ge=-(2**63), le=2**63 - 1)
+
+
+def _check_type(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_ | str):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(_check_type(value), int | float | np.number) and not abs(value) <= _LARGEST:
+        if value != value or abs(value) == math.inf:
+            raise PydanticCustomError("finite_number", "Input should be a finite number")
+        raise PydanticCustomError("large_number", f"Input should be at most {_LARGEST:.3g} in size")
+    return value
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value holds no number that is infinite or none, as far as it is plain.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Whether it does not.
+    """
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_finite, value))
+    return not isinstance(value, float | np.floating) or math.isfinite(value)
+
+
+def _check_finite(value: Any) -> Any:
+    if not is_finite(value):
+        raise PydanticCustomError("finite_number", "Input should hold finite numbers")
+    return value
+
+
+def _check_boolean(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise PydanticCustomError("boolean_type", "Input should be true or false")
+    return bool(value)
+
+
+NUMBER, BOOLEAN = BeforeValidator(_check_number), BeforeValidator(_check_boolean)
+"""Let pydantic take no boolean for a number, only finite numbers, and nothing else than a boolean for one."""
+
+
+def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
+    """Complete a type of a signature, also in its parts: numbers are finite, and no booleans.
+
+    Args:
+        annotation: The type; `Annotated[float, Field(allow_inf_nan=True)]` takes any float.
+        bounds: Bounds of its floats.
+
+    Returns:
+        The type that is checked.
+    """
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation is float:
+        return Annotated[(float, *bounds, NUMBER)]
+    if annotation is int:
+        return Annotated[int, _INT64, NUMBER]
+    if origin is Literal and int in map(type, parts):
+        return Annotated[annotation, NUMBER]
+    if annotation is bool:
+        return Annotated[bool, BOOLEAN]
+    if annotation is Any:
+        return Annotated[Any, BeforeValidator(_check_finite)]
+    if origin is Annotated:
+        if parts[0] not in (int, float):
+            return Annotated[(_exact(parts[0]), *parts[1:])]
+        said = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
+        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in said)
+        # What comes last is looked at first.
+        last = BeforeValidator(_check_type) if any_float else NUMBER
+        return Annotated[(parts[0], *([_INT64] if parts[0] is int else []), *parts[1:], last)]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_exact(part, bounds) for part in parts)]  # noqa: UP007
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return origin[tuple(_exact(part, bounds) for part in parts)]  # type: ignore[index]
+    return annotation
+
+
+def settings_model(
+    name: str, settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, Any]
+) -> tuple[type[BaseModel], list[str]]:
+    """Build a model that validates the settings of a maker.
+
+    Args:
+        name: Name of the maker.
+        settings: See `settings_in`.
+        bounds: Bounds of settings whose maker declares none in its signature.
+
+    Returns:
+        The model, in which each setting is an alias, and the names of the settings.
+    """
+    fields: dict[str, Any] = {}
+    names: list[str] = []
+    extra: Any = "forbid"
+    for setting, parameter in settings.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            extra = "allow"
+            continue
+        required = parameter.default is parameter.empty
+        evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
+        annotation = _exact(parameter.annotation if evaluated else Any, (bounds[setting],) if setting in bounds else ())
+        # The alias keeps a setting apart from the attributes of a pydantic model.
+        fields[f"field_{len(names)}"] = (
+            annotation,
+            Field(... if required else parameter.default, alias=setting),
+        )
+        names.append(setting)
+    config = ConfigDict(extra=extra, arbitrary_types_allowed=True)
+    return create_model(name, __config__=config, **fields), names
+
+
+def means_list(annotation: Any, given: Sequence[Any]) -> bool:
+    """Return whether a list that is given for a setting is meant as one value (otherwise it is an axis of a grid).
+
+    Args:
+        annotation: The type of the setting.
+        given: The list.
+
+    Returns:
+        Whether it is; what is wrong as a list and in its parts is a list that holds something wrong.
+    """
+    adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    whole = _allows(adapter, given) or not any(_allows(adapter, part) for part in given)
+    return whole and annotation is not Any
+
+
+def _allows(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
+    """Turn the complaint of pydantic into a sentence.
+
+    Args:
+        error: The complaint.
+        path: Dotted key of what was validated, "" at the top.
+        names: Keys that are allowed there.
+
+    Returns:
+        One sentence.
+    """
+    first = max(
+        error.errors(), key=lambda complaint: len(complaint["loc"])
+    )  # of alternatives the one that came furthest
+    where = ".".join(
+        [path] * bool(path) + [str(part) for part in first["loc"] if part != "component"][: 1 if path else 2]
+    )
+    word = str(first["loc"][0]) if first["loc"] else path
+    if first["type"] == "extra_forbidden":
+        owner = path or "the experiment"
+        return f"{where}: {owner} has no key '{word}'; {nearest(word, names)}"
+    if first["type"] == "missing":
+        return f"{where}: a value is needed"
+    if isinstance(first.get("ctx", {}).get("error"), ValueError):
+        message = str(first["ctx"]["error"])
+        return message if message.startswith(word) else f"{where}: {message}"
+    if "Sequence" in first["msg"] or first["type"] in ("list_type", "tuple_type"):
+        return f"{where}: got {shown(first['input'])}, where a list is needed, such as [{shown(first['input'])}]"
+    if first["type"] in ("dataclass_type", "mapping_type", "model_type"):
+        return f"{where}: got {shown(first['input'])}, where a name or a mapping is needed"
+    if first["type"] == "too_short":
+        return f"{where}: got {shown(first['input'])}, where more values are needed"
+    message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{where}: got {shown(first['input'])}, which {message}"

@@ -1,0 +1,130 @@
+"""Words of a command line: names, and `key=value` that is laid over a description."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.experiment import yaml_files
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.grid import INSTEAD, place, split_strategy
+from basinet.sim.experiment.mistakes import shown
+
+__all__ = ["as_typed", "override", "split_words"]
+
+
+def split_words(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Split words into names and settings.
+
+    Args:
+        words: What was typed.
+
+    Returns:
+        The names, and what is written `key=value`.
+    """
+    words = list(words)
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def override(description: dict[str, Any], words: Iterable[str]) -> None:
+    """Lay words of a command line over a description.
+
+    Args:
+        description: Keys and values, changed in place.
+        words: Dotted keys and values, `key=value`; a value is read as YAML, and commas outside brackets and quotes make
+            a list.
+
+    Raises:
+        ExperimentError: One is not written so, or would undo another.
+    """
+    typed: dict[str, str] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ExperimentError(f"{word}: an override is written key=value")
+        instead = INSTEAD.get(key)
+        undone = next((k for k in typed if k in (key, instead) or k.startswith(f"{key}.")), None)
+        if undone is not None:
+            remedy = "give one of them" if undone in (key, instead) else "give it first"
+            raise ExperimentError(f"{word}: it would undo {undone}={typed[undone]}; {remedy}")
+        typed[key] = text
+        value = _read_word(key, text)
+        # What is asked for on the command line goes before what a case sets, or a strategy.
+        overlays = [*_mappings(description.get("cases")), *_strategies(description, key)]
+        for mapping in (description, *overlays):
+            mapping.pop(instead, None)
+        for overlay in overlays:
+            _lay_over(overlay, key, value)
+        place(description, key.split("."), value)
+
+
+def _read_word(key: str, text: str) -> Any:
+    """Read the value of a word."""
+    try:
+        value = yaml_files.load(text)
+    except ValueError as error:
+        value = _read_list(text)
+        if value is None:
+            raise ExperimentError(f"{key}: the value {shown(text)} is not YAML that can be read: {error}") from None
+    else:
+        if isinstance(value, str) and value == text.strip():  # no quotes
+            value = _read_list(text) or value
+    if value is None and not text.strip():
+        raise ExperimentError(f"{key}: a value is needed after the equals sign")
+    return value
+
+
+def _read_list(text: str) -> list[Any] | None:
+    """Read values between commas."""
+    try:
+        values = yaml_files.load(f"[{text}]") if "," in text else None
+    except ValueError:
+        return None
+    return values if isinstance(values, list) else None
+
+
+def as_typed(message: str, words: Iterable[str], path: str | Path) -> str:
+    """Name the word that chose a component, where the component has no setting that the file gives it.
+
+    Args:
+        message: A complaint about the experiment.
+        words: What is laid over it.
+        path: Its file.
+
+    Returns:
+        The complaint, which begins with the word if it is the cause.
+    """
+    complained, _, _ = message.partition(": ")
+    typed = [word.partition("=")[::2] for word in words]
+    if " has no setting " not in message or any(key == complained for key, _ in typed):
+        return message
+    for key, text in reversed(typed):
+        component, (place, _, setting) = key.removesuffix(".name"), complained.rpartition(".")
+        if place == component and setting not in text:
+            remedy = f"; {component}={text} leaves out what is set there" if key != component else ""
+            return f"{key}={text}: {path} sets {message}{remedy}"
+    return message
+
+
+def _lay_over(case: dict[Any, Any], key: str, value: Any) -> None:
+    """Let a value that is laid over the experiment hold in a case too."""
+    case.pop(key, None)
+    if any(isinstance(choice, Mapping) for choice in (value if isinstance(value, list) else [value])):
+        for setting in [name for name in case if str(name).startswith(f"{key}.")]:
+            del case[setting]
+    words = key.split(".")
+    for depth in range(1, len(words)):
+        whole = ".".join(words[:depth])
+        if whole in case:
+            place(case, [whole, *words[depth:]], value)
+
+
+def _strategies(description: Mapping[str, Any], key: str) -> list[dict[Any, Any]]:
+    """Find the strategies in whose mappings a key is one of the experiment."""
+    places = [description, *_mappings(description.get("cases"))]
+    given = [place.get("strategy") for place in places]
+    choices = [choice for value in given for choice in (value if isinstance(value, list) else [value])]
+    return [choice for choice in choices if isinstance(choice, dict) and key not in split_strategy(choice)[0]]
+
+
+def _mappings(cases: Any) -> list[dict[Any, Any]]:
+    return [case for case in cases.values() if isinstance(case, dict)] if isinstance(cases, dict) else []

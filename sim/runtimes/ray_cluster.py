@@ -1,0 +1,169 @@
+"""The cluster that Ray runs on: joined, or started on this machine and ended again, and what it has room for."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import ray
+
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.run.interruptions import INTERRUPTIONS
+from basinet.sim.runtimes.meeting import in_time, patience
+
+__all__ = ["cluster", "runs_that_fit"]
+
+_PATIENCE = 60.0
+"""Seconds in which a cluster has to answer, if the environment does not say otherwise."""
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine; leave what was found as it was.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ExperimentError: `RAY_ADDRESS` names no cluster, or none can be started here.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    # Without "local" Ray would wait for a cluster that has been started here some day and is gone.
+    with _session_folder() if address in ("", "local") else nullcontext():
+        with _own_signals():
+            if address in ("", "local"):
+                _start()
+            else:
+                _join(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start() -> None:
+    """Start Ray on this machine."""
+    try:
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        raise ExperimentError(f"runtime.name: Ray cannot be started on this machine: {first_line(error)}") from error
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster. Ray itself would wait for one that is not there for as long as it takes."""
+    plain = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if address != "auto" and not plain:
+        raise ExperimentError(f"RAY_ADDRESS: got {address!r}; allowed are HOST:PORT, auto, or no such variable")
+    seconds = patience(_PATIENCE)
+
+    def connect() -> None:
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+
+    def knock(host: str, port: int) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                socket.create_connection((host, port), timeout=seconds).close()
+                return
+            except ConnectionRefusedError:  # a head that is about to start
+                if time.monotonic() + 0.5 > deadline:
+                    raise
+                time.sleep(0.5)
+
+    what, remedy = (
+        f"the cluster that RAY_ADDRESS names, {address}",
+        "start one, or unset RAY_ADDRESS",
+    )
+    if plain:
+        host, port = plain[1].strip("[]"), int(plain[2])
+        in_time(lambda: knock(host, port), what, seconds, remedy)
+    in_time(connect, what, seconds, remedy)
+
+
+@contextmanager
+def _session_folder() -> Iterator[None]:
+    """Make a folder for Ray while it is started here; it would leave what it writes there for ever.
+
+    A shell waits until this process is done with it or ends, and then removes what is left: other processes with a
+    file open in the folder, and the folder.
+    """
+    chosen = os.environ.get("RAY_TMPDIR")
+    # The path of a socket may have 107 letters, of which Ray's own part takes 70.
+    place = chosen or (tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
+    folder = tempfile.mkdtemp(prefix="ray-", dir=place)
+    others = 'find /proc/[0-9]*/fd -lname "$0/*" 2>&- | cut -d/ -f3 | sort -u | grep -vx $PPID'
+    remove = f'read -r _; {others} | xargs -r kill -KILL; rm -rf "$0"'
+    keeper = subprocess.Popen(
+        ["/bin/sh", "-c", remove, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    os.environ["RAY_TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ["RAY_TMPDIR"]
+        else:
+            os.environ["RAY_TMPDIR"] = chosen
+        keeper.communicate()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's answers to interruptions, which Ray replaces by its own.
+
+    What is started meanwhile is deaf to those that are sent to a whole group: this process ends it, after a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # not one that Python does not know
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def runs_that_fit(runtime: RuntimePart) -> int:
+    """Compute how many such runs the cluster can hold at once.
+
+    Args:
+        runtime: What a run needs of it.
+
+    Returns:
+        At least 1.
+
+    Raises:
+        ExperimentError: Not even one fits; the message has the numbers.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # An actor cannot be split between nodes: what fits is counted node by node.
+    slots = 0
+    for node in nodes:
+        fit = int(node.get("CPU", 0) / runtime.cpus_per_actor + 1e-9)
+        if runtime.gpus_per_actor:
+            fit = min(fit, int(node.get("GPU", 0) / runtime.gpus_per_actor + 1e-9))
+        slots += fit
+    if slots < runtime.actors:
+        have = f"{sum(n.get('CPU', 0) for n in nodes):g} CPUs and {sum(n.get('GPU', 0) for n in nodes):g} GPUs"
+        raise ExperimentError(
+            f"runtime.actors: {runtime.actors} actors of {runtime.cpus_per_actor:g} CPUs and "
+            f"{runtime.gpus_per_actor:g} GPUs do not fit on the cluster's {len(nodes)} node(s) with {have}; "
+            f"at most {slots} do: lower runtime.actors, runtime.cpus_per_actor or runtime.gpus_per_actor"
+        )
+    return max(1, slots // runtime.actors)

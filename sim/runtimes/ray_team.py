@@ -1,0 +1,137 @@
+"""The workers of a run as Ray actors, which host blocks of agents each, on one machine or a cluster.
+
+Ray starts and places the workers and carries setups, measurements and checkpoints. Parameters travel between
+the workers themselves, by torch.distributed.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import torch.distributed as dist
+from ray.exceptions import RayTaskError
+
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Worker
+from basinet.sim.engines import EngineName
+from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.team import TIMEOUT, Stopped, Team
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["RayTeam"]
+
+_LOOK_SECONDS = 0.5
+"""Seconds between two looks whether actors have been placed."""
+
+_TELL_SECONDS = 10.0, 300.0
+"""Seconds after which it is said what actors wait for, and between two such sentences."""
+
+
+class _Actor:
+    """A worker inside a Ray actor."""
+
+    def address(self) -> str:
+        """Find an address at which this actor can be met by the others."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"tcp://{host}:{probe.getsockname()[1]}"
+
+    def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
+        """Meet the other workers and build the block; return the engine's name."""
+        if placement.workers > 1:
+            runtime = setup.config.runtime
+            # NCCL wants a GPU for each worker.
+            backend = "nccl" if runtime_of(runtime).device().type == "cuda" and runtime.gpus_per_actor >= 1 else "gloo"
+            dist.init_process_group(
+                backend,
+                init_method=address,
+                rank=placement.rank,
+                world_size=placement.workers,
+                timeout=TIMEOUT,
+            )
+        self.worker = Worker(setup, placement, engine)
+        return self.worker.block.engine.name
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        return getattr(self.worker, method)(*arguments)
+
+
+class RayTeam(Team):
+    """The workers of a run as Ray actors.
+
+    Args:
+        setup: The parts of the run.
+        engine: Name of the engine, or "auto": the first worker then chooses for all.
+        stop: Is set when the run shall stop, which may be before its actors have been placed.
+        waiting: Is told what they wait for.
+
+    Raises:
+        Stopped: `stop` was set before all actors were placed.
+    """
+
+    def __init__(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> None:
+        runtime = setup.config.runtime
+        workers = runtime.actors
+        make = ray.remote(num_cpus=runtime.cpus_per_actor, num_gpus=runtime.gpus_per_actor)(_Actor)
+        self.actors = [make.remote() for _ in range(workers)]
+        try:
+            address = self._placed(stop, lambda missing: waiting(_needs(runtime, missing)))
+            shared = ray.put(setup)
+            pending = []
+            for rank, actor in enumerate(self.actors):
+                placement = Placement.split(setup.config.replicas, setup.num_agents, workers, rank)
+                pending.append(actor.start.remote(shared, placement, address, engine))
+            _get(pending)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _placed(self, stop: threading.Event, waiting: Callable[[int], None]) -> str:
+        """Wait until all actors have been placed; return the address of the first."""
+        addresses = [actor.address.remote() for actor in self.actors]
+        next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
+        while True:
+            _, missing = ray.wait(addresses, num_returns=len(addresses), timeout=_LOOK_SECONDS)
+            if not missing:
+                return str(_get(addresses)[0])
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > next_word:
+                next_word = time.monotonic() + pause
+                waiting(len(missing))
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        shared = [ray.put(argument) for argument in arguments]
+        results: list[Any] = _get([actor.call.remote(method, *shared) for actor in self.actors])
+        return results
+
+
+def _needs(runtime: RuntimePart, actors: int) -> str:
+    """Say what actors wait for."""
+    free = ray.available_resources()
+    wanted = {"CPU": actors * runtime.cpus_per_actor, "GPU": actors * runtime.gpus_per_actor}
+    short = {kind: count for kind, count in wanted.items() if count > free.get(kind, 0)}
+    if not short:
+        return f"{actors} Ray {'actor' if actors == 1 else 'actors'} to start"
+    parts = [f"{count:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind, count in short.items()]
+    return f"the Ray cluster: {'; '.join(parts)}"
+
+
+def _get(pending: Any) -> Any:
+    """Wait for what actors return; what one of them raised is raised as it is, caused by Ray's account of it."""
+    try:
+        return ray.get(pending)
+    except RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise

@@ -1,0 +1,115 @@
+"""Whether a run is possible as it is asked for: its batch, its split of the data, its runtime and its size."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.setup.room import check_memory
+from basinet.sim.tasks import Task
+
+__all__ = ["check_batch", "check_partition", "check_runtime", "check_size"]
+
+
+def check_runtime(config: Config, num_agents: int) -> None:
+    """Check that there is an agent for each worker, and the device.
+
+    Args:
+        config: The run.
+        num_agents: K.
+
+    Raises:
+        ExperimentError: There are more actors than agents, or torch finds no such device here.
+    """
+    rows = config.replicas * num_agents
+    if config.runtime.actors > rows:
+        raise ExperimentError(
+            f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one an agent of each replica"
+        )
+    device = config.runtime.device
+    try:
+        kind = torch.device("cpu" if device == "auto" else device).type
+    except RuntimeError:
+        raise ExperimentError(f"runtime.device: got '{device}'; allowed are auto, cpu, cuda, cuda:1, …") from None
+    here = runtime_of(config.runtime).workers_here is not None
+    if kind == "cuda" and here and not torch.cuda.is_available():
+        raise ExperimentError(f"runtime.device: got '{device}', but torch finds no GPU here; allowed are auto, cpu")
+
+
+def check_batch(config: Config, task: Task) -> None:
+    """Check that a batch has no more samples than the task.
+
+    Args:
+        config: The run.
+        task: Its task.
+
+    Raises:
+        ExperimentError: It has.
+    """
+    samples = len(task.train[0])
+    # Few samples are no mistake of who gives no batch size.
+    if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
+        raise ExperimentError(
+            f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
+            " many"
+        )
+
+
+def check_partition(parts: Any, name: str, num_agents: int, num_samples: int) -> list[np.ndarray]:
+    """Check what a partition returned: those of the user's own may return anything.
+
+    Args:
+        parts: What it returned.
+        name: Its name.
+        num_agents: K.
+        num_samples: Samples of the task.
+
+    Returns:
+        Indices of the samples of each agent.
+
+    Raises:
+        ExperimentError: They are not that.
+    """
+    try:
+        arrays = [np.asarray(part) for part in parts]
+    except (TypeError, ValueError):
+        arrays = []
+    if len(arrays) != num_agents:
+        raise ExperimentError(f"task.partition: {name} must return {num_agents} index arrays, one an agent")
+    for agent, part in enumerate(arrays):
+        if part.ndim != 1 or part.dtype.kind not in "iu":
+            raise ExperimentError(f"task.partition: {name} gives agent {agent} no index array [n] of integers")
+        if len(part) == 0 or part.min() < 0 or part.max() >= num_samples:
+            raise ExperimentError(
+                f"task.partition: {name} gives agent {agent} {len(part)} indices; allowed are one or more, from 0 to"
+                f" {num_samples - 1}"
+            )
+    return arrays
+
+
+def check_size(config: Config, task: Task, num_agents: int, parameters: int, remembered: int = 0) -> None:
+    """Check that the state of all agents and their batches fit in memory.
+
+    Args:
+        config: The run.
+        task: Its task.
+        num_agents: K.
+        parameters: P.
+        remembered: Bytes that the optimizer remembers of an agent.
+
+    Raises:
+        ExperimentError: They do not.
+    """
+    samples, sizes = len(task.train[0]), [t[:1].nbytes for t in task.train]
+    check_memory(
+        config.runtime,
+        replicas=config.replicas,
+        agents=num_agents,
+        parameters=parameters,
+        remembered=remembered,
+        batch=config.batch_size * sum(sizes),
+        held=8 * samples if task.draw is None and not config.task.partition.is_own else 0,
+    )
