@@ -5,15 +5,15 @@ from typing import Any
 from pydantic import Field
 from torch import optim
 
-from basinet.algorithms.optimizers.clipped import ClippedSGD
-from basinet.algorithms.optimizers.galore import GaLore, GoLore
+from basinet.algorithms.optimizers.derivative_free.lozo import LOZO, LOZOM
+from basinet.algorithms.optimizers.derivative_free.mezo import MeZO
 from basinet.algorithms.optimizers.local import LocalOptimizer
-from basinet.algorithms.optimizers.lozo import LOZO, LOZOM
-from basinet.algorithms.optimizers.mezo import MeZO
-from basinet.algorithms.optimizers.normalized import NSGD, NSGDC, NSGDm
-from basinet.algorithms.optimizers.shared_subspaces import SharedSubspaces
+from basinet.algorithms.optimizers.normalized.clipped import ClippedSGD
+from basinet.algorithms.optimizers.normalized.nsgd import NSGD, NSGDC, NSGDm
+from basinet.algorithms.optimizers.normalized.two_points import ANSGDC, NSGDCVR
+from basinet.algorithms.optimizers.subspaces.galore import GaLore, GoLore
+from basinet.algorithms.optimizers.subspaces.shared_subspaces import SharedSubspaces
 from basinet.algorithms.optimizers.tunings import TUNINGS, heavy_tail_rate, heavy_tail_settings
-from basinet.algorithms.optimizers.two_points import ANSGDC, NSGDCVR
 
 __all__ = [
     "ANSGDC",

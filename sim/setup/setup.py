@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer
-from basinet.algorithms.optimizers.per_agent import PerAgentOptimizer
+from basinet.algorithms.optimizers.normalized.per_agent import PerAgentOptimizer
 from basinet.algorithms.optimizers.tunings import tuned_for
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.attackers import make_attack

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from basinet.algorithms.optimizers.shared_subspaces import SharedSubspaces
+from basinet.algorithms.optimizers.subspaces.shared_subspaces import SharedSubspaces
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["SubspaceCentralized", "SubspaceConsensus", "SubspaceDiffusion"]

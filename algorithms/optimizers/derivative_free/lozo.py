@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.groups import BELOW_1, COUNT, Rule
-from basinet.algorithms.optimizers.local import restore_types
-from basinet.algorithms.optimizers.mezo import (
+from basinet.algorithms.optimizers.derivative_free.mezo import (
     _PIECE,
     Keys,
     MeZO,
@@ -21,6 +19,8 @@ from basinet.algorithms.optimizers.mezo import (
     _rate,
     _stepped,
 )
+from basinet.algorithms.optimizers.groups import BELOW_1, COUNT, Rule
+from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.row_norms import has_loops
 
 __all__ = ["LOZO", "LOZOM"]

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from basinet.algorithms.optimizers.local import LocalOptimizer
-from basinet.algorithms.optimizers.subspace_steps import SubspaceOptimizer
+from basinet.algorithms.optimizers.subspaces.subspace_steps import SubspaceOptimizer
 
 __all__ = ["SharedSubspaces"]
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.copies import PublicCopies
+from basinet.algorithms.strategies.compressed.copies import PublicCopies
 from basinet.algorithms.strategies.strategy import Block, require_symmetric
 
 __all__ = ["LEAD"]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.algorithms.optimizers.normalized import NSGDC
-from basinet.algorithms.optimizers.per_agent import Entry, clipped
+from basinet.algorithms.optimizers.normalized.nsgd import NSGDC
+from basinet.algorithms.optimizers.normalized.per_agent import Entry, clipped
 from basinet.algorithms.optimizers.tunings import Method
 from basinet.algorithms.row_norms import RowMath, per_row, row_math
 

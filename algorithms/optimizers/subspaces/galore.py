@@ -1,6 +1,6 @@
 """GaLore and GoLore: gradients projected to low rank, by their singular vectors or at random."""
 
-from basinet.algorithms.optimizers.subspace_steps import SubspaceOptimizer
+from basinet.algorithms.optimizers.subspaces.subspace_steps import SubspaceOptimizer
 
 __all__ = ["GaLore", "GoLore"]
 

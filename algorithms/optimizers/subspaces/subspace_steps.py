@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.bases import base_direction
 from basinet.algorithms.optimizers.groups import (
     ABOVE_0,
     AT_LEAST_0,
@@ -29,7 +28,8 @@ from basinet.algorithms.optimizers.groups import (
     seeded_keys,
 )
 from basinet.algorithms.optimizers.local import restore_types
-from basinet.algorithms.optimizers.projection import LowRank, Sparse, Subspace, as_matrices, as_stack
+from basinet.algorithms.optimizers.subspaces.bases import base_direction
+from basinet.algorithms.optimizers.subspaces.projection import LowRank, Sparse, Subspace, as_matrices, as_stack
 
 __all__ = ["SubspaceOptimizer"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer
+from basinet.algorithms.optimizers.normalized.per_agent import Clip, Entry, PerAgentOptimizer
 from basinet.algorithms.optimizers.tunings import Method, tuned_settings
 from basinet.algorithms.row_norms import row_math
 

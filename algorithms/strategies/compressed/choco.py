@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from basinet.algorithms.strategies.copies import PublicCopies
+from basinet.algorithms.strategies.compressed.copies import PublicCopies
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["ChocoSGD"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from basinet.algorithms.strategies.gradient_tracking import track
+from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["PushPull"]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from basinet.algorithms.strategies.gradient_tracking import Tracking
+from basinet.algorithms.strategies.corrected.gradient_tracking import Tracking
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["GTHSGD", "GTSARAH"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.algorithms.optimizers.per_agent import Clip, Entry, PerAgentOptimizer, clipped
+from basinet.algorithms.optimizers.normalized.per_agent import Clip, Entry, PerAgentOptimizer, clipped
 from basinet.algorithms.optimizers.tunings import Method, tuned_settings
 from basinet.algorithms.row_norms import RowMath, row_math
 

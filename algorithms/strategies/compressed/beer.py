@@ -6,8 +6,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from basinet.algorithms.strategies.copies import PublicCopies
-from basinet.algorithms.strategies.gradient_tracking import track
+from basinet.algorithms.strategies.compressed.copies import PublicCopies
+from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
 
 __all__ = ["BEER"]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from basinet.algorithms.strategies.gradient_tracking import track
+from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import Block
 
 __all__ = ["PushDIGing", "PushSum"]
