@@ -10,9 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array, issparse
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["check_graph", "check_mixing_matrix", "neighborhoods"]
+from basinet.topologies.registry import Registry
+
+__all__ = ["POLICIES", "check_graph", "check_mixing_matrix", "neighborhoods"]
 
 TOLERANCE = 1e-8
+
+POLICIES: Registry[csr_array] = Registry()
+"""The combination policies that an experiment can name."""
 
 
 def neighborhoods(graph: nx.Graph) -> csr_array:

@@ -1,7 +1,5 @@
 """Strategies: how agents use gradients and neighbours, each a few lines over the verbs of a block."""
 
-from collections.abc import Callable
-
 from basinet.algorithms.strategies.baselines.centralized import Centralized
 from basinet.algorithms.strategies.baselines.consensus import Consensus
 from basinet.algorithms.strategies.baselines.diffusion import Diffusion
@@ -23,7 +21,7 @@ from basinet.algorithms.strategies.directed.push_pull import PushPull
 from basinet.algorithms.strategies.directed.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.intermittent.asynchronous import AsynchronousDiffusion
 from basinet.algorithms.strategies.intermittent.periodic import GossipPGA, LocalSGD, SlowMo
-from basinet.algorithms.strategies.strategy import Block, Strategy
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, Strategy
 from basinet.algorithms.strategies.variants.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.variants.robust import Robust
 from basinet.algorithms.strategies.variants.sam import SAM
@@ -67,39 +65,4 @@ __all__ = [
     "SubspaceDiffusion",
 ]
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "asynchronous": AsynchronousDiffusion,
-    "beer": BEER,
-    "centralized": Centralized,
-    "choco": ChocoSGD,
-    "consensus": Consensus,
-    "d2": D2,
-    "dcd": DCD,
-    "decentlam": DecentLaM,
-    "deepsqueeze": DeepSqueeze,
-    "diffusion": Diffusion,
-    "exact_diffusion": ExactDiffusion,
-    "extra": Extra,
-    "gossip_pga": GossipPGA,
-    "gradient_tracking": GradientTracking,
-    "gt_hsgd": GTHSGD,
-    "gt_sarah": GTSARAH,
-    "isolated": Isolated,
-    "k_gt": LocalTracking,
-    "lead": LEAD,
-    "local_sgd": LocalSGD,
-    "nids": NIDS,
-    "powergossip": PowerGossip,
-    "push_diging": PushDIGing,
-    "push_pull": PushPull,
-    "push_sum": PushSum,
-    "quasi_global_momentum": QuasiGlobalMomentum,
-    "relay": RelaySGD,
-    "robust": Robust,
-    "sam": SAM,
-    "slowmo": SlowMo,
-    "subspace_centralized": SubspaceCentralized,
-    "subspace_consensus": SubspaceConsensus,
-    "subspace_diffusion": SubspaceDiffusion,
-}
-"""The strategies that an experiment can name."""
+STRATEGIES.fill(__name__)

@@ -8,8 +8,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.topologies.registry import Registry
 
-__all__ = ["Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
+__all__ = ["STRATEGIES", "Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
 
 _TOLERANCE = 1e-8
 
@@ -131,6 +132,10 @@ class Strategy(Protocol):
 
     def step(self, block: Block) -> None:
         """Advance all agents of the block by one step."""
+
+
+STRATEGIES: Registry[Strategy] = Registry()
+"""The strategies that an experiment can name."""
 
 
 def require_symmetric(weights: csr_array) -> None:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["Centralized"]
 
 
+@STRATEGIES.register("centralized")
 @dataclass(frozen=True)
 class Centralized:
     """Step with the mean gradient of all agents: x ← adapt(x, (1/K) Σ_k g_k(x)).

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["Consensus"]
 
 
+@STRATEGIES.register("consensus")
 @dataclass(frozen=True)
 class Consensus:
     """Combine, but use the gradient at the point before: x_k ← adapt(Σ_l W[k, l] x_l, g_k(x_k)).

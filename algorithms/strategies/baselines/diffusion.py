@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["Diffusion"]
 
 
+@STRATEGIES.register("diffusion")
 @dataclass(frozen=True)
 class Diffusion:
     """Adapt then combine, or combine then adapt.

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["Isolated"]
 
 
+@STRATEGIES.register("isolated")
 @dataclass(frozen=True)
 class Isolated:
     """Each agent trains alone on its own data: x_k ← adapt(x_k, g_k(x_k))."""

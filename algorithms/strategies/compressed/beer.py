@@ -8,11 +8,12 @@ from torch import Tensor
 
 from basinet.algorithms.strategies.compressed.copies import PublicCopies
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
-from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
 
 __all__ = ["BEER"]
 
 
+@STRATEGIES.register("beer")
 @dataclass(frozen=True)
 class BEER(PublicCopies):
     """Track the mean gradient, with compressed differences of parameters and trackers.

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from basinet.algorithms.strategies.compressed.copies import PublicCopies
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["ChocoSGD"]
 
 
+@STRATEGIES.register("choco")
 @dataclass(frozen=True)
 class ChocoSGD(PublicCopies):
     """Adapt, send what has changed in few bytes, and move towards what the neighbours have told.

@@ -6,11 +6,12 @@ from typing import ClassVar
 import torch
 
 from basinet.algorithms.compression import Compression, Compressor
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["DCD"]
 
 
+@STRATEGIES.register("dcd")
 @dataclass(frozen=True)
 class DCD(Compression):
     """Make only those changes of a step of consensus that are sent: DCD-PSGD.

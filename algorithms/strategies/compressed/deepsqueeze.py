@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 
 from basinet.algorithms.compression import Compression
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["DeepSqueeze"]
 
 
+@STRATEGIES.register("deepsqueeze")
 @dataclass(frozen=True)
 class DeepSqueeze(Compression):
     """Adapt, send compressed parameters together with what was left out before (error feedback), and mix these.

@@ -8,11 +8,12 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.compressed.copies import PublicCopies
-from basinet.algorithms.strategies.strategy import Block, require_symmetric
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 
 __all__ = ["LEAD"]
 
 
+@STRATEGIES.register("lead")
 @dataclass(frozen=True)
 class LEAD(PublicCopies):
     """Adapt and correct, with corrections learnt from compressed differences.

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.compression import as_matrix, orthonormal
-from basinet.algorithms.strategies.strategy import Block, require_symmetric
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 
 __all__ = ["PowerGossip"]
 
 
+@STRATEGIES.register("powergossip")
 @dataclass(frozen=True)
 class PowerGossip:
     """Adapt, then move towards each neighbour along the directions in which the two differ most (low rank).

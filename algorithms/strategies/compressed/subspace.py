@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.optimizers.subspaces.shared_subspaces import SharedSubspaces
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["SubspaceCentralized", "SubspaceConsensus", "SubspaceDiffusion"]
 
 
+@STRATEGIES.register("subspace_centralized")
 @dataclass(frozen=True)
 class SubspaceCentralized:
     """Step with the mean of the projected gradients: x ← adapt(x, P (1/K) Σ_k Pᵀ g_k(x)).
@@ -42,6 +43,7 @@ class SubspaceCentralized:
         block.adapt(g)
 
 
+@STRATEGIES.register("subspace_consensus")
 @dataclass(frozen=True)
 class SubspaceConsensus:
     """Consensus that mixes within the subspace: x ← adapt(x + P (W y − y), g(x)) with y = Pᵀ x.
@@ -78,6 +80,7 @@ class SubspaceConsensus:
             _mix(block, subspaces, block.average)
 
 
+@STRATEGIES.register("subspace_diffusion")
 @dataclass(frozen=True)
 class SubspaceDiffusion:
     """Diffusion (ATC) that mixes within the subspace: x ← adapt(x, g(x)), x ← x + P (W y − y) with y = Pᵀ x.

@@ -7,12 +7,13 @@ import torch
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block, require_symmetric
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 from basinet.topologies import smallest_eigenvalue
 
 __all__ = ["D2", "NIDS", "ExactDiffusion"]
 
 
+@STRATEGIES.register("exact_diffusion")
 @dataclass(frozen=True)
 class ExactDiffusion:
     """Adapt, correct, combine: ψ_k = adapt(x_k, g_k(x_k)), φ_k = ψ_k + x_k − ψ'_k, x_k ← Σ_l W̄[k, l] φ_l.
@@ -59,6 +60,7 @@ class ExactDiffusion:
             block.x.add_(change, alpha=share)
 
 
+@STRATEGIES.register("d2")
 @dataclass(frozen=True)
 class D2(ExactDiffusion):
     """Exact diffusion with W in the place of W̄: x_{n+1} = W (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) for SGD.
@@ -94,6 +96,7 @@ class D2(ExactDiffusion):
             )
 
 
+@STRATEGIES.register("nids")
 @dataclass(frozen=True)
 class NIDS:
     """Exact diffusion that does not combine in its first step: x_1 = adapt(x_0, g_0).

@@ -6,11 +6,12 @@ from typing import ClassVar
 import torch
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block, require_symmetric
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 
 __all__ = ["Extra"]
 
 
+@STRATEGIES.register("extra")
 @dataclass(frozen=True)
 class Extra:
     """Consensus corrected by its past: x_{n+1} = x_n + W x_n − W̄ x_{n−1} + d_n − d_{n−1}, W̄ = (I + W) / 2.

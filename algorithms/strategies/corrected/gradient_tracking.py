@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
 
 __all__ = ["GradientTracking", "Order", "Tracking", "track"]
 
@@ -82,6 +82,7 @@ class Tracking(ABC):
         """
 
 
+@STRATEGIES.register("gradient_tracking")
 @dataclass(frozen=True)
 class GradientTracking(Tracking):
     """Adapt with a tracker y of the mean gradient, which travels beside the parameters.

@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
 
 __all__ = ["LocalTracking"]
 
 
+@STRATEGIES.register("k_gt")
 @dataclass(frozen=True)
 class LocalTracking:
     """Take τ corrected steps alone, x ← adapt(x, g) + c, then combine, and correct by how others have moved.

@@ -6,11 +6,12 @@ from typing import ClassVar
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["RelaySGD"]
 
 
+@STRATEGIES.register("relay")
 @dataclass(frozen=True)
 class RelaySGD:
     """Adapt, pass on the sums of what has come from elsewhere, average over all agents, each as old as it is far away.

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import Tracking
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["GTHSGD", "GTSARAH"]
 
@@ -23,6 +23,7 @@ def _follow(block: Block, keep: float) -> Tensor:
     return v
 
 
+@STRATEGIES.register("gt_hsgd")
 @dataclass(frozen=True)
 class GTHSGD(Tracking):
     """Gradient tracking of v_n = g(x_n; ξ_n) + (1 − β) (v_{n−1} − g(x_{n−1}; ξ_n)): hybrid stochastic gradients.
@@ -55,6 +56,7 @@ class GTHSGD(Tracking):
         return v
 
 
+@STRATEGIES.register("gt_sarah")
 @dataclass(frozen=True)
 class GTSARAH(Tracking):
     """Gradient tracking of v_n = v_{n−1} + g(x_n; ξ_n) − g(x_{n−1}; ξ_n), from time to time the gradient of all data.

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["PushPull"]
 
 
+@STRATEGIES.register("push_pull")
 @dataclass(frozen=True)
 class PushPull:
     """Pull the parameters, push the trackers: y ← C y + g_n − g_{n−1}, x ← R adapt(x, y), with y = g_0 at first.

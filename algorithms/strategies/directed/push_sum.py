@@ -6,11 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["PushDIGing", "PushSum"]
 
 
+@STRATEGIES.register("push_sum")
 @dataclass(frozen=True)
 class PushSum:
     """Adapt at z, send shares of u, divide by the shares of one that have come: stochastic gradient push (SGP).
@@ -51,6 +52,7 @@ class PushSum:
         return block.gradients()
 
 
+@STRATEGIES.register("push_diging")
 @dataclass(frozen=True)
 class PushDIGing(PushSum):
     """Push-sum along trackers y of the gradients: u ← P (u + adapt(z, y) − z), v ← P v, z = u / v.

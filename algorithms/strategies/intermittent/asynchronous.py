@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 
 from basinet.algorithms import draws
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["AsynchronousDiffusion"]
 
 
+@STRATEGIES.register("asynchronous")
 @dataclass(frozen=True)
 class AsynchronousDiffusion:
     """Diffusion (ATC) in which each agent takes part in a step with a probability.

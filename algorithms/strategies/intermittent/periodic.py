@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["GossipPGA", "LocalSGD", "SlowMo"]
 
 Period = Annotated[int, Field(ge=1)]
 
 
+@STRATEGIES.register("local_sgd")
 @dataclass(frozen=True)
 class LocalSGD:
     """Adapt alone, and every `period` steps replace all parameters by their mean.
@@ -39,6 +40,7 @@ class LocalSGD:
             block.average(block.x)
 
 
+@STRATEGIES.register("gossip_pga")
 @dataclass(frozen=True)
 class GossipPGA:
     """Adapt then combine, and every `period` steps take the mean over all agents instead of the neighbours'.
@@ -63,6 +65,7 @@ class GossipPGA:
             block.combine(block.x)
 
 
+@STRATEGIES.register("slowmo")
 @dataclass(frozen=True)
 class SlowMo:
     """Diffusion, and every `period` steps an average followed by a step with slow momentum.

@@ -7,13 +7,14 @@ import torch
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies.strategy import Block, require_symmetric
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 
 __all__ = ["DecentLaM", "QuasiGlobalMomentum"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+@STRATEGIES.register("quasi_global_momentum")
 @dataclass(frozen=True)
 class QuasiGlobalMomentum:
     """Diffusion whose momentum follows how the mixed parameters move, not the agent's own gradients.
@@ -41,6 +42,7 @@ class QuasiGlobalMomentum:
         m.mul_(self.momentum).add_(before.sub_(block.x), alpha=1 - self.momentum)
 
 
+@STRATEGIES.register("decentlam")
 @dataclass(frozen=True)
 class DecentLaM:
     """Momentum on the diffusion step as a whole, whose bias then is no larger than without momentum.

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.aggregation import CLIPPED, COORDINATEWISE, PAIRWISE, Neighborhood
-from basinet.algorithms.strategies.strategy import Block, Neighbors
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, Neighbors
 
 __all__ = ["Robust"]
 
@@ -24,6 +24,7 @@ Number = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=0.5)]
 
 
+@STRATEGIES.register("robust")
 @dataclass(frozen=True)
 class Robust:
     """Adapt, then combine by a robust rule: x_k ← F(φ_k; φ_l of the neighbours l), φ = adapt(x, g(x)).

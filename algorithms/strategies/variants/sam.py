@@ -6,11 +6,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from basinet.algorithms.row_norms import inverse_norms
-from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 
 __all__ = ["SAM"]
 
 
+@STRATEGIES.register("sam")
 @dataclass(frozen=True)
 class SAM:
     """Adapt with the gradient at x_k + ρ g_k / ‖g_k‖, of the same batch; each agent looks around by itself.
