@@ -22,6 +22,7 @@ from basinet.algorithms.strategies.directed.push_sum import PushDIGing, PushSum
 from basinet.algorithms.strategies.intermittent.asynchronous import AsynchronousDiffusion
 from basinet.algorithms.strategies.intermittent.periodic import GossipPGA, LocalSGD, SlowMo
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, Strategy
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 from basinet.algorithms.strategies.variants.momentum import DecentLaM, QuasiGlobalMomentum
 from basinet.algorithms.strategies.variants.robust import Robust
 from basinet.algorithms.strategies.variants.sam import SAM
@@ -60,6 +61,7 @@ __all__ = [
     "Robust",
     "SlowMo",
     "Strategy",
+    "StrategyTraits",
     "SubspaceCentralized",
     "SubspaceConsensus",
     "SubspaceDiffusion",

@@ -74,7 +74,7 @@ class Block(Protocol):
     def push(self, x: Tensor) -> None:
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l, for any [N, P].
 
-        A strategy that uses it says `stochastic = "both"`.
+        A strategy that uses it says `traits = StrategyTraits(weights="both")`.
         """
 
     @property
@@ -112,22 +112,8 @@ class Strategy(Protocol):
 
     A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
     checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
-    `check(weights)` that raises a ValueError for others. Some say more of themselves:
-
-    - `stochastic = "columns"`: its weights sum to one over what an agent sends, not over what it receives; "both": it
-      mixes with weights of either kind, and calls `push`;
-    - `static = True`: it needs the same graph at every step;
-    - `full_gradients = True`: it takes gradients over all of an agent's data;
-    - `own_points = True`: it evaluates gradients at other points than x, which optimizers that do so themselves would
-      take for steps;
-    - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
-    - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
-      statistics cannot go the way of the parameters;
-    - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces;
-    - `averages = True`: it calls `average`;
-    - `uses_graph = False`: it calls neither `combine` nor what else goes along the edges, so that a run differs between
-      graphs of as many agents in nothing but the agents' weights π in the centroid, and in measures that look at W. It
-      is not inherited from a built-in strategy.
+    `check(weights)` that raises a ValueError for others. What else it needs it says in an attribute `traits`, which are
+    `StrategyTraits`.
     """
 
     def step(self, block: Block) -> None:

@@ -120,6 +120,7 @@ class Kind:
         ready: Whether an object is itself such a component, not the maker of one.
         reserved: Tells which parameters of a maker are no settings, although they have defaults.
         bounds: Tells the bounds of settings whose maker declares none in its signature.
+        beside: Tells which settings the simulator takes for itself, beside those of the maker's signature.
     """
 
     key: str
@@ -128,6 +129,7 @@ class Kind:
     ready: Callable[[Any], bool] = field(default=lambda _: False)
     reserved: Callable[[Any], tuple[str, ...]] = field(default=lambda _: ())
     bounds: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
+    beside: Callable[[Any], Mapping[str, inspect.Parameter]] = field(default=lambda _: {})
 
     def parse(self, given: Any) -> "Component":
         """Read a component from what a user wrote.
@@ -183,7 +185,7 @@ class Kind:
         target, _ = self._find(given)
         if self.ready(target):
             return {}
-        return _settings(target, self.supplied, self.reserved(target))
+        return _settings(target, self)
 
     def _find(self, given: Any) -> tuple[Any, str]:
         """Find what a name stands for."""
@@ -431,17 +433,17 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _settings(
-    target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
-) -> dict[str, inspect.Parameter]:
+def _settings(target: Callable[..., Any], kind: Kind) -> dict[str, inspect.Parameter]:
     """Choose the parameters of a maker that are settings: how many agents there are, the topology alone tells."""
-    return {
+    supplied, reserved = kind.supplied, kind.reserved(target)
+    own = {
         name: parameter
         for name, parameter in _parameters(target).items()
         if parameter.kind is not parameter.VAR_POSITIONAL
         and name not in reserved
         and not (name in supplied and (name == "num_agents" or parameter.default is parameter.empty))
     }
+    return {**own, **kind.beside(target)}
 
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -532,7 +534,7 @@ def _settings_model(target: Callable[..., Any], kind: Kind) -> tuple[type[BaseMo
     names: list[str] = []
     extra: Any = "forbid"
     bounds = kind.bounds(target)
-    for name, parameter in _settings(target, kind.supplied, kind.reserved(target)).items():
+    for name, parameter in _settings(target, kind).items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
             continue

@@ -13,10 +13,9 @@ from torch import Tensor, nn, optim
 
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
-from basinet.algorithms.optimizers import LocalOptimizer
-from basinet.algorithms.optimizers.normalized.per_agent import PerAgentOptimizer
-from basinet.algorithms.optimizers.tunings import tuned_for
-from basinet.algorithms.strategies import Strategy
+from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
+from basinet.algorithms.optimizers.tunings import tuned_settings
+from basinet.algorithms.strategies import Strategy, StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -126,20 +125,21 @@ class Setup:
         graph = share("graph", (steps,), lambda: steps[0] if len(steps) == 1 else nx.compose_all(steps))
         num_agents = len(graph)
         strategy: Any = config.strategy.make()
-        if getattr(strategy, "static", False) and len(steps) > 1:
+        with user_code(config.strategy):
+            traits = StrategyTraits.of(strategy)
+        if traits.static and len(steps) > 1:
             raise ExperimentError(
                 f"strategy: {config.strategy.name} needs the same graph at every step, and"
                 f" {topology.component.name} has {len(steps)} that take turns"
             )
-        stochastic = getattr(strategy, "stochastic", "rows")
-        columns = stochastic == "columns"
+        columns = traits.weights == "columns"
         sequence = share(
             "weights",
             (steps, policy, config.strategy if columns else None),  # which a refusal names
             lambda: tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps),
         )
         push: tuple[csr_array, ...] = ()
-        if stochastic == "both":
+        if traits.weights == "both":
             reverse = (steps, policy, config.strategy)
             push = share("push", reverse, lambda: tuple(_reverse_weights(config, step) for step in steps))
         component = config.task.component
@@ -328,11 +328,12 @@ class Setup:
         """
         component = self.config.optimizer
         target, settings = component.target, dict(component.settings)
-        if "tuned" in settings and isinstance(target, type) and issubclass(target, PerAgentOptimizer):
-            settings["tuned"] = tuned_for(settings["tuned"], self.num_steps)
         if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
+        tuning = OptimizerTraits.of(target).tuning
         try:
+            if tuning is not None:
+                settings = tuned_settings(tuning, settings, self.num_steps)
             optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
         except (TypeError, ValueError) as error:
             reason = f"{first_line(error)}{place_of(error)}"

@@ -3,24 +3,26 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.derivative_free.mezo import (
-    _PIECE,
+from basinet.algorithms.optimizers.derivative_free.directional import (
+    PIECE,
+    DirectionalOptimizer,
     Keys,
-    MeZO,
-    _matrix,
-    _precise,
-    _put_back,
-    _rate,
-    _stepped,
+    matrix,
+    precise,
+    put_back,
+    signed_rate,
+    stepped,
 )
 from basinet.algorithms.optimizers.groups import BELOW_1, COUNT, Rule
 from basinet.algorithms.optimizers.local import restore_types
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS
 from basinet.algorithms.row_norms import has_loops
 
 __all__ = ["LOZO", "LOZOM"]
@@ -33,63 +35,30 @@ _FEW = 4
 """Up to this rank compiled loops are faster than products of matrices."""
 
 
-class LOZO(MeZO):
-    r"""Step by the derivative along a random direction of low rank r in each matrix of parameters X, [m, n].
-
-    $$
-    c_t = \frac{f(X_t + ε U_t V_t^⊤) - f(X_t - ε U_t V_t^⊤)}{2}, \qquad
-    X_{t+1} = (1 - μ λ) X_t - μ \frac{c_t}{ε} \frac{U_t V_t^⊤}{r}
-    $$
-
-    U [m, r] is drawn anew at each step and V [n, r] at each ν-th, from N(0, 1) and by keys of their own; while V
-    stays, X moves in the subspace {B Vᵀ}. Vectors have the full direction of MeZO. More than two axes are taken as
-    the first one by all others. The estimate has the mean G as ε → 0, and for one matrix E‖ĝ‖² =
-    (mn + 2 + 2(m + n + 1)/r) ‖G‖². No state is kept: factors are drawn again from their keys, V once a period.
+class LowRankOptimizer(DirectionalOptimizer):
+    """Draw directions of low rank r, U Vᵀ in each matrix of parameters; that of a vector is the column U.
 
     Args:
-        params: See `MeZO`.
-        lr: Learning rate μ. That of codes without the factor 1/r is μ/r.
-        eps: Radius ε of the difference.
+        params: See `DirectionalOptimizer`.
         rank: r.
         period: ν, steps for which V stays.
-        weight_decay: See `MeZO`.
-        maximize: See `MeZO`.
-        seed: See `MeZO`.
-        shared: See `MeZO`.
-        agents: See `MeZO`.
-        keys: See `MeZO`.
+        **settings: See `DirectionalOptimizer`.
 
     Raises:
         ValueError: A setting is out of its range.
-
-    References:
-        Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen: Enhancing zeroth-order fine-tuning for language models with low-rank
-        structures, ICLR 2025, arXiv:2410.07698.
     """
 
-    rules: ClassVar[Mapping[str, Rule]] = {**MeZO.rules, "rank": COUNT, "period": COUNT}
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **DirectionalOptimizer.rules,
+        "rank": COUNT,
+        "period": COUNT,
+        "momentum": BELOW_1,
+    }
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        eps: float = 1e-3,
-        rank: int = 2,
-        period: int = 50,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-        seed: int = 0,
-        shared: bool = False,
-        agents: int | None = None,
-        keys: Tensor | None = None,
-    ) -> None:
-        super().__init__(
-            params, lr, eps, weight_decay, maximize=maximize, seed=seed, shared=shared, agents=agents, keys=keys
-        )
-        self._set_defaults(rank=rank, period=period)
+    def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
         self._held: dict[int, Factors] = {}  # from the evaluations to the step that follows them
         self._period: dict[int, tuple[Any, list[Tensor]]] = {}
+        super().__init__(params, **settings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_held": {}, "_period": {}}
@@ -98,17 +67,13 @@ class LOZO(MeZO):
         left, right = self._held[id(group)] = self._draw(group, keys)
         self._add_products(group, left, right, None, [group["eps"]] * len(left))
 
-    def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
-        left, right = self._factors(group, keys)
-        self._add_products(group, left, right, slopes[:, 0], [_rate(group) / u.shape[2] for u in left])
-
     def _factors(self, group: dict[str, Any], keys: Keys) -> Factors:
         """Give U and Vᵀ of this step, those of its evaluations where they have been here."""
         return self._held.pop(id(group)) if id(group) in self._held else self._draw(group, keys)
 
     def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
         number = group["step"] // group["period"]
-        wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in _stepped(group)]
+        wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in stepped(group)]
         # By their keys, which live as long as this optimizer.
         drawn = self._period.get(id(keys.own))
         if drawn is None or drawn[0] != wanted:
@@ -117,7 +82,7 @@ class LOZO(MeZO):
 
     def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
         """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
-        layers = _stepped(group)
+        layers = stepped(group)
         u = self._rows(group, keys.fold(0).fold(group["step"]), layers, lambda p: self._sides(p)[0])
         return [part if self._is_matrix(p) else part[:, :, :1] for p, part in zip(layers, u, strict=True)]
 
@@ -125,7 +90,7 @@ class LOZO(MeZO):
         self, group: dict[str, Any], keys: Keys, period: Tensor | int, some: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """Draw Vᵀ of a period, or of one a key, for each parameter or for some, [N, r, n]; that of a vector is 1."""
-        layers = _stepped(group) if some is None else some
+        layers = stepped(group) if some is None else some
         v = self._rows(
             group, keys.fold(1).fold(period), layers, lambda p: self._sides(p)[1] if self._is_matrix(p) else 0
         )
@@ -146,11 +111,11 @@ class LOZO(MeZO):
             own = [torch.arange(ends[id(p)] - n, ends[id(p)], device=device) for p, n in zip(some, counts, strict=True)]
             places = torch.cat(own)
         row_keys = draws.fold(keys.own[:, None], places)
-        rows = keys.spread(draws.normal(row_keys, (group["rank"],), dtype=_precise(some[0])))
+        rows = keys.spread(draws.normal(row_keys, (group["rank"],), dtype=precise(some[0])))
         return torch.split(rows, counts, dim=1)
 
     def _sides(self, p: Tensor) -> tuple[int, int]:
-        """Give m and n of a parameter, see `_matrix`."""
+        """Give m and n of a parameter, see `matrix`."""
         shape = p.shape[1:] if self.agents else p.shape
         return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
@@ -166,7 +131,7 @@ class LOZO(MeZO):
         scales: list[float],
     ) -> None:
         """Add c_n U Vᵀ times a scale to the parameters of a group, without a matrix of that size in between."""
-        layers: list[Tensor] = list(_stepped(group))
+        layers: list[Tensor] = list(stepped(group))
         if group["rank"] <= _FEW and has_loops([*layers, *left]) and all(map(self._is_laid_out, layers)):
             from basinet.algorithms import row_kernels
 
@@ -174,9 +139,9 @@ class LOZO(MeZO):
             row_kernels.add_products(layers, left, right, c, scales)
             return
         for p, u, w, scale in zip(layers, left, right, scales, strict=True):
-            x = _matrix(p, self.agents)
+            x = matrix(p, self.agents)
             _add_product(x, u if factors is None else u * factors[:, None, None], w, scale)
-            _put_back(p, x)
+            put_back(p, x)
 
     def _is_laid_out(self, p: Tensor) -> bool:
         return p.is_contiguous() or (self.agents is not None and p[0].is_contiguous())
@@ -186,13 +151,83 @@ def _add_product(x: Tensor, u: Tensor, w: Tensor, scale: float) -> None:
     if x.dtype == u.dtype:
         x.baddbmm_(u, w, alpha=scale)
         return
-    length = max(1, _PIECE // (len(x) * w.shape[2]))
+    length = max(1, PIECE // (len(x) * w.shape[2]))
     for first in range(0, x.shape[1], length):  # of a shorter type, which the sum alone is to be rounded to
         rows = slice(first, first + length)
         x[:, rows] += torch.bmm(u[:, rows], w).mul_(scale)
 
 
-class LOZOM(LOZO):
+@OPTIMIZERS.register("lozo")
+class LOZO(LowRankOptimizer):
+    r"""Step by the derivative along a random direction of low rank r in each matrix of parameters X, [m, n].
+
+    $$
+    c_t = \frac{f(X_t + ε U_t V_t^⊤) - f(X_t - ε U_t V_t^⊤)}{2}, \qquad
+    X_{t+1} = (1 - μ λ) X_t - μ \frac{c_t}{ε} \frac{U_t V_t^⊤}{r}
+    $$
+
+    U [m, r] is drawn anew at each step and V [n, r] at each ν-th, from N(0, 1) and by keys of their own; while V
+    stays, X moves in the subspace {B Vᵀ}. Vectors have the full direction of MeZO. More than two axes are taken as
+    the first one by all others. The estimate has the mean G as ε → 0, and for one matrix E‖ĝ‖² =
+    (mn + 2 + 2(m + n + 1)/r) ‖G‖². No state is kept: factors are drawn again from their keys, V once a period.
+
+    Args:
+        params: See `DirectionalOptimizer`.
+        lr: Learning rate μ. That of codes without the factor 1/r is μ/r.
+        eps: See `DirectionalOptimizer`.
+        rank: See `LowRankOptimizer`.
+        period: See `LowRankOptimizer`.
+        weight_decay: See `DirectionalOptimizer`.
+        maximize: See `DirectionalOptimizer`.
+        seed: See `DirectionalOptimizer`.
+        shared: See `DirectionalOptimizer`.
+        agents: See `DirectionalOptimizer`.
+        keys: See `DirectionalOptimizer`.
+
+    Raises:
+        ValueError: A setting is out of its range.
+
+    References:
+        Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen: Enhancing zeroth-order fine-tuning for language models with low-rank
+        structures, ICLR 2025, arXiv:2410.07698.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        eps: float = 1e-3,
+        rank: int = 2,
+        period: int = 50,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        seed: int = 0,
+        shared: bool = False,
+        agents: int | None = None,
+        keys: Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            eps=eps,
+            rank=rank,
+            period=period,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            shared=shared,
+            seed=seed,
+            agents=agents,
+            keys=keys,
+        )
+
+    def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
+        left, right = self._factors(group, keys)
+        self._add_products(group, left, right, slopes[:, 0], [signed_rate(group) / u.shape[2] for u in left])
+
+
+@OPTIMIZERS.register("lozo_m")
+class LOZOM(LowRankOptimizer):
     r"""LOZO with momentum, which is of low rank, too: LOZO-M.
 
     $$
@@ -204,18 +239,18 @@ class LOZOM(LOZO):
     share r/n survives: ν should be well above 1/(1 − β).
 
     Args:
-        params: See `MeZO`.
-        lr: See `LOZO`.
-        eps: See `LOZO`.
-        rank: See `LOZO`.
-        period: See `LOZO`.
+        params: See `DirectionalOptimizer`.
+        lr: Learning rate μ, see `LOZO`.
+        eps: See `DirectionalOptimizer`.
+        rank: See `LowRankOptimizer`.
+        period: See `LowRankOptimizer`.
         momentum: β.
-        weight_decay: See `MeZO`.
-        maximize: See `MeZO`.
-        seed: See `MeZO`.
-        shared: See `MeZO`.
-        agents: See `MeZO`.
-        keys: See `MeZO`.
+        weight_decay: See `DirectionalOptimizer`.
+        maximize: See `DirectionalOptimizer`.
+        seed: See `DirectionalOptimizer`.
+        shared: See `DirectionalOptimizer`.
+        agents: See `DirectionalOptimizer`.
+        keys: See `DirectionalOptimizer`.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -225,8 +260,7 @@ class LOZOM(LOZO):
         structures, ICLR 2025, arXiv:2410.07698.
     """
 
-    fixed_state: ClassVar[frozenset[str]] = frozenset({"period"})
-    rules: ClassVar[Mapping[str, Rule]] = {**LOZO.rules, "momentum": BELOW_1}
+    traits = replace(LowRankOptimizer.traits, fixed_state=frozenset({"period"}))
 
     def __init__(
         self,
@@ -244,9 +278,20 @@ class LOZOM(LOZO):
         agents: int | None = None,
         keys: Tensor | None = None,
     ) -> None:
-        common: dict[str, Any] = {"maximize": maximize, "seed": seed, "shared": shared, "agents": agents, "keys": keys}
-        super().__init__(params, lr, eps, rank, period, weight_decay, **common)
-        self._set_defaults(momentum=momentum)
+        super().__init__(
+            params,
+            lr=lr,
+            eps=eps,
+            rank=rank,
+            period=period,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            shared=shared,
+            seed=seed,
+            agents=agents,
+            keys=keys,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state; its momentum has the types of the parameters.
@@ -258,7 +303,7 @@ class LOZOM(LOZO):
         restore_types(self, state_dict, floating=False)
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
-        layers, period, beta = _stepped(group), group["step"] // group["period"], group["momentum"]
+        layers, period, beta = stepped(group), group["step"] // group["period"], group["momentum"]
         left, right = self._factors(group, keys)
         momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
         # An agent that rests, or a parameter that is frozen, keeps its momentum: it may belong to any earlier V.
@@ -276,7 +321,7 @@ class LOZOM(LOZO):
         momenta = [beta * m + (1 - beta) * slopes[:, :, None] * u for m, u in zip(momenta, left, strict=True)]
         for p, momentum in zip(layers, momenta, strict=True):
             self.state[p]["momentum"].copy_(momentum)
-        self._add_products(group, momenta, right, None, [_rate(group) / m.shape[2] for m in momenta])
+        self._add_products(group, momenta, right, None, [signed_rate(group) / m.shape[2] for m in momenta])
 
     def _momentum(self, p: Tensor, like: Tensor) -> Tensor:
         with torch.inference_mode(False):

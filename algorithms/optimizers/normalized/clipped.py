@@ -1,17 +1,17 @@
 """Clipped SGD: each agent steps by its gradient, or by the part of it that a threshold lets pass."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from basinet.algorithms.optimizers.normalized.per_agent import Clip, Entry, PerAgentOptimizer
-from basinet.algorithms.optimizers.tunings import Method, tuned_settings
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS, OptimizerTraits
 from basinet.algorithms.row_norms import row_math
 
 __all__ = ["ClippedSGD"]
 
 
+@OPTIMIZERS.register("clipped_sgd")
 class ClippedSGD(PerAgentOptimizer):
     r"""Step by the clipped gradient.
 
@@ -27,8 +27,6 @@ class ClippedSGD(PerAgentOptimizer):
         clip: h, the largest norm of a gradient, by default 1.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr and clip, which then are not given, from `heavy_tail_settings`, whose arguments these are, all
-            but the method; or with a `name` from one of `TUNINGS`. The simulator gives `steps`.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -47,7 +45,7 @@ class ClippedSGD(PerAgentOptimizer):
         J. Zhang et al.: Why are adaptive methods good for attention models?, NeurIPS 2020, arXiv:1912.03194.
     """
 
-    method: Method = "clipped_sgd"
+    traits = OptimizerTraits(stacked="flat", tuning="clipped_sgd")
 
     def __init__(
         self,
@@ -57,11 +55,15 @@ class ClippedSGD(PerAgentOptimizer):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
-        settings = tuned_settings(self.method, tuned, {"lr": lr, "clip": clip}, {"lr": 0.01, "clip": 1.0})
-        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
+        defaults = {
+            "lr": 0.01 if lr is None else lr,
+            "clip": 1.0 if clip is None else clip,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults, agents=agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
         rows = row_math(self.agents or 1, *(x for _, x, _ in entries), *(g for _, _, g in entries))

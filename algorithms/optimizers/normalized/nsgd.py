@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms.optimizers.normalized.per_agent import Clip, Entry, PerAgentOptimizer, clipped
-from basinet.algorithms.optimizers.tunings import Method, tuned_settings
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS, OptimizerTraits
 from basinet.algorithms.row_norms import RowMath, row_math
 
 __all__ = ["NSGD", "NSGDC", "NSGDm"]
 
 
+@OPTIMIZERS.register("nsgd")
 class NSGD(PerAgentOptimizer):
     r"""Step by the normalised momentum of the gradient.
 
@@ -40,8 +41,6 @@ class NSGD(PerAgentOptimizer):
         clip: h, the largest norm of a gradient that enters the momentum, by default infinite.
         weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
         maximize: Whether to climb.
-        tuned: Takes lr, momentum and clip, which then are not given, from `heavy_tail_settings`, whose arguments
-            these are, all but the method; or with a `name` from one of `TUNINGS`. The simulator gives `steps`.
         agents: How many agents the leading axis of each parameter counts; None for a plain model.
 
     Raises:
@@ -62,7 +61,7 @@ class NSGD(PerAgentOptimizer):
         (2025), arXiv:2410.16561.
     """
 
-    method: Method = "nsgd"
+    traits = OptimizerTraits(stacked="flat", tuning="nsgd")
     _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.0, "clip": math.inf}
 
     def __init__(
@@ -74,12 +73,11 @@ class NSGD(PerAgentOptimizer):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
         given = {"lr": lr, "momentum": momentum, "clip": clip}
-        settings = tuned_settings(self.method, tuned, given, self._defaults)
-        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents)
+        settings = {name: self._defaults[name] if value is None else value for name, value in given.items()}
+        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, agents=agents)
 
     def _update(self, entries: Sequence[Entry]) -> None:
         momenta = [[self._momentum(p) for p in parameters if group["momentum"]] for group, parameters, _ in entries]
@@ -108,6 +106,7 @@ class NSGD(PerAgentOptimizer):
         return m
 
 
+@OPTIMIZERS.register("nsgdm")
 class NSGDm(NSGD):
     """NSGD with momentum, by default 0.9, and without clipping.
 
@@ -117,11 +116,10 @@ class NSGDm(NSGD):
         momentum: See `NSGD`.
         weight_decay: See `NSGD`.
         maximize: See `NSGD`.
-        tuned: See `NSGD`.
         agents: See `NSGD`.
     """
 
-    method: Method = "nsgdm"
+    traits = OptimizerTraits(stacked="flat", tuning="nsgdm")
     _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9, "clip": math.inf}
 
     def __init__(
@@ -132,12 +130,12 @@ class NSGDm(NSGD):
         *,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        tuned: Mapping[str, Any] | str | None = None,
         agents: int | None = None,
     ) -> None:
-        super().__init__(params, lr, momentum, weight_decay=weight_decay, maximize=maximize, tuned=tuned, agents=agents)
+        super().__init__(params, lr, momentum, weight_decay=weight_decay, maximize=maximize, agents=agents)
 
 
+@OPTIMIZERS.register("nsgdc")
 class NSGDC(NSGD):
     """NSGD with momentum, by default 0.9, and clipping, by default at norm 1.
 
@@ -152,9 +150,8 @@ class NSGDC(NSGD):
         clip: See `NSGD`.
         weight_decay: See `NSGD`.
         maximize: See `NSGD`.
-        tuned: See `NSGD`.
         agents: See `NSGD`.
     """
 
-    method: Method = "nsgdc"
+    traits = OptimizerTraits(stacked="flat", tuning="nsgdc")
     _defaults: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9, "clip": 1.0}

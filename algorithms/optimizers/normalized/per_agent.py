@@ -2,16 +2,25 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from basinet.algorithms.optimizers.groups import checked_parameters, rate_of
+from basinet.algorithms.optimizers.groups import (
+    ABOVE_0,
+    AT_LEAST_0,
+    BELOW_1,
+    FLAG,
+    RATE,
+    Rule,
+    StackedOptimizer,
+    rate_of,
+)
+from basinet.algorithms.optimizers.optimizer_traits import OptimizerTraits
 from basinet.algorithms.row_norms import RowMath, per_row
 
 __all__ = ["Clip", "Entry", "PerAgentOptimizer", "clipped"]
@@ -22,15 +31,8 @@ Clip = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 Entry = tuple[dict[str, Any], list[Tensor], list[Tensor]]
 """A group, those of its parameters that have gradients, and these."""
 
-_ALLOWED: dict[str, tuple[Callable[[float], bool], str]] = {
-    "lr": (lambda value: 0 <= value < math.inf, "at least 0"),
-    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "clip": (lambda value: value > 0, "above 0"),
-    "weight_decay": (lambda value: 0 <= value < math.inf, "at least 0"),
-}
 
-
-class PerAgentOptimizer(Optimizer, ABC):
+class PerAgentOptimizer(StackedOptimizer, ABC):
     """An optimizer that takes norms over all parameters of an agent, those of all groups together.
 
     A subclass says in `_update` how it steps from the gradients that the parameters hold. One that needs others than
@@ -45,30 +47,14 @@ class PerAgentOptimizer(Optimizer, ABC):
         ValueError: A setting is out of its range.
     """
 
-    stacked = "flat"
-
-    def __init__(self, params: Iterable[nn.Parameter], defaults: dict[str, Any], agents: int | None) -> None:
-        self.agents = agents
-        super().__init__(params, defaults)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "agents": self.agents}
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own.
-
-        Args:
-            param_group: `params`, and the settings that differ.
-
-        Raises:
-            ValueError: A setting is out of its range, or a parameter cannot be stepped.
-        """
-        param_group = checked_parameters(param_group, self.agents)
-        settings = self.defaults | param_group
-        for name, (allows, words) in _ALLOWED.items():
-            if name in settings and not allows(settings[name]):
-                raise ValueError(f"{name} must be {words}, got {settings[name]}")
-        super().add_param_group(param_group)
+    traits = OptimizerTraits(stacked="flat")
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "lr": RATE,
+        "momentum": BELOW_1,
+        "clip": (lambda value: value == math.inf or ABOVE_0[0](value), "a number above 0"),
+        "weight_decay": AT_LEAST_0,
+        "maximize": FLAG,
+    }
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

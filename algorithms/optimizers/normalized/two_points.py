@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms.optimizers.normalized.nsgd import NSGDC
 from basinet.algorithms.optimizers.normalized.per_agent import Entry, clipped
-from basinet.algorithms.optimizers.tunings import Method
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS, OptimizerTraits
 from basinet.algorithms.row_norms import RowMath, per_row, row_math
 
 __all__ = ["ANSGDC", "NSGDCVR"]
@@ -50,6 +50,7 @@ class _Remembering(NSGDC):
         ]
 
 
+@OPTIMIZERS.register("nsgdc_vr")
 class NSGDCVR(_Remembering):
     r"""NSGDC with variance reduction: the momentum is carried from point to point by differences of gradients.
 
@@ -72,7 +73,6 @@ class NSGDCVR(_Remembering):
         clip: See `NSGD`.
         weight_decay: See `NSGD`.
         maximize: See `NSGD`.
-        tuned: See `NSGD`.
         agents: See `NSGD`.
 
     References:
@@ -80,7 +80,7 @@ class NSGDCVR(_Remembering):
         T. Sun, X. Liu, K. Yuan, JMLR 26 (2025), arXiv:2410.16561.
     """
 
-    method: Method = "nsgdc_vr"
+    traits = OptimizerTraits(stacked="flat", evaluates=True, tuning="nsgdc_vr")
 
     @torch.no_grad()
     def prepare(self, closure: Callable[[], Any]) -> Any:
@@ -110,6 +110,7 @@ class NSGDCVR(_Remembering):
         return [(None, 1.0) for _ in entries]  # `prepare` has clipped and weighted them
 
 
+@OPTIMIZERS.register("a_nsgdc")
 class ANSGDC(_Remembering):
     r"""Accelerated NSGDC: the gradient is evaluated ahead, where the old ones in the momentum then are right.
 
@@ -129,7 +130,6 @@ class ANSGDC(_Remembering):
         clip: See `NSGD`.
         weight_decay: See `NSGD`.
         maximize: See `NSGD`.
-        tuned: See `NSGD`.
         agents: See `NSGD`.
 
     References:
@@ -137,7 +137,7 @@ class ANSGDC(_Remembering):
         JMLR 26 (2025), arXiv:2410.16561.
     """
 
-    method: Method = "a_nsgdc"
+    traits = OptimizerTraits(stacked="flat", evaluates=True, tuning="a_nsgdc")
 
     @torch.no_grad()
     def prepare(self, closure: Callable[[], Any]) -> Any:

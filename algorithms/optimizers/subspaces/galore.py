@@ -1,10 +1,12 @@
 """GaLore and GoLore: gradients projected to low rank, by their singular vectors or at random."""
 
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS
 from basinet.algorithms.optimizers.subspaces.subspace_steps import SubspaceOptimizer
 
 __all__ = ["GaLore", "GoLore"]
 
 
+@OPTIMIZERS.register("galore")
 class GaLore(SubspaceOptimizer):
     """Step inside the subspaces that hold the most of the gradient.
 
@@ -29,6 +31,7 @@ class GaLore(SubspaceOptimizer):
     """
 
 
+@OPTIMIZERS.register("golore")
 class GoLore(SubspaceOptimizer):
     """Step inside random subspaces: GaLore that no noise can lead astray.
 

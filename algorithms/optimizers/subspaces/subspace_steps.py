@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from basinet.algorithms import draws
@@ -21,13 +20,12 @@ from basinet.algorithms.optimizers.groups import (
     RATE,
     WHOLE,
     Rule,
-    check_settings,
-    checked_parameters,
+    StackedOptimizer,
     named_parameters,
     rate_of,
-    seeded_keys,
 )
 from basinet.algorithms.optimizers.local import restore_types
+from basinet.algorithms.optimizers.optimizer_traits import OptimizerTraits
 from basinet.algorithms.optimizers.subspaces.bases import base_direction
 from basinet.algorithms.optimizers.subspaces.projection import LowRank, Sparse, Subspace, as_matrices, as_stack
 
@@ -61,7 +59,7 @@ _RULES: dict[str, Rule] = {
 }
 
 
-class SubspaceOptimizer(Optimizer):
+class SubspaceOptimizer(StackedOptimizer):
     r"""Step inside a subspace of each matrix, which changes every τ steps.
 
     $$
@@ -108,10 +106,8 @@ class SubspaceOptimizer(Optimizer):
         ValueError: A setting is out of its range.
     """
 
-    stacked = "layers"
-    keyed = True
-    named = True
-    fixed_state: ClassVar[frozenset[str]] = frozenset({"basis"})
+    traits = OptimizerTraits(stacked="layers", keyed=True, named=True, fixed_state=frozenset({"basis"}))
+    rules = _RULES
     always_random: ClassVar[bool] = False
 
     def __init__(
@@ -137,8 +133,6 @@ class SubspaceOptimizer(Optimizer):
         agents: int | None = None,
         keys: Tensor | None = None,
     ) -> None:
-        self.agents = agents
-        self.keys = keys
         self._whole: set[Tensor] = set()
         defaults = {
             "lr": lr, "rank": rank, "period": period, "scale": scale, "momentum": momentum, "base": base,
@@ -146,12 +140,11 @@ class SubspaceOptimizer(Optimizer):
             "random_from": 0 if random_from is None and self.always_random else random_from,
             "refresh_batch": refresh_batch, "whole": whole, "shared": shared, "seed": seed,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, agents=agents, keys=keys)
         self._check_whole([group for group in self.param_groups if group["whole"] == whole], whole)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("agents", "keys", "_whole")}
-        return {**super().__getstate__(), **own}
+        return {**super().__getstate__(), "_whole": self._whole}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own.
@@ -162,10 +155,13 @@ class SubspaceOptimizer(Optimizer):
         Raises:
             ValueError: A setting is out of its range, or a parameter cannot be stepped.
         """
-        own_names = "whole" in param_group
-        param_group = checked_parameters(param_group, self.agents)
-        group = {**self.defaults, **param_group}
-        check_settings(group, _RULES)
+        super().add_param_group(param_group)
+        if "whole" in param_group:
+            self._check_whole(self.param_groups[-1:], param_group["whole"])
+        self._find_whole()
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
         if group["base"] == "adamw" and group["momentum"]:
             raise ValueError(
                 f"momentum is for base sgd; adamw has betas[0] in its place, got momentum={group['momentum']}"
@@ -178,14 +174,10 @@ class SubspaceOptimizer(Optimizer):
                 f" {group['refresh_batch']}"
             )
         if group["whole"]:
-            named_parameters(param_group["params"], ())  # have names
-        super().add_param_group(param_group)
-        if own_names:
-            self._check_whole(self.param_groups[-1:], group["whole"])
-        self._find_whole()
+            named_parameters(group["params"], ())  # have names
 
     def _check_whole(self, groups: list[dict[str, Any]], patterns: tuple[str, ...]) -> None:
-        """Refuse patterns that fit no parameter of some groups."""
+        """Raise if a pattern fits no parameter of some groups."""
         names = [name for group in groups if patterns for name in group["param_names"]]
         for pattern in patterns if names else ():
             if not fnmatch.filter(names, pattern):
@@ -366,8 +358,7 @@ class SubspaceOptimizer(Optimizer):
             return
         short, long = matrices.shape[1:]
         if self._is_random(p, group):
-            keys = seeded_keys(group["seed"], self.agents) if self.keys is None else self.keys
-            keys = draws.fold(draws.fold(keys[:, int(group["shared"])].to(p.device), place), step)
+            keys = draws.fold(draws.fold(self._keys_of(group, p.device), place), step)
             basis = subspace.draw(keys, (short, long), p.dtype)
         else:
             if group["weight_decay"] and group["base"] == "sgd":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["Centralized"]
 
@@ -19,8 +20,7 @@ class Centralized:
     With SGD also known as mini-batch SGD, all-reduce SGD, C-SGD.
     """
 
-    averages: ClassVar[bool] = True
-    uses_graph: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(averages=True, uses_graph=False)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

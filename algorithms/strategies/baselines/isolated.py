@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["Isolated"]
 
@@ -13,7 +14,7 @@ __all__ = ["Isolated"]
 class Isolated:
     """Each agent trains alone on its own data: x_k ← adapt(x_k, g_k(x_k))."""
 
-    uses_graph: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(uses_graph=False)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from basinet.algorithms.compression import Compression
 from basinet.algorithms.strategies.strategy import Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["PublicCopies"]
 
@@ -30,9 +31,8 @@ class PublicCopies(Compression):
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.3
 
-    static: ClassVar[bool] = True  # a new neighbour would not have the copies
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    # A new neighbour would not have the copies.
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def pull(self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression", factor: float = 1.0) -> Tensor:
         """Tell the neighbours in few bytes what has changed, x̂ ← x̂ + C(x − x̂), and compare with theirs.

@@ -7,6 +7,7 @@ import torch
 
 from basinet.algorithms.compression import Compression, Compressor
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["DCD"]
 
@@ -34,9 +35,8 @@ class DCD(Compression):
 
     compressor: Compressor = "quantize"
 
-    static: ClassVar[bool] = True  # a new neighbour would not have the copy
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    # A new neighbour would not have the copy.
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

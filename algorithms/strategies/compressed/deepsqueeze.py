@@ -8,6 +8,7 @@ from pydantic import Field
 
 from basinet.algorithms.compression import Compression
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["DeepSqueeze"]
 
@@ -33,8 +34,7 @@ class DeepSqueeze(Compression):
         error-compensated compression, 2019, arXiv:1907.07346.
     """
 
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(mixes_all=True, combines_x=False)
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def step(self, block: Block) -> None:

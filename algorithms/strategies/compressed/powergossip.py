@@ -11,6 +11,7 @@ from torch import Tensor
 from basinet.algorithms import draws
 from basinet.algorithms.compression import as_matrix, orthonormal
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["PowerGossip"]
 
@@ -38,9 +39,8 @@ class PowerGossip:
     rank: Annotated[int, Field(ge=1)] = 1
     rounds: Annotated[int, Field(ge=1, le=1000)] = 4
 
-    static: ClassVar[bool] = True  # directions belong to edges
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    # Directions belong to edges.
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the two ends of an edge do not move alike.

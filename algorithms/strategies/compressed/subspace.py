@@ -9,6 +9,7 @@ from torch import Tensor
 
 from basinet.algorithms.optimizers.subspaces.shared_subspaces import SharedSubspaces
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["SubspaceCentralized", "SubspaceConsensus", "SubspaceDiffusion"]
 
@@ -26,11 +27,9 @@ class SubspaceCentralized:
         guarantees, ICML 2025, arXiv:2410.11289.
     """
 
-    shares_subspaces: ClassVar[bool] = True
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
-    averages: ClassVar[bool] = True
-    uses_graph: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(
+        shares_subspaces=True, mixes_all=True, combines_x=False, averages=True, uses_graph=False
+    )
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -60,14 +59,10 @@ class SubspaceConsensus:
 
     average: bool = True
 
-    shares_subspaces: ClassVar[bool] = True
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
-
     @property
-    def averages(self) -> bool:
-        """Whether it averages over all agents."""
-        return self.average
+    def traits(self) -> StrategyTraits:
+        """Whether it averages over all agents is a setting."""
+        return StrategyTraits(shares_subspaces=True, mixes_all=True, combines_x=False, averages=self.average)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
@@ -105,14 +100,10 @@ class SubspaceDiffusion:
 
     average: bool = True
 
-    shares_subspaces: ClassVar[bool] = True
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
-
     @property
-    def averages(self) -> bool:
-        """Whether it averages over all agents."""
-        return self.average
+    def traits(self) -> StrategyTraits:
+        """Whether it averages over all agents is a setting."""
+        return StrategyTraits(shares_subspaces=True, mixes_all=True, combines_x=False, averages=self.average)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -8,6 +8,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 from basinet.topologies import smallest_eigenvalue
 
 __all__ = ["D2", "NIDS", "ExactDiffusion"]
@@ -34,8 +35,7 @@ class ExactDiffusion:
     """
 
     lazy: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
-    static: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True)
     period: Annotated[int, Field(ge=1)] = 1
 
     def check(self, weights: csr_array) -> None:
@@ -109,8 +109,7 @@ class NIDS:
         separated convergence rates, IEEE TSP 67 (2019), doi:10.1109/TSP.2019.2926022.
     """
 
-    combines_x: ClassVar[bool] = False
-    static: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True)
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the correction is not exact.

@@ -7,6 +7,7 @@ import torch
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["Extra"]
 
@@ -23,8 +24,7 @@ class Extra:
         SIAM J. Optim. 25 (2015), doi:10.1137/14096668X.
     """
 
-    static: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
         """Refuse weights with which the correction is not exact.

@@ -8,6 +8,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["LocalTracking"]
 
@@ -30,7 +31,8 @@ class LocalTracking:
         Softw. 2024, arXiv:2301.01313.
     """
 
-    static: ClassVar[bool] = True  # combinations at intervals would see some graphs of a sequence alone
+    # Combinations at intervals would see some graphs of a sequence alone.
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True)
     period: Annotated[int, Field(ge=1)] = 4
 
     def check(self, weights: csr_array) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["RelaySGD"]
 
@@ -26,9 +27,7 @@ class RelaySGD:
         deep learning on heterogeneous data, NeurIPS 2021, arXiv:2110.04175.
     """
 
-    static: ClassVar[bool] = True
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
         """Refuse a graph that is no tree.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import Tracking
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["GTHSGD", "GTSARAH"]
 
@@ -39,7 +40,7 @@ class GTHSGD(Tracking):
         optimization, ICML 2021, arXiv:2102.06752.
     """
 
-    own_points: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(own_points=True)
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def estimate(self, block: Block) -> Tensor:
@@ -74,8 +75,7 @@ class GTSARAH(Tracking):
         ICML 2017, arXiv:1703.00102.
     """
 
-    full_gradients: ClassVar[bool] = True
-    own_points: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(full_gradients=True, own_points=True)
     period: Annotated[int, Field(ge=1)] = 32
 
     def estimate(self, block: Block) -> Tensor:

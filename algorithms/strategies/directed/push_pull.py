@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["PushPull"]
 
@@ -29,7 +30,7 @@ class PushPull:
         geometric convergence, IEEE Control Syst. Lett. 2 (2018), arXiv:1803.02503.
     """
 
-    stochastic: ClassVar[str] = "both"
+    traits: ClassVar[StrategyTraits] = StrategyTraits(weights="both")
     order: Literal["atc", "ab"] = "atc"
 
     def step(self, block: Block) -> None:

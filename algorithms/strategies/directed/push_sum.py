@@ -7,6 +7,7 @@ from torch import Tensor
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["PushDIGing", "PushSum"]
 
@@ -26,9 +27,7 @@ class PushSum:
         doi:10.1109/SFCS.2003.1238221.
     """
 
-    stochastic: ClassVar[str] = "columns"
-    combines_x: ClassVar[bool] = False
-    mixes_all: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(weights="columns", combines_x=False, mixes_all=True)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["AsynchronousDiffusion"]
 
@@ -30,8 +31,7 @@ class AsynchronousDiffusion:
         doi:10.1109/TSP.2014.2385046.
     """
 
-    combines_x: ClassVar[bool] = False
-    mixes_all: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, mixes_all=True)
     activity: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def step(self, block: Block) -> None:

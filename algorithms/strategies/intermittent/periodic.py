@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["GossipPGA", "LocalSGD", "SlowMo"]
 
@@ -29,8 +30,7 @@ class LocalSGD:
         arXiv:1602.05629. S. U. Stich: Local SGD converges fast and communicates little, ICLR 2019, arXiv:1805.09767.
     """
 
-    averages: ClassVar[bool] = True
-    uses_graph: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(averages=True, uses_graph=False)
     period: Period = 4
 
     def step(self, block: Block) -> None:
@@ -53,7 +53,7 @@ class GossipPGA:
         2021, arXiv:2105.09080.
     """
 
-    averages: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(averages=True)
     period: Period = 8
 
     def step(self, block: Block) -> None:
@@ -83,7 +83,7 @@ class SlowMo:
         momentum, ICLR 2020, arXiv:1910.00643.
     """
 
-    averages: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(averages=True)
     period: Period = 8
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rate: Annotated[float, Field(gt=0)] = 1.0

@@ -8,6 +8,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["DecentLaM", "QuasiGlobalMomentum"]
 
@@ -58,7 +59,7 @@ class DecentLaM:
         arXiv:2104.11981.
     """
 
-    static: ClassVar[bool] = True
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True)
     momentum: Beta = 0.9
 
     def check(self, weights: csr_array) -> None:

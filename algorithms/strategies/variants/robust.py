@@ -14,6 +14,7 @@ from torch import Tensor
 
 from basinet.algorithms.aggregation import CLIPPED, COORDINATEWISE, PAIRWISE, Neighborhood
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, Neighbors
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["Robust"]
 
@@ -44,8 +45,7 @@ class Robust:
         arXiv:2202.01545, for the default rule.
     """
 
-    mixes_all: ClassVar[bool] = True
-    combines_x: ClassVar[bool] = False
+    traits: ClassVar[StrategyTraits] = StrategyTraits(mixes_all=True, combines_x=False)
     rule: Literal[
         "median",
         "trimmed_mean",

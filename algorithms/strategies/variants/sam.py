@@ -1,12 +1,13 @@
 """Sharpness-aware minimisation on a network: gradients taken where the loss is worse nearby."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from basinet.algorithms.row_norms import inverse_norms
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["SAM"]
 
@@ -30,19 +31,14 @@ class SAM:
         Improving the model consistency of decentralized federated learning, ICML 2023, arXiv:2302.04083.
     """
 
-    own_points: ClassVar[bool] = True
     rho: Annotated[float, Field(gt=0)] = 0.05
     network: Literal["diffusion", "centralized"] = "diffusion"
 
     @property
-    def averages(self) -> bool:
-        """Whether it averages over all agents."""
-        return self.network == "centralized"
-
-    @property
-    def uses_graph(self) -> bool:
-        """Whether agents combine with their neighbours."""
-        return self.network == "diffusion"
+    def traits(self) -> StrategyTraits:
+        """Whether agents combine with their neighbours, or average over all."""
+        centralized = self.network == "centralized"
+        return StrategyTraits(own_points=True, averages=centralized, uses_graph=not centralized)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

@@ -7,6 +7,7 @@ import torch
 import yaml
 from torch import nn
 
+from basinet.algorithms.optimizers import OptimizerTraits
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment, override
@@ -548,7 +549,7 @@ class Hoarder(torch.optim.SGD):
 
 
 class Unled(torch.optim.SGD):
-    stacked = "layers"
+    traits = OptimizerTraits(stacked="layers")
 
     def __init__(self, params, lr=0.1, agents=None):
         super().__init__(params, lr)
