@@ -40,6 +40,7 @@ class LowRankOptimizer(DirectionalOptimizer):
 
     Args:
         params: See `DirectionalOptimizer`.
+        lr: Learning rate μ. That of codes without the factor 1/r is μ/r.
         rank: r.
         period: ν, steps for which V stays.
         **settings: See `DirectionalOptimizer`.
@@ -173,7 +174,7 @@ class LOZO(LowRankOptimizer):
 
     Args:
         params: See `DirectionalOptimizer`.
-        lr: Learning rate μ. That of codes without the factor 1/r is μ/r.
+        lr: See `LowRankOptimizer`.
         eps: See `DirectionalOptimizer`.
         rank: See `LowRankOptimizer`.
         period: See `LowRankOptimizer`.
@@ -240,7 +241,7 @@ class LOZOM(LowRankOptimizer):
 
     Args:
         params: See `DirectionalOptimizer`.
-        lr: Learning rate μ, see `LOZO`.
+        lr: See `LowRankOptimizer`.
         eps: See `DirectionalOptimizer`.
         rank: See `LowRankOptimizer`.
         period: See `LowRankOptimizer`.

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from basinet.algorithms.compression import Compression, Compressor
+from basinet.algorithms.compression import Compression, CompressorName
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
 from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
@@ -33,7 +33,7 @@ class DCD(Compression):
         2018, arXiv:1803.06443.
     """
 
-    compressor: Compressor = "quantize"
+    compressor: CompressorName = "quantize"
 
     # A new neighbour would not have the copy.
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)

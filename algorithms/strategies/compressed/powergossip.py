@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.algorithms.compression import as_matrix, orthonormal
+from basinet.algorithms.compressors.low_rank import as_matrix, orthonormal
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_symmetric
 from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
