@@ -42,27 +42,11 @@ class Compression:
     rank: Annotated[int, Field(ge=1)] = 1
 
     def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
-        """Compress rows.
-
-        Args:
-            rows: [N, P].
-            keys: One key a row for random draws, int64 [N].
-            layers: Takes rows apart into the model's layers, views [N, *shape].
-
-        Returns:
-            Rows [N, P], and the bytes of one as it would travel.
-        """
+        """Compress rows, see `Compressor.compress`."""
         return self._compressor().compress(rows, keys, layers)
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor 1 + ω with which a random compressor has no bias: E (1 + ω) C(v) = v.
-
-        Args:
-            size: How many numbers a row has.
-
-        Returns:
-            The factor; 1 for top_k, sign and low_rank, whose bias no factor takes away.
-        """
+        """Return the factor with which a random compressor has no bias, see `Compressor.unbiasing`."""
         return self._compressor().unbiasing(size)
 
     def _compressor(self) -> Compressor:

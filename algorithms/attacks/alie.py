@@ -35,7 +35,7 @@ class ALIE(Attack):
     z: Annotated[float, Field(gt=0)] | None = None
 
     def messages(self, sent: Messages) -> Tensor:
-        """Say what the attackers send."""
+        """Return what the attackers send."""
         honest = 1 + sent.honest.sum(1)
         # Moments about the receiver's own row: those about zero would cancel.
         first = sent.told[:, :1]

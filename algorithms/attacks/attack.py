@@ -56,7 +56,7 @@ class NoAttack:
     spoils_labels: ClassVar[bool] = False
 
     def attackers(self, num_agents: int, seed: int, replica: int) -> np.ndarray:
-        """Say which agents attack.
+        """Return which agents attack.
 
         Args:
             num_agents: K.
@@ -69,7 +69,7 @@ class NoAttack:
         return np.zeros(num_agents, dtype=bool)
 
     def messages(self, sent: Messages) -> Tensor:
-        """Say what the attackers send.
+        """Return what the attackers send.
 
         Args:
             sent: What would be sent if nobody lied.
@@ -97,7 +97,7 @@ class Attack(NoAttack):
             raise ValueError("give either agents, such as [0, 3], or a share, such as 0.2")
 
     def attackers(self, num_agents: int, seed: int, replica: int) -> np.ndarray:
-        """Say which agents attack.
+        """Return which agents attack.
 
         Args:
             num_agents: K.

@@ -35,7 +35,7 @@ class Dissensus(Attack):
     epsilon: Annotated[float, Field(gt=0)] = 1.5
 
     def messages(self, sent: Messages) -> Tensor:
-        """Say what the attackers send."""
+        """Return what the attackers send."""
         gain = torch.einsum("nd,ndp->np", sent.weights * sent.honest, sent.heard - sent.told)
         weight = sent.weights.new_zeros(len(gain)).index_add_(0, sent.rows, sent.weights[sent.rows, sent.slots])
         return sent.receivers - self.epsilon * gain[sent.rows] / weight[sent.rows, None]

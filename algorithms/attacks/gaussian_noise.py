@@ -27,6 +27,6 @@ class GaussianNoise(Attack):
     deviation: Annotated[float, Field(gt=0)] = 1.0
 
     def messages(self, sent: Messages) -> Tensor:
-        """Say what the attackers send."""
+        """Return what the attackers send."""
         noise = draws.normal(draws.fold(sent.keys[:, None], sent.columns), ())
         return sent.true + self.deviation * noise.to(sent.true)

@@ -30,5 +30,5 @@ class SignFlip(Attack):
     scale: Annotated[float, Field(gt=0)] = 1.0
 
     def messages(self, sent: Messages) -> Tensor:
-        """Say what the attackers send."""
+        """Return what the attackers send."""
         return -self.scale * sent.true

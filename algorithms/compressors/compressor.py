@@ -59,12 +59,5 @@ COMPRESSORS: Registry[Compressor] = Registry()
 
 
 def bytes_of_bits(bits: int) -> int:
-    """Return how many bytes hold some bits.
-
-    Args:
-        bits: How many.
-
-    Returns:
-        Bytes.
-    """
+    """Return how many bytes hold some bits."""
     return math.ceil(bits / 8)

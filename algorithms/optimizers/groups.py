@@ -51,7 +51,7 @@ FLAG: Rule = (lambda value: isinstance(value, bool), "True or False")
 
 
 def rate_of(group: Mapping[str, Any]) -> float:
-    """Give the learning rate of a group, which may be a tensor.
+    """Return the learning rate of a group, which may be a tensor.
 
     Args:
         group: Its settings.

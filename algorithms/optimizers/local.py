@@ -286,7 +286,7 @@ def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
 
 
 def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any], *, floating: bool = True) -> None:
-    """Give a loaded state its bits back: torch has cast it to the type of the parameters.
+    """Restore the bits of a loaded state: torch has cast it to the type of the parameters.
 
     Args:
         optimizer: It has loaded the state.

@@ -194,7 +194,7 @@ def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
 
 
 def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_differences: bool = False) -> float:
-    """Give the exponent at which the mean gradient norm falls with T under these settings.
+    """Return the exponent at which the mean gradient norm falls with T under these settings.
 
     Args:
         method: The optimizer's name.

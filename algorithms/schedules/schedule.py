@@ -16,13 +16,5 @@ SCHEDULES: Registry[float] = Registry()
 
 
 def warm_up(t: int, warmup: int) -> float:
-    """Rise linearly over the first steps.
-
-    Args:
-        t: Step, from 0.
-        warmup: How many steps.
-
-    Returns:
-        (t + 1) / (warmup + 1), and then 1.
-    """
+    """Return a factor that rises linearly over the first `warmup` steps, (t + 1) / (warmup + 1), and then is 1."""
     return min(1.0, (t + 1) / (warmup + 1))

@@ -82,13 +82,13 @@ class Block(Protocol):
         """The agents' neighbours one by one, each in a slot of its own."""
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
-        """Give each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
+        """Send each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
 
         `sent` are the bytes that a row takes as it travels; by default those of its numbers.
         """
 
     def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:
-        """Give all neighbours the row x_k, and go through what comes from each a few columns at a time.
+        """Send all neighbours the row x_k, and iterate over what comes from each a few columns at a time.
 
         That is pairs of columns and of tensors [N, D, w]; they are the same as often as one goes through them. Columns
         of `x` that have been gone through may be overwritten, the last time.
@@ -101,7 +101,7 @@ class Block(Protocol):
         """Take [N, P], laid out like the parameters, apart into the model's layers: views [N, *shape]."""
 
     def keys(self, purpose: str) -> Tensor:
-        """Give one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
+        """Return one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""
@@ -125,7 +125,7 @@ STRATEGIES: Registry[Strategy] = Registry()
 
 
 def require_symmetric(weights: csr_array) -> None:
-    """Refuse a mixing matrix that is not symmetric.
+    """Raise if a mixing matrix is not symmetric.
 
     Args:
         weights: Mixing matrix [K, K].
@@ -138,7 +138,7 @@ def require_symmetric(weights: csr_array) -> None:
 
 
 def require_doubly_stochastic(weights: csr_array) -> None:
-    """Refuse a mixing matrix whose columns do not sum to one.
+    """Raise if the columns of a mixing matrix do not sum to one.
 
     Args:
         weights: Mixing matrix [K, K].

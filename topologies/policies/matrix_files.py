@@ -117,7 +117,7 @@ def read_bytes(path: str | Path, reader: str) -> bytes:
 
 
 def _check_ordinary(path: str | Path, reader: str) -> None:
-    """Refuse a pipe or a device, which may have no end."""
+    """Raise if the file is a pipe or a device, which may have no end."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise ValueError(f"{reader}: path is {str(path)!r}, which is no ordinary file")
 

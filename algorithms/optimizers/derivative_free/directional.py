@@ -11,7 +11,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.optimizers.groups import ABOVE_0, AT_LEAST_0, FLAG, RATE, WHOLE, Rule, StackedOptimizer, rate_of
 from basinet.algorithms.optimizers.optimizer_traits import OptimizerTraits
 
-__all__ = ["PIECE", "DirectionalOptimizer", "Keys", "matrix", "precise", "put_back", "signed_rate", "stepped"]
+__all__ = ["PIECE", "DirectionalOptimizer", "Keys"]
 
 PIECE = 2**16
 """About so many numbers of a direction are made at a time: it is never held as a whole."""
@@ -40,7 +40,7 @@ class Keys(NamedTuple):
         return Keys(draws.fold(self.own, data), self.members)
 
     def spread(self, drawn: Tensor) -> Tensor:
-        """Give each agent what its key has drawn.
+        """Spread what keys have drawn over their agents.
 
         Args:
             drawn: [G, ...].
@@ -132,7 +132,7 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         Raises:
             ValueError: The closure returns something else than a loss an agent.
         """
-        moved: list[Tensor] = [p for group in self.param_groups for p in stepped(group)]
+        moved: list[Tensor] = [p for group in self.param_groups for p in self._stepped(group)]
         kept = self._room(moved)
         if not moved:  # everything is frozen
             self.coefficients = torch.zeros(self.agents or 1, 1)
@@ -168,17 +168,17 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
             raise RuntimeError(f"{type(self).__name__} evaluates by itself: its step needs a closure")
         for group, keys in self._keyed_groups():
             if group["weight_decay"]:
-                for p in stepped(group):
+                for p in self._stepped(group):
                     p.mul_(1 - rate_of(group) * group["weight_decay"])
-            for first in stepped(group)[:1]:
+            for first in self._stepped(group)[:1]:
                 slopes = self.coefficients.to(first.device) / group["eps"]
-                self._follow(group, keys, slopes.to(precise(first)))
+                self._follow(group, keys, slopes.to(self._precise(first)))
             group["step"] += 1
         self.coefficients = None
         return loss
 
     def _room(self, moved: list[Tensor]) -> list[Tensor]:
-        """Give room for a copy; on the CPU it stays, as new memory takes longer than all that a step does with it."""
+        """Return room for a copy; on the CPU it stays, as new memory takes longer than all that a step does with it."""
         kept = self._kept
         if [(x.shape, x.dtype, x.device) for x in kept] != [(p.shape, p.dtype, p.device) for p in moved]:
             with torch.inference_mode(False):  # it outlives this step
@@ -199,72 +199,33 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         return losses.to(torch.promote_types(losses.dtype, torch.float32))
 
     def _keyed_groups(self) -> Iterator[tuple[dict[str, Any], Keys]]:
-        """Go through the groups that are trained, each with its keys."""
+        """Iterate over the groups that are trained, each with its keys."""
         for place, group in enumerate(self.param_groups):
-            for p in stepped(group)[:1]:
+            for p in self._stepped(group)[:1]:
                 which = (group["shared"], p.device, group["seed"], place)
                 if which not in self._keys:
                     own, members = torch.unique(self._keys_of(group, p.device), return_inverse=True)
                     self._keys[which] = Keys(own, members).fold(place)
                 yield group, self._keys[which]
 
+    def _rate(self, group: dict[str, Any]) -> float:
+        """Return what a step multiplies the estimate with."""
+        return rate_of(group) if group["maximize"] else -rate_of(group)
 
-def signed_rate(group: dict[str, Any]) -> float:
-    """Return what a step multiplies the estimate with.
+    def _stepped(self, group: dict[str, Any]) -> list[nn.Parameter]:
+        """Return the parameters of a group that are trained."""
+        return [p for p in group["params"] if p.requires_grad and p.numel() > 0]
 
-    Args:
-        group: Its settings.
+    def _matrix(self, p: Tensor) -> Tensor:
+        """Take a parameter as matrices [N, m, n], m being its first axis: a vector is a column."""
+        stacked = p if self.agents else p.unsqueeze(0)
+        return stacked.reshape(len(stacked), stacked.shape[1] if stacked.ndim > 1 else 1, -1)
 
-    Returns:
-        μ uphill, −μ downhill.
-    """
-    return rate_of(group) if group["maximize"] else -rate_of(group)
+    def _put_back(self, p: Tensor, x: Tensor) -> None:
+        """Write to a parameter what has its memory already, but in a memory format in which it is no matrix."""
+        if x.data_ptr() != p.data_ptr():
+            p.copy_(x.view(p.shape))
 
-
-def put_back(p: Tensor, x: Tensor) -> None:
-    """Write to a parameter what has its memory already, but in a memory format in which it is no matrix.
-
-    Args:
-        p: The parameter.
-        x: Its new values.
-    """
-    if x.data_ptr() != p.data_ptr():
-        p.copy_(x.view(p.shape))
-
-
-def stepped(group: dict[str, Any]) -> list[nn.Parameter]:
-    """Return the parameters of a group that are trained.
-
-    Args:
-        group: Its settings.
-
-    Returns:
-        Those that require gradients and hold numbers.
-    """
-    return [p for p in group["params"] if p.requires_grad and p.numel() > 0]
-
-
-def matrix(p: Tensor, agents: int | None) -> Tensor:
-    """Take a parameter as matrices, m being its first axis: a vector is a column.
-
-    Args:
-        p: The parameter.
-        agents: How many agents its leading axis counts; None for a plain model.
-
-    Returns:
-        [N, m, n], a view where its memory format allows one.
-    """
-    stacked = p if agents else p.unsqueeze(0)
-    return stacked.reshape(len(stacked), stacked.shape[1] if stacked.ndim > 1 else 1, -1)
-
-
-def precise(p: Tensor) -> torch.dtype:
-    """Choose the type in which directions are made.
-
-    Args:
-        p: A parameter.
-
-    Returns:
-        Its type, or float32 for a shorter one.
-    """
-    return torch.promote_types(p.dtype, torch.float32)
+    def _precise(self, p: Tensor) -> torch.dtype:
+        """Return the type in which directions are made: float32 for a shorter one."""
+        return torch.promote_types(p.dtype, torch.float32)

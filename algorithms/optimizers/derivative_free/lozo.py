@@ -10,16 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.derivative_free.directional import (
-    PIECE,
-    DirectionalOptimizer,
-    Keys,
-    matrix,
-    precise,
-    put_back,
-    signed_rate,
-    stepped,
-)
+from basinet.algorithms.optimizers.derivative_free.directional import PIECE, DirectionalOptimizer, Keys
 from basinet.algorithms.optimizers.groups import BELOW_1, COUNT, Rule
 from basinet.algorithms.optimizers.local import restore_types
 from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS
@@ -69,12 +60,12 @@ class LowRankOptimizer(DirectionalOptimizer):
         self._add_products(group, left, right, None, [group["eps"]] * len(left))
 
     def _factors(self, group: dict[str, Any], keys: Keys) -> Factors:
-        """Give U and Vᵀ of this step, those of its evaluations where they have been here."""
+        """Return U and Vᵀ of this step: those of its evaluations, if they were made here."""
         return self._held.pop(id(group)) if id(group) in self._held else self._draw(group, keys)
 
     def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
         number = group["step"] // group["period"]
-        wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in stepped(group)]
+        wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in self._stepped(group)]
         # By their keys, which live as long as this optimizer.
         drawn = self._period.get(id(keys.own))
         if drawn is None or drawn[0] != wanted:
@@ -83,7 +74,7 @@ class LowRankOptimizer(DirectionalOptimizer):
 
     def _left(self, group: dict[str, Any], keys: Keys) -> list[Tensor]:
         """Draw U of this step for each parameter, [N, m, r]; that of a vector is a column."""
-        layers = stepped(group)
+        layers = self._stepped(group)
         u = self._rows(group, keys.fold(0).fold(group["step"]), layers, lambda p: self._sides(p)[0])
         return [part if self._is_matrix(p) else part[:, :, :1] for p, part in zip(layers, u, strict=True)]
 
@@ -91,7 +82,7 @@ class LowRankOptimizer(DirectionalOptimizer):
         self, group: dict[str, Any], keys: Keys, period: Tensor | int, some: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """Draw Vᵀ of a period, or of one a key, for each parameter or for some, [N, r, n]; that of a vector is 1."""
-        layers = stepped(group) if some is None else some
+        layers = self._stepped(group) if some is None else some
         v = self._rows(
             group, keys.fold(1).fold(period), layers, lambda p: self._sides(p)[1] if self._is_matrix(p) else 0
         )
@@ -112,11 +103,11 @@ class LowRankOptimizer(DirectionalOptimizer):
             own = [torch.arange(ends[id(p)] - n, ends[id(p)], device=device) for p, n in zip(some, counts, strict=True)]
             places = torch.cat(own)
         row_keys = draws.fold(keys.own[:, None], places)
-        rows = keys.spread(draws.normal(row_keys, (group["rank"],), dtype=precise(some[0])))
+        rows = keys.spread(draws.normal(row_keys, (group["rank"],), dtype=self._precise(some[0])))
         return torch.split(rows, counts, dim=1)
 
     def _sides(self, p: Tensor) -> tuple[int, int]:
-        """Give m and n of a parameter, see `matrix`."""
+        """Return m and n of a parameter, see `_matrix`."""
         shape = p.shape[1:] if self.agents else p.shape
         return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
@@ -132,7 +123,7 @@ class LowRankOptimizer(DirectionalOptimizer):
         scales: list[float],
     ) -> None:
         """Add c_n U Vᵀ times a scale to the parameters of a group, without a matrix of that size in between."""
-        layers: list[Tensor] = list(stepped(group))
+        layers: list[Tensor] = list(self._stepped(group))
         if group["rank"] <= _FEW and has_loops([*layers, *left]) and all(map(self._is_laid_out, layers)):
             from basinet.algorithms import row_kernels
 
@@ -140,9 +131,9 @@ class LowRankOptimizer(DirectionalOptimizer):
             row_kernels.add_products(layers, left, right, c, scales)
             return
         for p, u, w, scale in zip(layers, left, right, scales, strict=True):
-            x = matrix(p, self.agents)
+            x = self._matrix(p)
             _add_product(x, u if factors is None else u * factors[:, None, None], w, scale)
-            put_back(p, x)
+            self._put_back(p, x)
 
     def _is_laid_out(self, p: Tensor) -> bool:
         return p.is_contiguous() or (self.agents is not None and p[0].is_contiguous())
@@ -209,22 +200,13 @@ class LOZO(LowRankOptimizer):
         keys: Tensor | None = None,
     ) -> None:
         super().__init__(
-            params,
-            lr=lr,
-            eps=eps,
-            rank=rank,
-            period=period,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            shared=shared,
-            seed=seed,
-            agents=agents,
-            keys=keys,
-        )
+            params, lr=lr, eps=eps, rank=rank, period=period, weight_decay=weight_decay, maximize=maximize,
+            shared=shared, seed=seed, agents=agents, keys=keys,
+        )  # fmt: skip
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
         left, right = self._factors(group, keys)
-        self._add_products(group, left, right, slopes[:, 0], [signed_rate(group) / u.shape[2] for u in left])
+        self._add_products(group, left, right, slopes[:, 0], [self._rate(group) / u.shape[2] for u in left])
 
 
 @OPTIMIZERS.register("lozo_m")
@@ -280,19 +262,9 @@ class LOZOM(LowRankOptimizer):
         keys: Tensor | None = None,
     ) -> None:
         super().__init__(
-            params,
-            lr=lr,
-            eps=eps,
-            rank=rank,
-            period=period,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            shared=shared,
-            seed=seed,
-            agents=agents,
-            keys=keys,
-        )
+            params, lr=lr, eps=eps, rank=rank, period=period, momentum=momentum, weight_decay=weight_decay,
+            maximize=maximize, shared=shared, seed=seed, agents=agents, keys=keys,
+        )  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state; its momentum has the types of the parameters.
@@ -304,7 +276,7 @@ class LOZOM(LowRankOptimizer):
         restore_types(self, state_dict, floating=False)
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
-        layers, period, beta = stepped(group), group["step"] // group["period"], group["momentum"]
+        layers, period, beta = self._stepped(group), group["step"] // group["period"], group["momentum"]
         left, right = self._factors(group, keys)
         momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
         # An agent that rests, or a parameter that is frozen, keeps its momentum: it may belong to any earlier V.
@@ -322,7 +294,7 @@ class LOZOM(LowRankOptimizer):
         momenta = [beta * m + (1 - beta) * slopes[:, :, None] * u for m, u in zip(momenta, left, strict=True)]
         for p, momentum in zip(layers, momenta, strict=True):
             self.state[p]["momentum"].copy_(momentum)
-        self._add_products(group, momenta, right, None, [signed_rate(group) / m.shape[2] for m in momenta])
+        self._add_products(group, momenta, right, None, [self._rate(group) / m.shape[2] for m in momenta])
 
     def _momentum(self, p: Tensor, like: Tensor) -> Tensor:
         with torch.inference_mode(False):

@@ -8,16 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.algorithms.optimizers.derivative_free.directional import (
-    PIECE,
-    DirectionalOptimizer,
-    Keys,
-    matrix,
-    precise,
-    put_back,
-    signed_rate,
-    stepped,
-)
+from basinet.algorithms.optimizers.derivative_free.directional import PIECE, DirectionalOptimizer, Keys
 from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS
 
 __all__ = ["MeZO"]
@@ -86,42 +77,35 @@ class MeZO(DirectionalOptimizer):
         keys: Tensor | None = None,
     ) -> None:
         super().__init__(
-            params,
-            lr=lr,
-            eps=eps,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            shared=shared,
-            seed=seed,
-            agents=agents,
-            keys=keys,
-        )
+            params, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize, shared=shared, seed=seed,
+            agents=agents, keys=keys,
+        )  # fmt: skip
 
     def _explore(self, group: dict[str, Any], keys: Keys) -> None:
         self._add(group, keys, group["eps"])
 
     def _follow(self, group: dict[str, Any], keys: Keys, slopes: Tensor) -> None:
-        self._add(group, keys, slopes * signed_rate(group))
+        self._add(group, keys, slopes * self._rate(group))
 
     def _add(self, group: dict[str, Any], keys: Keys, factor: Tensor | float) -> None:
         """Add the direction times a factor, which may be one an agent, [N, 1]."""
-        layers = stepped(group)
-        flat = [matrix(p, self.agents).flatten(1) for p in layers]
+        layers = self._stepped(group)
+        flat = [self._matrix(p).flatten(1) for p in layers]
         for place, numbers, z in self._directions(group, keys):
             flat[place][:, numbers] += z * factor
         for p, x in zip(layers, flat, strict=True):
-            put_back(p, x)
+            self._put_back(p, x)
 
     def _directions(self, group: dict[str, Any], keys: Keys) -> Iterator[Block]:
         """Draw this step's direction z, in blocks."""
-        layers = stepped(group)
-        sizes = [matrix(p, self.agents)[0].numel() for p in layers]
+        layers = self._stepped(group)
+        sizes = [self._matrix(p)[0].numel() for p in layers]
         rows = ceil(sum(sizes) / _ROW)
         length = max(1, PIECE // (len(keys.members) * _ROW))
         own = draws.fold(keys.own, group["step"])[:, None]
         for first in range(0, rows, length):
             row_keys = draws.fold(own, torch.arange(first, min(first + length, rows), device=own.device))
-            z = keys.spread(draws.normal(row_keys, (_ROW,), dtype=precise(layers[0])).flatten(1))
+            z = keys.spread(draws.normal(row_keys, (_ROW,), dtype=self._precise(layers[0])).flatten(1))
             start, offset = first * _ROW, 0
             for place, size in enumerate(sizes):
                 low, high = max(start, offset), min(start + z.shape[1], offset + size)

@@ -94,7 +94,7 @@ class NSGD(PerAgentOptimizer):
         self._move(rows, entries, directions, [rows.inverse_roots(squares)] * len(entries))
 
     def _weights(self, rows: RowMath, entries: Sequence[Entry]) -> list[tuple[Any, float]]:
-        """Tell with what the gradients of groups enter their momenta: a factor an agent, and 1 − θ."""
+        """Return with what the gradients of groups enter their momenta: a factor an agent, and 1 − θ."""
         factors = self._clip_factors(rows, entries)
         return [(c, 1 - group["momentum"]) for c, (group, _, _) in zip(factors, entries, strict=True)]
 

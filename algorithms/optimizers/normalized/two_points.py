@@ -38,7 +38,7 @@ class _Remembering(NSGDC):
         return [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
 
     def _previous(self) -> list[Tensor]:
-        """Give the previous point; of an agent without any momentum, which has no past, this one."""
+        """Return the previous point; of an agent without any momentum, which has no past, this one."""
         parameters = [p for p, _ in self._trained()]
         moments = [self.state[p]["momentum"] for p in parameters if "momentum" in self.state[p]]
         if not moments:

@@ -13,7 +13,8 @@ class GaLore(SubspaceOptimizer):
     P are the first r left singular vectors of the stochastic gradient at every τ-th step; the settings are those of
     `SubspaceOptimizer`. Where the noise of that gradient outweighs the signal it follows the noise, and need not
     converge, unless that step has a larger batch, `refresh_batch`. Among directions whose singular values are
-    equal, as where a gradient's rank is below r, it is rounding that chooses.
+    equal, as where a gradient's rank is below r, it is rounding that chooses. On a plain model `step_in_backward` holds
+    no more than a layer's gradient at a time.
 
     Example:
         >>> import torch

@@ -331,11 +331,11 @@ class SubspaceOptimizer(StackedOptimizer):
         return steps
 
     def _stack(self, tensor: Tensor) -> Tensor:
-        """Give a plain model's tensor the leading axis of a single agent."""
+        """Add the leading axis of a single agent to a plain model's tensor."""
         return tensor if self.agents else tensor.unsqueeze(0)
 
     def _subspace(self, p: Tensor, group: dict[str, Any]) -> Subspace | None:
-        """Tell in what kind of subspace a parameter is stepped, or None if in none."""
+        """Return in what kind of subspace a parameter is stepped; None if in none."""
         rank, shape = group["rank"], p.shape[1:] if self.agents else p.shape
         if (
             rank is None

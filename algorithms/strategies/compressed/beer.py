@@ -38,7 +38,7 @@ class BEER(PublicCopies):
     """
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the trackers lose the mean.
+        """Raise if the trackers lose the mean with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

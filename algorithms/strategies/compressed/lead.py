@@ -44,7 +44,7 @@ class LEAD(PublicCopies):
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the correction is not exact.
+        """Raise if the correction is not exact with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

@@ -43,7 +43,7 @@ class PowerGossip:
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the two ends of an edge do not move alike.
+        """Raise if the two ends of an edge do not move alike with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

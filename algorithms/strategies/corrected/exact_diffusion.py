@@ -39,7 +39,7 @@ class ExactDiffusion:
     period: Annotated[int, Field(ge=1)] = 1
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the correction is not exact.
+        """Raise if the correction is not exact with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].
@@ -79,7 +79,7 @@ class D2(ExactDiffusion):
     lazy: ClassVar[bool] = False
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the recursion is not stable.
+        """Raise if the recursion is not stable with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].
@@ -112,7 +112,7 @@ class NIDS:
     traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True)
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the correction is not exact.
+        """Raise if the correction is not exact with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

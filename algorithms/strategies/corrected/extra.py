@@ -27,7 +27,7 @@ class Extra:
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the correction is not exact.
+        """Raise if the correction is not exact with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

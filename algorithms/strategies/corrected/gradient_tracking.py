@@ -49,7 +49,7 @@ class Tracking(ABC):
     order: Order = "atc"
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the trackers lose the mean.
+        """Raise if the trackers lose the mean with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

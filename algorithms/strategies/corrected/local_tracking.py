@@ -36,7 +36,7 @@ class LocalTracking:
     period: Annotated[int, Field(ge=1)] = 4
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which the corrections lose their sum.
+        """Raise if the corrections lose their sum with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

@@ -30,7 +30,7 @@ class RelaySGD:
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
-        """Refuse a graph that is no tree.
+        """Raise if the graph is not a tree.
 
         Args:
             weights: Mixing matrix [K, K] of a connected graph.

@@ -63,7 +63,7 @@ class DecentLaM:
     momentum: Beta = 0.9
 
     def check(self, weights: csr_array) -> None:
-        """Refuse weights with which momentum swings agents apart.
+        """Raise if momentum swings agents apart with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

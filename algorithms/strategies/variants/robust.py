@@ -66,7 +66,7 @@ class Robust:
             raise ValueError(f"radius is for the rules that clip ({', '.join(CLIPPED)}), not for {self.rule}")
 
     def check(self, weights: csr_array) -> None:
-        """Refuse neighbourhoods that are too small for so many attackers.
+        """Raise if a neighbourhood is too small for so many attackers.
 
         Args:
             weights: Mixing matrix [K, K].
