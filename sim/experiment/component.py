@@ -195,6 +195,11 @@ class Kind:
             return self.registry[given], given
         if ":" not in given:
             raise ExperimentError(f"{self.key}: there is no {self.key} {shown(given)}; {nearest(given, self.registry)}")
+        built_in, _, attribute = given.partition(":")
+        if built_in.startswith("basinet."):
+            for maker in self.registry.values():  # wherever its module was when a run wrote this down
+                if maker.__qualname__ == attribute:
+                    return maker, given
         return _import(given, self.key), given
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -699,3 +699,18 @@ class FollowTheMean:
         assert list_components(["strategies"])["strategies"]["follow_the_mean"]["about"] == "Average."
     finally:
         del STRATEGIES["follow_the_mean"], sys.modules["basinet.algorithms.strategies.baselines.one_more"]
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("strategy", "basinet.algorithms.strategies.diffusion:Diffusion"),
+        ("optimizer", "basinet.algorithms.optimizers.normalized:NSGDm"),
+        ("topology", "basinet.topologies.classic:ring"),
+    ],
+)
+def test_what_a_run_has_written_down_is_found_where_it_is_now(key, given):
+    whole = {"topology": {"name": given, "agents": 4}}.get(key, given)
+    found = getattr(Config.parse(BASE | {key: whole}), key)
+    found = found.component if key == "topology" else found
+    assert found.target.__qualname__ == given.partition(":")[2] and found.describe()["name"] == given
