@@ -198,7 +198,7 @@ class Kind:
         built_in, _, attribute = given.partition(":")
         if built_in.startswith("basinet."):
             for maker in self.registry.values():  # wherever its module was when a run wrote this down
-                if maker.__qualname__ == attribute:
+                if getattr(maker, "__qualname__", None) == attribute:
                     return maker, given
         return _import(given, self.key), given
 
