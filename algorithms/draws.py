@@ -86,7 +86,7 @@ def _wrap(number: int) -> int:
 
 
 def _has_loops(keys: Tensor) -> bool:
-    """Tell whether compiled loops take a tensor: on the CPU, unless a transform such as vmap stands before it."""
+    """Return whether compiled loops take a tensor: on the CPU, unless a transform such as vmap stands before it."""
     return keys.is_cpu and not is_functorch_wrapped_tensor(keys)
 
 

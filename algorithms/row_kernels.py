@@ -140,7 +140,7 @@ def _pointer(_, address):  # type: ignore[no-untyped-def]
 
 @njit
 def _find(starts, sizes, piece):  # type: ignore[no-untyped-def]
-    """Tell of a piece its row, its tensor, its first number there and how many it has."""
+    """Return the row of a piece, its tensor, its first number there and how many it has."""
     row, k = divmod(piece, starts[-1])
     t = np.searchsorted(starts, k, side="right") - 1
     begin = (k - starts[t]) * _PIECE
@@ -257,7 +257,7 @@ class CompiledMath(RowMath):
         return _Table(*cut, np.array([part.data_ptr() for part in parts], dtype=np.int64), parts)
 
     def zeros(self) -> NDArray[np.float64]:
-        """Give squares of zero, in double precision."""
+        """Return squares of zero, in double precision."""
         return np.zeros(self._agents)
 
     def add_squares(self, rows: _Table, squares: NDArray[np.float64]) -> None:

@@ -28,7 +28,7 @@ class RowMath(ABC):
 
     @abstractmethod
     def zeros(self) -> Any:
-        """Give squares of zero, in double precision."""
+        """Return squares of zero, in double precision."""
 
     @abstractmethod
     def add_squares(self, rows: Any, squares: Any) -> None:
@@ -131,7 +131,7 @@ def row_math(agents: int, *tensors: Sequence[Tensor]) -> RowMath:
 
 
 def has_loops(parts: Sequence[Tensor]) -> bool:
-    """Tell whether there are compiled loops for tensors: where all are plain ones on the CPU and of one type.
+    """Return whether there are compiled loops for tensors: where all are plain ones on the CPU and of one type.
 
     Args:
         parts: The tensors.

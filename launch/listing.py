@@ -98,7 +98,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
             setting: {
                 "type": _in_words(parameter.annotation),
                 **_default(parameter),
-                "about": documented.get(setting),
+                "about": documented.get(setting) or _described(parameter.annotation),
             }
             for setting, parameter in _KINDS[kind].settings(name).items()
         },
@@ -110,6 +110,12 @@ def _default(parameter: inspect.Parameter) -> dict[str, Any]:
     if parameter.kind is parameter.VAR_KEYWORD:  # stands for further settings
         return {}
     return {"needed": True} if parameter.default is parameter.empty else {"default": plain(parameter.default)}
+
+
+def _described(annotation: Any) -> str | None:
+    """Return what a type says of itself."""
+    fields = [part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, FieldInfo)]
+    return next((field.description for field in fields), None)
 
 
 def _sections(documentation: str) -> dict[str, str]:

@@ -5,11 +5,7 @@ hashable labels, does as well. A policy turns a graph into the mixing matrix W o
 ``x_k <- sum_l W[k, l] x_l``. Rows and columns of W follow the graph's own node order.
 """
 
-from collections.abc import Callable
-
-import networkx as nx
-from scipy.sparse import csr_array
-
+from basinet.topologies.building import TOPOLOGIES
 from basinet.topologies.graphs.classic import complete, path, ring, star, wheel
 from basinet.topologies.graphs.clusters import barbell, clusters, lollipop
 from basinet.topologies.graphs.expanders import margulis, paley
@@ -22,7 +18,7 @@ from basinet.topologies.graphs.scale_free import barabasi_albert
 from basinet.topologies.graphs.small_world import newman_watts, watts_strogatz
 from basinet.topologies.graphs.social import davis, florentine, karate
 from basinet.topologies.graphs.trees import caterpillar, tree
-from basinet.topologies.mixing_matrix import check_graph, check_mixing_matrix, neighborhoods
+from basinet.topologies.mixing_matrix import POLICIES, check_graph, check_mixing_matrix, neighborhoods
 from basinet.topologies.policies.degree_based import laplacian, lazy, max_degree, metropolis, push, uniform, weights
 from basinet.topologies.policies.hastings import hastings
 from basinet.topologies.policies.matrix_files import file
@@ -31,9 +27,9 @@ from basinet.topologies.policies.relative import relative_degree, relative_varia
 from basinet.topologies.policies.sinkhorn import sinkhorn
 from basinet.topologies.sequences.base_graph import base_graph, hyper_hypercube, simple_base_graph
 from basinet.topologies.sequences.equitopo import equitopo, one_peer_equitopo
+from basinet.topologies.sequences.graph_sequence import SEQUENCES, GraphSequence
 from basinet.topologies.sequences.inner_outer import inner_outer_exponential, inner_outer_ring
 from basinet.topologies.sequences.one_peer import (
-    GraphSequence,
     one_peer_exponential,
     one_peer_hypercube,
     random_matchings,
@@ -127,65 +123,6 @@ __all__ = [
     "wheel",
 ]
 
-TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
-    "ring": ring,
-    "path": path,
-    "star": star,
-    "wheel": wheel,
-    "complete": complete,
-    "grid": grid,
-    "torus": torus,
-    "hypercube": hypercube,
-    "tree": tree,
-    "caterpillar": caterpillar,
-    "barbell": barbell,
-    "lollipop": lollipop,
-    "clusters": clusters,
-    "exponential": exponential,
-    "equitopo": equitopo,
-    "margulis": margulis,
-    "paley": paley,
-    "erdos_renyi": erdos_renyi,
-    "random_regular": random_regular,
-    "random_geometric": random_geometric,
-    "watts_strogatz": watts_strogatz,
-    "newman_watts": newman_watts,
-    "barabasi_albert": barabasi_albert,
-    "karate": karate,
-    "davis": davis,
-    "florentine": florentine,
-    "edge_list": edge_list,
-    "adjacency_list": adjacency_list,
-    "adjacency_matrix": adjacency_matrix,
-    "graphml": graphml,
-}
-
-SEQUENCES: dict[str, Callable[..., GraphSequence]] = {
-    "one_peer_exponential": one_peer_exponential,
-    "one_peer_hypercube": one_peer_hypercube,
-    "one_peer_equitopo": one_peer_equitopo,
-    "hyper_hypercube": hyper_hypercube,
-    "simple_base_graph": simple_base_graph,
-    "base_graph": base_graph,
-    "inner_outer_ring": inner_outer_ring,
-    "inner_outer_exponential": inner_outer_exponential,
-    "random_matchings": random_matchings,
-    "random_subsets": random_subsets,
-}
-
-POLICIES: dict[str, Callable[..., csr_array]] = {
-    "metropolis": metropolis,
-    "lazy": lazy,
-    "uniform": uniform,
-    "push": push,
-    "laplacian": laplacian,
-    "max_degree": max_degree,
-    "best_constant": best_constant,
-    "fastest": fastest,
-    "hastings": hastings,
-    "relative_degree": relative_degree,
-    "relative_variance": relative_variance,
-    "sinkhorn": sinkhorn,
-    "weights": weights,
-    "file": file,
-}
+TOPOLOGIES.fill("basinet.topologies.graphs")
+SEQUENCES.fill("basinet.topologies.sequences")
+POLICIES.fill("basinet.topologies.policies")

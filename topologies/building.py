@@ -10,11 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from basinet.topologies.registry import Registry
 from basinet.topologies.requirements import require_room, require_seed
 
-__all__ = ["ATTEMPTS", "cliques", "first_connected", "from_edges", "shifted"]
+__all__ = ["ATTEMPTS", "TOPOLOGIES", "cliques", "first_connected", "from_edges", "shifted"]
 
 ATTEMPTS = 100
+
+TOPOLOGIES: Registry[nx.Graph] = Registry()
+"""The graphs that an experiment can name."""
 
 
 def from_edges(

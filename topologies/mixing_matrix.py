@@ -10,9 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array, issparse
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["check_graph", "check_mixing_matrix", "neighborhoods"]
+from basinet.topologies.registry import Registry
+
+__all__ = ["POLICIES", "check_graph", "check_mixing_matrix", "neighborhoods"]
 
 TOLERANCE = 1e-8
+
+POLICIES: Registry[csr_array] = Registry()
+"""The combination policies that an experiment can name."""
 
 
 def neighborhoods(graph: nx.Graph) -> csr_array:
@@ -71,7 +76,7 @@ def edge_ends(graph: nx.Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:
-    """Give the agents' own weights to a matrix that has none.
+    """Add the agents' own weights to a matrix that has none.
 
     Args:
         W: Weights between agents [K, K], with an empty diagonal.
@@ -84,7 +89,7 @@ def with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:
 
 
 def check_graph(graph: nx.Graph) -> None:
-    """Refuse a graph on which the agents could never agree.
+    """Raise if the agents could never agree on a graph.
 
     Args:
         graph: Graph or DiGraph with any labels. It must be connected; if directed, strongly connected.
@@ -103,7 +108,7 @@ def check_graph(graph: nx.Graph) -> None:
 def check_mixing_matrix(
     W: ArrayLike | csr_array, graph: nx.Graph | None = None, *, connected: bool = True
 ) -> csr_array:
-    """Refuse a matrix that does not mix, and return any other in the form that Basinet works with.
+    """Return a mixing matrix in the form that Basinet works with; raise if it does not mix.
 
     The convention is ``x_k <- sum_l W[k, l] x_l``: row k holds the weights agent k gives to what it
     receives, so that it is non-negative and sums to one (within 1e-8). By default the agents must form one

@@ -12,7 +12,7 @@ MOST_EDGES = 10_000_000
 
 
 def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
-    """Refuse a graph without agents, or with too many, or a sequence in which nobody has anybody to meet.
+    """Raise if there are no agents, or too many, or too few for anybody to have somebody to meet.
 
     Args:
         num_agents: Number of agents K that was asked for.
@@ -28,7 +28,7 @@ def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
 
 
 def require_room(edges: float, family: str) -> None:
-    """Refuse a graph, or a sequence of graphs, that is too large to be built, before it is.
+    """Raise if a graph, or a sequence of graphs, would be too large to be built.
 
     Args:
         edges: How many edges there would be, at least or on average.
@@ -42,7 +42,7 @@ def require_room(edges: float, family: str) -> None:
 
 
 def require_period(period: int, num_agents: int, family: str) -> None:
-    """Refuse a sequence without steps, or with too many.
+    """Raise if a sequence has no steps, or too many.
 
     Args:
         period: Number of steps that was asked for.
@@ -58,7 +58,7 @@ def require_period(period: int, num_agents: int, family: str) -> None:
 
 
 def require_probability(probability: float, family: str) -> None:
-    """Refuse a probability with which no edge would be drawn.
+    """Raise if a probability is outside (0, 1].
 
     Args:
         probability: The probability that was asked for.
@@ -72,7 +72,7 @@ def require_probability(probability: float, family: str) -> None:
 
 
 def require_seed(seed: int) -> None:
-    """Refuse a seed that no generator takes.
+    """Raise if no generator takes a seed.
 
     Args:
         seed: The seed of a random graph.
@@ -85,7 +85,7 @@ def require_seed(seed: int) -> None:
 
 
 def require_undirected(graph: nx.Graph, policy: str) -> None:
-    """Refuse a directed graph.
+    """Raise if a graph is directed.
 
     Args:
         graph: The graph.

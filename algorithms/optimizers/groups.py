@@ -1,13 +1,14 @@
-"""Settings of parameter groups: what they may be, and the keys that a seed stands for."""
+"""Optimizers on the agents' stacked state: what their settings and parameters may be, and how they draw."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from basinet.algorithms import draws
 
@@ -20,11 +21,9 @@ __all__ = [
     "RATE",
     "WHOLE",
     "Rule",
-    "check_settings",
-    "checked_parameters",
+    "StackedOptimizer",
     "named_parameters",
     "rate_of",
-    "seeded_keys",
 ]
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -51,23 +50,8 @@ COUNT: Rule = (lambda value: _is_whole(value) and value >= 1, "a whole number of
 FLAG: Rule = (lambda value: isinstance(value, bool), "True or False")
 
 
-def check_settings(group: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Refuse settings that are not allowed.
-
-    Args:
-        group: Settings of a group.
-        rules: Which of them are allowed.
-
-    Raises:
-        ValueError: One is not.
-    """
-    for name, (allows, words) in rules.items():
-        if name in group and not allows(group[name]):
-            raise ValueError(f"{name} must be {words}, got {group[name]!r}")
-
-
 def rate_of(group: Mapping[str, Any]) -> float:
-    """Give the learning rate of a group, which may be a tensor.
+    """Return the learning rate of a group, which may be a tensor.
 
     Args:
         group: Its settings.
@@ -76,35 +60,6 @@ def rate_of(group: Mapping[str, Any]) -> float:
         μ.
     """
     return float(group["lr"])
-
-
-def checked_parameters(group: Mapping[str, Any], agents: int | None) -> dict[str, Any]:
-    """Refuse parameters that an optimizer of stacked agents cannot step.
-
-    Args:
-        group: `params`, and settings.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
-
-    Returns:
-        The same with a list of parameters.
-
-    Raises:
-        ValueError: A parameter is complex, or its leading axis is another number of agents.
-    """
-    given = group["params"]
-    items = [given] if isinstance(given, Tensor) else list(given)
-    for place, item in enumerate(items):
-        p = item[1] if isinstance(item, tuple) else item
-        if not isinstance(p, Tensor):
-            continue  # torch says what it is
-        if p.is_complex():
-            raise ValueError(f"parameters must be real, and parameter {place} is {p.dtype}")
-        if agents is not None and p.shape[:1] != (agents,):
-            raise ValueError(
-                f"parameters must lead with the axis of {agents} agents, and parameter {place} has the shape"
-                f" {tuple(p.shape)}"
-            )
-    return {**group, "params": items}
 
 
 def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> dict[str, set[Tensor]]:
@@ -127,15 +82,77 @@ def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> dict[str
     return {pattern: {p for name, p in names.items() if fnmatchcase(name, pattern)} for pattern in patterns}
 
 
-def seeded_keys(seed: int, agents: int | None) -> Tensor:
-    """Derive the keys of agents outside of a simulation.
+class StackedOptimizer(Optimizer):
+    """An optimizer of parameters whose leading axis counts agents, or of a plain model.
 
     Args:
-        seed: Those that have the same draw the same.
-        agents: How many agents there are; None for a plain model.
+        params: Parameters, or groups of them.
+        defaults: Settings of the groups.
+        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica
+            have. By default they follow from the setting `seed`.
 
-    Returns:
-        int64 [N, 2]: an agent's own key, and one that all agents have.
+    Raises:
+        ValueError: A setting is out of its range.
     """
-    common = torch.full((agents or 1,), draws.key(seed, "optimizer"))
-    return torch.stack([draws.fold(common, torch.arange(len(common))), common], 1)
+
+    rules: ClassVar[Mapping[str, Rule]]
+    """What the settings of a group may be."""
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        defaults: dict[str, Any],
+        *,
+        agents: int | None,
+        keys: Tensor | None = None,
+    ) -> None:
+        self.agents = agents
+        self.keys = keys
+        super().__init__(params, defaults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "agents": self.agents, "keys": self.keys}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own.
+
+        Args:
+            param_group: `params`, and the settings that differ.
+
+        Raises:
+            ValueError: A setting is out of its range, or a parameter cannot be stepped.
+        """
+        param_group = {**param_group, "params": self._checked(param_group["params"])}
+        self._check_group({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Raise if settings of a group are not allowed."""
+        for name, (allows, words) in self.rules.items():
+            if name in group and not allows(group[name]):
+                raise ValueError(f"{name} must be {words}, got {group[name]!r}")
+
+    def _checked(self, params: Any) -> list[Any]:
+        """Return parameters as a list; raise if they are complex, or stacked for another number of agents."""
+        items = [params] if isinstance(params, Tensor) else list(params)
+        for place, item in enumerate(items):
+            p = item[1] if isinstance(item, tuple) else item
+            if not isinstance(p, Tensor):
+                continue  # torch says what it is
+            if p.is_complex():
+                raise ValueError(f"parameters must be real, and parameter {place} is {p.dtype}")
+            if self.agents is not None and p.shape[:1] != (self.agents,):
+                raise ValueError(
+                    f"parameters must lead with the axis of {self.agents} agents, and parameter {place} has the shape"
+                    f" {tuple(p.shape)}"
+                )
+        return items
+
+    def _keys_of(self, group: Mapping[str, Any], device: torch.device) -> Tensor:
+        """Return the keys by which the agents draw for a group, int64 [N]: equal ones where it is shared."""
+        keys = self.keys
+        if keys is None:
+            common = torch.full((self.agents or 1,), draws.key(group["seed"], "optimizer"))
+            keys = torch.stack([draws.fold(common, torch.arange(len(common))), common], 1)
+        return keys[:, int(group["shared"])].to(device)

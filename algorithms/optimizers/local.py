@@ -1,61 +1,16 @@
 """One optimizer an agent, executed for all agents of a block together where that is the same thing."""
 
 import copy
-import inspect
-import sys
 from collections.abc import Callable, Sequence
-from operator import methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 
-__all__ = ["ELEMENTWISE", "LocalOptimizer", "restore_types"]
+from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS, OptimizerTraits
+from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH, stepping
 
-ELEMENTWISE = frozenset({
-    optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.Adadelta, optim.Adamax, optim.NAdam, optim.RAdam,
-    optim.RMSprop, optim.Rprop,
-})  # fmt: skip
-"""torch's optimizers that treat every number by itself: one of them on the flat state is K of them."""
-
-_FUSED = frozenset({optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad})
-"""Those that torch can step in one pass over memory, on the CPU as on a GPU."""
-
-
-def _defer_compiler() -> None:
-    """Keep torch from importing its compiler as soon as an optimizer is made, which takes as long as torch itself.
-
-    Some methods of its optimizers import it on their first call, to mark themselves as not to be compiled. Nothing can
-    be compiled before something else has imported it: until then they run as they are.
-    """
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        marked = getattr(optim.Optimizer, name)
-        if hasattr(marked, "__wrapped__"):
-            # Where torch keeps the method that is marked; another version that keeps it elsewhere takes its time.
-            marked.__wrapped__.__dynamo_disable = _until_imported(marked)
-
-
-def _until_imported(marked: Callable[..., Any]) -> Callable[..., Any]:
-    plain = marked.__wrapped__  # type: ignore[attr-defined]
-
-    def method(*arguments: Any, **keywords: Any) -> Any:
-        if "torch._dynamo" not in sys.modules:
-            return plain(*arguments, **keywords)
-        vars(plain).pop("__dynamo_disable", None)
-        return marked(*arguments, **keywords)
-
-    return method
-
-
-_defer_compiler()
-
-
-def _stepping(optimizer: optim.Optimizer) -> Callable[[optim.Optimizer], Any]:
-    """Return how optimizers like this one step: torch's own without importing the compiler, to break its graphs."""
-    kind = type(optimizer)
-    if not kind.__module__.startswith("torch.optim.") or optimizer.defaults.get("differentiable"):
-        return methodcaller("step")
-    return optim.Optimizer.profile_hook_step(torch.no_grad()(inspect.unwrap(kind.step)))
+__all__ = ["LocalOptimizer", "restore_types"]
 
 
 class LocalOptimizer:
@@ -63,24 +18,9 @@ class LocalOptimizer:
 
     Each agent has its own optimizer state (momentum, second moments).
 
-    - an elementwise optimizer of torch runs once, over the flat state [N, P];
-    - a class that says `stacked = "layers"` gets the layers' stacked parameters [N, *shape], one that says
-      `stacked = "flat"` a parameter [N, P]; the keyword `agents` tells it that the leading axis counts agents, and
-      its state leads with them, too, but for what it names in `shared_state`; what it names in `fixed_state` is
-      neither mixed nor reset; one that says `keyed = True` draws at random, by the keyword `keys`;
+    - an elementwise class, as most of torch's, is instantiated once, over the flat state [N, P];
+    - a stacked class is instantiated once, too, as its `OptimizerTraits` say;
     - any other class is instantiated once an agent, on that agent's own parameters.
-
-    A stacked class that does not step with the gradient at x has a method `prepare(closure)`. The closure evaluates the
-    parameters as they are now (they may move, in place), writes over each `p.grad` and returns the losses [N]; all its
-    evaluations are of the same batch. `prepare` leaves in `p.grad` what `step` uses, and the parameters as they were,
-    bit by bit. A class that says `derivative_free = True` gets the losses alone, and leaves one number an agent in its
-    attribute `coefficients`, [N, 1], where `step` finds them.
-
-    A class for layers that says `named = True` gets them with their names.
-
-    A stacked class whose agents may step along directions of their own, or in subspaces of their own, says in an
-    attribute `in_common` whether all have the same. One that wants some gradients of another number of samples says in
-    an attribute `next_batch_size` of how many the next one shall be, or None.
 
     Args:
         factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may overrule;
@@ -96,7 +36,7 @@ class LocalOptimizer:
         optimizers: The optimizers, one or one an agent.
 
     Raises:
-        TypeError: A class that is instantiated once an agent evaluates by itself or wants keys.
+        TypeError: What the class says of itself is wrong.
     """
 
     def __init__(
@@ -108,18 +48,12 @@ class LocalOptimizer:
         keys: Tensor | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        self._kind = kind
+        traits = self._traits = OptimizerTraits.of(kind)
         self._x = x
-        self._built_in = kind.__module__.startswith(("torch.optim.", "basinet."))
-        stacked = getattr(kind, "stacked", None)
-        self._one_each = kind not in ELEMENTWISE and stacked is None
-        keyed = getattr(kind, "keyed", False)
-        self.evaluates = hasattr(kind, "prepare")
-        self._reassigns = not (self._built_in or self.evaluates)
-        self.derivative_free = getattr(kind, "derivative_free", False)
-        if self._one_each and (self.evaluates or keyed):
-            raise TypeError("to evaluate or draw by itself it has to say stacked = 'layers' or 'flat'")
-        if kind in ELEMENTWISE or stacked == "flat":
+        self._built_in = kind in TORCH or kind in OPTIMIZERS.values()
+        self._one_each = not traits.elementwise and traits.stacked is None
+        self._reassigns = not (self._built_in or traits.evaluates)
+        if traits.elementwise or traits.stacked == "flat":
             self.split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
             groups = [[x]]
         elif not self._one_each:
@@ -133,17 +67,27 @@ class LocalOptimizer:
             groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
         members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
         self._parameters = [parameter for group in members for parameter in group]
-        more: dict[str, Any] = {"fused": True} if kind in _FUSED else {}
-        if stacked is not None:
+        more: dict[str, Any] = {"fused": True} if kind in FUSED else {}
+        if traits.stacked is not None:
             more["agents"] = len(x)
-        if keyed:
+        if traits.keyed:
             more["keys"] = keys
-        if stacked == "layers" and getattr(kind, "named", False) and names is not None:
+        if traits.named and names is not None:
             self.optimizers = [factory(list(zip(names, members[0], strict=True)), **more)]
         else:
             self.optimizers = [factory(group, **more) for group in members]
-        self._step = _stepping(self.optimizers[0])
+        self._step = stepping(self.optimizers[0])
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it evaluates by itself, in `prepare`."""
+        return self._traits.evaluates
+
+    @property
+    def derivative_free(self) -> bool:
+        """Whether it needs no gradients."""
+        return self._traits.derivative_free
 
     @property
     def keeps_gradients(self) -> bool:
@@ -255,7 +199,7 @@ class LocalOptimizer:
             for place, now in self._remembered().items():
                 if place in held:
                     _keep(now, held[place], active)
-                elif place[1] not in getattr(self._kind, "fixed_state", ()):
+                elif place[1] not in self._traits.fixed_state:
                     # What is remembered for the first time begins with zeros for those that rest.
                     _keep(now, torch.zeros_like(now), active)
 
@@ -268,7 +212,7 @@ class LocalOptimizer:
 
         Raises:
             TypeError: A stacked optimizer keeps what neither leads with the agents' axis nor is a number, under a
-                name that its class does not list in `shared_state`.
+                name that its class traits do not list in `shared_state`.
         """
         saved = [optimizer.state_dict() for optimizer in self.optimizers]
         if self._one_each:
@@ -292,7 +236,7 @@ class LocalOptimizer:
         """
         if self._one_each:
             raise TypeError("it is instantiated once an agent, so that its state cannot be mixed or reset")
-        fixed = getattr(self._kind, "fixed_state", ())
+        fixed = self._traits.fixed_state
         return [tensor for (_, name), tensor in self._remembered().items() if name not in fixed]
 
     def _remembered(self) -> dict[tuple[int, str], Tensor]:
@@ -306,9 +250,9 @@ class LocalOptimizer:
         }
 
     def _leads_with_agents(self, name: str, value: Any) -> bool:
-        if self._kind in ELEMENTWISE:
+        if self._traits.elementwise:
             return isinstance(value, Tensor) and value.shape == self._parameters[0].shape
-        if name in getattr(self._kind, "shared_state", ()) or value is None or isinstance(value, bool | int | float):
+        if name in self._traits.shared_state or value is None or isinstance(value, bool | int | float):
             return False
         if isinstance(value, Tensor) and (value.ndim == 0 or len(value) == len(self._parameters[0])):
             return value.ndim > 0
@@ -342,7 +286,7 @@ def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
 
 
 def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any], *, floating: bool = True) -> None:
-    """Give a loaded state its bits back: torch has cast it to the type of the parameters.
+    """Restore the bits of a loaded state: torch has cast it to the type of the parameters.
 
     Args:
         optimizer: It has loaded the state.

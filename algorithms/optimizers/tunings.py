@@ -3,21 +3,35 @@
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+
+from basinet.topologies.registry import Registry
 
 __all__ = [
     "TUNINGS",
     "Method",
+    "Tuned",
     "heavy_tail_rate",
     "heavy_tail_settings",
-    "known_p",
-    "noiseless",
-    "tuned_for",
     "tuned_settings",
-    "unknown_p",
 ]
 
 Method = Literal["nsgd", "nsgdm", "nsgdc", "nsgdc_vr", "a_nsgdc", "clipped_sgd"]
+
+Tuned = Annotated[
+    Mapping[str, Any] | str | None,
+    Field(
+        description="Chooses lr, momentum and clip, which then are not given, as far as the optimizer has them: the"
+        " name of a tuning, or a mapping of its name and its arguments, or of arguments of `heavy_tail_settings`; steps"
+        " are those of the run if not given."
+    ),
+]
+"""What an experiment may say of an optimizer in the place of some settings."""
+
+TUNINGS: Registry[dict[str, float]] = Registry()
+"""What `tuned` can name: step, momentum and clipping as functions of T, p, σ, L, Δ and H."""
 
 
 def heavy_tail_settings(
@@ -113,6 +127,7 @@ def heavy_tail_settings(
     return {"lr": lr, **({} if method == "clipped_sgd" else {"momentum": 1 - alpha}), **clip}
 
 
+@TUNINGS.register()
 def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[str, float]:
     """Choose step, momentum and clipping for a horizon, where the noise has a bounded moment of a known order p.
 
@@ -137,6 +152,7 @@ def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[
     return heavy_tail_settings(method, steps=steps, p=p, **more)
 
 
+@TUNINGS.register()
 def unknown_p(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
     """Choose step and momentum for a horizon without the order p of the noise: 1 − θ = T^(−1/2), a step ~ T^(−3/4).
 
@@ -158,6 +174,7 @@ def unknown_p(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
     return heavy_tail_settings(method, steps=steps, p=None, **more)
 
 
+@TUNINGS.register()
 def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
     """Choose the step √(Δ / (LT)) of normalised gradient descent for a horizon, without momentum: there is no noise.
 
@@ -176,16 +193,8 @@ def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
     return heavy_tail_settings(method, steps=steps, sigma=0.0, **more)
 
 
-TUNINGS: dict[str, Callable[..., dict[str, float]]] = {
-    "known_p": known_p,
-    "noiseless": noiseless,
-    "unknown_p": unknown_p,
-}
-"""What an optimizer's keyword `tuned` can name: step, momentum and clipping as functions of T, p, σ, L, Δ and H."""
-
-
 def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_differences: bool = False) -> float:
-    """Give the exponent at which the mean gradient norm falls with T under these settings.
+    """Return the exponent at which the mean gradient norm falls with T under these settings.
 
     Args:
         method: The optimizer's name.
@@ -214,63 +223,39 @@ def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_dif
     return -(p - 1) / (3 * p - 2)
 
 
-def tuned_settings(
-    method: Method,
-    tuned: Mapping[str, Any] | str | None,
-    given: Mapping[str, float | None],
-    defaults: Mapping[str, float],
-) -> dict[str, float]:
-    """Choose the settings of an optimizer, which are given or as its keyword `tuned` asks.
+def tuned_settings(method: Method, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Replace the setting `tuned` of an experiment's optimizer by the settings that it chooses.
 
     Args:
         method: The optimizer's name.
-        tuned: The name of one of `TUNINGS`, or `name` and its arguments; arguments of `heavy_tail_settings` where
-            there is no name; or None.
-        given: What the user says, by name; None where nothing.
-        defaults: What holds where nothing else is said; its names are those of the settings.
+        settings: What the experiment says of it, with or without `tuned`; see `Tuned`.
+        steps: T, where `tuned` says none.
 
     Returns:
-        The settings.
+        What the optimizer's class is given.
 
     Raises:
         ValueError: Settings are both given and to be tuned, or an argument is missing, unknown or out of its range.
     """
-    said = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in settings.items() if name != "tuned"}
+    tuned = settings.get("tuned")
     if tuned is None:
-        return {**defaults, **said}
-    if said:
-        words = ", ".join(f"{name}={value}" for name, value in said.items())
-        raise ValueError(f"tuned chooses {', '.join(defaults)} by itself: leave out either tuned or {words}")
-    settings = {"name": tuned} if isinstance(tuned, str) else tuned
-    if not isinstance(settings, Mapping):
+        return given
+    arguments = {"name": tuned} if isinstance(tuned, str) else tuned
+    if not isinstance(arguments, Mapping):
         raise ValueError(f"tuned must name arguments of heavy_tail_settings, such as steps, got {tuned!r}")
-    name = settings.get("name")
+    name = arguments.get("name")
     if name not in (None, *TUNINGS):
-        raise ValueError(f"tuned must be one of {', '.join(TUNINGS)}, got {name!r}")
+        raise ValueError(f"tuned must be one of {', '.join(sorted(TUNINGS))}, got {name!r}")
     rule: Callable[..., dict[str, float]] = heavy_tail_settings if name is None else TUNINGS[name]
     try:
-        found = rule(method, **{key: value for key, value in settings.items() if key != "name"})
+        found = rule(method, **{"steps": steps} | {key: value for key, value in arguments.items() if key != "name"})
     except TypeError as error:
         raise ValueError(f"tuned: {str(error).partition('() ')[2]}") from None
-    return {name: found.get(name, default) for name, default in defaults.items()}
-
-
-def tuned_for(tuned: Any, steps: int) -> Any:
-    """Fill in the horizon of an optimizer's keyword `tuned` where it is not given.
-
-    Args:
-        tuned: See `tuned_settings`.
-        steps: T.
-
-    Returns:
-        The same with `steps`.
-
-    Example:
-        >>> tuned_for("known_p", 100)
-        {'steps': 100, 'name': 'known_p'}
-    """
-    settings = {"name": tuned} if isinstance(tuned, str) else tuned
-    return {"steps": steps, **settings} if isinstance(settings, Mapping) else settings
+    if both := {key: value for key in ("lr", "momentum", "clip") if (value := given.get(key)) is not None}:
+        words = ", ".join(f"{key}={value}" for key, value in both.items())
+        raise ValueError(f"tuned chooses {', '.join(found)} by itself: leave out either tuned or {words}")
+    return {**given, **found}
 
 
 def _check_noise(method: str, sigma: Any = 1.0, **_: Any) -> None:

@@ -1,32 +1,31 @@
 """Strategies: how agents use gradients and neighbours, each a few lines over the verbs of a block."""
 
-from collections.abc import Callable
-
-from basinet.algorithms.strategies.asynchronous import AsynchronousDiffusion
-from basinet.algorithms.strategies.beer import BEER
-from basinet.algorithms.strategies.centralized import Centralized
-from basinet.algorithms.strategies.choco import ChocoSGD
-from basinet.algorithms.strategies.consensus import Consensus
-from basinet.algorithms.strategies.dcd import DCD
-from basinet.algorithms.strategies.deepsqueeze import DeepSqueeze
-from basinet.algorithms.strategies.diffusion import Diffusion
-from basinet.algorithms.strategies.exact_diffusion import D2, NIDS, ExactDiffusion
-from basinet.algorithms.strategies.extra import Extra
-from basinet.algorithms.strategies.gradient_tracking import GradientTracking
-from basinet.algorithms.strategies.isolated import Isolated
-from basinet.algorithms.strategies.lead import LEAD
-from basinet.algorithms.strategies.local_tracking import LocalTracking
-from basinet.algorithms.strategies.momentum import DecentLaM, QuasiGlobalMomentum
-from basinet.algorithms.strategies.periodic import GossipPGA, LocalSGD, SlowMo
-from basinet.algorithms.strategies.powergossip import PowerGossip
-from basinet.algorithms.strategies.push_pull import PushPull
-from basinet.algorithms.strategies.push_sum import PushDIGing, PushSum
-from basinet.algorithms.strategies.relay import RelaySGD
-from basinet.algorithms.strategies.robust import Robust
-from basinet.algorithms.strategies.sam import SAM
-from basinet.algorithms.strategies.strategy import Block, Strategy
-from basinet.algorithms.strategies.subspace import SubspaceCentralized, SubspaceConsensus, SubspaceDiffusion
-from basinet.algorithms.strategies.variance_reduction import GTHSGD, GTSARAH
+from basinet.algorithms.strategies.baselines.centralized import Centralized
+from basinet.algorithms.strategies.baselines.consensus import Consensus
+from basinet.algorithms.strategies.baselines.diffusion import Diffusion
+from basinet.algorithms.strategies.baselines.isolated import Isolated
+from basinet.algorithms.strategies.compressed.beer import BEER
+from basinet.algorithms.strategies.compressed.choco import ChocoSGD
+from basinet.algorithms.strategies.compressed.dcd import DCD
+from basinet.algorithms.strategies.compressed.deepsqueeze import DeepSqueeze
+from basinet.algorithms.strategies.compressed.lead import LEAD
+from basinet.algorithms.strategies.compressed.powergossip import PowerGossip
+from basinet.algorithms.strategies.compressed.subspace import SubspaceCentralized, SubspaceConsensus, SubspaceDiffusion
+from basinet.algorithms.strategies.corrected.exact_diffusion import D2, NIDS, ExactDiffusion
+from basinet.algorithms.strategies.corrected.extra import Extra
+from basinet.algorithms.strategies.corrected.gradient_tracking import GradientTracking
+from basinet.algorithms.strategies.corrected.local_tracking import LocalTracking
+from basinet.algorithms.strategies.corrected.relay import RelaySGD
+from basinet.algorithms.strategies.corrected.variance_reduction import GTHSGD, GTSARAH
+from basinet.algorithms.strategies.directed.push_pull import PushPull
+from basinet.algorithms.strategies.directed.push_sum import PushDIGing, PushSum
+from basinet.algorithms.strategies.intermittent.asynchronous import AsynchronousDiffusion
+from basinet.algorithms.strategies.intermittent.periodic import GossipPGA, LocalSGD, SlowMo
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, Strategy
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
+from basinet.algorithms.strategies.variants.momentum import DecentLaM, QuasiGlobalMomentum
+from basinet.algorithms.strategies.variants.robust import Robust
+from basinet.algorithms.strategies.variants.sam import SAM
 
 __all__ = [
     "BEER",
@@ -62,44 +61,10 @@ __all__ = [
     "Robust",
     "SlowMo",
     "Strategy",
+    "StrategyTraits",
     "SubspaceCentralized",
     "SubspaceConsensus",
     "SubspaceDiffusion",
 ]
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "asynchronous": AsynchronousDiffusion,
-    "beer": BEER,
-    "centralized": Centralized,
-    "choco": ChocoSGD,
-    "consensus": Consensus,
-    "d2": D2,
-    "dcd": DCD,
-    "decentlam": DecentLaM,
-    "deepsqueeze": DeepSqueeze,
-    "diffusion": Diffusion,
-    "exact_diffusion": ExactDiffusion,
-    "extra": Extra,
-    "gossip_pga": GossipPGA,
-    "gradient_tracking": GradientTracking,
-    "gt_hsgd": GTHSGD,
-    "gt_sarah": GTSARAH,
-    "isolated": Isolated,
-    "k_gt": LocalTracking,
-    "lead": LEAD,
-    "local_sgd": LocalSGD,
-    "nids": NIDS,
-    "powergossip": PowerGossip,
-    "push_diging": PushDIGing,
-    "push_pull": PushPull,
-    "push_sum": PushSum,
-    "quasi_global_momentum": QuasiGlobalMomentum,
-    "relay": RelaySGD,
-    "robust": Robust,
-    "sam": SAM,
-    "slowmo": SlowMo,
-    "subspace_centralized": SubspaceCentralized,
-    "subspace_consensus": SubspaceConsensus,
-    "subspace_diffusion": SubspaceDiffusion,
-}
-"""The strategies that an experiment can name."""
+STRATEGIES.fill(__name__)

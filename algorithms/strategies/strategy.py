@@ -8,8 +8,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.topologies.registry import Registry
 
-__all__ = ["Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
+__all__ = ["STRATEGIES", "Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
 
 _TOLERANCE = 1e-8
 
@@ -73,7 +74,7 @@ class Block(Protocol):
     def push(self, x: Tensor) -> None:
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l, for any [N, P].
 
-        A strategy that uses it says `stochastic = "both"`.
+        A strategy that uses it says `traits = StrategyTraits(weights="both")`.
         """
 
     @property
@@ -81,13 +82,13 @@ class Block(Protocol):
         """The agents' neighbours one by one, each in a slot of its own."""
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
-        """Give each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
+        """Send each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
 
         `sent` are the bytes that a row takes as it travels; by default those of its numbers.
         """
 
     def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:
-        """Give all neighbours the row x_k, and go through what comes from each a few columns at a time.
+        """Send all neighbours the row x_k, and iterate over what comes from each a few columns at a time.
 
         That is pairs of columns and of tensors [N, D, w]; they are the same as often as one goes through them. Columns
         of `x` that have been gone through may be overwritten, the last time.
@@ -100,7 +101,7 @@ class Block(Protocol):
         """Take [N, P], laid out like the parameters, apart into the model's layers: views [N, *shape]."""
 
     def keys(self, purpose: str) -> Tensor:
-        """Give one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
+        """Return one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""
@@ -111,30 +112,20 @@ class Strategy(Protocol):
 
     A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
     checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
-    `check(weights)` that raises a ValueError for others. Some say more of themselves:
-
-    - `stochastic = "columns"`: its weights sum to one over what an agent sends, not over what it receives; "both": it
-      mixes with weights of either kind, and calls `push`;
-    - `static = True`: it needs the same graph at every step;
-    - `full_gradients = True`: it takes gradients over all of an agent's data;
-    - `own_points = True`: it evaluates gradients at other points than x, which optimizers that do so themselves would
-      take for steps;
-    - `mixes_all = True`: it cannot leave out personal parameters, as the verbs do by themselves;
-    - `combines_x = False`: it does not combine or average x as such, so that what optimizers remember and running
-      statistics cannot go the way of the parameters;
-    - `shares_subspaces = True`: it needs an optimizer whose agents step in the same subspaces;
-    - `averages = True`: it calls `average`;
-    - `uses_graph = False`: it calls neither `combine` nor what else goes along the edges, so that a run differs between
-      graphs of as many agents in nothing but the agents' weights π in the centroid, and in measures that look at W. It
-      is not inherited from a built-in strategy.
+    `check(weights)` that raises a ValueError for others. What else it needs it says in an attribute `traits`, which are
+    `StrategyTraits`.
     """
 
     def step(self, block: Block) -> None:
         """Advance all agents of the block by one step."""
 
 
+STRATEGIES: Registry[Strategy] = Registry()
+"""The strategies that an experiment can name."""
+
+
 def require_symmetric(weights: csr_array) -> None:
-    """Refuse a mixing matrix that is not symmetric.
+    """Raise if a mixing matrix is not symmetric.
 
     Args:
         weights: Mixing matrix [K, K].
@@ -147,7 +138,7 @@ def require_symmetric(weights: csr_array) -> None:
 
 
 def require_doubly_stochastic(weights: csr_array) -> None:
-    """Refuse a mixing matrix whose columns do not sum to one.
+    """Raise if the columns of a mixing matrix do not sum to one.
 
     Args:
         weights: Mixing matrix [K, K].

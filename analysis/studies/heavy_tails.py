@@ -12,7 +12,17 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import key
-from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate, heavy_tail_settings
+from basinet.algorithms.optimizers import (
+    ANSGDC,
+    NSGD,
+    NSGDC,
+    NSGDCVR,
+    NSGDm,
+    OptimizerTraits,
+    heavy_tail_rate,
+    heavy_tail_settings,
+)
+from basinet.algorithms.optimizers.tunings import Method
 from basinet.analysis.drawing.style import GREY, grid, label_log_axes, legend_below_panels, styles
 from basinet.analysis.measures.tail_index import hill
 from basinet.analysis.report.gallery import Drawing
@@ -82,8 +92,14 @@ def tuned(kind: type[NSGD], steps: int, p: float | None, sigma: float = 1.0) -> 
     Returns:
         The descent.
     """
-    more = {"hessian_lipschitz": _HESSIAN_LIPSCHITZ} if kind is ANSGDC else {}
-    return Descent(kind, {"tuned": {"steps": steps, "p": p, "sigma": sigma, **_PROBLEM, **more}})
+    more: dict[str, Any] = {"hessian_lipschitz": _HESSIAN_LIPSCHITZ} if kind is ANSGDC else {}
+    return Descent(kind, heavy_tail_settings(_method(kind), steps=steps, p=p, sigma=sigma, **_PROBLEM, **more))
+
+
+def _method(kind: type[NSGD]) -> Method:
+    method = OptimizerTraits.of(kind).tuning
+    assert method is not None
+    return method
 
 
 def slope(rows: Sequence[Row]) -> float:
@@ -271,7 +287,7 @@ def _series(rows: Sequence[Row], condition: str) -> dict[str, list[Row]]:
 
 
 def _rate(method: str, p: float) -> float:
-    return heavy_tail_rate(_METHODS[method].method, p, known="unknown" not in method)
+    return heavy_tail_rate(_method(_METHODS[method]), p, known="unknown" not in method)
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Check]:

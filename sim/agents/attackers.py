@@ -10,6 +10,7 @@ from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import Messages, NoAttack
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.neighbors import Neighbors
 from basinet.sim.agents.placement import Placement
 from basinet.sim.data.sampling import Sampler
@@ -44,7 +45,7 @@ def make_attack(config: Config, task: Task, strategy: Any, num_agents: int) -> t
         raise ExperimentError(
             f"attack: {name} is for training data with classes, and {config.task.component.name} has none"
         )
-    if attack.lies and getattr(strategy, "averages", False):
+    if attack.lies and StrategyTraits.of(strategy).averages:
         raise ExperimentError(no_average(config))
     with user_code(config.attack):
         chosen = [attack.attackers(num_agents, config.seed, replica) for replica in range(config.replicas)]

@@ -38,6 +38,7 @@ class Kind:
         ready: Whether an object is itself such a component, not the maker of one.
         reserved: Tells which parameters of a maker are no settings, although they have defaults.
         bounds: Tells the bounds of settings whose maker declares none in its signature.
+        beside: Tells which settings the simulator takes for itself, beside those of the maker's signature.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Kind:
     ready: Callable[[Any], bool] = field(default=lambda _: False)
     reserved: Callable[[Any], tuple[str, ...]] = field(default=lambda _: ())
     bounds: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
+    beside: Callable[[Any], Mapping[str, inspect.Parameter]] = field(default=lambda _: {})
 
     def parse(self, given: Any) -> "Component":
         """Read a component from what a user wrote.
@@ -101,7 +103,10 @@ class Kind:
         target, _ = self._find(given)
         if self.ready(target):
             return {}
-        return settings_in(target, self.supplied, self.reserved(target))
+        return self._settings(target)
+
+    def _settings(self, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+        return {**settings_in(target, self.supplied, self.reserved(target)), **self.beside(target)}
 
     def _find(self, given: Any) -> tuple[Any, str]:
         """Find what a name stands for."""
@@ -111,6 +116,11 @@ class Kind:
             return self.registry[given], given
         if ":" not in given:
             raise ExperimentError(f"{self.key}: there is no {self.key} {shown(given)}; {nearest(given, self.registry)}")
+        built_in, _, attribute = given.partition(":")
+        if built_in.startswith("basinet."):
+            for maker in self.registry.values():  # wherever its module was when a run wrote this down
+                if getattr(maker, "__qualname__", None) == attribute:
+                    return maker, given
         return _import(given, self.key), given
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -276,8 +286,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
 
 @cache
 def _model_of(kind: Kind, target: Callable[..., Any]) -> tuple[type[BaseModel], list[str]]:
-    settings = settings_in(target, kind.supplied, kind.reserved(target))
-    return settings_model(getattr(target, "__name__", "Settings"), settings, kind.bounds(target))
+    return settings_model(getattr(target, "__name__", "Settings"), kind._settings(target), kind.bounds(target))
 
 
 def _import(path: str, key: str) -> Any:

@@ -1,5 +1,6 @@
 """The configuration of one run: every component chosen, every value single, all of it validated."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +20,8 @@ from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from basinet.algorithms.attacks import ATTACKS
-from basinet.algorithms.optimizers import OPTIMIZERS, TORCH_BOUNDS
+from basinet.algorithms.optimizers import OPTIMIZERS, TORCH, TORCH_BOUNDS, OptimizerTraits
+from basinet.algorithms.optimizers.tunings import Tuned
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.agents.escape import ESCAPES
@@ -28,6 +30,7 @@ from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
+from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
 from basinet.sim.models import MODELS
@@ -123,13 +126,24 @@ def _is_data(given: Any) -> bool:
 
 def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
     """Name what the simulator gives to an optimizer that asks for it: how many agents it steps, and their draws."""
-    stacked = ("agents",) if getattr(maker, "stacked", None) else ()
-    return (*stacked, "keys", "seed") if getattr(maker, "keyed", False) else stacked
+    try:
+        traits = OptimizerTraits.of(maker)
+    except TypeError as error:
+        raise ExperimentError(f"optimizer: {name_of(maker)} cannot work: {error}") from None
+    stacked = ("agents",) if traits.stacked else ()
+    return (*stacked, "keys", "seed") if traits.keyed else stacked
+
+
+def _tuned(maker: Any) -> dict[str, inspect.Parameter]:
+    """Let an optimizer be tuned if that is known how."""
+    if OptimizerTraits.of(maker).tuning is None:
+        return {}
+    return {"tuned": inspect.Parameter("tuned", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Tuned)}
 
 
 def _bounds_of_torch(maker: Any) -> dict[str, Any]:
     """Bound settings of torch's optimizers, whose signatures say nothing."""
-    return TORCH_BOUNDS if str(getattr(maker, "__module__", "")).startswith("torch.optim") else {}
+    return TORCH_BOUNDS if isinstance(maker, type) and maker in TORCH else {}
 
 
 KINDS: dict[str, Kind] = {
@@ -151,7 +165,14 @@ KINDS: dict[str, Kind] = {
     ),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
-    "optimizer": Kind("optimizer", OPTIMIZERS, ("params",), reserved=_given_to_optimizers, bounds=_bounds_of_torch),
+    "optimizer": Kind(
+        "optimizer",
+        OPTIMIZERS,
+        ("params",),
+        reserved=_given_to_optimizers,
+        bounds=_bounds_of_torch,
+        beside=_tuned,
+    ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
 }

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from basinet.algorithms.strategies import Strategy
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint
 from basinet.sim.experiment.config import ON_THE_GRAPH
 from basinet.sim.run.analyzed import checkpoint_digest
@@ -31,16 +31,9 @@ def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name, setup in setups.items():
-        place = _steps(setup) if _ignores_graph(setup.strategy()) else name
+        place = _steps(setup) if not StrategyTraits.of(setup.strategy()).uses_graph else name
         found.setdefault(place, []).append(name)
     return list(found.values())
-
-
-def _ignores_graph(strategy: Strategy) -> bool:
-    """Whether a strategy says that it does not use the graph; what a user derives from it has to say so itself."""
-    kind = type(strategy)
-    says_so = kind.__module__.startswith("basinet.") or "uses_graph" in vars(kind)
-    return says_so and not getattr(strategy, "uses_graph", True)
 
 
 def _steps(setup: Setup) -> str:

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from basinet.algorithms import draws
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.experiment.component import ExperimentError
@@ -54,20 +55,21 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     graph = share("graph", (steps,), lambda: steps[0] if len(steps) == 1 else nx.compose_all(steps))
     num_agents = len(graph)
     strategy: Any = config.strategy.make()
-    if getattr(strategy, "static", False) and len(steps) > 1:
+    with user_code(config.strategy):
+        traits = StrategyTraits.of(strategy)
+    if traits.static and len(steps) > 1:
         raise ExperimentError(
             f"strategy: {config.strategy.name} needs the same graph at every step, and"
             f" {topology.component.name} has {len(steps)} that take turns"
         )
-    stochastic = getattr(strategy, "stochastic", "rows")
-    columns = stochastic == "columns"
+    columns = traits.weights == "columns"
     sequence = share(
         "weights",
         (steps, policy, config.strategy if columns else None),  # which a refusal names
         lambda: tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps),
     )
     push: tuple[csr_array, ...] = ()
-    if stochastic == "both":
+    if traits.weights == "both":
         reverse = (steps, policy, config.strategy)
         push = share("push", reverse, lambda: tuple(_reverse_weights(config, step) for step in steps))
     component = config.task.component

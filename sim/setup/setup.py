@@ -12,9 +12,8 @@ from torch import Tensor, nn, optim
 
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
-from basinet.algorithms.optimizers import LocalOptimizer
-from basinet.algorithms.optimizers.per_agent import PerAgentOptimizer
-from basinet.algorithms.optimizers.tunings import tuned_for
+from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
+from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -224,11 +223,12 @@ class Setup:
         """
         component = self.config.optimizer
         target, settings = component.target, dict(component.settings)
-        if "tuned" in settings and isinstance(target, type) and issubclass(target, PerAgentOptimizer):
-            settings["tuned"] = tuned_for(settings["tuned"], self.num_steps)
         if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
+        tuning = OptimizerTraits.of(target).tuning
         try:
+            if tuning is not None:
+                settings = tuned_settings(tuning, settings, self.num_steps)
             optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
         except (TypeError, ValueError) as error:
             reason = f"{first_line(error)}{place_of(error)}"

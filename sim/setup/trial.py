@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
+from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits, SharedSubspaces
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import SAMPLED
@@ -46,7 +47,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         ExperimentError: Some do not fit together; the message is one sentence.
     """
     config, name = setup.config, setup.model_component.name
-    verb: Verb = "losses" if getattr(config.optimizer.target, "derivative_free", False) else "gradients"
+    verb: Verb = "losses" if OptimizerTraits.of(config.optimizer.target).derivative_free else "gradients"
     model = move_model(setup.template(), "cpu", setup.dtype)
     _check_numbers(setup, model)
     try_model(setup, verb)
@@ -200,7 +201,7 @@ def _try_subspaces(setup: Setup, optimizer: LocalOptimizer) -> None:
             f"optimizer_state: got mix, but the agents of {name} are in subspaces of their own, whose states cannot be"
             " mixed; allowed are keep, reset, and an optimizer whose subspaces are shared"
         )
-    if getattr(setup.strategy(), "shares_subspaces", False):
+    if StrategyTraits.of(setup.strategy()).shares_subspaces:
         try:
             SharedSubspaces(optimizer)
         except TypeError:
@@ -214,15 +215,16 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
     """Check the strategy against task, model, weights and optimizer."""
     name = setup.config.strategy.name
     strategy: Any = setup.strategy()
-    _try_personal(setup, model, strategy)
-    if not getattr(strategy, "combines_x", True):
+    traits = StrategyTraits.of(strategy)
+    _try_personal(setup, model, traits)
+    if not traits.combines_x:
         for key in ("optimizer_state", "buffers"):
             if getattr(setup.config, key) != "keep":
                 raise ExperimentError(
                     f"{key}: got {getattr(setup.config, key)}, but {name} does not combine the parameters as such, so"
                     " that nothing else can go their way; allowed is keep"
                 )
-    if getattr(strategy, "full_gradients", False):
+    if traits.full_gradients:
         needs = f"strategy: {name} needs gradients over all of an agent's data, and"
         if setup.task.draw is not None:
             raise ExperimentError(f"{needs} the task generates its samples")
@@ -230,7 +232,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
             raise ExperimentError(
                 f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
             )
-    if optimizer.evaluates and not optimizer.derivative_free and getattr(strategy, "own_points", False):
+    if optimizer.evaluates and not optimizer.derivative_free and traits.own_points:
         raise ExperimentError(
             f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}:"
             " neither can tell where the other one has been; allowed are optimizers that step with one gradient"
@@ -253,7 +255,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
             ) from error
 
 
-def _try_personal(setup: Setup, model: nn.Module, strategy: Any) -> None:
+def _try_personal(setup: Setup, model: nn.Module, traits: StrategyTraits) -> None:
     """Raise if there are no such personal parameters, or something cannot leave them alone."""
     config = setup.config
     if not config.personal:
@@ -268,7 +270,7 @@ def _try_personal(setup: Setup, model: nn.Module, strategy: Any) -> None:
         raise ExperimentError(
             "trajectory: agents with personal parameters have no centroid whose way could be recorded"
         )
-    if getattr(strategy, "mixes_all", False):
+    if traits.mixes_all:
         raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
     if config.analysis and "centroid" in config.analysis_points:
         raise ExperimentError(

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from basinet.algorithms.compression import COMPRESSORS, Compression
+from basinet.algorithms.compression import Compression
+from basinet.algorithms.compressors import COMPRESSORS
 
 N, P = 2000, 100
 KEYS = torch.arange(N) * 7919

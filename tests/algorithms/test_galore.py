@@ -13,7 +13,7 @@ from torch import nn, optim
 
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import GaLore, GoLore, LocalOptimizer
-from basinet.algorithms.optimizers.projection import LowRank, Sparse
+from basinet.algorithms.optimizers.subspaces.projection import LowRank, Sparse
 
 SHAPES = ((6, 9), (9, 6), (7,), (8, 2, 3, 3), ())
 """A matrix on its side, one upright, a vector, a convolution, a number."""

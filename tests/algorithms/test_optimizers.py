@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from basinet.algorithms.optimizers import NSGD, NSGDC, OPTIMIZERS, ClippedSGD, LocalOptimizer
+from basinet.algorithms.optimizers import NSGD, NSGDC, OPTIMIZERS, ClippedSGD, LocalOptimizer, OptimizerTraits
 from basinet.algorithms.row_norms import inverse_norms
 from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
@@ -36,7 +36,7 @@ class Normed(optim.Optimizer):
 class StackedNormed(Normed):
     """The same, taking the leading axis as agents."""
 
-    stacked = "layers"
+    traits = OptimizerTraits(stacked="layers")
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -158,7 +158,7 @@ def are_agents_separate(name, rests):
     x = torch.linspace(-1, 2, N * SIZE, dtype=torch.float64).view(N, SIZE).clone()
     keys = torch.tensor([[1, 9], [2, 9], [3, 9]])
     alone = [nn.Parameter(layer[1].clone()) for layer in split(x)]
-    keyed = {"keys": keys[1:2]} if getattr(kind, "keyed", False) else {}
+    keyed = {"keys": keys[1:2]} if OptimizerTraits.of(kind).keyed else {}
     twin = kind(alone, **settings, **keyed)
     together = LocalOptimizer(lambda p, **more: kind(p, **settings, **more), kind, x, split, keys)
     gradients = torch.zeros_like(x)
@@ -220,7 +220,7 @@ class Counting(optim.SGD):
 
 
 class StackedCounting(Counting):
-    stacked = "layers"
+    traits = OptimizerTraits(stacked="layers")
 
 
 @pytest.mark.parametrize("kind", [Counting, StackedCounting])

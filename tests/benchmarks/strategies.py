@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from basinet.algorithms.strategies import STRATEGIES
+from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes.inline import InlineTeam
@@ -67,9 +67,10 @@ def rows() -> Iterator[Row]:
 
 def _keys(strategy: str, topology: dict[str, Any]) -> dict[str, Any]:
     more: dict[str, Any] = {}
-    if getattr(STRATEGIES[strategy], "stochastic", "rows") == "columns":
+    traits = StrategyTraits.of(STRATEGIES[strategy]())
+    if traits.weights == "columns":
         topology = topology | {"policy": "push"}
-    if getattr(STRATEGIES[strategy], "shares_subspaces", False):
+    if traits.shares_subspaces:
         more["optimizer"] = {"name": "golore", "lr": 0.1, "rank": 8, "period": 50, "shared": True}
     return KEYS | {"strategy": strategy, "topology": topology} | more
 

@@ -30,10 +30,10 @@ def test_the_wheel_holds_the_rooms_as_files(wheel):
     for name in (
         "basinet/__init__.py",
         "basinet/py.typed",
-        "basinet/sim/worker.py",
+        "basinet/sim/agents/worker.py",
         "basinet/topologies/__init__.py",
-        "basinet/algorithms/strategies/diffusion.py",
-        "basinet/analysis/report_template.html",
+        "basinet/algorithms/strategies/baselines/diffusion.py",
+        "basinet/analysis/report/report_template.html",
         "basinet/launch/experiments/main.yaml",
     ):
         assert name in names

@@ -2,11 +2,13 @@
 
 import networkx as nx
 
+from basinet.topologies.building import TOPOLOGIES
 from basinet.topologies.requirements import require_agents, require_room
 
 __all__ = ["complete", "path", "ring", "star", "wheel"]
 
 
+@TOPOLOGIES.register()
 def ring(num_agents: int) -> nx.Graph:
     """Agents on a circle: agent k is joined to k - 1 and k + 1 (mod K).
 
@@ -30,6 +32,7 @@ def ring(num_agents: int) -> nx.Graph:
     return graph
 
 
+@TOPOLOGIES.register()
 def path(num_agents: int) -> nx.Graph:
     """Agents on a line: agent k is joined to k - 1 and k + 1, the two ends to one neighbour only.
 
@@ -47,6 +50,7 @@ def path(num_agents: int) -> nx.Graph:
     return nx.path_graph(num_agents)
 
 
+@TOPOLOGIES.register()
 def star(num_agents: int) -> nx.Graph:
     """Agent 0 in the middle, joined to every other agent; the others are joined to it alone.
 
@@ -64,6 +68,7 @@ def star(num_agents: int) -> nx.Graph:
     return nx.star_graph(num_agents - 1)
 
 
+@TOPOLOGIES.register()
 def wheel(num_agents: int) -> nx.Graph:
     """A ring with a hub: agent 0 in the middle, joined to every other agent, the others on a ring.
 
@@ -84,6 +89,7 @@ def wheel(num_agents: int) -> nx.Graph:
     return nx.wheel_graph(num_agents)
 
 
+@TOPOLOGIES.register()
 def complete(num_agents: int) -> nx.Graph:
     """Every agent is joined to every other: with Metropolis weights, one combine averages exactly.
 

@@ -4,12 +4,13 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.building import cliques, from_edges
+from basinet.topologies.building import TOPOLOGIES, cliques, from_edges
 from basinet.topologies.requirements import require_agents
 
 __all__ = ["barbell", "clusters", "lollipop"]
 
 
+@TOPOLOGIES.register()
 def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
     """Two complete clusters of the same size, joined by a path: the textbook's slow mixer.
 
@@ -43,6 +44,7 @@ def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
     return from_edges(num_agents, np.concatenate([cliques([0, size + between], [size, size], "barbell"), way]))
 
 
+@TOPOLOGIES.register()
 def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
     """A complete cluster with a path hanging on it: a walk takes some K^3 steps to get from one end to the other.
 
@@ -70,6 +72,7 @@ def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
     return from_edges(num_agents, np.concatenate([cliques([0], [size], "lollipop"), _line(size - 1, num_agents - 1)]))
 
 
+@TOPOLOGIES.register()
 def clusters(num_agents: int, *, clusters: int = 4, bridges: int = 1) -> nx.Graph:
     """Complete clusters on a ring, each joined to the next by a few edges: data centres, say, or offices.
 

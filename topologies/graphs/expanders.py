@@ -6,12 +6,13 @@ import math
 import networkx as nx
 import numpy as np
 
-from basinet.topologies.building import from_edges
+from basinet.topologies.building import TOPOLOGIES, from_edges
 from basinet.topologies.requirements import require_agents, require_room
 
 __all__ = ["margulis", "paley"]
 
 
+@TOPOLOGIES.register()
 def margulis(num_agents: int) -> nx.Graph:
     """The expander of Margulis, Gabber and Galil: at most 8 neighbours an agent, however many agents there are.
 
@@ -50,6 +51,7 @@ def margulis(num_agents: int) -> nx.Graph:
     return from_edges(num_agents, edges[edges[:, 0] != edges[:, 1]])
 
 
+@TOPOLOGIES.register()
 def paley(num_agents: int) -> nx.Graph:
     """Agents modulo a prime K, joined where their difference is a square: it looks random, and is not.
 

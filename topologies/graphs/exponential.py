@@ -3,12 +3,13 @@
 import networkx as nx
 import numpy as np
 
-from basinet.topologies.building import from_edges
+from basinet.topologies.building import TOPOLOGIES, from_edges
 from basinet.topologies.requirements import require_agents
 
 __all__ = ["exponential"]
 
 
+@TOPOLOGIES.register()
 def exponential(num_agents: int) -> nx.DiGraph:
     """Agent k sends to the agents 1, 2, 4, 8, ... places further on: to ``k + 2^j`` (mod K).
 

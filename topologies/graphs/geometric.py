@@ -6,12 +6,13 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.building import ATTEMPTS, first_connected
+from basinet.topologies.building import ATTEMPTS, TOPOLOGIES, first_connected
 from basinet.topologies.requirements import require_agents, require_room
 
 __all__ = ["random_geometric"]
 
 
+@TOPOLOGIES.register()
 def random_geometric(num_agents: int, *, radius: float | None = None, seed: int = 0) -> nx.Graph:
     """Agents at random places of the unit square, joined where they are no further apart than the radius.
 

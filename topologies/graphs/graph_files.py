@@ -17,11 +17,13 @@ from xml.parsers import expat
 import networkx as nx
 import numpy as np
 
+from basinet.topologies.building import TOPOLOGIES
 from basinet.topologies.policies.matrix_files import decode, read_bytes, read_matrix
 
 __all__ = ["adjacency_list", "adjacency_matrix", "edge_list", "graphml"]
 
 
+@TOPOLOGIES.register()
 def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
     r"""The graph of a text file with one edge a line: two agents and, if wanted, a weight.
 
@@ -68,6 +70,7 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
     return _finish(graph, num_agents, source, lines)
 
 
+@TOPOLOGIES.register()
 def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
     r"""The graph of a text file with one agent a line, followed by its neighbours.
 
@@ -101,6 +104,7 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
     return _finish(graph, num_agents, source, lines)
 
 
+@TOPOLOGIES.register()
 def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
     r"""The graph of a matrix in a file: an edge wherever the entry [u, v] is not zero.
 
@@ -147,6 +151,7 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
     return _finish(graph, num_agents, _Source("adjacency_matrix", path), {})
 
 
+@TOPOLOGIES.register()
 def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
     """The graph of a GraphML file, as networkx, Gephi, yEd or igraph write it, with all its attributes.
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import networkx as nx
 import numpy as np
 
+from basinet.topologies.building import TOPOLOGIES
 from basinet.topologies.requirements import require_agents
 
 __all__ = ["grid", "hypercube", "torus"]
 
 
+@TOPOLOGIES.register()
 def grid(num_agents: int, *, shape: Sequence[int] | None = None) -> nx.Graph:
     """Agents at the points of a box, each joined to the next one along every axis.
 
@@ -30,6 +32,7 @@ def grid(num_agents: int, *, shape: Sequence[int] | None = None) -> nx.Graph:
     return _lattice(_checked_shape(num_agents, shape, "grid"), periodic=False)
 
 
+@TOPOLOGIES.register()
 def torus(num_agents: int, *, shape: Sequence[int] | None = None) -> nx.Graph:
     """A grid whose opposite faces are joined, so that every agent sees the same surroundings.
 
@@ -51,6 +54,7 @@ def torus(num_agents: int, *, shape: Sequence[int] | None = None) -> nx.Graph:
     return _lattice(_checked_shape(num_agents, shape, "torus"), periodic=True)
 
 
+@TOPOLOGIES.register()
 def hypercube(num_agents: int) -> nx.Graph:
     """Corners of the cube of dimension log2(K): agents are joined if their numbers differ in one bit.
 

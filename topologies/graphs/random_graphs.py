@@ -6,12 +6,13 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.building import ATTEMPTS, first_connected
+from basinet.topologies.building import ATTEMPTS, TOPOLOGIES, first_connected
 from basinet.topologies.requirements import require_agents, require_probability, require_room
 
 __all__ = ["erdos_renyi", "random_regular"]
 
 
+@TOPOLOGIES.register()
 def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int = 0) -> nx.Graph:
     """Every pair of agents is joined with the same probability, independently of the others.
 
@@ -57,6 +58,7 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
     )
 
 
+@TOPOLOGIES.register()
 def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Graph:
     """A graph drawn (asymptotically) uniformly among those in which every agent has d neighbours.
 

@@ -2,12 +2,13 @@
 
 import networkx as nx
 
-from basinet.topologies.building import from_edges
+from basinet.topologies.building import TOPOLOGIES, from_edges
 from basinet.topologies.requirements import require_agents, require_room, require_seed
 
 __all__ = ["barabasi_albert"]
 
 
+@TOPOLOGIES.register()
 def barabasi_albert(num_agents: int, *, links: int = 2, seed: int = 0) -> nx.Graph:
     """Agents join one after the other, and each prefers as neighbours those who have many already.
 

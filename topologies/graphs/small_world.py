@@ -2,12 +2,13 @@
 
 import networkx as nx
 
-from basinet.topologies.building import ATTEMPTS, first_connected, from_edges
+from basinet.topologies.building import ATTEMPTS, TOPOLOGIES, first_connected, from_edges
 from basinet.topologies.requirements import require_agents, require_room, require_seed
 
 __all__ = ["newman_watts", "watts_strogatz"]
 
 
+@TOPOLOGIES.register()
 def watts_strogatz(num_agents: int, *, neighbors: int = 4, probability: float = 0.1, seed: int = 0) -> nx.Graph:
     """A ring on which each agent knows those nearest to it, with some of the edges rewired at random.
 
@@ -42,6 +43,7 @@ def watts_strogatz(num_agents: int, *, neighbors: int = 4, probability: float = 
     )
 
 
+@TOPOLOGIES.register()
 def newman_watts(num_agents: int, *, neighbors: int = 4, probability: float = 0.1, seed: int = 0) -> nx.Graph:
     """A ring on which each agent knows those nearest to it, with random short cuts added to it.
 

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import networkx as nx
 
+from basinet.topologies.building import TOPOLOGIES
+
 __all__ = ["davis", "florentine", "karate"]
 
 
+@TOPOLOGIES.register()
 def karate(num_agents: int | None) -> nx.Graph:
     """Zachary's karate club: 34 members, joined where they met outside the club, which then split in two.
 
@@ -29,6 +32,7 @@ def karate(num_agents: int | None) -> nx.Graph:
     return _observed(num_agents, nx.karate_club_graph, "karate")
 
 
+@TOPOLOGIES.register()
 def davis(num_agents: int | None) -> nx.Graph:
     """Southern women: 18 women, joined to those of 14 events that they attended; a bipartite graph.
 
@@ -50,6 +54,7 @@ def davis(num_agents: int | None) -> nx.Graph:
     return _observed(num_agents, nx.davis_southern_women_graph, "davis")
 
 
+@TOPOLOGIES.register()
 def florentine(num_agents: int | None) -> nx.Graph:
     """Florentine families of the 15th century: 15 of them, joined by marriage; the Medici are in the middle.
 

@@ -3,12 +3,13 @@
 import networkx as nx
 import numpy as np
 
-from basinet.topologies.building import from_edges
+from basinet.topologies.building import TOPOLOGIES, from_edges
 from basinet.topologies.requirements import require_agents
 
 __all__ = ["caterpillar", "tree"]
 
 
+@TOPOLOGIES.register()
 def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
     """A tree with agent 0 at the root, each agent with so many below it, filled row by row.
 
@@ -36,6 +37,7 @@ def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
     return from_edges(num_agents, np.column_stack([(below - 1) // branching, below]))
 
 
+@TOPOLOGIES.register()
 def caterpillar(num_agents: int, *, spine: int | None = None) -> nx.Graph:
     """A path of agents, the spine, with the other agents hanging on it as leaves, dealt out one by one.
 

@@ -12,12 +12,13 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from basinet.topologies.mixing_matrix import TOLERANCE, edge_ends, neighborhoods, with_diagonal
+from basinet.topologies.mixing_matrix import POLICIES, TOLERANCE, edge_ends, neighborhoods, with_diagonal
 from basinet.topologies.requirements import require_undirected
 
 __all__ = ["laplacian", "lazy", "max_degree", "metropolis", "push", "uniform", "weights"]
 
 
+@POLICIES.register()
 def metropolis(graph: nx.Graph) -> csr_array:
     """Each edge gets the weight that the better connected of its two ends can afford.
 
@@ -50,6 +51,7 @@ def metropolis(graph: nx.Graph) -> csr_array:
     return with_diagonal(W, 1 - W.sum(axis=1))
 
 
+@POLICIES.register()
 def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
     """Metropolis weights, of which each agent first keeps a part for itself: ``keep I + (1 - keep) W``.
 
@@ -82,6 +84,7 @@ def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
     return (W + diags_array(np.full(len(graph), keep))).tocsr()
 
 
+@POLICIES.register()
 def uniform(graph: nx.Graph) -> csr_array:
     """Each agent takes the plain average of itself and what it receives.
 
@@ -109,6 +112,7 @@ def uniform(graph: nx.Graph) -> csr_array:
     return with_diagonal(diags_array(share) @ W, share)
 
 
+@POLICIES.register()
 def push(graph: nx.Graph) -> csr_array:
     """Each agent splits what it has evenly between itself and those that it sends to.
 
@@ -136,6 +140,7 @@ def push(graph: nx.Graph) -> csr_array:
     return with_diagonal(W @ diags_array(share), share)
 
 
+@POLICIES.register()
 def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
     """Every edge has the same weight: ``W = I - step L`` with the graph's Laplacian L.
 
@@ -178,6 +183,7 @@ def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
     return with_diagonal(step * hears, 1 - step * degree)
 
 
+@POLICIES.register()
 def max_degree(graph: nx.Graph) -> csr_array:
     """Every edge has the weight 1 / K, the only one that needs no look at the graph: ``W = I - L / K``.
 
@@ -200,6 +206,7 @@ def max_degree(graph: nx.Graph) -> csr_array:
     return laplacian(graph, step=1 / len(graph))
 
 
+@POLICIES.register()
 def weights(graph: nx.Graph) -> csr_array:
     """The weights are those that the edges carry, in their attribute ``weight``.
 

@@ -6,12 +6,13 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.topologies.mixing_matrix import neighborhoods, with_diagonal
+from basinet.topologies.mixing_matrix import POLICIES, neighborhoods, with_diagonal
 from basinet.topologies.requirements import agent_values, require_undirected
 
 __all__ = ["hastings"]
 
 
+@POLICIES.register()
 def hastings(graph: nx.Graph, *, perron: str | Sequence[float] | None = None) -> csr_array:
     """Weights whose Perron vector pi is the one that is wanted: in proportion to the agents' data, say.
 

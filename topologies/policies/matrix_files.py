@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array, load_npz
 
-from basinet.topologies.mixing_matrix import check_mixing_matrix
+from basinet.topologies.mixing_matrix import POLICIES, check_mixing_matrix
 
 __all__ = ["decode", "file", "read_bytes", "read_matrix"]
 
@@ -28,6 +28,7 @@ _NO_MATRIX = (ValueError, TypeError, AttributeError, EOFError, LookupError, User
 """What the readers raise over files that hold none, or say that theirs is larger than any memory."""
 
 
+@POLICIES.register()
 def file(graph: nx.Graph, *, path: str | Path) -> csr_array:
     r"""The mixing matrix is read from a file: weights that were optimised elsewhere, say.
 
@@ -116,7 +117,7 @@ def read_bytes(path: str | Path, reader: str) -> bytes:
 
 
 def _check_ordinary(path: str | Path, reader: str) -> None:
-    """Refuse a pipe or a device, which may have no end."""
+    """Raise if the file is a pipe or a device, which may have no end."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise ValueError(f"{reader}: path is {str(path)!r}, which is no ordinary file")
 

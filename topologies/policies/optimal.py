@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.topologies.mixing_matrix import check_graph, neighborhoods, with_diagonal
+from basinet.topologies.mixing_matrix import POLICIES, check_graph, neighborhoods, with_diagonal
 from basinet.topologies.requirements import require_undirected
 from basinet.topologies.spectra.connectivity import algebraic_connectivity, largest_laplacian_eigenvalue
 
@@ -15,6 +15,7 @@ __all__ = ["best_constant", "fastest"]
 FASTEST_AGENTS = 100
 
 
+@POLICIES.register()
 def best_constant(graph: nx.Graph) -> csr_array:
     """Every edge has the same weight, the one that mixes fastest: ``W = I - 2 / (lambda_2 + lambda_K) L``.
 
@@ -55,6 +56,7 @@ def best_constant(graph: nx.Graph) -> csr_array:
     return with_diagonal(step * hears, np.maximum(kept, 0))
 
 
+@POLICIES.register()
 def fastest(graph: nx.Graph) -> csr_array:
     """Of all symmetric weights, those that mix fastest: the smallest ``max_{k>=2} |lambda_k|`` there is.
 

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from basinet.topologies.mixing_matrix import neighborhoods, with_diagonal
+from basinet.topologies.mixing_matrix import POLICIES, neighborhoods, with_diagonal
 from basinet.topologies.requirements import agent_values
 
 __all__ = ["relative_degree", "relative_variance"]
 
 
+@POLICIES.register()
 def relative_degree(graph: nx.Graph) -> csr_array:
     """Each agent weighs what it receives, and its own value, by how many agents stand behind it.
 
@@ -39,6 +40,7 @@ def relative_degree(graph: nx.Graph) -> csr_array:
     return _in_proportion(hears, 1 + hears.sum(axis=1))
 
 
+@POLICIES.register()
 def relative_variance(graph: nx.Graph, *, variance: str | Sequence[float] = "variance") -> csr_array:
     """Each agent weighs what it receives, and its own value, by how little noise it bears.
 

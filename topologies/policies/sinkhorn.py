@@ -5,7 +5,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 
-from basinet.topologies.mixing_matrix import neighborhoods, with_diagonal
+from basinet.topologies.mixing_matrix import POLICIES, neighborhoods, with_diagonal
 
 __all__ = ["sinkhorn"]
 
@@ -13,6 +13,7 @@ ROUNDS = 10_000
 TOLERANCE = 1e-12
 
 
+@POLICIES.register()
 def sinkhorn(graph: nx.Graph) -> csr_array:
     """Rows and columns both sum to one, so that all agents count the same even on a directed graph.
 

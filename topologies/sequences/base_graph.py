@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from basinet.topologies.building import from_edges
 from basinet.topologies.requirements import require_agents, require_room
-from basinet.topologies.sequences.one_peer import GraphSequence
+from basinet.topologies.sequences.graph_sequence import SEQUENCES, GraphSequence
 
 __all__ = ["base_graph", "hyper_hypercube", "simple_base_graph"]
 
@@ -19,6 +19,7 @@ Agents = NDArray[np.int64]
 Step = tuple[Agents, NDArray[np.float64]]
 
 
+@SEQUENCES.register()
 def hyper_hypercube(num_agents: int, *, peers: int = 1) -> GraphSequence:
     """Agents that differ in one digit alone average, digit after digit, then all agree exactly.
 
@@ -52,6 +53,7 @@ def hyper_hypercube(num_agents: int, *, peers: int = 1) -> GraphSequence:
     return _sequence(num_agents, _hypercube(np.arange(num_agents)[None], peers + 1))
 
 
+@SEQUENCES.register()
 def simple_base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
     """Any number of agents agree exactly after at most ``2 log_{k+1} K + 2`` steps, with k neighbours or fewer.
 
@@ -80,6 +82,7 @@ def simple_base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
     return _sequence(num_agents, _simple(num_agents, peers + 1))
 
 
+@SEQUENCES.register()
 def base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
     """The Base-(k+1) graph: any number of agents agree exactly, after no more steps than on the simple one.
 

@@ -4,13 +4,14 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.building import ATTEMPTS, first_connected, from_edges, shifted
+from basinet.topologies.building import ATTEMPTS, TOPOLOGIES, first_connected, from_edges, shifted
 from basinet.topologies.requirements import require_agents, require_period, require_room, require_seed
-from basinet.topologies.sequences.one_peer import GraphSequence
+from basinet.topologies.sequences.graph_sequence import SEQUENCES, GraphSequence
 
 __all__ = ["equitopo", "one_peer_equitopo"]
 
 
+@TOPOLOGIES.register()
 def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = True, seed: int = 0) -> nx.Graph:
     """Every agent k sends to the agents k + u (mod K), for the same few shifts u, drawn at random.
 
@@ -79,6 +80,7 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
     return graph
 
 
+@SEQUENCES.register()
 def one_peer_equitopo(
     num_agents: int, *, directed: bool = True, step: float = 0.5, period: int = 100, seed: int = 0
 ) -> GraphSequence:

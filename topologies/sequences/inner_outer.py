@@ -7,11 +7,12 @@ import numpy as np
 
 from basinet.topologies.building import from_edges
 from basinet.topologies.requirements import require_agents, require_room
-from basinet.topologies.sequences.one_peer import GraphSequence
+from basinet.topologies.sequences.graph_sequence import SEQUENCES, GraphSequence
 
 __all__ = ["inner_outer_exponential", "inner_outer_ring"]
 
 
+@SEQUENCES.register()
 def inner_outer_ring(num_agents: int, *, local_size: int = 4) -> GraphSequence:
     """Inside its machine an agent sends to the next; in turn one of each sends to its like on the next machine.
 
@@ -39,6 +40,7 @@ def inner_outer_ring(num_agents: int, *, local_size: int = 4) -> GraphSequence:
     return _inner_outer(machines, local_size, local_size, lambda _: 1, lambda _: 1)
 
 
+@SEQUENCES.register()
 def inner_outer_exponential(num_agents: int, *, local_size: int = 4) -> GraphSequence:
     """As `inner_outer_ring`, but to distances that double from step to step, on the machine and between machines.
 

@@ -1,17 +1,13 @@
 """Graphs that change from step to step: sequences that repeat."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import networkx as nx
 import numpy as np
 
 from basinet.topologies.building import from_edges, shifted
 from basinet.topologies.graphs.random_graphs import random_regular
 from basinet.topologies.requirements import require_agents, require_period, require_probability
+from basinet.topologies.sequences.graph_sequence import SEQUENCES, GraphSequence
 
 __all__ = [
-    "GraphSequence",
     "one_peer_exponential",
     "one_peer_hypercube",
     "random_matchings",
@@ -19,51 +15,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class GraphSequence:
-    """Graphs on the same agents, one a step, over and over.
-
-    A single graph need not be connected; all of them together have to be. A graph that belongs with certain weights
-    names their policy in its attribute ``policy``, ``graph.graph["policy"] = "weights"``, say: the experiment then
-    uses it unless it chooses another.
-
-    Args:
-        graphs: The graphs of one period, on the same nodes in the same order.
-
-    Raises:
-        ValueError: There is none, or they differ in their nodes.
-
-    Example:
-        >>> sequence = GraphSequence([nx.Graph([(0, 1), (2, 3)]), nx.Graph([(0, 1), (2, 3), (1, 2)])])
-        >>> len(sequence), sequence.num_agents
-        (2, 4)
-    """
-
-    graphs: Sequence[nx.Graph]
-
-    def __post_init__(self) -> None:
-        if not self.graphs:
-            raise ValueError("a sequence of graphs needs at least one")
-        for number, graph in enumerate(self.graphs):
-            if list(graph) != list(self.graphs[0]):
-                raise ValueError(f"graph {number} of the sequence has other nodes, or in another order, than graph 0")
-
-    def __len__(self) -> int:
-        return len(self.graphs)
-
-    def __iter__(self) -> Iterator[nx.Graph]:
-        return iter(self.graphs)
-
-    @property
-    def num_agents(self) -> int:
-        """Number of agents K."""
-        return len(self.graphs[0])
-
-    def union(self) -> nx.Graph:
-        """All edges of a period in one graph."""
-        return nx.compose_all(self.graphs)
-
-
+@SEQUENCES.register()
 def one_peer_exponential(num_agents: int) -> GraphSequence:
     """At step t, agent k sends to agent ``k + 2^(t mod ceil(log2 K))`` (mod K) alone.
 
@@ -88,6 +40,7 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
     return GraphSequence([shifted(num_agents, 2**j, policy="uniform") for j in range((num_agents - 1).bit_length())])
 
 
+@SEQUENCES.register()
 def one_peer_hypercube(num_agents: int) -> GraphSequence:
     """At step t, agents whose numbers differ in the binary digit ``t mod log2 K`` exchange what they have.
 
@@ -120,6 +73,7 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
     ])  # fmt: skip
 
 
+@SEQUENCES.register()
 def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> GraphSequence:
     """At each step, agents meet in pairs drawn at random; of an odd number, one stays alone.
 
@@ -145,6 +99,7 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
     return GraphSequence([from_edges(num_agents, np.sort(pairs, axis=1)) for pairs in orders])
 
 
+@SEQUENCES.register()
 def random_subsets(
     num_agents: int, *, degree: int = 4, probability: float = 0.5, period: int = 100, seed: int = 0
 ) -> GraphSequence:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from basinet.algorithms.strategies import STRATEGIES
+from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
@@ -503,4 +503,4 @@ def test_a_strategy_says_whether_it_uses_the_graph(make_setup, strategy):
         worker = Worker(setup, Placement.split(2, K), "stacked")
         worker.advance(6)  # within the second period of local SGD, so that its agents differ
         rows.append(worker.measure())
-    assert (rows[0] != rows[1]) == getattr(setup.strategy(), "uses_graph", True)
+    assert (rows[0] != rows[1]) == StrategyTraits.of(setup.strategy()).uses_graph

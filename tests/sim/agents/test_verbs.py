@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad
 
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector
 from basinet.sim.agents.worker import Worker
@@ -74,10 +75,14 @@ def test_full_gradients_are_those_of_all_data_of_an_agent(make_block, batch_size
 class Sweeps:
     """Adapts with gradients over all data."""
 
-    full_gradients = True
+    traits = StrategyTraits(full_gradients=True)
 
     def step(self, block):
         block.adapt(block.full_gradients())
+
+
+class Steady(Sweeps):
+    traits = StrategyTraits(full_gradients=True, static=True)
 
 
 def test_full_gradients_are_refused_where_there_are_none(make_setup):
@@ -89,12 +94,8 @@ def test_full_gradients_are_refused_where_there_are_none(make_setup):
 
 
 def test_a_strategy_can_ask_for_one_graph(make_setup):
-    Sweeps.static = True
-    try:
-        with pytest.raises(ExperimentError, match="needs the same graph at every step, and one_peer_exponential has 2"):
-            make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy=Sweeps())
-    finally:
-        del Sweeps.static
+    with pytest.raises(ExperimentError, match="needs the same graph at every step, and one_peer_exponential has 2"):
+        make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy=Steady())
 
 
 def test_agents_that_agree_stay_where_they_are_in_single_precision(make_block):

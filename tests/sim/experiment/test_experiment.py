@@ -1,5 +1,7 @@
 """Experiments: grids, overrides, and one sentence for each mistake."""
 
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ import torch
 import yaml
 from torch import nn
 
+from basinet.algorithms.optimizers import OptimizerTraits
+from basinet.algorithms.strategies import STRATEGIES, baselines
+from basinet.launch.listing import list_components
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
@@ -549,7 +554,7 @@ class Hoarder(torch.optim.SGD):
 
 
 class Unled(torch.optim.SGD):
-    stacked = "layers"
+    traits = OptimizerTraits(stacked="layers")
 
     def __init__(self, params, lr=0.1, agents=None):
         super().__init__(params, lr)
@@ -672,3 +677,41 @@ def test_what_is_shared_hides_no_mistake(change, sentence):
     for _ in range(2):
         with pytest.raises(ExperimentError, match=sentence):
             build_setup(bad, shared)
+
+
+def test_a_strategy_is_one_file(tmp_path, monkeypatch):
+    """A module in a folder of strategies, which nothing else mentions."""
+    text = '''
+from basinet.algorithms.strategies.strategy import STRATEGIES
+
+
+@STRATEGIES.register("follow_the_mean")
+class FollowTheMean:
+    """Average."""
+
+    def step(self, block):
+        block.average(block.x)
+'''
+    (tmp_path / "one_more.py").write_text(text)
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
+    STRATEGIES.fill("basinet.algorithms.strategies")
+    try:
+        assert Config.parse(BASE | {"strategy": "follow_the_mean"}).strategy.describe() == {"name": "follow_the_mean"}
+        assert list_components(["strategies"])["strategies"]["follow_the_mean"]["about"] == "Average."
+    finally:
+        del STRATEGIES["follow_the_mean"], sys.modules["basinet.algorithms.strategies.baselines.one_more"]
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("strategy", "basinet.algorithms.strategies.diffusion:Diffusion"),
+        ("optimizer", "basinet.algorithms.optimizers.normalized:NSGDm"),
+        ("topology", "basinet.topologies.classic:ring"),
+    ],
+)
+def test_what_a_run_has_written_down_is_found_where_it_is_now(key, given):
+    whole = {"topology": {"name": given, "agents": 4}}.get(key, given)
+    found = getattr(Config.parse(BASE | {key: whole}), key)
+    found = found.component if key == "topology" else found
+    assert found.target.__qualname__ == given.partition(":")[2] and found.describe()["name"] == given

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from basinet.algorithms.strategies.isolated import Isolated
+from basinet.algorithms.strategies.baselines.isolated import Isolated
 from basinet.analysis.runs.measure import measure_replica
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config

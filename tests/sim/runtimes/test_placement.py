@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from ray import cloudpickle
 
-from basinet.algorithms.optimizers import OPTIMIZERS
-from basinet.algorithms.strategies import STRATEGIES
+from basinet.algorithms.optimizers import OPTIMIZERS, OptimizerTraits
+from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.component import ExperimentError
@@ -83,7 +83,7 @@ def build():
     ]
     attacked = [(name, strategy, "sgd", "constant", attack) for name, (strategy, attack) in ATTACKED.items()]
     for name, strategy, optimizer, schedule, attack in pairs + attacked:
-        mixes = optimizer == "adam" and getattr(STRATEGIES.get(str(strategy)), "combines_x", True)
+        mixes = optimizer == "adam" and StrategyTraits.of(STRATEGIES[str(strategy)]()).combines_x
         config = {
             "task": "digits",
             "model": "softmax",
@@ -145,10 +145,10 @@ def test_two_processes_give_the_numbers_of_one(tmp_path, processes):
     # evaluate at points of their own.
     for name, sentence in refused.items():
         strategy, optimizer = name.rsplit(" ", 1)
-        maker = STRATEGIES[strategy]
+        traits = StrategyTraits.of(STRATEGIES[strategy]())
         assert sentence.startswith(("strategy: ", "optimizer: ")), name
         assert (
             optimizer in ("mezo", "lozo", "lozo_m")
-            or getattr(maker, "shares_subspaces", False)
-            or (getattr(maker, "own_points", False) and hasattr(OPTIMIZERS[optimizer], "prepare"))
+            or traits.shares_subspaces
+            or (traits.own_points and OptimizerTraits.of(OPTIMIZERS[optimizer]).evaluates)
         ), name

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import optim
 
+from basinet.algorithms.optimizers import OptimizerTraits
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.experiment.component import ExperimentError
 
@@ -14,7 +15,7 @@ K, M, B, LR = 4, 3, 4, 0.2
 class Extragradient(optim.Optimizer):
     """Steps with the gradient that it would find after a step: x ← x − μ g(x − μ g(x))."""
 
-    stacked = "flat"
+    traits = OptimizerTraits(stacked="flat", evaluates=True)
 
     def __init__(self, params, lr=LR, agents=None):
         super().__init__(params, {"lr": lr})
@@ -51,7 +52,7 @@ class Assigning(Extragradient):
 class Storm(optim.Optimizer):
     """Recursive variance reduction: d ← g(x) + (1 − a) (d − g(x')), the sample of this step at both points."""
 
-    stacked = "layers"
+    traits = OptimizerTraits(stacked="layers", evaluates=True)
 
     def __init__(self, params, lr=LR, a=0.3, agents=None):
         super().__init__(params, {"lr": lr, "a": a})
@@ -83,8 +84,7 @@ class Storm(optim.Optimizer):
 class Coordinate(optim.Optimizer):
     """Derivative-free: one coordinate a step, by a central difference; the same coordinate for all agents."""
 
-    stacked = "flat"
-    derivative_free = True
+    traits = OptimizerTraits(stacked="flat", evaluates=True, derivative_free=True)
     in_common = True
 
     def __init__(self, params, lr=LR, agents=None):
@@ -260,6 +260,10 @@ class Delayed:
         block.adapt(block.memory["g"] if g is None else g)
 
 
+class Unsaid(Delayed):
+    traits = None
+
+
 class Adrift(Extragradient):
     @torch.no_grad()
     def prepare(self, closure):
@@ -267,8 +271,12 @@ class Adrift(Extragradient):
         self.param_groups[0]["params"][0].mul_(1 + 1e-6)
 
 
-class Alone(Extragradient):
-    stacked = None
+class Silent(Extragradient):
+    traits = OptimizerTraits(stacked="flat")
+
+
+class Untyped(Extragradient):
+    traits = "flat"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +284,12 @@ class Alone(Extragradient):
     [
         ({"optimizer": Coordinate, "strategy": Delayed()}, "something else than what gradients"),
         ({"optimizer": Adrift}, "its prepare does not leave the parameters as they were"),
-        ({"optimizer": Alone}, "to evaluate or draw by itself it has to say stacked"),
+        (
+            {"optimizer": Silent},
+            "^optimizer: .*Silent cannot work: an optimizer with a method prepare, ",
+        ),
+        ({"optimizer": Untyped}, "^optimizer: .*Untyped cannot work: traits must be OptimizerTraits, got 'flat'$"),
+        ({"strategy": Unsaid()}, "^strategy: .*Unsaid.*: traits must be StrategyTraits, got None"),
     ],
 )
 def test_what_cannot_be_right_is_refused(make_setup, keys, sentence):

@@ -1,0 +1,56 @@
+"""Each layer's matrix projected on the directions in which it is large."""
+
+import torch
+from torch import Tensor
+
+from basinet.algorithms import draws
+from basinet.algorithms.compressors.compressor import COMPRESSORS, Compressor, Layers
+
+__all__ = ["LowRankCompressor", "as_matrix", "orthonormal"]
+
+
+@COMPRESSORS.register("low_rank")
+class LowRankCompressor(Compressor):
+    """Send each layer's matrix as M ≈ U (Mᵀ U)ᵀ, both factors, with U by subspace iteration from random directions."""
+
+    def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
+        """Compress rows."""
+        # These directions alone keep a share r / min(m, n) of ‖M‖² in the mean, and the iteration keeps no less. Layers
+        # that are no matrices, or that the factors do not shorten, travel whole.
+        compressed, numbers = rows.clone(), 0
+        for index, (layer, result) in enumerate(zip(layers(rows), layers(compressed), strict=True)):
+            matrix = as_matrix(layer)
+            if matrix is None or self.rank * sum(matrix.shape[1:]) >= matrix[0].numel():
+                numbers += layer[0].numel()
+                continue
+            start = draws.normal(draws.fold(keys, index), (matrix.shape[2], self.rank), dtype=rows.dtype)
+            left = orthonormal(matrix @ start)
+            left = orthonormal(matrix @ (matrix.mT @ left))
+            result.copy_((left @ (left.mT @ matrix)).view(layer.shape))
+            numbers += self.rank * sum(matrix.shape[1:])
+        return compressed, numbers * rows.element_size()
+
+
+def as_matrix(layer: Tensor) -> Tensor | None:
+    """Take a layer as matrices with a row for each of its outputs.
+
+    Args:
+        layer: [N, *shape].
+
+    Returns:
+        A view [N, m, n], or None where the layer is a vector or a number.
+    """
+    return layer.flatten(2) if layer.ndim > 2 else None
+
+
+def orthonormal(directions: Tensor) -> Tensor:
+    """Make columns orthonormal that span the given ones; where these depend on each other, some are arbitrary.
+
+    Args:
+        directions: [..., m, r], r ≤ m.
+
+    Returns:
+        [..., m, r].
+    """
+    basis: Tensor = torch.linalg.qr(directions)[0]
+    return basis

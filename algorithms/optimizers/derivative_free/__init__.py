@@ -1,0 +1,1 @@
+"""Optimizers that evaluate losses and no gradients."""

@@ -1,0 +1,1 @@
+"""Optimizers whose state lives in subspaces of the matrices."""

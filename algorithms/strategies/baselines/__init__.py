@@ -1,0 +1,1 @@
+"""The strategies that others are compared with: alone, centralised, consensus, diffusion."""

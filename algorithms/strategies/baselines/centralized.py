@@ -1,0 +1,29 @@
+"""Centralised SGD: the baseline in which all agents share one model."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
+
+__all__ = ["Centralized"]
+
+
+@STRATEGIES.register("centralized")
+@dataclass(frozen=True)
+class Centralized:
+    """Step with the mean gradient of all agents: x ← adapt(x, (1/K) Σ_k g_k(x)).
+
+    One model whose batch is the union of the agents' batches. Each agent holds a copy of it, as in data-parallel
+    training, so that the copies stay equal bit by bit; batch statistics and dropout masks are each agent's own.
+
+    With SGD also known as mini-batch SGD, all-reduce SGD, C-SGD.
+    """
+
+    traits: ClassVar[StrategyTraits] = StrategyTraits(averages=True, uses_graph=False)
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        g = block.gradients()
+        block.average(g)
+        block.adapt(g)

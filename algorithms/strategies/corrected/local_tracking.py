@@ -1,0 +1,58 @@
+"""Gradient tracking with local steps (K-GT): agents step alone along what they believe the network would do."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from scipy.sparse import csr_array
+
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
+
+__all__ = ["LocalTracking"]
+
+
+@STRATEGIES.register("k_gt")
+@dataclass(frozen=True)
+class LocalTracking:
+    """Take τ corrected steps alone, x ← adapt(x, g) + c, then combine, and correct by how others have moved.
+
+    With d = x − x' what an agent has moved since the last combination: x ← W x, c ← c + (W d − d) / τ. The corrections
+    sum to zero. Parameters and moves both travel. It is K-GT with the server step η_s = 1, but for the
+    start: corrections are zero at first, in the paper μ (g_k − ḡ) with the mean ḡ of all agents' gradients at x_0.
+    (The correction is scaled by the learning rate here, which is the same as long as that does not change.)
+
+    Args:
+        period: Steps τ from one combination to the next.
+
+    References:
+        Y. Liu, T. Lin, A. Koloskova, S. U. Stich: Decentralized gradient tracking with local steps, Optim. Methods
+        Softw. 2024, arXiv:2301.01313.
+    """
+
+    # Combinations at intervals would see some graphs of a sequence alone.
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True)
+    period: Annotated[int, Field(ge=1)] = 4
+
+    def check(self, weights: csr_array) -> None:
+        """Raise if the corrections lose their sum with the given weights.
+
+        Args:
+            weights: Mixing matrix [K, K].
+        """
+        require_doubly_stochastic(weights)
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        before = block.memory.setdefault("before", block.x.clone())
+        correction = block.memory.setdefault("correction", torch.zeros_like(block.x))
+        block.adapt(block.gradients())
+        block.x.add_(correction)
+        if (block.step + 1) % self.period == 0:
+            moved = block.x - before
+            mixed = moved.clone()
+            block.combine(mixed)
+            correction.add_(mixed.sub_(moved), alpha=1 / self.period)
+            block.combine(block.x)
+            before.copy_(block.x)

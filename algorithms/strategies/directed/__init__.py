@@ -1,0 +1,1 @@
+"""Strategies for directed graphs."""

@@ -1,0 +1,43 @@
+"""Push–pull: gradient tracking on directed graphs, with weights of either kind."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from basinet.algorithms.strategies.corrected.gradient_tracking import track
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
+
+__all__ = ["PushPull"]
+
+
+@STRATEGIES.register("push_pull")
+@dataclass(frozen=True)
+class PushPull:
+    """Pull the parameters, push the trackers: y ← C y + g_n − g_{n−1}, x ← R adapt(x, y), with y = g_0 at first.
+
+    The rows of R sum to one: agents average what they receive. The columns of C sum to one: agents split their tracker
+    among those that they send to, so that the trackers keep the sum of the gradients. R are the weights of the
+    topology's policy, C those that it makes for the reversed graph, transposed. All agents count the same in what is
+    minimised, without weights of both kinds at once. The AB algorithm steps after the parameters are mixed,
+    x ← adapt(R x, y).
+
+    Args:
+        order: "atc", or "ab" for that.
+
+    References:
+        S. Pu, W. Shi, J. Xu, A. Nedić: Push–pull gradient methods for distributed optimization in networks, IEEE TAC 66
+        (2021), arXiv:1810.06653. R. Xin, U. A. Khan: A linear algorithm for optimization over directed graphs with
+        geometric convergence, IEEE Control Syst. Lett. 2 (2018), arXiv:1803.02503.
+    """
+
+    traits: ClassVar[StrategyTraits] = StrategyTraits(weights="both")
+    order: Literal["atc", "ab"] = "atc"
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        y = track(block, block.gradients().clone(), block.push)
+        if self.order == "ab":
+            block.combine(block.x)
+        block.adapt(y)
+        if self.order == "atc":
+            block.combine(block.x)

@@ -1,0 +1,1 @@
+"""Strategies whose agents communicate now and then."""

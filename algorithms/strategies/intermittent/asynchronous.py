@@ -1,0 +1,46 @@
+"""Asynchronous diffusion: at each step some of the agents are active, and the others rest."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+
+from basinet.algorithms import draws
+from basinet.algorithms.strategies.strategy import STRATEGIES, Block
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
+
+__all__ = ["AsynchronousDiffusion"]
+
+
+@STRATEGIES.register("asynchronous")
+@dataclass(frozen=True)
+class AsynchronousDiffusion:
+    """Diffusion (ATC) in which each agent takes part in a step with a probability.
+
+    With a_k = 1 for an active agent, else 0: x_k ← adapt(x_k, g_k(x_k)) where a_k = 1, and then
+    x_k ← x_k + a_k Σ_l W[k, l] a_l (x_l − x_k): what an agent would have given to one that rests it gives to itself. An
+    agent that rests keeps its parameters and what its optimizer remembers (running statistics go on). Bytes are counted
+    in expectation.
+
+    Args:
+        activity: Probability that an agent is active, in (0, 1]; with 1 it is diffusion.
+
+    References:
+        X. Zhao, A. H. Sayed: Asynchronous adaptation and learning over networks, part I, IEEE TSP 63 (2015),
+        doi:10.1109/TSP.2014.2385046.
+    """
+
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, mixes_all=True)
+    activity: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    def step(self, block: Block) -> None:
+        """Advance by one step."""
+        active = draws.uniform(block.keys("activation"), ()) < self.activity
+        block.adapt(block.gradients(), active)
+        a = active[:, None].to(block.x)
+        share, mixed = a.clone(), a * block.x
+        size = round(self.activity**2 * block.x.shape[1] * block.x.element_size())
+        block.combine(mixed, sent=size)
+        block.combine(share, sent=0, truly=True)
+        block.x.add_(a * torch.addcmul(mixed, share, block.x, value=-1))

@@ -1,0 +1,1 @@
+"""Diffusion with momentum, sharpness-aware gradients or robust combination."""
