@@ -97,13 +97,13 @@ _MEASURED_TOGETHER = 4096
 """Samples that are measured together where they are small."""
 
 
-def measured_together(model: nn.Module, task: Task, memory: int | None = None) -> int:
+def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMORY) -> int:
     """Find how many samples may pass through a model together, so that the activations have room.
 
     Args:
         model: The model, in the mode in which it is measured.
         task: Gives the loss and the samples.
-        memory: Bytes that they may take; None takes what the measurements during a run may.
+        memory: Bytes that they may take.
 
     Returns:
         How many, at least one.
@@ -124,7 +124,7 @@ def measured_together(model: nn.Module, task: Task, memory: int | None = None) -
         return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
     each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
-    return max(1, min(_MEASURED_TOGETHER, (_MEASURE_MEMORY if memory is None else memory) // max(1, each)))
+    return max(1, min(_MEASURED_TOGETHER, memory // max(1, each)))
 
 
 class Worker:
