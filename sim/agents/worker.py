@@ -147,8 +147,8 @@ class Worker:
             self.block = Block(setup, placement, pick_device(runtime), engine, granted_threads(runtime))
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
-        if not self.block.engine.grain:
-            torch.set_num_threads(self.block.threads)
+        if not self.block.oracle.engine.grain:
+            torch.set_num_threads(self.block.oracle.threads)
 
     def advance(self, until: int) -> int:
         """Take steps.
@@ -164,12 +164,12 @@ class Worker:
         return self.block.step
 
     def engine_choice(self) -> str:
-        """Tell which engine runs.
+        """Return which engine runs.
 
         Returns:
             Its name, and why it was chosen.
         """
-        return self.block.engine_choice
+        return self.block.oracle.engine_choice
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
         """Measure the centroid of each replica, or the mean over its agents where some parameters are personal.
@@ -180,16 +180,15 @@ class Worker:
             The measurements of the replicas that this worker evaluates (every worker takes its share), and of
             the replicas found here to have left the finite numbers, the step at which they did so.
         """
-        block, mixer = self.block, self.block.mixer
-        centroids = mixer.centroid(block.x)
-        distances = {"consensus_distance": self._distances(centroids, mixer.distances)}
+        block, replicas = self.block, self.block.channel.replicas
+        centroids, buffers = block.channel.centroid()
+        distances = {"consensus_distance": replicas.distances(block.x, centroids)}
         if self.setup.attackers.any():
-            distances["attackers_distance"] = self._distances(centroids, mixer.distances_left_out)
-        buffers = block.centroid_buffers()
+            distances["attackers_distance"] = replicas.distances_left_out(block.x, centroids)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         rows = []
         diverged = self._diverged()
-        means = self._agents() if block.personal else None
+        means = self._agents() if self.setup.config.personal else None
         for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
             if not torch.isfinite(centroids[replica]).all():
                 diverged.setdefault(replica, block.step)
@@ -206,7 +205,7 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
-                    "communicated_bytes": block.bytes_sent,
+                    "communicated_bytes": block.channel.bytes_sent,
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
@@ -222,7 +221,7 @@ class Worker:
             [N, P] if the experiment asks for them, or none.
         """
         x, part = self.block.x.detach(), self.setup.config.trajectory
-        centroids = self.block.mixer.centroid(x).to(x.dtype)
+        centroids = self.block.channel.replicas.centroid(x).to(x.dtype)
         kept = centroids if self.placement.rank == 0 else centroids[:0]
         agents = x if part is not None and part.points == "agents" else x[:0]
         return kept.cpu(), agents.cpu()
@@ -249,19 +248,8 @@ class Worker:
         attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
         table.masked_fill_(attacks.to(table.device)[:, None], 0)
         honest = torch.from_numpy((~self.setup.attackers).sum(1)).to(table)
-        means = self.block.mixer.sums(table) / honest[:, None]
+        means = self.block.channel.replicas.sums(table) / honest[:, None]
         return [dict(zip(found[0], row, strict=True)) for row in means.tolist()]
-
-    def _distances(self, centroids: Tensor, distances: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Compute distances from the centroid of each replica, in the parameters that are mixed."""
-        block = self.block
-        if not block.personal:
-            return distances(block.x, centroids)
-        x, centroids = block.x.clone(), centroids.clone()
-        for columns in block.personal:
-            x[:, columns] = 0
-            centroids[:, columns] = 0
-        return distances(x, centroids)
 
     def _epoch(self, replica: int) -> dict[str, float]:
         if not self.setup.holdings:
@@ -276,7 +264,7 @@ class Worker:
         replicas, agents = self.placement.row_replicas, self.placement.row_agents
         attacks = self.setup.attackers[replicas, agents]
         for replica, attacker, step in zip(
-            replicas.tolist(), attacks.tolist(), self.block.watch.found().tolist(), strict=True
+            replicas.tolist(), attacks.tolist(), self.block.oracle.watch.found().tolist(), strict=True
         ):
             if step and not attacker:
                 found[replica] = min(step, found.get(replica, step))

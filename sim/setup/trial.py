@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
+from basinet.sim.agents.personal import check_personal, check_remembered
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import SAMPLED
@@ -168,12 +169,7 @@ def _try_optimizer(setup: "Setup", model: nn.Module) -> tuple[LocalOptimizer, in
                 f" {config.batch_size} at all others; allowed are as many or more"
             )
         optimizer.step(gradients, 1.0)
-        held = [] if config.optimizer_state == "keep" else optimizer.rows()
-        if config.personal and any(t[0].numel() != x.shape[1] for t in held):
-            raise ExperimentError(
-                f"optimizer_state: got {config.optimizer_state}, but {component.name} does not remember a number for"
-                " each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
-            )
+        check_remembered(config, [] if config.optimizer_state == "keep" else optimizer.rows(), x.shape[1])
         _try_subspaces(setup, optimizer)
         known = optimizer.state_dict()
         torch.save(known, file)
@@ -257,22 +253,11 @@ def _try_strategy(setup: "Setup", model: nn.Module, model_name: str, optimizer: 
 
 
 def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
-    """Refuse personal parameters that there are not, or with what cannot leave them alone."""
+    """Raise if personal parameters do not exist, or if what cannot leave them alone is asked for."""
     config = setup.config
+    check_personal(config, {name: p.shape for name, p in model.named_parameters() if p.requires_grad}, strategy)
     if not config.personal:
         return
-    try:
-        setup.state(model, 1, torch.device("cpu")).columns(config.personal)
-    except ValueError as error:
-        raise ExperimentError(f"personal: {error}") from None
-    if config.escape is not None:
-        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
-    if config.trajectory is not None:
-        raise ExperimentError(
-            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
-        )
-    if getattr(strategy, "mixes_all", False):
-        raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
     if config.analysis and "centroid" in config.analysis_points:
         raise ExperimentError(
             "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
