@@ -38,7 +38,7 @@ class Personal:
             raise ValueError(
                 "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
             )
-        ends = np.cumsum([shape.numel() for shape in shapes.values()]).tolist()
+        ends: list[int] = np.cumsum([shape.numel() for shape in shapes.values()]).tolist()
         starts = [0, *ends[:-1]]
         self.columns = [slice(a, b) for a, b, is_chosen in zip(starts, ends, chosen, strict=True) if is_chosen]
         bounds = [0, *(bound for columns in self.columns for bound in (columns.start, columns.stop)), ends[-1]]
