@@ -67,8 +67,8 @@ class Block(Protocol):
     def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view.
 
-        `sent` are the bytes that a row takes as it travels; by default those of its numbers. What is said `truly`,
-        attackers do not falsify: numbers of the protocol itself.
+        `sent` are the bytes of one row on the wire, by default those of its numbers; personal parameters are not sent.
+        What is said `truly`, attackers do not falsify: numbers of the protocol itself.
         """
 
     def push(self, x: Tensor) -> None:
@@ -84,7 +84,7 @@ class Block(Protocol):
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
         """Send each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
 
-        `sent` are the bytes that a row takes as it travels; by default those of its numbers.
+        `sent` are the bytes of one row on the wire, by default those of its numbers; personal parameters are not sent.
         """
 
     def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:

@@ -182,7 +182,7 @@ def _train(method: _Method, replicas: int, steps: int) -> list[list[Row]]:
         reached = torch.zeros(replicas, dtype=torch.bool)
         for step in range(0, steps + 1, every):
             block.advance(step)
-            losses = block.engine.losses(data, block.unread_keys)
+            losses = block.oracle.engine.losses(data, block.keys("model"))
             curve += [
                 {"method": method.label, "lr": rate, "evaluations": method.cost * step, "replica": r, "loss": loss}
                 for r, loss in enumerate(losses.tolist())
@@ -326,7 +326,7 @@ def _travel() -> list[Check]:
     """Let five agents average their coefficients."""
     block = _digits({"name": "lozo", "lr": 0.005, "shared": True}, agents=5, replicas=1, strategy="centralized")
     block.advance(10)
-    sent = block.bytes_sent / 10 / 5
+    sent = block.channel.bytes_sent / 10 / 5
     apart = float((block.x - block.x[:1]).abs().max())
     claim = "bytes that an agent and the server exchange a step, directions shared"
     return [Check.near(claim, 8, sent, within=0), Check.near("how far agents then are apart", 0, apart, within=0)]

@@ -113,8 +113,8 @@ class _Probe:
         own = dataclasses.replace(setup, config=config, task=made, model=model, holdings=[], attackers=nobody)
         self.block = Block(own, Placement.split(replicas, setup.num_agents), torch.device("cpu"), "loop")
         self.engine = _LinearEngine(self.block.state, quadratics)
-        self.block.engine = self.engine
-        self.block.sampler = _NoData()
+        self.block.oracle.engine = self.engine
+        self.block.oracle.sampler = _NoData()
         if any(p.ndim > 1 for p in setup.template().parameters()):
             self.block.layers = _no_layers  # type: ignore[method-assign]
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,12 +22,6 @@ _DENSE_BELOW = 64
 
 _TOLERANCE = 1e-8
 """Rows of W that sum to one up to so much keep agents that agree exactly where they are."""
-
-_PIECE = 2**18
-"""Numbers that are averaged at a time: they stay in the cache."""
-
-_DENSE_SHARE = 0.5
-"""From this share of entries that are not zero on, a dense product is faster everywhere."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +91,11 @@ class Mixer:
         weights: The mixing matrix W [K, K], sparse.
         placement: The rows of this worker.
         like: A tensor [N, P] whose device and type the products have.
-        centroid_weights: Weights π of the agents in the centroid, [K], or of each replica, [R, K]; agents of weight 0
-            are left out, whatever their values.
         pool: Threads that share a sparse product, if there are several.
         differences: Whether products are written with differences between agents, so that those that agree stay as
             they are; without them, what is not negative stays so.
+        dense_share: From this share of entries that are not zero on, the product with whole replicas is dense; on a
+            GPU it is for few agents in any case.
     """
 
     def __init__(
@@ -109,10 +103,10 @@ class Mixer:
         weights: csr_array,
         placement: Placement,
         like: Tensor,
-        centroid_weights: np.ndarray,
         pool: ThreadPoolExecutor | None = None,
         *,
         differences: bool = True,
+        dense_share: float = 0.5,
     ) -> None:
         self.placement = placement
         self.pool = pool
@@ -120,32 +114,21 @@ class Mixer:
         others = weights - diags_array(weights.diagonal(), format="csr")
         others.eliminate_zeros()
         others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
-        self.num_messages = int(others.nnz)
         sums = np.asarray(weights.sum(axis=1)).ravel()
         sums[abs(sums - 1) < _TOLERANCE] = 1
         diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, all of whose rows sum to s − 1
         if not differences:
             others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
-        rows, agents = placement.rows, placement.agents
-        whole = rows.start % agents == 0 and rows.stop % agents == 0
-        self.whole = whole
+        agents = placement.agents
         self.dense: Tensor | None = None
         self.peers: list[_Peer] = []
-        dense = weights.nnz >= _DENSE_SHARE * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
-        if whole and dense and differences:
+        dense = weights.nnz >= dense_share * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
+        if placement.whole and dense and differences:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
             self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
             self.scratch = like.new_empty(0)
         else:
             self._split_weights(others, sums, diagonal, like)
-        self.replica = torch.from_numpy(placement.row_replicas).to(like.device)
-        pi = np.broadcast_to(centroid_weights, (placement.replicas, agents))
-        mine = placement.row_replicas, placement.row_agents
-        counted = pi > 0
-        self.pi = torch.from_numpy(pi[mine]).to(like)
-        self.left_out = None if counted.all() else torch.from_numpy(~counted[mine]).to(like.device)
-        first = counted.argmax(axis=1)[placement.row_replicas]
-        self.firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == first)).to(like.device)
 
     def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
@@ -215,100 +198,6 @@ class Mixer:
             if peer.needed:
                 operations.append(dist.P2POp(dist.irecv, received[-1], peer.rank))
         return received, dist.batch_isend_irecv(operations) if operations else []
-
-    def sums(self, rows: Tensor) -> Tensor:
-        """Sum rows over the agents of each replica, on all workers.
-
-        Args:
-            rows: [N, ...], this worker's rows.
-
-        Returns:
-            [R, ...], the same on every worker.
-        """
-        p = self.placement
-        total = rows.new_zeros(p.replicas, *rows.shape[1:])
-        if self.whole:
-            mine = slice(p.rows.start // p.agents, p.rows.stop // p.agents)
-            total[mine] = rows.view(-1, p.agents, *rows.shape[1:]).sum(1)
-        else:
-            total.index_add_(0, self.replica, rows)
-        if p.workers > 1:
-            dist.all_reduce(total)
-        return total
-
-    def average(self, x: Tensor) -> None:
-        """Replace each row by the mean over the agents of its replica.
-
-        Args:
-            x: [N, P], this worker's rows; changed in place.
-        """
-        mean = self.sums(x) / self.placement.agents
-        torch.index_select(mean, 0, self.replica, out=x)
-
-    def centroid(self, x: Tensor) -> Tensor:
-        """Average the agents of each replica with the weights π.
-
-        Agents that agree have exactly their common value as the centroid: what is averaged is the difference from
-        the first agent that counts.
-
-        Args:
-            x: [N, ...], this worker's rows.
-
-        Returns:
-            [R, ...], the same on every worker.
-        """
-        first = x.new_zeros(self.placement.replicas, *x.shape[1:])
-        first[self.replica[self.firsts]] = x[self.firsts]
-        if self.placement.workers > 1:
-            dist.all_reduce(first)
-        total = torch.zeros_like(first)
-        for rows in self._pieces(x):
-            difference = x[rows] - first[self.replica[rows]]
-            ones = [1 for _ in x.shape[1:]]
-            difference *= self.pi[rows].view(-1, *ones)
-            if self.left_out is not None:
-                difference.masked_fill_(self.left_out[rows].view(-1, *ones), 0)
-            total.index_add_(0, self.replica[rows], difference)
-        if self.placement.workers > 1:
-            dist.all_reduce(total)
-        return first + total
-
-    def distances(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Compute the consensus distance of each replica, Σ_k π_k ‖x_k − x̄‖².
-
-        Args:
-            x: [N, P], this worker's rows.
-            centroids: [R, P].
-
-        Returns:
-            [R], the same on every worker.
-        """
-        return self.centroid(self._squares(x, centroids))
-
-    def distances_left_out(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Compute the mean squared distance from the centroid of the agents that do not count in it.
-
-        Args:
-            x: [N, P], this worker's rows.
-            centroids: [R, P].
-
-        Returns:
-            [R], the same on every worker; not a number where all count.
-        """
-        squares = self._squares(x, centroids)
-        out = torch.zeros_like(squares, dtype=torch.bool) if self.left_out is None else self.left_out
-        total, count = self.sums(torch.stack([squares.where(out, 0), out.to(squares)], 1)).unbind(1)
-        return total / count
-
-    def _squares(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Compute ‖x_k − x̄‖², [N]."""
-        return torch.cat([(x[rows] - centroids[self.replica[rows]]).norm(dim=1).square() for rows in self._pieces(x)])
-
-    def _pieces(self, x: Tensor) -> Iterator[slice]:
-        """Cut the rows into pieces, so that what is computed from them needs little memory beside them."""
-        length = max(1, _PIECE // max(1, x[0].numel()))
-        for start in range(0, len(x), length):
-            yield slice(start, start + length)
 
 
 def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:

@@ -12,9 +12,6 @@ from basinet.sim.agents.placement import Placement, wire
 
 __all__ = ["Neighbors"]
 
-_PIECE = 2**20
-"""Numbers of one exchange, where rows can be taken a few columns at a time."""
-
 
 class Neighbors:
     """Who an agent hears and is heard by, each neighbour in a slot of its own, and what travels between them.
@@ -31,7 +28,6 @@ class Neighbors:
         weights: Weight that agent k gives to the neighbour in each slot, [N, D]; 0 where it hears nobody there.
         own: Weight that it gives to itself, [N].
         heard: Whether it hears the neighbour in the slot, bool [N, D].
-        num_messages: Messages of all agents of a replica together.
     """
 
     def __init__(self, weights: csr_array, placement: Placement, like: Tensor) -> None:
@@ -39,7 +35,6 @@ class Neighbors:
         hears = weights.tocoo()
         off = (hears.row != hears.col) & (hears.data != 0)
         receiver, sender, value = hears.row[off].astype(np.int64), hears.col[off].astype(np.int64), hears.data[off]
-        self.num_messages = len(value)
 
         # Slot of each neighbour: its place among the sorted neighbours of the agent.
         agents = placement.agents
@@ -105,18 +100,19 @@ class Neighbors:
             received[into, at] = got.to(messages.device)
         return received
 
-    def broadcast(self, x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def broadcast(self, x: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Give all neighbours the same row, a few columns at a time.
 
         Args:
             x: [N, P]; columns that have been handed out may be overwritten.
+            piece: Numbers that a worker holds of one exchange: at most so many, or those of one column.
 
         Yields:
             The columns, what each agent tells the neighbour in each slot (a view, [N, D, w]), and what it hears from it
             ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
         """
         rows = int(np.diff(self.placement.bounds).max())
-        width = max(1, _PIECE // (rows * max(1, self.size)))
+        width = max(1, piece // (rows * max(1, self.size)))
         for start in range(0, x.shape[1], width):
             columns = slice(start, min(start + width, x.shape[1]))
             told = x[:, None, columns].expand(-1, self.size, -1)

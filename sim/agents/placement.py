@@ -62,6 +62,15 @@ class Placement:
         """Agent of each row of this worker."""
         return np.asarray(self.rows) % self.agents
 
+    @property
+    def whole(self) -> bool:
+        """Whether this worker shares no replica with another one."""
+        return self.rows.start % self.agents == 0 and self.rows.stop % self.agents == 0
+
+    def index(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Return the replica and the agent of each row of this worker, int64 [N] each, on a device."""
+        return torch.from_numpy(self.row_replicas).to(device), torch.from_numpy(self.row_agents).to(device)
+
 
 def wire(like: Tensor) -> torch.device:
     """Find where the network reads and writes tensors: gloo sends from the host's memory only.

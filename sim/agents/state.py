@@ -1,10 +1,9 @@
 """The stacked state: one row an agent, and each layer's parameters as a view into it."""
 
 import copy
-import fnmatch
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ __all__ = [
     "StackedState",
     "checkpoint_bytes",
     "instantiate",
+    "interchangeable",
     "join_rows",
     "load_checkpoint",
     "load_vector",
@@ -102,31 +102,6 @@ class StackedState:
         start = flat.storage_offset()
         return [flat.as_strided(shape, strides, start + offset) for shape, strides, offset in self._places]
 
-    def columns(self, patterns: Sequence[str]) -> list[slice]:
-        """Find the columns of some parameters.
-
-        Args:
-            patterns: Names, with * for any letters.
-
-        Returns:
-            Slices of [N, P].
-
-        Raises:
-            ValueError: A pattern fits no parameter, or they fit all.
-        """
-        names = list(self.shapes)
-        for pattern in patterns:
-            if not fnmatch.filter(names, pattern):
-                raise ValueError(f"no parameter fits '{pattern}'; there are {', '.join(names)}")
-        chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names]
-        if all(chosen):
-            raise ValueError(
-                "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
-            )
-        ends = np.cumsum([shape.numel() for shape in self.shapes.values()]).tolist()
-        starts = [0, *ends[:-1]]
-        return [slice(a, b) for a, b, is_chosen in zip(starts, ends, chosen, strict=True) if is_chosen]
-
     def exchange(self, x: Tensor, other: Tensor) -> None:
         """Let two tensors trade places in memory, and the views follow: x holds what `other` held.
 
@@ -174,6 +149,12 @@ class StackedState:
                 self.buffers[name][rows] = b.to(self.buffers[name])
 
 
+def interchangeable(x: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors can trade places in memory: they are alike, and the first is no view."""
+    same = x.shape == other.shape and x.dtype == other.dtype and x.device == other.device
+    return same and x.is_contiguous() and x._base is None
+
+
 def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Allocate zeros; on the CPU by numpy, which asks for large pages, so that scattered rows are found faster."""
     if device.type != "cpu":
@@ -218,7 +199,7 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
 
 
 def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
-    """Average rows, with agents that agree having exactly their common value as the mean, as in `Mixer.centroid`.
+    """Average rows, with agents that agree having exactly their common value as the mean, as in `Replicas.centroid`.
 
     Args:
         rows: Parameters or buffers, [N, ...].

@@ -5,7 +5,6 @@ There is one class, whoever starts it; see `basinet.sim.runtimes`.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,13 +52,13 @@ _MEASURED_TOGETHER = 4096
 """Samples that are measured together where they are small."""
 
 
-def measured_together(model: nn.Module, task: Task, memory: int | None = None) -> int:
+def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMORY) -> int:
     """Find how many samples may pass through a model together, so that the activations have room.
 
     Args:
         model: The model, in the mode in which it is measured.
         task: Gives the loss and the samples.
-        memory: Bytes that they may take; None takes what the measurements during a run may.
+        memory: Bytes that they may take.
 
     Returns:
         How many, at least one.
@@ -80,7 +79,7 @@ def measured_together(model: nn.Module, task: Task, memory: int | None = None) -
         return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
     each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
-    return max(1, min(_MEASURED_TOGETHER, (_MEASURE_MEMORY if memory is None else memory) // max(1, each)))
+    return max(1, min(_MEASURED_TOGETHER, memory // max(1, each)))
 
 
 class Worker:
@@ -103,8 +102,8 @@ class Worker:
             self.block = Block(setup, placement, runtime.device(), engine, runtime.threads())
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
-        if not self.block.engine.grain:
-            torch.set_num_threads(self.block.threads)
+        if not self.block.oracle.engine.grain:
+            torch.set_num_threads(self.block.oracle.threads)
 
     def advance(self, until: int) -> int:
         """Take steps.
@@ -120,12 +119,12 @@ class Worker:
         return self.block.step
 
     def engine_choice(self) -> str:
-        """Tell which engine runs.
+        """Return which engine runs.
 
         Returns:
             Its name, and why it was chosen.
         """
-        return self.block.engine_choice
+        return self.block.oracle.engine_choice
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
         """Measure the centroid of each replica, or the mean over its agents where some parameters are personal.
@@ -136,16 +135,15 @@ class Worker:
             The measurements of the replicas that this worker evaluates (every worker takes its share), and of
             the replicas found here to have left the finite numbers, the step at which they did so.
         """
-        block, mixer = self.block, self.block.mixer
-        centroids = mixer.centroid(block.x)
-        distances = {"consensus_distance": self._distances(centroids, mixer.distances)}
+        block, replicas = self.block, self.block.channel.replicas
+        centroids, buffers = block.channel.centroid()
+        distances = {"consensus_distance": replicas.distances(block.x, centroids)}
         if self.setup.attackers.any():
-            distances["attackers_distance"] = self._distances(centroids, mixer.distances_left_out)
-        buffers = block.centroid_buffers()
+            distances["attackers_distance"] = replicas.distances_left_out(block.x, centroids)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         rows = []
         diverged = self._diverged()
-        means = self._agents() if block.personal else None
+        means = self._agents() if self.setup.config.personal else None
         for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
             if not torch.isfinite(centroids[replica]).all():
                 diverged.setdefault(replica, block.step)
@@ -162,7 +160,7 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
-                    "communicated_bytes": block.bytes_sent,
+                    "communicated_bytes": block.channel.bytes_sent,
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
@@ -178,7 +176,7 @@ class Worker:
             [N, P] if the experiment asks for them, or none.
         """
         x, part = self.block.x.detach(), self.setup.config.trajectory
-        centroids = self.block.mixer.centroid(x).to(x.dtype)
+        centroids = self.block.channel.replicas.centroid(x).to(x.dtype)
         kept = centroids if self.placement.rank == 0 else centroids[:0]
         agents = x if part is not None and part.points == "agents" else x[:0]
         return kept.cpu(), agents.cpu()
@@ -205,19 +203,8 @@ class Worker:
         attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
         table.masked_fill_(attacks.to(table.device)[:, None], 0)
         honest = torch.from_numpy((~self.setup.attackers).sum(1)).to(table)
-        means = self.block.mixer.sums(table) / honest[:, None]
+        means = self.block.channel.replicas.sums(table) / honest[:, None]
         return [dict(zip(found[0], row, strict=True)) for row in means.tolist()]
-
-    def _distances(self, centroids: Tensor, distances: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Compute distances from the centroid of each replica, in the parameters that are mixed."""
-        block = self.block
-        if not block.personal:
-            return distances(block.x, centroids)
-        x, centroids = block.x.clone(), centroids.clone()
-        for columns in block.personal:
-            x[:, columns] = 0
-            centroids[:, columns] = 0
-        return distances(x, centroids)
 
     def _epoch(self, replica: int) -> dict[str, float]:
         if not self.setup.holdings:
@@ -232,7 +219,7 @@ class Worker:
         replicas, agents = self.placement.row_replicas, self.placement.row_agents
         attacks = self.setup.attackers[replicas, agents]
         for replica, attacker, step in zip(
-            replicas.tolist(), attacks.tolist(), self.block.watch.found().tolist(), strict=True
+            replicas.tolist(), attacks.tolist(), self.block.oracle.watch.found().tolist(), strict=True
         ):
             if step and not attacker:
                 found[replica] = min(step, found.get(replica, step))

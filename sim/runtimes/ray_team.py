@@ -55,7 +55,7 @@ class _Actor:
                 timeout=TIMEOUT,
             )
         self.worker = Worker(setup, placement, engine)
-        return self.worker.block.engine.name
+        return self.worker.block.oracle.engine.name
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""

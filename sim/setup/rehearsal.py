@@ -278,7 +278,7 @@ def _try_augmentation(team: InlineTeam) -> None:
     augmentation = block.setup.config.task.augmentation
     if augmentation is None:
         return
-    images = block.sampler.batch(0)[0]
+    images = block.oracle.sampler.batch(0)[0]
     made = augmentation.make(images=images, keys=block.keys("augmentation"))
     if not isinstance(made, Tensor) or made.shape[:2] != images.shape[:2] or made.dtype != images.dtype:
         got = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"

@@ -9,6 +9,7 @@ from torch import nn
 
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits, SharedSubspaces
 from basinet.algorithms.strategies import StrategyTraits
+from basinet.sim.agents.personal import check_personal, check_remembered
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import SAMPLED
@@ -166,12 +167,7 @@ def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]
                 f" {config.batch_size} at all others; allowed are as many or more"
             )
         optimizer.step(gradients, 1.0)
-        held = [] if config.optimizer_state == "keep" else optimizer.rows()
-        if config.personal and any(t[0].numel() != x.shape[1] for t in held):
-            raise ExperimentError(
-                f"optimizer_state: got {config.optimizer_state}, but {component.name} does not remember a number for"
-                " each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
-            )
+        check_remembered(config, [] if config.optimizer_state == "keep" else optimizer.rows(), x.shape[1])
         _try_subspaces(setup, optimizer)
         known = optimizer.state_dict()
         torch.save(known, file)
@@ -256,22 +252,11 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
 
 
 def _try_personal(setup: Setup, model: nn.Module, traits: StrategyTraits) -> None:
-    """Raise if there are no such personal parameters, or something cannot leave them alone."""
+    """Raise if personal parameters do not exist, or if what cannot leave them alone is asked for."""
     config = setup.config
+    check_personal(config, {name: p.shape for name, p in model.named_parameters() if p.requires_grad}, traits)
     if not config.personal:
         return
-    try:
-        setup.state(model, 1, torch.device("cpu")).columns(config.personal)
-    except ValueError as error:
-        raise ExperimentError(f"personal: {error}") from None
-    if config.escape is not None:
-        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
-    if config.trajectory is not None:
-        raise ExperimentError(
-            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
-        )
-    if traits.mixes_all:
-        raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
     if config.analysis and "centroid" in config.analysis_points:
         raise ExperimentError(
             "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from basinet.algorithms.optimizers import NSGD, NSGDC, LocalOptimizer, NSGDm
 from basinet.sim.agents.mixer import Mixer
 from basinet.sim.agents.placement import Placement
-from basinet.topologies import metropolis, perron_vector
+from basinet.topologies import metropolis
 from tests.benchmarks.harness import Row, Step, Time, copying, in_turn, measure
 
 GRAPHS = {
@@ -59,7 +59,7 @@ def mixing() -> Iterator[Row]:
         for agents, size in SIZES:
             weights = metropolis(make(agents))
             x, out = (torch.zeros(agents, size).normal_() for _ in range(2))
-            mixer = Mixer(weights, Placement.split(1, agents), x, perron_vector(weights))
+            mixer = Mixer(weights, Placement.split(1, agents), x)
             passes = weights.nnz / agents + 1
             row = _row("mixing", f"{name}, K={agents:,}, P={size:,}", _mix(mixer, x, out), x.numel(), passes)
             # What memory gives where rows are scattered: one neighbour of each agent is collected.

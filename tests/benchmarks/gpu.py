@@ -49,5 +49,5 @@ def rows() -> Iterator[Row]:
     row.ratios = [base.wall / own.wall for own, base in times]
     row.ours_wall_ms = median(1e3 * own.wall / 5 for own, _ in times)
     row.base_ms = median(1e3 * base.wall / 5 for _, base in times)
-    row.more = {"engine": block.engine_choice, "samples_per_s": AGENTS * BATCH / row.ours_wall_ms * 1e3}
+    row.more = {"engine": block.oracle.engine_choice, "samples_per_s": AGENTS * BATCH / row.ours_wall_ms * 1e3}
     yield row

@@ -11,7 +11,7 @@ import torch
 
 from basinet.sim.agents.mixer import Mixer
 from basinet.sim.agents.placement import Placement
-from basinet.topologies import metropolis, perron_vector
+from basinet.topologies import metropolis
 from tests.benchmarks.harness import Row, measure, resident
 from tests.benchmarks.steps import advancing, make_block
 
@@ -67,7 +67,7 @@ def edges(curves: dict[str, tuple[list[int], list[float]]]) -> Iterator[Row]:
     for degree in degrees:
         weights = metropolis(nx.circulant_graph(20_000, range(1, degree // 2 + 1)))
         x, out = (torch.zeros(20_000, 100).normal_() for _ in range(2))
-        mixer = Mixer(weights, Placement.split(1, 20_000), x, perron_vector(weights))
+        mixer = Mixer(weights, Placement.split(1, 20_000), x)
         costs.append(min(measure(lambda m=mixer, a=x, b=out: m.combine(a, b), 0.3).cpu for _ in range(3)))
         entries.append(weights.nnz)
     curves["edges"] = (entries, costs)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from basinet.sim.agents.block import Block
+from basinet.sim.agents.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
@@ -128,7 +129,7 @@ def rows() -> Iterator[Row]:
         row.ours_ms, row.base_ms = median(mine), median(floors)
         row.ours_wall_ms = median(1e3 * own.wall / steps for own, _, _ in times)
         row.more = {
-            "engine": block.engine_choice,
+            "engine": block.oracle.engine_choice,
             "parameters": size,
             "agent_steps_per_cpu_s": agents / row.ours_ms * 1e3,
         }
@@ -160,13 +161,14 @@ def many(agents: int) -> None:
     block.advance(3)
     grown = resident() - before
     matrix = block.x.numel() * 4
+    mixer = Mixer(setup.weights, block.placement, block.x)
     elementwise = torch.zeros_like(block.x), torch.ones_like(block.x)
     optimizer = torch.optim.SGD([elementwise[0]], lr=1e-9, fused=True)
     elementwise[0].grad = elementwise[1]
 
     def kernels() -> None:
         optimizer.step()
-        block.mixer.combine(elementwise[0], elementwise[1])
+        mixer.combine(elementwise[0], elementwise[1])
 
     times = in_turn(advancing(block, 1), kernels, seconds=1.0)
     name = f"{agents:,} agents, random 4-regular graph, softmax regression, batch 1"

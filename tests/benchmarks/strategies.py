@@ -82,7 +82,7 @@ def _run(row: Row, setup: Setup) -> None:
             team.advance(block.step + EVERY)
             measured, _ = team.measure()
             reached = bool(measured) and measured[0]["test_accuracy"] >= ACCURACY
-        steps, sent = block.step, block.bytes_sent
+        steps, sent = block.step, block.channel.bytes_sent
         row.more = {"steps": steps if reached else None, "megabytes_per_agent": 1e-6 * sent / setup.num_agents}
         row.more["simulated_seconds"] = _simulated(setup, steps, sent)
         row.note = (

@@ -280,7 +280,7 @@ def _wells(progress: Progress, *, label: str, replicas: int, visits: int) -> Row
     for step in range(25, visits + 1, 25):
         block.advance(step)
         if step > visits // 3:
-            shares += (block.mixer.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
+            shares += (block.channel.replicas.centroid(block.x)[:, 0] > 0).double().cpu().numpy()
             looks += 1
         progress(step / visits, f"wells, {label}")
     shares /= looks

@@ -147,7 +147,7 @@ def test_the_flat_well_is_occupied_as_the_felt_potential_says(make_block):
     looks = []
     for step in range(2500, 4001, 50):
         block.advance(step)
-        looks.append((block.mixer.centroid(block.x)[:, 0] > 0).double().numpy())
+        looks.append((block.channel.replicas.centroid(block.x)[:, 0] > 0).double().numpy())
     shares = np.mean(looks, axis=0)
     error = shares.std(ddof=1) / 128**0.5
     assert abs(shares.mean() - predicted) < 3 * error < 0.1

@@ -8,6 +8,7 @@ from scipy.stats import norm
 from basinet.algorithms.attacks import ATTACKS, Attack
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.analysis.runs.measure import measure_replica
+from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import take_rows
 from basinet.sim.agents.worker import Worker
@@ -103,7 +104,7 @@ def test_noise_is_the_same_for_all_who_hear_it_and_new_in_each_message(make_bloc
     assert (torch.corrcoef(samples) - torch.eye(4)).abs().max() < 5 / 5000**0.5
 
 
-def test_pieces_change_nothing(make_block, monkeypatch):
+def test_pieces_change_nothing(make_block):
     keys = {
         "topology": {"name": "complete", "agents": 7},
         "attack": {"name": "gaussian", "share": 0.3},
@@ -115,12 +116,11 @@ def test_pieces_change_nothing(make_block, monkeypatch):
     ):
         whole = make_block(strategy=strategy, **keys)
         whole.advance(5)
-        with monkeypatch.context() as patch:
-            patch.setattr("basinet.sim.agents.neighbors._PIECE", 7 * 14 * 10)
-            pieces = make_block(strategy=strategy, **keys)
-            pieces.advance(5)
+        pieces = make_block(strategy=strategy, **keys)
+        pieces.channel.piece = 7 * 14 * 10
+        pieces.advance(5)
         torch.testing.assert_close(pieces.x, whole.x, rtol=1e-12, atol=1e-13)
-        assert pieces.bytes_sent == whole.bytes_sent == 5 * 42 * whole.x.shape[1] * 8
+        assert pieces.channel.bytes_sent == whole.channel.bytes_sent == 5 * 42 * whole.x.shape[1] * 8
 
 
 def test_dissensus_with_epsilon_one_undoes_the_mixing(make_block):
@@ -158,8 +158,8 @@ def test_attackers_hold_wrong_labels(make_block, sampling):
     block = make_block(attack={"name": "label_flip", "agents": [2]}, **keys)
     clean = make_block(**keys)
     attacks = torch.tensor([False, False, True, False] * 2)
-    batches = [(block.sampler.batch(3), clean.sampler.batch(3))]
-    batches += [(a[0], b[0]) for a, b in zip(block.sampler.sweep(), clean.sampler.sweep(), strict=True)]
+    batches = [(block.oracle.sampler.batch(3), clean.oracle.sampler.batch(3))]
+    batches += [(a[0], b[0]) for a, b in zip(block.oracle.sampler.sweep(), clean.oracle.sampler.sweep(), strict=True)]
     assert len(batches) > 2
     for (inputs, labels), (true_inputs, true_labels) in batches:
         assert torch.equal(inputs, true_inputs)
@@ -167,7 +167,7 @@ def test_attackers_hold_wrong_labels(make_block, sampling):
         assert torch.equal(labels[attacks], 9 - true_labels[attacks])
     torch.testing.assert_close(block.gradients()[~attacks], clean.gradients()[~attacks])
     two = make_block(task="logistic", model="linear", attack={"name": "label_flip", "agents": [0]})
-    assert set(two.sampler.batch(0)[1].unique().tolist()) == {0, 1}
+    assert set(two.oracle.sampler.batch(0)[1].unique().tolist()) == {0, 1}
 
 
 def test_a_share_is_drawn_anew_in_each_replica(make_setup):
@@ -258,7 +258,7 @@ def test_every_strategy_is_attacked_or_refused(make_block, strategy):
             continue
         block = make_block(**keys)
         block.advance(steps)
-        assert torch.isfinite(block.x).all() and block.bytes_sent == truth.bytes_sent
+        assert torch.isfinite(block.x).all() and block.channel.bytes_sent == truth.channel.bytes_sent
         same = torch.equal(block.x, truth.x)
         assert same == (name == "none" or (strategy == "isolated" and name != "label_flip")), name
 
@@ -276,7 +276,7 @@ def test_what_is_measured_is_the_honest_agents(make_setup):
     x = worker.block.x.view(2, 5, -1)
     pi = setup.centroid_weights[[1, 3, 4]] / setup.centroid_weights[[1, 3, 4]].sum()
     centroid = np.einsum("k,rkp->rp", pi, x[:, [1, 3, 4]].numpy())
-    np.testing.assert_allclose(worker.block.mixer.centroid(worker.block.x), centroid, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(worker.block.channel.replicas.centroid(worker.block.x), centroid, rtol=1e-12, atol=1e-13)
     squares = ((x.numpy() - centroid[:, None]) ** 2).sum(2)
     rows, diverged = worker.measure()
     assert not diverged
@@ -290,13 +290,13 @@ def test_what_is_measured_is_the_honest_agents(make_setup):
 
     for value in (float("inf"), float("nan")):
         x[:, [0, 2]] = value
-        worker.block.watch.first_bad[[0, 2, 5, 7]] = 2
+        worker.block.oracle.watch.first_bad[[0, 2, 5, 7]] = 2
         again, diverged = worker.measure()
         assert not diverged
         for row, before in zip(again, rows, strict=True):
             assert row["train_loss"] == before["train_loss"]
             assert row["consensus_distance"] == before["consensus_distance"]
-    worker.block.watch.first_bad[3] = 2
+    worker.block.oracle.watch.first_bad[3] = 2
     assert worker.measure()[1] == {0: 2}
     quiet = Worker(make_setup(), Placement.split(2, 4), "stacked")
     assert "attackers_distance" not in quiet.measure()[0][0]
@@ -310,7 +310,7 @@ def test_who_tolerates_nobody_averages(make_block, rule):
     for block in (robust, diffusion):
         block.advance(20)
     torch.testing.assert_close(robust.x, diffusion.x, rtol=1e-12, atol=1e-13)
-    assert robust.bytes_sent == diffusion.bytes_sent
+    assert robust.channel.bytes_sent == diffusion.channel.bytes_sent
 
 
 def test_robust_rules_go_with_derivative_free_optimizers(make_block):
@@ -365,7 +365,7 @@ def test_personal_parameters_are_not_attacked(make_block):
     falsified, true = before.clone(), before.clone()
     block.combine(falsified)
     truth.combine(true)
-    for columns in block.personal:
+    for columns in Personal(keys["personal"], block.state.shapes).columns:
         assert torch.equal(falsified[:, columns], before[:, columns])
     assert (falsified != true).any()
     with pytest.raises(ExperimentError, match="personal: robust cannot leave some parameters out"):

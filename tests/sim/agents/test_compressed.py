@@ -34,7 +34,7 @@ def top(v, k):
 
 def kept(block, t, share):
     """Draw which numbers random_k keeps in a step."""
-    keys = draws.fold(draws.agent_keys(block.setup.config.seed, "compression", *block.rows), t)
+    keys = draws.fold(draws.agent_keys(block.setup.config.seed, "compression", *block.placement.index("cpu")), t)
     return top(draws.uniform(keys, (M,)).numpy().reshape(2, K, M), int(share * M)) > 0
 
 
@@ -74,7 +74,7 @@ def test_the_recursions_are_those_of_the_papers(quadratic_block, recursion):
     x = np.full((2, K, M), 2.0)
     old = {"x0": x}
     for t in range(60):
-        g = (x - 1) * CURVATURE + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (x - 1) * CURVATURE + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         x = recursion(x, g, w, old)
     block.advance(60)
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-10, atol=1e-10)
@@ -88,7 +88,7 @@ def test_lead_is_the_recursion_of_its_paper(quadratic_block):
     x = h = np.full((2, K, M), 2.0)
     dual = np.zeros_like(x)
     for t in range(60):
-        g = (x - 1) * CURVATURE + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (x - 1) * CURVATURE + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         y = x - LR * g - LR * dual
         q = np.where(kept(block, t, share), y - h, 0) / share
         y_hat = h + q
@@ -104,7 +104,7 @@ def test_dcd_makes_changes_without_bias(quadratic_block):
     w = block.setup.weights.toarray()
     x = np.full((2, K, M), 2.0)
     for t in range(60):
-        g = (x - 1) * CURVATURE + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (x - 1) * CURVATURE + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         x = x + np.where(kept(block, t, 0.75), w @ x - LR * g - x, 0) / 0.75
     block.advance(60)
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-10, atol=1e-10)
@@ -124,7 +124,7 @@ def test_without_compression_they_are_their_twins(make_block, strategy, twin):
     for block in (one, other):
         block.advance(30)
     torch.testing.assert_close(one.x, other.x, rtol=1e-11, atol=1e-12)
-    assert one.bytes_sent == other.bytes_sent
+    assert one.channel.bytes_sent == other.channel.bytes_sent
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_bytes_are_those_of_the_compressed_messages(quadratic_block, strategy):
     # Two of eight numbers with three bits each for their places; or eight numbers of four bits each, and a scale.
     size = 8 * 4 // 8 + 8 if strategy == "lead" else 2 * 8 + 1
     messages = 20 if strategy == "beer" else 10  # its trackers travel, too
-    assert block.bytes_sent == messages * 2 * K * size
+    assert block.channel.bytes_sent == messages * 2 * K * size
 
 
 SIX = ["beer", "choco", "dcd", "deepsqueeze", "lead", "powergossip"]
@@ -177,7 +177,7 @@ def test_a_checkpoint_holds_what_they_remember(make_block, strategy):
     first.advance(3)
     second.load_state_dict(first.state_dict())
     second.advance(6)
-    assert torch.equal(second.x, unbroken.x) and second.bytes_sent == unbroken.bytes_sent
+    assert torch.equal(second.x, unbroken.x) and second.channel.bytes_sent == unbroken.channel.bytes_sent
 
 
 ONE_GRAPH = ["beer", "choco", "d2", "dcd", "exact_diffusion", "extra", "lead", "nids", "powergossip"]
@@ -258,7 +258,7 @@ def test_power_gossip_of_full_rank_is_diffusion(make_block, model):
     for block in (full, diffusion):
         block.advance(20)
     torch.testing.assert_close(full.x, diffusion.x, rtol=1e-11, atol=1e-12)
-    assert full.bytes_sent == diffusion.bytes_sent
+    assert full.channel.bytes_sent == diffusion.channel.bytes_sent
 
 
 @pytest.mark.parametrize("model", [{"name": "mlp", "hidden": [6]}, {"name": "cnn", "channels": [4]}])
@@ -267,7 +267,7 @@ def test_rank_one_agrees_and_keeps_the_mean(still_block, model):
     mean = block.x.view(2, 4, -1).mean(1)
     distances = []
     for step in range(150):
-        distances.append(block.mixer.distances(block.x, block.mixer.centroid(block.x)))
+        distances.append(block.channel.replicas.distances(block.x, block.channel.replicas.centroid(block.x)))
         block.advance(step + 1)
     distances = torch.stack(distances)
     # A step takes away a projection of each difference: no distance grows, whatever the directions.
@@ -292,7 +292,7 @@ def test_power_gossip_sends_few_numbers(make_block, rounds):
     # Matrices of 6 x 64 and 10 x 6 are told by their rows or columns in turns, the other layers whole; keys at first.
     rows, columns, rest = 6 + 10, 64 + 6, 6 + 10
     turns = rows + columns if rounds == 1 else 4 * (rows + columns)
-    assert block.bytes_sent == 8 * (8 * (turns + 2 * rest) + 8)
+    assert block.channel.bytes_sent == 8 * (8 * (turns + 2 * rest) + 8)
 
 
 def test_agents_that_agree_stay_where_they_are(make_block):

@@ -31,7 +31,7 @@ def walk(block, steps):
     found = []
     for _ in range(steps):
         block.advance(block.step + 1)
-        found.append(block.mixer.centroid(block.x))
+        found.append(block.channel.replicas.centroid(block.x))
     return torch.stack(found)
 
 
@@ -66,7 +66,7 @@ def test_the_risk_is_that_of_the_centroid_above_its_start(make_block):
         with torch.no_grad():
             return float(block.task.loss(load_vector(model, vector, {}), block.task.train))
 
-    start = [loss(c) for c in block.mixer.centroid(block.x)]
+    start = [loss(c) for c in block.channel.replicas.centroid(block.x)]
     path = walk(block, 30)
     outside = torch.tensor([[loss(c) - s > 0.4 for c, s in zip(now, start, strict=True)] for now in path])
     assert block.escape.steps.tolist() == first(outside, 3)

@@ -46,7 +46,7 @@ def test_one_peer_a_step_averages_exactly_in_finite_time(make_block, sequence):
         block.step = step
         block.combine(x)
     torch.testing.assert_close(x, mean, rtol=1e-13, atol=1e-14)
-    assert block.bytes_sent == 3 * K * M * 8  # one message an agent and step
+    assert block.channel.bytes_sent == 3 * K * M * 8  # one message an agent and step
 
 
 def test_graphs_name_their_own_policy_until_another_is_chosen(make_block):
@@ -92,7 +92,7 @@ def test_push_sum_averages_over_directed_graphs_that_change(make_block):
     u, v = np.full((2, K, M), 2.0), np.ones((2, K, 1))
     for t in range(20):
         z = u / v
-        g = (z - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (z - w_star) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         u, v = matrices[t % 7] @ (u - LR * g), matrices[t % 7] @ v
     block.advance(20)
     np.testing.assert_allclose(block.x.numpy(), (u / v).reshape(-1, M), rtol=1e-11, atol=1e-11)
@@ -116,7 +116,7 @@ def test_the_steps_take_turns(make_block, strategy):
     x, y, old = np.full((2, 4, M), 2.0), 0, 0
     for t in range(30):
         w = matrices[t % 3]
-        g = (x - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, 4, M)
+        g = (x - w_star) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, 4, M)
         if strategy == "diffusion":
             x = w @ (x - LR * g)
         elif strategy == "consensus":

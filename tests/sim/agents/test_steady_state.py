@@ -101,7 +101,7 @@ def probe(make_block, strategy, period=1, heterogeneity=0.5, lr=LR, topology=Non
     shifts = np.zeros((period, replicas, K * M))
     for j in range(noises):
         shifts[j // (K * M), size + j, j % (K * M)] = 1.0
-    block.sampler = Given([own + torch.from_numpy(s).view(-1, M) for s in shifts], period)
+    block.oracle.sampler = Given([own + torch.from_numpy(s).view(-1, M) for s in shifts], period)
     block.advance(2 * period)
     after = get(block, replicas)
     c = after[-1]

@@ -4,8 +4,10 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
+from basinet.sim.agents.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
@@ -69,7 +71,7 @@ def recursion(block, strategy, step):
     replicas = block.placement.replicas
     x, g, old = [np.full((replicas, K, M), 2.0)], [], {}
     for t in range(step):
-        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(replicas, K, M)
+        shifts = block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(replicas, K, M)
         if strategy == "diffusion-cta":
             x.append(mixing @ x[-1])
             x.append(x[-1] - LR * ((x[-1] - w_star) @ h + shifts))
@@ -148,7 +150,7 @@ def test_momentum_of_the_network_follows_the_papers(quadratic_block, strategy):
     x = np.full((2, K, M), 2.0)
     start, m = x, np.zeros_like(x)
     for t in range(40):
-        g = (x - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (x - w_star) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         if strategy == "quasi_global_momentum":
             moved = w @ (x - LR * (0.9 * m + g))
             m, x = 0.9 * m + 0.1 * (x - moved) / LR, moved
@@ -213,7 +215,7 @@ def test_centralized_is_plain_pytorch_on_all_samples(make_block, optimizer, mode
     base = reference.param_groups[0]["lr"]
     for step in range(20):
         reference.param_groups[0]["lr"] = base * block.setup.rate_factor(step)
-        inputs, targets = (t[:4].flatten(0, 1) for t in block.sampler.batch(step))
+        inputs, targets = (t[:4].flatten(0, 1) for t in block.oracle.sampler.batch(step))
         reference.zero_grad()
         torch.nn.functional.cross_entropy(plain(inputs), targets).backward()
         reference.step()
@@ -240,23 +242,27 @@ def test_combine_conserves_the_average_of_the_agents(make_block, agents, policy)
     torch.testing.assert_close(x.view(2, agents, -1).mean(1), before, rtol=0, atol=1e-14)
 
 
-def test_dense_and_sparse_products_agree(make_block, monkeypatch):
-    dense = make_block()
-    monkeypatch.setattr("basinet.sim.agents.mixer._DENSE_SHARE", 2.0)
-    sparse = make_block()
-    assert dense.mixer.dense is not None and sparse.mixer.dense is None
-    for block in (dense, sparse):
-        block.advance(10)
-    torch.testing.assert_close(dense.x, sparse.x, rtol=1e-13, atol=1e-14)
+@pytest.mark.parametrize("dense_share", [0.0, 2.0])
+@pytest.mark.parametrize("policy", ["uniform", "push"])
+def test_dense_and_sparse_products_are_that_of_the_matrix(make_setup, policy, dense_share):
+    weights = make_setup(topology={"name": "wheel", "agents": 5, "policy": "uniform"}).weights
+    weights = weights if policy == "uniform" else csr_array(weights.T)  # rows that do not sum to one
+    x = torch.randn(10, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mixer = Mixer(weights, Placement.split(2, 5), x, dense_share=dense_share)
+    assert (mixer.dense is None) == (dense_share > 1)
+    result = torch.empty_like(x)
+    mixer.combine(x, result)
+    wanted = torch.from_numpy(weights.toarray()) @ x.view(2, 5, 7)
+    torch.testing.assert_close(result.view(2, 5, 7), wanted, rtol=0, atol=1e-14)
 
 
 def test_directed_weights_conserve_the_perron_average(make_block):
     graph = nx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 2)])
     block = make_block(topology={"name": graph, "policy": "uniform"})
     x = torch.randn(block.x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    before = block.mixer.centroid(x)
+    before = block.channel.replicas.centroid(x)
     block.combine(x)
-    torch.testing.assert_close(block.mixer.centroid(x), before, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(block.channel.replicas.centroid(x), before, rtol=1e-13, atol=1e-14)
 
 
 def test_bytes_are_counted_as_they_would_travel(make_block):
@@ -264,7 +270,7 @@ def test_bytes_are_counted_as_they_would_travel(make_block):
     for strategy, messages in (("diffusion", 8), ("consensus", 8), ("centralized", 8), ("isolated", 0)):
         block = make_block(strategy=strategy)
         block.advance(3)
-        assert block.bytes_sent == 3 * messages * size
+        assert block.channel.bytes_sent == 3 * messages * size
 
 
 @pytest.mark.parametrize("strategy", ["consensus", "diffusion", {"name": "diffusion", "order": "cta"}])
@@ -300,7 +306,7 @@ def test_momentum_under_mixing_is_as_declared(quadratic_block, policy, strategy)
     h, w_star, w = block.task.hessian.numpy(), block.task.minimum.numpy(), block.setup.weights.toarray()
     x, m = np.full((2, K, M), 2.0), np.zeros((2, K, M))
     for t in range(20):
-        m = 0.5 * m + (x - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        m = 0.5 * m + (x - w_star) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         x = x - LR * m
         now = w if strategy == "diffusion" else np.full((K, K), 1 / K) if (t + 1) % 4 == 0 else None
         if now is not None:
@@ -309,7 +315,7 @@ def test_momentum_under_mixing_is_as_declared(quadratic_block, policy, strategy)
     block.advance(20)
     np.testing.assert_allclose(block.x.numpy(), x.reshape(-1, M), rtol=1e-11, atol=1e-11)
     messages = 20 * 2 * K if strategy == "diffusion" else 5 * 2 * K
-    assert block.bytes_sent == messages * M * 8 * (2 if policy == "mix" else 1)
+    assert block.channel.bytes_sent == messages * M * 8 * (2 if policy == "mix" else 1)
 
 
 def test_running_statistics_can_be_mixed(make_block):
@@ -348,7 +354,7 @@ def test_push_sum_follows_the_paper_on_a_directed_graph(quadratic_block):
     np.testing.assert_allclose(block.setup.weights.toarray(), p)
     u, v = np.full((2, K, M), 2.0), np.ones((K, 1))
     for t in range(60):
-        g = (u / v - w_star) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        g = (u / v - w_star) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         u, v = p @ (u - LR * g), p @ v
     block.advance(60)
     np.testing.assert_allclose(block.x.numpy(), (u / v).reshape(-1, M), rtol=1e-11, atol=1e-11)
@@ -373,7 +379,7 @@ def test_choco_without_compression_is_diffusion(make_block):
     for block in (choco, diffusion):
         block.advance(30)
     torch.testing.assert_close(choco.x, diffusion.x, rtol=1e-11, atol=1e-12)
-    assert choco.bytes_sent == diffusion.bytes_sent
+    assert choco.channel.bytes_sent == diffusion.channel.bytes_sent
 
 
 @pytest.mark.parametrize("compressor", ["top_k", "random_k", "sign", "qsgd"])
@@ -384,10 +390,10 @@ def test_choco_agrees_in_fewer_bytes(quadratic_block, compressor):
     isolated = quadratic_block("isolated", task=still, optimizer={"name": "sgd", "lr": 0.02})
     for each in (block, isolated):
         each.advance(1000)
-    spread = [float(each.mixer.distances(each.x, each.mixer.centroid(each.x))[0]) for each in (block, isolated)]
+    spread = [float(each.x[:K].var(0, correction=0).sum()) for each in (block, isolated)]
     assert spread[0] < spread[1] / 50
     messages = 1000 * 2 * K
-    assert block.bytes_sent == messages * {"top_k": 17, "random_k": 24, "sign": 9, "qsgd": 11}[compressor]
+    assert block.channel.bytes_sent == messages * {"top_k": 17, "random_k": 24, "sign": 9, "qsgd": 11}[compressor]
 
 
 @pytest.mark.parametrize("policy", ["metropolis", {"name": "laplacian", "step": 0.2}])
@@ -432,7 +438,7 @@ def test_sam_steps_with_the_gradient_uphill(quadratic_block, network):
     h, w_star, w = block.task.hessian.numpy(), block.task.minimum.numpy(), block.setup.weights.toarray()
     x = np.full((2, K, M), 2.0)
     for t in range(40):
-        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        shifts = block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         g = (x - w_star) @ h + shifts
         g = (x + 0.3 * g / np.linalg.norm(g, axis=-1, keepdims=True) - w_star) @ h + shifts
         x = w @ (x - LR * g) if network == "diffusion" else x - LR * g.mean(1, keepdims=True)
@@ -457,7 +463,7 @@ def test_consensus_with_adam_is_dadam(quadratic_block):
     task, w = block.task, block.setup.weights.toarray()
     x, m, v, largest = np.full((2, K, M), 2.0), 0, 0, 0
     for t in range(40):
-        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(x.shape)
+        shifts = block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(x.shape)
         g = (x - task.minimum.numpy()) @ task.hessian.numpy() + shifts
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         largest = np.maximum(largest, v)

@@ -25,7 +25,7 @@ class Gradients:
         self.shape = block.placement.replicas, block.num_agents, 3
 
     def __call__(self, x, t):
-        shifts = self.block.sampler.batch(t)[1].numpy().mean(1).reshape(self.shape)
+        shifts = self.block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(self.shape)
         return (x - self.task.minimum.numpy()) @ self.task.hessian.numpy() + shifts
 
 
@@ -144,7 +144,7 @@ def test_corrected_local_steps_reach_the_minimum(quadratic_block, strategy):
     block = quadratic_block({"name": strategy, "period": 3}, **EXACT)
     block.advance(1500)
     assert float((block.x - block.task.minimum).abs().max()) < 1e-10
-    assert block.bytes_sent == 500 * 12 * 3 * 8 * (2 if strategy == "k_gt" else 1)
+    assert block.channel.bytes_sent == 500 * 12 * 3 * 8 * (2 if strategy == "k_gt" else 1)
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_relaying_reaches_the_minimum_without_bias(quadratic_block):
     block.advance(1500)
     centroid = block.x.mean(0)
     assert float((centroid - block.task.minimum).abs().max()) < 1e-2  # its agents differ by delayed gradients
-    assert block.bytes_sent == 1500 * 2 * 5 * 3 * 8
+    assert block.channel.bytes_sent == 1500 * 2 * 5 * 3 * 8
 
 
 @pytest.mark.parametrize("topology", ["ring", "complete", nx.DiGraph([(0, 1), (1, 2), (2, 0), (1, 0)])])
@@ -308,7 +308,7 @@ def test_active_agents_mix_among_themselves(quadratic_block):
     g, w = Gradients(block), block.setup.weights.toarray()
     x = np.full(g.shape, 2.0)
     for t in range(60):
-        keys = draws.fold(draws.agent_keys(0, "activation", *block.rows), t)
+        keys = draws.fold(draws.agent_keys(0, "activation", *block.placement.index("cpu")), t)
         a = (draws.uniform(keys, ()) < 0.5).numpy().reshape(g.shape[:2]).astype(float)
         x = x - LR * a[..., None] * g(x, t)
         mixing = w * a[:, :, None] * a[:, None, :] * (1 - np.eye(6))
@@ -320,4 +320,4 @@ def test_active_agents_mix_among_themselves(quadratic_block):
     always.advance(50)
     diffusion.advance(50)
     torch.testing.assert_close(always.x, diffusion.x, rtol=1e-12, atol=1e-12)
-    assert always.bytes_sent == diffusion.bytes_sent
+    assert always.channel.bytes_sent == diffusion.channel.bytes_sent

@@ -23,10 +23,10 @@ def test_each_neighbor_gets_the_row_meant_for_it(make_block, graph):
              for k in graph]  # fmt: skip
     assert neighbors.heard.shape == (2 * agents, max(map(len, slots)))
     messages = torch.arange(1.0, 1 + neighbors.heard.numel() * 3, dtype=torch.float64).view(*neighbors.heard.shape, 3)
-    before = block.bytes_sent
+    before = block.channel.bytes_sent
     received = block.exchange(messages)
     hears = weights * (1 - np.eye(agents))
-    assert block.bytes_sent - before == np.count_nonzero(hears) * 3 * 8
+    assert block.channel.bytes_sent - before == np.count_nonzero(hears) * 3 * 8
     for r in range(2):
         for k in range(agents):
             n = r * agents + k
@@ -128,12 +128,13 @@ def test_personal_parameters_stay_with_their_agent(make_block):
     x = torch.randn(8, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weights = block.setup.weights.toarray()
     for verb, mixing in ((block.combine, weights), (block.average, np.full((4, 4), 1 / 4))):
-        mixed, before = x.clone(), block.bytes_sent
+        mixed, before = x.clone(), block.channel.bytes_sent
         verb(mixed)
         wanted = (torch.from_numpy(mixing) @ x.view(2, 4, size)).view(8, size)
         torch.testing.assert_close(mixed[:, :first], wanted[:, :first])
         assert torch.equal(mixed[:, first:], x[:, first:])
-        assert block.bytes_sent - before == 8 * first * 8  # 8 messages on a ring of 4; up and down for an average
+        # 8 messages on a ring of 4; up and down for an average.
+        assert block.channel.bytes_sent - before == 8 * first * 8
     messages = x[:, None].expand(-1, 2, -1)
     received = block.exchange(messages)
     assert torch.equal(received[..., first:], messages[..., first:])
@@ -232,13 +233,13 @@ def test_optimizers_that_change_their_gradients_leave_trackers_alone(make_block,
 def test_a_single_agent_has_nobody_to_talk_to(make_block, strategy):
     block = make_block(strategy=strategy, topology={"name": "path", "agents": 1})
     block.advance(2)
-    assert block.bytes_sent == 0
+    assert block.channel.bytes_sent == 0
 
 
 def test_broadcast_gives_back_what_is_personal(make_block):
     block = make_block(personal=["3.*"], analysis=[])
-    before, first = block.bytes_sent, 64 * 6 + 6
+    before, first = block.channel.bytes_sent, 64 * 6 + 6
     for columns, heard in block.broadcast(block.x):
         own = torch.arange(columns.start, columns.stop) >= first
         assert torch.equal(heard[..., own], block.x[:, None, columns][..., own].expand(-1, 2, -1))
-    assert block.bytes_sent - before == 8 * first * 8
+    assert block.channel.bytes_sent - before == 8 * first * 8

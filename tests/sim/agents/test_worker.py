@@ -4,21 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from basinet.sim.agents import worker
 from basinet.sim.agents.worker import measured_together
 from basinet.sim.models import ResNet
 from basinet.sim.tasks import supervised
 
 
-def test_samples_are_measured_in_portions_whose_activations_have_room(monkeypatch):
+def test_samples_are_measured_in_portions_whose_activations_have_room():
     """Of a linear layer a pass keeps its inputs alone, which can be counted: 4 bytes each in float32."""
     task = supervised((torch.zeros(10, 8), torch.zeros(10, 3)))
     model = nn.Linear(8, 3)
     # The inputs, and what the squared error keeps: outputs and targets.
-    monkeypatch.setattr(worker, "_MEASURE_MEMORY", 5 * 4 * (8 + 3 + 3))
-    assert 5 <= measured_together(model, task) <= 7
-    monkeypatch.setattr(worker, "_MEASURE_MEMORY", 0)
-    assert measured_together(model, task) == 1
+    assert 5 <= measured_together(model, task, memory=5 * 4 * (8 + 3 + 3)) <= 7
+    assert measured_together(model, task, memory=0) == 1
 
 
 def test_portions_change_no_measurement():
@@ -36,4 +33,5 @@ def test_an_image_of_a_large_network_takes_megabytes():
     """The basic blocks of ResNet-18 keep at least the inputs of 17 convolutions of 3 × 3."""
     task = supervised((torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 2, 9])))
     inputs = 4 * (3 * 1024 + 5 * 65536 + 4 * 32768 + 4 * 16384 + 3 * 8192)
-    assert measured_together(ResNet((3, 32, 32), 10, norm="group").eval(), task) < worker._MEASURE_MEMORY // inputs
+    memory = 2**31
+    assert measured_together(ResNet((3, 32, 32), 10, norm="group").eval(), task, memory) < memory // inputs

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from basinet.sim.agents.attackers import SpoiltSampler
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.spoilt_labels import SpoiltSampler
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import SquaredError, Task, supervised

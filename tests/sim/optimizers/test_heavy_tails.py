@@ -25,7 +25,7 @@ def test_tracking_and_normalisation_are_gt_nsgdm(make_block, momentum):
     x = np.full((2, 9, 3), 2.0)
     v, y = np.zeros_like(x), np.zeros_like(x)
     for t in range(steps):
-        g = (x - minimum) @ h + block.sampler.batch(t)[1].numpy().mean(1).reshape(x.shape)
+        g = (x - minimum) @ h + block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(x.shape)
         before, v = v, theta * v + (1 - theta) * g
         y = w @ (y + v - before)
         x = w @ (x - lr * y / np.linalg.norm(y, axis=-1, keepdims=True))

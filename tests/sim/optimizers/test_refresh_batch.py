@@ -74,7 +74,7 @@ def test_subspaces_are_those_of_the_larger_gradient(make_block, engine, sampling
     block = make_block(optimizer=GALORE, sampling=sampling, runtime={"dtype": "float64", "engine": engine})
     for step in range(6):
         large = step % 4 == 0
-        batch = block._batch()
+        batch = block.oracle.batch(block.step)
         assert batch[0].shape[:2] == (8, 50 if large else 5)
         before = block.x.clone()
         gradients = block.gradients().clone()
@@ -135,7 +135,7 @@ def test_random_subspaces_have_the_usual_batch(make_block):
     block = make_block(optimizer=GALORE | {"name": "golore", "random_from": 8})
     sizes = []
     for _ in range(13):
-        sizes.append(block._batch()[0].shape[1])
+        sizes.append(block.oracle.batch(block.step)[0].shape[1])
         block.advance(block.step + 1)
     assert sizes == [50, 5, 5, 5, 50, *[5] * 8]
 

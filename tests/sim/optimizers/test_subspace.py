@@ -57,8 +57,8 @@ def test_low_rank_exchange_is_the_exchange_of_models(make_block, pair, optimizer
         assert float((ours.x[0] - ours.x[1]).abs().max()) > 1e-4
     # On a ring of four, eight messages mix, and eight go to the server of an average and back.
     extra = 3 if pair == "consensus" else 0
-    assert ours.bytes_sent == (steps + extra) * 8 * COORDINATES * 8
-    assert theirs.bytes_sent == (steps + extra) * 8 * NUMBERS * 8
+    assert ours.channel.bytes_sent == (steps + extra) * 8 * COORDINATES * 8
+    assert theirs.channel.bytes_sent == (steps + extra) * 8 * NUMBERS * 8
 
 
 def test_without_averages_it_is_diffusion_until_the_first_subspace_ends(make_block):
@@ -95,7 +95,7 @@ def test_a_subspace_of_full_rank_is_no_restriction(make_block):
     for block in (ours, theirs):
         block.advance(12)
     torch.testing.assert_close(ours.x, theirs.x, rtol=1e-10, atol=1e-11)
-    assert ours.bytes_sent == theirs.bytes_sent
+    assert ours.channel.bytes_sent == theirs.channel.bytes_sent
 
 
 def test_agents_of_a_replica_share_their_subspaces_and_replicas_do_not(make_block):
@@ -146,7 +146,7 @@ def test_a_run_goes_on_from_a_checkpoint_within_a_period(make_block):
     first.advance(PERIOD + 2)
     second.load_state_dict(first.state_dict())
     second.advance(2 * PERIOD + 3)
-    assert torch.equal(whole.x, second.x) and whole.bytes_sent == second.bytes_sent
+    assert torch.equal(whole.x, second.x) and whole.channel.bytes_sent == second.channel.bytes_sent
 
 
 @pytest.mark.parametrize("name", ["golore", "galore", "mezo", "lozo", "lozo_m"])
@@ -174,7 +174,7 @@ def test_an_experiment_can_leave_layers_whole(make_block):
     torch.testing.assert_close(ours.x, theirs.x, rtol=1e-9, atol=1e-10)
     state = ours.optimizer.optimizers[0].state
     assert ["basis" in state[p] for p in ours.optimizer._parameters] == [True, False, False, False]
-    assert ours.bytes_sent == (PERIOD + 2) * 8 * (RANK * 64 + 6 + 10 * 6 + 10) * 8
+    assert ours.channel.bytes_sent == (PERIOD + 2) * 8 * (RANK * 64 + 6 + 10 * 6 + 10) * 8
     again = make_block(strategy="subspace_centralized", optimizer=golore(whole=["3.*"]))
     again.load_state_dict(ours.state_dict())
     for block in (ours, again):

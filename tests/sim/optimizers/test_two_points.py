@@ -27,7 +27,7 @@ def clip(g):
 def test_two_points_in_a_network_follow_their_recursion(make_block, name, strategy):
     block = make_block(**KEYS, strategy=strategy, optimizer={"name": name, "lr": LR, "momentum": THETA, "clip": H})
     w = block.setup.weights.toarray()
-    samples = [block.sampler.batch(t)[1].clone().view(2, 5, 2, 4) for t in range(12)]
+    samples = [block.oracle.sampler.batch(t)[1].clone().view(2, 5, 2, 4) for t in range(12)]
 
     def gradient(x, t):
         j, s = block.task.gradient(torch.from_numpy(x)), samples[t].mean(2)

@@ -22,7 +22,7 @@ def test_centralized_sends_a_number_and_agrees_exactly(make_block, optimizer, dt
         runtime={"dtype": dtype, "device": "cpu"},
     )
     block.advance(12)
-    assert block.bytes_sent == 12 * 5 * 2 * block.x.element_size()
+    assert block.channel.bytes_sent == 12 * 5 * 2 * block.x.element_size()
     for agents in block.x.view(2, 5, -1):
         assert torch.equal(agents, agents[:1].expand_as(agents))
     assert not torch.equal(block.x[0], block.x[5])  # replicas draw apart
@@ -34,11 +34,11 @@ def test_centralized_is_plain_pytorch_on_all_samples(make_block, engine):
     block = make_block(strategy="centralized", optimizer=LOZO_M | {"shared": True}, replicas=1, runtime=runtime)
     model = instantiate(block.setup.model, 0).double()
     torch.nn.utils.vector_to_parameters(block.x[0].clone(), model.parameters())
-    keys = block.setup.optimizer_keys(*block.rows)
+    keys = block.setup.optimizer_keys(*block.placement.index("cpu"))
     settings = {name: value for name, value in LOZO_M.items() if name != "name"}
     plain = LOZOM(model.parameters(), keys=keys[:1], shared=True, **settings)
     for step in range(8):
-        images, labels = (t.flatten(0, 1) for t in block.sampler.batch(step))
+        images, labels = (t.flatten(0, 1) for t in block.oracle.sampler.batch(step))
         plain.step(lambda x=images, y=labels: torch.nn.functional.cross_entropy(model(x), y))
     block.advance(8)
     flat = torch.nn.utils.parameters_to_vector(model.parameters())

@@ -111,7 +111,7 @@ def everything(setups, workers, rank):
     for name, setup in setups.items():
         block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), "stacked")
         block.advance(STEPS)
-        found[name] = block.x.clone(), block.bytes_sent
+        found[name] = block.x.clone(), block.channel.bytes_sent
     return found
 
 

@@ -137,7 +137,7 @@ def slopes(block):
     h, w_star = block.task.hessian.numpy(), block.task.minimum.numpy()
 
     def at(t):
-        shifts = block.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
+        shifts = block.oracle.sampler.batch(t)[1].numpy().mean(1).reshape(2, K, M)
         return lambda x: (x - w_star) @ h + shifts
 
     return at
@@ -182,7 +182,7 @@ def test_an_optimizer_that_evaluates_elsewhere_than_x_is_refused(quadratic_block
 def test_a_coefficient_is_all_that_travels(quadratic_block):
     block = quadratic_block(Coordinate, "centralized")
     block.advance(5)
-    assert block.bytes_sent == 5 * 2 * K * 8  # there and back, one float64 an agent
+    assert block.channel.bytes_sent == 5 * 2 * K * 8  # there and back, one float64 an agent
     agents = block.x.view(2, K, M)
     assert torch.equal(agents, agents[:, :1].expand_as(agents))
 
@@ -228,7 +228,7 @@ def test_a_point_that_overflows_is_noticed(quadratic_block):
 
     block = quadratic_block(Far)
     block.advance(3)
-    assert block.watch.found().tolist() == [1] * 2 * K
+    assert block.oracle.watch.found().tolist() == [1] * 2 * K
 
 
 COMPUTING = ("beer", "gradient_tracking", "gt_hsgd", "gt_sarah", "push_diging", "push_pull", "sam")

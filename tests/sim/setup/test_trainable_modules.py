@@ -97,7 +97,7 @@ def plain_training(setup: Setup, worker: Worker) -> list[nn.Module]:
     trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
     optimizers = [torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM) for parameters in trained]
     for step in range(STEPS):
-        inputs, targets = block.sampler.batch(step)
+        inputs, targets = block.oracle.sampler.batch(step)
         for n, model in enumerate(models):
             key = block.keys("model")[n]
             optimizers[n].zero_grad()

@@ -1,0 +1,250 @@
+"""The channel: all that travels between agents."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.sim.agents.attackers import Attackers, no_average
+from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.neighbors import Neighbors
+from basinet.sim.agents.personal import Personal
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.replicas import Replicas
+from basinet.sim.agents.state import StackedState, interchangeable
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["Channel"]
+
+
+class _Edges:
+    """Who sends to whom by one mixing matrix; what is computed along the edges is made when it is first needed."""
+
+    def __init__(self, weights: csr_array, placement: Placement, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
+        self._weights = weights
+        self._placement = placement
+        self._like = like
+        self._pool = pool
+        entries = weights.tocoo()
+        self.num_messages = int(((entries.row != entries.col) & (entries.data != 0)).sum())
+
+    @cached_property
+    def mixer(self) -> Mixer:
+        return Mixer(self._weights, self._placement, self._like, self._pool)
+
+    @cached_property
+    def positive_mixer(self) -> Mixer:
+        """Mixes second moments and variances, which must not become negative."""
+        return Mixer(self._weights, self._placement, self._like, self._pool, differences=False)
+
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        return Neighbors(self._weights, self._placement, self._like)
+
+
+class Channel:
+    """All that travels between the agents of one worker and the others of their replicas.
+
+    Every message passes `_send`, which knows along which edges rows of how many bytes go at which step: `sent` bytes of
+    one row on the wire, by default those of its numbers. Personal parameters are not sent, each agent keeps its own;
+    attackers falsify what others hear from them; and optimizer state and running statistics follow the parameters, as
+    the experiment says.
+
+    Args:
+        setup: The parts of the run.
+        placement: Which rows of the whole state live here.
+        state: The state of these rows.
+        optimizer: Their optimizers.
+        threads: How many threads share a product.
+
+    Attributes:
+        replicas: Sums, means and distances over the agents of each replica, by which runs are measured.
+        bytes_sent: Bytes that all agents of a replica together have sent so far.
+        piece: Numbers that a worker holds of a broadcast at a time.
+    """
+
+    def __init__(
+        self, setup: Setup, placement: Placement, state: StackedState, optimizer: LocalOptimizer, threads: int = 1
+    ) -> None:
+        self._config = config = setup.config
+        self._state = state
+        self._optimizer = optimizer
+        self._personal = Personal(config.personal, state.shapes)
+        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters)
+        self._attackers: Attackers | None = None
+        if setup.attack.lies:
+            self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
+        pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+        def edges(*matrices: csr_array) -> list[_Edges]:
+            return [_Edges(weights, placement, state.parameters, pool) for weights in matrices]
+
+        self._edges = edges(*setup.sequence)
+        self._push_edges = edges(*setup.push)
+        self._server_edges = edges(_star(placement.agents))
+        self.bytes_sent = 0
+        self.piece = 2**20
+
+    def _send(self, sequence: Sequence[_Edges], step: int, size: int) -> _Edges:
+        """Send a row of so many bytes along each edge of a step, and return the edges."""
+        edges = sequence[step % len(sequence)]
+        self.bytes_sent += edges.num_messages * size
+        return edges
+
+    def combine(
+        self, x: Tensor, step: int, sent: int | None = None, *, truly: bool = False, spare: Tensor | None = None
+    ) -> None:
+        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
+
+        The mixed rows are written elsewhere, and `x` moves there where it can: views taken before stay behind.
+
+        Args:
+            x: [N, ...] of any width.
+            step: The step.
+            sent: Bytes of one row.
+            truly: Whether attackers tell the truth here: numbers of the protocol itself.
+            spare: A tensor like the parameters that may trade places with `x`.
+        """
+        edges = self._send(self._edges, step, self._personal.row_bytes(x) if sent is None else sent)
+        self._mix(edges.mixer, x, spare, None if truly else self._error(edges, x, step))
+        if x is self._state.parameters:
+            self._follow(lambda rows: self._combine_follower(rows, step))
+
+    def push(self, x: Tensor, step: int, *, spare: Tensor | None = None) -> None:
+        """Mix with weights whose columns sum to one; otherwise like `combine`, but nothing follows the parameters."""
+        edges = self._send(self._push_edges, step, self._personal.row_bytes(x))
+        self._mix(edges.mixer, x, spare, self._error(edges, x, step))
+
+    def average(self, x: Tensor, step: int) -> None:
+        """Replace each row in place by the mean of its replica: agents send theirs to a server, which sends it back."""
+        if self._attackers is not None:
+            raise ExperimentError(no_average(self._config))
+        self._send(self._server_edges, step, self._personal.row_bytes(x))
+        self.replicas.average(x)
+        if x is self._state.parameters:
+            self._follow(lambda rows: self.average(rows, step))
+
+    def neighbors(self, step: int) -> Neighbors:
+        """Return the agents' neighbours at a step, one by one."""
+        return self._edges[step % len(self._edges)].neighbors
+
+    def exchange(self, messages: Tensor, step: int, sent: int | None = None) -> Tensor:
+        """Give each neighbour a row, and get one from each.
+
+        Args:
+            messages: [N, D, ...], for the neighbour in each slot of `neighbors`.
+            step: The step.
+            sent: Bytes of one row.
+
+        Returns:
+            [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
+        """
+        size = self._personal.row_bytes(messages, 2) if sent is None else sent
+        neighbors = self._send(self._edges, step, size).neighbors
+        received = neighbors.exchange(messages)
+        if self._attackers is not None:
+            self._attackers.falsify_all(neighbors, messages, received, step)
+        self._personal.keep(received, messages)
+        return received
+
+    def broadcast(self, x: Tensor, step: int) -> Iterable[tuple[slice, Tensor]]:
+        """Give all neighbours the same row, and go through what comes from each a few columns at a time.
+
+        Args:
+            x: [N, P].
+            step: The step.
+
+        Returns:
+            Pairs of columns and of what comes in them, [N, D, w]: the same as often as one goes through them. Columns
+            of `x` that have been gone through may be overwritten, the last time.
+        """
+        neighbors = self._send(self._edges, step, self._personal.row_bytes(x)).neighbors
+        return _Broadcast(neighbors, x, self._attackers, step, self._personal, self.piece)
+
+    def centroid(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Average parameters and buffers over the agents of each replica.
+
+        Returns:
+            Parameters [R, P], and buffers by name, [R, ...].
+        """
+        mean = self.replicas.centroid
+        return mean(self._state.parameters), {name: mean(b) for name, b in self._state.buffers.items()}
+
+    def _error(self, edges: _Edges, x: Tensor, step: int) -> Tensor | None:
+        """Compute by how much attackers falsify what rows [N, ...] are mixed to."""
+        if self._attackers is None:
+            return None
+        flat = x.reshape(len(x), -1).to(self._state.parameters)
+        return self._attackers.error(edges.neighbors, flat, step, self.piece).view(x.shape)
+
+    def _mix(self, mixer: Mixer, x: Tensor, spare: Tensor | None = None, error: Tensor | None = None) -> None:
+        if spare is None:
+            flat = x.reshape(len(x), -1).to(self._state.parameters).contiguous()
+            result = torch.empty_like(flat)
+        else:
+            flat, result = x, spare
+        mixer.combine(flat, result)
+        mixed = result if result.shape == x.shape and result.dtype == x.dtype else result.view(x.shape).to(x)
+        if error is not None:
+            mixed += error
+        self._personal.keep(mixed, x)
+        if spare is not None:
+            self._state.exchange(x, spare)
+        elif mixed is result and interchangeable(x, result) and x is not self._state.gradients:
+            x.data = result
+        else:
+            x.copy_(mixed)
+
+    def _combine_follower(self, rows: Tensor, step: int) -> None:
+        edges = self._send(self._edges, step, self._personal.row_bytes(rows))
+        self._mix(edges.positive_mixer, rows)
+
+    def _follow(self, verb: Callable[[Tensor], None]) -> None:
+        """Let optimizer state and running statistics go the way of the parameters, as the experiment says."""
+        followers: list[Tensor] = []
+        if self._config.optimizer_state == "reset":
+            for tensor in self._optimizer.rows():
+                tensor.zero_()
+        elif self._config.optimizer_state == "mix":
+            followers += self._optimizer.rows()
+        if self._config.buffers == "mix":
+            followers += [b for b in self._state.buffers.values() if b.is_floating_point()]
+        for tensor in followers:
+            flat = tensor.reshape(len(tensor), -1).to(self._state.parameters.dtype, copy=True)
+            verb(flat)
+            tensor.copy_(flat.view(tensor.shape))
+
+
+class _Broadcast:
+    """The rows that all agents give to all of their neighbours, the attackers' falsified, a few columns at a time."""
+
+    def __init__(
+        self, neighbors: Neighbors, x: Tensor, attackers: Attackers | None, step: int, personal: Personal, piece: int
+    ) -> None:
+        self._neighbors = neighbors
+        self._x = x
+        self._attackers = attackers
+        self._step = step
+        self._message = 0 if attackers is None else attackers.message(step)
+        self._personal = personal
+        self._piece = piece
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        for columns, told, heard in self._neighbors.broadcast(self._x, self._piece):
+            if self._attackers is not None:
+                self._attackers.falsify(self._neighbors, told, heard, columns, self._step, self._message)
+            self._personal.keep(heard, told, columns)
+            yield columns, heard
+
+
+def _star(agents: int) -> csr_array:
+    """Connect all agents with a server, both ways."""
+    each, server = np.arange(agents), np.full(agents, agents)
+    places = np.concatenate([each, server]), np.concatenate([server, each])
+    return csr_array((np.ones(2 * agents), places), shape=(agents + 1, agents + 1))

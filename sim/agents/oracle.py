@@ -1,0 +1,150 @@
+"""The oracle: how the agents' stochastic gradients are computed."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from basinet.algorithms import draws
+from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.sim.agents.divergence import DivergenceWatch
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.state import StackedState
+from basinet.sim.data.sampling import Sampler, make_sampler
+from basinet.sim.data.spoilt_labels import SpoiltSampler
+from basinet.sim.engines import Engine, EngineName, Verb, make_engine
+from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Batch, Task
+
+__all__ = ["Oracle"]
+
+
+class Oracle:
+    """Computes the agents' gradients: draws batches, runs the engine, adds noise, and watches the losses.
+
+    Args:
+        setup: The parts of the run.
+        placement: Which rows of the whole state live here.
+        model: The model, on their device.
+        task: The task, on their device.
+        state: Their state.
+        optimizer: Their optimizers.
+        engine: Name of the engine, or "auto".
+        threads: How many threads may be used.
+
+    Attributes:
+        sampler: Draws the batches.
+        engine: Runs the forward and backward passes.
+        engine_choice: Which engine it is, and why.
+        threads: How many threads the work is worth.
+        watch: Knows which agents' losses have left the finite numbers.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        placement: Placement,
+        model: nn.Module,
+        task: Task,
+        state: StackedState,
+        optimizer: LocalOptimizer,
+        engine: EngineName,
+        threads: int,
+    ) -> None:
+        self._setup = setup
+        self._state = state
+        self._optimizer = optimizer
+        self._rows = placement.index(state.parameters.device)
+        self._purposes: dict[str, Tensor] = {}
+        self._unread_keys = torch.zeros_like(self._rows[0])
+        verb: Verb = "losses" if optimizer.derivative_free else "gradients"
+        parts = model, task, state, setup.config.batch_size, threads, verb
+        self.engine: Engine
+        self.engine, why, self.threads = make_engine(engine, *parts)
+        if placement.workers > 1 and engine == "auto":
+            # Each worker has tried for itself; all take what the first one chose.
+            choice: list[Any] = [self.engine.name, why]
+            dist.broadcast_object_list(choice)
+            if choice[0] != self.engine.name:
+                self.engine, _, self.threads = make_engine(choice[0], *parts)
+            why = choice[1]
+        self.engine_choice = f"{self.engine.name} ({why})"
+        self.sampler = self._make_sampler(task)
+        self.watch = DivergenceWatch(len(placement.rows), state.parameters)
+
+    def _make_sampler(self, task: Task) -> Sampler:
+        setup, (replicas, agents) = self._setup, self._rows
+        config, holdings = setup.config, setup.holdings
+        sampler = make_sampler(
+            config.sampling,
+            task,
+            [holdings[r][k] for r, k in zip(replicas.tolist(), agents.tolist(), strict=True)] if holdings else [],
+            agents,
+            draws.agent_keys(config.seed, "batch", replicas, agents),
+            config.batch_size,
+            setup.dtype,
+        )
+        if not setup.attack.spoils_labels:
+            return sampler
+        attacks = torch.from_numpy(setup.attackers).to(agents.device)[replicas, agents]
+        return SpoiltSampler(sampler, attacks, max(2, task.num_outputs))
+
+    def keys(self, purpose: str, step: int) -> Tensor:
+        """Return one key an agent for the random draws of a step and purpose, int64 [N]."""
+        if purpose not in self._purposes:
+            self._purposes[purpose] = draws.agent_keys(self._setup.config.seed, purpose, *self._rows)
+        return draws.fold(self._purposes[purpose], step)
+
+    def gradients(self, step: int) -> Tensor:
+        """Draw each agent's batch and compute its gradient at its parameters.
+
+        An optimizer that evaluates by itself does so here. Every evaluation of a step has the same batch and the same
+        draws inside the model, of the same noise if there is any, and starts from the same running statistics; those of
+        the last one stay.
+
+        Args:
+            step: The step.
+
+        Returns:
+            [N, P], the state's gradients, or what the optimizer makes of them; of a derivative-free one, coefficients
+            [N, 1].
+        """
+        optimizer, state, noise = self._optimizer, self._state, self._setup.config.gradient_noise
+        batch = self.batch(step)
+        # An engine that draws nothing does not read them.
+        keys = self.keys("model", step) if self.engine.needs_keys else self._unread_keys
+        run = self.engine.losses if optimizer.derivative_free else self.engine.gradients
+        noise_keys = self._unread_keys if noise is None else self.keys("gradient noise", step)
+        buffers = {name: b.clone() for name, b in state.buffers.items()} if optimizer.evaluates else {}
+
+        def evaluate() -> Tensor:
+            for name, buffer in buffers.items():
+                state.buffers[name].copy_(buffer)
+            losses = run(batch, keys)
+            self.watch.add(losses, step + 1)
+            if noise is not None:
+                noise.disturb(state.gradients, noise_keys)
+            return losses
+
+        if optimizer.evaluates:
+            return optimizer.prepare(evaluate, state.gradients, self._setup.rate_factor(step))
+        evaluate()
+        return state.gradients
+
+    def full_gradients(self, step: int) -> Tensor:
+        """Compute each agent's gradient over all of its data, [N, P]: nothing is augmented, or made noisy."""
+        total = torch.zeros_like(self._state.parameters)
+        keys = self.keys("model", step)
+        for batch, share in self.sampler.sweep():
+            self.engine.gradients(batch, keys)
+            total.addcmul_(self._state.gradients, share[:, None].to(total))
+        return total
+
+    def batch(self, step: int) -> Batch:
+        """Draw the agents' batches, of the size that their optimizer may ask for, and augment their images."""
+        batch = self.sampler.batch(step, self._optimizer.next_batch_size)
+        augmentation = self._setup.config.task.augmentation
+        if augmentation is None:
+            return batch
+        return augmentation.make(images=batch[0], keys=self.keys("augmentation", step)), *batch[1:]

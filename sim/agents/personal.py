@@ -1,0 +1,105 @@
+"""Personal parameters: those that stay each agent's own, and are neither sent nor mixed."""
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basinet.algorithms.strategies import StrategyTraits
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+
+__all__ = ["Personal", "check_personal", "check_remembered"]
+
+
+class Personal:
+    """The columns of parameters that stay each agent's own.
+
+    Args:
+        patterns: Names of parameters, with * for any letters.
+        shapes: Shape of each trained parameter by name, in the order of the columns.
+
+    Attributes:
+        columns: Slices of [N, P].
+
+    Raises:
+        ValueError: A pattern fits no parameter, or they fit all.
+    """
+
+    def __init__(self, patterns: Sequence[str], shapes: Mapping[str, torch.Size]) -> None:
+        for pattern in patterns:
+            if not fnmatch.filter(shapes, pattern):
+                raise ValueError(f"no parameter fits '{pattern}'; there are {', '.join(shapes)}")
+        chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in shapes]
+        if all(chosen):
+            raise ValueError(
+                "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
+            )
+        ends: list[int] = np.cumsum([shape.numel() for shape in shapes.values()]).tolist()
+        starts = [0, *ends[:-1]]
+        self.columns = [slice(a, b) for a, b, is_chosen in zip(starts, ends, chosen, strict=True) if is_chosen]
+        bounds = [0, *(bound for columns in self.columns for bound in (columns.start, columns.stop)), ends[-1]]
+        self._shared = [slice(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if a < b]
+        self._size = ends[-1]
+
+    def shared(self, rows: Tensor) -> list[slice]:
+        """Return the columns of rows [..., w] that are sent: all where these are no rows of parameters."""
+        return self._shared if rows.ndim > 1 and rows.shape[-1] == self._size else [slice(0, rows.shape[-1])]
+
+    def keep(self, received: Tensor, own: Tensor, columns: slice | None = None) -> None:
+        """Put the agents' own numbers in the place of those received, in place.
+
+        Args:
+            received: Rows [..., P], or some columns of them; others hold nothing personal.
+            own: The agents' own rows, in the same shape.
+            columns: Which columns they are; by default they are whole rows.
+        """
+        if not self.columns:
+            return
+        if columns is None:
+            if received.ndim < 2 or received.shape[-1] != self._size:
+                return
+            columns = slice(0, self._size)
+        for mine in self.columns:
+            first, last = max(mine.start, columns.start), min(mine.stop, columns.stop)
+            if first < last:
+                place = slice(first - columns.start, last - columns.start)
+                received[..., place] = own[..., place]
+
+    def row_bytes(self, rows: Tensor, axes: int = 1) -> int:
+        """Return the bytes of one row on the wire, behind so many axes; personal parameters are not sent."""
+        shape = rows.shape[axes:]
+        size = math.prod(shape) * rows.element_size()
+        if self.columns and shape[-1:] == (self._size,):
+            return size // self._size * sum(columns.stop - columns.start for columns in self._shared)
+        return size
+
+
+def check_personal(config: Config, shapes: Mapping[str, torch.Size], traits: StrategyTraits) -> None:
+    """Raise if personal parameters do not exist, or if strategy, escape or trajectory cannot leave them alone."""
+    if not config.personal:
+        return
+    try:
+        Personal(config.personal, shapes)
+    except ValueError as error:
+        raise ExperimentError(f"personal: {error}") from None
+    if config.escape is not None:
+        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
+    if config.trajectory is not None:
+        raise ExperimentError(
+            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
+        )
+    if traits.mixes_all:
+        raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
+
+
+def check_remembered(config: Config, remembered: Sequence[Tensor], size: int) -> None:
+    """Raise if what follows the P parameters, rows [N, ...] of an optimizer, is no number for each of them."""
+    if config.personal and any(rows[0].numel() != size for rows in remembered):
+        raise ExperimentError(
+            f"optimizer_state: got {config.optimizer_state}, but {config.optimizer.name} does not remember a number"
+            " for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
+        )
