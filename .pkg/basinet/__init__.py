@@ -1,6 +1,8 @@
 """Basinet: distributed training on graphs, and how flat the minima are that it finds."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from basinet.exports import lazy
 
 __version__ = "0.1.0"
 
@@ -11,21 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
 
-_HOMES = {
-    "Experiment": "basinet.sim.experiment.experiment",
-    "Interrupted": "basinet.sim.run.simulation",
-    "Results": "basinet.launch.api",
-    "RunFailed": "basinet.sim.run.simulation",
-    "compare": "basinet.launch.api",
-    "load": "basinet.launch.api",
-    "run": "basinet.launch.api",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Torch takes seconds to import: the headline names are fetched when first used.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'basinet' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "basinet.launch.api": ("Results", "compare", "load", "run"),
+        "basinet.sim.experiment.experiment": ("Experiment",),
+        "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),
+    },
+)

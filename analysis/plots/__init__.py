@@ -1,6 +1,8 @@
 """Figures: each a function `plot_x(data, *, ax=None, ...) -> Axes` and nothing else."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from basinet.exports import lazy
 
 if TYPE_CHECKING:
     from basinet.analysis.drawing.style import panels
@@ -51,28 +53,31 @@ __all__ = [
     "plot_trajectories",
 ]
 
-_HOMES = {
-    "panels": "basinet.analysis.drawing.style",
-    **dict.fromkeys(
-        ("plot_barriers", "plot_slices", "plot_solutions", "plot_stability", "plot_surface", "plot_density"),
-        "basinet.analysis.plots.loss_landscape",
-    ),
-    "plot_consensus": "basinet.analysis.plots.consensus_distance",
-    "plot_prediction": "basinet.analysis.plots.predicted_risk",
-    "plot_spectra": "basinet.analysis.plots.density",
-    "plot_spectrum": "basinet.analysis.plots.mixing_spectrum",
-    "plot_survival": "basinet.analysis.plots.survival_curves",
-    "plot_tail_index": "basinet.analysis.plots.tail_indices",
-    "plot_trajectories": "basinet.analysis.plots.trajectory_plane",
-}
-"""Modules of those that are not called as they are."""
-
-
-def __getattr__(name: str) -> Any:
-    # Matplotlib takes a second to import: the tables, which need the names of runs only, do without it.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    home = _HOMES.get(name, f"{__name__}.{name.removeprefix('plot_')}")
-    return getattr(importlib.import_module(home), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "basinet.analysis.drawing.style": ("panels",),
+        "basinet.analysis.plots.agents": ("plot_agents",),
+        "basinet.analysis.plots.consensus_distance": ("plot_consensus",),
+        "basinet.analysis.plots.curves": ("plot_curves",),
+        "basinet.analysis.plots.density": ("plot_spectra",),
+        "basinet.analysis.plots.flatness_accuracy": ("plot_flatness_accuracy",),
+        "basinet.analysis.plots.iso_accuracy": ("plot_iso_accuracy",),
+        "basinet.analysis.plots.loss_landscape": (
+            "plot_barriers",
+            "plot_density",
+            "plot_slices",
+            "plot_solutions",
+            "plot_stability",
+            "plot_surface",
+        ),
+        "basinet.analysis.plots.mixing_spectrum": ("plot_spectrum",),
+        "basinet.analysis.plots.partition": ("plot_partition",),
+        "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
+        "basinet.analysis.plots.risk_flatness": ("plot_risk_flatness",),
+        "basinet.analysis.plots.survival_curves": ("plot_survival",),
+        "basinet.analysis.plots.tail_indices": ("plot_tail_index",),
+        "basinet.analysis.plots.topology": ("plot_topology",),
+        "basinet.analysis.plots.trajectory_plane": ("plot_trajectories",),
+    },
+)
