@@ -248,7 +248,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(experiment, out, as_json=options.json, quiet=options.quiet)
 
-    from basinet.analysis.statistics.summary import excuses, incidents
+    from basinet.analysis.statistics.incidents import excuses, incidents
     from basinet.launch.api import run
     from basinet.sim.run.simulation import Interrupted, RunFailed
     from basinet.sim.runtimes.torchrun import follows, num_ranks
@@ -287,7 +287,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
     from basinet.analysis.runs.measure import check_analysis
-    from basinet.analysis.statistics.summary import excuses
+    from basinet.analysis.statistics.incidents import excuses
     from basinet.launch.preview import preview
     from basinet.launch.progress_bar import checking, how_many
     from basinet.sim.run.simulation import build
@@ -357,7 +357,7 @@ def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.runs.measure import measure_again
     from basinet.analysis.runs.solution_barriers import measure_between
     from basinet.analysis.runs.trajectory_surface import measure_trajectories
-    from basinet.analysis.statistics.summary import incidents
+    from basinet.analysis.statistics.incidents import incidents
     from basinet.launch.progress_bar import bar
     from basinet.sim.run.folder import load_runs
     from basinet.sim.runtimes.torchrun import follows, num_ranks, together
@@ -564,7 +564,8 @@ def _show_component(entry: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_summary(runs: Any, as_json: bool) -> None:
-    from basinet.analysis.statistics.summary import summarize, summary_table
+    from basinet.analysis.statistics.summary import summarize
+    from basinet.analysis.statistics.summary_table import summary_table
 
     if as_json:
         _print_json(summarize(runs))

@@ -12,10 +12,10 @@ from basinet.analysis.curvature.determinism import check_modes, differentiable
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
 from basinet.sim.models.modules import check_module, silence_vmap, writes
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.task import Batch
 
 __all__ = ["Loss", "Objective"]
 
-Batch = tuple[Tensor, ...]
 Buffers = Mapping[str, Tensor]
 State = dict[str, Tensor]
 

@@ -12,8 +12,8 @@ from basinet.analysis.curvature.hessian import (
     GaussNewtonOperator,
     HessianOperator,
 )
-from basinet.analysis.curvature.objective import Batch
 from basinet.analysis.curvature.samples import Chunk
+from basinet.sim.tasks.task import Batch
 
 __all__ = ["fisher_operator", "gauss_newton_operator", "hessian_operator"]
 

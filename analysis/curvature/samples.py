@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from basinet.sim.experiment.mistakes import first_line, in_words
 from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.tasks.task import Batch
 
 __all__ = ["AttemptError", "Chunk", "Samples", "Share"]
 
-Batch = tuple[Tensor, ...]
 T = TypeVar("T")
 
 

@@ -22,7 +22,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import ArrayLike
 
-from basinet.analysis.drawing.data import NoDataError, require, require_runs
+from basinet.analysis.drawing.checks import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure, make_room
 from basinet.analysis.drawing.legends import legend_below_panels, merge_marks, outside_legend
 from basinet.analysis.statistics.run_labels import names
@@ -52,7 +52,7 @@ __all__ = [
     "symmetric_log",
 ]
 
-Scale = Literal["linear", "log"]
+AxisScale = Literal["linear", "log"]
 
 MAIN, ACCENT, GREY = "#0072B2", "#D55E00", "0.5"
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.2, 0.9, 256)), "shades")
@@ -201,7 +201,7 @@ def axis_label(metric: str, *, wrap: bool = False) -> str:
     return name.replace(" (", "\n(", 1) if wrap else name
 
 
-def choose_scale(metric: str, values: Sequence[float]) -> Scale:
+def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
     """Choose a logarithmic axis for positive values that span more than a decade.
 
     Args:

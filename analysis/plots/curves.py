@@ -5,18 +5,20 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import Row, curve_rows, require_measured, require_runs
+from basinet.analysis.drawing.checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import (
-    Scale,
+    AxisScale,
     axis_label,
     choose_scale,
     finish,
     new_axes,
     styles,
 )
+from basinet.analysis.statistics.replicas import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
 
 __all__ = ["plot_curves"]
 
@@ -31,7 +33,7 @@ def plot_curves(
     x: str = "step",
     ax: Axes | None = None,
     legend: bool = True,
-    yscale: Scale | None = None,
+    yscale: AxisScale | None = None,
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 

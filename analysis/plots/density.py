@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import require, require_runs
+from basinet.analysis.drawing.checks import require, require_runs
 from basinet.analysis.drawing.style import finish, new_axes, styles, symmetric_log
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run

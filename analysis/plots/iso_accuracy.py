@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from basinet.analysis.drawing.data import point_rows, require_measured, require_runs
+from basinet.analysis.drawing.checks import require_measured, require_runs
 from basinet.analysis.drawing.style import GREY, axis_label
 from basinet.analysis.plots.scatter import plot_scatter
+from basinet.analysis.statistics.replicas import replica_rows
 from basinet.sim.run.folder import Run
 
 __all__ = ["IsoLines", "iso_lines", "iso_rows", "plot_iso_accuracy"]
@@ -57,10 +58,8 @@ def iso_rows(runs: Sequence[Run], flatness: str, accuracy: str) -> list[dict[str
     Returns:
         A row a replica: `label`, `replica`, and the three metrics by their names.
     """
-    second = {(row["label"], row["replica"]): row[accuracy] for row in point_rows(runs, accuracy, accuracy)}
-    rows = [row for row in point_rows(runs, flatness, RISK) if row[flatness] > 0 and row[RISK] > 0]
-    keys = [(row["label"], row["replica"]) for row in rows]
-    return [row | {accuracy: second[key]} for row, key in zip(rows, keys, strict=True) if key in second]
+    rows = replica_rows(runs, flatness, RISK, accuracy)
+    return [row for row in rows if row[flatness] > 0 and row[RISK] > 0]
 
 
 def iso_lines(rows: Sequence[Mapping[str, Any]], flatness: str, accuracy: str, risk: str = RISK) -> IsoLines | None:

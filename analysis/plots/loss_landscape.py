@@ -1,12 +1,11 @@
 """The loss around the solutions: spectral densities, slices, planes with the agents in them, barriers, stability."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import require_measured, require_rows, require_runs
+from basinet.analysis.drawing.checks import require_measured, require_rows, require_runs
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.style import (
     ACCENT,
@@ -23,10 +22,10 @@ from basinet.analysis.drawing.style import (
     styles,
     symmetric_log,
 )
+from basinet.analysis.statistics.replicas import replica_rows
 from basinet.analysis.statistics.run_labels import labels
-from basinet.analysis.statistics.summary import finals
 from basinet.sim.run.folder import Run
-from basinet.sim.run.records import read_table
+from basinet.sim.run.records import Row, read_table
 
 __all__ = [
     "draw_contours",
@@ -39,8 +38,6 @@ __all__ = [
     "plot_surface",
     "stability_rows",
 ]
-
-Row = dict[str, Any]
 
 _MOST_PANELS = 9
 _LINES = ("-", "--", "-.", ":")
@@ -187,16 +184,9 @@ def stability_rows(runs: Sequence[Run]) -> list[Row]:
         A row a run and replica that has both: `label`, `replica`, `hessian_top_eigenvalue`, `stability_limit`, and
         `consensus_stability_limit` where it is known.
     """
-    rows = []
-    for run, label in zip(runs, labels(runs), strict=True):
-        tops, limits, others = (
-            finals(run, name) for name in ("hessian_top_eigenvalue", "stability_limit", "consensus_stability_limit")
-        )
-        for replica in sorted(tops.keys() & limits):
-            row = {"label": label, "replica": replica, "hessian_top_eigenvalue": tops[replica]}
-            row |= {"stability_limit": limits[replica]}
-            rows.append(row | ({"consensus_stability_limit": others[replica]} if replica in others else {}))
-    return rows
+    names = ("hessian_top_eigenvalue", "stability_limit")
+    rows = replica_rows(runs, *names, optional="consensus_stability_limit")
+    return [{key: value for key, value in row.items() if key not in ("strategy", "condition")} for row in rows]
 
 
 def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True) -> Axes:

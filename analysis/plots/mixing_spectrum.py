@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from basinet.analysis.drawing.data import kind_of, require
+from basinet.analysis.drawing.checks import kind_of, require
 from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, finish, new_axes
 from basinet.sim.experiment.component import ExperimentError
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from basinet.analysis.drawing.data import require, require_rows
+from basinet.analysis.drawing.checks import require, require_rows
 from basinet.analysis.drawing.style import MAIN, contrast, new_axes
 from basinet.sim.run.folder import Run
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import point_rows, require, require_measured, require_runs
+from basinet.analysis.drawing.checks import require, require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import (
-    Scale,
+    AxisScale,
     axis_label,
     choose_scale,
     finish,
@@ -17,7 +17,7 @@ from basinet.analysis.drawing.style import (
     new_axes,
     styles,
 )
-from basinet.analysis.statistics.summary import moments
+from basinet.analysis.statistics.replicas import moments, replica_rows
 from basinet.sim.run.folder import Run
 
 __all__ = ["plot_scatter"]
@@ -30,8 +30,8 @@ def plot_scatter(
     *,
     ax: Axes | None = None,
     legend: bool = True,
-    xscale: Scale | None = None,
-    yscale: Scale | None = None,
+    xscale: AxisScale | None = None,
+    yscale: AxisScale | None = None,
 ) -> Axes:
     """Draw the last values of two metrics, one point for each replica that did not diverge.
 
@@ -51,7 +51,7 @@ def plot_scatter(
         NoDataError: No replica has both, above zero where the axis is logarithmic.
     """
     require_runs(runs)
-    rows = point_rows(runs, x, y)
+    rows = replica_rows(runs, x, y)
     require_measured(rows, runs, x, y)
     for name, scale in ((x, xscale), (y, yscale)):
         rows = [row for row in rows if scale != "log" or row[name] > 0]

@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import point_rows, require_measured, require_runs
+from basinet.analysis.drawing.checks import require_measured, require_runs
 from basinet.analysis.drawing.style import GREY, axis_label, finish, new_axes, styles
+from basinet.analysis.statistics.replicas import replica_rows
 from basinet.sim.run.folder import Run
 
 __all__ = ["plot_tail_index"]
@@ -27,7 +28,7 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
         NoDataError: No run has measured it.
     """
     require_runs(runs)
-    rows = point_rows(runs, "tail_index", "tail_index_error")
+    rows = replica_rows(runs, "tail_index", "tail_index_error")
     require_measured(rows, runs, "tail_index", "tail_index_error")
     ax = new_axes(ax)
     series = styles(row["label"] for row in rows)

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from scipy import sparse
 
-from basinet.analysis.drawing.data import kind_of, require
+from basinet.analysis.drawing.checks import kind_of, require
 from basinet.analysis.drawing.layout import cell_of
 from basinet.analysis.drawing.style import SHADES, contrast, ink, new_axes
 from basinet.sim.experiment.component import ExperimentError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import NoDataError, require_runs
+from basinet.analysis.drawing.checks import NoDataError, require_runs
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.style import finish, grid, new_axes, styles
 from basinet.analysis.plots.loss_landscape import draw_contours

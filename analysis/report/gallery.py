@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from basinet.analysis.drawing.choice import MOST_PANELS, MOST_SERIES, WIDE, Choice, choose, choose_together
-from basinet.analysis.drawing.data import Row, curve_rows, point_rows
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import SAME
 from basinet.analysis.drawing.style import axis_label, choose_scale, finish_panels, grid, same_styles
-from basinet.analysis.plots.agents import agent_rows, plot_agents
+from basinet.analysis.plots.agents import plot_agents
 from basinet.analysis.plots.consensus_distance import plot_consensus
 from basinet.analysis.plots.curves import plot_curves
 from basinet.analysis.plots.density import plot_spectra, spectra_rows
@@ -26,10 +25,12 @@ from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
 from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
 from basinet.analysis.plots.tail_indices import plot_tail_index
 from basinet.analysis.plots.topology import load_weights, plot_topology
+from basinet.analysis.statistics.ranking import leaders
+from basinet.analysis.statistics.replicas import agent_rows, curve_rows, replica_rows
 from basinet.analysis.statistics.run_labels import describe, labels, names, strategy_label
-from basinet.analysis.statistics.summary import leaders
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
 
 __all__ = ["Drawing", "gallery"]
 
@@ -159,7 +160,7 @@ def _replicas(counts: Sequence[int]) -> str:
 
 
 def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
-    choice = choose(runs, lambda chosen: point_rows(chosen, x, y))
+    choice = choose(runs, lambda chosen: replica_rows(chosen, x, y))
     rows = choice.rows
     if not rows:
         return None
@@ -254,7 +255,7 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
 
 
 def _tail_index(runs: Sequence[Run]) -> Drawing | None:
-    choice = choose_together(runs, lambda chosen: point_rows(chosen, "tail_index", "tail_index_error"))
+    choice = choose_together(runs, lambda chosen: replica_rows(chosen, "tail_index", "tail_index_error"))
     rows = choice.rows
     if not rows:
         return None

@@ -14,23 +14,14 @@ import matplotlib
 from basinet.analysis.drawing.style import axis_label
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html, text_html, write_page
+from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
-from basinet.analysis.statistics.points import point_cells, points
-from basinet.analysis.statistics.run_labels import describe, names
-from basinet.analysis.statistics.summary import (
-    HEADINGS,
-    MOST_ROWS,
-    best_of,
-    by_condition,
-    cells,
-    excuses,
-    finals,
-    incidents,
-    leaders,
-    strategy_label,
-    write_csv,
-    write_summary,
-)
+from basinet.analysis.statistics.points import final_points, point_cells
+from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
+from basinet.analysis.statistics.replicas import finals
+from basinet.analysis.statistics.run_labels import describe, names, strategy_label
+from basinet.analysis.statistics.summary import HEADINGS, write_csv, write_summary
+from basinet.analysis.statistics.summary_table import cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
@@ -92,7 +83,7 @@ def _write(folder: Path) -> Path:
     impossible = experiment.pop("impossible", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
-    if at_points := points(runs):
+    if at_points := final_points(runs):
         write_csv(at_points, folder / "points.csv")
     name = folder.resolve().name
     parts = {

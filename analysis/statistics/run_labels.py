@@ -6,7 +6,7 @@ from typing import Any
 from basinet.sim.experiment.component import DIGESTS
 from basinet.sim.run.folder import Run
 
-__all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
+__all__ = ["describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
 
 # The label of the strategy says the first three; the others do not change what a replica computes.
 _UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
@@ -246,3 +246,17 @@ def labels(runs: Sequence[Run]) -> list[str]:
         The strategy, then the other keys that vary: `diffusion ATC, batch_size=256`.
     """
     return [_join(*pair) for pair in names(runs)]
+
+
+def listed(names: Sequence[str], join: str = ", ") -> str:
+    """Write names one after the other, of many the first five.
+
+    Args:
+        names: The names.
+        join: What stands between them.
+
+    Returns:
+        The text.
+    """
+    more = f" and {len(names) - 5:,} more" if len(names) > 6 else ""
+    return join.join(names[: 5 if more else None]) + more

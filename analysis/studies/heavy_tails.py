@@ -20,6 +20,7 @@ from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.run.records import Row
 from basinet.sim.tasks.ripples import ripples
 
 __all__ = ["edge_noise_of", "heavy_tails", "noise_of", "slope", "tuned"]
@@ -38,8 +39,6 @@ _HESSIAN_LIPSCHITZ = 2.9
 _TOLERANCE = 0.03
 _SKEWED: dict[str, Any] = {"law": "skewed_pareto", "tail": 1.6, "p": 1.5, "size": 3.0, "shape": "line"}
 _QUIET, _ASKEW = "no noise", "skewed noise, p = 1.5"
-
-Row = dict[str, Any]
 
 
 def noise_of(p: float) -> dict[str, Any]:

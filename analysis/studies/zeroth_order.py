@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
-from basinet.analysis.drawing.data import Row
 from basinet.analysis.drawing.style import grid, ink, label_log_axes, outside_legend, styles
 from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.journal import once
@@ -21,6 +20,7 @@ from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["zeroth_order"]

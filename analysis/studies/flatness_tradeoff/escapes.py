@@ -28,6 +28,7 @@ from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.theory import felt_potential, mean_passage_time, well_probability
 from basinet.sim.agents.block import Block
+from basinet.sim.run.records import Row
 
 __all__ = [
     "BARRIER",
@@ -48,7 +49,6 @@ START, THRESHOLD = -1.0, 0.5
 """Where walks begin, at a minimum, and where they have left its well."""
 
 Array = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 def quartic(w: Array) -> Array:

@@ -21,10 +21,9 @@ from basinet.analysis.studies.flatness_tradeoff.claims import (
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.theory import stability_limit, steady_excess_risk
+from basinet.sim.run.records import Row
 
 __all__ = ["excess_risk_claims", "rest_claims"]
-
-Row = dict[str, Any]
 
 _AT_REST = 0.02
 """Agents rest if they stay this near to a minimum, as a part of its distance from the barrier."""
