@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from basinet.analysis.drawing.style import grid, panels
+from basinet.analysis.drawing.panels import grid, panels
 from basinet.analysis.statistics.ranking import leaders
 from basinet.analysis.statistics.run_labels import labels, listed, names
 from basinet.sim.run.folder import Run

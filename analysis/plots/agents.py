@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from basinet.analysis.drawing.axes import choose_scale, finish, new_axes
 from basinet.analysis.drawing.checks import require_measured, require_runs
-from basinet.analysis.drawing.style import axis_label, choose_scale, finish, ink, new_axes, styles
+from basinet.analysis.drawing.style import axis_label, ink, styles
 from basinet.analysis.statistics.replicas import agent_rows
 from basinet.sim.run.folder import Run
 

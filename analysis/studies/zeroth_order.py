@@ -12,7 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
-from basinet.analysis.drawing.style import grid, ink, label_log_axes, outside_legend, styles
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import ink, styles
 from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.peak_memory import PeakMemory

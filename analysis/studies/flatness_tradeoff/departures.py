@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from basinet.analysis.drawing.style import grid
+from basinet.analysis.drawing.panels import grid
 from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
 from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from basinet.analysis.drawing.style import grid, label_log_axes, outside_legend, styles
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import styles
 from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
 from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.statistics.survival import MeanTime, kaplan_meier, mean_time, speed_up

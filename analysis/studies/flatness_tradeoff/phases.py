@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from basinet.analysis.drawing.style import grid
+from basinet.analysis.drawing.panels import grid
 from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference, holm
 from basinet.analysis.studies.flatness_tradeoff.orderings import ORDERINGS, UNITS, Ordering, Quantity

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from basinet.analysis import plots
+from basinet.analysis.drawing.axes import choose_scale
 from basinet.analysis.drawing.checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.drawing.style import choose_scale, same_styles, styles
+from basinet.analysis.drawing.style import same_styles, styles
 from basinet.analysis.plots import (
     panels,
     plot_agents,

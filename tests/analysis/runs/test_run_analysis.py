@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from basinet.analysis.measures import families as measures
-from basinet.analysis.plots.loss_landscape import landscape_drawings
+from basinet.analysis.report.landscapes import landscape_drawings
 from basinet.analysis.runs import measure
 from basinet.analysis.runs import solution_barriers as solutions
 from basinet.analysis.runs.measure import measure_again, measure_replica
