@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.curvature.determinism import check_modes, differentiable
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
-from basinet.sim.models.modules import check_module, silence_vmap, writes
+from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.task import Batch
 
@@ -150,15 +150,27 @@ class Objective:
             return self._mapped_gradients(point, buffers, batch)
         return self._single_gradients(point, buffers, batch)
 
-    def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
-        found = []
+    def gradient(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        """Compute the gradient of the loss of a batch at one point.
+
+        Args:
+            point: [P].
+            buffers: Tensors by name, those of the point.
+            batch: The samples.
+
+        Returns:
+            [P].
+        """
         with differentiable(self.device), torch.enable_grad():
-            for sample in zip(*(torch.split(t, 1) for t in batch), strict=True):
-                leaf = point.clone().requires_grad_()
-                value = self._at(self._loss, leaf.clone(), buffers, sample)
-                constant = not value.requires_grad  # no parameter takes part
-                found.append(torch.zeros_like(point) if constant else torch.autograd.grad(value, leaf)[0])
-        return torch.stack(found)
+            leaf = point.clone().requires_grad_()
+            value = self._at(self._loss, leaf.clone(), buffers, batch)
+        if not value.requires_grad:  # no parameter takes part
+            return torch.zeros_like(point)
+        return torch.autograd.grad(value, leaf)[0]
+
+    def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        samples = zip(*(torch.split(t, 1) for t in batch), strict=True)
+        return torch.stack([self.gradient(point, buffers, sample) for sample in samples])
 
     def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
@@ -243,20 +255,16 @@ class Objective:
         return max(1, two - one)
 
     def _graph_bytes(self, count: int) -> int:
-        kept: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
         chunk = Chunk(tuple(t[:count].clone() for t in self.samples.data))
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+
+        def gradient() -> Tensor:
             leaf = self.point.requires_grad_()
             value = self.losses(leaf, self.buffers(1), chunk).sum()
-            if value.requires_grad:
-                slope = torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)
-                del slope
-        return sum(kept.values())
+            if not value.requires_grad:
+                return value
+            return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]
+
+        return saved_bytes(gradient)
 
     def _map(self, function: Callable[..., Tensor], points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
         """Apply a function of (state, batch, weights) to each point."""

@@ -19,7 +19,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.experiment.blame import blaming
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Runtime
-from basinet.sim.models.modules import copy_model, evaluation_mode
+from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
@@ -110,18 +110,8 @@ def measured_together(model: nn.Module, task: Task, memory: int | None = None) -
     """
 
     def kept(count: int) -> int:
-        """Count the bytes that a pass over so many samples keeps for its way back."""
-        storages: dict[int, Tensor] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor
-            return tensor
-
-        # Clones: of a view all samples would count.
-        batch = tuple(t[:count].clone() for t in task.train)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            task.loss(model, batch)
-        return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        batch = tuple(t[:count].clone() for t in task.train)  # clones: of a view all samples would count
+        return saved_bytes(lambda: task.loss(model, batch))
 
     each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
     return max(1, min(_MEASURED_TOGETHER, (_MEASURE_MEMORY if memory is None else memory) // max(1, each)))
