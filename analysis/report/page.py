@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.run.files import write_atomically
 

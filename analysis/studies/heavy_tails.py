@@ -14,11 +14,11 @@ from torch import Tensor
 from basinet.algorithms.draws import key
 from basinet.algorithms.optimizers import ANSGDC, NSGD, NSGDC, NSGDCVR, NSGDm, heavy_tail_rate, heavy_tail_settings
 from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import legend_below_panels
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import GREY, styles
 from basinet.analysis.measures.tail_index import hill
-from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress

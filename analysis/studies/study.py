@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.report.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.statistics.summary import write_csv
 from basinet.analysis.studies.journal import JOURNAL

@@ -10,8 +10,8 @@ from scipy.special import stdtr
 from basinet.analysis.statistics.paired import ROUNDING
 from basinet.analysis.statistics.replicas import moments, t_interval
 from basinet.analysis.studies.flatness_tradeoff.claims import interval
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.study import Check
-from basinet.analysis.studies.trainings import Array
 
 __all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "larger", "nested_errors"]
 

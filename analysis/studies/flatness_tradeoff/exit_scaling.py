@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import ink, styles
-from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.statistics.survival import MeanTime, mean_time, speed_up
 from basinet.analysis.studies.flatness_tradeoff.claims import (
     AGENTS,

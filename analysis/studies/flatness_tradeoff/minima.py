@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.flatness_tradeoff.claims import (
     AGENTS,
     RULES,
