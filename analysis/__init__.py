@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from basinet.exports import lazy
 
 if TYPE_CHECKING:
-    from basinet.analysis.curvature.eigenvalues import Ritz, top_eigenvalues
     from basinet.analysis.curvature.hessian import (
         CurvatureOperator,
         FisherOperator,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     )
     from basinet.analysis.curvature.plain import fisher_operator, gauss_newton_operator, hessian_operator
     from basinet.analysis.curvature.spectral import Density, Spectrum, spectrum
+    from basinet.analysis.curvature.top_eigenvalues import Ritz, top_eigenvalues
     from basinet.analysis.curvature.trace import Estimate, trace
     from basinet.analysis.statistics.paired import PairedDifference, paired_differences
     from basinet.analysis.statistics.summary import summarize
@@ -56,7 +56,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "basinet.analysis.curvature.eigenvalues": ("Ritz", "top_eigenvalues"),
+        "basinet.analysis.curvature.top_eigenvalues": ("Ritz", "top_eigenvalues"),
         "basinet.analysis.curvature.hessian": (
             "CurvatureOperator",
             "FisherOperator",

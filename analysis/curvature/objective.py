@@ -173,6 +173,8 @@ class Objective:
         return torch.stack([self.gradient(point, buffers, sample) for sample in samples])
 
     def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        """Compute the gradient of each sample by `torch.vmap`."""
+
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
             return self._at(self._loss, theta, buffers, tuple(t.unsqueeze(0) for t in sample))
 
@@ -255,6 +257,7 @@ class Objective:
         return max(1, two - one)
 
     def _graph_bytes(self, count: int) -> int:
+        """Count what the graph of the gradient keeps for so many samples."""
         chunk = Chunk(tuple(t[:count].clone() for t in self.samples.data))
 
         def gradient() -> Tensor:
@@ -293,6 +296,7 @@ class Objective:
         batch: Batch,
         weights: Tensor | None = None,
     ) -> Tensor:
+        """Apply a function of (state, batch, weights) at one point."""
         given = tuple(t.clone() for t in batch) if self._writes else batch
         return function(self._state(theta, buffers), given, weights)
 
@@ -329,6 +333,8 @@ class Objective:
         return self._maps(tuple(t[:1].expand(2, *t[:1].shape) for t in self.samples.data), 0)
 
     def _maps(self, batch: Batch, each: int | None) -> bool:
+        """Return whether two points that are mapped have the gradients that they have one by one."""
+
         def together(points: Tensor) -> Tensor:
             apply = torch.vmap(partial(self._at, self._loss), (0, 0, each), randomness="same")
             losses: Tensor = apply(points, self.buffers(2), batch)
@@ -400,6 +406,7 @@ class _Functional:
         return self._call(self.as_outputs, state, batch)
 
     def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
+        """Call a function of the model with other parameters and buffers."""
         swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
         try:
             value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)

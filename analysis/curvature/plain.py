@@ -95,6 +95,7 @@ def fisher_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: int
 
 
 def _operator(kind: type[T], model: nn.Module, loss: Criterion, data: Data, chunk: int | None) -> T:
+    """Lay the data out as an operator of some kind wants them."""
     like = next((p for p in model.parameters() if p.requires_grad), torch.zeros(()))
     batches = _batches(data)
     tensors = tuple(

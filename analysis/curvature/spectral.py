@@ -289,6 +289,7 @@ class _Probes:
 
 
 def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int], traced: bool) -> Spectrum:
+    """Put together what basis and probes tell of one matrix."""
     values, weights, residuals = space.ritz(row)
     top, bottom = wanted
     size = space.basis.shape[2]
@@ -327,7 +328,7 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
 
 
 def _density(values: Array, weights: Array, residuals: Array, size: int, tol: float = 1e-3) -> Density:
-    """Give single eigenvalues their true weight, and spread the rest as the starting vector says."""
+    """Weigh single eigenvalues truly, and spread the rest as the starting vector says."""
     scale = max(abs(values[0]), abs(values[-1]))
     single = (residuals <= tol * np.maximum(np.abs(values), tol * scale)) & (weights * size <= _SINGLE)
     if len(values) == size:

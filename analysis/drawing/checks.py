@@ -21,7 +21,7 @@ class NoDataError(ExperimentError):
 
 
 def require(data: Sized, otherwise: str) -> None:
-    """Refuse to draw nothing.
+    """Raise if there is nothing to draw.
 
     Args:
         data: What is to be drawn.
@@ -35,7 +35,7 @@ def require(data: Sized, otherwise: str) -> None:
 
 
 def require_runs(runs: Any) -> None:
-    """Refuse what is no list of runs.
+    """Raise if something is no list of runs.
 
     Args:
         runs: What was given.
@@ -48,7 +48,7 @@ def require_runs(runs: Any) -> None:
 
 
 def require_rows(rows: Any, *columns: str, otherwise: str) -> None:
-    """Refuse what is no table, or an empty one.
+    """Raise if something is no table, or an empty one.
 
     Args:
         rows: What was given.
@@ -84,7 +84,7 @@ def kind_of(value: Any) -> str:
 
 
 def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bool = False) -> None:
-    """Refuse to draw nothing of runs, and say what they have.
+    """Raise if there is nothing to draw of runs, and say what they have.
 
     Args:
         rows: What is to be drawn.

@@ -231,6 +231,7 @@ class _Every(Locator):
         return self.base.nonsingular(v0, v1)
 
     def _thin(self, places: Sequence[float]) -> list[float]:
+        """Keep one of every `step` places in view, and zero among them."""
         low, high = sorted(self.axis.get_view_interval()) if self.axis is not None else (-np.inf, np.inf)
         inside = [place for place in places if low <= place <= high]
         whole = [place for place in inside if place == 0][:1] or inside[:1]  # zero stays
@@ -308,7 +309,7 @@ def _fit_inside(ax: Axes) -> None:
 
 
 def _collide(texts: Sequence[Text]) -> bool:
-    """Tell whether any of many texts covers another."""
+    """Return whether any of many texts covers another."""
     boxes = np.array([text.get_window_extent().extents for text in texts]).reshape(-1, 4)
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     both = ((low < boxes[None, :, 2:]) & (boxes[None, :, :2] < high)).all(-1)

@@ -87,7 +87,7 @@ _AXES = {
 
 
 def styles(series: Iterable[str]) -> dict[str, Style]:
-    """Give each series its style.
+    """Choose a style for each series.
 
     Args:
         series: Labels; the usual strategies always look the same, others take what is left in order. A strategy under

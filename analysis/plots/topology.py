@@ -59,7 +59,7 @@ def _layout(graph: nx.Graph, wanted: str | None) -> str:
 
 
 def _columns(graph: nx.Graph) -> int:
-    # In a grid numbered row by row, each agent has an edge to the one a row further on.
+    """Find the width of a grid: numbered row by row, each agent has an edge to the one a row further on."""
     size = graph.number_of_nodes()
     for count in range(2, size):
         if size % count == 0 and all(graph.has_edge(node, node + count) for node in range(size - count)):
@@ -68,6 +68,7 @@ def _columns(graph: nx.Graph) -> int:
 
 
 def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
+    """Place the agents by a layout."""
     size = graph.number_of_nodes()
     if layout == "circular":
         angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size

@@ -137,7 +137,7 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
 
 
 def _is_curve(runs: Sequence[Run], metric: str) -> bool:
-    """Tell whether a metric was measured at more than one step."""
+    """Return whether a metric was measured at more than one step."""
     return any(len({row["step"] for row in run.metrics if metric in row and "agent" not in row}) > 1 for run in runs)
 
 

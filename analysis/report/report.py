@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 
 from basinet.analysis.drawing.style import axis_label
+from basinet.analysis.report.captions import capital
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html, text_html, write_page
 from basinet.analysis.statistics.incidents import excuses, incidents
@@ -150,6 +151,7 @@ def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
 
 
 def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[str]) -> str:
+    """Lay out what a reader must know before the numbers."""
     sentences = [*incidents(runs), *(f"{name}: not started." for name in missing), *left_out]
     if not sentences:
         return ""
@@ -183,6 +185,7 @@ def summary_html(runs: Sequence[Run]) -> str:
 
 
 def _points(runs: Sequence[Run]) -> str:
+    """Lay out the values at the centroids and the agents."""
     headings, rows = point_cells(runs)
     if not rows:
         return ""
@@ -199,6 +202,7 @@ def _points(runs: Sequence[Run]) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
+    """Lay out the comparisons with the baseline."""
     named = names(runs)
     strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
@@ -234,7 +238,7 @@ def _difference_table(differences: Iterable[PairedDifference]) -> str:
     rows = []
     for d in differences:
         pair, *numbers = d.cells()
-        rows.append([_capital(axis_label(d.metric)), pair, d.condition, *numbers])
+        rows.append([capital(axis_label(d.metric)), pair, d.condition, *numbers])
     return table_html(headings, rows, numbers=range(3, 6), grouped=True)
 
 
@@ -248,7 +252,7 @@ def _measured(runs: Sequence[Run]) -> str:
         (
             "Centroid",
             "The agents’ average, weighted by the Perron vector of the mixing matrix. "
-            f"{_capital(listed)} are those of the centroid.",
+            f"{capital(listed)} are those of the centroid.",
         )
     ]
     for metrics, term, text in _TERMS:
@@ -265,6 +269,7 @@ def _names(runs: Sequence[Run]) -> set[str]:
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:
+    """Lay out the settings of the experiment."""
     rows = []
     for key, value in experiment.items():
         if key == "cases" and value is not None:
@@ -299,7 +304,3 @@ def _descent(runs: Sequence[Run]) -> str:
     if not norms:
         return ""
     return f"The descent stopped at a gradient norm of {max(norms):.2g} or less."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

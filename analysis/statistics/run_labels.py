@@ -52,6 +52,7 @@ def _name(component: Mapping[str, Any]) -> str:
 
 
 def _flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the dotted keys of a nested configuration."""
     keys = []
     for key, value in config.items():
         nested = isinstance(value, Mapping) and bool(value)
@@ -237,7 +238,7 @@ def _follows_case(runs: Sequence[Run], key: str) -> bool:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Give each run a short label.
+    """Label each run in short.
 
     Args:
         runs: The runs.

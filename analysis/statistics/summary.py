@@ -67,6 +67,7 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
 
 
 def _escapes(run: Run) -> Row:
+    """Summarize the times until the replicas escaped."""
     times, happened = escape_times(run)
     mean, curve = mean_time(times, happened), kaplan_meier(times, happened)
     numbers = {

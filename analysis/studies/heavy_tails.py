@@ -206,7 +206,7 @@ def _plan(horizons: Sequence[int]) -> Iterator[_Job]:
 
 
 def _noises(p: float) -> dict[str, dict[str, Any]]:
-    """Give the noises under which methods are run that are set for p, by condition."""
+    """Return the noises under which methods that are set for p are run, by condition."""
     edge = {_edge(p): edge_noise_of(p)} if p < 2 else {}
     return {_inside(p): noise_of(p), **edge}
 
@@ -241,6 +241,7 @@ def _run_at(place: int, job: _Job, repeats: int) -> tuple[int, list[Row]]:
 
 
 def _run(job: _Job, repeats: int) -> list[Row]:
+    """Run the descents of a job, and lay out their means by method and noise."""
     quiet = list(job.conditions) == [_QUIET]
     found = mean_gradient_norms(
         [ripples(noise=noise) for noise in job.conditions.values()],
@@ -277,6 +278,7 @@ def _rate(method: str, p: float) -> float:
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Check]:
+    """Compare the slopes that were measured with the rates of theory."""
     quiet = _series(rows, _QUIET)["NSGD"]
     yield Check.near("slope without noise", -0.5, slope(quiet), within=0.01)
     orders = {condition: p for p in _ORDERS for condition in _noises(p)}

@@ -130,7 +130,7 @@ are settings, with defaults. What takes long it finds by `once`, so that it is n
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a study, or that cannot be written.
+    """Raise if a folder holds something else than a study, or cannot be written.
 
     Args:
         folder: Where the findings shall go.

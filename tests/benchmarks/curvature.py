@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from basinet.algorithms import draws
-from basinet.analysis.curvature.eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.spectral import spectra
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.trace import hutchinson
 from basinet.sim.tasks.digits import digits
 from tests.benchmarks.harness import Row, Step, in_turn

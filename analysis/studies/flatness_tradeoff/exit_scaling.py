@@ -211,6 +211,7 @@ def _theory(found: dict[_Case, _Found]) -> Check:
 
 
 def _rows(found: dict[_Case, _Found]) -> list[dict[str, Any]]:
+    """Lay out what was found as rows of a table."""
     return [
         {
             "strategy": case.strategy, "graph": case.graph, "step": case.step, "batch": case.batch,

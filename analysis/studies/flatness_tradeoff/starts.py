@@ -117,6 +117,7 @@ def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], whe
 
 
 def _rows(ends: Outcomes, cell: Cell, family: Family) -> list[dict[str, Any]]:
+    """Collect the replicas that ended with finite values and a positive λ_max."""
     metrics = ("train_loss", "test_accuracy", "hessian_top_eigenvalue", "hessian_trace")
     rows = []
     for label in STRATEGIES:

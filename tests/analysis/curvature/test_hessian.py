@@ -8,8 +8,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from basinet.analysis.curvature.eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 
 Batch = tuple[Tensor, ...]
 

@@ -6,8 +6,8 @@ from scipy.sparse.linalg import LinearOperator
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from basinet.analysis.curvature.eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 
 
 def symmetric(values: np.ndarray, seed: int = 0) -> np.ndarray:
