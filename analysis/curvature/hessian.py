@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor, nn
 
+from basinet.analysis.curvature.functional import Loss
 from basinet.analysis.curvature.matrices import Curvature, Kind
-from basinet.analysis.curvature.objective import Loss, Objective
+from basinet.analysis.curvature.objective import Objective
 
 __all__ = [
     "CurvatureOperator",

@@ -9,8 +9,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from basinet.analysis.drawing.layout import tick_labels
 from basinet.analysis.drawing.legends import coinciding, labelled_lines
+from basinet.analysis.drawing.ticks import tick_labels
 
 __all__ = ["illegible"]
 

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from basinet.analysis.drawing.axes import finish, new_axes
 from basinet.analysis.drawing.checks import kind_of, require
-from basinet.analysis.drawing.layout import cell_of
+from basinet.analysis.drawing.sizes import cell_of
 from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast, ink
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
