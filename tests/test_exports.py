@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 PACKAGES = (
     "basinet",
     "basinet.topologies",
+    "basinet.algorithms",
     "basinet.algorithms.strategies",
     "basinet.algorithms.optimizers",
     "basinet.sim",
@@ -22,6 +23,7 @@ PACKAGES = (
     "basinet.analysis.plots",
     "basinet.analysis.theory",
     "basinet.analysis.studies",
+    "basinet.launch",
 )
 
 
@@ -38,7 +40,8 @@ def test_all_is_what_can_be_imported(package):
 
 
 def test_the_rooms_with_headline_names_import_neither_torch_nor_matplotlib():
-    code = "import sys, basinet.sim, basinet.analysis.plots; print({'torch', 'matplotlib'} & {*sys.modules})"
+    rooms = "basinet.algorithms, basinet.analysis.plots, basinet.launch, basinet.sim"
+    code = f"import sys, {rooms}; print({{'torch', 'matplotlib'}} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout == "set()\n"
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
-    from basinet.analysis.plots.scatter import plot_flatness_accuracy, plot_iso_accuracy, plot_risk_flatness
+    from basinet.analysis.plots.scatter import (
+        plot_flatness_accuracy,
+        plot_iso_accuracy,
+        plot_risk_flatness,
+        plot_scatter,
+    )
     from basinet.analysis.plots.survival_curves import plot_survival
     from basinet.analysis.plots.topology import plot_spectrum, plot_topology
     from basinet.analysis.plots.trajectory_plane import plot_trajectories
@@ -30,6 +35,7 @@ __all__ = [
     "plot_partition",
     "plot_prediction",
     "plot_risk_flatness",
+    "plot_scatter",
     "plot_slices",
     "plot_solutions",
     "plot_spectra",
@@ -53,7 +59,12 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.partition": ("plot_partition",),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
-        "basinet.analysis.plots.scatter": ("plot_flatness_accuracy", "plot_iso_accuracy", "plot_risk_flatness"),
+        "basinet.analysis.plots.scatter": (
+            "plot_flatness_accuracy",
+            "plot_iso_accuracy",
+            "plot_risk_flatness",
+            "plot_scatter",
+        ),
         "basinet.analysis.plots.survival_curves": ("plot_survival",),
         "basinet.analysis.plots.topology": ("plot_spectrum", "plot_topology"),
         "basinet.analysis.plots.trajectory_plane": ("plot_trajectories",),

@@ -26,7 +26,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["zeroth_order"]
+__all__ = ["METHODS", "Method", "find_out", "zeroth_order"]
 
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -40,11 +40,55 @@ _BACKWARD = 2
 """A backward pass costs about two forward passes."""
 
 
+@dataclass(frozen=True)
+class Method:
+    """A method on the digits.
+
+    Attributes:
+        label: What it is called.
+        optimizer: Its settings without the learning rate.
+        rates: The learning rates that are tried.
+        cost: How many evaluations a step costs.
+    """
+
+    label: str
+    optimizer: dict[str, Any]
+    rates: tuple[float, ...]
+    cost: int = 2
+
+
+_RATES = (0.005, 0.007, 0.01, 0.014)
+METHODS = (
+    Method("SGD", {"name": "sgd"}, (0.25, 0.5, 1.0), cost=1 + _BACKWARD),
+    Method("MeZO", {"name": "mezo"}, _RATES),
+    Method("LOZO, r = 2, ν = 1", {"name": "lozo", "rank": 2, "period": 1}, _RATES),
+    Method("LOZO, r = 2, ν = 50", {"name": "lozo", "rank": 2, "period": 50}, _RATES),
+    Method("LOZO-M, r = 4, ν = 50", {"name": "lozo_m", "rank": 4, "period": 50}, _RATES),
+)
+"""The methods of the study."""
+
+
 def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, steps: Steps = 2000) -> Findings:
     """Count evaluations to a target for MeZO, LOZO and SGD, and the memory that they hold.
 
     Args:
         progress: Is told how far the study is.
+        runs: Independent runs on the quadratic.
+        replicas: Independent runs on the digits.
+        steps: Steps on the digits at most.
+
+    Returns:
+        The findings.
+    """
+    return find_out(progress, METHODS, runs=runs, replicas=replicas, steps=steps)
+
+
+def find_out(progress: Progress, methods: Sequence[Method], *, runs: int, replicas: int, steps: int) -> Findings:
+    """Count the evaluations of some methods.
+
+    Args:
+        progress: Is told how far the study is.
+        methods: The methods on the digits.
         runs: Independent runs on the quadratic.
         replicas: Independent runs on the digits.
         steps: Steps on the digits at most.
@@ -62,8 +106,8 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
     lazy = [quadratic(2, period, 0.5) for period in (1, 2, 5, 10, 50)]
     progress(0.2, "quadratic, V kept")
     trained = []
-    for done, method in enumerate(_METHODS):
-        progress(0.2 + 0.75 * done / len(_METHODS), f"digits, {method.label}")
+    for done, method in enumerate(methods):
+        progress(0.2 + 0.75 * done / len(methods), f"digits, {method.label}")
         find = partial(_train, method, replicas, steps)
         trained.append(once("digits", find, method=method.label, replicas=replicas, steps=steps))
     memory = [once("memory", partial(memory_of, name, make), method=name) for name, make in COMPARED.items()]
@@ -153,27 +197,7 @@ def _quadratic(rank: int | None, period: int, share: float, runs: int) -> Row:
     }
 
 
-@dataclass(frozen=True)
-class _Method:
-    """A method on the digits: its optimizer, the learning rates that are tried, and what a step costs."""
-
-    label: str
-    optimizer: dict[str, Any]
-    rates: tuple[float, ...]
-    cost: int = 2
-
-
-_RATES = (0.005, 0.007, 0.01, 0.014)
-_METHODS = (
-    _Method("SGD", {"name": "sgd"}, (0.25, 0.5, 1.0), cost=1 + _BACKWARD),
-    _Method("MeZO", {"name": "mezo"}, _RATES),
-    _Method("LOZO, r = 2, ν = 1", {"name": "lozo", "rank": 2, "period": 1}, _RATES),
-    _Method("LOZO, r = 2, ν = 50", {"name": "lozo", "rank": 2, "period": 50}, _RATES),
-    _Method("LOZO-M, r = 4, ν = 50", {"name": "lozo_m", "rank": 4, "period": 50}, _RATES),
-)
-
-
-def _train(method: _Method, replicas: int, steps: int) -> list[list[Row]]:
+def _train(method: Method, replicas: int, steps: int) -> list[list[Row]]:
     """Train on the digits at each learning rate, until all runs have reached the target, or one has diverged."""
     curves = []
     for rate in method.rates:
