@@ -107,6 +107,21 @@ def test_the_suite_has_the_gauss_newton_and_fisher_matrices(classifier):
 X, Y = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
 
 
+@pytest.mark.parametrize("name", ["spectrum", "top_eigenvalues", "trace"])
+def test_the_suite_refuses_matrices_that_are_not_square(name):
+    import basinet.analysis
+
+    with pytest.raises(ValueError, match="must be square"):
+        getattr(basinet.analysis, name)(np.ones((2, 3)))
+
+
+def test_the_trace_names_its_methods():
+    from basinet.analysis import trace
+
+    with pytest.raises(ValueError, match="method must be one of xtrace, hutch"):
+        trace(np.eye(3), method="exact")
+
+
 @pytest.mark.parametrize(
     ("loss", "data", "message"),
     [

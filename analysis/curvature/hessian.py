@@ -20,6 +20,7 @@ __all__ = [
     "HessianOperator",
     "Loss",
     "hessian_matrix",
+    "square_operator",
     "tensor_products",
 ]
 
@@ -244,6 +245,24 @@ def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, ch
     return np.asarray(operator @ np.eye(operator.shape[0]))
 
 
+def square_operator(operator: Any) -> LinearOperator:
+    """Take a square matrix as a linear operator.
+
+    Args:
+        operator: A matrix or a `scipy.sparse.linalg.LinearOperator`, [P, P].
+
+    Returns:
+        The operator.
+
+    Raises:
+        ValueError: If it is not square.
+    """
+    operator = aslinearoperator(operator)
+    if operator.shape[0] != operator.shape[1]:
+        raise ValueError(f"The operator must be square, got shape {operator.shape}.")
+    return operator
+
+
 def tensor_products(operator: Any) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
     """Take a symmetric operator as a function of tensors; a curvature matrix stays on the device of its model.
 
@@ -252,14 +271,9 @@ def tensor_products(operator: Any) -> tuple[Callable[[Tensor], Tensor], int, tor
 
     Returns:
         A function that multiplies it with a float64 vector, [1, P] to [1, P]; P; and the device of the vectors.
-
-    Raises:
-        ValueError: If the operator is not square.
     """
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     size = operator.shape[1]
-    if operator.shape != (size, size):
-        raise ValueError(f"The operator must be square, got shape {operator.shape}.")
     if isinstance(operator, CurvatureOperator):
         return operator.curvature.products, size, operator.curvature.points.device
 

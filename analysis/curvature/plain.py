@@ -52,7 +52,7 @@ def hessian_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: in
     Example:
         The mean of (x θ − y)² has the Hessian 2 mean(x xᵀ).
 
-        >>> from torch.utils.data import TensorDataset
+        >>> from torch.utils.data import DataLoader, TensorDataset
         >>> model, x = nn.Linear(2, 1, bias=False).double(), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
         >>> loader = DataLoader(TensorDataset(x, torch.zeros(2, 1)), batch_size=1)
         >>> H = hessian_operator(model, nn.MSELoss(), loader)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.sparse.linalg import aslinearoperator
+
+from basinet.analysis.curvature.hessian import square_operator
 
 __all__ = [
     "Estimate",
@@ -106,7 +107,7 @@ def trace(
         The estimate, with its standard error.
 
     Raises:
-        ValueError: If there is no such method, or if the products do not suffice for it.
+        ValueError: If there is no such method, if the products do not suffice for it, or if the operator is not square.
 
     Example:
         >>> trace(np.diag([1.0, 2.0, 3.0]), method="hutchinson").value
@@ -114,7 +115,7 @@ def trace(
     """
     methods = {"xtrace": xtrace, "hutch++": hutch_plus_plus, "hutchinson": hutchinson}
     if method not in methods:
-        raise ValueError(f"method must be {', '.join(methods)}, got {method!r}.")
+        raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}.")
     return methods[method](operator, num_products=num_products, seed=seed)
 
 
@@ -150,7 +151,7 @@ def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Esti
     """
     if num_products < 2:
         raise ValueError(f"num_products must be at least 2 to have a spread, got {num_products}.")
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     nothing = np.zeros((operator.shape[1], 0))
     return mean_estimate(_probe(operator, nothing, num_products, np.random.default_rng(seed)), num_products)
 
@@ -188,7 +189,7 @@ def hutch_plus_plus(operator: Any, *, num_products: int = 60, seed: int = 0) -> 
     """
     if num_products < 6:
         raise ValueError(f"num_products must be at least 6 for two probes and a sketch of two, got {num_products}.")
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     rng = np.random.default_rng(seed)
     rank, size = num_products // 3, operator.shape[1]
     sketch = operator.matmat(rng.standard_normal((size, rank)))
@@ -233,7 +234,7 @@ def xtrace(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
     """
     if num_products < 4:
         raise ValueError(f"num_products must be at least 4 for two probes, got {num_products}.")
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     size = operator.shape[1]
     count = min(num_products // 2, size)
     probes = np.random.default_rng(seed).standard_normal((size, count))
