@@ -1,1 +1,15 @@
 """The way in: command line, experiment files, Python interface."""
+
+from typing import TYPE_CHECKING
+
+from basinet.exports import lazy
+
+if TYPE_CHECKING:
+    from basinet.launch.api import run
+    from basinet.launch.results import Results, compare, load
+
+__all__ = ["Results", "compare", "load", "run"]
+
+__getattr__, __dir__ = lazy(
+    __name__, {"basinet.launch.api": ("run",), "basinet.launch.results": ("Results", "compare", "load")}
+)

@@ -31,6 +31,11 @@ def test_imports_go_downward_only(room):
             assert not (first == "basinet" and rest and rest[0] in above), f"{file} imports upward: {name}"
 
 
+def test_every_file_name_stands_once():
+    files = [file.name for room in FLOORS for file in (ROOT / room).rglob("*.py") if file.name != "__init__.py"]
+    assert sorted(files) == sorted(set(files))
+
+
 @pytest.mark.parametrize("room", ["topologies", "algorithms", "analysis"])
 def test_ray_is_known_to_the_runtime_alone(room):
     for file in (ROOT / room).rglob("*.py"):

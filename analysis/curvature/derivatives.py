@@ -243,7 +243,7 @@ def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
 
 
 def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
-    """Check a module by itself: None if it is right, else the names of its autograd functions written in Python."""
+    """Check a module by itself: None if it is right, or the names of its autograd functions written in Python."""
     held = {name: p.detach() for name, p in module.named_parameters()}
     floats = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
     leaves = [*held.values(), *floats]

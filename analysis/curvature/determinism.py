@@ -1,4 +1,4 @@
-"""Refuses what makes a loss random, or dependent on how samples are batched: it has no Hessian of its own."""
+"""Detects what makes a loss random, or dependent on how samples are batched: it has no Hessian of its own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ __all__ = ["check_modes", "differentiable"]
 
 
 def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
-    """Refuse a model whose mode makes the loss random, or dependent on how samples are batched.
+    """Raise if the mode of a model makes the loss random, or dependent on how samples are batched.
 
     Args:
         model: The model.

@@ -1,23 +1,34 @@
 """Curvature matrices at one point as scipy's linear operators, and as matrices."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor, nn
 
+from basinet.analysis.curvature.functional import Loss
 from basinet.analysis.curvature.matrices import Curvature, Kind
-from basinet.analysis.curvature.objective import Loss, Objective
+from basinet.analysis.curvature.objective import Objective
 
-__all__ = ["FisherOperator", "GaussNewtonOperator", "HessianOperator", "Loss", "hessian_matrix"]
+__all__ = [
+    "CurvatureOperator",
+    "FisherOperator",
+    "GaussNewtonOperator",
+    "HessianOperator",
+    "Loss",
+    "hessian_matrix",
+    "square_operator",
+    "tensor_products",
+]
 
 Array = NDArray[np.float64]
 
 
-class _Operator(LinearOperator):  # type: ignore[misc]  # scipy has no types
-    """A curvature matrix at one point."""
+class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no types
+    """A curvature matrix at one point: `HessianOperator`, `GaussNewtonOperator` or `FisherOperator`."""
 
     kind: Kind
 
@@ -98,7 +109,7 @@ class _Operator(LinearOperator):  # type: ignore[misc]  # scipy has no types
     def _matmat(self, v: NDArray[Any]) -> Array:
         return _array(self.curvature.products(self._tensor(v.T).unsqueeze(1))[:, 0]).T
 
-    def _adjoint(self) -> "_Operator":
+    def _adjoint(self) -> "CurvatureOperator":
         return self
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
@@ -106,7 +117,7 @@ class _Operator(LinearOperator):  # type: ignore[misc]  # scipy has no types
         return torch.tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
 
 
-class HessianOperator(_Operator):
+class HessianOperator(CurvatureOperator):
     r"""Hessian of the mean loss over a data set, known by its products with vectors.
 
     $$
@@ -151,7 +162,7 @@ class HessianOperator(_Operator):
     kind: Kind = "hessian"
 
 
-class GaussNewtonOperator(_Operator):
+class GaussNewtonOperator(CurvatureOperator):
     r"""Gauss-Newton matrix of the mean loss over a data set, known by its products with vectors.
 
     $$
@@ -182,7 +193,7 @@ class GaussNewtonOperator(_Operator):
     kind: Kind = "gauss_newton"
 
 
-class FisherOperator(_Operator):
+class FisherOperator(CurvatureOperator):
     r"""Empirical Fisher matrix: the second moment of the samples' gradients, known by its products with vectors.
 
     $$
@@ -232,6 +243,44 @@ def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, ch
     """
     operator = HessianOperator(model, loss, data, chunk=chunk)
     return np.asarray(operator @ np.eye(operator.shape[0]))
+
+
+def square_operator(operator: Any) -> LinearOperator:
+    """Take a square matrix as a linear operator.
+
+    Args:
+        operator: A matrix or a `scipy.sparse.linalg.LinearOperator`, [P, P].
+
+    Returns:
+        The operator.
+
+    Raises:
+        ValueError: If it is not square.
+    """
+    operator = aslinearoperator(operator)
+    if operator.shape[0] != operator.shape[1]:
+        raise ValueError(f"The operator must be square, got shape {operator.shape}.")
+    return operator
+
+
+def tensor_products(operator: Any) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
+    """Take a symmetric operator as a function of tensors; a curvature matrix stays on the device of its model.
+
+    Args:
+        operator: A matrix, a `scipy.sparse.linalg.LinearOperator` or a `CurvatureOperator`, [P, P].
+
+    Returns:
+        A function that multiplies it with a float64 vector, [1, P] to [1, P]; P; and the device of the vectors.
+    """
+    operator = square_operator(operator)
+    size = operator.shape[1]
+    if isinstance(operator, CurvatureOperator):
+        return operator.curvature.products, size, operator.curvature.points.device
+
+    def products(vectors: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(operator.matvec(vectors[0].numpy()), np.float64)).unsqueeze(0)
+
+    return products, size, torch.device("cpu")
 
 
 def _array(values: Tensor) -> Array:

@@ -38,7 +38,7 @@ class Curvature:
     The sum of the agents' losses has a block-diagonal Hessian, so one backward pass through the gradient of the sum
     multiplies every agent's Hessian with its own vector (Pearlmutter: Fast exact multiplication by the Hessian,
     Neural Computation 6, 1994, doi:10.1162/neco.1994.6.1.147). The graph of the gradient is kept where all samples
-    are one chunk: a product then costs 1.4 gradients, else 2.4. G and E follow from products with F and its
+    are one chunk: a product then costs 1.4 gradients, otherwise 2.4. G and E follow from products with F and its
     transpose (Schraudolph: Fast curvature matrix-vector products for second-order gradient descent, Neural
     Computation 14, 2002, doi:10.1162/08997660260028683).
 
@@ -229,6 +229,7 @@ class Curvature:
             raise ExperimentError(fault)
 
     def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
+        """Compare the products of a few samples; return the fault in words, if there is one."""
         if derivative in ("hessian", "third derivative"):
             buffers = {name: b[0] for name, b in self.buffers.items()}
             return find_fault(self.objective, self.points[0], buffers, 2 if derivative == "hessian" else 3)
@@ -256,6 +257,7 @@ class Curvature:
 
     @torch.enable_grad()
     def _graph(self, chunk: Chunk, number: int) -> "_Graph":
+        """Evaluate a chunk with the graph that products with this kind of matrix are differentiated from."""
         # One flat leaf, cut into the parameters inside the graph: each derivative is one flat tensor.
         leaf = self.points.clone().requires_grad_()
         objective = self.objective

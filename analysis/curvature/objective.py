@@ -9,18 +9,16 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.curvature.determinism import check_modes, differentiable
+from basinet.analysis.curvature.functional import FunctionalModel, Loss, State
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
-from basinet.sim.models.modules import check_module, silence_vmap, writes
+from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.task import Batch
 
-__all__ = ["Loss", "Objective"]
+__all__ = ["Objective"]
 
-Batch = tuple[Tensor, ...]
 Buffers = Mapping[str, Tensor]
-State = dict[str, Tensor]
 
-Loss = Callable[[nn.Module, Batch], Tensor]
-"""Maps a model and a batch to the mean loss of the batch's samples, a scalar tensor."""
 
 _SMALL = 2**22
 """Samples times parameters of an agent up to which the agents are mapped as one on the CPU. Measured on one thread:
@@ -82,7 +80,7 @@ class Objective:
         ((self.dtype, self.device),) = kinds
         # A batch whose statistics count cannot be divided.
         self.share = Share() if training or share is None else share
-        self._functional = _Functional(model, loss)
+        self._functional = FunctionalModel(model, loss)
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         task = getattr(loss, "__self__", None)
         # A task whose loss is the mean over its samples' losses can give these in one pass.
@@ -150,17 +148,31 @@ class Objective:
             return self._mapped_gradients(point, buffers, batch)
         return self._single_gradients(point, buffers, batch)
 
-    def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
-        found = []
+    def gradient(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        """Compute the gradient of the loss of a batch at one point.
+
+        Args:
+            point: [P].
+            buffers: Tensors by name, those of the point.
+            batch: The samples.
+
+        Returns:
+            [P].
+        """
         with differentiable(self.device), torch.enable_grad():
-            for sample in zip(*(torch.split(t, 1) for t in batch), strict=True):
-                leaf = point.clone().requires_grad_()
-                value = self._at(self._loss, leaf.clone(), buffers, sample)
-                constant = not value.requires_grad  # no parameter takes part
-                found.append(torch.zeros_like(point) if constant else torch.autograd.grad(value, leaf)[0])
-        return torch.stack(found)
+            leaf = point.clone().requires_grad_()
+            value = self._at(self._loss, leaf.clone(), buffers, batch)
+        if not value.requires_grad:  # no parameter takes part
+            return torch.zeros_like(point)
+        return torch.autograd.grad(value, leaf)[0]
+
+    def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        samples = zip(*(torch.split(t, 1) for t in batch), strict=True)
+        return torch.stack([self.gradient(point, buffers, sample) for sample in samples])
 
     def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
+        """Compute the gradient of each sample by `torch.vmap`."""
+
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
             return self._at(self._loss, theta, buffers, tuple(t.unsqueeze(0) for t in sample))
 
@@ -243,20 +255,17 @@ class Objective:
         return max(1, two - one)
 
     def _graph_bytes(self, count: int) -> int:
-        kept: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
+        """Count what the graph of the gradient keeps for so many samples."""
         chunk = Chunk(tuple(t[:count].clone() for t in self.samples.data))
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+
+        def gradient() -> Tensor:
             leaf = self.point.requires_grad_()
             value = self.losses(leaf, self.buffers(1), chunk).sum()
-            if value.requires_grad:
-                slope = torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)
-                del slope
-        return sum(kept.values())
+            if not value.requires_grad:
+                return value
+            return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]
+
+        return saved_bytes(gradient)
 
     def _map(self, function: Callable[..., Tensor], points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
         """Apply a function of (state, batch, weights) to each point."""
@@ -285,6 +294,7 @@ class Objective:
         batch: Batch,
         weights: Tensor | None = None,
     ) -> Tensor:
+        """Apply a function of (state, batch, weights) at one point."""
         given = tuple(t.clone() for t in batch) if self._writes else batch
         return function(self._state(theta, buffers), given, weights)
 
@@ -321,6 +331,8 @@ class Objective:
         return self._maps(tuple(t[:1].expand(2, *t[:1].shape) for t in self.samples.data), 0)
 
     def _maps(self, batch: Batch, each: int | None) -> bool:
+        """Return whether two points that are mapped have the gradients that they have one by one."""
+
         def together(points: Tensor) -> Tensor:
             apply = torch.vmap(partial(self._at, self._loss), (0, 0, each), randomness="same")
             losses: Tensor = apply(points, self.buffers(2), batch)
@@ -356,71 +368,3 @@ class Objective:
             return False
         tolerance = torch.finfo(self.dtype).eps ** 0.5
         return torch.allclose(found, single(), rtol=tolerance, atol=tolerance, equal_nan=True)
-
-
-class _Functional:
-    """The loss and the outputs as functions of parameters and buffers, however the loss reads them.
-
-    Args:
-        model: The model.
-        loss: Maps the model and a batch to a number.
-    """
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        self.model = model
-        self.as_loss, self.as_outputs = (
-            _Call(model, lambda batch: loss(model, batch)),
-            _Call(model, lambda batch: model(batch[0])),
-        )
-        self.attributes = {module: _tensors(module) for module in model.modules()}
-        self.leaving = set(self.attributes)
-        # A tensor has a place in each module that holds it; a module that is there under several names is one.
-        names: dict[int, str] = {}
-        self.places: dict[str, list[str]] = {}
-        for path, module in model.named_modules():
-            for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
-                if tensor is None:
-                    continue
-                place = f"{path}.{attribute}" if path else attribute
-                name = names.setdefault(id(tensor), place)
-                self.places.setdefault(name, []).append(place)
-
-    def loss(self, state: State, batch: Batch) -> Tensor:
-        return self._call(self.as_loss, state, batch)
-
-    def outputs(self, state: State, batch: Batch) -> Tensor:
-        return self._call(self.as_outputs, state, batch)
-
-    def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
-        swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
-        try:
-            value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
-        finally:
-            self._tidy()
-        return value
-
-    def _tidy(self) -> None:
-        """Take back what layers have left in their attributes: it has a graph, and cannot be copied with the model."""
-        for module in list(self.leaving):
-            left, before = _tensors(module), self.attributes[module]
-            if all(before.get(name) is tensor for name, tensor in left.items()):
-                self.leaving.remove(module)  # it leaves nothing
-            for name in left.keys() - before.keys():
-                delattr(module, name)
-            vars(module).update(before)
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
-
-
-class _Call(nn.Module):
-    """A function of a model as a module, whose parameters `functional_call` can swap."""
-
-    def __init__(self, model: nn.Module, function: Callable[[Batch], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self.function = function
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.function(batch)

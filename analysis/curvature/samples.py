@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from basinet.sim.experiment.mistakes import first_line, in_words
 from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.tasks.task import Batch
 
 __all__ = ["AttemptError", "Chunk", "Samples", "Share"]
 
-Batch = tuple[Tensor, ...]
 T = TypeVar("T")
 
 
@@ -168,7 +168,7 @@ class Chunk:
         return self.batch[0].shape[0 if self.weights is None else 1]
 
     def sample_weights(self, like: Tensor) -> Tensor:
-        """Give the weight of each sample in its point's mean.
+        """Return the weight of each sample in its point's mean.
 
         Args:
             like: A tensor of the type and on the device that are wanted.
@@ -236,7 +236,7 @@ class Samples:
 
     @property
     def num_points(self) -> int:
-        """N, where each point has its own samples; else 1."""
+        """N, where each point has its own samples; 1 otherwise."""
         return 1 if self._indices is None else len(self._indices)
 
     def places(self, row: int) -> Tensor:

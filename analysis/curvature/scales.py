@@ -54,7 +54,7 @@ def scales(points: Tensor, shapes: Mapping[str, Size], kind: Scale) -> Tensor:
 
 
 def filter_normalized(directions: Tensor, points: Tensor, shapes: Mapping[str, Size]) -> Tensor:
-    """Give each filter of a direction the norm that the filter of the point has; biases and other vectors get zero.
+    """Rescale each filter of a direction to the norm of the point's filter; biases and other vectors become zero.
 
     Args:
         directions: [N, P].

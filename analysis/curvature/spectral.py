@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.analysis.curvature.hessian import tensor_products
 from basinet.analysis.curvature.krylov import Krylov, krylov
 from basinet.analysis.curvature.trace import Estimate, mean_estimate
 
-__all__ = ["Density", "Spectrum", "spectra"]
+__all__ = ["Density", "Spectrum", "spectra", "spectrum"]
 
 Array = NDArray[np.float64]
 
@@ -94,6 +96,56 @@ class Spectrum:
             return None
         low = float(self.bottom[0])
         return float(self.top[0]) / low if low > self.bottom_residuals[0] else None
+
+
+def spectrum(
+    operator: Any,
+    *,
+    top: int = 1,
+    bottom: int = 0,
+    tol: float = 1e-3,
+    max_steps: int = 100,
+    rtol: float = 0.02,
+    max_probes: int = 30,
+    seed: int = 0,
+) -> Spectrum:
+    """Measure the spectrum of a symmetric operator: extreme eigenvalues, trace, norm, effective rank and density.
+
+    Args:
+        operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
+        top: How many of the largest eigenvalues are wanted.
+        bottom: How many of the smallest.
+        tol: Residual that is small enough: a part of the eigenvalue at the top, of the largest at the bottom.
+        max_steps: Largest number of Lanczos steps, each for one product and 8 P bytes.
+        rtol: Standard error of the trace that is small enough, as a part of it.
+        max_probes: Number of probes, each for one product, after which no further ones are drawn.
+        seed: Seed of all random vectors.
+
+    Returns:
+        The spectrum.
+
+    Raises:
+        ValueError: If the operator is not square, or as for `spectra`.
+
+    Example:
+        >>> found = spectrum(np.diag([1.0, 2.0, 4.0]), top=2)
+        >>> found.top.round(9), round(found.trace.value, 9), found.density.weights.round(3)
+        (array([4., 2.]), 7.0, array([0.333, 0.333, 0.333]))
+    """
+    products, size, device = tensor_products(operator)
+    keys = torch.tensor([draws.key(seed, "spectrum")], device=device)
+    _, (found,) = spectra(
+        products,
+        keys,
+        size,
+        top=top,
+        bottom=bottom,
+        tol=tol,
+        max_steps=max_steps,
+        rtol=rtol,
+        max_probes=max_probes,
+    )
+    return found
 
 
 def spectra(
@@ -237,6 +289,7 @@ class _Probes:
 
 
 def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int], traced: bool) -> Spectrum:
+    """Put together what basis and probes tell of one matrix."""
     values, weights, residuals = space.ritz(row)
     top, bottom = wanted
     size = space.basis.shape[2]
@@ -275,7 +328,7 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
 
 
 def _density(values: Array, weights: Array, residuals: Array, size: int, tol: float = 1e-3) -> Density:
-    """Give single eigenvalues their true weight, and spread the rest as the starting vector says."""
+    """Weigh single eigenvalues truly, and spread the rest as the starting vector says."""
     scale = max(abs(values[0]), abs(values[-1]))
     single = (residuals <= tol * np.maximum(np.abs(values), tol * scale)) & (weights * size <= _SINGLE)
     if len(values) == size:

@@ -3,14 +3,23 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.sparse.linalg import aslinearoperator
 
-__all__ = ["Estimate", "estimates_in_rounds", "hutch_plus_plus", "hutchinson", "mean_estimate", "xtrace"]
+from basinet.analysis.curvature.hessian import square_operator
+
+__all__ = [
+    "Estimate",
+    "estimates_in_rounds",
+    "hutch_plus_plus",
+    "hutchinson",
+    "mean_estimate",
+    "trace",
+    "xtrace",
+]
 
 Array = NDArray[np.float64]
 
@@ -78,7 +87,39 @@ def estimates_in_rounds(
         samples = np.concatenate([samples, draw(range(len(samples), len(samples) + size))])
 
 
-def hutchinson(operator: Any, *, num_probes: int = 100, seed: int = 0) -> Estimate:
+def trace(
+    operator: Any,
+    *,
+    method: Literal["xtrace", "hutch++", "hutchinson"] = "xtrace",
+    num_products: int = 60,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the trace of a symmetric operator from its products with random vectors.
+
+    Args:
+        operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
+        method: `xtrace` makes the most of few products, `hutch++` is close to it, and the error bar of `hutchinson`
+            holds for any spectrum.
+        num_products: How many products may be spent.
+        seed: Seed of the vectors.
+
+    Returns:
+        The estimate, with its standard error.
+
+    Raises:
+        ValueError: If there is no such method, if the products do not suffice for it, or if the operator is not square.
+
+    Example:
+        >>> trace(np.diag([1.0, 2.0, 3.0]), method="hutchinson").value
+        6.0
+    """
+    methods = {"xtrace": xtrace, "hutch++": hutch_plus_plus, "hutchinson": hutchinson}
+    if method not in methods:
+        raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}.")
+    return methods[method](operator, num_products=num_products, seed=seed)
+
+
+def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Estimate:
     r"""Estimate a trace by random signs.
 
     $$
@@ -88,7 +129,7 @@ def hutchinson(operator: Any, *, num_probes: int = 100, seed: int = 0) -> Estima
 
     Args:
         operator: A symmetric matrix or `scipy.sparse.linalg.LinearOperator`, [P, P].
-        num_probes: Number of probes m, at least 2; each costs one product.
+        num_products: Number of probes m, at least 2; each costs one product.
         seed: Seed of the probes.
 
     Returns:
@@ -100,7 +141,7 @@ def hutchinson(operator: Any, *, num_probes: int = 100, seed: int = 0) -> Estima
     Example:
         Signs see a diagonal matrix exactly.
 
-        >>> hutchinson(np.diag([1.0, 2.0, 3.0]), num_probes=4)
+        >>> hutchinson(np.diag([1.0, 2.0, 3.0]), num_products=4)
         Estimate(value=6.0, error=0.0, num_products=4)
 
     References:
@@ -108,11 +149,11 @@ def hutchinson(operator: Any, *, num_probes: int = 100, seed: int = 0) -> Estima
             splines,
         Communications in Statistics 18, 1989, doi:10.1080/03610918908812806.
     """
-    if num_probes < 2:
-        raise ValueError(f"num_probes must be at least 2 to have a spread, got {num_probes}.")
-    operator = aslinearoperator(operator)
+    if num_products < 2:
+        raise ValueError(f"num_products must be at least 2 to have a spread, got {num_products}.")
+    operator = square_operator(operator)
     nothing = np.zeros((operator.shape[1], 0))
-    return mean_estimate(_probe(operator, nothing, num_probes, np.random.default_rng(seed)), num_probes)
+    return mean_estimate(_probe(operator, nothing, num_products, np.random.default_rng(seed)), num_products)
 
 
 def hutch_plus_plus(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
@@ -148,7 +189,7 @@ def hutch_plus_plus(operator: Any, *, num_products: int = 60, seed: int = 0) -> 
     """
     if num_products < 6:
         raise ValueError(f"num_products must be at least 6 for two probes and a sketch of two, got {num_products}.")
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     rng = np.random.default_rng(seed)
     rank, size = num_products // 3, operator.shape[1]
     sketch = operator.matmat(rng.standard_normal((size, rank)))
@@ -193,7 +234,7 @@ def xtrace(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
     """
     if num_products < 4:
         raise ValueError(f"num_products must be at least 4 for two probes, got {num_products}.")
-    operator = aslinearoperator(operator)
+    operator = square_operator(operator)
     size = operator.shape[1]
     count = min(num_products // 2, size)
     probes = np.random.default_rng(seed).standard_normal((size, count))

@@ -7,11 +7,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from basinet.analysis.drawing.data import Row
-from basinet.analysis.drawing.style import grid, panels
-from basinet.analysis.statistics.run_labels import labels, names
-from basinet.analysis.statistics.summary import leaders, listed
+from basinet.analysis.drawing.panels import grid, panels
+from basinet.analysis.statistics.ranking import leaders
+from basinet.analysis.statistics.run_labels import labels, listed, names
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
 
 __all__ = ["MOST_PANELS", "MOST_SERIES", "WIDE", "Choice", "choose", "choose_together"]
 

@@ -1,36 +1,28 @@
 """How figures are laid out: text is wrapped, ticks are thinned and legends make room, so that all can be read."""
 
-import itertools
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from matplotlib import cbook, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
 from matplotlib.transforms import Bbox, ScaledTranslation
+
+from basinet.analysis.drawing.sizes import wrap_text
+from basinet.analysis.drawing.ticks import fit_ticks
 
 __all__ = [
     "SMALLEST",
     "Fitted",
     "Sheet",
-    "cell_of",
     "fit_figure",
     "make_room",
     "place_below",
-    "text_width",
-    "tick_labels",
-    "wrap_text",
 ]
 
 SMALLEST = 5.0
@@ -96,49 +88,6 @@ def fit_figure(ax: Axes) -> None:
         figure.set_layout_engine(Fitted(**engine.get()))
 
 
-@lru_cache(maxsize=4096)
-def text_width(text: str, size: float) -> float:
-    """Measure a line.
-
-    Args:
-        text: The line.
-        size: Size of the font in points.
-
-    Returns:
-        Its width in points.
-    """
-    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0])
-
-
-def wrap_text(text: str, width: float, size: float) -> str:
-    """Break text into lines: before a parenthesis, at spaces, after punctuation, and within words at last.
-
-    Args:
-        text: The text; formulas are left as they are.
-        width: Width of a line in points.
-        size: Size of the font in points.
-
-    Returns:
-        The text with line breaks.
-    """
-    text = text.replace("\n", " ")
-    if cbook.is_math_text(text) is True or "$" in text.replace(r"\$", "") or text_width(text, size) <= width:
-        return text
-    lines: list[str] = []
-    for part in re.split(r" (?=\()", text):
-        lines.append("")
-        for word in re.findall(r"[^ ]+ *", part):
-            pieces = [word]
-            for pattern in (r"[^,_=/:;+\-]*[,_=/:;+\-]*\s*", r"\\.|."):  # at punctuation, and anywhere
-                if any(text_width(piece.rstrip(), size) > width for piece in pieces):
-                    pieces = [found for piece in pieces for found in re.findall(pattern, piece)]
-            for piece in pieces:
-                if lines[-1] and text_width((lines[-1] + piece).rstrip(), size) > width:
-                    lines.append("")
-                lines[-1] += piece
-    return "\n".join(line.strip() for line in lines if line.strip())
-
-
 def _wrap(text: Text, length: float, *, vertical: bool = False) -> bool:
     """Wrap text that is longer than some pixels; return whether it was."""
     if not text.get_text() or not text.get_visible():
@@ -176,7 +125,7 @@ def _fit_axes(ax: Axes) -> bool:
     changed = [_wrap(ax.title, width)]
     if ax.axison:
         changed += [_wrap(ax.xaxis.label, width), _wrap(ax.yaxis.label, box.height, vertical=True)]
-        changed += [_fit_ticks(ax.xaxis, 0), _fit_ticks(ax.yaxis, 1)]
+        changed += [fit_ticks(ax.xaxis, 0), fit_ticks(ax.yaxis, 1)]
     legend = ax.get_legend()
     if legend is not None and legend.get_gid() == _BELOW:
         around = [found for axis in (ax.xaxis, ax.yaxis) if (found := axis.get_tightbbox()) is not None]
@@ -187,103 +136,6 @@ def _fit_axes(ax: Axes) -> bool:
         after = legend.get_window_extent()
         changed.append(bool(np.abs(before.get_points() - after.get_points()).max() > 1))
     return any(changed)
-
-
-def tick_labels(axis: Axis) -> list[Text]:
-    """Collect the labels of the major ticks that are drawn.
-
-    Args:
-        axis: The axis.
-
-    Returns:
-        Texts in the order of the ticks.
-    """
-    low, high = sorted(axis.get_view_interval())
-    room = 1e-9 * (high - low)
-    axis.get_majorticklabels()  # brings them up to date
-    ticks, places = axis.get_major_ticks(), axis.get_majorticklocs()
-    return [
-        label
-        for tick, place in zip(ticks, places, strict=False)
-        if low - room <= place <= high + room
-        for label in (tick.label1, tick.label2)
-        if label.get_visible() and label.get_text()
-    ]
-
-
-class _Every(Locator):
-    """Each so-manieth tick of another locator."""
-
-    def __init__(self, base: Locator, step: int) -> None:
-        self.base, self.step = base, step
-
-    def set_axis(self, axis: Any) -> None:
-        super().set_axis(axis)
-        self.base.set_axis(axis)
-
-    def __call__(self) -> Any:
-        return self._thin(self.base())
-
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-        return self._thin(self.base.tick_values(vmin, vmax))
-
-    def nonsingular(self, v0: float, v1: float) -> tuple[float, float]:
-        return self.base.nonsingular(v0, v1)
-
-    def _thin(self, places: Sequence[float]) -> list[float]:
-        low, high = sorted(self.axis.get_view_interval()) if self.axis is not None else (-np.inf, np.inf)
-        inside = [place for place in places if low <= place <= high]
-        whole = [place for place in inside if place == 0][:1] or inside[:1]  # zero stays
-        start = inside.index(whole[0]) % self.step if whole else 0
-        return inside[start :: self.step]
-
-
-def _fit_ticks(axis: Axis, along: int) -> bool:
-    """Turn and shorten names that run into each other; of numbers, leave out as many as it takes."""
-    texts = tick_labels(axis)
-    step = _step(texts, along)
-    if step == 1:
-        return False
-    base = axis.get_major_locator()
-    if along == 0 and isinstance(base, FixedLocator) and isinstance(axis.get_major_formatter(), FuncFormatter):
-        names = [text.get_text() for text in axis.get_majorticklabels()]
-        length = 0.3 * 72 * cell_of(axis.axes)[1]
-        axis.set_ticks(
-            axis.get_majorticklocs().tolist(),
-            [_shorten(name, length, float(texts[0].get_fontsize())) for name in names],
-        )
-        axis.set_tick_params(labelrotation=90)
-        base, step = axis.get_major_locator(), _step(tick_labels(axis), along)
-        if step == 1:
-            return True
-    while step < len(texts):
-        axis.set_major_locator(_Every(base, step))
-        if _step(tick_labels(axis), along) == 1:
-            break
-        step += 1
-    return True
-
-
-def _shorten(text: str, length: float, size: float) -> str:
-    """Leave out the middle of a name that is longer than some points."""
-    kept = len(text)
-    while kept > 2 and text_width(text, size) > length:
-        kept -= 1
-        text = f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return text
-
-
-def _step(texts: Sequence[Text], along: int) -> int:
-    """Find how many labels must go for one to stay."""
-    if len(texts) < 2:
-        return 1
-    spans = [(box.min[along], box.max[along]) for box in (text.get_window_extent() for text in texts)]
-    gap = 0.3 * float(np.mean([text.get_fontsize() for text in texts])) if along == 0 else 0.0
-    for step in range(1, len(spans)):
-        kept = sorted(spans[::step])
-        if all(right[0] - left[1] >= gap for left, right in itertools.pairwise(kept)):
-            return step
-    return max(1, len(spans) - 1)
 
 
 def _fit_inside(ax: Axes) -> None:
@@ -308,7 +160,7 @@ def _fit_inside(ax: Axes) -> None:
 
 
 def _collide(texts: Sequence[Text]) -> bool:
-    """Tell whether any of many texts covers another."""
+    """Return whether any of many texts covers another."""
     boxes = np.array([text.get_window_extent().extents for text in texts]).reshape(-1, 4)
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     both = ((low < boxes[None, :, 2:]) & (boxes[None, :, :2] < high)).all(-1)
@@ -330,27 +182,6 @@ def make_room(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
             texts = [wrap_text(name.get_text(), 72 * 0.7 * width / columns, size) for name in row]
             height += 1.2 * size / 72 * max(text.count("\n") for text in texts)
     figure.set_size_inches(width, height)
-
-
-def cell_of(ax: Axes) -> tuple[float, float]:
-    """Measure the part of a figure that belongs to axes.
-
-    Args:
-        ax: The axes.
-
-    Returns:
-        Its width and height in inches.
-    """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    width, height = figure.get_size_inches()
-    spec = ax.get_subplotspec()
-    if spec is None:
-        place = ax.get_position()
-        return float(width * place.width), float(height * place.height)
-    spec = spec.get_topmost_subplotspec()
-    rows, columns = spec.get_gridspec().get_geometry()
-    return float(width * len(spec.colspan) / columns), float(height * len(spec.rowspan) / rows)
 
 
 def place_below(ax: Axes, legend: Any, x: float, y: float) -> None:

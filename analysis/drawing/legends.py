@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
-from basinet.analysis.drawing.layout import SMALLEST, Fitted, Sheet, cell_of, place_below, text_width, wrap_text
+from basinet.analysis.drawing.layout import SMALLEST, Fitted, Sheet, place_below
+from basinet.analysis.drawing.sizes import cell_of, text_width, wrap_text
 
 __all__ = ["SAME", "coinciding", "companion", "labelled_lines", "legend_below_panels", "merge_marks", "outside_legend"]
 

@@ -9,8 +9,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from basinet.analysis.drawing.layout import tick_labels
 from basinet.analysis.drawing.legends import coinciding, labelled_lines
+from basinet.analysis.drawing.ticks import tick_labels
 
 __all__ = ["illegible"]
 
@@ -69,6 +69,7 @@ def _over(first: Bbox, second: Bbox, slack: float) -> bool:
 
 
 def _texts(figure: Figure) -> Iterator[str]:
+    """Find texts that are cut, too small, over other axes, or over each other."""
     slack = _SLACK * figure.dpi / 72
     drawn = list(_drawn(figure))
     for ax, text, box in drawn:
@@ -87,6 +88,7 @@ def _texts(figure: Figure) -> Iterator[str]:
 
 
 def _legends(figure: Figure) -> Iterator[str]:
+    """Find legends over other axes, or over the data of their own."""
     slack = _SLACK * figure.dpi / 72
     legends: list[tuple[Axes | None, Legend]] = [(None, legend) for legend in figure.legends]
     legends += [(ax, child) for ax in figure.axes for child in ax.get_children() if isinstance(child, Legend)]
@@ -106,6 +108,7 @@ def _legends(figure: Figure) -> Iterator[str]:
 
 
 def _marks(figure: Figure) -> Iterator[str]:
+    """Find axes without room, and lines under other lines."""
     for ax in figure.axes:
         box = ax.get_window_extent()
         if min(box.width, box.height) * 72 / figure.dpi < _NARROWEST and not hasattr(ax, "_colorbar"):

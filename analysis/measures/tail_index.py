@@ -9,7 +9,7 @@ from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import fold, key, permutation
-from basinet.analysis.curvature.determinism import differentiable
+from basinet.analysis.curvature.objective import Objective
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["TailIndex", "gradient_noise_norms", "hill"]
@@ -92,21 +92,16 @@ def gradient_noise_norms(
     Returns:
         The norms [n], float64.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    batches = _single_samples(task, samples, seed, parameters[0].dtype)
+    objective = Objective(model, task.loss, task.train, training=model.training)
+    point, buffers = objective.point[0], {name: b[0] for name, b in objective.buffers(1).items()}
+    batches = _single_samples(task, samples, seed, point.dtype)
 
     def gradients() -> Iterator[Tensor]:
-        for batch in batches:
-            sample = tuple(tensor.clone() for tensor in batch)  # some layers write into their inputs
-            with differentiable(parameters[0].device):
-                loss = task.loss(model, sample)
-            found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            yield torch.cat([g.flatten() for g in found])
+        return (objective.gradient(point, buffers, batch) for batch in batches)
 
-    size, dtype = sum(p.numel() for p in parameters), parameters[0].dtype
-    fits = len(batches) * size * dtype.itemsize <= memory
+    fits = len(batches) * point.nbytes <= memory
     kept = list(gradients()) if fits else None
-    mean = torch.zeros(size, dtype=torch.float64, device=parameters[0].device)
+    mean = torch.zeros_like(point, dtype=torch.float64)
     for gradient in kept or gradients():
         mean += gradient
     mean /= len(batches)

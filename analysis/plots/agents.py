@@ -5,39 +5,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import require_measured, require_runs
-from basinet.analysis.drawing.style import axis_label, choose_scale, finish, ink, new_axes, styles
-from basinet.analysis.statistics.run_labels import labels
-from basinet.analysis.statistics.summary import finals
+from basinet.analysis.drawing.axes import choose_scale, finish, new_axes
+from basinet.analysis.drawing.checks import require_measured, require_runs
+from basinet.analysis.drawing.style import axis_label, ink, styles
+from basinet.analysis.statistics.replicas import agent_rows
 from basinet.sim.run.folder import Run
 
-__all__ = ["agent_rows", "plot_agents"]
-
-
-def agent_rows(runs: Sequence[Run], metric: str) -> list[dict[str, Any]]:
-    """Collect the last value of a metric at each agent, and at the centroid.
-
-    Args:
-        runs: The runs; those whose agents were not measured (`analysis_points: [centroid, agents]`) are left out.
-        metric: The metric.
-
-    Returns:
-        A row an agent: `label`, `replica`, `agent`, the metric by its name; and one for the centroid where it was
-        measured, whose `agent` is "centroid".
-    """
-    rows: list[dict[str, Any]] = []
-    for run, label in zip(runs, labels(runs), strict=True):
-        last: dict[tuple[int, int], float] = {}
-        for row in sorted(run.metrics, key=lambda row: int(row["step"])):
-            if "agent" in row and metric in row and row["replica"] not in run.diverged:
-                last[row["replica"], row["agent"]] = row[metric]
-        if last:
-            found: list[dict[str, Any]] = [
-                {"replica": r, "agent": agent, metric: value} for (r, agent), value in sorted(last.items())
-            ]
-            found += [{"replica": r, "agent": "centroid", metric: v} for r, v in sorted(finals(run, metric).items())]
-            rows += [{"label": label, **row} for row in found]
-    return rows
+__all__ = ["plot_agents"]
 
 
 def plot_agents(

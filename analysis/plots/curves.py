@@ -5,20 +5,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import Row, curve_rows, require_measured, require_runs
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
+from basinet.analysis.drawing.checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import (
-    Scale,
-    axis_label,
-    choose_scale,
-    finish,
-    new_axes,
-    styles,
-)
+from basinet.analysis.drawing.style import axis_label, styles
+from basinet.analysis.statistics.replicas import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
 
-__all__ = ["plot_curves"]
+__all__ = ["plot_consensus", "plot_curves"]
 
 _LIMITS = {"consensus": "consensus_stability_limit"}
 """The limit of λ_max that holds for a strategy; for all others it is 2 / μ."""
@@ -31,7 +27,7 @@ def plot_curves(
     x: str = "step",
     ax: Axes | None = None,
     legend: bool = True,
-    yscale: Scale | None = None,
+    yscale: AxisScale | None = None,
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 
@@ -109,3 +105,24 @@ def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:
         name = str(strategy.get("name") if isinstance(strategy, dict) else strategy)
         found[label] = curve_rows([run], _LIMITS.get(name, "stability_limit"), x=x)
     return found
+
+
+def plot_consensus(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True, **kwargs: Any) -> Axes:
+    """Draw the consensus distance on a logarithmic axis.
+
+    Zeros have no place there. They are left out (agents that start from the same parameters, at step 0); a
+    run that is zero throughout, as a centralized one, is only named in the legend.
+
+    Args:
+        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        ax: Where to draw; new axes if None.
+        legend: Whether to draw a legend beside the axes.
+        **kwargs: Handed to `plot_curves`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        NoDataError: No run has measured it.
+    """
+    return plot_curves(runs, "consensus_distance", ax=ax, legend=legend, yscale="log", **kwargs)

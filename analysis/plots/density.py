@@ -1,4 +1,4 @@
-"""The Hessian's spectra of several runs on the same axes."""
+"""The spectral density of the Hessian: of a run by its atoms, of several runs on the same axes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import require, require_runs
-from basinet.analysis.drawing.style import finish, new_axes, styles, symmetric_log
+from basinet.analysis.drawing.axes import finish, new_axes, symmetric_log
+from basinet.analysis.drawing.checks import require, require_rows, require_runs
+from basinet.analysis.drawing.style import MAIN, styles
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
-from basinet.sim.run.records import read_table
+from basinet.sim.run.records import Row, read_table
 
-__all__ = ["plot_spectra", "spectra_rows"]
+__all__ = ["plot_density", "plot_spectra", "spectra_rows"]
 
 
 def spectra_rows(runs: Sequence[Run], *, bins: int = 60) -> list[dict[str, Any]]:
@@ -80,3 +81,31 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
     ax.set_ylabel("part of all eigenvalues in a bin")
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
+
+
+def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw a spectral density as its atoms: no bandwidth is chosen, so none can mislead.
+
+    Args:
+        rows: `eigenvalue` and `weight`, the part of all eigenvalues that an atom stands for.
+        ax: Where to draw; new axes if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        NoDataError: There are none.
+    """
+    missing = "there is no spectral density to draw; measure hessian_density"
+    require_rows(rows, "eigenvalue", "weight", otherwise=missing)
+    ax = new_axes(ax)
+    nodes, weights = (np.array([float(row[name]) for row in rows]) for name in ("eigenvalue", "weight"))
+    kept = weights > 0
+    ax.set_yscale("log")
+    ax.vlines(nodes[kept], weights[kept].min() / 3, weights[kept], color=MAIN, linewidth=1.5)
+    ax.plot(nodes[kept], weights[kept], linestyle="none", marker="o", markersize=3, color=MAIN)
+    symmetric_log(ax, nodes)
+    ax.set_xlabel("Hessian eigenvalue")
+    ax.set_ylabel("part of all eigenvalues")
+    ax.grid(alpha=0.25)
+    return ax

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from basinet.analysis.drawing.data import require, require_rows
-from basinet.analysis.drawing.style import MAIN, contrast, new_axes
+from basinet.analysis.drawing.axes import new_axes
+from basinet.analysis.drawing.checks import require, require_rows
+from basinet.analysis.drawing.style import MAIN, contrast
 from basinet.sim.run.folder import Run
 
 __all__ = ["load_partition", "plot_partition"]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import kind_of, require
-from basinet.analysis.drawing.style import GREY, finish, ink, new_axes, styles
-from basinet.analysis.statistics.summary import moments
+from basinet.analysis.drawing.axes import finish, new_axes
+from basinet.analysis.drawing.checks import kind_of, require
+from basinet.analysis.drawing.style import GREY, ink, styles
+from basinet.analysis.statistics.replicas import moments
 from basinet.sim.experiment.component import ExperimentError
 
 if TYPE_CHECKING:

@@ -1,26 +1,33 @@
-"""Two metrics against each other: a point a replica, a cross for mean ± standard error."""
+"""Two metrics against each other: a point a replica, a cross for mean ± standard error; and lines of a third."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from basinet.analysis.drawing.data import point_rows, require, require_measured, require_runs
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
+from basinet.analysis.drawing.checks import require, require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import (
-    Scale,
-    axis_label,
-    choose_scale,
-    finish,
-    ink,
-    new_axes,
-    styles,
-)
-from basinet.analysis.statistics.summary import moments
+from basinet.analysis.drawing.style import GREY, axis_label, ink, styles
+from basinet.analysis.statistics.replicas import moments, replica_rows
 from basinet.sim.run.folder import Run
 
-__all__ = ["plot_scatter"]
+__all__ = [
+    "RISK",
+    "IsoLines",
+    "iso_lines",
+    "iso_rows",
+    "plot_flatness_accuracy",
+    "plot_iso_accuracy",
+    "plot_risk_flatness",
+    "plot_scatter",
+]
+
+RISK = "excess_risk"
 
 
 def plot_scatter(
@@ -30,8 +37,8 @@ def plot_scatter(
     *,
     ax: Axes | None = None,
     legend: bool = True,
-    xscale: Scale | None = None,
-    yscale: Scale | None = None,
+    xscale: AxisScale | None = None,
+    yscale: AxisScale | None = None,
 ) -> Axes:
     """Draw the last values of two metrics, one point for each replica that did not diverge.
 
@@ -51,7 +58,7 @@ def plot_scatter(
         NoDataError: No replica has both, above zero where the axis is logarithmic.
     """
     require_runs(runs)
-    rows = point_rows(runs, x, y)
+    rows = replica_rows(runs, x, y)
     require_measured(rows, runs, x, y)
     for name, scale in ((x, xscale), (y, yscale)):
         rows = [row for row in rows if scale != "log" or row[name] > 0]
@@ -80,3 +87,158 @@ def plot_scatter(
     ax.set_ylabel(axis_label(y, wrap=True))
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
+
+
+def plot_flatness_accuracy(
+    runs: Sequence[Run],
+    *,
+    flatness: str = "hessian_trace",
+    accuracy: str = "test_accuracy",
+    ax: Axes | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Draw accuracy against flatness at the end of training, one point a replica.
+
+    Args:
+        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        flatness: `hessian_trace` or `hessian_top_eigenvalue`.
+        accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
+        ax: Where to draw; new axes if None.
+        **kwargs: Handed to `plot_scatter`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        NoDataError: No replica has both.
+
+    Example:
+        ::
+
+            figure = panels(load_runs("runs/batch"), plot_flatness_accuracy, accuracy="test_loss")
+            figure.savefig("flatness.pdf")
+    """
+    return plot_scatter(runs, flatness, accuracy, ax=ax, **kwargs)
+
+
+def plot_risk_flatness(
+    runs: Sequence[Run], *, flatness: str = "hessian_trace", ax: Axes | None = None, **kwargs: Any
+) -> Axes:
+    """Draw excess risk against flatness at the end of training, one point a replica.
+
+    Args:
+        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        flatness: `hessian_trace` or `hessian_top_eigenvalue`.
+        ax: Where to draw; new axes if None.
+        **kwargs: Handed to `plot_scatter`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        NoDataError: No replica has both.
+    """
+    return plot_scatter(runs, flatness, RISK, ax=ax, **kwargs)
+
+
+@dataclass(frozen=True)
+class IsoLines:
+    """The least-squares fit y = a + b ln f + c ln r over replicas.
+
+    Attributes:
+        coefficients: a, b, c.
+        explained: Part of the variance of y that the fit explains, R².
+        count: Replicas it is from.
+    """
+
+    coefficients: tuple[float, float, float]
+    explained: float
+    count: int
+
+    def at(self, flatness: Any, risk: Any) -> Any:
+        """Evaluate the fit.
+
+        Args:
+            flatness: f.
+            risk: r.
+
+        Returns:
+            y.
+        """
+        a, b, c = self.coefficients
+        return a + b * np.log(flatness) + c * np.log(risk)
+
+
+def iso_rows(runs: Sequence[Run], flatness: str, accuracy: str) -> list[dict[str, Any]]:
+    """Collect the replicas that have all three, flatness and risk above zero.
+
+    Args:
+        runs: The runs.
+        flatness: A metric.
+        accuracy: A metric.
+
+    Returns:
+        A row a replica: `label`, `replica`, and the three metrics by their names.
+    """
+    rows = replica_rows(runs, flatness, RISK, accuracy)
+    return [row for row in rows if row[flatness] > 0 and row[RISK] > 0]
+
+
+def iso_lines(rows: Sequence[Mapping[str, Any]], flatness: str, accuracy: str, risk: str = RISK) -> IsoLines | None:
+    """Fit accuracy by flatness and excess risk.
+
+    Args:
+        rows: As `iso_rows` collects them.
+        flatness: The metric.
+        accuracy: The metric.
+        risk: The metric that stands for the optimization error.
+
+    Returns:
+        The fit; None where there are fewer than five replicas, or they lie on a line.
+    """
+    x = np.array([[1.0, np.log(row[flatness]), np.log(row[risk])] for row in rows]).reshape(-1, 3)
+    y: NDArray[np.float64] = np.array([row[accuracy] for row in rows], dtype=float)
+    if len(rows) < 5 or np.linalg.matrix_rank(x) < 3 or np.ptp(y) == 0:
+        return None
+    beta = np.linalg.lstsq(x, y, rcond=None)[0]
+    explained = 1 - float(((y - x @ beta) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    a, b, c = beta.tolist()
+    return IsoLines((a, b, c), explained, len(rows))
+
+
+def plot_iso_accuracy(
+    runs: Sequence[Run],
+    *,
+    flatness: str = "hessian_trace",
+    accuracy: str = "test_accuracy",
+    ax: Axes | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Draw excess risk against flatness at the end of training, and lines of equal accuracy as a regression sees it.
+
+    Args:
+        runs: The runs; one series each.
+        flatness: `hessian_trace` or `hessian_top_eigenvalue`.
+        accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
+        ax: Where to draw; new axes if None.
+        **kwargs: Handed to `plot_scatter`.
+
+    Returns:
+        The axes; the title has the R² of the regression. No lines are drawn where there is too little to fit.
+
+    Raises:
+        NoDataError: No replica has all three, flatness and risk above zero.
+    """
+    require_runs(runs)
+    rows = iso_rows(runs, flatness, accuracy)
+    require_measured(rows, runs, flatness, RISK, accuracy)
+    ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)
+    fit = iso_lines(rows, flatness, accuracy)
+    if fit is None:
+        return ax
+    xs, ys = (np.geomspace(*limits, 60) for limits in (ax.get_xlim(), ax.get_ylim()))
+    lines = ax.contour(xs, ys, fit.at(*np.meshgrid(xs, ys)), levels=8, colors=GREY, linewidths=0.8)
+    ax.clabel(lines, fontsize=6, fmt="%.3g")
+    name = axis_label(accuracy).split(" (")[0]
+    ax.set_title(f"lines: {name}, R² = {fit.explained:.2f}", fontsize="small")
+    return ax

@@ -5,17 +5,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import require
-from basinet.analysis.drawing.style import (
-    Scale,
-    axis_label,
-    choose_scale,
-    finish,
-    new_axes,
-    styles,
-)
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
+from basinet.analysis.drawing.checks import require
+from basinet.analysis.drawing.style import axis_label, styles
+from basinet.analysis.statistics.replicas import finals, moments
 from basinet.analysis.statistics.run_labels import names, setting, varied
-from basinet.analysis.statistics.summary import finals, moments
 from basinet.sim.run.folder import Run
 
 __all__ = ["plot_sweep", "sweep_rows", "swept"]
@@ -75,7 +69,7 @@ def plot_sweep(
     *,
     ax: Axes | None = None,
     legend: bool = True,
-    yscale: Scale | None = None,
+    yscale: AxisScale | None = None,
 ) -> Axes:
     """Draw a metric against a setting: mean over the replicas, bars of one standard error, a line a strategy.
 

@@ -1,4 +1,4 @@
-"""The graph of the agents with its mixing weights."""
+"""The graph of the agents with its mixing weights, and the eigenvalues of these."""
 
 import csv
 from collections.abc import Sequence
@@ -10,21 +10,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 from scipy import sparse
 
-from basinet.analysis.drawing.data import kind_of, require
-from basinet.analysis.drawing.layout import cell_of
-from basinet.analysis.drawing.style import SHADES, contrast, ink, new_axes
+from basinet.analysis.drawing.axes import finish, new_axes
+from basinet.analysis.drawing.checks import kind_of, require
+from basinet.analysis.drawing.sizes import cell_of
+from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast, ink
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 
-__all__ = ["load_weights", "plot_topology"]
+__all__ = ["load_weights", "plot_spectrum", "plot_topology"]
 
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # where it is known where the agents are
 _WEIGHT = "mixing weight"
 _FULL_SIZE = 4.0  # inches of a panel in which nodes and edges need not be smaller
 _SHADES = SHADES.reversed()
+_MOST_MARKERS = 100
+_ROUNDING = 1e-12
 
 
 def load_weights(run: Run) -> sparse.csr_array | None:
@@ -55,7 +59,7 @@ def _layout(graph: nx.Graph, wanted: str | None) -> str:
 
 
 def _columns(graph: nx.Graph) -> int:
-    # In a grid numbered row by row, each agent has an edge to the one a row further on.
+    """Find the width of a grid: numbered row by row, each agent has an edge to the one a row further on."""
     size = graph.number_of_nodes()
     for count in range(2, size):
         if size % count == 0 and all(graph.has_edge(node, node + count) for node in range(size - count)):
@@ -64,6 +68,7 @@ def _columns(graph: nx.Graph) -> int:
 
 
 def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
+    """Place the agents by a layout."""
     size = graph.number_of_nodes()
     if layout == "circular":
         angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size
@@ -207,3 +212,50 @@ def plot_topology(
         label = f"{_WEIGHT} (nodes: of the agent itself)" if as_graph else _WEIGHT
         ax.figure.colorbar(ScalarMappable(norm, _SHADES), ax=ax, label=label, shrink=0.8)
     return ax
+
+
+def plot_spectrum(eigenvalues: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Draw eigenvalues with their mixing rate: in order where they are real, otherwise in the complex plane.
+
+    The mixing rate is the largest modulus but for that of one eigenvalue 1. The nearer it is to zero, the faster the
+    agents agree.
+
+    Args:
+        eigenvalues: All eigenvalues of a matrix whose rows sum to one, [K], real or complex.
+        ax: Where to draw; new axes if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ExperimentError: Something else was given.
+        NoDataError: There are none.
+    """
+    try:
+        values = np.asarray(eigenvalues) + 0.0
+    except (TypeError, ValueError):
+        values = np.zeros((0, 0))
+    if values.ndim != 1:
+        raise ExperimentError(f"eigenvalues: expected a vector of numbers, not {kind_of(eigenvalues)}")
+    require(values, "there are no eigenvalues to draw")
+    ax = new_axes(ax)
+    rate = min(1.0, float(np.sort(np.abs(values))[-2])) if len(values) > 1 else 0.0
+    label = f"mixing rate {rate if rate > _ROUNDING else 0:.4g}"
+    if np.iscomplexobj(values):
+        circle = np.exp(2j * np.pi * np.linspace(0, 1, 361))
+        ax.plot(circle.real, circle.imag, color=GREY, linewidth=1)
+        ax.plot(rate * circle.real, rate * circle.imag, color=ACCENT, linestyle="--", linewidth=1, label=label)
+        ax.plot(values.real, values.imag, "o", color=MAIN, markersize=5, alpha=0.6)
+        ax.set(xlabel="Re λ", ylabel="Im λ", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+        ax.set(xticks=np.linspace(-1, 1, 5), yticks=np.linspace(-1, 1, 5))
+    else:
+        order = np.arange(1, len(values) + 1)
+        for sign, name in ((1, label), (-1, None)):
+            ax.axhline(sign * rate, color=ACCENT, linestyle="--", linewidth=1, label=name)
+        marked = "o-" if len(values) <= _MOST_MARKERS else "-"
+        ax.plot(order, np.sort(values)[::-1], marked, color=MAIN, markersize=4, linewidth=1)
+        lowest = min(float(values.min()), -rate)
+        ax.set(xlabel="k", ylabel="eigenvalue λ_k", ylim=(lowest - 0.08, 1.08))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    return finish(ax, below=True)

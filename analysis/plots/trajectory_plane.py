@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.data import NoDataError, require_runs
+from basinet.analysis.drawing.axes import finish, new_axes
+from basinet.analysis.drawing.checks import NoDataError, require_runs
 from basinet.analysis.drawing.figure import Drawing
-from basinet.analysis.drawing.style import finish, grid, new_axes, styles
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import styles
 from basinet.analysis.plots.loss_landscape import draw_contours
 from basinet.analysis.runs.trajectory_surface import TABLE, Trajectories, principal_trajectories
 from basinet.sim.run.folder import Run

@@ -1,33 +1,29 @@
 """The figures of a report: those that the runs have measurements for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import fmean
-from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from basinet.analysis.drawing.axes import choose_scale
 from basinet.analysis.drawing.choice import MOST_PANELS, MOST_SERIES, WIDE, Choice, choose, choose_together
-from basinet.analysis.drawing.data import Row, curve_rows, point_rows
 from basinet.analysis.drawing.figure import Drawing
-from basinet.analysis.drawing.legends import SAME
-from basinet.analysis.drawing.style import axis_label, choose_scale, finish_panels, grid, same_styles
-from basinet.analysis.plots.agents import agent_rows, plot_agents
-from basinet.analysis.plots.consensus_distance import plot_consensus
-from basinet.analysis.plots.curves import plot_curves
+from basinet.analysis.drawing.panels import finish_panels, grid
+from basinet.analysis.drawing.style import axis_label, same_styles
+from basinet.analysis.plots.agents import plot_agents
+from basinet.analysis.plots.curves import plot_consensus, plot_curves
 from basinet.analysis.plots.density import plot_spectra, spectra_rows
-from basinet.analysis.plots.iso_accuracy import iso_lines, iso_rows, plot_iso_accuracy
-from basinet.analysis.plots.loss_landscape import landscape_drawings
-from basinet.analysis.plots.partition import load_partition, plot_partition
-from basinet.analysis.plots.scatter import plot_scatter
+from basinet.analysis.plots.replica_marks import plot_tail_index
+from basinet.analysis.plots.scatter import iso_lines, iso_rows, plot_iso_accuracy, plot_scatter
 from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
 from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
-from basinet.analysis.plots.tail_indices import plot_tail_index
-from basinet.analysis.plots.topology import load_weights, plot_topology
-from basinet.analysis.statistics.run_labels import describe, labels, names, strategy_label
-from basinet.analysis.statistics.summary import leaders
+from basinet.analysis.report.captions import capital, coincidences, extremes, replicas_a_run, short_name
+from basinet.analysis.report.landscapes import landscape_drawings
+from basinet.analysis.report.networks import partition_drawing, topology_drawing
+from basinet.analysis.statistics.ranking import leaders
+from basinet.analysis.statistics.replicas import agent_rows, curve_rows, replica_rows
+from basinet.analysis.statistics.run_labels import labels, names
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.sim.run.folder import Run
 
@@ -71,28 +67,15 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _tail_index(runs),
         _survival(runs),
         _trajectories(runs),
-        _topology(runs),
-        _partition(runs),
+        topology_drawing(runs),
+        partition_drawing(runs),
     ]
     drawn = [drawing for drawing in [*drawings, *landscape_drawings(runs)] if drawing is not None]
-    notes = map(_coincidences, drawn)
+    notes = map(coincidences, drawn)
     return [
         replace(drawing, caption=drawing.caption + note) if note else drawing
         for drawing, note in zip(drawn, notes, strict=True)
     ]
-
-
-def _coincidences(drawing: Drawing) -> str:
-    """Say of marks with several names what they are; empty if there are none."""
-    labels = [label for ax in drawing.figure.axes for label in ax.get_legend_handles_labels()[1]]
-    merged = [{name.split(", ")[0] for name in label.split(SAME)} for label in labels if SAME in label]
-    if not merged:
-        return ""
-    text = " Marks with several names (≈) lie on each other"
-    of_agents = "consensus" in drawing.name
-    if not of_agents and any({"diffusion ATC", "diffusion CTA"} <= names for names in merged):
-        text += "; by theory diffusion ATC and CTA have the same centroid"
-    return text + "."
 
 
 def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
@@ -128,49 +111,21 @@ def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
             caption += f" Of {len(best)} strategies the best {len(kept)} are shown."
         if len(conditions) > len(axes):
             caption += f" The first {len(axes)} of {len(conditions)} conditions are shown."
-        title = _capital(f"{_short(metric)} against {key}")
-        finding = _extremes(shown, metric, "mean", lambda row: f"{row['strategy']} at {key}={row[key]:g}")
-        drawings.append(Drawing(f"sweep_{metric}", title, _capital(caption), figure, shown, finding))
+        title = capital(f"{short_name(metric)} against {key}")
+        finding = extremes(shown, metric, "mean", lambda row: f"{row['strategy']} at {key}={row[key]:g}")
+        drawings.append(Drawing(f"sweep_{metric}", title, capital(caption), figure, shown, finding))
     return drawings
 
 
-def _extremes(
-    rows: Sequence[Mapping[str, Any]],
-    metric: str,
-    column: str,
-    label: Callable[[Mapping[str, Any]], str] = lambda row: str(row["label"]),
-) -> str:
-    """Say which series has the least and which the largest mean of a column."""
-    series: dict[str, list[float]] = {}
-    for row in rows:
-        series.setdefault(label(row), []).append(row[column])
-    means = {name: fmean(values) for name, values in series.items()}
-    if not means:
-        return ""
-    least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
-    name = _capital(_short(metric))
-    if len(means) == 1:
-        return f"{name}: {means[least]:.3g}."
-    if means[most] - means[least] <= 1e-9 * abs(means[most]):
-        return f"{name} is {means[least]:.3g} for all."
-    return f"{name} is lowest for {least} ({means[least]:.3g}) and highest for {most} ({means[most]:.3g})."
-
-
-def _replicas(counts: Sequence[int]) -> str:
-    least, most = min(counts), max(counts)
-    number = str(most) if least == most else f"{least} to {most}"
-    return f"{number} {'replica' if most == 1 else 'replicas'} a run"
-
-
 def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
-    choice = choose(runs, lambda chosen: point_rows(chosen, x, y))
+    choice = choose(runs, lambda chosen: replica_rows(chosen, x, y))
     rows = choice.rows
     if not rows:
         return None
     counts = [sum(row["label"] == label for row in rows) for label in {row["label"] for row in rows}]
     caption = (
         f"{axis_label(y)} against {axis_label(x)}, both at the centroid after the last step. Small markers: "
-        f"one replica each ({_replicas(counts)}); large markers with bars: mean ± standard error over the "
+        f"one replica each ({replicas_a_run(counts)}); large markers with bars: mean ± standard error over the "
         "replicas."
     )
     figure = choice.draw(
@@ -179,14 +134,14 @@ def _scatter(runs: Sequence[Run], x: str, y: str, name: str) -> Drawing | None:
         xscale=choose_scale(x, [row[x] for row in rows]),
         yscale=choose_scale(y, [row[y] for row in rows]),
     )
-    title = f"{_short(y)} against {_short(x)}"
-    caption = _capital(caption) + choice.notes
-    finding = f"{_extremes(rows, y, y)} {_extremes(rows, x, x)}"
-    return Drawing(name, _capital(title), caption, figure, rows, finding)
+    title = f"{short_name(y)} against {short_name(x)}"
+    caption = capital(caption) + choice.notes
+    finding = f"{extremes(rows, y, y)} {extremes(rows, x, x)}"
+    return Drawing(name, capital(title), caption, figure, rows, finding)
 
 
 def _is_curve(runs: Sequence[Run], metric: str) -> bool:
-    """Tell whether a metric was measured at more than one step."""
+    """Return whether a metric was measured at more than one step."""
     return any(len({row["step"] for row in run.metrics if metric in row and "agent" not in row}) > 1 for run in runs)
 
 
@@ -200,12 +155,12 @@ def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing |
     plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax, legend=told)
     _, b, c = fit.coefficients
     caption = (
-        f"Excess risk against {_short(flatness)} after the last step, and lines of equal {_short(quality)}: "
+        f"Excess risk against {short_name(flatness)} after the last step, and lines of equal {short_name(quality)}: "
         f"{b:+.2g} for each unit of the logarithm of the flatness and {c:+.2g} for that of the risk, least squares "
         f"over {fit.count} replicas of all runs, R² = {fit.explained:.2f}."
     )
     caption += "" if told else " There are too many runs to name each."
-    finding = _extremes(rows, quality, quality)
+    finding = extremes(rows, quality, quality)
     return Drawing("iso_accuracy", "Flatness and optimization together", caption, figure, rows, finding)
 
 
@@ -229,11 +184,11 @@ def _agents(runs: Sequence[Run], metric: str) -> Drawing | None:
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     plot_agents(choice.runs, metric, ax=ax)
     caption = (
-        f"{_capital(axis_label(metric))} at each agent (points) and at their centroid (bars) after the last step, "
+        f"{capital(axis_label(metric))} at each agent (points) and at their centroid (bars) after the last step, "
         "a column a replica."
     )
     caption += choice.notes
-    return Drawing("agents", "Spread over the agents", caption, figure, rows, _extremes(rows, metric, metric))
+    return Drawing("agents", "Spread over the agents", caption, figure, rows, extremes(rows, metric, metric))
 
 
 def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
@@ -258,7 +213,7 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
 
 
 def _tail_index(runs: Sequence[Run]) -> Drawing | None:
-    choice = choose_together(runs, lambda chosen: point_rows(chosen, "tail_index", "tail_index_error"))
+    choice = choose_together(runs, lambda chosen: replica_rows(chosen, "tail_index", "tail_index_error"))
     rows = choice.rows
     if not rows:
         return None
@@ -270,20 +225,20 @@ def _tail_index(runs: Sequence[Run]) -> Drawing | None:
         "no variance."
     )
     caption += choice.notes
-    finding = _extremes(rows, "tail_index", "tail_index")
+    finding = extremes(rows, "tail_index", "tail_index")
     return Drawing("tail_index", "Tail index of the gradient noise", caption, figure, rows, finding)
 
 
 def _over_steps(choice: Choice, metric: str, name: str, figure: Figure, extra: str) -> Drawing:
     caption = (
         f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
-        f"({_replicas([row['n'] for row in choice.rows])}); bands: one standard error up and down.{extra}"
+        f"({replicas_a_run([row['n'] for row in choice.rows])}); bands: one standard error up and down.{extra}"
     )
-    title = f"{_short(metric)} over the steps"
-    caption = _capital(caption) + choice.notes
+    title = f"{short_name(metric)} over the steps"
+    caption = capital(caption) + choice.notes
     last = {row["label"]: row for row in choice.rows}
-    finding = _extremes(list(last.values()), metric, "mean").replace(" is ", " at the end is ", 1)
-    return Drawing(name, _capital(title), caption, figure, choice.rows, finding)
+    finding = extremes(list(last.values()), metric, "mean").replace(" is ", " at the end is ", 1)
+    return Drawing(name, capital(title), caption, figure, choice.rows, finding)
 
 
 def _survival(runs: Sequence[Run]) -> Drawing | None:
@@ -308,80 +263,3 @@ def _trajectories(runs: Sequence[Run]) -> Drawing | None:
     from basinet.analysis.plots.trajectory_plane import trajectory_drawing  # needs torch, as other figures do not
 
     return trajectory_drawing(runs)
-
-
-def _topology(runs: Sequence[Run]) -> Drawing | None:
-    def load(run: Run) -> list[Row]:
-        matrix = load_weights(run)
-        if matrix is None:
-            return []
-        entries = matrix.tocoo()
-        columns = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
-        return [{"receiver": row, "sender": column, "weight": weight} for row, column, weight in columns]
-
-    def draw(run: Run, rows: list[Row], ax: Axes) -> None:
-        layout = "grid" if component(run) in ("torus", "grid") else None
-        plot_topology(load_weights(run), ax=ax, layout=layout)
-
-    def component(run: Run) -> str:
-        topology = run.config.get("topology")
-        return str(topology.get("name") if isinstance(topology, dict) else topology)
-
-    caption = (
-        "The agents and the weights with which they mix; an agent's own weight is the colour of its node. "
-        "With more than 60 agents: the nonzero entries of the mixing matrix."
-    )
-    return _distinct(runs, load, draw, lambda run: run.config.get("topology"), ("topology", "Topology", caption))
-
-
-def _partition(runs: Sequence[Run]) -> Drawing | None:
-    def load(run: Run) -> list[Row]:
-        return [row for row in load_partition(run) if row["replica"] == 0]
-
-    def draw(run: Run, rows: list[Row], ax: Axes) -> None:
-        plot_partition(rows, ax=ax)
-
-    def source(run: Run) -> Any:
-        task = run.config.get("task")
-        return task.get("partition", task) if isinstance(task, dict) else task
-
-    caption = "Samples of each label at each agent, in replica 0."
-    return _distinct(runs, load, draw, source, ("partition", "Who holds what", caption))
-
-
-def _distinct(
-    runs: Sequence[Run],
-    load: Callable[[Run], list[Row]],
-    draw: Callable[[Run, list[Row], Axes], None],
-    source: Callable[[Run], Any],
-    texts: tuple[str, str, str],
-) -> Drawing | None:
-    # One panel for each distinct table among the runs.
-    tables: dict[str, tuple[Run, list[Row]]] = {}
-    for run in runs:
-        rows = load(run)
-        if rows:
-            tables.setdefault(repr(rows), (run, rows))
-    if not tables:
-        return None
-    shown = list(tables.values())[:MOST_PANELS]
-    titles = [describe(source(run)) for run, _ in shown]
-    if len(set(titles)) < len(titles):
-        titles = [f"{strategy_label(run.config)}: {title}" for title, (run, _) in zip(titles, shown, strict=True)]
-    figure, axes = grid(len(shown), share_x=False, share_y=False, height=4.2)
-    for ax, title, (run, rows) in zip(axes, titles, shown, strict=True):
-        draw(run, rows, ax)
-        ax.set_title(title, fontsize="medium", wrap=True)
-    name, heading, caption = texts
-    if len(tables) > len(shown):
-        caption += f" The first {len(shown)} of {len(tables)} are shown."
-    data = [{"panel": title} | row for title, (_, rows) in zip(titles, shown, strict=True) for row in rows]
-    return Drawing(name, heading, caption, figure, data)
-
-
-def _short(metric: str) -> str:
-    return axis_label(metric).split(" (")[0].split(" J(")[0]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

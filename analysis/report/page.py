@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.run.files import write_atomically
 
@@ -81,7 +81,7 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
 
 
 def _mark_colors(figure: Figure) -> None:
-    """Tell black and white texts on coloured areas, which stay so on a dark page, from those on the page itself."""
+    """Mark black and white texts on coloured areas, which stay so on a dark page, unlike those on the page itself."""
     for ax in figure.axes:
         ax.patch.set_visible(False)  # that of the figure is behind it
         if any(mapped.get_array() is not None for mapped in (*ax.images, *ax.collections)):

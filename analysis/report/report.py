@@ -12,25 +12,17 @@ from typing import Any
 import matplotlib
 
 from basinet.analysis.drawing.style import axis_label
+from basinet.analysis.report.captions import capital
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html, text_html, write_page
+from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
-from basinet.analysis.statistics.points import point_cells, points
-from basinet.analysis.statistics.run_labels import describe, names
-from basinet.analysis.statistics.summary import (
-    HEADINGS,
-    MOST_ROWS,
-    best_of,
-    by_condition,
-    cells,
-    excuses,
-    finals,
-    incidents,
-    leaders,
-    strategy_label,
-    write_csv,
-    write_summary,
-)
+from basinet.analysis.statistics.points import final_points, point_cells
+from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
+from basinet.analysis.statistics.replicas import finals
+from basinet.analysis.statistics.run_labels import describe, names, strategy_label
+from basinet.analysis.statistics.summary import HEADINGS, write_csv, write_summary
+from basinet.analysis.statistics.summary_table import cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
@@ -92,7 +84,7 @@ def _write(folder: Path) -> Path:
     impossible = experiment.pop("impossible", None) or {}
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
-    if at_points := points(runs):
+    if at_points := final_points(runs):
         write_csv(at_points, folder / "points.csv")
     name = folder.resolve().name
     parts = {
@@ -159,6 +151,7 @@ def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
 
 
 def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[str]) -> str:
+    """Lay out what a reader must know before the numbers."""
     sentences = [*incidents(runs), *(f"{name}: not started." for name in missing), *left_out]
     if not sentences:
         return ""
@@ -192,6 +185,7 @@ def summary_html(runs: Sequence[Run]) -> str:
 
 
 def _points(runs: Sequence[Run]) -> str:
+    """Lay out the values at the centroids and the agents."""
     headings, rows = point_cells(runs)
     if not rows:
         return ""
@@ -208,6 +202,7 @@ def _points(runs: Sequence[Run]) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
+    """Lay out the comparisons with the baseline."""
     named = names(runs)
     strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
@@ -243,7 +238,7 @@ def _difference_table(differences: Iterable[PairedDifference]) -> str:
     rows = []
     for d in differences:
         pair, *numbers = d.cells()
-        rows.append([_capital(axis_label(d.metric)), pair, d.condition, *numbers])
+        rows.append([capital(axis_label(d.metric)), pair, d.condition, *numbers])
     return table_html(headings, rows, numbers=range(3, 6), grouped=True)
 
 
@@ -257,7 +252,7 @@ def _measured(runs: Sequence[Run]) -> str:
         (
             "Centroid",
             "The agents’ average, weighted by the Perron vector of the mixing matrix. "
-            f"{_capital(listed)} are those of the centroid.",
+            f"{capital(listed)} are those of the centroid.",
         )
     ]
     for metrics, term, text in _TERMS:
@@ -274,6 +269,7 @@ def _names(runs: Sequence[Run]) -> set[str]:
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:
+    """Lay out the settings of the experiment."""
     rows = []
     for key, value in experiment.items():
         if key == "cases" and value is not None:
@@ -308,7 +304,3 @@ def _descent(runs: Sequence[Run]) -> str:
     if not norms:
         return ""
     return f"The descent stopped at a gradient norm of {max(norms):.2g} or less."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
+from basinet.analysis.statistics.ranking import by_condition
+from basinet.analysis.statistics.replicas import finals, moments, t_interval
+from basinet.analysis.statistics.rounding import write_digits
 from basinet.analysis.statistics.run_labels import names
-from basinet.analysis.statistics.summary import by_condition, finals, moments, write_digits
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import FINISHED
 
@@ -93,9 +93,6 @@ def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centra
         mean, error, count = moments(differences)
         if strategy == baseline or mean is None:
             continue
-        interval = None
-        if error is not None:
-            half = float(stdtrit(count - 1, 0.975)) * error
-            interval = (mean - half, mean + half)
+        interval = None if error is None else t_interval(mean, error, count)
         comparisons.append(PairedDifference(metric, condition, strategy, baseline, mean, error, count, interval))
     return by_condition(comparisons, lambda comparison: comparison.condition)

@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import Any
 
+from basinet.analysis.statistics.ranking import by_condition
+from basinet.analysis.statistics.replicas import moments
+from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import labels, names
-from basinet.analysis.statistics.summary import HEADINGS, by_condition, moments, plus_minus
+from basinet.analysis.statistics.summary import HEADINGS
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
 
-__all__ = ["point_cells", "points"]
-
-Row = dict[str, Any]
+__all__ = ["final_points", "point_cells"]
 
 _HEADINGS = {"generalization_gap": "test − train loss ↓"} | {
     name: heading for name, heading in HEADINGS.items() if "limit" not in name and "consensus" not in name
 }
 
 
-def points(runs: Sequence[Run]) -> list[Row]:
+def final_points(runs: Sequence[Run]) -> list[Row]:
     """List what is known of each centroid and each agent after the last step.
 
     Args:

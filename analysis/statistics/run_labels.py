@@ -6,7 +6,7 @@ from typing import Any
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run
 
-__all__ = ["describe", "labels", "names", "setting", "strategy_label", "varied"]
+__all__ = ["describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
 
 # The label of the strategy says the first three; the others do not change what a replica computes.
 _UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
@@ -52,6 +52,7 @@ def _name(component: Mapping[str, Any]) -> str:
 
 
 def _flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the dotted keys of a nested configuration."""
     keys = []
     for key, value in config.items():
         nested = isinstance(value, Mapping) and bool(value)
@@ -237,7 +238,7 @@ def _follows_case(runs: Sequence[Run], key: str) -> bool:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Give each run a short label.
+    """Label each run in short.
 
     Args:
         runs: The runs.
@@ -246,3 +247,17 @@ def labels(runs: Sequence[Run]) -> list[str]:
         The strategy, then the other keys that vary: `diffusion ATC, batch_size=256`.
     """
     return [_join(*pair) for pair in names(runs)]
+
+
+def listed(names: Sequence[str], join: str = ", ") -> str:
+    """Write names one after the other, of many the first five.
+
+    Args:
+        names: The names.
+        join: What stands between them.
+
+    Returns:
+        The text.
+    """
+    more = f" and {len(names) - 5:,} more" if len(names) > 6 else ""
+    return join.join(names[: 5 if more else None]) + more

@@ -144,8 +144,9 @@ def mean_time(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) -> 
 
     The time until a high barrier is crossed is exponential but for a short beginning. With the total time T and d
     events the interval is 2T / χ², between quantiles of 2d degrees of freedom if no time is censored: it then has
-    exactly the stated coverage. Else its lower end has 2d + 2 of them, as for a Poisson count, and it covers somewhat
-    more often: in 95.6 % of samples of 30 times that are cut off at three times their mean, in 97 % at a third of it.
+    exactly the stated coverage. Otherwise its lower end has 2d + 2 of them, as for a Poisson count, and it covers
+    somewhat more often: in 95.6 % of samples of 30 times that are cut off at three times their mean, in 97 % at a third
+    of it.
 
     Args:
         times: When it happened, or until when it had not, [R].
@@ -193,8 +194,8 @@ class SpeedUp:
 def speed_up(slow: MeanTime, fast: MeanTime, *, level: float = 0.95) -> SpeedUp:
     """Compare two mean times by their ratio, a multiple of an F variable of 2d and 2d' degrees of freedom.
 
-    That is exact if no time is censored, and close to it else. The times are taken as independent. Those of replicas
-    that share their draws mostly go together, which makes the interval too wide rather than too narrow.
+    That is exact if no time is censored, and close to it otherwise. The times are taken as independent. Those of
+    replicas that share their draws mostly go together, which makes the interval too wide rather than too narrow.
 
     Args:
         slow: The mean time above the fraction line.

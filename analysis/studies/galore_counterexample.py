@@ -14,8 +14,10 @@ from torch import Tensor, nn, optim
 
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import GaLore, GoLore
-from basinet.analysis.drawing.style import GREY, grid, outside_legend, styles
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import GREY, styles
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Findings, Progress
 

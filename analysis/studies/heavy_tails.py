@@ -23,13 +23,17 @@ from basinet.algorithms.optimizers import (
     heavy_tail_settings,
 )
 from basinet.algorithms.optimizers.tunings import Method
-from basinet.analysis.drawing.style import GREY, grid, label_log_axes, legend_below_panels, styles
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import legend_below_panels
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import GREY, styles
 from basinet.analysis.measures.tail_index import hill
-from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.studies.descents import Descent, mean_gradient_norms
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.run.records import Row
 from basinet.sim.tasks.ripples import ripples
 
 __all__ = ["edge_noise_of", "heavy_tails", "noise_of", "slope", "tuned"]
@@ -48,8 +52,6 @@ _HESSIAN_LIPSCHITZ = 2.9
 _TOLERANCE = 0.03
 _SKEWED: dict[str, Any] = {"law": "skewed_pareto", "tail": 1.6, "p": 1.5, "size": 3.0, "shape": "line"}
 _QUIET, _ASKEW = "no noise", "skewed noise, p = 1.5"
-
-Row = dict[str, Any]
 
 
 def noise_of(p: float) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def _plan(horizons: Sequence[int]) -> Iterator[_Job]:
 
 
 def _noises(p: float) -> dict[str, dict[str, Any]]:
-    """Give the noises under which methods are run that are set for p, by condition."""
+    """Return the noises under which methods that are set for p are run, by condition."""
     edge = {_edge(p): edge_noise_of(p)} if p < 2 else {}
     return {_inside(p): noise_of(p), **edge}
 
@@ -255,6 +257,7 @@ def _run_at(place: int, job: _Job, repeats: int) -> tuple[int, list[Row]]:
 
 
 def _run(job: _Job, repeats: int) -> list[Row]:
+    """Run the descents of a job, and lay out their means by method and noise."""
     quiet = list(job.conditions) == [_QUIET]
     found = mean_gradient_norms(
         [ripples(noise=noise) for noise in job.conditions.values()],
@@ -291,6 +294,7 @@ def _rate(method: str, p: float) -> float:
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Check]:
+    """Compare the slopes that were measured with the rates of theory."""
     quiet = _series(rows, _QUIET)["NSGD"]
     yield Check.near("slope without noise", -0.5, slope(quiet), within=0.01)
     orders = {condition: p for p in _ORDERS for condition in _noises(p)}

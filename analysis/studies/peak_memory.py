@@ -37,5 +37,5 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _place(tensor: Tensor) -> Any:
-    """Tell where a tensor is, without keeping it there."""
+    """Refer to the place of a tensor, without keeping it there."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.report.page import figure_html, list_html, table_html, write_page
 from basinet.analysis.statistics.summary import write_csv
 from basinet.analysis.studies.journal import JOURNAL
@@ -130,7 +130,7 @@ are settings, with defaults. What takes long it finds by `once`, so that it is n
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a study, or that cannot be written.
+    """Raise if a folder holds something else than a study, or cannot be written.
 
     Args:
         folder: Where the findings shall go.

@@ -1,7 +1,7 @@
 """LOZO and MeZO: what training without gradients costs in evaluations, and what it saves in memory."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -9,21 +9,24 @@ from typing import Annotated, Any
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
-from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
-from basinet.analysis.drawing.data import Row
-from basinet.analysis.drawing.style import grid, ink, label_log_axes, outside_legend, styles
-from basinet.analysis.report.gallery import Drawing
+from basinet.algorithms.optimizers import LOZO, MeZO
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import ink, styles
 from basinet.analysis.studies.journal import once
-from basinet.analysis.studies.peak_memory import PeakMemory
+from basinet.analysis.studies.optimizer_memory import BATCH, COMPARED, draw_memory, memory_checks, memory_of
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.records import Row
 from basinet.sim.setup.build import build_setup
 
-__all__ = ["zeroth_order"]
+__all__ = ["METHODS", "Method", "find_out", "zeroth_order"]
 
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -33,9 +36,36 @@ _RANK = 6
 _SHAPE = (24, 20)
 _TOLERANCE = 0.01
 _TARGET = 1.0
-_BATCH = 2048
 _BACKWARD = 2
 """A backward pass costs about two forward passes."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method on the digits.
+
+    Attributes:
+        label: What it is called.
+        optimizer: Its settings without the learning rate.
+        rates: The learning rates that are tried.
+        cost: How many evaluations a step costs.
+    """
+
+    label: str
+    optimizer: dict[str, Any]
+    rates: tuple[float, ...]
+    cost: int = 2
+
+
+_RATES = (0.005, 0.007, 0.01, 0.014)
+METHODS = (
+    Method("SGD", {"name": "sgd"}, (0.25, 0.5, 1.0), cost=1 + _BACKWARD),
+    Method("MeZO", {"name": "mezo"}, _RATES),
+    Method("LOZO, r = 2, ν = 1", {"name": "lozo", "rank": 2, "period": 1}, _RATES),
+    Method("LOZO, r = 2, ν = 50", {"name": "lozo", "rank": 2, "period": 50}, _RATES),
+    Method("LOZO-M, r = 4, ν = 50", {"name": "lozo_m", "rank": 4, "period": 50}, _RATES),
+)
+"""The methods of the study."""
 
 
 def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, steps: Steps = 2000) -> Findings:
@@ -43,6 +73,22 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
 
     Args:
         progress: Is told how far the study is.
+        runs: Independent runs on the quadratic.
+        replicas: Independent runs on the digits.
+        steps: Steps on the digits at most.
+
+    Returns:
+        The findings.
+    """
+    return find_out(progress, METHODS, runs=runs, replicas=replicas, steps=steps)
+
+
+def find_out(progress: Progress, methods: Sequence[Method], *, runs: int, replicas: int, steps: int) -> Findings:
+    """Count the evaluations of some methods.
+
+    Args:
+        progress: Is told how far the study is.
+        methods: The methods on the digits.
         runs: Independent runs on the quadratic.
         replicas: Independent runs on the digits.
         steps: Steps on the digits at most.
@@ -60,11 +106,11 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
     lazy = [quadratic(2, period, 0.5) for period in (1, 2, 5, 10, 50)]
     progress(0.2, "quadratic, V kept")
     trained = []
-    for done, method in enumerate(_METHODS):
-        progress(0.2 + 0.75 * done / len(_METHODS), f"digits, {method.label}")
+    for done, method in enumerate(methods):
+        progress(0.2 + 0.75 * done / len(methods), f"digits, {method.label}")
         find = partial(_train, method, replicas, steps)
         trained.append(once("digits", find, method=method.label, replicas=replicas, steps=steps))
-    memory = [once("memory", partial(_memory, name, make), method=name) for name, make in _OPTIMIZERS.items()]
+    memory = [once("memory", partial(memory_of, name, make), method=name) for name, make in COMPARED.items()]
     costs = {row["method"]: row["evaluations"] for row in map(_best, trained)}
     progress(1.0, "network")
     return Findings(
@@ -78,12 +124,12 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
             f" below {_TARGET:g}; each method at the best learning rate of a grid, {replicas} runs each. A step of MeZO"
             f" or LOZO takes two evaluations; a gradient is counted as {1 + _BACKWARD}. The published comparisons of"
             " LOZO with MeZO are of language models, each method at a learning rate of its own.",
-            f"Memory: of one step of an MLP 784-512-512-10 in float32, batch {_BATCH}: what is kept between steps, and"
+            f"Memory: of one step of an MLP 784-512-512-10 in float32, batch {BATCH}: what is kept between steps, and"
             " the most that is held beside this and the parameters. MeZO and LOZO keep no activations; they hold a copy"
             " of the parameters while they evaluate, so that these come back bit by bit. It is as large as a gradient:"
             " where activations are small, they hold no less than SGD.",
         ],
-        checks=[*_rate_checks(fresh), *_lazy_checks(lazy), *_cost_checks(costs), *_memory_checks(memory), *_travel()],
+        checks=[*_rate_checks(fresh), *_lazy_checks(lazy), *_cost_checks(costs), *memory_checks(memory), *_travel()],
         drawings=[
             Drawing(
                 "quadratic",
@@ -104,7 +150,7 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
                 "memory",
                 "Memory of a step",
                 "What is held beside the parameters.",
-                _draw_memory(memory),
+                draw_memory(memory),
                 memory,
             ),
         ],
@@ -151,27 +197,7 @@ def _quadratic(rank: int | None, period: int, share: float, runs: int) -> Row:
     }
 
 
-@dataclass(frozen=True)
-class _Method:
-    """A method on the digits: its optimizer, the learning rates that are tried, and what a step costs."""
-
-    label: str
-    optimizer: dict[str, Any]
-    rates: tuple[float, ...]
-    cost: int = 2
-
-
-_RATES = (0.005, 0.007, 0.01, 0.014)
-_METHODS = (
-    _Method("SGD", {"name": "sgd"}, (0.25, 0.5, 1.0), cost=1 + _BACKWARD),
-    _Method("MeZO", {"name": "mezo"}, _RATES),
-    _Method("LOZO, r = 2, ν = 1", {"name": "lozo", "rank": 2, "period": 1}, _RATES),
-    _Method("LOZO, r = 2, ν = 50", {"name": "lozo", "rank": 2, "period": 50}, _RATES),
-    _Method("LOZO-M, r = 4, ν = 50", {"name": "lozo_m", "rank": 4, "period": 50}, _RATES),
-)
-
-
-def _train(method: _Method, replicas: int, steps: int) -> list[list[Row]]:
+def _train(method: Method, replicas: int, steps: int) -> list[list[Row]]:
     """Train on the digits at each learning rate, until all runs have reached the target, or one has diverged."""
     curves = []
     for rate in method.rates:
@@ -228,51 +254,6 @@ def _best(curves: list[list[Row]]) -> Row:
     return {"method": curve[0]["method"], "lr": curve[0]["lr"], "evaluations": _reached(curve)}
 
 
-_OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], optim.Optimizer]] = {
-    "SGD": lambda parameters: optim.SGD(parameters, lr=1e-3),
-    "SGD, momentum": lambda parameters: optim.SGD(parameters, lr=1e-3, momentum=0.9),
-    "Adam": lambda parameters: optim.Adam(parameters, foreach=False),
-    "MeZO": MeZO,
-    "LOZO, r = 2": LOZO,
-    "LOZO-M, r = 2": LOZOM,
-}
-
-
-def _memory(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimizer]) -> Row:
-    """Count the bytes of the second step of an MLP."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)]
-        model, x, y = nn.Sequential(*layers), torch.randn(_BATCH, 784), torch.randint(10, (_BATCH,))
-    optimizer = make(model.parameters())
-
-    def evaluate() -> Tensor:
-        return nn.functional.cross_entropy(model(x), y)
-
-    def step() -> None:
-        if isinstance(optimizer, MeZO):
-            optimizer.step(evaluate)
-        else:
-            optimizer.zero_grad()
-            evaluate().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-
-    step()
-    optimizer.zero_grad()
-    kept = [t for held in optimizer.state.values() for t in held.values() if isinstance(t, Tensor) and t.ndim]
-    with PeakMemory() as memory:
-        step()
-    parameters = list(model.parameters())
-    return {
-        "method": name,
-        "parameters": sum(4 * p.numel() for p in parameters),
-        "kept": sum(t.untyped_storage().nbytes() for t in kept),
-        # and the number of its period, for each parameter
-        "momentum of low rank": sum(4 * len(p) * (2 if p.ndim > 1 else 1) + 8 for p in parameters),
-        "transient": memory.peak,
-    }
-
-
 def _rate_checks(fresh: list[Row]) -> list[Check]:
     return [
         Check.near(
@@ -300,26 +281,6 @@ def _cost_checks(costs: dict[str, float]) -> list[Check]:
         Check("evaluations on the digits, MeZO over SGD", "d + 2 at most", ratio, "1 to 2412", 1 < ratio < 2412)
     )
     return checks
-
-
-def _memory_checks(memory: list[Row]) -> list[Check]:
-    rows = {row["method"]: row for row in memory}
-    low, parameters = rows["LOZO-M, r = 2"], rows["MeZO"]["parameters"]
-    checks = [
-        Check.near(f"bytes kept by {method}", expected, rows[method]["kept"], within=0)
-        for method, expected in {
-            "MeZO": 0,
-            "LOZO, r = 2": 0,
-            "LOZO-M, r = 2": low["momentum of low rank"],
-            "SGD, momentum": parameters,
-            "Adam": 2 * parameters,
-        }.items()
-    ]
-    less = {name: rows[name]["transient"] / rows["SGD"]["transient"] for name in ("MeZO", "LOZO, r = 2")}
-    return checks + [
-        Check(f"bytes held for a step, {name} over SGD", "no activations", ratio, "below 1", ratio < 1)
-        for name, ratio in less.items()
-    ]
 
 
 def _travel() -> list[Check]:
@@ -369,17 +330,4 @@ def _draw_curves(trained: list[list[list[Row]]]) -> Figure:
     ax.set_ylabel("training loss")
     outside_legend(ax)
     label_log_axes(ax)
-    return figure
-
-
-def _draw_memory(memory: list[Row]) -> Figure:
-    figure, (ax,) = grid(1, share_x=False, share_y=False)
-    names = [row["method"] for row in memory]
-    kept, transient = ([row[key] / 2**20 for row in memory] for key in ("kept", "transient"))
-    ax.barh(names, kept, color="#0072B2", label="kept between steps")
-    ax.barh(names, transient, left=kept, color="#E69F00", hatch="//", label="held during a step")
-    ax.axvline(memory[0]["parameters"] / 2**20, color=ink(), linestyle=":", label="the parameters themselves")
-    ax.invert_yaxis()
-    ax.set_xlabel("MiB")
-    outside_legend(ax)
     return figure

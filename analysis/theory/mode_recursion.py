@@ -44,7 +44,7 @@ Rule = Literal["centralized", "consensus", "atc", "cta"]
 
 
 def rule_of(strategy: Strategy) -> tuple[Rule, int] | None:
-    """Tell by which rule a strategy steps.
+    """Find the rule by which a strategy steps.
 
     Args:
         strategy: A strategy.

@@ -15,7 +15,7 @@ from torch import optim
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.measures.risk import ExcessRisk, excess_risk, newton_decrement
 from basinet.analysis.runs.measure import CHUNK
-from basinet.analysis.statistics.summary import moments
+from basinet.analysis.statistics.replicas import moments
 from basinet.analysis.theory import (
     Quadratics,
     RiskParts,
@@ -221,6 +221,7 @@ def _doubts(at: Place, risks: Sequence[ExcessRisk], lr: float, limits: Sequence[
 
 
 def _check(setup: Setup) -> None:
+    """Raise if theory does not know what a run does."""
     settings = setup.config.optimizer.describe()
     if setup.attackers.any() or setup.config.personal:
         raise ExperimentError("attack, personal: theory knows agents who combine all of their parameters honestly")
@@ -239,7 +240,7 @@ def _rates(setup: Setup) -> Array:
 
 
 def _plain_rule(setup: Setup) -> tuple[Any, Any] | None:
-    """Return the rule and the weights of a run that has scalar recursions, else None."""
+    """Return the rule and the weights of a run that has scalar recursions; None for others."""
     settings = setup.config.optimizer.describe()
     found = rule_of(setup.strategy())
     plain = setup.config.optimizer.target is optim.SGD and not settings.get("momentum")
@@ -256,6 +257,7 @@ def _count_alike(setup: Setup, held: Sequence[int]) -> bool:
 
 
 def _predict(setup: Setup, local: LocalQuadratic, at: Place, held: Sequence[int]) -> RiskParts:
+    """Predict the excess risk after the last step on a local quadratic."""
     # A minimum bends down nowhere; what the descent has left is rounding, and adds no risk.
     curvature = np.maximum(local.curvature, 0) if at == "minimum" else local.curvature
     batch = setup.config.batch_size

@@ -64,7 +64,7 @@ class _LinearEngine:
         return x.new_zeros(len(x))
 
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Refuse: what is made of losses alone is not affine."""
+        """Raise: what is made of losses alone is not affine."""
         raise ExperimentError("optimizer: it evaluates losses, which theory does not follow")
 
 
@@ -76,12 +76,12 @@ class _NoData:
         return ()
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Refuse: a gradient over all data has no noise."""
+        """Raise: a gradient over all data has no noise."""
         raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not follow")
 
 
 def _no_layers(x: Tensor) -> list[Tensor]:
-    """Refuse: the coordinates here are eigenvectors of a Hessian, and make no matrices."""
+    """Raise: the coordinates here are eigenvectors of a Hessian, and make no matrices."""
     raise ExperimentError("strategy: it goes through the layers one by one, which theory does not follow")
 
 

@@ -199,7 +199,7 @@ class Recursion:
         return later, self.F @ covariance @ self.F.swapaxes(1, 2) + self.Q
 
     def _agrees(self, other: "Recursion") -> bool:
-        """Tell whether two recursions give the parameters the same moments, as far as can be told."""
+        """Return whether two recursions give the parameters the same moments, as far as can be told."""
         size = self.quadratics.shifts[:, 0].size
         variance = np.diagonal(other.Q, axis1=1, axis2=2)[:, :size].max(axis=1, keepdims=True)
         length = np.maximum(np.abs(other.c[:, :size]).max(axis=1, keepdims=True), np.sqrt(variance))

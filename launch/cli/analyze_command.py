@@ -6,7 +6,7 @@ from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.measure import measure_again
 from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.runs.trajectory_surface import measure_trajectories
-from basinet.analysis.statistics.summary import incidents
+from basinet.analysis.statistics.incidents import incidents
 from basinet.launch.cli.output import DONE, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.progress_bar import bar

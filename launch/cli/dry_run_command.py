@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from basinet.analysis.runs.measure import check_analysis
-from basinet.analysis.statistics.summary import excuses
+from basinet.analysis.statistics.incidents import excuses
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.tables import write_table

@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from basinet.analysis.statistics.summary import excuses, incidents
+from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.launch.api import run
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some

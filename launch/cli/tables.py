@@ -6,7 +6,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from basinet.analysis.statistics.columns import column_widths
-from basinet.analysis.statistics.summary import summarize, summary_table
+from basinet.analysis.statistics.summary import summarize
+from basinet.analysis.statistics.summary_table import summary_table
 from basinet.launch.cli.output import screen, write, write_json
 from basinet.sim.run.folder import Run
 

@@ -15,7 +15,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.models.modules import copy_model, evaluation_mode
+from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
@@ -65,18 +65,8 @@ def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMOR
     """
 
     def kept(count: int) -> int:
-        """Count the bytes that a pass over so many samples keeps for its way back."""
-        storages: dict[int, Tensor] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor
-            return tensor
-
-        # Clones: of a view all samples would count.
-        batch = tuple(t[:count].clone() for t in task.train)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            task.loss(model, batch)
-        return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        batch = tuple(t[:count].clone() for t in task.train)  # clones: of a view all samples would count
+        return saved_bytes(lambda: task.loss(model, batch))
 
     each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
     return max(1, min(_MEASURED_TOGETHER, memory // max(1, each)))

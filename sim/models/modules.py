@@ -174,6 +174,26 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
     return model
 
 
+def saved_bytes(compute: Callable[[], object]) -> int:
+    """Count the bytes that a computation saves for its way back.
+
+    Args:
+        compute: The computation; what it returns is dropped.
+
+    Returns:
+        The bytes of all storages of which autograd has saved a tensor.
+    """
+    storages: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        compute()
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+
+
 def silence_vmap() -> None:
     """Let `torch.vmap` be silent about operations that it maps by a loop of its own.
 

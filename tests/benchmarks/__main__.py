@@ -28,7 +28,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],
     "strategies": [strategies.rows],
-    "curvature": [curvature.products, curvature.eigenvalues, curvature.traces],
+    "curvature": [curvature.products, curvature.top_eigenvalues, curvature.traces],
     "peers": [peers.rows],
     "gpu": [gpu.rows],
 }

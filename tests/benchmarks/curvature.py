@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.hessian import HessianOperator
-from basinet.analysis.curvature.lanczos import lanczos
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.spectral import spectra
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.trace import hutchinson
 from basinet.sim.tasks.digits import digits
 from tests.benchmarks.harness import Row, Step, in_turn
@@ -156,8 +156,8 @@ def products() -> Iterator[Row]:
 def eigenvalues(count: int = 10, tol: float = 1e-3) -> Iterator[Row]:
     """Count the products that the ten largest eigenvalues of the CNN need, against those of scipy's eigsh."""
     operator = HessianOperator(*_of(_cnn()))
-    exact = lanczos(operator, num_eigenvalues=count, tol=1e-6).values
-    found = lanczos(operator, num_eigenvalues=count, tol=tol)
+    exact = top_eigenvalues(operator, num_eigenvalues=count, tol=1e-6).values
+    found = top_eigenvalues(operator, num_eigenvalues=count, tol=tol)
     before = operator.num_products
     start = np.random.default_rng(0).standard_normal(operator.shape[1])
     theirs = eigsh(operator, k=count, which="LA", tol=tol, v0=start, return_eigenvectors=False)[::-1]
@@ -184,7 +184,7 @@ def traces() -> Iterator[Row]:
         lambda v: v @ dense, draws.fold(keys, 0), len(matrix), top=10, num_probes=PROBES, max_probes=PROBES
     )
     values = [spectrum.trace.value for spectrum in found]
-    plain = [hutchinson(LinearOperator(matrix.shape, lambda v: matrix @ v, dtype=float), num_probes=PROBES, seed=seed)
+    plain = [hutchinson(LinearOperator(matrix.shape, lambda v: matrix @ v, dtype=float), num_products=PROBES, seed=seed)
              for seed in range(RUNS)]  # fmt: skip
     for name, estimates, target in (
         (f"relative error of the trace, {PROBES} products beyond the eigenvalues'", values, ("<=", 0.02)),

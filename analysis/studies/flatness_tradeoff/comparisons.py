@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
 from basinet.analysis.statistics.paired import ROUNDING
+from basinet.analysis.statistics.replicas import moments, t_interval
 from basinet.analysis.studies.flatness_tradeoff.claims import interval
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.study import Check
-from basinet.analysis.studies.trainings import Array
 
 __all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "larger", "nested_errors"]
 
@@ -44,15 +45,14 @@ class Difference:
         total, d = len(d), d[np.isfinite(d)]
         d[np.abs(d) < ROUNDING] = 0
         self.pairs, self.left_out = len(d), total - len(d)
-        self.mean = float(d.mean()) if len(d) else math.nan
-        half, self.p = math.inf, math.nan
-        if len(d) > 1:
-            error = float(d.std(ddof=1)) / math.sqrt(len(d))
-            half = float(stdtrit(len(d) - 1, 0.975)) * error
+        mean, error, _ = moments(d.tolist())
+        self.mean = math.nan if mean is None else mean
+        self.low, self.high, self.p = -math.inf, math.inf, math.nan
+        if error is not None:
+            self.low, self.high = t_interval(self.mean, error, len(d))
             # Where all pairs differ alike there is no error, and any difference shows.
             t = abs(self.mean) / error if error else math.inf if self.mean else 0.0
             self.p = 2 * float(stdtr(len(d) - 1, -t))
-        self.low, self.high = self.mean - half, self.mean + half
 
     @property
     def verdict(self) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from basinet.analysis.studies.flatness_tradeoff.comparisons import at_the_loss, larger
 from basinet.analysis.studies.flatness_tradeoff.orderings import Quantity, compared
 from basinet.analysis.studies.flatness_tradeoff.settings import Keys, Regime
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array, Outcomes
 from basinet.analysis.studies.study import Check
-from basinet.analysis.studies.trainings import Array, Outcomes
 
 __all__ = ["control_checks", "lengths_of"]
 

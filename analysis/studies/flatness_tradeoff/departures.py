@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from basinet.analysis.drawing.style import grid
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.panels import grid
 from basinet.analysis.plots.survival_curves import plot_survival, survival_rows
-from basinet.analysis.report.gallery import Drawing
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.analysis.studies.flatness_tradeoff.claims import STRATEGIES, part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED, Difference, larger
 from basinet.analysis.studies.flatness_tradeoff.controls import control_checks
 from basinet.analysis.studies.flatness_tradeoff.settings import Departure, Setting
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array, Outcomes, carry_out, log
 from basinet.analysis.studies.study import Check, Progress
-from basinet.analysis.studies.trainings import Array, Outcomes, carry_out, log
 from basinet.sim.agents.state import load_checkpoint, load_vector
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import Run, RunFolder

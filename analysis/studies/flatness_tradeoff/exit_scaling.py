@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.drawing.style import grid, ink, label_log_axes, outside_legend, styles
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import ink, styles
 from basinet.analysis.statistics.survival import MeanTime, mean_time, speed_up
 from basinet.analysis.studies.flatness_tradeoff.claims import (
     AGENTS,
@@ -208,6 +211,7 @@ def _theory(found: dict[_Case, _Found]) -> Check:
 
 
 def _rows(found: dict[_Case, _Found]) -> list[dict[str, Any]]:
+    """Lay out what was found as rows of a table."""
     return [
         {
             "strategy": case.strategy, "graph": case.graph, "step": case.step, "batch": case.batch,

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from basinet.analysis.drawing.style import grid, label_log_axes, outside_legend, styles
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import styles
 from basinet.analysis.studies.flatness_tradeoff.claims import (
     AGENTS,
     RULES,
@@ -21,10 +24,9 @@ from basinet.analysis.studies.flatness_tradeoff.claims import (
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
 from basinet.analysis.theory import stability_limit, steady_excess_risk
+from basinet.sim.run.records import Row
 
 __all__ = ["excess_risk_claims", "rest_claims"]
-
-Row = dict[str, Any]
 
 _AT_REST = 0.02
 """Agents rest if they stay this near to a minimum, as a part of its distance from the barrier."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array, Outcomes, log
 from basinet.analysis.studies.study import Check
-from basinet.analysis.studies.trainings import Array, Outcomes, log
 
 __all__ = ["ORDERINGS", "Ordering", "compared", "order_checks"]
 

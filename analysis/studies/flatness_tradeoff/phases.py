@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from basinet.analysis.drawing.style import grid
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.panels import grid
 from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference, holm
 from basinet.analysis.studies.flatness_tradeoff.orderings import ORDERINGS, UNITS, Ordering, Quantity
 from basinet.analysis.studies.flatness_tradeoff.settings import Keys, Regime
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.study import Check
-from basinet.analysis.studies.trainings import Array
 
 __all__ = ["Cell", "phase_checks"]
 

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from basinet.analysis.drawing.style import SHADES, grid, label_log_axes, outside_legend, styles
-from basinet.analysis.plots.iso_accuracy import iso_lines
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import SHADES, styles
+from basinet.analysis.plots.scatter import iso_lines
 from basinet.analysis.studies.flatness_tradeoff.claims import STRATEGIES
 
 __all__ = ["draw_plane"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.studies.flatness_tradeoff.claims import STRATEGIES, part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED, Difference, best_of_others, nested_errors
 from basinet.analysis.studies.flatness_tradeoff.controls import control_checks, lengths_of
@@ -14,8 +14,8 @@ from basinet.analysis.studies.flatness_tradeoff.orderings import Quantity, compa
 from basinet.analysis.studies.flatness_tradeoff.phases import Cell, phase_checks
 from basinet.analysis.studies.flatness_tradeoff.plane import draw_plane
 from basinet.analysis.studies.flatness_tradeoff.settings import Family, Keys, Regime, Setting
+from basinet.analysis.studies.flatness_tradeoff.trainings import Array, Outcomes, carry_out
 from basinet.analysis.studies.study import Check, Progress
-from basinet.analysis.studies.trainings import Array, Outcomes, carry_out
 
 __all__ = ["family_claims", "regressions", "variant_claims"]
 
@@ -117,6 +117,7 @@ def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], whe
 
 
 def _rows(ends: Outcomes, cell: Cell, family: Family) -> list[dict[str, Any]]:
+    """Collect the replicas that ended with finite values and a positive λ_max."""
     metrics = ("train_loss", "test_accuracy", "hessian_top_eigenvalue", "hessian_trace")
     rows = []
     for label in STRATEGIES:

@@ -5,16 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.studies.flatness_tradeoff.claims import FULL, Sizes, part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED
 from basinet.analysis.studies.flatness_tradeoff.departures import departure_claims
-from basinet.analysis.studies.flatness_tradeoff.escapes import escape_claims, wells_claims
+from basinet.analysis.studies.flatness_tradeoff.escapes import escape_claims
 from basinet.analysis.studies.flatness_tradeoff.exit_scaling import scaling_claims
 from basinet.analysis.studies.flatness_tradeoff.minima import excess_risk_claims, rest_claims
-from basinet.analysis.studies.flatness_tradeoff.scales import CIFAR10, CIFAR100, CIFAR100_WRN, DIGITS
+from basinet.analysis.studies.flatness_tradeoff.presets import CIFAR10, CIFAR100, CIFAR100_WRN, DIGITS
 from basinet.analysis.studies.flatness_tradeoff.settings import Setting
 from basinet.analysis.studies.flatness_tradeoff.starts import family_claims, variant_claims
+from basinet.analysis.studies.flatness_tradeoff.wells import wells_claims
 from basinet.analysis.studies.study import Check, Findings, Progress
 
 __all__ = ["find_out", "flatness_tradeoff"]

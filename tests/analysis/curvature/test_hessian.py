@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
-from basinet.analysis.curvature.lanczos import lanczos
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 
 Batch = tuple[Tensor, ...]
 
@@ -103,7 +103,7 @@ def test_eigenvalues_at_both_ends(name: str) -> None:
     operator = HessianOperator(model, loss, data)
     for sign, expected in ((1, exact[::-1]), (-1, -exact)):
         signed = LinearOperator(operator.shape, lambda v, s=sign: s * (operator @ v), dtype=np.float64)
-        found = lanczos(signed, num_eigenvalues=3, tol=1e-9)
+        found = top_eigenvalues(signed, num_eigenvalues=3, tol=1e-9)
         assert found.converged
         np.testing.assert_allclose(found.values, expected[:3], rtol=1e-8)
 

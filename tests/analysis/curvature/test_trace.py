@@ -32,7 +32,7 @@ def most_misses(num_probes: int) -> int:
 
 def test_hutchinson_is_within_its_error() -> None:
     h = matrix()
-    found = [hutchinson(h, num_probes=40, seed=seed) for seed in range(SEEDS)]
+    found = [hutchinson(h, num_products=40, seed=seed) for seed in range(SEEDS)]
     assert misses(found, np.trace(h)) <= most_misses(40)
     # The spread over seeds is the one that theory gives, and the one that is stated.
     exact = np.sqrt(2 * (np.linalg.norm(h) ** 2 - np.sum(np.diag(h) ** 2)) / 40)
@@ -47,7 +47,7 @@ def test_sketches_are_unbiased_within_their_error_and_better_than_plain_probes(e
     assert misses(found, np.trace(h)) <= most_misses(20)
     values = np.array([e.value for e in found])
     assert abs(values.mean() - np.trace(h)) <= 4 * values.std() / np.sqrt(SEEDS)
-    assert values.std() < hutchinson(h, num_probes=60).error / 5
+    assert values.std() < hutchinson(h, num_products=60).error / 5
     assert all(e.num_products <= 60 for e in found)
 
 
@@ -76,20 +76,20 @@ def test_low_rank_is_exact(estimator: Callable) -> None:
 def test_products_are_counted() -> None:
     model = nn.Linear(3, 1).double()
     operator = HessianOperator(model, lambda model, batch: (model(batch[0]) ** 4).mean(), (ones(2, 3).double(),))
-    assert hutchinson(operator, num_probes=70).num_products == operator.num_products == 70
+    assert hutchinson(operator, num_products=70).num_products == operator.num_products == 70
     for estimator in (hutch_plus_plus, xtrace):
         before = operator.num_products
         assert estimator(operator, num_products=12).num_products == operator.num_products - before
 
 
 def test_signs_see_a_diagonal_exactly() -> None:
-    assert hutchinson(np.diag(np.arange(5.0)), num_probes=2) == Estimate(10.0, 0.0, 2)
+    assert hutchinson(np.diag(np.arange(5.0)), num_products=2) == Estimate(10.0, 0.0, 2)
 
 
 def test_the_seed_decides() -> None:
     h = matrix()
     for estimate in (
-        lambda seed: hutchinson(h, num_probes=5, seed=seed),
+        lambda seed: hutchinson(h, num_products=5, seed=seed),
         lambda seed: hutch_plus_plus(h, seed=seed),
         lambda seed: xtrace(h, seed=seed),
     ):
@@ -99,7 +99,7 @@ def test_the_seed_decides() -> None:
 
 def test_too_few_products_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        hutchinson(np.eye(2), num_probes=1)
+        hutchinson(np.eye(2), num_products=1)
     with pytest.raises(ValueError, match="at least 6"):
         hutch_plus_plus(np.eye(9), num_products=5)
     with pytest.raises(ValueError, match="at least 4"):

@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from basinet.analysis import plots
-from basinet.analysis.plots.agents import agent_rows
 from basinet.analysis.plots.density import spectra_rows
-from basinet.analysis.plots.iso_accuracy import iso_lines, iso_rows
 from basinet.analysis.plots.predicted_risk import prediction_rows
+from basinet.analysis.plots.scatter import iso_lines, iso_rows
 from basinet.analysis.report.gallery import gallery
+from basinet.analysis.statistics.replicas import agent_rows
 from basinet.analysis.theory.prediction import predict_run
 from basinet.launch.api import run
 from basinet.sim.run.folder import Run, load_runs

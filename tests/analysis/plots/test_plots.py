@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from basinet.analysis import plots
-from basinet.analysis.drawing.data import NoDataError, curve_rows, point_rows
+from basinet.analysis.drawing.axes import choose_scale
+from basinet.analysis.drawing.checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.drawing.style import choose_scale, same_styles, styles
+from basinet.analysis.drawing.style import same_styles, styles
 from basinet.analysis.plots import (
     panels,
     plot_agents,
@@ -36,6 +37,7 @@ from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.sweep import swept
 from basinet.analysis.plots.topology import load_weights
 from basinet.analysis.report.gallery import gallery
+from basinet.analysis.statistics.replicas import curve_rows, replica_rows
 from basinet.analysis.statistics.survival import kaplan_meier
 from basinet.sim.run.folder import Run
 
@@ -229,7 +231,7 @@ def test_scale_follows_the_values():
 
 def test_points_are_replicas_that_did_not_diverge():
     runs = [make("centralized"), make("consensus", diverged={"2": 50})]
-    rows = point_rows(runs, "hessian_trace", "test_accuracy")
+    rows = replica_rows(runs, "hessian_trace", "test_accuracy")
     assert [(row["strategy"], row["replica"]) for row in rows] == [
         *(("centralized", replica) for replica in range(4)),
         *(("consensus", replica) for replica in (0, 1, 3)),

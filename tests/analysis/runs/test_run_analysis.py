@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from basinet.analysis.measures import families as measures
-from basinet.analysis.plots.loss_landscape import landscape_drawings
+from basinet.analysis.report.landscapes import landscape_drawings
 from basinet.analysis.runs import measure
 from basinet.analysis.runs import solution_barriers as solutions
 from basinet.analysis.runs.measure import measure_again, measure_replica
 from basinet.analysis.runs.solution_barriers import measure_between
-from basinet.analysis.statistics.summary import incidents
+from basinet.analysis.statistics.incidents import incidents
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import RunFolder, load_run, load_runs

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from basinet.analysis.statistics.points import point_cells, points
+from basinet.analysis.statistics.points import final_points, point_cells
 from basinet.sim.run.folder import Run
 
 
@@ -20,7 +20,7 @@ def make(name: str, agents: bool) -> Run:
 
 
 def test_points_after_the_last_step_of_replicas_that_did_not_diverge() -> None:
-    found = points([make("consensus", True)])
+    found = final_points([make("consensus", True)])
     assert [(row["replica"], row["point"], row["train_loss"]) for row in found] == [
         (0, "centroid", 0.5),
         (1, "centroid", 1.5),

@@ -13,24 +13,14 @@ from rich.console import Console
 from scipy import stats
 
 from basinet.analysis.statistics.columns import column_widths
+from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
-from basinet.analysis.statistics.run_labels import describe, names
-from basinet.analysis.statistics.summary import (
-    cells,
-    finals,
-    incidents,
-    labels,
-    leaders,
-    moments,
-    plus_minus,
-    ranking,
-    strategy_label,
-    summarize,
-    summary_table,
-    varied,
-    write_csv,
-    write_summary,
-)
+from basinet.analysis.statistics.ranking import leaders, ranking
+from basinet.analysis.statistics.replicas import finals, moments
+from basinet.analysis.statistics.rounding import plus_minus
+from basinet.analysis.statistics.run_labels import describe, labels, names, strategy_label, varied
+from basinet.analysis.statistics.summary import summarize, write_csv, write_summary
+from basinet.analysis.statistics.summary_table import cells, summary_table
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import Run
 

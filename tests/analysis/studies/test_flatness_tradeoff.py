@@ -19,7 +19,7 @@ from basinet.analysis.studies.flatness_tradeoff.comparisons import (
 )
 from basinet.analysis.studies.flatness_tradeoff.departures import rest_checks
 from basinet.analysis.studies.flatness_tradeoff.phases import Cell, phase_checks
-from basinet.analysis.studies.flatness_tradeoff.scales import CIFAR10, CIFAR100, CIFAR100_WRN, DIGITS
+from basinet.analysis.studies.flatness_tradeoff.presets import CIFAR10, CIFAR100, CIFAR100_WRN, DIGITS
 from basinet.analysis.studies.flatness_tradeoff.settings import Departure, Family, Regime, Setting, Variant
 from basinet.analysis.studies.flatness_tradeoff.starts import regressions
 from basinet.analysis.studies.flatness_tradeoff.tradeoff import find_out, flatness_tradeoff

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 from matplotlib.figure import Figure
 
-from basinet.analysis.report.gallery import Drawing
+from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.studies import STUDIES, Check, Findings, check_folder, write_findings
-from basinet.analysis.studies.flatness_tradeoff.scales import DIGITS
+from basinet.analysis.studies.flatness_tradeoff.presets import DIGITS
 from basinet.analysis.studies.journal import JOURNAL, journal, once
 from basinet.launch.reproduce import reproduce
 from basinet.sim.experiment.component import ExperimentError, Kind

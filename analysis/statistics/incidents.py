@@ -1,11 +1,14 @@
-"""Which values of a run were measured otherwise than its experiment says, and which could not be measured."""
+"""What a reader of the numbers must know: what diverged, was measured otherwise or not at all, or was left out."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from basinet.analysis.statistics.replicas import num_replicas
+from basinet.analysis.statistics.run_labels import labels, listed
 from basinet.sim.run.folder import Run
-from basinet.sim.run.records import load_journal
+from basinet.sim.run.records import FINISHED, load_journal
 
-__all__ = ["failures", "provenance"]
+__all__ = ["excuses", "failures", "incidents", "provenance"]
 
 _NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
@@ -74,3 +77,50 @@ def _taken(state: dict[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
         for entry in entries
         for place in entry["places"]
     ]
+
+
+def excuses(impossible: Mapping[str, str]) -> list[str]:
+    """Say which runs are left out, reason by reason.
+
+    Args:
+        impossible: Why each of them is impossible, by its name.
+
+    Returns:
+        A sentence a reason.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, reason in impossible.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"left out as impossible: {listed(names)} ({reason})" for reason, names in reasons.items()]
+
+
+def incidents(runs: Sequence[Run]) -> list[str]:
+    """Say what a reader of the numbers must know.
+
+    Which replicas diverged, which eigenvalues have not converged, which values were measured otherwise than the run
+    says, which could not be measured, and which runs are unfinished.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A sentence each.
+    """
+    sentences = []
+    for label, run in zip(labels(runs), runs, strict=True):
+        if run.diverged:
+            steps = ", ".join(str(step) for _, step in sorted(run.diverged.items()))
+            count = f"{len(run.diverged)} of {num_replicas(run)} replicas"
+            sentences.append(f"{label}: {count} diverged at step {steps}.")
+        unsure = {r["replica"] for r in run.metrics if any(name.endswith("converged") and not r[name] for name in r)}
+        if unsure:
+            count = f"{len(unsure)} of {num_replicas(run)} replicas"
+            sentences.append(f"{label}: extreme eigenvalues of {count} have not converged; see their errors.")
+        sentences += [f"{label}: {sentence}." for sentence in (*provenance(run), *failures(run))]
+        if run.status.get("state") not in FINISHED:
+            planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
+            progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (
+                f" of {planned}" if planned else ""
+            )
+            sentences.append(f"{label}: {progress}" + (f" ({error})." if error else "."))
+    return sentences

@@ -1,27 +1,19 @@
 """What the figures are drawn from: rows of plain values, which also go into the file beside each figure."""
 
 from collections.abc import Mapping, Sequence, Sized
-from math import isfinite
-from statistics import fmean
 from typing import Any
 
-from basinet.analysis.statistics.run_labels import labels, names
-from basinet.analysis.statistics.summary import finals, moments
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.run.folder import Run
 
 __all__ = [
     "NoDataError",
-    "curve_rows",
     "kind_of",
-    "point_rows",
     "require",
     "require_measured",
     "require_rows",
     "require_runs",
 ]
-
-Row = dict[str, Any]
 
 
 class NoDataError(ExperimentError):
@@ -29,7 +21,7 @@ class NoDataError(ExperimentError):
 
 
 def require(data: Sized, otherwise: str) -> None:
-    """Refuse to draw nothing.
+    """Raise if there is nothing to draw.
 
     Args:
         data: What is to be drawn.
@@ -43,7 +35,7 @@ def require(data: Sized, otherwise: str) -> None:
 
 
 def require_runs(runs: Any) -> None:
-    """Refuse what is no list of runs.
+    """Raise if something is no list of runs.
 
     Args:
         runs: What was given.
@@ -56,7 +48,7 @@ def require_runs(runs: Any) -> None:
 
 
 def require_rows(rows: Any, *columns: str, otherwise: str) -> None:
-    """Refuse what is no table, or an empty one.
+    """Raise if something is no table, or an empty one.
 
     Args:
         rows: What was given.
@@ -92,7 +84,7 @@ def kind_of(value: Any) -> str:
 
 
 def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bool = False) -> None:
-    """Refuse to draw nothing of runs, and say what they have.
+    """Raise if there is nothing to draw of runs, and say what they have.
 
     Args:
         rows: What is to be drawn.
@@ -117,55 +109,3 @@ def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bo
     for column in columns:
         require([column] if column in known else [], f"no run has measured '{column}'; {nearest(column, known)}")
     raise NoDataError(f"no replica has finite values of all of these at once: {', '.join(dict.fromkeys(columns))}")
-
-
-def _heads(runs: Sequence[Run]) -> list[Row]:
-    pairs = zip(labels(runs), names(runs), strict=True)
-    return [{"label": label, "strategy": strategy, "condition": condition} for label, (strategy, condition) in pairs]
-
-
-def point_rows(runs: Sequence[Run], x: str, y: str) -> list[Row]:
-    """Collect the last values of two metrics.
-
-    Args:
-        runs: The runs.
-        x: A metric.
-        y: Another metric.
-
-    Returns:
-        A row for each replica that did not diverge and has both: `label`, `strategy`, `condition`, `replica`,
-        and the two metrics by their names.
-    """
-    rows = []
-    for run, head in zip(runs, _heads(runs), strict=True):
-        xs, ys = finals(run, x), finals(run, y)
-        rows += [head | {"replica": replica, x: xs[replica], y: ys[replica]} for replica in sorted(xs.keys() & ys)]
-    return rows
-
-
-def curve_rows(runs: Sequence[Run], metric: str, *, x: str = "step") -> list[Row]:
-    """Average a metric of the centroid over the replicas, step by step.
-
-    Args:
-        runs: The runs.
-        metric: Name of the metric.
-        x: What to plot it against: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
-
-    Returns:
-        A row for each run and step: `label`, `strategy`, `condition`, `step`, the mean of `x`, `mean`, `se`
-        and `n` over the replicas that did not diverge.
-    """
-    rows = []
-    for run, head in zip(runs, _heads(runs), strict=True):
-        steps: dict[int, list[tuple[float, float]]] = {}
-        for row in run.metrics:
-            value, place = row.get(metric), row.get(x)
-            if "agent" in row or row["replica"] in run.diverged or value is None or place is None:
-                continue
-            if isfinite(value):
-                steps.setdefault(row["step"], []).append((place, value))
-        for step, pairs in sorted(steps.items()):
-            mean, error, count = moments([value for _, value in pairs])
-            place = pairs[0][0] if x == "step" else fmean(place for place, _ in pairs)
-            rows.append(head | {"step": step, x: place, "mean": mean, "se": error, "n": count})
-    return rows

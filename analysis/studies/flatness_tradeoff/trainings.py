@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.analysis.runs.measure import check_analysis, measure_replica
+from basinet.analysis.statistics.replicas import finals
 from basinet.analysis.statistics.run_labels import strategy_label
-from basinet.analysis.statistics.summary import finals
 from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import Run, load_run

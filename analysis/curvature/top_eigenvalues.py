@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import aslinearoperator
 
 from basinet.algorithms import draws
+from basinet.analysis.curvature.hessian import tensor_products
 from basinet.analysis.curvature.krylov import krylov
 
-__all__ = ["Ritz", "lanczos"]
+__all__ = ["Ritz", "top_eigenvalues"]
 
 Array = NDArray[np.float64]
 
@@ -40,10 +40,10 @@ class Ritz:
     num_products: int
 
 
-def lanczos(
+def top_eigenvalues(
     operator: Any,
-    *,
     num_eigenvalues: int = 1,
+    *,
     tol: float = 1e-6,
     min_steps: int = 1,
     max_steps: int = 300,
@@ -61,7 +61,7 @@ def lanczos(
     they are only complete if the operator has few distinct eigenvalues.
 
     Args:
-        operator: A symmetric matrix or `scipy.sparse.linalg.LinearOperator`, [P, P].
+        operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
         num_eigenvalues: How many eigenvalues k to find, at most P.
         tol: Residual that is small enough, as a part of the eigenvalue.
         min_steps: Least number of steps, for a larger basis than the eigenvalues need.
@@ -76,19 +76,16 @@ def lanczos(
             eigenvalues and steps do not fit together.
 
     Example:
-        >>> found = lanczos(np.diag([3.0, 2.0, -5.0]), num_eigenvalues=2)
+        >>> found = top_eigenvalues(np.diag([3.0, 2.0, -5.0]), 2)
         >>> found.values.round(9), found.converged
         (array([3., 2.]), True)
     """
-    operator = aslinearoperator(operator)
-    size = operator.shape[1]
-    if operator.shape != (size, size):
-        raise ValueError(f"The operator must be square, got shape {operator.shape}.")
+    products, size, device = tensor_products(operator)
     if num_eigenvalues < 1:
         raise ValueError(f"num_eigenvalues must be at least 1, got {num_eigenvalues}.")
     found = krylov(
-        lambda vectors: torch.from_numpy(np.asarray(operator.matvec(vectors[0].numpy()), np.float64)).unsqueeze(0),
-        torch.tensor([draws.key(seed, "lanczos")]),
+        products,
+        torch.tensor([draws.key(seed, "lanczos")], device=device),
         size,
         top=num_eigenvalues,
         tol=tol,
@@ -99,9 +96,9 @@ def lanczos(
     off = found.beta[0, :-1]
     return Ritz(
         values=values,
-        vectors=found.vectors(0, weights).numpy().T,
+        vectors=found.vectors(0, weights).cpu().numpy().T,
         residuals=residuals,
-        basis=found.basis[0].numpy().T,
+        basis=found.basis[0].cpu().numpy().T,
         projection=np.diag(found.alpha[0]) + np.diag(off, 1) + np.diag(off, -1),
         converged=bool(found.converged[0]),
         num_products=int(found.sizes[0]),

@@ -1,0 +1,102 @@
+"""A model and its loss as functions of parameters and buffers."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.tasks.task import Batch
+
+__all__ = ["FunctionalModel", "Loss", "State"]
+
+State = dict[str, Tensor]
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""Maps a model and a batch to the mean loss of the batch's samples, a scalar tensor."""
+
+
+class FunctionalModel:
+    """The loss and the outputs as functions of parameters and buffers, however the loss reads them.
+
+    Args:
+        model: The model.
+        loss: Maps the model and a batch to a number.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        self.model = model
+        self.as_loss, self.as_outputs = (
+            _Call(model, lambda batch: loss(model, batch)),
+            _Call(model, lambda batch: model(batch[0])),
+        )
+        self.attributes = {module: _tensors(module) for module in model.modules()}
+        self.leaving = set(self.attributes)
+        # A tensor has a place in each module that holds it; a module that is there under several names is one.
+        names: dict[int, str] = {}
+        self.places: dict[str, list[str]] = {}
+        for path, module in model.named_modules():
+            for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is None:
+                    continue
+                place = f"{path}.{attribute}" if path else attribute
+                name = names.setdefault(id(tensor), place)
+                self.places.setdefault(name, []).append(place)
+
+    def loss(self, state: State, batch: Batch) -> Tensor:
+        """Evaluate the loss.
+
+        Args:
+            state: Parameters and buffers by name.
+            batch: The samples.
+
+        Returns:
+            The mean loss, a scalar.
+        """
+        return self._call(self.as_loss, state, batch)
+
+    def outputs(self, state: State, batch: Batch) -> Tensor:
+        """Evaluate the outputs for the first tensor of a batch.
+
+        Args:
+            state: Parameters and buffers by name.
+            batch: The samples.
+
+        Returns:
+            The outputs.
+        """
+        return self._call(self.as_outputs, state, batch)
+
+    def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
+        """Call a function of the model with other parameters and buffers."""
+        swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
+        try:
+            value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
+        finally:
+            self._tidy()
+        return value
+
+    def _tidy(self) -> None:
+        """Take back what layers have left in their attributes: it has a graph, and cannot be copied with the model."""
+        for module in list(self.leaving):
+            left, before = _tensors(module), self.attributes[module]
+            if all(before.get(name) is tensor for name, tensor in left.items()):
+                self.leaving.remove(module)  # it leaves nothing
+            for name in left.keys() - before.keys():
+                delattr(module, name)
+            vars(module).update(before)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+
+
+class _Call(nn.Module):
+    """A function of a model as a module, whose parameters `functional_call` can swap."""
+
+    def __init__(self, model: nn.Module, function: Callable[[Batch], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.function(batch)

@@ -1,0 +1,128 @@
+"""Axes: their scales and the labels of their ticks, and what is done before and after drawing on them."""
+
+from collections.abc import Sequence
+from math import log10
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+from numpy.typing import ArrayLike
+
+from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure
+from basinet.analysis.drawing.legends import merge_marks, outside_legend
+from basinet.analysis.drawing.style import axis_label
+from basinet.sim.experiment.component import ExperimentError
+
+__all__ = ["AxisScale", "choose_scale", "finish", "label_log_axes", "new_axes", "symmetric_log"]
+
+AxisScale = Literal["linear", "log"]
+
+_FEW_DECADES = 2.5
+_LARGE = 1e5
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
+    """Choose a logarithmic axis for positive values that span more than a decade.
+
+    Args:
+        metric: Name of the metric; an accuracy is always on a linear axis.
+        values: What will be drawn.
+
+    Returns:
+        `log` or `linear`.
+    """
+    spread = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+    return "log" if spread and not metric.endswith("accuracy") else "linear"
+
+
+def symmetric_log(ax: Axes, values: ArrayLike) -> None:
+    """Let the horizontal axis be logarithmic to both sides, and linear for a thousandth of the largest value.
+
+    Args:
+        ax: The axes.
+        values: What will be drawn.
+    """
+    largest = float(np.abs(np.asarray(values)).max())
+    # A power of ten: labels within the linear part would lie on each other.
+    ax.set_xscale("symlog", linthresh=10.0 ** round(log10(max(1e-12, 1e-3 * largest))))
+
+
+def new_axes(ax: Axes | None) -> Axes:
+    """Return axes to draw on.
+
+    Args:
+        ax: The axes, or None for a new pyplot figure, which belongs to the caller. A figure that has no layout engine,
+            or the constrained one, is laid out so that what is drawn can be read.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ExperimentError: It is something else.
+    """
+    if ax is None:
+        from matplotlib import pyplot
+
+        return pyplot.subplots(FigureClass=Sheet, layout=Fitted())[1]
+    if not isinstance(ax, Axes):
+        raise ExperimentError(f"ax: expected matplotlib's Axes, not {type(ax).__name__}; give one of a figure's axes")
+    fit_figure(ax)
+    return ax
+
+
+def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
+    """Finish what has been drawn: draw once what coincides, label the ticks and explain the marks.
+
+    Args:
+        ax: The axes.
+        legend: Whether to draw a legend outside the axes, if anything is labelled.
+        **kwargs: Handed to `outside_legend`.
+
+    Returns:
+        The axes.
+    """
+    label_log_axes(ax)
+    if legend:
+        merge_marks(ax)
+        outside_legend(ax, **kwargs)
+    return ax
+
+
+def label_log_axes(ax: Axes) -> None:
+    """Label the ticks with plain numbers: where logarithmic axes span few decades, and where there are bytes.
+
+    Args:
+        ax: Axes whose limits are settled.
+    """
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        decades = log10(high / low) if axis.get_scale() == "log" and low > 0 else _FEW_DECADES
+        if decades < 0.7:  # there may be no power of ten
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            axis.set_minor_locator(NullLocator())
+        elif decades < _FEW_DECADES:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
+        if axis.get_scale() != "linear":
+            write = "{:g}".format if decades < _FEW_DECADES else _power
+            axis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))
+            axis.set_minor_formatter(NullFormatter())
+        if axis.get_label_text() == axis_label("communicated_bytes"):
+            axis.set_major_formatter(EngFormatter("B"))
+        elif axis.get_scale() == "linear" and max(abs(low), abs(high)) >= _LARGE:
+            axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _power(value: float) -> str:
+    """Write a power of ten; matplotlib sets it as a formula, which takes many times as long."""
+    exponent = round(log10(abs(value))) if value else 0
+    power = f"10{str(exponent).translate(_SUPERSCRIPTS)}" if value else "0"
+    return f"−{power}" if value < 0 else power

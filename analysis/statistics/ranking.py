@@ -1,0 +1,71 @@
+"""Which runs are better, and which of many a table shows."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from basinet.analysis.statistics.replicas import finals, measured, moments
+from basinet.analysis.statistics.run_labels import names
+from basinet.analysis.statistics.summary import HEADINGS
+from basinet.sim.run.folder import Run
+
+__all__ = ["MOST_ROWS", "best_of", "by_condition", "leaders", "ranking"]
+
+T = TypeVar("T")
+
+MOST_ROWS = 30
+"""Rows of a table that are read; of more runs it has the best of each strategy."""
+
+
+def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
+    """Bring items of one condition together, in the order in which conditions first appear."""
+    order = list(dict.fromkeys(map(condition, items)))
+    return sorted(items, key=lambda item: order.index(condition(item)))
+
+
+def ranking(runs: Iterable[Run]) -> str | None:
+    """Choose the metric by which runs are called better or worse.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The first metric of the summary that was measured and has a better direction; None if there is none.
+    """
+    known = measured(runs)
+    return next((name for name, heading in HEADINGS.items() if name in known and heading[-1] in "↑↓"), None)
+
+
+def leaders(runs: Sequence[Run]) -> list[int]:
+    """Find the best run of each strategy by the mean of the metric that ranks them.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        Their places among the runs, best first; a strategy without a value is last.
+    """
+    metric = ranking(runs)
+    sign = -1.0 if metric and HEADINGS[metric].endswith("↑") else 1.0
+    found = [moments(finals(run, metric).values())[0] if metric else None for run in runs]
+    scores = [math.inf if mean is None else sign * mean for mean in found]
+    best: dict[str, int] = {}
+    for place, (strategy, _) in enumerate(names(runs)):
+        if scores[place] < scores[best.setdefault(strategy, place)]:
+            best[strategy] = place
+    return sorted(best.values(), key=lambda place: scores[place])
+
+
+def best_of(runs: Sequence[Run]) -> str:
+    """Say which of many runs a table shows.
+
+    Args:
+        runs: All runs.
+
+    Returns:
+        The sentence.
+    """
+    metric, strategies = ranking(runs), len({strategy for strategy, _ in names(runs)})
+    by = f" by {HEADINGS[metric][:-2]}" if metric else ""
+    few = "" if strategies <= MOST_ROWS else f", and of {strategies} strategies the best {MOST_ROWS}"
+    return f"Of {len(runs)} runs the best of each strategy{by}, best first{few}."

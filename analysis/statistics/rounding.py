@@ -1,0 +1,49 @@
+"""Numbers with as many digits as their errors carry."""
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["plus_minus", "write_digits"]
+
+
+def write_digits(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
+    """Write values with as many digits as two significant digits of a standard error carry.
+
+    Args:
+        values: What to write.
+        mean: The mean, which chooses the power of ten.
+        error: Its standard error, which chooses the digits; next to none stands for a value that is exact.
+        join: What stands between the values.
+        sign: "+" writes the sign of positive values, too.
+
+    Returns:
+        The text.
+    """
+    if error <= 1e-6 * abs(mean):
+        # What rounding to float32 or less has made of a number is none.
+        return join.join(f"{value:{sign}.4g}" if abs(value) > 2**-23 * abs(mean) else "0" for value in values)
+    power = math.floor(math.log10(max(abs(mean), error)))
+    power = 0 if -4 < power < 5 else power
+    decimals = max(0, 1 + power - int(f"{error:.1e}".split("e")[1]))
+    text = join.join(f"{value / 10.0**power:{sign}.{decimals}f}" for value in values)
+    return f"({text})e{power}" if power else text
+
+
+def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -> str:
+    """Write a mean with as many digits as its standard error carries.
+
+    Args:
+        mean: The mean, or None.
+        error: Its standard error, or None where it is unknown: the mean alone is written.
+        join: What stands between the two.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> plus_minus(0.96123, 0.00312)
+        '0.9612 ± 0.0031'
+    """
+    if mean is None:
+        return "–"
+    return f"{mean:.4g}" if error is None else write_digits([mean, error], mean, error, join=join)

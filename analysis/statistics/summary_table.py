@@ -1,0 +1,100 @@
+"""The summary as a table of text."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from basinet.analysis.statistics.columns import split_columns
+from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
+from basinet.analysis.statistics.rounding import plus_minus
+from basinet.analysis.statistics.run_labels import names, setting
+from basinet.analysis.statistics.summary import HEADINGS, summarize
+from basinet.sim.run.folder import Run
+from basinet.sim.run.records import FINISHED
+
+__all__ = [
+    "cells",
+    "summary_table",
+]
+
+
+def cells(
+    runs: Sequence[Run], *, join: str = " ± ", places: Sequence[int] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Lay out the summary as text.
+
+    Args:
+        runs: The runs.
+        join: What stands between mean and standard error.
+        places: Which of the runs are shown, in this order; all of them, by condition, if None.
+
+    Returns:
+        The headings and the rows: condition, strategy, replicas (used / all), then the metrics that were
+        measured.
+    """
+    rows = summarize(runs)
+    shown = [name for name in HEADINGS if any(row.get(f"{name}_n") for row in rows)]
+    texts = []
+    for row, (strategy, condition) in zip(rows, names(runs), strict=True):
+        note = "" if row["state"] in FINISHED else f" ({row['state']} at {row['step']})"
+        text = [condition, strategy + note, f"{row['replicas'] - row['diverged']}/{row['replicas']}"]
+        text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
+        texts.append(text)
+    headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
+    if places is not None:
+        return headings, [texts[place] for place in places]
+    return headings, by_condition(texts, lambda text: text[0])
+
+
+def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
+    """Lay out the summary for a terminal.
+
+    Args:
+        runs: The runs.
+        width: Columns of the terminal; where they do not suffice for all metrics, there is a table below for the
+            others. No number is broken.
+
+    Returns:
+        Tables: mean ± standard error over the replicas that did not diverge, by condition; of many runs, the best of
+        each strategy.
+    """
+    many = len(runs) > MOST_ROWS
+    headings, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
+    notes = [f"{best_of(runs)} All: --json, or summary.csv in each folder."] if many else []
+    notes.append("mean ± standard error over the replicas that did not diverge")
+    if any("Hessian" in heading for heading in headings):
+        notes[-1] += "; a smaller Hessian is flatter"
+    if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
+        notes[-1] += "; under attack, of the honest agents"
+    if many:  # sorted, so that a condition is said in its row
+        rows = [["", f"{row[1]}\n{row[0]}" if row[0] else row[1], *row[2:]] for row in rows]
+    # A wide table leaves to the report what accuracy and strategy already say.
+    spare = (HEADINGS["test_loss"], HEADINGS["consensus_distance"]) if len(headings) > 8 else ()
+    kept = [i for i in range(1, len(headings)) if headings[i] not in spare]
+    lines = {i: [headings[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
+    widths = [2 + max(cell_len(line) for text in lines[i] for line in text.split("\n")) for i in kept]
+    widths[0] = min(widths[0], max(20, width - max(widths[1:], default=0)))
+    tables = []
+    for columns in split_columns(widths, width - 1):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in columns:
+            number = bool(column)
+            table.add_column(
+                lines[kept[column]][0],
+                justify="right" if number else "left",
+                no_wrap=number,
+                min_width=widths[column] - 2 if number else None,
+            )
+        for condition, group in groupby(range(len(rows)), key=lambda place: rows[place][0]):
+            if condition:
+                table.add_section()
+                table.add_row(Text(condition, "bold"))
+            for place in group:
+                table.add_row(*(Text(lines[kept[column]][1 + place]) for column in columns))
+        tables.append(table)
+    return Group(*tables, *(Text(note, "dim italic") for note in notes))

@@ -1,0 +1,124 @@
+"""The memory that optimizers hold, counted tensor by tensor."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn, optim
+
+from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
+from basinet.analysis.drawing.legends import outside_legend
+from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import ink
+from basinet.analysis.studies.peak_memory import PeakMemory
+from basinet.analysis.studies.study import Check
+from basinet.sim.run.records import Row
+
+__all__ = ["BATCH", "COMPARED", "draw_memory", "memory_checks", "memory_of"]
+
+
+BATCH = 2048
+"""Samples of the step whose memory is counted."""
+
+COMPARED: dict[str, Callable[[Iterable[nn.Parameter]], optim.Optimizer]] = {
+    "SGD": lambda parameters: optim.SGD(parameters, lr=1e-3),
+    "SGD, momentum": lambda parameters: optim.SGD(parameters, lr=1e-3, momentum=0.9),
+    "Adam": lambda parameters: optim.Adam(parameters, foreach=False),
+    "MeZO": MeZO,
+    "LOZO, r = 2": LOZO,
+    "LOZO-M, r = 2": LOZOM,
+}
+"""The optimizers whose memory is counted."""
+
+
+def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimizer]) -> Row:
+    """Count the bytes of the second step of an MLP 784-512-512-10 in float32.
+
+    Args:
+        name: The optimizer.
+        make: Makes it.
+
+    Returns:
+        `method`, and the bytes of the `parameters`, of what is `kept` between steps, of the `momentum of low rank` that
+        LOZO-M should keep, and of what else is held at most during the step (`transient`).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)]
+        model, x, y = nn.Sequential(*layers), torch.randn(BATCH, 784), torch.randint(10, (BATCH,))
+    optimizer = make(model.parameters())
+
+    def evaluate() -> Tensor:
+        return nn.functional.cross_entropy(model(x), y)
+
+    def step() -> None:
+        if isinstance(optimizer, MeZO):
+            optimizer.step(evaluate)
+        else:
+            optimizer.zero_grad()
+            evaluate().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    step()
+    optimizer.zero_grad()
+    kept = [t for held in optimizer.state.values() for t in held.values() if isinstance(t, Tensor) and t.ndim]
+    with PeakMemory() as memory:
+        step()
+    parameters = list(model.parameters())
+    return {
+        "method": name,
+        "parameters": sum(4 * p.numel() for p in parameters),
+        "kept": sum(t.untyped_storage().nbytes() for t in kept),
+        # and the number of its period, for each parameter
+        "momentum of low rank": sum(4 * len(p) * (2 if p.ndim > 1 else 1) + 8 for p in parameters),
+        "transient": memory.peak,
+    }
+
+
+def memory_checks(memory: list[Row]) -> list[Check]:
+    """Compare what optimizers keep with what they should keep.
+
+    Args:
+        memory: As `memory_of` counts it.
+
+    Returns:
+        The checks.
+    """
+    rows = {row["method"]: row for row in memory}
+    low, parameters = rows["LOZO-M, r = 2"], rows["MeZO"]["parameters"]
+    checks = [
+        Check.near(f"bytes kept by {method}", expected, rows[method]["kept"], within=0)
+        for method, expected in {
+            "MeZO": 0,
+            "LOZO, r = 2": 0,
+            "LOZO-M, r = 2": low["momentum of low rank"],
+            "SGD, momentum": parameters,
+            "Adam": 2 * parameters,
+        }.items()
+    ]
+    less = {name: rows[name]["transient"] / rows["SGD"]["transient"] for name in ("MeZO", "LOZO, r = 2")}
+    return checks + [
+        Check(f"bytes held for a step, {name} over SGD", "no activations", ratio, "below 1", ratio < 1)
+        for name, ratio in less.items()
+    ]
+
+
+def draw_memory(memory: list[Row]) -> Figure:
+    """Draw what optimizers keep between steps, and what they hold during one.
+
+    Args:
+        memory: As `memory_of` counts it.
+
+    Returns:
+        The figure.
+    """
+    figure, (ax,) = grid(1, share_x=False, share_y=False)
+    names = [row["method"] for row in memory]
+    kept, transient = ([row[key] / 2**20 for row in memory] for key in ("kept", "transient"))
+    ax.barh(names, kept, color="#0072B2", label="kept between steps")
+    ax.barh(names, transient, left=kept, color="#E69F00", hatch="//", label="held during a step")
+    ax.axvline(memory[0]["parameters"] / 2**20, color=ink(), linestyle=":", label="the parameters themselves")
+    ax.invert_yaxis()
+    ax.set_xlabel("MiB")
+    outside_legend(ax)
+    return figure
