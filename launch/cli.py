@@ -286,7 +286,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(experiment: Any, out: Path, *, as_json: bool, quiet: bool) -> int:
-    from basinet.analysis.runs.measure import check_analysis
+    from basinet.analysis.runs.check_analysis import check_analysis
     from basinet.analysis.statistics.summary import excuses
     from basinet.launch.preview import preview
     from basinet.launch.progress_bar import checking, how_many
@@ -354,15 +354,20 @@ _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 def _analyze(options: argparse.Namespace) -> int:
     from basinet.analysis.report.report import write_report
-    from basinet.analysis.runs.measure import measure_again
+    from basinet.analysis.runs.measure_again import measure_again
     from basinet.analysis.runs.solution_barriers import measure_between
     from basinet.analysis.runs.trajectory_surface import measure_trajectories
     from basinet.analysis.statistics.summary import incidents
     from basinet.launch.progress_bar import bar
+    from basinet.sim.experiment.experiment import override
     from basinet.sim.run.folder import load_runs
     from basinet.sim.runtimes.torchrun import follows, num_ranks, together
 
-    only = None if options.only is None else [word.strip() for word in options.only.split(",")]
+    only: list[Any] | None = None
+    if options.only is not None:
+        asked: dict[str, Any] = {}
+        override(asked, [f"analysis=[{options.only}]"])
+        only = asked["analysis"] or [""]
     paths = only is not None and "trajectory" in only
     if only is not None and paths:
         only = [word for word in only if word != "trajectory"] or None

@@ -25,9 +25,11 @@ from numpy.typing import ArrayLike
 from basinet.analysis.drawing.data import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure, make_room
 from basinet.analysis.drawing.legends import legend_below_panels, merge_marks, outside_legend
+from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import names
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
+from basinet.sim.run.quantity import METRICS
 
 __all__ = [
     "ACCENT",
@@ -95,25 +97,8 @@ _OTHERS = (
 _TOGETHER: ContextVar[tuple[str, ...]] = ContextVar("together", default=())
 """Strategies of the figures that belong together."""
 
-_AXES = {
-    "step": "step",
-    "epoch": "epoch",
-    "communicated_bytes": "communication (bytes)",
-    "train_loss": "training loss",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy (fraction correct)",
-    "gradient_norm": "gradient norm",
-    "consensus_distance": "consensus distance (mean squared)",
-    "hessian_trace": "Hessian trace Tr\N{NO-BREAK SPACE}H (smaller is flatter)",
-    "hessian_top_eigenvalue": "largest Hessian eigenvalue λ_max (smaller is flatter)",
-    "hessian_bottom_eigenvalue": "smallest Hessian eigenvalue λ_min",
-    "excess_risk": "excess risk J(x) − J(x*)",
-    "tail_index": "tail index of the gradient noise (smaller is heavier)",
-    "consensus_sharpness": "consensus sharpness Σ π_k J(x_k) − J(x̄)",
-    "noise_curvature": "curvature of the gradient noise Tr\N{NO-BREAK SPACE}HΣ",
-    "stability_limit": "limit of stability 2 / μ",
-    "consensus_stability_limit": "limit of stability of consensus (1 + λ_min(W)) / μ",
-}
+_RUNS: ContextVar[Sequence[Run]] = ContextVar("runs", default=())
+"""Their runs, which know what their metrics are called."""
 
 
 def styles(series: Iterable[str]) -> dict[str, Style]:
@@ -172,10 +157,12 @@ def same_styles(runs: Sequence[Run]) -> Iterator[None]:
         Nothing.
     """
     token = _TOGETHER.set(_TOGETHER.get() or tuple(strategy for strategy, _ in names(runs)))
+    told = _RUNS.set(_RUNS.get() or runs)
     try:
         yield
     finally:
         _TOGETHER.reset(token)
+        _RUNS.reset(told)
 
 
 def _other_styles() -> Iterator[Style]:
@@ -187,17 +174,18 @@ def _other_styles() -> Iterator[Style]:
         yield Style(colors[n % count], markers[(n + turn) % count], lines[(n + 2 * turn) % count])
 
 
-def axis_label(metric: str, *, wrap: bool = False) -> str:
+def axis_label(metric: str, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
     """Name a metric on an axis.
 
     Args:
         metric: Name of the metric.
+        runs: Those that have measured it, which know what it is; by default those of `same_styles`.
         wrap: Whether what is in parentheses goes to a line of its own: a vertical axis is short.
 
     Returns:
         The name in words, with its unit where it has one.
     """
-    name = _AXES.get(metric, metric.replace("_", " "))
+    name = quantity_of(metric, runs or _RUNS.get()).axis
     return name.replace(" (", "\n(", 1) if wrap else name
 
 
@@ -286,7 +274,7 @@ def label_log_axes(ax: Axes) -> None:
             write = "{:g}".format if decades < _FEW_DECADES else _power
             axis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))
             axis.set_minor_formatter(NullFormatter())
-        if axis.get_label_text() == _AXES["communicated_bytes"]:
+        if axis.get_label_text() == METRICS["communicated_bytes"].axis:
             axis.set_major_formatter(EngFormatter("B"))
         elif axis.get_scale() == "linear" and max(abs(low), abs(high)) >= _LARGE:
             axis.set_major_formatter(EngFormatter(sep=""))

@@ -229,7 +229,7 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
     ax.set_yscale("log")
     ax.set_xticks([])
     ax.set_xlim(-0.6, max(0.6, len({row["label"] for row in rows}) - 0.4))
-    ax.set_ylabel(axis_label("hessian_top_eigenvalue", wrap=True))
+    ax.set_ylabel(axis_label("hessian_top_eigenvalue", runs, wrap=True))
     return finish(ax, legend=legend)
 
 

@@ -47,6 +47,6 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
     ax.axvline(2, color=GREY, linestyle=":")
     ax.set_yticks([])
     ax.set_ylim(len(series) - 0.5, -0.5)
-    ax.set_xlabel(axis_label("tail_index"))
+    ax.set_xlabel(axis_label("tail_index", runs))
     ax.grid(alpha=0.25, axis="x")
     return finish(ax, legend=legend)

@@ -9,7 +9,7 @@ import torch
 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.measures.surface import barriers, path_losses
-from basinet.analysis.runs.sites import Bench
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.agents.state import load_checkpoint, take_rows
@@ -98,13 +98,13 @@ def _between(
     names: tuple[str, str],
 ) -> list[Row]:
     """Walk from each replica of a run to the same replica of another."""
-    bench = Bench(setups[0])
-    objective = bench.objective(1)
+    context = AnalysisContext(setups[0])
+    objective = context.objective(1)
     ends = []
     for setup, state in zip(setups, states, strict=True):
         agents = setup.num_agents
         found = [
-            Bench(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)), replica)
+            AnalysisContext(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)), replica)
             for replica in replicas
         ]
         points = torch.cat([point for point, _ in found])

@@ -18,10 +18,12 @@ from rich.text import Text
 
 from basinet.analysis.statistics.columns import split_columns
 from basinet.analysis.statistics.provenance import failures, provenance
+from basinet.analysis.statistics.quantities import headings, quantities
 from basinet.analysis.statistics.run_labels import labels, names, setting, strategy_label, varied
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier, mean_time
 from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run
+from basinet.sim.run.quantity import METRICS
 from basinet.sim.run.records import FINISHED
 
 __all__ = [
@@ -51,21 +53,6 @@ T = TypeVar("T")
 _COMPUTED = ("=", "+", "-", "@", "\t")
 _NUMBERS = re.compile(r"[-+0-9.eE,%±()\[\] ]*")
 """Text such as "-0.3 [-0.5, -0.1]"."""
-
-HEADINGS = {
-    "test_accuracy": "test accuracy ↑",
-    "test_loss": "test loss ↓",
-    "train_loss": "train loss ↓",
-    "excess_risk": "excess risk ↓",
-    "hessian_trace": "Hessian trace ↓",
-    "hessian_top_eigenvalue": "Hessian λ_max ↓",
-    "tail_index": "tail index",
-    "stability_limit": "2/μ",
-    "consensus_stability_limit": "(1+λ_min(W))/μ",
-    "consensus_sharpness": "consensus sharpness ↓",
-    "consensus_distance": "consensus distance",
-}
-"""Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""
 
 MOST_ROWS = 30
 """Rows of a table that are read; of more runs it has the best of each strategy."""
@@ -235,7 +222,7 @@ def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
     return sorted(items, key=lambda item: order.index(condition(item)))
 
 
-def ranking(runs: Iterable[Run]) -> str | None:
+def ranking(runs: Sequence[Run]) -> str | None:
     """Choose the metric by which runs are called better or worse.
 
     Args:
@@ -244,8 +231,8 @@ def ranking(runs: Iterable[Run]) -> str | None:
     Returns:
         The first metric of the summary that was measured and has a better direction; None if there is none.
     """
-    measured = _metrics(runs)
-    return next((name for name, heading in HEADINGS.items() if name in measured and heading[-1] in "↑↓"), None)
+    measured, known = _metrics(runs), quantities(runs)
+    return next((name for name in known if known[name].heading and known[name].direction and name in measured), None)
 
 
 def leaders(runs: Sequence[Run]) -> list[int]:
@@ -258,7 +245,7 @@ def leaders(runs: Sequence[Run]) -> list[int]:
         Their places among the runs, best first; a strategy without a value is last.
     """
     metric = ranking(runs)
-    sign = -1.0 if metric and HEADINGS[metric].endswith("↑") else 1.0
+    sign = -1.0 if metric and quantities(runs)[metric].direction == "larger" else 1.0
     found = [moments(finals(run, metric).values())[0] if metric else None for run in runs]
     scores = [math.inf if mean is None else sign * mean for mean in found]
     best: dict[str, int] = {}
@@ -283,17 +270,18 @@ def cells(
         measured.
     """
     rows = summarize(runs)
-    shown = [name for name in HEADINGS if any(row.get(f"{name}_n") for row in rows)]
+    titles = headings(runs)
+    shown = [name for name in titles if any(row.get(f"{name}_n") for row in rows)]
     texts = []
     for row, (strategy, condition) in zip(rows, names(runs), strict=True):
         note = "" if row["state"] in FINISHED else f" ({row['state']} at {row['step']})"
         text = [condition, strategy + note, f"{row['replicas'] - row['diverged']}/{row['replicas']}"]
         text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
         texts.append(text)
-    headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
+    columns = ["condition", "strategy", "replicas", *(titles[name] for name in shown)]
     if places is not None:
-        return headings, [texts[place] for place in places]
-    return headings, by_condition(texts, lambda text: text[0])
+        return columns, [texts[place] for place in places]
+    return columns, by_condition(texts, lambda text: text[0])
 
 
 def best_of(runs: Sequence[Run]) -> str:
@@ -306,7 +294,7 @@ def best_of(runs: Sequence[Run]) -> str:
         The sentence.
     """
     metric, strategies = ranking(runs), len({strategy for strategy, _ in names(runs)})
-    by = f" by {HEADINGS[metric][:-2]}" if metric else ""
+    by = f" by {quantities(runs)[metric].heading}" if metric else ""
     few = "" if strategies <= MOST_ROWS else f", and of {strategies} strategies the best {MOST_ROWS}"
     return f"Of {len(runs)} runs the best of each strategy{by}, best first{few}."
 
@@ -324,19 +312,19 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
         each strategy.
     """
     many = len(runs) > MOST_ROWS
-    headings, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
+    titles, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
     notes = [f"{best_of(runs)} All: --json, or summary.csv in each folder."] if many else []
     notes.append("mean ± standard error over the replicas that did not diverge")
-    if any("Hessian" in heading for heading in headings):
+    if any("Hessian" in title for title in titles):
         notes[-1] += "; a smaller Hessian is flatter"
     if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
         notes[-1] += "; under attack, of the honest agents"
     if many:  # sorted, so that a condition is said in its row
         rows = [["", f"{row[1]}\n{row[0]}" if row[0] else row[1], *row[2:]] for row in rows]
     # A wide table leaves to the report what accuracy and strategy already say.
-    spare = (HEADINGS["test_loss"], HEADINGS["consensus_distance"]) if len(headings) > 8 else ()
-    kept = [i for i in range(1, len(headings)) if headings[i] not in spare]
-    lines = {i: [headings[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
+    spare = (METRICS["test_loss"].title, METRICS["consensus_distance"].title) if len(titles) > 8 else ()
+    kept = [i for i in range(1, len(titles)) if titles[i] not in spare]
+    lines = {i: [titles[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
     widths = [2 + max(cell_len(line) for text in lines[i] for line in text.split("\n")) for i in kept]
     widths[0] = min(widths[0], max(20, width - max(widths[1:], default=0)))
     tables = []

@@ -10,7 +10,6 @@ from torch import nn
 from basinet.algorithms.optimizers import LocalOptimizer, SharedSubspaces
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import SAMPLED
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
 from basinet.sim.models.modules import copy_model, move_model, writes
 from basinet.sim.setup.coefficients import check_strategy
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
     from basinet.sim.setup.setup import Setup
 
 __all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
-
-_CENTRED = {
-    "loss_slices",
-    "loss_surface",
-    "random_plane",
-    "consensus_sharpness",
-    "disagreement_alignment",
-    "implicit_regularization",
-    "agent_barriers",
-}
-"""Measures that look from the centroid, whichever points are asked for."""
 
 
 def try_parts(setup: "Setup") -> tuple[int, int]:
@@ -66,7 +54,6 @@ def try_parts(setup: "Setup") -> tuple[int, int]:
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     rehearse(setup)
-    _check_analysis(setup, model)
     return size, remembered
 
 
@@ -273,41 +260,3 @@ def _try_personal(setup: "Setup", model: nn.Module, strategy: Any) -> None:
         )
     if getattr(strategy, "mixes_all", False):
         raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
-    if config.analysis and "centroid" in config.analysis_points:
-        raise ExperimentError(
-            "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
-            " or no analysis"
-        )
-    if centred := [name for name in config.analysis if name in _CENTRED]:
-        raise ExperimentError(
-            f"analysis: {centred[0]} is measured about the centroid, and agents with personal parameters have none"
-        )
-
-
-def _check_analysis(setup: "Setup", model: nn.Module) -> None:
-    """Refuse an analysis that this task or model cannot have."""
-    config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
-    sampled = [name for name in config.analysis if name in SAMPLED]
-    if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
-        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
-        raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
-    for name in ("relative_flatness", "random_plane"):
-        if name in config.analysis and all(len(shape) < 2 for shape in shapes):
-            raise ExperimentError(f"analysis: {name} needs a layer with a weight matrix; the model has none")
-    if config.analysis_mode == "training" and (sampled or "own" in config.analysis_views):
-        asked = sampled[0] if sampled else "the view own"
-        raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
-    if config.analysis and _is_random(setup, model, training=config.analysis_mode == "training"):
-        raise ExperimentError(
-            f"analysis_mode: in {config.analysis_mode} mode the loss draws random numbers (as dropout does), so it has"
-            " no Hessian; allowed are a mode in which it does not, or no analysis"
-        )
-
-
-def _is_random(setup: "Setup", model: nn.Module, *, training: bool) -> bool:
-    """Tell whether the loss of two samples draws random numbers."""
-    model = copy_model(model).train(training)  # running statistics would change
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        setup.task.loss(model, tuple(t[:2].clone() for t in setup.task.train))
-        return not torch.equal(before, torch.get_rng_state())

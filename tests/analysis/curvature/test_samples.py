@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from basinet.analysis.curvature.samples import AttemptError, Share
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.runs.measure import measure_replica
-from basinet.analysis.runs.sites import Bench
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
@@ -75,7 +75,7 @@ def fail_outside_measures(store: Path, rank: int) -> None:
 
         return fail
 
-    with patch.object(Bench, "center", fails_at(0)):
+    with patch.object(AnalysisContext, "network", fails_at(0)):
         show()
     with patch.object(Task, "evaluate", fails_at(1)):
         show()

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from basinet.analysis.measures import families as measures
+from basinet.analysis.measures import risk
 from basinet.analysis.plots.loss_landscape import landscape_drawings
-from basinet.analysis.runs import measure
+from basinet.analysis.runs import measure_again as again_module
 from basinet.analysis.runs import solution_barriers as solutions
-from basinet.analysis.runs.measure import measure_again, measure_replica
+from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_again import measure_again
 from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.statistics.summary import incidents
 from basinet.sim.experiment.component import ExperimentError
@@ -162,10 +163,10 @@ def test_nothing_is_measured_twice(tmp_path, monkeypatch):
 
     def counted(setup, state, replica, *share, **least):
         if not least:  # no trial
-            asked.append((replica, list(setup.config.analysis)))
+            asked.append((replica, list(setup.config.measures)))
         return measure_replica(setup, state, replica, *share, **least)
 
-    monkeypatch.setattr(measure, "measure_replica", counted)
+    monkeypatch.setattr(again_module, "measure_replica", counted)
 
     def again(*names, **settings):
         asked.clear()
@@ -198,7 +199,7 @@ def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
             counts.append(list(setup.config.analysis_points))
         return measure_replica(setup, *where, **least)
 
-    monkeypatch.setattr(measure, "measure_replica", counted)
+    monkeypatch.setattr(again_module, "measure_replica", counted)
 
     def again(**settings):
         counts.clear()
@@ -289,14 +290,14 @@ def test_what_has_not_converged_is_in_the_report(finished):
 
 
 def test_a_measure_that_fails_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    descend = measures.descend
+    descend = risk.descend
 
-    def fail(operator, *, max_products):
+    def fail(operator, *, max_products, **settings):
         if max_products > 1:  # no trial
             raise RuntimeError("the descent\nhas no ground")
-        return descend(operator, max_products=max_products)
+        return descend(operator, max_products=max_products, **settings)
 
-    monkeypatch.setattr(measures, "descend", fail)
+    monkeypatch.setattr(risk, "descend", fail)
     keys = {"strategy": "diffusion", "analysis": ["hessian_trace", "excess_risk", "agent_barriers"]}
     _, states = carry_out(tmp_path, **keys)
     assert states == {"diffusion-atc": "done"}
@@ -313,11 +314,11 @@ def test_a_measure_that_fails_fails_alone(tmp_path: Path, monkeypatch: pytest.Mo
     assert incidents(load_runs(tmp_path)) == [sentence]
     counts = []
 
-    def right(operator, *, max_products):
+    def right(operator, *, max_products, **settings):
         counts.append(max_products)
-        return descend(operator, max_products=max_products)
+        return descend(operator, max_products=max_products, **settings)
 
-    monkeypatch.setattr(measures, "descend", right)
+    monkeypatch.setattr(risk, "descend", right)
     measure_again(tmp_path)
     assert counts == [300, 300]
     (run,) = load_runs(tmp_path)

@@ -270,7 +270,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"runtime": {"nam": "ray"}}, "runtime.nam: runtime has no key 'nam'; .*did you mean 'name'"),
         ({"runtime": {"device": "gpu0"}}, "runtime.device: got 'gpu0'; allowed are auto, cpu, cuda"),
         ({"runtime": {"name": "ray", "actors": 9}}, "runtime.actors: got 9; allowed are at most 4"),
-        ({"analysis": ["hessian_trac"]}, "analysis.0: got 'hessian_trac'; allowed: .*did you mean 'hessian_trace'"),
+        ({"analysis": ["hessian_trac"]}, "analysis: there is no measure 'hessian_trac'; .*did you mean 'hessian_trace'"),
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
         (
             {"strategy": {"name": "diffusion", "bach_size": 3}},
