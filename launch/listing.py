@@ -84,8 +84,9 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     paragraphs = [p if p.startswith("|") else " ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
     documented = _documented(maker)
     quantity = _quantity(maker, name)
-    if quantity is not None and quantity.about != about.rstrip("."):  # of one name of several
-        paragraphs.insert(0, " ".join(about.split()))
+    if quantity is not None:
+        if quantity.about != about.rstrip("."):  # it is one name of several
+            paragraphs.insert(0, " ".join(about.split()))
         about = quantity.about
     return {
         "name": name,

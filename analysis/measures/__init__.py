@@ -1,6 +1,7 @@
 """What can be measured at a point and of a network, a file a family."""
 
 from basinet.analysis.measures.disagreement import CostOfDisagreement, ImplicitRegularization
+from basinet.analysis.measures.m_sharpness import MSharpness
 from basinet.analysis.measures.matrix_spectra import FisherSpectrum, GaussNewtonSpectrum, HessianSpectrum
 from basinet.analysis.measures.measure import Found, Measure, Needs, NetworkMeasure, PointMeasure
 from basinet.analysis.measures.noise import NoiseCurvature
@@ -12,7 +13,6 @@ from basinet.analysis.measures.sharpness import (
     AdaptiveAverageSharpness,
     AdaptiveSharpness,
     AverageSharpness,
-    MSharpness,
     PacBayesSigma,
     WorstSharpness,
 )

@@ -151,14 +151,7 @@ class CostOfDisagreement(NetworkMeasure):
             self.needs |= Needs(snapshot=True, probes=True, top=eigenvectors)
 
     def of(self, network: Network) -> Row:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            Values by name.
-        """
+        """See `NetworkMeasure`."""
         centroid, agents, found = network.center.hessian, network.agents(), Row()
         if "disagreement_alignment" in self.wanted:
             space, (spectrum,) = network.center.snapshot
@@ -195,13 +188,6 @@ class ImplicitRegularization(NetworkMeasure):
     heading = "implicit regularisation"
 
     def of(self, network: Network) -> Row:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The value, and the norm of its gradient.
-        """
+        """See `NetworkMeasure`."""
         added, slope = implicit_regularization(network.agents().points, network.center.hessian, network.weights)
         return {"implicit_regularization": added, "implicit_regularization_gradient": float(slope.norm())}

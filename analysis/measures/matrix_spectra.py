@@ -99,14 +99,7 @@ class HessianSpectrum(PointMeasure):
         self.needs = reduce(or_, needs, Needs(snapshot=True))
 
     def at(self, points: Points) -> Found:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows, and the density as a table.
-        """
+        """See `PointMeasure`."""
         _, spectrums = points.snapshot
         layers = list(points.hessian.objective.shapes)
         tables: list[Row] = []
@@ -159,14 +152,7 @@ class _MatrixSpectrum(PointMeasure):
         self.wanted = self.among(wanted)
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows.
-        """
+        """See `PointMeasure`."""
         trace, top = self.quantities
         matrix, effort = points.hessian.of_kind(self.kind), points.effort
         _, spectrums = spectra(

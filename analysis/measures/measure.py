@@ -225,7 +225,11 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
         ExperimentError: If something else than a measure is asked for, or two values would have the same name.
     """
     groups: dict[tuple[int, int, str], list[Component]] = {}
+    every: set[str] = set()
     for component in components:
+        if component.name in every:
+            raise ExperimentError(f"analysis: {component.name} is named twice; give it once")
+        every.add(component.name)
         known = list(component.kind.registry.values())
         place = known.index(component.target) if component.target in known else len(known)
         told = json.dumps(plain(component.settings), sort_keys=True)
@@ -234,8 +238,6 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
     owners: dict[str, str] = dict.fromkeys(METRICS, "every run")
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
         names = [component.name for component in group]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ExperimentError(f"analysis: {twice} is named twice; give it once")
         measure = group[0].make(wanted=frozenset(names))
         if not isinstance(measure, PointMeasure | NetworkMeasure):
             raise ExperimentError(

@@ -160,14 +160,7 @@ class NoiseCurvature(PointMeasure):
         self.needs = Needs(samples=True, snapshot=True, probes="noise_alignment" in self.wanted)
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows.
-        """
+        """See `PointMeasure`."""
         space, spectrums = points.snapshot
         noises = gradient_noise(points.hessian, space, points.folded(2), num_probes=self.probes)
         found: list[Row] = []

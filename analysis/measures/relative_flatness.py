@@ -105,12 +105,5 @@ class RelativeFlatness(PointMeasure):
         self.probes = probes
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows.
-        """
+        """See `PointMeasure`."""
         return estimated(self.name, relative_flatness(points.hessian, points.folded(4), num_probes=self.probes))

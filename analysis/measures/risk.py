@@ -252,14 +252,7 @@ class BasinDescent(PointMeasure):
         self.products, self.gradient_norm = products, gradient_norm
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows.
-        """
+        """See `PointMeasure`."""
         least, most = self.gradient_norm, self.products
         descents = [descend(hessian, gradient_tolerance=least, max_products=most) for hessian in points.operators()]
         return [{"excess_risk": d.value, "excess_risk_gradient_norm": d.gradient_norm} for d in descents]
@@ -284,12 +277,5 @@ class NewtonDecrement(PointMeasure):
         self.steps = steps
 
     def at(self, points: Points) -> list[float]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            A value a point.
-        """
+        """See `PointMeasure`."""
         return [newton_decrement(hessian, steps=self.steps) for hessian in points.operators()]

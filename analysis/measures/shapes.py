@@ -59,14 +59,7 @@ class LossSlices(NetworkMeasure):
         self.needs = Needs(centroid=True, snapshot=True, top=eigenvectors)
 
     def of(self, network: Network) -> Found:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The table `slices`.
-        """
+        """See `NetworkMeasure`."""
         center = network.center
         centroid, (space, _) = center.hessian, center.snapshot
         sharp = space.vectors(0, space.ritz(0)[1][:, : -self.eigenvectors - 1 : -1])
@@ -105,14 +98,7 @@ class LossSurface(NetworkMeasure):
         self.positions = positions
 
     def of(self, network: Network) -> Found:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The tables `surface` and `surface_agents`; none where the agents agree.
-        """
+        """See `NetworkMeasure`."""
         centroid, agents = network.center.hessian, network.agents()
         plane = principal_plane(agents.points, network.weights.to(agents.points.device), centroid.points[0])
         reach = 1.5 * float(plane.coordinates.abs().max())
@@ -145,14 +131,7 @@ class RandomPlane(NetworkMeasure):
         self.positions = positions
 
     def of(self, network: Network) -> Found:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The tables `random_plane`, and `random_plane_agents` with the agents projected into it.
-        """
+        """See `NetworkMeasure`."""
         centroid = network.center.hessian
         axes = torch.cat(random_directions(network.center))
         ticks = np.linspace(-1, 1, self.positions).tolist()
@@ -199,14 +178,7 @@ class AgentBarriers(NetworkMeasure):
         self.positions = positions
 
     def of(self, network: Network) -> Found:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The `barrier` of each agent, and the table `barriers`.
-        """
+        """See `NetworkMeasure`."""
         agents = network.agents()
         middle = Curvature(agents.objective, *repeated(network.center.hessian, agents.num_points))
         positions, losses = path_losses(middle, agents, self.positions)

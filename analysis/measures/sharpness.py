@@ -1,6 +1,5 @@
-"""How much the loss rises around a point: on average, at worst, batch by batch, and up to which radius."""
+"""How much the loss rises around a point: on average, at worst, and up to which radius."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -10,30 +9,25 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
-from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import Scale, scales
 from basinet.analysis.curvature.trace import Estimate, estimates_in_rounds
-from basinet.analysis.measures.measure import Count, Needs, PointMeasure, Positive, Spread, estimated
+from basinet.analysis.measures.measure import Count, PointMeasure, Positive, Spread, estimated
 from basinet.analysis.measures.points import Points
 from basinet.sim.run.records import Row
 
 __all__ = [
+    "PERTURBATIONS",
     "AdaptiveAverageSharpness",
     "AdaptiveSharpness",
     "AverageSharpness",
-    "MSharpness",
     "PacBayesSigma",
     "WorstSharpness",
     "average_sharpness",
-    "m_sharpness",
     "pac_bayes_sigma",
     "worst_sharpness",
 ]
 
 Array = NDArray[np.float64]
-
-_BATCHES = 64
-"""How many batches are perturbed side by side."""
 
 
 def average_sharpness(
@@ -142,51 +136,6 @@ def worst_sharpness(
     return best
 
 
-def m_sharpness(
-    batches: Objective,
-    points: Tensor,
-    keys: Tensor,
-    *,
-    rho: float,
-    scale: Scale = "none",
-    buffers: Mapping[str, Tensor] | None = None,
-) -> Tensor:
-    r"""Measure the worst sharpness batch by batch, and take the mean.
-
-    $$
-    S_m(ρ) = \frac{1}{|\mathcal{B}|} \sum_{B ∈ \mathcal{B}} \max_{‖e‖ ≤ ρ} J_B(θ + s ∘ e) - J_B(θ) ,
-    $$
-
-    by the first step of `worst_sharpness` and a second from a random start. With small batches of m samples it goes
-    with generalization better than the sharpness of the whole loss does (Foret et al., ICLR 2021, arXiv:2010.01412;
-    Andriushchenko, Flammarion, ICML 2022, arXiv:2206.06232).
-
-    Args:
-        batches: The losses, whose holdings are the batches.
-        points: [N, P].
-        keys: Keys of the random starts, int64 [N].
-        rho: Radius ρ of the ball, in units of the scales.
-        scale: The scales s of the coordinates.
-        buffers: Running statistics [N, ...] by name; None takes the model's own.
-
-    Returns:
-        The mean rise at each point, [N] in float64.
-    """
-    found = []
-    statistics = batches.buffers(len(points)) if buffers is None else buffers
-    for row, (point, key) in enumerate(zip(points, keys, strict=True)):
-        total = torch.zeros((), dtype=torch.float64, device=points.device)
-        for start in range(0, batches.samples.num_points, _BATCHES):
-            rows = slice(start, min(start + _BATCHES, batches.samples.num_points))
-            count = rows.stop - rows.start
-            same = {name: b[row].expand(count, *b.shape[1:]) for name, b in statistics.items()}
-            curvature = Curvature(batches, point.expand(count, -1), same, rows=rows)
-            numbers = draws.fold(key.expand(count), torch.arange(start, rows.stop, device=points.device))
-            total += worst_sharpness(curvature, numbers, rho=rho, scale=scale, steps=1).sum()
-        found.append(total / batches.samples.num_points)
-    return torch.stack(found)
-
-
 def pac_bayes_sigma(
     curvature: Curvature,
     keys: Tensor,
@@ -229,8 +178,8 @@ def pac_bayes_sigma(
     return ((low + high) / 2).exp()
 
 
-_DRAWS = 3
-"""Tells the perturbations of all these measures from other draws."""
+PERTURBATIONS = 3
+"""Tells the draws of perturbations from others."""
 
 
 class AverageSharpness(PointMeasure):
@@ -254,15 +203,8 @@ class AverageSharpness(PointMeasure):
         self.deviation, self.pairs = deviation, pairs
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows.
-        """
-        keys = points.folded(_DRAWS)
+        """See `PointMeasure`."""
+        keys = points.folded(PERTURBATIONS)
         found = average_sharpness(points.hessian, keys, rho=self.deviation, scale=self.scale, num_pairs=self.pairs)
         return estimated(self.name, found)
 
@@ -307,15 +249,8 @@ class WorstSharpness(PointMeasure):
         self.radius, self.steps = radius, steps
 
     def at(self, points: Points) -> Tensor:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            A value a point.
-        """
-        keys = points.folded(_DRAWS)
+        """See `PointMeasure`."""
+        keys = points.folded(PERTURBATIONS)
         return worst_sharpness(points.hessian, keys, rho=self.radius, scale=self.scale, steps=self.steps)
 
 
@@ -338,53 +273,6 @@ class AdaptiveSharpness(WorstSharpness):
 
     def __init__(self, radius: Positive = 0.5, steps: Count = 10) -> None:
         super().__init__(radius, steps)
-
-
-class MSharpness(PointMeasure):
-    """Largest rise found in a ball for single batches of samples, and the mean over them.
-
-    Over the batches B of m samples: ``S = mean_B max_{‖e‖≤ρ} J_B(x + e) − J_B(x)``.
-
-    Args:
-        radius: Radius ρ of the ball.
-        samples: m, samples of a batch.
-
-    References:
-        Foret, Kleiner, Mobahi, Neyshabur: Sharpness-aware minimization for efficiently improving generalization,
-        ICLR 2021, arXiv:2010.01412.
-    """
-
-    name = "m_sharpness"
-    label = "m-sharpness"
-    direction = "smaller"
-    needs = Needs(samples=True)
-
-    def __init__(self, radius: Positive = 0.05, samples: Count = 32) -> None:
-        self.radius, self.samples = radius, samples
-
-    def at(self, points: Points) -> Tensor:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points, each of which is measured on batches of the samples that its loss is the mean of.
-
-        Returns:
-            A value a point.
-        """
-        hessian, keys = points.hessian, points.folded(_DRAWS)
-        objective, size = hessian.objective, self.samples
-        values = []
-        for k in range(hessian.num_points):
-            places = objective.samples.places(hessian.rows.start + k)
-            # A remainder that makes no batch would weigh as much as one.
-            batches = [places[start : start + size] for start in range(0, len(places) - size + 1, size)] or [places]
-            losses = Objective(
-                objective.model, objective.loss, objective.samples.data, holdings=batches, share=objective.share
-            )
-            buffers = {name: b[k : k + 1] for name, b in hessian.buffers.items()}
-            point = hessian.points[k : k + 1]
-            values.append(m_sharpness(losses, point, keys[k : k + 1], rho=self.radius, buffers=buffers))
-        return torch.cat(values)
 
 
 class PacBayesSigma(PointMeasure):
@@ -410,13 +298,6 @@ class PacBayesSigma(PointMeasure):
         self.rise, self.pairs, self.bisections = rise, pairs, bisections
 
     def at(self, points: Points) -> Tensor:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            A value a point.
-        """
-        keys, pairs = points.folded(_DRAWS), self.pairs
+        """See `PointMeasure`."""
+        keys, pairs = points.folded(PERTURBATIONS), self.pairs
         return pac_bayes_sigma(points.hessian, keys, target=self.rise, num_pairs=pairs, bisections=self.bisections)

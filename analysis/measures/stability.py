@@ -65,12 +65,5 @@ class StabilityLimit(NetworkMeasure):
     needs = Needs(graph=True, loss=False)
 
     def of(self, network: Network) -> Row:
-        """See `NetworkMeasure`.
-
-        Args:
-            network: The agents.
-
-        Returns:
-            The limits, see `stability_limits`.
-        """
+        """See `NetworkMeasure`."""
         return stability_limits(network.setup, network.step)

@@ -161,14 +161,7 @@ class GradientTail(PointMeasure):
         self.samples, self.fraction = samples, fraction
 
     def at(self, points: Points) -> list[Row]:
-        """See `PointMeasure`.
-
-        Args:
-            points: The points.
-
-        Returns:
-            Rows; empty ones where the index is infinite.
-        """
+        """See `PointMeasure`."""
         found: list[Row] = []
         for model in points.models():
             norms = gradient_noise_norms(
