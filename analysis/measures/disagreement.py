@@ -125,7 +125,7 @@ class CostOfDisagreement(NetworkMeasure):
         eigenvectors: How many top eigenvectors of the Hessian the part of the disagreement in them is taken of.
 
     References:
-        Zhu, He, Song, Niu, Tao: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
         arXiv:2306.02913.
     """
 
@@ -139,7 +139,7 @@ class CostOfDisagreement(NetworkMeasure):
         "disagreement_alignment": Quantity(
             "alignment of disagreement and curvature",
             "disagreement alignment",
-            about="curvature along the disagreement over the mean one; its part in top eigenvectors",
+            about="Curvature along the disagreement over the mean one; its part in top eigenvectors",
         ),
     }
     undefined = frozenset({"disagreement_alignment"})  # where the agents agree
@@ -180,7 +180,7 @@ class ImplicitRegularization(NetworkMeasure):
     The disagreement counts with its covariance: ``Ξ = Σ π_k δ_k δ_kᵀ``.
 
     References:
-        Zhu, He, Song, Niu, Tao: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
         arXiv:2306.02913.
     """
 

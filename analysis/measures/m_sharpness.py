@@ -74,8 +74,8 @@ class MSharpness(PointMeasure):
         samples: m, samples of a batch.
 
     References:
-        Foret, Kleiner, Mobahi, Neyshabur: Sharpness-aware minimization for efficiently improving generalization,
-        ICLR 2021, arXiv:2010.01412.
+        Foret et al.: Sharpness-aware minimization for efficiently improving generalization, ICLR 2021,
+        arXiv:2010.01412.
     """
 
     name = "m_sharpness"

@@ -30,7 +30,7 @@ class HessianSpectrum(PointMeasure):
         wanted: Which of its names.
 
     References:
-        Ubaru, Chen, Saad: Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM Journal on Matrix
+        Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM Journal on Matrix
         Analysis and Applications 38, 2017, doi:10.1137/16M1104974.
     """
 
@@ -48,7 +48,7 @@ class HessianSpectrum(PointMeasure):
             "smallest Hessian eigenvalue λ_min", "Hessian λ_min", about="λ_min, with its residual"
         ),
         "hessian_eigenvalues": Quantity(
-            "Hessian eigenvalues", about="the five largest and the five smallest eigenvalues"
+            "Hessian eigenvalues", about="The five largest and the five smallest eigenvalues"
         ),
         "hessian_frobenius_norm": Quantity(
             "Frobenius norm of the Hessian ‖H‖_F", "Hessian ‖H‖_F", direction="smaller", about="‖H‖_F"
@@ -63,10 +63,10 @@ class HessianSpectrum(PointMeasure):
             about="λ_max / λ_min, where λ_min is known to be positive",
         ),
         "hessian_layer_traces": Quantity(
-            "Hessian traces of the layers", direction="smaller", about="trace of each layer's block of H"
+            "Hessian traces of the layers", direction="smaller", about="Trace of each layer's block of H"
         ),
         "hessian_density": Quantity(
-            "spectral density of the Hessian", about="spectral density by stochastic Lanczos quadrature (table)"
+            "spectral density of the Hessian", about="Spectral density by stochastic Lanczos quadrature (table)"
         ),
         "adaptive_trace": Quantity(
             "adaptive Hessian trace Σ x_i² H_ii",
@@ -178,7 +178,9 @@ class _MatrixSpectrum(PointMeasure):
 
 
 class GaussNewtonSpectrum(_MatrixSpectrum):
-    """Trace and largest eigenvalue of the Gauss-Newton matrix: ``G = Σ w_i F_iᵀ ∂²ℓ_i F_i``, F_i the outputs' Jacobian.
+    """Trace and largest eigenvalue of the Gauss-Newton matrix.
+
+    With the Jacobian F_i of the outputs of sample i: ``G = Σ_i w_i F_iᵀ ∂²ℓ_i F_i``.
 
     Args:
         wanted: Which of its names.
@@ -194,25 +196,27 @@ class GaussNewtonSpectrum(_MatrixSpectrum):
             f"Gauss-Newton trace {_TR}G",
             "Gauss-Newton trace",
             direction="smaller",
-            about="trace of the Gauss-Newton matrix, for the cross-entropy the Fisher matrix",
+            about="Trace of the Gauss-Newton matrix, for the cross-entropy the Fisher matrix",
         ),
         "gauss_newton_top_eigenvalue": Quantity(
             "largest Gauss-Newton eigenvalue",
             "Gauss-Newton λ_max",
             direction="smaller",
-            about="largest eigenvalue of the Gauss-Newton matrix",
+            about="Largest eigenvalue of the Gauss-Newton matrix",
         ),
     }
 
 
 class FisherSpectrum(_MatrixSpectrum):
-    """Trace and largest eigenvalue of the empirical Fisher matrix: ``E = Σ w_i ∇ℓ_i ∇ℓ_iᵀ``.
+    """Trace and largest eigenvalue of the empirical Fisher matrix.
+
+    With the gradients of single samples: ``E = Σ_i w_i ∇ℓ_i ∇ℓ_iᵀ``.
 
     Args:
         wanted: Which of its names.
 
     References:
-        Kunstner, Balles, Hennig: Limitations of the empirical Fisher approximation for natural gradient descent,
+        Kunstner, Balles and Hennig, Limitations of the empirical Fisher approximation for natural gradient descent,
         NeurIPS 2019, arXiv:1905.12558.
     """
 
@@ -223,12 +227,12 @@ class FisherSpectrum(_MatrixSpectrum):
             "trace of the empirical Fisher matrix",
             "Fisher trace",
             direction="smaller",
-            about="trace of the empirical Fisher matrix",
+            about="Trace of the empirical Fisher matrix",
         ),
         "fisher_top_eigenvalue": Quantity(
             "largest eigenvalue of the empirical Fisher matrix",
             "Fisher λ_max",
             direction="smaller",
-            about="largest eigenvalue of the empirical Fisher matrix",
+            about="Largest eigenvalue of the empirical Fisher matrix",
         ),
     }

@@ -123,15 +123,17 @@ def _blocks(curvature: Curvature, row: int, key: Tensor, num_probes: int) -> Ite
 
 
 class NoiseCurvature(PointMeasure):
-    """Covariance Σ of a single sample's gradient: ``Σ = Σ_i w_i (g_i − ḡ)(g_i − ḡ)ᵀ``, and the curvature along it.
+    """Covariance Σ of a single sample's gradient, and the curvature along it.
+
+    With weights w_i and mean gradient ḡ: ``Σ = Σ_i w_i (g_i − ḡ)(g_i − ḡ)ᵀ``.
 
     Args:
         wanted: Which of its names.
         probes: Probes u with E[u uᵀ] = Σ; each costs one product.
 
     References:
-        Zhu, Wu, Yu, Wu, Ma: The anisotropic noise in stochastic gradient descent, ICML 2019, arXiv:1803.00195. Cao, Wu,
-        Yuan, Sayed: On the trade-off between flatness and optimization in distributed learning, arXiv:2406.20006.
+        Zhu et al.: The anisotropic noise in stochastic gradient descent, ICML 2019, arXiv:1803.00195. Cao, Wu, Yuan,
+        Sayed: On the trade-off between flatness and optimization in distributed learning, arXiv:2406.20006.
     """
 
     quantities: ClassVar = {

@@ -85,14 +85,15 @@ def _weighted_signs(layers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 class RelativeFlatness(PointMeasure):
-    """Relative flatness κ, by Petzka et al., summed over the layers: ``κ = Σ_l Σ_ss' ⟨w_s, w_s'⟩ Tr H_ss'``.
+    """Relative flatness κ, by Petzka et al., summed over the layers.
+
+    With rows w_s of the weights of layer l: ``κ = Σ_l Σ_ss' ⟨w_s, w_s'⟩ Tr H_ss'``.
 
     Args:
         probes: Probes of a round, of which there are at most three or four.
 
     References:
-        Petzka, Kamp, Adilova, Sminchisescu, Boley: Relative flatness and generalization, NeurIPS 2021,
-        arXiv:2001.00939.
+        Petzka et al.: Relative flatness and generalization, NeurIPS 2021, arXiv:2001.00939.
     """
 
     label = "relative flatness κ"

@@ -238,8 +238,8 @@ class BasinDescent(PointMeasure):
         gradient_norm: Norm of the gradient at which it has converged.
 
     References:
-        Liu, Nocedal: On the limited memory BFGS method for large scale optimization, Mathematical Programming 45, 1989,
-        doi:10.1007/BF01589116.
+        Liu and Nocedal, On the limited memory BFGS method for large scale optimization, Mathematical Programming 45,
+        1989, doi:10.1007/BF01589116.
     """
 
     name = "excess_risk"

@@ -48,8 +48,7 @@ class LossSlices(NetworkMeasure):
         positions: Points of a slice.
 
     References:
-        Li, Xu, Taylor, Studer, Goldstein: Visualizing the loss landscape of neural nets, NeurIPS 2018,
-        arXiv:1712.09913.
+        Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
     """
 
     trial: ClassVar = {"positions": 2}
@@ -88,7 +87,7 @@ class LossSurface(NetworkMeasure):
         positions: Points of a side of the plane.
 
     References:
-        Antognini, Sohl-Dickstein: PCA of high dimensional random walks with comparison to neural network training,
+        Antognini and Sohl-Dickstein, PCA of high dimensional random walks with comparison to neural network training,
         NeurIPS 2018, arXiv:1806.08805.
     """
 
@@ -120,8 +119,7 @@ class RandomPlane(NetworkMeasure):
         positions: Points of a side of the plane.
 
     References:
-        Li, Xu, Taylor, Studer, Goldstein: Visualizing the loss landscape of neural nets, NeurIPS 2018,
-        arXiv:1712.09913.
+        Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
     """
 
     needs = Needs(centroid=True, weights=True)
@@ -164,8 +162,7 @@ class AgentBarriers(NetworkMeasure):
         positions: Points of the way, its ends included.
 
     References:
-        Frankle, Dziugaite, Roy, Carbin: Linear mode connectivity and the lottery ticket hypothesis, ICML 2020,
-        arXiv:1912.05671.
+        Frankle et al.: Linear mode connectivity and the lottery ticket hypothesis, ICML 2020, arXiv:1912.05671.
     """
 
     label = "loss barriers to the agents"

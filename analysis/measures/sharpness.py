@@ -183,14 +183,16 @@ PERTURBATIONS = 3
 
 
 class AverageSharpness(PointMeasure):
-    """Mean rise of the loss under normal perturbations: ``S = E_g J(x + ρ g) − J(x)``.
+    """Mean rise of the loss under normal perturbations.
+
+    With g normal: ``S = E_g J(x + ρ g) − J(x)``.
 
     Args:
         deviation: Standard deviation ρ of a coordinate of the perturbation.
         pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
 
     References:
-        Zhu, He, Song, Niu, Tao: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
         arXiv:2306.02913.
     """
 
@@ -210,15 +212,17 @@ class AverageSharpness(PointMeasure):
 
 
 class AdaptiveAverageSharpness(AverageSharpness):
-    """Mean rise of the loss under normal perturbations in units of the parameters: ``S = E_g J(x + ρ |x| ∘ g) − J(x)``.
+    """Mean rise of the loss under normal perturbations in units of the parameters.
+
+    With g normal: ``S = E_g J(x + ρ |x| ∘ g) − J(x)``.
 
     Args:
         deviation: Standard deviation ρ of a coordinate of the perturbation, as a part of the parameter.
         pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
 
     References:
-        Kwon, Kim, Park, Choi: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural
-        networks, ICML 2021, arXiv:2102.11600.
+        Kwon et al.: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks,
+        ICML 2021, arXiv:2102.11600.
     """
 
     label = "adaptive average sharpness"
@@ -229,15 +233,17 @@ class AdaptiveAverageSharpness(AverageSharpness):
 
 
 class WorstSharpness(PointMeasure):
-    """Largest rise of the loss found in a ball (SAM): ``S = max_{‖e‖≤ρ} J(x + e) − J(x)``.
+    """Largest rise of the loss found in a ball (SAM).
+
+    Within a radius ρ: ``S = max_{‖e‖≤ρ} J(x + e) − J(x)``.
 
     Args:
         radius: Radius ρ of the ball.
         steps: Steps of each of the two ascents.
 
     References:
-        Foret, Kleiner, Mobahi, Neyshabur: Sharpness-aware minimization for efficiently improving generalization,
-        ICLR 2021, arXiv:2010.01412.
+        Foret et al.: Sharpness-aware minimization for efficiently improving generalization, ICLR 2021,
+        arXiv:2010.01412.
     """
 
     label = "worst sharpness"
@@ -257,15 +263,15 @@ class WorstSharpness(PointMeasure):
 class AdaptiveSharpness(WorstSharpness):
     """Largest rise of the loss found in a ball in units of the parameters (ASAM).
 
-    With perturbations relative to the parameters: ``S = max_{‖e‖≤ρ} J(x + |x| ∘ e) − J(x)``.
+    Within a radius ρ: ``S = max_{‖e‖≤ρ} J(x + |x| ∘ e) − J(x)``.
 
     Args:
         radius: Radius ρ of the ball, in units of the parameters.
         steps: Steps of each of the two ascents.
 
     References:
-        Kwon, Kim, Park, Choi: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural
-        networks, ICML 2021, arXiv:2102.11600.
+        Kwon et al.: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks,
+        ICML 2021, arXiv:2102.11600.
     """
 
     label = "adaptive sharpness"
@@ -286,8 +292,7 @@ class PacBayesSigma(PointMeasure):
         bisections: How often the interval of log σ is halved.
 
     References:
-        Jiang, Neyshabur, Mobahi, Krishnan, Bengio: Fantastic generalization measures and where to find them, ICLR 2020,
-        arXiv:1912.02178.
+        Jiang et al.: Fantastic generalization measures and where to find them, ICLR 2020, arXiv:1912.02178.
     """
 
     label = "PAC-Bayes σ"

@@ -45,7 +45,7 @@ class StabilityLimit(NetworkMeasure):
     """2 / μ and (1 + λ_min(W)) / μ, the largest curvatures that plain SGD is stable at.
 
     References:
-        Tu, Sayed: Diffusion strategies outperform consensus strategies for distributed estimation over adaptive
+        Tu and Sayed, Diffusion strategies outperform consensus strategies for distributed estimation over adaptive
         networks, IEEE TSP 60 (2012), arXiv:1205.3993.
     """
 

@@ -57,7 +57,7 @@ def measure_between(
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]
     shared = Shared()
-    setups = [Setup.build(Config.parse({**run.config, **(settings or {})}), shared) for run in runs]
+    setups = [Setup.build(Config.parse({**run.config, "analysis": [], **(settings or {})}), shared) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:

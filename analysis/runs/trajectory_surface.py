@@ -178,7 +178,7 @@ def measure_trajectories(
         raise ExperimentError(f"{folder}: {_lacking(runs, replica)}")
     replica = found.replica
     shown = [run for run, label in zip(runs, labels(runs), strict=True) if label in found.labels]
-    setup = Setup.build(Config.parse({**shown[0].config, **(settings or {})}))
+    setup = Setup.build(Config.parse({**shown[0].config, "analysis": [], **(settings or {})}))
     for run in shown[1:]:
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):
