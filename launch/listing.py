@@ -11,10 +11,10 @@ import torch
 from pydantic.fields import FieldInfo
 
 from basinet.algorithms.optimizers import TUNINGS
-from basinet.analysis.measures.catalogue import MEASURES
 from basinet.sim.experiment.component import ExperimentError, Kind, nearest
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import plain
+from basinet.sim.run.quantity import Quantity
 
 __all__ = ["LISTED", "describe_component", "first_lines", "list_components", "source_in"]
 
@@ -31,9 +31,10 @@ _KINDS: dict[str, Kind] = {
     "partitions": KINDS["partition"],
     "augmentations": KINDS["augmentation"],
     "escapes": KINDS["escape"],
+    "measures": KINDS["analysis"],
 }
 
-LISTED = (*_KINDS, "measures")
+LISTED = tuple(_KINDS)
 """The kinds of what an experiment can name."""
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")
@@ -53,9 +54,7 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
         reference in short, or None.
     """
     return {
-        kind: {name: {"about": line, "source": None} for name, line in MEASURES.items()}
-        if kind == "measures"
-        else {
+        kind: {
             name: {"about": line, "source": source_in(inspect.getdoc(_KINDS[kind].registry[name]) or "")}
             for name, line in first_lines(_KINDS[kind].registry).items()
         }
@@ -73,25 +72,29 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     Returns:
         "name"; "about", the first line of its documentation; "description", the rest up to its sections; "formula", the
         parts of it that are formulas; "settings", a mapping from each to "type", "default" (or "needed") and "about";
-        and "source", its first reference in short. What there is not is None.
+        and "source", its first reference in short; of a measure also its "label" and the "direction" that is better.
+        What there is not is None.
 
     Raises:
         ExperimentError: There is no such component.
     """
-    known = MEASURES if kind == "measures" else _KINDS[kind].registry
+    known = _KINDS[kind].registry
     if name not in known:
         raise ExperimentError(f"list: there is no '{name}' among the {kind}; {nearest(name, known)}")
-    if kind == "measures":
-        nothing: dict[str, Any] = {"description": None, "formula": None, "settings": {}, "source": None}
-        return {"name": name, "about": MEASURES[name], **nothing}
     maker = known[name]
     documentation = inspect.getdoc(maker) or ""
     about, *paragraphs = _sections(documentation)[""].split("\n\n")
     paragraphs = [p if p.startswith("|") else " ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
     documented = _documented(maker)
+    quantity = _quantity(maker, name)
+    if quantity is not None:
+        if quantity.about != about.rstrip("."):  # it is one name of several
+            paragraphs.insert(0, " ".join(about.split()))
+        about = quantity.about
     return {
         "name": name,
         "about": " ".join(about.split()),
+        **({"label": quantity.axis, "direction": quantity.direction} if quantity else {}),
         "description": "\n\n".join(paragraphs) or None,
         "formula": _formula([about, *paragraphs]),
         "settings": {
@@ -193,9 +196,17 @@ def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
         registry: Documented callables by name.
 
     Returns:
-        The first line of each entry's documentation, in the order of the names.
+        The first line of each entry's documentation, in the order of the names; what is said of each name where an
+        entry goes by several, in the order of the registry.
     """
+    if all(_quantity(maker, name) for name, maker in registry.items()):
+        return {name: maker.quantities[name].about for name, maker in registry.items()}  # type: ignore[attr-defined]
     return {name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(registry.items())}
+
+
+def _quantity(maker: Any, name: str) -> Quantity | None:
+    """Look up what a measure says of one of its names; None of all other components."""
+    return maker.quantities[name] if hasattr(maker, "quantities") else None
 
 
 def source_in(documentation: str) -> str | None:

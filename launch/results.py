@@ -201,7 +201,8 @@ def _model(
     if module is None:
         try:
             live = results.experiment
-            config = Config.parse(found.config) if live is None else live.runs[name]
+            # The model alone is wanted, which any machine can make.
+            config = Config.parse({**found.config, "analysis": []}) if live is None else live.runs[name]
             # The model alone is wanted, which any machine can make.
             here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
             module = build_setup(config.model_copy(update={"runtime": here})).plain_model()

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.run.simulation import Interrupted, RunFailed
 
-__all__ = ["Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
+__all__ = ["PLUGGED", "Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
+
+PLUGGED = {
+    "measures": "basinet.analysis.measures:MEASURES",
+    "default analysis": "basinet.analysis.measures:DEFAULT",
+}
+"""What rooms plug into those below them, which import it when they first use it."""
 
 __getattr__, __dir__ = lazy(
     __name__,

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from basinet.sim.experiment.mistakes import first_line, in_words
+from basinet.sim.experiment.mistakes import first_line, in_words, place_of
 from basinet.sim.models.modules import layer_at_fault
 from basinet.sim.tasks.task import Batch
 
@@ -138,9 +138,9 @@ class Share:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a sentence what has gone wrong, and in which layer, if in any."""
+    """Say in a sentence what has gone wrong, in which layer, if in any, and where in code of the user's."""
     said, layer = first_line(error) if isinstance(error, ValueError) else in_words(error), layer_at_fault(error)
-    return f"in its {layer} {said}" if layer else said
+    return (f"in its {layer} {said}" if layer else said) + place_of(error)
 
 
 @dataclass(frozen=True)

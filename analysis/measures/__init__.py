@@ -1,1 +1,52 @@
 """What can be measured at a point and of a network, a file a family."""
+
+from basinet.analysis.measures.disagreement import CostOfDisagreement, ImplicitRegularization
+from basinet.analysis.measures.m_sharpness import MSharpness
+from basinet.analysis.measures.matrix_spectra import FisherSpectrum, GaussNewtonSpectrum, HessianSpectrum
+from basinet.analysis.measures.measure import Found, Measure, Needs, NetworkMeasure, PointMeasure
+from basinet.analysis.measures.noise import NoiseCurvature
+from basinet.analysis.measures.points import Network, Points
+from basinet.analysis.measures.relative_flatness import RelativeFlatness
+from basinet.analysis.measures.risk import BasinDescent, NewtonDecrement
+from basinet.analysis.measures.shapes import AgentBarriers, LossSlices, LossSurface, RandomPlane
+from basinet.analysis.measures.sharpness import (
+    AdaptiveAverageSharpness,
+    AdaptiveSharpness,
+    AverageSharpness,
+    PacBayesSigma,
+    WorstSharpness,
+)
+from basinet.analysis.measures.stability import StabilityLimit
+from basinet.analysis.measures.tail_index import GradientTail
+
+__all__ = ["DEFAULT", "MEASURES", "Found", "Measure", "Needs", "Network", "NetworkMeasure", "PointMeasure", "Points"]
+
+_REGISTERED: tuple[type[Measure], ...] = (
+    HessianSpectrum,
+    NoiseCurvature,
+    GaussNewtonSpectrum,
+    FisherSpectrum,
+    AverageSharpness,
+    AdaptiveAverageSharpness,
+    RelativeFlatness,
+    WorstSharpness,
+    AdaptiveSharpness,
+    PacBayesSigma,
+    MSharpness,
+    BasinDescent,
+    NewtonDecrement,
+    GradientTail,
+    StabilityLimit,
+    CostOfDisagreement,
+    ImplicitRegularization,
+    LossSlices,
+    LossSurface,
+    RandomPlane,
+    AgentBarriers,
+)
+
+MEASURES: dict[str, type[Measure]] = {name: measure for measure in _REGISTERED for name in measure.quantities}
+"""Measures by the names that an experiment gives them, in the order in which they are taken."""
+
+DEFAULT = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
+"""What is measured where an experiment does not say."""

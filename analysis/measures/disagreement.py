@@ -1,13 +1,19 @@
 """What the agents' disagreement costs: the loss above the centroid's, and the curvature along it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.measures.measure import Count, Needs, NetworkMeasure
+from basinet.analysis.measures.points import Network, repeated
+from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.records import Row
 
-__all__ = ["Disagreement", "disagreement", "implicit_regularization"]
+__all__ = ["CostOfDisagreement", "Disagreement", "ImplicitRegularization", "disagreement", "implicit_regularization"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +115,79 @@ def implicit_regularization(agents: Tensor, centroid: Curvature, weights: Tensor
     deltas = (agents.to(torch.float64) - centroid.points.to(torch.float64)).unsqueeze(1)
     forms = (deltas * centroid.products(deltas)).sum((1, 2))
     return float(weights @ forms) / 2, centroid.form_gradients(deltas, weights / 2)[0]
+
+
+class CostOfDisagreement(NetworkMeasure):
+    """Loss of the agents above that of their centroid, and the curvature along their disagreement δ_k = x_k − x̄.
+
+    Args:
+        wanted: Which of its names.
+        eigenvectors: How many top eigenvectors of the Hessian the part of the disagreement in them is taken of.
+
+    References:
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        arXiv:2306.02913.
+    """
+
+    quantities: ClassVar = {
+        "consensus_sharpness": Quantity(
+            "consensus sharpness Σ π_k J(x_k) − J(x̄)",
+            "consensus sharpness",
+            direction="smaller",
+            about="Σ π_k J(x_k) − J(x̄), and ½ Σ π_k δ_kᵀ H δ_k beside it",
+        ),
+        "disagreement_alignment": Quantity(
+            "alignment of disagreement and curvature",
+            "disagreement alignment",
+            about="Curvature along the disagreement over the mean one; its part in top eigenvectors",
+        ),
+    }
+    undefined = frozenset({"disagreement_alignment"})  # where the agents agree
+
+    def __init__(self, wanted: Collection[str], eigenvectors: Count = 5) -> None:
+        self.wanted, self.eigenvectors = self.among(wanted), eigenvectors
+        self.needs = Needs(centroid=True)
+        if "disagreement_alignment" in self.wanted:
+            self.needs |= Needs(snapshot=True, probes=True, top=eigenvectors)
+
+    def of(self, network: Network) -> Row:
+        """See `NetworkMeasure`."""
+        centroid, agents, found = network.center.hessian, network.agents(), Row()
+        if "disagreement_alignment" in self.wanted:
+            space, (spectrum,) = network.center.snapshot
+            vectors = space.vectors(0, space.ritz(0)[1][:, -self.eigenvectors :])
+            costs = disagreement(agents, centroid, network.weights, vectors)
+            found["disagreement_alignment"] = costs.alignment(spectrum.trace.value, centroid.points.shape[1])
+            found["disagreement_captured"] = costs.captured
+        else:
+            costs = disagreement(agents, centroid, network.weights)
+        if "consensus_sharpness" in self.wanted:
+            found |= {"consensus_sharpness": costs.sharpness, "consensus_sharpness_quadratic": costs.quadratic}
+            if network.own is not None:
+                found["consensus_sharpness_own"] = _own_gain(network.own(), centroid, network.weights)
+        return found
+
+
+def _own_gain(agents: Curvature, centroid: Curvature, weights: Tensor) -> float:
+    """Compute Σ π_k [L_k(θ_k) − L_k(θ̄)]."""
+    there = Curvature(agents.objective, *repeated(centroid, agents.num_points))
+    return float(weights.to(agents.points.device, torch.float64) @ (agents.losses() - there.losses()))
+
+
+class ImplicitRegularization(NetworkMeasure):
+    """Implicit regularisation ½ Tr HΞ, what disagreement adds to the loss that is descended, and its gradient's norm.
+
+    The disagreement counts with its covariance: ``Ξ = Σ π_k δ_k δ_kᵀ``.
+
+    References:
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        arXiv:2306.02913.
+    """
+
+    label = "implicit regularisation ½ Tr\N{NO-BREAK SPACE}HΞ"
+    heading = "implicit regularisation"
+
+    def of(self, network: Network) -> Row:
+        """See `NetworkMeasure`."""
+        added, slope = implicit_regularization(network.agents().points, network.center.hessian, network.weights)
+        return {"implicit_regularization": added, "implicit_regularization_gradient": float(slope.norm())}

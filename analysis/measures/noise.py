@@ -1,7 +1,8 @@
 """The noise of stochastic gradients, and how much of it lies in directions of large curvature."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +12,12 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.krylov import Krylov
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.trace import Estimate, mean_estimate
+from basinet.analysis.measures.measure import Needs, PointMeasure, Spread, add
+from basinet.analysis.measures.points import Points
+from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.records import Row
 
-__all__ = ["GradientNoise", "gradient_noise"]
+__all__ = ["GradientNoise", "NoiseCurvature", "gradient_noise"]
 
 _BYTES = 2**27
 """Memory for the gradients of a block of samples."""
@@ -115,3 +120,59 @@ def _blocks(curvature: Curvature, row: int, key: Tensor, num_probes: int) -> Ite
         numbers = torch.arange(chunk.start, chunk.start + chunk.size, device=point.device)
         signs = 1.0 - 2.0 * draws.integers(draws.fold(key, numbers), 2, (num_probes,)).to(torch.float64)
         yield objective.sample_gradients(point, buffers, chunk), chunk.sample_weights(signs)[0], signs
+
+
+class NoiseCurvature(PointMeasure):
+    """Covariance Σ of a single sample's gradient, and the curvature along it.
+
+    With weights w_i and mean gradient ḡ: ``Σ = Σ_i w_i (g_i − ḡ)(g_i − ḡ)ᵀ``.
+
+    Args:
+        wanted: Which of its names.
+        probes: Probes u with E[u uᵀ] = Σ; each costs one product.
+
+    References:
+        Zhu et al.: The anisotropic noise in stochastic gradient descent, ICML 2019, arXiv:1803.00195. Cao, Wu, Yuan,
+        Sayed: On the trade-off between flatness and optimization in distributed learning, arXiv:2406.20006.
+    """
+
+    quantities: ClassVar = {
+        "gradient_noise_trace": Quantity(
+            "gradient noise Tr\N{NO-BREAK SPACE}Σ",
+            "gradient noise",
+            about="Tr Σ, Σ the covariance of a single sample's gradient",
+        ),
+        "noise_curvature": Quantity(
+            "curvature of the gradient noise Tr\N{NO-BREAK SPACE}HΣ",
+            "noise curvature",
+            direction="smaller",
+            about="Tr HΣ",
+        ),
+        "noise_alignment": Quantity(
+            "alignment of gradient noise and curvature",
+            "noise alignment",
+            about="P Tr HΣ / (Tr H Tr Σ): 1 where the noise is isotropic",
+        ),
+    }
+    undefined = frozenset({"noise_alignment"})  # without noise, or curvature
+    trial: ClassVar = {"probes": 2}
+
+    def __init__(self, wanted: Collection[str], probes: Spread = 10) -> None:
+        self.wanted, self.probes = self.among(wanted), probes
+        self.needs = Needs(samples=True, snapshot=True, probes="noise_alignment" in self.wanted)
+
+    def at(self, points: Points) -> list[Row]:
+        """See `PointMeasure`."""
+        space, spectrums = points.snapshot
+        noises = gradient_noise(points.hessian, space, points.folded(2), num_probes=self.probes)
+        found: list[Row] = []
+        for noise, spectrum in zip(noises, spectrums, strict=True):
+            row: Row = {}
+            if "gradient_noise_trace" in self.wanted:
+                row["gradient_noise_trace"] = noise.trace
+            if "noise_curvature" in self.wanted:
+                add(row, "noise_curvature", noise.curvature.value, noise.curvature.error)
+            if "noise_alignment" in self.wanted:
+                row["noise_alignment"] = noise.alignment(spectrum.trace.value, points.hessian.points.shape[1])
+            found.append(row)
+        return found

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 
 from basinet.analysis.curvature.hessian import HessianOperator, Loss
 from basinet.analysis.curvature.quadrature import quadratic_form
+from basinet.analysis.measures.measure import Count, PointMeasure, Positive
+from basinet.analysis.measures.points import Points
+from basinet.sim.run.records import Row
 
-__all__ = ["ExcessRisk", "descend", "excess_risk", "newton_decrement"]
+__all__ = ["BasinDescent", "ExcessRisk", "NewtonDecrement", "descend", "excess_risk", "newton_decrement"]
 
 Array = NDArray[np.float64]
 
@@ -222,3 +226,56 @@ def _quasi_newton_direction(gradient: Array, pairs: deque[tuple[Array, Array]]) 
     for (s, y), coefficient in zip(pairs, reversed(coefficients), strict=True):
         direction += (coefficient - y @ direction / (s @ y)) * s
     return direction
+
+
+class BasinDescent(PointMeasure):
+    """Excess risk J(x) − J(x*), x* the end of a descent from x.
+
+    Comes with the gradient norm at which the descent stopped; see `basinet.analysis.measures.risk.excess_risk`.
+
+    Args:
+        products: Largest number of Hessian products of the descent, one a step.
+        gradient_norm: Norm of the gradient at which it has converged.
+
+    References:
+        Liu and Nocedal, On the limited memory BFGS method for large scale optimization, Mathematical Programming 45,
+        1989, doi:10.1007/BF01589116.
+    """
+
+    name = "excess_risk"
+    label = "excess risk J(x) − J(x*)"
+    heading = "excess risk"
+    direction = "smaller"
+    trial: ClassVar = {"products": 1}
+
+    def __init__(self, products: Count = 300, gradient_norm: Positive = 1e-5) -> None:
+        self.products, self.gradient_norm = products, gradient_norm
+
+    def at(self, points: Points) -> list[Row]:
+        """See `PointMeasure`."""
+        least, most = self.gradient_norm, self.products
+        descents = [descend(hessian, gradient_tolerance=least, max_products=most) for hessian in points.operators()]
+        return [{"excess_risk": d.value, "excess_risk_gradient_norm": d.gradient_norm} for d in descents]
+
+
+class NewtonDecrement(PointMeasure):
+    """Newton decrement ½ gᵀ H⁺ g: the excess risk as slope and curvature tell it, without a descent.
+
+    Args:
+        steps: Length of the Lanczos iteration from the gradient g.
+
+    References:
+        S. Boyd, L. Vandenberghe: Convex optimization, section 9.5 (2004), doi:10.1017/CBO9780511804441.
+    """
+
+    label = "Newton decrement ½ gᵀ H⁺ g"
+    heading = "Newton decrement"
+    direction = "smaller"
+    trial: ClassVar = {"steps": 1}
+
+    def __init__(self, steps: Count = 30) -> None:
+        self.steps = steps
+
+    def at(self, points: Points) -> list[float]:
+        """See `PointMeasure`."""
+        return [newton_decrement(hessian, steps=self.steps) for hessian in points.operators()]

@@ -1,135 +1,188 @@
 """The loss around the points of a run, as tables to draw: slices, a plane with the agents in it, and barriers."""
 
-from collections.abc import Callable
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import filter_normalized
-from basinet.analysis.measures.families import Attempts
-from basinet.analysis.measures.snapshot import NUM_EIGENVECTORS
+from basinet.analysis.measures.measure import Found, Needs, NetworkMeasure
+from basinet.analysis.measures.points import Network, Points, repeated
 from basinet.analysis.measures.surface import barriers, line_losses, path_losses, plane_losses, principal_plane
-from basinet.analysis.runs.sites import Bench, Sites, repeated
+from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row
 
-__all__ = ["measure_shapes"]
+__all__ = ["AgentBarriers", "LossSlices", "LossSurface", "RandomPlane", "random_directions"]
 
-NUM_RANDOM = 2
+Few = Annotated[int, Field(ge=1, le=100)]
+Positions = Annotated[int, Field(ge=2, le=10**4)]
 
 
-def measure_shapes(
-    bench: Bench, replica: int, center: Sites, agents: Callable[[], Curvature], attempts: Attempts
-) -> tuple[list[Row], list[Row]]:
-    """Evaluate the loss on lines and planes.
+def random_directions(center: Points, count: int = 2) -> list[Tensor]:
+    """Draw directions whose filters are as long as those of a point; biases and other vectors are zero.
 
     Args:
-        bench: Model, task and samples.
-        replica: Which replica it is.
-        center: Its centroid, under all samples.
-        agents: Gives its honest agents.
-        attempts: Takes note of what fails.
+        center: The point.
+        count: How many.
 
     Returns:
-        Rows of metrics, each with its `agent`, and rows of tables, each with the name of its `table`.
+        Directions [1, P], the same ones wherever they are drawn.
     """
-    honest, weights = bench.honest(replica), bench.weights(replica)
-    parts: dict[str, Callable[[], tuple[list[Row], list[Row]]]] = {
-        "loss_slices": lambda: ([], _slices(center)),
-        "loss_surface": lambda: ([], _surface(center, agents(), weights, honest)),
-        "random_plane": lambda: ([], _random_plane(center, agents(), honest)),
-        "agent_barriers": lambda: _barriers(center, agents(), honest),
-    }
-    found: list[Row] = []
-    tables: list[Row] = []
-    for name, part in parts.items():
-        rows, more = attempts.take([name], part)
-        found += [{key if key == "agent" else f"{key}{bench.suffix}": value for key, value in r.items()} for r in rows]
-        tables += [{**row, "table": f"{row['table']}{bench.suffix}"} for row in more]
-    return found, tables
-
-
-def _barriers(center: Sites, agents: Curvature, names: list[int]) -> tuple[list[Row], list[Row]]:
-    """Evaluate the loss on the way from the centroid to each agent."""
-    middle = Curvature(agents.objective, *repeated(center.hessian, agents.num_points))
-    positions, losses = path_losses(middle, agents, center.effort.positions[2])
-    heights = barriers(positions, losses).tolist()
-    tables: list[Row] = []
-    for k, path in zip(names, losses.tolist(), strict=True):
-        rows = zip(positions.tolist(), path, strict=True)
-        tables += [{"table": "barriers", "agent": k, "position": t, "loss": loss} for t, loss in rows]
-    return [{"agent": k, "barrier": height} for k, height in zip(names, heights, strict=True)], tables
-
-
-def _slices(center: Sites) -> list[Row]:
-    """Cut through the centroid along its sharpest directions, and along random ones with the filters' norms."""
-    centroid, (space, _) = center.hessian, center.snapshot
-    sharp = space.vectors(0, space.ritz(0)[1][:, : -NUM_EIGENVECTORS - 1 : -1])
-    names = [f"eigenvector {number + 1}" for number in range(len(sharp))]
-    directions = [vector[None] for vector in sharp]
-    shapes = centroid.objective.shapes
-    length = 1.0
-    if any(len(shape) > 1 for shape in shapes.values()):
-        directions += _random_directions(center)
-        names += [f"random {number + 1}" for number in range(NUM_RANDOM)]
-        # Eigenvectors are as long as a random direction, so that all slices share one axis.
-        length = float(directions[-1].norm())
-    positions = np.linspace(-1, 1, center.effort.positions[0])
-    rows = []
-    for name, direction in zip(names, directions, strict=True):
-        step = direction / direction.norm() * length
-        losses = line_losses(centroid, step, positions.tolist())[0]
-        for t, loss in zip(positions.tolist(), losses.tolist(), strict=True):
-            rows.append({"table": "slices", "direction": name, "position": t * length, "loss": loss})
-    return rows
-
-
-def _random_directions(center: Sites) -> list[Tensor]:
-    """Draw directions [1, P] whose filters are as long as the centroid's; biases and other vectors are zero."""
     point, shapes = center.hessian.points.double(), center.hessian.objective.shapes
-    drawn = (draws.normal(draws.fold(center.keys, 5 + number), (point.shape[1],)) for number in range(NUM_RANDOM))
+    drawn = (draws.normal(center.folded(5 + number), (point.shape[1],)) for number in range(count))
     return [filter_normalized(direction, point, shapes) for direction in drawn]
 
 
-def _random_plane(center: Sites, agents: Curvature, names: list[int]) -> list[Row]:
-    """Evaluate the plane through the centroid along two random directions, with the agents projected into it."""
-    # As in Li et al., NeurIPS 2018, arXiv:1712.09913; the axes are the random directions of the slices.
-    centroid = center.hessian
-    axes = torch.cat(_random_directions(center))
-    ticks = np.linspace(-1, 1, center.effort.positions[1]).tolist()
-    losses = plane_losses(centroid, centroid.points[0].double(), axes, ticks, ticks)
-    rows: list[Row] = [
-        {"table": "random_plane", "x": x, "y": y, "loss": float(losses[i, j])}
+class LossSlices(NetworkMeasure):
+    """Loss along top eigenvectors and random directions (table).
+
+    Random directions have the norms of the filters, where the model has some; eigenvectors are as long as these.
+
+    Args:
+        eigenvectors: How many of the largest eigenvalues are cut along.
+        directions: How many random directions.
+        positions: Points of a slice.
+
+    References:
+        Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
+    """
+
+    trial: ClassVar = {"positions": 2}
+
+    def __init__(self, eigenvectors: Few = 2, directions: Few = 2, positions: Positions = 41) -> None:
+        self.eigenvectors, self.directions, self.positions = eigenvectors, directions, positions
+        self.needs = Needs(centroid=True, snapshot=True, top=eigenvectors)
+
+    def of(self, network: Network) -> Found:
+        """See `NetworkMeasure`."""
+        center = network.center
+        centroid, (space, _) = center.hessian, center.snapshot
+        sharp = space.vectors(0, space.ritz(0)[1][:, : -self.eigenvectors - 1 : -1])
+        names = [f"eigenvector {number + 1}" for number in range(len(sharp))]
+        directions = [vector[None] for vector in sharp]
+        length = 1.0
+        if any(len(shape) > 1 for shape in centroid.objective.shapes.values()):
+            directions += random_directions(center, self.directions)
+            names += [f"random {number + 1}" for number in range(self.directions)]
+            # Eigenvectors are as long as a random direction, so that all slices share one axis.
+            length = float(directions[-1].norm())
+        positions = np.linspace(-1, 1, self.positions)
+        rows = []
+        for name, direction in zip(names, directions, strict=True):
+            step = direction / direction.norm() * length
+            losses = line_losses(centroid, step, positions.tolist())[0]
+            for t, loss in zip(positions.tolist(), losses.tolist(), strict=True):
+                rows.append({"table": "slices", "direction": name, "position": t * length, "loss": loss})
+        return Found([], rows)
+
+
+class LossSurface(NetworkMeasure):
+    """Loss in the plane in which the agents spread most, that of their two principal components (tables).
+
+    Args:
+        positions: Points of a side of the plane.
+
+    References:
+        Antognini and Sohl-Dickstein, PCA of high dimensional random walks with comparison to neural network training,
+        NeurIPS 2018, arXiv:1806.08805.
+    """
+
+    trial: ClassVar = {"positions": 2}
+
+    def __init__(self, positions: Positions = 21) -> None:
+        self.positions = positions
+
+    def of(self, network: Network) -> Found:
+        """See `NetworkMeasure`."""
+        centroid, agents = network.center.hessian, network.agents()
+        plane = principal_plane(agents.points, network.weights.to(agents.points.device), centroid.points[0])
+        reach = 1.5 * float(plane.coordinates.abs().max())
+        if reach == 0:  # the agents agree: there is no plane of theirs
+            return Found([])
+        ticks = np.linspace(-reach, reach, self.positions).tolist()
+        rows = _plane("surface", centroid, plane.origin, plane.axes, ticks)
+        explained = plane.explained.tolist()
+        for k, (x, y) in zip(network.names, plane.coordinates.tolist(), strict=True):
+            place = {"table": "surface_agents", "agent": k, "x": x, "y": y}
+            rows.append({**place, "explained_x": explained[0], "explained_y": explained[1]})
+        return Found([], rows)
+
+
+class RandomPlane(NetworkMeasure):
+    """Loss in a plane of two random directions whose filters have the norms of the model's (tables).
+
+    Args:
+        positions: Points of a side of the plane.
+
+    References:
+        Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
+    """
+
+    needs = Needs(centroid=True, weights=True)
+    trial: ClassVar = {"positions": 2}
+
+    def __init__(self, positions: Positions = 21) -> None:
+        self.positions = positions
+
+    def of(self, network: Network) -> Found:
+        """See `NetworkMeasure`."""
+        centroid = network.center.hessian
+        axes = torch.cat(random_directions(network.center))
+        ticks = np.linspace(-1, 1, self.positions).tolist()
+        rows = _plane("random_plane", centroid, centroid.points[0].double(), axes, ticks)
+        deltas = network.agents().points.double() - centroid.points.double()
+        # The nearest points of the plane, whose axes are not quite at right angles.
+        places = torch.linalg.solve(axes @ axes.T, axes @ deltas.T).T
+        off = (deltas - places @ axes).norm(dim=1)
+        for k, (x, y), distance in zip(network.names, places.tolist(), off.tolist(), strict=True):
+            rows.append({"table": "random_plane_agents", "agent": k, "x": x, "y": y, "off_plane": distance})
+        return Found([], rows)
+
+
+def _plane(table: str, centroid: Curvature, origin: Tensor, axes: Tensor, ticks: list[float]) -> list[Row]:
+    """Evaluate the loss on a grid in a plane."""
+    losses = plane_losses(centroid, origin, axes, ticks, ticks)
+    return [
+        {"table": table, "x": x, "y": y, "loss": float(losses[i, j])}
         for i, x in enumerate(ticks)
         for j, y in enumerate(ticks)
     ]
-    deltas = agents.points.double() - centroid.points.double()
-    # The nearest points of the plane, whose axes are not quite at right angles.
-    places = torch.linalg.solve(axes @ axes.T, axes @ deltas.T).T
-    off = (deltas - places @ axes).norm(dim=1)
-    for k, (x, y), distance in zip(names, places.tolist(), off.tolist(), strict=True):
-        rows.append({"table": "random_plane_agents", "agent": k, "x": x, "y": y, "off_plane": distance})
-    return rows
 
 
-def _surface(center: Sites, agents: Curvature, weights: Tensor, names: list[int]) -> list[Row]:
-    """Evaluate the plane through the centroid in which the agents spread most."""
-    centroid = center.hessian
-    plane = principal_plane(agents.points, weights.to(agents.points.device), centroid.points[0])
-    reach = 1.5 * float(plane.coordinates.abs().max())
-    if reach == 0:  # the agents agree: there is no plane of theirs
-        return []
-    ticks = np.linspace(-reach, reach, center.effort.positions[1])
-    losses = plane_losses(centroid, plane.origin, plane.axes, ticks.tolist(), ticks.tolist())
-    rows: list[Row] = [
-        {"table": "surface", "x": x, "y": y, "loss": float(losses[i, j])}
-        for i, x in enumerate(ticks.tolist())
-        for j, y in enumerate(ticks.tolist())
-    ]
-    explained = plane.explained.tolist()
-    for k, (x, y) in zip(names, plane.coordinates.tolist(), strict=True):
-        place = {"table": "surface_agents", "agent": k, "x": x, "y": y}
-        rows.append({**place, "explained_x": explained[0], "explained_y": explained[1]})
-    return rows
+class AgentBarriers(NetworkMeasure):
+    """Rise of the loss on the way from the centroid to each agent (table).
+
+    The largest one above the straight line between the ends: ``B = max_t J(x̄ + t δ_k) − (1 − t) J(x̄) − t J(x_k)``.
+
+    Args:
+        positions: Points of the way, its ends included.
+
+    References:
+        Frankle et al.: Linear mode connectivity and the lottery ticket hypothesis, ICML 2020, arXiv:1912.05671.
+    """
+
+    label = "loss barriers to the agents"
+    beside: ClassVar = {
+        "barrier": Quantity("loss barrier between centroid and agent", "barrier", direction="smaller"),
+    }
+    trial: ClassVar = {"positions": 3}
+
+    def __init__(self, positions: Annotated[int, Field(ge=3, le=10**4)] = 11) -> None:
+        self.positions = positions
+
+    def of(self, network: Network) -> Found:
+        """See `NetworkMeasure`."""
+        agents = network.agents()
+        middle = Curvature(agents.objective, *repeated(network.center.hessian, agents.num_points))
+        positions, losses = path_losses(middle, agents, self.positions)
+        heights = barriers(positions, losses).tolist()
+        tables: list[Row] = []
+        for k, path in zip(network.names, losses.tolist(), strict=True):
+            rows = zip(positions.tolist(), path, strict=True)
+            tables += [{"table": "barriers", "agent": k, "position": t, "loss": loss} for t, loss in rows]
+        found = [{"agent": k, "barrier": height} for k, height in zip(network.names, heights, strict=True)]
+        return Found(found, tables)

@@ -1,6 +1,6 @@
-"""How much the loss rises around a point: on average, at worst, batch by batch, and up to which radius."""
+"""How much the loss rises around a point: on average, at worst, and up to which radius."""
 
-from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,16 +9,25 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
-from basinet.analysis.curvature.objective import Objective
-from basinet.analysis.curvature.scales import Scale, scales, split
+from basinet.analysis.curvature.scales import Scale, scales
 from basinet.analysis.curvature.trace import Estimate, estimates_in_rounds
+from basinet.analysis.measures.measure import Count, PointMeasure, Positive, Spread, estimated
+from basinet.analysis.measures.points import Points
+from basinet.sim.run.records import Row
 
-__all__ = ["average_sharpness", "m_sharpness", "pac_bayes_sigma", "relative_flatness", "worst_sharpness"]
+__all__ = [
+    "PERTURBATIONS",
+    "AdaptiveAverageSharpness",
+    "AdaptiveSharpness",
+    "AverageSharpness",
+    "PacBayesSigma",
+    "WorstSharpness",
+    "average_sharpness",
+    "pac_bayes_sigma",
+    "worst_sharpness",
+]
 
 Array = NDArray[np.float64]
-
-_BATCHES = 64
-"""How many batches are perturbed side by side."""
 
 
 def average_sharpness(
@@ -127,51 +136,6 @@ def worst_sharpness(
     return best
 
 
-def m_sharpness(
-    batches: Objective,
-    points: Tensor,
-    keys: Tensor,
-    *,
-    rho: float,
-    scale: Scale = "none",
-    buffers: Mapping[str, Tensor] | None = None,
-) -> Tensor:
-    r"""Measure the worst sharpness batch by batch, and take the mean.
-
-    $$
-    S_m(ρ) = \frac{1}{|\mathcal{B}|} \sum_{B ∈ \mathcal{B}} \max_{‖e‖ ≤ ρ} J_B(θ + s ∘ e) - J_B(θ) ,
-    $$
-
-    by the first step of `worst_sharpness` and a second from a random start. With small batches of m samples it goes
-    with generalization better than the sharpness of the whole loss does (Foret et al., ICLR 2021, arXiv:2010.01412;
-    Andriushchenko, Flammarion, ICML 2022, arXiv:2206.06232).
-
-    Args:
-        batches: The losses, whose holdings are the batches.
-        points: [N, P].
-        keys: Keys of the random starts, int64 [N].
-        rho: Radius ρ of the ball, in units of the scales.
-        scale: The scales s of the coordinates.
-        buffers: Running statistics [N, ...] by name; None takes the model's own.
-
-    Returns:
-        The mean rise at each point, [N] in float64.
-    """
-    found = []
-    statistics = batches.buffers(len(points)) if buffers is None else buffers
-    for row, (point, key) in enumerate(zip(points, keys, strict=True)):
-        total = torch.zeros((), dtype=torch.float64, device=points.device)
-        for start in range(0, batches.samples.num_points, _BATCHES):
-            rows = slice(start, min(start + _BATCHES, batches.samples.num_points))
-            count = rows.stop - rows.start
-            same = {name: b[row].expand(count, *b.shape[1:]) for name, b in statistics.items()}
-            curvature = Curvature(batches, point.expand(count, -1), same, rows=rows)
-            numbers = draws.fold(key.expand(count), torch.arange(start, rows.stop, device=points.device))
-            total += worst_sharpness(curvature, numbers, rho=rho, scale=scale, steps=1).sum()
-        found.append(total / batches.samples.num_points)
-    return torch.stack(found)
-
-
 def pac_bayes_sigma(
     curvature: Curvature,
     keys: Tensor,
@@ -214,64 +178,131 @@ def pac_bayes_sigma(
     return ((low + high) / 2).exp()
 
 
-def relative_flatness(
-    curvature: Curvature, keys: Tensor, *, num_probes: int = 20, rtol: float = 0.1, max_probes: int = 40
-) -> list[Estimate]:
-    r"""Measure the relative flatness, summed over the layers that have a weight matrix.
+PERTURBATIONS = 3
+"""Tells the draws of perturbations from others."""
 
-    $$
-    κ = \sum_l \sum_{s, s'} ⟨w_s, w_{s'}⟩ \, \mathrm{Tr} H_{s s'} = E[vᵀ H v], \qquad v_l = W_l R_l ,
-    $$
 
-    where w_s are the rows of W_l [out, in · kernel] and H_{ss'} is the block of their second derivatives; R_l
-    are random signs, independent from layer to layer, so that one product serves all layers. It does not change when
-    layers of a ReLU network are rescaled.
+class AverageSharpness(PointMeasure):
+    """Mean rise of the loss under normal perturbations.
+
+    With g normal: ``S = E_g J(x + ρ g) − J(x)``.
 
     Args:
-        curvature: The Hessians, at N points.
-        keys: Keys of the signs, int64 [N].
-        num_probes: Probes of a round, at least 2; each costs one product. Rounds are drawn as in `average_sharpness`.
-        rtol: Standard error that is small enough, as a part of the estimate.
-        max_probes: Number of probes after which no round is begun.
-
-    Returns:
-        The relative flatness at each point; smaller is flatter.
-
-    Raises:
-        ValueError: If there are fewer than 2 probes, or no layer has a weight matrix.
+        deviation: Standard deviation ρ of a coordinate of the perturbation.
+        pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
 
     References:
-        Petzka, Kamp, Adilova, Sminchisescu, Boley: Relative flatness and generalization, NeurIPS 2021,
-        arXiv:2001.00939.
+        Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+        arXiv:2306.02913.
     """
-    if num_probes < 2:
-        raise ValueError(f"num_probes must be at least 2 to have a spread, got {num_probes}.")
-    shapes = curvature.objective.shapes
-    if not any(len(shape) > 1 for shape in shapes.values()):
-        raise ValueError("Relative flatness needs a layer with a weight matrix; the model has none.")
-    probe = _weighted_signs(split(curvature.points.to(torch.float64), shapes))
 
-    def draw(numbers: range) -> Array:
-        vectors = torch.stack([probe(draws.fold(keys, number)) for number in numbers])
-        samples = (vectors * curvature.products(vectors)).sum(2)
-        return np.asarray(curvature.objective.share.agree(samples).cpu().numpy())
+    label = "average sharpness"
+    direction = "smaller"
+    scale: ClassVar[Scale] = "none"
+    trial: ClassVar = {"pairs": 2}
 
-    return estimates_in_rounds(draw, size=num_probes, most=max_probes, rtol=rtol, cost=lambda probes: probes)
+    def __init__(self, deviation: Positive = 0.01, pairs: Spread = 10) -> None:
+        self.deviation, self.pairs = deviation, pairs
+
+    def at(self, points: Points) -> list[Row]:
+        """See `PointMeasure`."""
+        keys = points.folded(PERTURBATIONS)
+        found = average_sharpness(points.hessian, keys, rho=self.deviation, scale=self.scale, num_pairs=self.pairs)
+        return estimated(self.name, found)
 
 
-def _weighted_signs(layers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """Make the map from keys [N] to the vectors v = W R of all layers, flat [N, P]."""
+class AdaptiveAverageSharpness(AverageSharpness):
+    """Mean rise of the loss under normal perturbations in units of the parameters.
 
-    def vectors(keys: Tensor) -> Tensor:
-        parts = []
-        for number, weight in enumerate(layers.values()):
-            if weight.ndim < 3:
-                parts.append(torch.zeros_like(weight))
-                continue
-            w = weight.flatten(2)
-            size = w.shape[2]
-            signs = 1.0 - 2.0 * draws.integers(draws.fold(keys, number), 2, (size, size)).to(w)
-            parts.append(w @ signs)
-        return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
+    With g normal: ``S = E_g J(x + ρ |x| ∘ g) − J(x)``.
 
-    return vectors
+    Args:
+        deviation: Standard deviation ρ of a coordinate of the perturbation, as a part of the parameter.
+        pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
+
+    References:
+        Kwon et al.: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks,
+        ICML 2021, arXiv:2102.11600.
+    """
+
+    label = "adaptive average sharpness"
+    scale = "adaptive"
+
+    def __init__(self, deviation: Positive = 0.05, pairs: Spread = 10) -> None:
+        super().__init__(deviation, pairs)
+
+
+class WorstSharpness(PointMeasure):
+    """Largest rise of the loss found in a ball (SAM).
+
+    Within a radius ρ: ``S = max_{‖e‖≤ρ} J(x + e) − J(x)``.
+
+    Args:
+        radius: Radius ρ of the ball.
+        steps: Steps of each of the two ascents.
+
+    References:
+        Foret et al.: Sharpness-aware minimization for efficiently improving generalization, ICLR 2021,
+        arXiv:2010.01412.
+    """
+
+    label = "worst sharpness"
+    direction = "smaller"
+    scale: ClassVar[Scale] = "none"
+    trial: ClassVar = {"steps": 1}
+
+    def __init__(self, radius: Positive = 0.05, steps: Count = 10) -> None:
+        self.radius, self.steps = radius, steps
+
+    def at(self, points: Points) -> Tensor:
+        """See `PointMeasure`."""
+        keys = points.folded(PERTURBATIONS)
+        return worst_sharpness(points.hessian, keys, rho=self.radius, scale=self.scale, steps=self.steps)
+
+
+class AdaptiveSharpness(WorstSharpness):
+    """Largest rise of the loss found in a ball in units of the parameters (ASAM).
+
+    Within a radius ρ: ``S = max_{‖e‖≤ρ} J(x + |x| ∘ e) − J(x)``.
+
+    Args:
+        radius: Radius ρ of the ball, in units of the parameters.
+        steps: Steps of each of the two ascents.
+
+    References:
+        Kwon et al.: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks,
+        ICML 2021, arXiv:2102.11600.
+    """
+
+    label = "adaptive sharpness"
+    scale = "adaptive"
+
+    def __init__(self, radius: Positive = 0.5, steps: Count = 10) -> None:
+        super().__init__(radius, steps)
+
+
+class PacBayesSigma(PointMeasure):
+    """Perturbation under which the loss rises by a given amount on average.
+
+    Of a normal perturbation σ g: ``σ = max{s : E_g J(x + s g) − J(x) ≤ rise}``.
+
+    Args:
+        rise: The amount.
+        pairs: Pairs ± g of perturbations.
+        bisections: How often the interval of log σ is halved.
+
+    References:
+        Jiang et al.: Fantastic generalization measures and where to find them, ICLR 2020, arXiv:1912.02178.
+    """
+
+    label = "PAC-Bayes σ"
+    direction = "larger"
+    trial: ClassVar = {"pairs": 1, "bisections": 1}
+
+    def __init__(self, rise: Positive = 0.1, pairs: Count = 8, bisections: Count = 13) -> None:
+        self.rise, self.pairs, self.bisections = rise, pairs, bisections
+
+    def at(self, points: Points) -> Tensor:
+        """See `PointMeasure`."""
+        keys, pairs = points.folded(PERTURBATIONS), self.pairs
+        return pac_bayes_sigma(points.hessian, keys, target=self.rise, num_pairs=pairs, bisections=self.bisections)

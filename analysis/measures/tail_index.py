@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import fold, key, permutation
 from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.measures.measure import Needs, PointMeasure
+from basinet.analysis.measures.points import Points
+from basinet.sim.run.records import Row
 from basinet.sim.tasks import Batch, Task
 
-__all__ = ["TailIndex", "gradient_noise_norms", "hill"]
+__all__ = ["GradientTail", "TailIndex", "gradient_noise_norms", "hill"]
 
 
 class TailIndex(NamedTuple):
@@ -122,3 +126,44 @@ def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> 
         order = order[counts[order] > 0]
     order = order[:samples]
     return [tuple(tensor[n, None] for tensor in task.train) for n in order]
+
+
+class GradientTail(PointMeasure):
+    """Tail index of the norm of a sample's gradient noise, by Hill's estimator.
+
+    Of the norms X = ‖g_i − ḡ‖ of n samples, in descending order: ``1 / α = (1/k) Σ_{i≤k} log X_i − log X_{k+1}``.
+
+    Args:
+        samples: How many samples, at most as many as there are training data.
+        fraction: The part k / n of the norms that counts as the tail.
+
+    References:
+        B. M. Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3 (1975),
+        doi:10.1214/aos/1176343247.
+    """
+
+    name = "tail_index"
+    label = "tail index of the gradient noise (smaller is heavier)"
+    heading = "tail index"
+    needs = Needs(whole=True)
+    trial: ClassVar = {"samples": 3, "fraction": 0.05}
+
+    def __init__(
+        self,
+        samples: Annotated[int, Field(ge=3, le=10**9)] = 2000,
+        fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05,
+    ) -> None:
+        self.samples, self.fraction = samples, fraction
+
+    def at(self, points: Points) -> list[Row]:
+        """See `PointMeasure`."""
+        found: list[Row] = []
+        for model in points.models():
+            norms = gradient_noise_norms(
+                model, points.task, samples=self.samples, seed=points.seed, memory=points.memory
+            )
+            tail = hill(norms, fraction=self.fraction)
+            # Infinite where the largest values are all the same, which no JSON holds.
+            known = math.isfinite(tail.value)
+            found.append({"tail_index": tail.value, "tail_index_error": tail.error} if known else {})
+        return found

@@ -56,6 +56,6 @@ def plot_agents(
         start = x + 2
     ax.set_xticks([])
     ax.set_xlabel("replicas of each run; bars: centroid")
-    ax.set_ylabel(axis_label(metric, wrap=True))
+    ax.set_ylabel(axis_label(metric, runs, wrap=True))
     ax.grid(alpha=0.25, axis="y")
     return finish(ax, legend=legend)

@@ -91,8 +91,8 @@ def plot_curves(
         )
     for text in missing:
         ax.plot([], [], linestyle="none", label=text)
-    ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(metric, wrap=True))
+    ax.set_xlabel(axis_label(x, runs))
+    ax.set_ylabel(axis_label(metric, runs, wrap=True))
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
 

@@ -50,7 +50,7 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
     ax.axvline(2, color=GREY, linestyle=":")
     ax.set_yticks([])
     ax.set_ylim(len(series) - 0.5, -0.5)
-    ax.set_xlabel(axis_label("tail_index"))
+    ax.set_xlabel(axis_label("tail_index", runs))
     ax.grid(alpha=0.25, axis="x")
     return finish(ax, legend=legend)
 
@@ -100,5 +100,5 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
     ax.set_yscale("log")
     ax.set_xticks([])
     ax.set_xlim(-0.6, max(0.6, len({row["label"] for row in rows}) - 0.4))
-    ax.set_ylabel(axis_label("hessian_top_eigenvalue", wrap=True))
+    ax.set_ylabel(axis_label("hessian_top_eigenvalue", runs, wrap=True))
     return finish(ax, legend=legend)

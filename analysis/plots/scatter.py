@@ -83,8 +83,8 @@ def plot_scatter(
             elinewidth=1.5,
             **looks,
         )
-    ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(y, wrap=True))
+    ax.set_xlabel(axis_label(x, runs))
+    ax.set_ylabel(axis_label(y, runs, wrap=True))
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
 

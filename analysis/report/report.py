@@ -18,10 +18,11 @@ from basinet.analysis.report.page import figure_html, folded_html, list_html, ta
 from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
 from basinet.analysis.statistics.points import final_points, point_cells
+from basinet.analysis.statistics.quantities import quantities
 from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
 from basinet.analysis.statistics.replicas import finals
 from basinet.analysis.statistics.run_labels import describe, names, strategy_label
-from basinet.analysis.statistics.summary import HEADINGS, write_csv, write_summary
+from basinet.analysis.statistics.summary import write_csv, write_summary
 from basinet.analysis.statistics.summary_table import cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
@@ -206,13 +207,11 @@ def _differences(runs: Sequence[Run]) -> str:
     named = names(runs)
     strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
-    hidden = {"consensus_distance", "stability_limit", "consensus_stability_limit"}
-    if "test_accuracy" in _names(runs):
-        hidden.add("test_loss")
+    hidden = {"test_loss"} if "test_accuracy" in _names(runs) else set()
     differences = [
         difference
-        for metric in HEADINGS
-        if metric not in hidden
+        for metric, known in quantities(runs).items()
+        if known.heading and known.compared and metric not in hidden
         for difference in paired_differences(runs, metric, baseline)
     ]
     if not differences:
@@ -224,21 +223,21 @@ def _differences(runs: Sequence[Run]) -> str:
         "those of rounding. The intervals are not corrected for "
         "their number. Unfinished runs, and pairs of which one diverged, are left out."
     )
-    whole = _difference_table(differences)
+    whole = _difference_table(runs, differences)
     if len(differences) <= MOST_ROWS:
         return f"<p>{escape(note)}</p>\n{whole}"
     best = {named[place] for place in leaders(runs)}
-    short = _difference_table([d for d in differences if (d.strategy, d.condition) in best])
+    short = _difference_table(runs, [d for d in differences if (d.strategy, d.condition) in best])
     note += f" Of {len(differences)} comparisons those under the best condition of each strategy come first."
     return f"<p>{escape(note)}</p>\n{short}\n" + folded_html(f"All {len(differences)} comparisons", whole)
 
 
-def _difference_table(differences: Iterable[PairedDifference]) -> str:
+def _difference_table(runs: Sequence[Run], differences: Iterable[PairedDifference]) -> str:
     headings = ["metric", "difference between", "condition", "mean ± s.e.", "95 % interval", "pairs", "verdict"]
     rows = []
     for d in differences:
         pair, *numbers = d.cells()
-        rows.append([capital(axis_label(d.metric)), pair, d.condition, *numbers])
+        rows.append([capital(axis_label(d.metric, runs)), pair, d.condition, *numbers])
     return table_html(headings, rows, numbers=range(3, 6), grouped=True)
 
 

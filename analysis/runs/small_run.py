@@ -8,7 +8,7 @@ import torch
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.samples import Chunk
-from basinet.analysis.runs.sites import Bench
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.models.modules import move_model
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
@@ -67,34 +67,34 @@ def _dealt(samples: int, agents: int) -> list[np.ndarray]:
     return [np.unique(np.arange(agent, max(samples, agent + 1), agents) % samples) for agent in range(agents)]
 
 
-def mixes_samples(bench: Bench, state: dict[str, Any]) -> bool:
+def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
     """Return whether the loss of a batch is another number than the mean of its samples' losses.
 
     Args:
-        bench: Model, task and a few samples.
+        context: Model, task and a few samples.
         state: Where to look.
 
     Returns:
         Whether it is; in training mode nothing else is expected, and the answer is no.
     """
-    objective, (point, buffers) = bench.objective(1), bench.centroid(state, 0)
-    if bench.training:
+    objective, (point, buffers) = context.objective(1), context.centroid(state, 0)
+    if context.training:
         return False
     with torch.no_grad():
-        whole = float(objective.losses(point, buffers, Chunk(bench.data)))
-        singles = [Chunk(tuple(t[i : i + 1] for t in bench.data)) for i in range(len(bench.data[0]))]
+        whole = float(objective.losses(point, buffers, Chunk(context.data)))
+        singles = [Chunk(tuple(t[i : i + 1] for t in context.data)) for i in range(len(context.data[0]))]
         losses = torch.cat([objective.losses(point, buffers, single) for single in singles])
     # The two are sums of the same terms, whose relative errors are far below the root of the machine's precision.
-    tolerance = float(torch.finfo(bench.dtype).eps ** 0.5 * losses.abs().mean())
+    tolerance = float(torch.finfo(context.dtype).eps ** 0.5 * losses.abs().mean())
     return abs(whole - float(losses.mean())) > tolerance
 
 
-def sums_parts(setup: Setup, bench: Bench) -> bool:
+def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
     """Return whether a run's loss is summed up from parts of the samples.
 
     Args:
         setup: The parts of the run.
-        bench: Model, task and a few samples.
+        context: Model, task and a few samples.
 
     Returns:
         Whether there are several workers, or too many samples for the memory to hold them together.
@@ -102,4 +102,4 @@ def sums_parts(setup: Setup, bench: Bench) -> bool:
     config = setup.config
     workers = runtime_of(config.runtime).workers
     samples = min(len(setup.task.train[0]), config.analysis_samples or len(setup.task.train[0]))
-    return bool(workers > 1 or bench.most_samples(bench.objective(1), 1) < samples)
+    return bool(workers > 1 or context.most_samples(context.objective(1), 1) < samples)

@@ -9,7 +9,7 @@ import torch
 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.measures.surface import barriers, path_losses
-from basinet.analysis.runs.sites import Bench
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.agents.state import load_checkpoint, take_rows
@@ -58,7 +58,7 @@ def measure_between(
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]
     shared = Shared()
-    setups = [build_setup(Config.parse({**run.config, **(settings or {})}), shared) for run in runs]
+    setups = [build_setup(Config.parse({**run.config, "analysis": [], **(settings or {})}), shared) for run in runs]
     same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:
@@ -99,13 +99,13 @@ def _between(
     names: tuple[str, str],
 ) -> list[Row]:
     """Walk from each replica of a run to the same replica of another."""
-    bench = Bench(setups[0])
-    objective = bench.objective(1)
+    context = AnalysisContext(setups[0])
+    objective = context.objective(1)
     ends = []
     for setup, state in zip(setups, states, strict=True):
         agents = setup.num_agents
         found = [
-            Bench(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)), replica)
+            AnalysisContext(setup).centroid(take_rows(state, slice(replica * agents, (replica + 1) * agents)), replica)
             for replica in replicas
         ]
         points = torch.cat([point for point, _ in found])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.measures.surface import Plane, plane_losses, principal_plane
-from basinet.analysis.runs.sites import Bench
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.agents.state import load_checkpoint, take_rows
@@ -178,7 +178,7 @@ def measure_trajectories(
         raise ExperimentError(f"{folder}: {_lacking(runs, replica)}")
     replica = found.replica
     shown = [run for run, label in zip(runs, labels(runs), strict=True) if label in found.labels]
-    setup = build_setup(Config.parse({**shown[0].config, **(settings or {})}))
+    setup = build_setup(Config.parse({**shown[0].config, "analysis": [], **(settings or {})}))
     for run in shown[1:]:
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):
@@ -191,9 +191,9 @@ def measure_trajectories(
     ):
         return found
     state = load_checkpoint(RunFolder(shown[0].path).checkpoint)
-    bench = Bench(setup)
+    context = AnalysisContext(setup)
     rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
-    curvature = Curvature(bench.objective(1), *bench.centroid(take_rows(state, rows), replica))
+    curvature = Curvature(context.objective(1), *context.centroid(take_rows(state, rows), replica))
     ticks = [_ticks(np.concatenate([path[:, axis] for path in found.paths])) for axis in (0, 1)]
     table: list[dict[str, Any]] = []
     for done, x in enumerate(ticks[0]):

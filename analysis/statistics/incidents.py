@@ -5,6 +5,7 @@ from typing import Any
 
 from basinet.analysis.statistics.replicas import num_replicas
 from basinet.analysis.statistics.run_labels import labels, listed
+from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import FINISHED, load_journal
 
@@ -26,6 +27,7 @@ def provenance(run: Run) -> list[str]:
         A sentence for each difference, without a full stop.
     """
     otherwise: dict[str, dict[str, None]] = {}
+    asked = {part["name"]: part for part in run.config.get("analysis", []) if isinstance(part, dict)}
     data: dict[str, dict[str, None]] = {}
     for name, _, entry, place in _taken(load_journal(run.path).get("state.pt", {})):
         if "failed" in entry:
@@ -33,6 +35,11 @@ def provenance(run: Run) -> list[str]:
         settings = entry["settings"]
         data.setdefault(settings["train"], {})[f"{name} ({place})"] = None
         differing = {key: settings[key] for key in _NAMED if settings[key] != run.config.get(key)}
+        wanted, own = (
+            {key: value for key, value in part.items() if key not in ("name", *DIGESTS)}
+            for part in (asked.get(name, {}), settings.get("measure", {}))
+        )
+        differing |= {key: own.get(key, "default") for key in {**wanted, **own} if wanted.get(key) != own.get(key)}
         if differing:
             how = ", ".join(f"{key}={'all' if value is None else value}" for key, value in differing.items())
             otherwise.setdefault(how, {})[f"{name} ({place})"] = None

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from basinet.analysis.statistics.quantities import headings
 from basinet.analysis.statistics.ranking import by_condition
 from basinet.analysis.statistics.replicas import moments
 from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import labels, names
-from basinet.analysis.statistics.summary import HEADINGS
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
 __all__ = ["final_points", "point_cells"]
 
-_HEADINGS = {"generalization_gap": "test − train loss ↓"} | {
-    name: heading for name, heading in HEADINGS.items() if "limit" not in name and "consensus" not in name
-}
+_GAP = {"generalization_gap": "test − train loss ↓"}
 
 
 def final_points(runs: Sequence[Run]) -> list[Row]:
@@ -56,7 +54,8 @@ def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         replicas, and `error` the mean error of a single agent's value, where one is an estimate.
     """
     texts: list[list[str]] = []
-    shown = [name for name in _HEADINGS if any("agent" in row and name in row for run in runs for row in run.metrics)]
+    titles = _GAP | headings(runs)
+    shown = [name for name in titles if any("agent" in row and name in row for run in runs for row in run.metrics)]
     for run, (strategy, condition) in zip(runs, names(runs), strict=True):
         rows = _last(run)
         if not rows:
@@ -73,7 +72,7 @@ def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         if all(text == plus_minus(None, None) for text in cells["error"]):  # nothing is an estimate
             del cells["error"]
         texts += [[condition, strategy, where, *values] for where, values in cells.items()]
-    return ["condition", "strategy", "at", *(_HEADINGS[name] for name in shown)], by_condition(texts, lambda t: t[0])
+    return ["condition", "strategy", "at", *(titles[name] for name in shown)], by_condition(texts, lambda t: t[0])
 
 
 def _groups(rows: Sequence[Row], metric: str) -> list[list[float]]:

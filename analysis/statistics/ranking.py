@@ -1,12 +1,12 @@
 """Which runs are better, and which of many a table shows."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from basinet.analysis.statistics.quantities import quantities
 from basinet.analysis.statistics.replicas import finals, measured, moments
 from basinet.analysis.statistics.run_labels import names
-from basinet.analysis.statistics.summary import HEADINGS
 from basinet.sim.run.folder import Run
 
 __all__ = ["MOST_ROWS", "best_of", "by_condition", "leaders", "ranking"]
@@ -23,7 +23,7 @@ def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
     return sorted(items, key=lambda item: order.index(condition(item)))
 
 
-def ranking(runs: Iterable[Run]) -> str | None:
+def ranking(runs: Sequence[Run]) -> str | None:
     """Choose the metric by which runs are called better or worse.
 
     Args:
@@ -32,8 +32,8 @@ def ranking(runs: Iterable[Run]) -> str | None:
     Returns:
         The first metric of the summary that was measured and has a better direction; None if there is none.
     """
-    known = measured(runs)
-    return next((name for name, heading in HEADINGS.items() if name in known and heading[-1] in "↑↓"), None)
+    found, known = measured(runs), quantities(runs)
+    return next((name for name in known if known[name].heading and known[name].direction and name in found), None)
 
 
 def leaders(runs: Sequence[Run]) -> list[int]:
@@ -46,7 +46,7 @@ def leaders(runs: Sequence[Run]) -> list[int]:
         Their places among the runs, best first; a strategy without a value is last.
     """
     metric = ranking(runs)
-    sign = -1.0 if metric and HEADINGS[metric].endswith("↑") else 1.0
+    sign = -1.0 if metric and quantities(runs)[metric].direction == "larger" else 1.0
     found = [moments(finals(run, metric).values())[0] if metric else None for run in runs]
     scores = [math.inf if mean is None else sign * mean for mean in found]
     best: dict[str, int] = {}
@@ -66,6 +66,6 @@ def best_of(runs: Sequence[Run]) -> str:
         The sentence.
     """
     metric, strategies = ranking(runs), len({strategy for strategy, _ in names(runs)})
-    by = f" by {HEADINGS[metric][:-2]}" if metric else ""
+    by = f" by {quantities(runs)[metric].heading}" if metric else ""
     few = "" if strategies <= MOST_ROWS else f", and of {strategies} strategies the best {MOST_ROWS}"
     return f"Of {len(runs)} runs the best of each strategy{by}, best first{few}."

@@ -15,26 +15,11 @@ from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["HEADINGS", "summarize", "write_csv", "write_summary"]
+__all__ = ["summarize", "write_csv", "write_summary"]
 
 _COMPUTED = ("=", "+", "-", "@", "\t")
 _NUMBERS = re.compile(r"[-+0-9.eE,%±()\[\] ]*")
 """Text such as "-0.3 [-0.5, -0.1]"."""
-
-HEADINGS = {
-    "test_accuracy": "test accuracy ↑",
-    "test_loss": "test loss ↓",
-    "train_loss": "train loss ↓",
-    "excess_risk": "excess risk ↓",
-    "hessian_trace": "Hessian trace ↓",
-    "hessian_top_eigenvalue": "Hessian λ_max ↓",
-    "tail_index": "tail index",
-    "stability_limit": "2/μ",
-    "consensus_stability_limit": "(1+λ_min(W))/μ",
-    "consensus_sharpness": "consensus sharpness ↓",
-    "consensus_distance": "consensus distance",
-}
-"""Metrics of the summary table, and the direction that is better; for the Hessian: flatter."""
 
 
 def summarize(runs: Sequence[Run]) -> list[Row]:

@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from basinet.analysis.statistics.columns import split_columns
+from basinet.analysis.statistics.quantities import headings
 from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
 from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import names, setting
-from basinet.analysis.statistics.summary import HEADINGS, summarize
+from basinet.analysis.statistics.summary import summarize
 from basinet.sim.run.folder import Run
+from basinet.sim.run.quantity import METRICS
 from basinet.sim.run.records import FINISHED
 
 __all__ = [
@@ -38,17 +40,18 @@ def cells(
         measured.
     """
     rows = summarize(runs)
-    shown = [name for name in HEADINGS if any(row.get(f"{name}_n") for row in rows)]
+    titles = headings(runs)
+    shown = [name for name in titles if any(row.get(f"{name}_n") for row in rows)]
     texts = []
     for row, (strategy, condition) in zip(rows, names(runs), strict=True):
         note = "" if row["state"] in FINISHED else f" ({row['state']} at {row['step']})"
         text = [condition, strategy + note, f"{row['replicas'] - row['diverged']}/{row['replicas']}"]
         text += [plus_minus(row.get(f"{name}_mean"), row.get(f"{name}_se"), join=join) for name in shown]
         texts.append(text)
-    headings = ["condition", "strategy", "replicas", *(HEADINGS[name] for name in shown)]
+    columns = ["condition", "strategy", "replicas", *(titles[name] for name in shown)]
     if places is not None:
-        return headings, [texts[place] for place in places]
-    return headings, by_condition(texts, lambda text: text[0])
+        return columns, [texts[place] for place in places]
+    return columns, by_condition(texts, lambda text: text[0])
 
 
 def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
@@ -64,19 +67,19 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
         each strategy.
     """
     many = len(runs) > MOST_ROWS
-    headings, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
+    titles, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
     notes = [f"{best_of(runs)} All: --json, or summary.csv in each folder."] if many else []
     notes.append("mean ± standard error over the replicas that did not diverge")
-    if any("Hessian" in heading for heading in headings):
+    if any("Hessian" in title for title in titles):
         notes[-1] += "; a smaller Hessian is flatter"
     if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
         notes[-1] += "; under attack, of the honest agents"
     if many:  # sorted, so that a condition is said in its row
         rows = [["", f"{row[1]}\n{row[0]}" if row[0] else row[1], *row[2:]] for row in rows]
     # A wide table leaves to the report what accuracy and strategy already say.
-    spare = (HEADINGS["test_loss"], HEADINGS["consensus_distance"]) if len(headings) > 8 else ()
-    kept = [i for i in range(1, len(headings)) if headings[i] not in spare]
-    lines = {i: [headings[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
+    spare = (METRICS["test_loss"].title, METRICS["consensus_distance"].title) if len(titles) > 8 else ()
+    kept = [i for i in range(1, len(titles)) if titles[i] not in spare]
+    lines = {i: [titles[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}
     widths = [2 + max(cell_len(line) for text in lines[i] for line in text.split("\n")) for i in kept]
     widths[0] = min(widths[0], max(20, width - max(widths[1:], default=0)))
     tables = []

@@ -1,9 +1,10 @@
 """`basinet analyze`: measure finished runs again."""
 
 import argparse
+from typing import Any
 
 from basinet.analysis.report.report import write_report
-from basinet.analysis.runs.measure import measure_again
+from basinet.analysis.runs.measure_again import measure_again
 from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.runs.trajectory_surface import measure_trajectories
 from basinet.analysis.statistics.incidents import incidents
@@ -11,6 +12,7 @@ from basinet.launch.cli.output import DONE, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.progress_bar import bar
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.words import override
 from basinet.sim.run.folder import load_runs
 from basinet.sim.runtimes.torchrun import follows, together
 from basinet.sim.runtimes.world import num_ranks
@@ -23,7 +25,11 @@ _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
-    only = None if options.only is None else [word.strip() for word in options.only.split(",")]
+    only: list[Any] | None = None
+    if options.only is not None:
+        asked: dict[str, Any] = {}
+        override(asked, [f"analysis=[{options.only}]"])
+        only = asked["analysis"] or [""]
     paths = only is not None and "trajectory" in only
     if only is not None and paths:
         only = [word for word in only if word != "trajectory"] or None

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from basinet.analysis.runs.measure import check_analysis
+from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.statistics.incidents import excuses
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write_json

@@ -29,11 +29,11 @@ __all__ = ["Worker", "measure_some", "measured_together"]
 def measure_some(
     analysis: Analysis, measures: tuple[str, ...], setup: Setup, state: dict[str, Any], *where: int
 ) -> list[Row]:
-    """Analyse a replica for some measures alone.
+    """Analyse a replica for some of its measures alone.
 
     Args:
         analysis: Measures what the configuration asks for.
-        measures: What is to be measured instead.
+        measures: Names of those that are to be taken.
         setup: The parts of the run.
         state: The state of the replica's rows.
         *where: The replica's number, the worker's rank and how many workers there are.
@@ -41,7 +41,8 @@ def measure_some(
     Returns:
         What the analysis has found.
     """
-    config = setup.config.model_copy(update={"analysis": measures})
+    chosen = tuple(component for component in setup.config.analysis if component.name in measures)
+    config = setup.config.model_copy(update={"analysis": chosen})
     return analysis(dataclasses.replace(setup, config=config), state, *where)
 
 

@@ -39,6 +39,7 @@ class Kind:
         reserved: Tells which parameters of a maker are no settings, although they have defaults.
         bounds: Tells the bounds of settings whose maker declares none in its signature.
         beside: Tells which settings the simulator takes for itself, beside those of the maker's signature.
+        noun: What one such component is called; by default as its key.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Kind:
     reserved: Callable[[Any], tuple[str, ...]] = field(default=lambda _: ())
     bounds: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
     beside: Callable[[Any], Mapping[str, inspect.Parameter]] = field(default=lambda _: {})
+    noun: str = ""
 
     def parse(self, given: Any) -> "Component":
         """Read a component from what a user wrote.
@@ -115,7 +117,8 @@ class Kind:
         if given in self.registry:
             return self.registry[given], given
         if ":" not in given:
-            raise ExperimentError(f"{self.key}: there is no {self.key} {shown(given)}; {nearest(given, self.registry)}")
+            noun, choice = self.noun or self.key, nearest(given, self.registry)
+            raise ExperimentError(f"{self.key}: there is no {noun} {shown(given)}; {choice}")
         built_in, _, attribute = given.partition(":")
         if built_in.startswith("basinet."):
             for maker in self.registry.values():  # wherever its module was when a run wrote this down
@@ -230,6 +233,22 @@ class Component:
             content, and with its own name, if it has one, as a `label`; what is not installed with a `code_digest`.
         """
         return dict(self._description)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that the user set to something else than their defaults, in plain values."""
+        defaults = {} if self.is_ready else parameters(self.target)
+        return {key: plain(v) for key, v in self.settings.items() if key not in defaults or defaults[key].default != v}
+
+    def brief(self) -> str | dict[str, Any]:
+        """Describe the component in plain values, as briefly as it could have been given.
+
+        Returns:
+            Its name, or a mapping with what was set; as `describe` where it is ready-made.
+        """
+        if self.is_ready:
+            return self.describe()
+        return {"name": self.name, **self.chosen} if self.chosen else self.name
 
     @cached_property
     def _description(self) -> dict[str, Any]:

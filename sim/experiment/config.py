@@ -32,6 +32,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
 from basinet.sim.models import MODELS
 from basinet.sim.runtimes import RUNTIMES
@@ -51,10 +52,7 @@ __all__ = [
     "KINDS",
     "MOST",
     "NESTED",
-    "ON_THE_GRAPH",
-    "SAMPLED",
     "Config",
-    "Measure",
     "PositiveFloat",
     "PositiveInt",
     "RuntimePart",
@@ -62,66 +60,13 @@ __all__ = [
     "TaskPart",
 ]
 
-Measure = Literal[
-    # one Krylov run and a few probes
-    "hessian_trace",
-    "hessian_top_eigenvalue",
-    "hessian_bottom_eigenvalue",
-    "hessian_eigenvalues",
-    "hessian_frobenius_norm",
-    "hessian_effective_rank",
-    "hessian_condition_number",
-    "hessian_layer_traces",
-    "hessian_density",
-    "adaptive_trace",
-    "filter_normalized_trace",
-    # other curvature matrices, and the noise of gradients
-    "gauss_newton_trace",
-    "gauss_newton_top_eigenvalue",
-    "fisher_trace",
-    "fisher_top_eigenvalue",
-    "gradient_noise_trace",
-    "noise_curvature",
-    "noise_alignment",
-    "tail_index",
-    # the loss around a point
-    "excess_risk",
-    "newton_decrement",
-    "average_sharpness",
-    "adaptive_average_sharpness",
-    "worst_sharpness",
-    "adaptive_sharpness",
-    "m_sharpness",
-    "relative_flatness",
-    "pac_bayes_sigma",
-    "loss_slices",
-    "loss_surface",
-    "random_plane",
-    # the network of agents
-    "consensus_sharpness",
-    "disagreement_alignment",
-    "implicit_regularization",
-    "agent_barriers",
-    "stability_limit",
-]
-"""What can be measured; README says what each is. Those of `SAMPLED` need a task that has its samples."""
-
-SAMPLED: tuple[str, ...] = (
-    "fisher_trace",
-    "fisher_top_eigenvalue",
-    "gradient_noise_trace",
-    "noise_curvature",
-    "noise_alignment",
-    "m_sharpness",
-)
-
-
-ON_THE_GRAPH: tuple[str, ...] = ("stability_limit",)
-"""Measures that look at W; the names of what they find end with theirs."""
-
 
 def _is_data(given: Any) -> bool:
     return isinstance(given, Task | Tensor | np.ndarray) or is_data_set(given)
+
+
+def _is_measure(given: Any) -> bool:
+    return not isinstance(given, type) and (hasattr(given, "at") or hasattr(given, "of"))
 
 
 def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
@@ -175,6 +120,7 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
+    "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
 }
 """The kinds of component; those that live inside another's mapping have a dotted key."""
 
@@ -196,6 +142,11 @@ def _component(kind: str) -> BeforeValidator:
         return given if given is None else KINDS[kind].parse(given)
 
     return BeforeValidator(parse)
+
+
+def _measures(given: Any) -> Any:
+    """Read what is measured; what is no list is left to be refused."""
+    return tuple(map(KINDS["analysis"].parse, given)) if isinstance(given, list | tuple) else given
 
 
 class _Part(BaseModel):
@@ -390,7 +341,9 @@ class Config(_Part):
     trajectory: Annotated[
         TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
     ] = None
-    analysis: tuple[Measure, ...] = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
+    analysis: Annotated[tuple[InstanceOf[Component], ...], BeforeValidator(_measures)] = Field(
+        default_factory=lambda: _measures(plugged("default analysis"))
+    )
     analysis_points: Annotated[tuple[Literal["centroid", "agents"], ...], Field(min_length=1)] = ("centroid",)
     analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
     analysis_mode: Literal["evaluation", "training"] = "evaluation"
@@ -432,6 +385,11 @@ class Config(_Part):
         except ValidationError as error:
             raise ExperimentError(_complaint(error)) from None
 
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The measures of the analysis by the names of their components, each made for its own name."""
+        return {asked.name: asked.make(wanted=frozenset([asked.name])) for asked in self.analysis}
+
     def describe(self) -> dict[str, Any]:
         """Describe the run in plain values.
 
@@ -457,7 +415,7 @@ class Config(_Part):
             elif isinstance(value, BaseModel):
                 value = value.model_dump()
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [part.brief() if isinstance(part, Component) else part for part in value]
             if value is not None:
                 plain[key] = value
         return plain

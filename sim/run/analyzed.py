@@ -2,15 +2,19 @@
 
 RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
                      and in which places: at the centroid or at the agents, under all samples or under their own; and
-                     where it failed, why. Its `files` vouch for the measurements and the tables
+                     where it failed, why. Its `quantities` say what the values are called, and its `files` vouch for
+                     the measurements and the tables
 """
 
 import hashlib
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from basinet.sim.experiment.changes import DIGESTS
+from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.run.files import checksum, sealed_json
@@ -114,13 +118,18 @@ class Analyzed:
         Returns:
             Names of measures.
         """
-        return [name for name in config.analysis if not self._has(name, config, replica, retry=retry)]
+        return [asked.name for asked in config.analysis if not self._has(asked, config, replica, retry=retry)]
 
-    def _has(self, name: str, config: Config, replica: int, *, retry: bool) -> bool:
-        taken = self._record["measured"].get(name, {}).get(str(replica), [])
+    def _has(self, asked: Component, config: Config, replica: int, *, retry: bool) -> bool:
+        taken = self._record["measured"].get(asked.name, {}).get(str(replica), [])
         if not taken or (retry and "failed" in taken[-1]):
             return False
-        return bool(taken[-1]["settings"] == self.settings and _places(config) <= {*taken[-1]["places"]})
+        return bool(taken[-1]["settings"] == self._settings(asked) and _places(config) <= {*taken[-1]["places"]})
+
+    def _settings(self, asked: Component) -> dict[str, Any]:
+        """Add what is set of a measure, and how one of the user's own is told."""
+        own = asked.chosen | {key: told for key, told in asked.describe().items() if key in DIGESTS}
+        return {**self.settings, "measure": own} if own else self.settings
 
     def record(self, folder: RunFolder, found: list[Row], config: Config, measures: list[str], replica: int) -> None:
         """Write down what an analysis has found, and take note of it.
@@ -150,13 +159,16 @@ class Analyzed:
                 folder.write(self.run / name, text)
             files |= after
         folder.metrics.append(lines_of(row for row in found if not {"failed", "table"} & row.keys()))
+        asked = {component.name: component for component in config.analysis}
         for name in measures:
             replicas = self._record["measured"].setdefault(name, {})
-            entry = {"settings": self.settings, "places": sorted(_places(config))}
+            entry = {"settings": self._settings(asked[name]), "places": sorted(_places(config))}
             if name in failures:
                 entry["failed"] = failures[name]
             replicas[str(replica)] = _added(replicas.get(str(replica), []), entry)
-        self._write(folder, journal | {self.checkpoint.name: self._record}, files)
+        values = {value: known for name in measures for value, known in config.measures[name].values.items()}
+        quantities = journal.get("quantities", {}) | {value: asdict(known) for value, known in values.items()}
+        self._write(folder, journal | {self.checkpoint.name: self._record, "quantities": quantities}, files)
 
     def _write(self, folder: RunFolder, journal: dict[str, Any], files: dict[str, Any]) -> None:
         states = {name: state for name, state in journal.items() if name != "files"}

@@ -32,6 +32,7 @@ from basinet.sim.run.files import (
     sealed_yaml,
     write_atomically,
 )
+from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import (
     ANALYZED,
     METRICS,
@@ -84,6 +85,12 @@ class Run:
     def diverged(self) -> dict[int, int]:
         """Step at which each diverged replica did so."""
         return {int(replica): step for replica, step in self.status.get("diverged", {}).items()}
+
+    @cached_property
+    def quantities(self) -> dict[str, Quantity]:
+        """What the values of its analysis are called, by their names, as the analysis has recorded it."""
+        recorded = load_journal(self.path).get("quantities", {})
+        return {name: Quantity.read(known) for name, known in recorded.items()}
 
     def series(self, metric: str) -> dict[int, tuple[list[int], list[float]]]:
         """Collect one metric of the centroid over the steps.

@@ -113,7 +113,7 @@ def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
     seen: set[tuple[str, Any]] = set()
     later = []
     for name, config in runs.items():
-        values = {(key, value if isinstance(value, int | float | str | tuple) else id(value)) for key, value in config}
+        values = {(key, value if isinstance(value, int | float | str) else id(value)) for key, value in config}
         if values <= seen:
             later.append(name)
         else:
@@ -227,7 +227,7 @@ def _run(
         begun = folder.checkpoint.exists() and "takes_over" not in status
         if source is not None and status["state"] not in FINISHED and not begun:
             write_tables(setup, folder)
-            take_over(source, folder)
+            take_over(source, folder, setup.config)
             status, note = load_status(folder.path), f", as {source.name}"
         reached = str(status["state"])
         if reached in FINISHED:

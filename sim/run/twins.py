@@ -9,7 +9,7 @@ from pathlib import Path
 
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint
-from basinet.sim.experiment.config import ON_THE_GRAPH
+from basinet.sim.experiment.config import Config
 from basinet.sim.run.analyzed import checkpoint_digest
 from basinet.sim.run.files import sealed_json
 from basinet.sim.run.folder import RunFolder
@@ -46,7 +46,7 @@ def _steps(setup: Setup) -> str:
     return json.dumps([described, setup.num_steps, setup.evaluate_every, setup.centroid_weights.tolist()])
 
 
-def take_over(source: Path, folder: RunFolder) -> None:
+def take_over(source: Path, folder: RunFolder, config: Config) -> None:
     """Copy results to a run that has not begun, but for what was measured of the graph.
 
     A crash on the way leaves a run whose status has the key `takes_over`.
@@ -54,7 +54,10 @@ def take_over(source: Path, folder: RunFolder) -> None:
     Args:
         source: Folder of a finished run with the same steps.
         folder: That of the run, which holds its own tables.
+        config: The run.
     """
+    own = {name: measure for name, measure in config.measures.items() if measure.needs.graph}
+    values = {value for measure in own.values() for value in measure.values}
     donor = RunFolder(source)
     status, journal = load_status(source), load_journal(source)
     folder.begin()
@@ -63,10 +66,7 @@ def take_over(source: Path, folder: RunFolder) -> None:
     for path in [*tables, source / FILE]:
         if path.exists():
             folder.write(folder.path / path.name, path.read_bytes())
-    rows = [
-        {key: value for key, value in row.items() if not key.endswith(ON_THE_GRAPH)}
-        for row in read_lines(source / METRICS)
-    ]
+    rows = [{key: value for key, value in row.items() if key not in values} for row in read_lines(source / METRICS)]
     metrics = lines_of(rows)
     folder.write(folder.path / METRICS, metrics)
     folder.metrics.cut()
@@ -78,7 +78,7 @@ def take_over(source: Path, folder: RunFolder) -> None:
         if path.name in journal:
             state = journal[path.name]
             state["checkpoint"] = checkpoint_digest(folder.checkpoint.with_name(path.name))
-            state["measured"] = {k: v for k, v in state["measured"].items() if k not in ON_THE_GRAPH}
+            state["measured"] = {k: v for k, v in state["measured"].items() if k not in own}
     if journal:
         folder.write(folder.path / ANALYZED, sealed_json(journal))
     folder.write_status(**status | {"run": folder.identity})

@@ -97,12 +97,13 @@ class Setup:
     def tried(self) -> list[Any]:
         """What decides whether the parts fit together: runs that agree in it, up to the values drawn, need one trial.
 
-        These are all keys of the experiment but its seed, the graph, which has a trial of its own, who holds what, and
-        what only says when something is done.
+        These are all keys of the experiment but its seed, the graph and the analysis, which have trials of their own,
+        who holds what, and what only says when something is done.
         """
         left_out = {"case", "strategy_keys", "seed", "topology", "task", "evaluate_every", "keep_every"}
         config, task = self.config, self.task
-        values = [getattr(config, key) for key in type(config).model_fields if key not in left_out]
+        keys = [key for key in type(config).model_fields if key not in left_out and not key.startswith("analysis")]
+        values = [getattr(config, key) for key in keys]
         shapes = (task.input_shape, task.num_outputs, self.num_agents, self.num_steps)
         return [*values, config.task.component, config.task.augmentation, shapes]
 

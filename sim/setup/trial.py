@@ -12,7 +12,6 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.personal import check_personal, check_remembered
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import SAMPLED
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
 from basinet.sim.models.modules import copy_model, move_model, writes
 from basinet.sim.setup.coefficients import check_strategy
@@ -22,17 +21,6 @@ from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch
 
 __all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
-
-_CENTRED = {
-    "loss_slices",
-    "loss_surface",
-    "random_plane",
-    "consensus_sharpness",
-    "disagreement_alignment",
-    "implicit_regularization",
-    "agent_barriers",
-}
-"""Measures that look from the centroid, whichever points are asked for."""
 
 
 def try_parts(setup: Setup) -> tuple[int, int]:
@@ -65,7 +53,6 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     rehearse(setup)
-    _check_analysis(setup, model)
     return size, remembered
 
 
@@ -212,7 +199,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
     name = setup.config.strategy.name
     strategy: Any = setup.strategy()
     traits = StrategyTraits.of(strategy)
-    _try_personal(setup, model, traits)
+    check_personal(setup.config, {name: p.shape for name, p in model.named_parameters() if p.requires_grad}, traits)
     if not traits.combines_x:
         for key in ("optimizer_state", "buffers"):
             if getattr(setup.config, key) != "keep":
@@ -249,49 +236,3 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
                 f" {first_line(error)}{place_of(error)}; allowed are strategies that"
                 " adapt with what gradients() returned, such as diffusion, and with optimizer.shared=true centralized"
             ) from error
-
-
-def _try_personal(setup: Setup, model: nn.Module, traits: StrategyTraits) -> None:
-    """Raise if personal parameters do not exist, or if what cannot leave them alone is asked for."""
-    config = setup.config
-    check_personal(config, {name: p.shape for name, p in model.named_parameters() if p.requires_grad}, traits)
-    if not config.personal:
-        return
-    if config.analysis and "centroid" in config.analysis_points:
-        raise ExperimentError(
-            "analysis_points: got centroid, but agents with personal parameters have none; allowed are [agents],"
-            " or no analysis"
-        )
-    if centred := [name for name in config.analysis if name in _CENTRED]:
-        raise ExperimentError(
-            f"analysis: {centred[0]} is measured about the centroid, and agents with personal parameters have none"
-        )
-
-
-def _check_analysis(setup: Setup, model: nn.Module) -> None:
-    """Raise if this task or model cannot have the analysis."""
-    config, shapes = setup.config, [p.shape for p in model.parameters() if p.requires_grad]
-    sampled = [name for name in config.analysis if name in SAMPLED]
-    if setup.task.draw is not None and (sampled or "own" in config.analysis_views):
-        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
-        raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
-    for name in ("relative_flatness", "random_plane"):
-        if name in config.analysis and all(len(shape) < 2 for shape in shapes):
-            raise ExperimentError(f"analysis: {name} needs a layer with a weight matrix; the model has none")
-    if config.analysis_mode == "training" and (sampled or "own" in config.analysis_views):
-        asked = sampled[0] if sampled else "the view own"
-        raise ExperimentError(f"analysis_mode: in training mode all samples are one batch; leave out {asked}")
-    if config.analysis and _is_random(setup, model, training=config.analysis_mode == "training"):
-        raise ExperimentError(
-            f"analysis_mode: in {config.analysis_mode} mode the loss draws random numbers (as dropout does), so it has"
-            " no Hessian; allowed are a mode in which it does not, or no analysis"
-        )
-
-
-def _is_random(setup: Setup, model: nn.Module, *, training: bool) -> bool:
-    """Return whether the loss of two samples draws random numbers."""
-    model = copy_model(model).train(training)  # running statistics would change
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        setup.task.loss(model, tuple(t[:2].clone() for t in setup.task.train))
-        return not torch.equal(before, torch.get_rng_state())

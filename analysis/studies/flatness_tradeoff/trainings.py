@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.runs.measure import check_analysis, measure_replica
+from basinet.analysis.runs.check_analysis import check_analysis
+from basinet.analysis.runs.measure import measure_replica
 from basinet.analysis.statistics.replicas import finals
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.analysis.studies.study import TRAININGS, Progress

@@ -13,11 +13,11 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import Scale, filter_normalized, scales, split
 from basinet.analysis.curvature.spectral import spectra
+from basinet.analysis.measures.m_sharpness import m_sharpness
+from basinet.analysis.measures.relative_flatness import relative_flatness
 from basinet.analysis.measures.sharpness import (
     average_sharpness,
-    m_sharpness,
     pac_bayes_sigma,
-    relative_flatness,
     worst_sharpness,
 )
 

@@ -10,8 +10,9 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.hessian import FisherOperator, HessianOperator, hessian_matrix
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.measures.measure import Needs
 from basinet.analysis.measures.noise import gradient_noise
-from basinet.analysis.measures.snapshot import take_snapshot
+from basinet.analysis.measures.points import take_snapshot
 from basinet.sim.tasks import Task
 
 N, C = 11, 3
@@ -79,6 +80,6 @@ def test_samples_have_the_weight_of_their_labels(case):
     torch.testing.assert_close(average, torch.func.grad(mean(model, task))(flat(model)), rtol=0, atol=1e-14)
     curvature = Curvature(Objective(model, task.loss, task.train, chunk=4), flat(model)[None])
     keys = torch.tensor([draws.key(0, "test")])
-    krylov, _ = take_snapshot(curvature, keys, frozenset({"noise_curvature"}), max_steps=9)
+    krylov, _ = take_snapshot(curvature, keys, Needs(snapshot=True), max_steps=9)
     (noise,) = gradient_noise(curvature, krylov, keys)
     assert noise.trace == pytest.approx(float(second.trace() - average @ average), rel=1e-12)

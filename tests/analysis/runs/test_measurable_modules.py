@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +12,30 @@ from torch.nn.functional import cross_entropy
 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
-from basinet.analysis.runs.effort import Effort
-from basinet.analysis.runs.measure import check_analysis, measure_replica
+from basinet.analysis.measures import MEASURES
+from basinet.analysis.measures.points import Effort
+from basinet.analysis.runs.check_analysis import check_analysis
+from basinet.analysis.runs.measure import measure_replica
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import Config, Measure
+from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WORDS, Bag, words
 from tests.sim.setup.test_trainable_modules import REFUSED as UNTRAINABLE
 
-EFFORT = Effort(
-    lanczos_steps=(30, 200),
-    probes=(10, 10),
-    descent_products=100,
-    decrement_steps=200,
-    positions=(5, 3, 3),
-    sigma=(8, 10),
-)
+EFFORT = Effort(lanczos_steps=(30, 200), probes=(10, 10))
 
-HESSIAN = {name for name in get_args(Measure) if name.startswith(("hessian", "adaptive_trace", "filter_normalized"))}
+SETTINGS: dict[str, dict[str, int]] = {
+    "excess_risk": {"products": 100},
+    "newton_decrement": {"steps": 200},
+    "pac_bayes_sigma": {"bisections": 10},
+    "loss_slices": {"positions": 5},
+    "loss_surface": {"positions": 3},
+    "random_plane": {"positions": 3},
+    "agent_barriers": {"positions": 3},
+}
+
+HESSIAN = {name for name in MEASURES if name.startswith(("hessian", "adaptive_trace", "filter_normalized"))}
 HESSIAN |= {"noise_alignment", "noise_curvature", "gradient_noise_trace", "excess_risk", "newton_decrement"}
 HESSIAN |= {"relative_flatness", "loss_slices", "consensus_sharpness", "disagreement_alignment"}
 HESSIAN |= {"implicit_regularization"}
@@ -83,7 +88,7 @@ def make_setup(name: str, measures: tuple[str, ...], **keys: Any) -> Setup:
         "batch_size": 4,
         "replicas": 1,
         "runtime": {"dtype": "float64", "device": "cpu"},
-        "analysis": list(measures),
+        "analysis": [{"name": measure, **SETTINGS.get(measure, {})} for measure in measures],
     }
     return build_setup(Config.parse(description | keys))
 
@@ -92,7 +97,7 @@ class Exact:
     """A model at two agents and their centroid, without anything of the analysis."""
 
     def __init__(self, name: str) -> None:
-        allowed = tuple(n for n in get_args(Measure) if n not in REFUSED.get(name, ()))
+        allowed = tuple(n for n in MEASURES if n not in REFUSED.get(name, ()))
         self.setup = make_setup(name, allowed)
         self.x, self.y = (t.clone() for t in self.setup.task.train)
         template = self.setup.template().double()
@@ -181,7 +186,7 @@ def test_nothing_fails_and_everything_allowed_is_there(exact: Exact) -> None:
 
 
 def test_the_hessian(exact: Exact) -> None:
-    wanted, row = exact.setup.config.analysis, center(exact)
+    wanted, row = exact.setup.config.measures, center(exact)
     if "hessian_trace" not in wanted:
         return
     h = exact.hessian()
@@ -220,14 +225,14 @@ def test_gauss_newton_and_fisher(exact: Exact) -> None:
     g = exact.sample_gradients()
     matrices = {"gauss_newton": exact.gauss_newton(), "fisher": g.T @ g / len(g)}
     for name, matrix in matrices.items():
-        if f"{name}_trace" in exact.setup.config.analysis:
+        if f"{name}_trace" in exact.setup.config.measures:
             norm = float(matrix.norm())
             close(row[f"{name}_trace"], float(matrix.trace()), norm, row[f"{name}_trace_error"])
             close(row[f"{name}_top_eigenvalue"], float(torch.linalg.eigvalsh(matrix)[-1]), norm)
 
 
 def test_the_noise_of_gradients(exact: Exact) -> None:
-    row, wanted = center(exact), exact.setup.config.analysis
+    row, wanted = center(exact), exact.setup.config.measures
     g = exact.sample_gradients()
     g = g - g.mean(0)
     if "tail_index" in wanted:
@@ -244,7 +249,7 @@ def test_the_noise_of_gradients(exact: Exact) -> None:
 
 
 def test_the_loss_around_the_point(exact: Exact) -> None:
-    row, wanted = center(exact), exact.setup.config.analysis
+    row, wanted = center(exact), exact.setup.config.measures
     start, slope, theta = exact.loss(exact.point), exact.gradient(exact.point), exact.point
     for name, rho, scale in (
         ("worst_sharpness", 0.05, torch.ones_like(theta)),
@@ -314,11 +319,11 @@ def test_slices_and_planes(exact: Exact) -> None:
         tables[row.get("table")].append(row)
     start = exact.loss(exact.point)
     for name in ("surface", "random_plane"):
-        if name == "random_plane" and name not in exact.setup.config.analysis:
+        if name == "random_plane" and name not in exact.setup.config.measures:
             continue
         (middle,) = (row["loss"] for row in tables[name] if row["x"] == row["y"] == 0)
         assert middle == pytest.approx(start, rel=1e-12)
-    if "loss_slices" not in exact.setup.config.analysis:
+    if "loss_slices" not in exact.setup.config.measures:
         return
     values, vectors = torch.linalg.eigh(exact.hessian())
     along = [row for row in tables["slices"] if row["direction"] == "eigenvector 1"]
@@ -328,7 +333,7 @@ def test_slices_and_planes(exact: Exact) -> None:
 
 
 def test_the_network(exact: Exact) -> None:
-    row, wanted = center(exact), exact.setup.config.analysis
+    row, wanted = center(exact), exact.setup.config.measures
     deltas = exact.agents - exact.point
     start, ends = exact.loss(exact.point), [exact.loss(agent) for agent in exact.agents]
     for number, found in enumerate(r for r in exact.rows() if "barrier" in r and "table" not in r):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from basinet.analysis.runs.sites import lanczos_steps
+from basinet.analysis.runs.context import lanczos_steps
 from basinet.analysis.studies import STUDIES, write_findings
 from basinet.analysis.studies.flatness_tradeoff.claims import SHORT, above_one
 from basinet.analysis.studies.flatness_tradeoff.comparisons import (

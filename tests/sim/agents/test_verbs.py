@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from basinet.algorithms.strategies import StrategyTraits
+from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector
 from basinet.sim.agents.worker import Worker
@@ -190,7 +191,7 @@ def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
 )
 def test_personal_parameters_that_make_no_sense_are_refused(make_setup, keys, sentence):
     with pytest.raises(ExperimentError) as caught:
-        make_setup(**{"analysis": []} | keys)
+        check_analysis(make_setup(**{"analysis": []} | keys))
     assert str(caught.value).startswith(sentence)
 
 

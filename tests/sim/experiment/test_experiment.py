@@ -11,6 +11,7 @@ from torch import nn
 
 from basinet.algorithms.optimizers import OptimizerTraits
 from basinet.algorithms.strategies import STRATEGIES, baselines
+from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.launch.listing import list_components
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
@@ -276,7 +277,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"runtime": {"nam": "ray"}}, "runtime.nam: runtime has no key 'nam'; .*did you mean 'name'"),
         ({"runtime": {"device": "gpu0"}}, "runtime.device: got 'gpu0'; allowed are auto, cpu, cuda"),
         ({"runtime": {"name": "ray", "actors": 9}}, "runtime.actors: got 9; allowed are at most 4"),
-        ({"analysis": ["hessian_trac"]}, "analysis.0: got 'hessian_trac'; allowed: .*did you mean 'hessian_trace'"),
+        ({"analysis": ["hessian_trac"]}, "analysis: there is no measure 'hessian_trac'; .*mean 'hessian_trace'"),
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
         (
             {"strategy": {"name": "diffusion", "bach_size": 3}},
@@ -676,7 +677,7 @@ def test_what_is_shared_hides_no_mistake(change, sentence):
     build_setup(good, shared)
     for _ in range(2):
         with pytest.raises(ExperimentError, match=sentence):
-            build_setup(bad, shared)
+            check_analysis(build_setup(bad, shared))
 
 
 def test_a_strategy_is_one_file(tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ import yaml
 
 import basinet
 from basinet.analysis.report.report import write_report
-from basinet.analysis.runs import measure as analysis
-from basinet.analysis.runs.measure import measure_again
+from basinet.analysis.runs import measure_again as analysis
+from basinet.analysis.runs.measure_again import measure_again
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config

@@ -410,7 +410,7 @@ def test_another_analysis_is_made_up_for(tmp_path):
     asked = []
 
     def note(setup, state, replica, rank, workers):
-        asked.append((setup.config.analysis, replica))
+        asked.append((tuple(setup.config.measures), replica))
         return []
 
     for analysis in (["hessian_trace"], ["hessian_trace"], ["excess_risk"]):
@@ -480,7 +480,7 @@ def measured():
             seen["steps"].append(("star" if "star" in run else "ring", step))
 
     def measure(setup, *where):
-        seen["measures"].append((setup.config.topology.component.name, setup.config.analysis))
+        seen["measures"].append((setup.config.topology.component.name, tuple(setup.config.measures)))
         return measure_replica(setup, *where)
 
     def train(out, **changes):

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-from basinet.analysis.runs.measure import measure_again
+from basinet.analysis.runs.measure_again import measure_again
 from basinet.analysis.theory.prediction import predict_run
 from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError

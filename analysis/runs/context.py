@@ -1,31 +1,29 @@
-"""The points of a run that are measured side by side, and under which view of the data."""
+"""What the points of a run are measured with: model, task and samples, and which points there are."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
-from basinet.analysis.curvature.krylov import Krylov
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
-from basinet.analysis.curvature.spectral import Spectrum
-from basinet.analysis.measures.snapshot import KRYLOV, take_snapshot
-from basinet.analysis.runs.effort import FULL, Effort
+from basinet.analysis.measures.measure import Needs
+from basinet.analysis.measures.points import FULL, Effort, Network, Points, repeated
 from basinet.sim.agents.state import weighted_mean
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.models.modules import move_model
+from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
-__all__ = ["Bench", "Sites", "lanczos_steps", "repeated"]
+__all__ = ["AnalysisContext", "lanczos_steps"]
 
 _LEAST_STEPS = 10
 """Lanczos steps below which neither an eigenvalue nor the trace is worth their cost."""
@@ -54,57 +52,15 @@ def lanczos_steps(memory: int, num_parameters: int) -> int:
     return steps
 
 
-@dataclass(frozen=True)
-class Sites:
-    """Points that are measured side by side.
-
-    Attributes:
-        hessian: Hessian, gradient and loss at N points.
-        keys: Keys of all random draws there, int64 [N].
-        agents: The agent of each point, whose row of metrics the values belong to; None for the centroid's.
-        suffix: What is added to the names of the measures: "" under all samples, "_own" at an agent under its own
-            samples, "_own_at_centroid" at the centroid under the samples of an agent; "_training" in training mode.
-        wanted: Names of the measures, for which one snapshot of the Hessian is taken.
-        max_steps: Largest number of Lanczos steps that memory permits.
-        effort: How much work goes into the measures.
-    """
-
-    hessian: Curvature
-    keys: Tensor
-    agents: tuple[int | None, ...] = (None,)
-    suffix: str = ""
-    wanted: frozenset[str] = frozenset()
-    max_steps: int = MOST_STEPS
-    effort: Effort = FULL
-
-    def part(self, rows: slice) -> "Sites":
-        """Take some of the points.
-
-        Args:
-            rows: Which.
-
-        Returns:
-            The points.
-        """
-        if rows == slice(0, len(self.agents)):
-            return self
-        keys, agents = self.keys[rows], self.agents[rows]
-        return replace(self, hessian=self.hessian.part(rows), keys=keys, agents=agents)
-
-    @cached_property
-    def snapshot(self) -> tuple[Krylov, list[Spectrum]]:
-        """The Krylov bases and the spectra, taken once for all measures."""
-        return take_snapshot(self.hessian, self.keys, self.wanted, max_steps=self.max_steps, effort=self.effort)
-
-
 @dataclass
-class Bench:
+class AnalysisContext:
     """What the points of a run are measured with: model, task and samples in the type and mode of the analysis.
 
     Args:
         setup: The parts of the run.
         share: Which part of the samples this worker sums over.
-        effort: How much work goes into the measures.
+        needs: What all measures together need.
+        effort: How much work goes into spectra.
 
     Raises:
         ExperimentError: If a part of the analysis cannot be had.
@@ -112,6 +68,7 @@ class Bench:
 
     setup: Setup
     share: Share = field(default_factory=Share)
+    needs: Needs = field(default_factory=Needs)
     effort: Effort = FULL
 
     def __post_init__(self) -> None:
@@ -122,6 +79,8 @@ class Bench:
         self.model: nn.Module = move_model(self.setup.template(), self.device, self.dtype)
         self.training = config.analysis_mode == "training"
         self.model.train(self.training)
+        # As the run evaluates it, whatever the mode of the analysis.
+        self.evaluated = copy_model(self.model).eval() if self.training else self.model
         self.suffix = "_training" if self.training else ""
         self.budget: int = config.analysis_memory * 2**20
         self.faults: dict[str, str | None] = {}  # of the derivatives, which all objectives share
@@ -238,66 +197,84 @@ class Bench:
         """
         return max(1, min(64, self.budget // 2 // (STEP_BYTES * num_parameters * MOST_STEPS)))
 
-    def center(self, state: dict[str, Any], replica: int) -> Sites:
-        """Lay out the centroid of a replica, under all samples.
+    def network(self, state: dict[str, Any], replica: int) -> Network:
+        """Lay out the agents of a replica and their centroid.
 
         Args:
             state: The state of the replica's rows.
             replica: Which replica it is.
 
         Returns:
-            The point.
+            The network.
         """
-        return self._sites(self.objective(1), *self.centroid(state, replica), replica, (None,), "")
+        weights, names = self.weights(replica), self.honest(replica)
+        center = self._points(self.objective(1), *self.centroid(state, replica), replica, (None,), "")
+        agents = cache(lambda: Curvature(center.hessian.objective, *self.agents(state, replica)))
 
-    def sites(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
+        def own() -> Curvature:
+            objective = self.objective(len(names), self.holdings(replica))
+            return Curvature(objective, agents().points, agents().buffers)
+
+        asked = "own" in self.setup.config.analysis_views
+        return Network(self.setup, state["step"], center, agents, names, weights, own if asked else None)
+
+    def points(self, network: Network, replica: int) -> Iterator[Points]:
         """Lay out the points of a replica, under each view of the data that the run asks for.
 
         Args:
+            network: Its agents and their centroid.
             replica: Which replica it is.
-            center: The centroid under all samples.
-            agents: Gives the honest agents.
 
         Yields:
             As many points at once as have room; those of one view follow one another.
         """
-        for sites in self._views(replica, center, agents):
-            count = len(sites.agents)
-            group = self.group(sites.hessian.points.shape[1])
-            yield from (sites.part(slice(start, min(start + group, count))) for start in range(0, count, group))
+        for points in self._views(network, replica):
+            count = len(points.agents)
+            group = self.group(points.hessian.points.shape[1])
+            yield from (points.part(slice(start, min(start + group, count))) for start in range(0, count, group))
 
-    def _views(self, replica: int, center: Sites, agents: Callable[[], Curvature]) -> Iterator[Sites]:
-        config, every = self.setup.config, tuple(self.honest(replica))
-        count = len(every)
+    def _views(self, network: Network, replica: int) -> Iterator[Points]:
+        config, every = self.setup.config, tuple(network.names)
+        count, agents = len(every), network.agents
         if "centroid" in config.analysis_points:
-            yield center
+            yield network.center
         if "agents" in config.analysis_points:
-            yield self._sites(self.objective(count), agents().points, agents().buffers, replica, every, "")
+            yield self._points(self.objective(count), agents().points, agents().buffers, replica, every, "")
         if "own" in config.analysis_views:
             own = self.objective(count, self.holdings(replica))
             if "agents" in config.analysis_points:
-                yield self._sites(own, agents().points, agents().buffers, replica, every, "_own")
+                yield self._points(own, agents().points, agents().buffers, replica, every, "_own")
             if "centroid" in config.analysis_points:
-                everyone = repeated(center.hessian, count)
-                yield self._sites(own, *everyone, replica, every, "_own_at_centroid")
+                everyone = repeated(network.center.hessian, count)
+                yield self._points(own, *everyone, replica, every, "_own_at_centroid")
 
-    def _sites(
+    def _points(
         self,
         objective: Objective,
         points: Tensor,
         buffers: Mapping[str, Tensor],
         replica: int,
         agents: tuple[int | None, ...],
-        suffix: str,
-    ) -> Sites:
+        view: str,
+    ) -> Points:
+        config = self.setup.config
         # The same draws at all points of a replica: the errors of estimates then differ no more than the points do.
-        keys = torch.tensor([draws.key(self.setup.config.seed, "analysis", replica)] * len(agents), device=self.device)
-        wanted = frozenset(self.setup.config.analysis)
-        steps = MOST_STEPS
-        if wanted & KRYLOV:
-            steps = lanczos_steps(self.setup.config.analysis_memory, objective.num_parameters)
-        hessian = Curvature(objective, points, buffers)
-        return Sites(hessian, keys, agents, suffix + self.suffix, wanted, steps, self.effort)
+        keys = torch.tensor([draws.key(config.seed, "analysis", replica)] * len(agents), device=self.device)
+        steps = lanczos_steps(config.analysis_memory, objective.num_parameters) if self.needs.basis else MOST_STEPS
+        return Points(
+            hessian=Curvature(objective, points, buffers),
+            keys=keys,
+            task=self.task,
+            model=self.evaluated,
+            seed=draws.key(config.seed, replica),
+            agents=agents,
+            suffix=view + self.suffix,
+            whole=not view,
+            needs=self.needs,
+            max_steps=steps,
+            effort=self.effort,
+            memory=self.budget // 2,
+        )
 
     def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the honest agents of a replica.
@@ -330,17 +307,3 @@ class Bench:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
-
-
-def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Repeat the centroid for each agent.
-
-    Args:
-        centroid: The centroid, one point.
-        count: How many agents there are.
-
-    Returns:
-        Parameters [count, P] and buffers [count, ...] by name.
-    """
-    buffers = {name: b.expand(count, *b.shape[1:]) for name, b in centroid.buffers.items()}
-    return centroid.points.expand(count, -1), buffers

@@ -1,0 +1,72 @@
+"""What the numbers of a run are called on axes and in tables, and which direction is better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+__all__ = ["METRICS", "Direction", "Quantity"]
+
+Direction = Literal["smaller", "larger"]
+
+_ARROWS = {"smaller": " ↓", "larger": " ↑", None: ""}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number that is measured.
+
+    Attributes:
+        label: Its name on an axis.
+        heading: Its short name in tables; none of the summary's where it is empty.
+        unit: Its unit, which follows the label in parentheses.
+        direction: Which values are better; None where neither are.
+        about: One line that says what it is.
+        compared: Whether strategies are compared by it.
+    """
+
+    label: str
+    heading: str = ""
+    unit: str = ""
+    direction: Direction | None = None
+    about: str = ""
+    compared: bool = True
+
+    @property
+    def axis(self) -> str:
+        """The label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def title(self) -> str:
+        """The heading with an arrow towards better values."""
+        return self.heading + _ARROWS[self.direction]
+
+    @classmethod
+    def read(cls, recorded: Mapping[str, Any]) -> Self:
+        """Read a quantity that a run has recorded.
+
+        Args:
+            recorded: Its attributes by name.
+
+        Returns:
+            The quantity.
+        """
+        return cls(**{key: recorded[key] for key in cls.__match_args__ if key in recorded})
+
+
+METRICS: dict[str, Quantity] = {
+    "test_accuracy": Quantity("test accuracy", "test accuracy", "fraction correct", "larger"),
+    "test_loss": Quantity("test loss", "test loss", direction="smaller"),
+    "train_loss": Quantity("training loss", "train loss", direction="smaller"),
+    "generalization_gap": Quantity("generalization gap", direction="smaller"),
+    "gradient_norm": Quantity("gradient norm"),
+    "consensus_distance": Quantity("consensus distance", "consensus distance", "mean squared", compared=False),
+    "attackers_distance": Quantity("attackers distance"),
+    "communicated_bytes": Quantity("communication", unit="bytes"),
+    "escape_step": Quantity("escape step"),
+    "step": Quantity("step"),
+    "epoch": Quantity("epoch"),
+    "replica": Quantity("replica"),
+    "agent": Quantity("agent"),
+}
+"""What a run measures without an analysis, and where; the names are taken."""
