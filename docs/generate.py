@@ -16,8 +16,9 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 import basinet
+from basinet.algorithms.compression import COMPRESSORS
 from basinet.analysis.studies import STUDIES
-from basinet.launch.listing import describe_component, describe_keys
+from basinet.launch.listing import describe_component, describe_keys, first_lines
 
 __all__ = ["generate"]
 
@@ -81,7 +82,13 @@ def _catalogue() -> dict[str, str]:
         f"catalogue/{kind}.md": f"# {kind.capitalize()}\n\n" + "\n".join(_component(kind, name) for name in names)
         for kind, names in found.items()
     }
-    return {**pages, "catalogue/all_kinds.md": _index("What an experiment can name", list(found))}
+    rows = [(f"`{name}`", _escaped(about)) for name, about in first_lines(COMPRESSORS).items()]
+    pages["catalogue/compressors.md"] = (
+        "# Compressors\n\nWhat strategies that send few bytes, such as `choco`, take as `compressor`.\n\n"
+        f"{_table(('compressor', 'what it does'), rows)}\n"
+        "Settings and references are those of {py:obj}`Compression <basinet.algorithms.compression.Compression>`.\n"
+    )
+    return {**pages, "catalogue/all_kinds.md": _index("What an experiment can name", [*found, "compressors"])}
 
 
 def _component(kind: str, name: str) -> str:
@@ -213,6 +220,7 @@ def _paragraphs(text: str | None) -> list[str]:
 
 def _escaped(text: str) -> str:
     """Keep formulas in plain characters from being taken for Markdown; code stays."""
+    text = re.sub(r"`([^`<]+?)(?: <[^>]*>)?`_+", r"\1", text)  # links as torch writes them
     parts = re.split(r"(``.+?``|`[^`]+`|\$\$.+?\$\$)", " ".join(text.split()))
     return "".join(map(_escaped_part, parts))
 
