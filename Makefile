@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Each process of a small job gets one thread: two of them would spend their time waiting for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint docs format clean
 
 demo: $(VENV)/installed  ## Install, run the main job, name the report
 	$(BIN)/basinet run --out runs/main
@@ -16,6 +16,10 @@ lint: $(VENV)/installed  ## Check style, documentation and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/*.py
+
+docs: $(VENV)/installed  ## Build the documentation into build/docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -d build/doctrees docs build/docs
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
@@ -29,4 +33,4 @@ $(VENV)/installed: pyproject.toml constraints.txt tests/peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs build docs/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis

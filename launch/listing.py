@@ -5,18 +5,21 @@ import re
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from basinet.algorithms.optimizers import TUNINGS
-from basinet.sim.experiment.component import ExperimentError, Kind, nearest
-from basinet.sim.experiment.config import KINDS
+from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.digest import plain
 from basinet.sim.run.quantity import Quantity
+from basinet.sim.setup.start import Start
+from basinet.sim.tasks import Noise
 
-__all__ = ["LISTED", "describe_component", "first_lines", "list_components", "source_in"]
+__all__ = ["LISTED", "describe_component", "describe_keys", "first_lines", "list_components", "source_in"]
 
 _KINDS: dict[str, Kind] = {
     "topologies": KINDS["topology"],
@@ -109,6 +112,29 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     }
 
 
+def describe_keys(model: type[BaseModel] = Config) -> dict[str, dict[str, Any]]:
+    """Describe the keys of an experiment.
+
+    Args:
+        model: The experiment, or a part of it.
+
+    Returns:
+        A mapping from each key, dotted inside parts, to "type", "default" (or "needed") and "about", as
+        `describe_component` describes settings.
+    """
+    types, documented = get_type_hints(model, include_extras=True), _documented(model)
+    found: dict[str, dict[str, Any]] = {}
+    for key, known in model.model_fields.items():
+        default = {"needed": True} if known.is_required() else {"default": plain(known.get_default())}
+        found[key] = {"type": _in_words(types[key]), **default, "about": documented.get(key)}
+        for part in (known.annotation, *get_args(known.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found[key].pop("default", None)
+                inner = describe_keys(part).items()
+                found |= {f"{key}.{'name' if name == 'component' else name}": about for name, about in inner}
+    return found
+
+
 def _default(parameter: inspect.Parameter) -> dict[str, Any]:
     if parameter.kind is parameter.VAR_KEYWORD:  # stands for further settings
         return {}
@@ -131,7 +157,8 @@ def _documented(maker: Any) -> dict[str, str]:
     """Collect what is said of the parameters of a maker; of a class also by those that it inherits from."""
     found: dict[str, str] = {}
     for owner in maker.__mro__ if isinstance(maker, type) else [maker]:
-        section = _sections(inspect.getdoc(owner) or "").get("Args", "")
+        sections = _sections(inspect.getdoc(owner) or "")
+        section = sections.get("Args", "") + sections.get("Attributes", "")
         parts = re.split(r"^\*{0,2}(\w+)(?: \([^)]*\))?:", section, flags=re.MULTILINE)
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             if name not in found or found[name].startswith("See "):
@@ -183,6 +210,8 @@ def _in_words(annotation: Any) -> str | None:
         return " | ".join(str(_in_words(part)) for part in parts if part is not torch.Tensor)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, Component | BaseModel | Start | Noise):
+        return "name | mapping"
     if isinstance(origin, type) and issubclass(origin, Iterable):
         inner = list(dict.fromkeys(str(_in_words(part)) for part in parts if part is not ...))
         return f"list of {' and '.join(inner)}"

@@ -145,8 +145,7 @@ def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Esti
         Estimate(value=6.0, error=0.0, num_products=4)
 
     References:
-        Hutchinson: A stochastic estimator of the trace of the influence matrix for Laplacian smoothing
-            splines,
+        Hutchinson: A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines,
         Communications in Statistics 18, 1989, doi:10.1080/03610918908812806.
     """
     if num_products < 2:

@@ -172,7 +172,13 @@ def _unpack(key: str) -> Any:
 
 
 class TaskPart(_Part):
-    """The task, the split of its data among the agents, and how its images are augmented."""
+    """The task, the split of its data among the agents, and how its images are augmented.
+
+    Attributes:
+        component: The task.
+        partition: How its data are split among the agents.
+        augmentation: How its images are augmented; None leaves them as they are.
+    """
 
     component: Annotated[Component, _component("task")]
     partition: Annotated[Component, _component("partition")] = Field(
@@ -183,7 +189,13 @@ class TaskPart(_Part):
 
 
 class TopologyPart(_Part):
-    """The graph, how many agents it has, and its combination policy; None takes the graph's own, or the default."""
+    """The graph, how many agents it has, and its combination policy.
+
+    Attributes:
+        component: The graph, or a sequence of graphs.
+        agents: How many agents it has; None where the graph tells.
+        policy: The combination policy; None takes the graph's own, or the default.
+    """
 
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from basinet.launch.cli import main
-from basinet.launch.listing import LISTED, describe_component, list_components, source_in
+from basinet.launch.listing import LISTED, describe_component, describe_keys, list_components, source_in
 from basinet.launch.show import places_of, spectrum
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
@@ -42,6 +42,16 @@ def test_lists_name_what_components_are_and_where_they_come_from(capsys):
 def entry(capsys, *words):
     assert main(["list", *words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def test_keys_are_described_from_the_model_and_its_documentation():
+    found = describe_keys()
+    about = "Where and how the run is executed."
+    assert found["runtime"] == {"type": "name | mapping", "about": about}
+    about = "How many Ray actors share the agents of a run."
+    assert found["runtime.actors"] == {"type": "int > 0 and ≤ 1000000000000", "default": 1, "about": about}
+    assert found["topology.name"]["needed"] and found["topology.agents"]["default"] is None
+    assert all(known["about"] for known in found.values())
 
 
 def test_a_component_is_described_from_signature_and_documentation(capsys):
