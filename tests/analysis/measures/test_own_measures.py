@@ -17,7 +17,9 @@ from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure import measure_point, measure_replica
 from basinet.analysis.runs.measure_again import measure_again
-from basinet.analysis.statistics.summary import cells, incidents, summarize
+from basinet.analysis.statistics.incidents import incidents
+from basinet.analysis.statistics.summary import summarize
+from basinet.analysis.statistics.summary_table import cells
 from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
