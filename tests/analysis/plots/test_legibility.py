@@ -180,7 +180,7 @@ OF_RUNS = {
     "curves of accuracy": partial(plots.plot_curves, metric="test_accuracy"),
     "curves of curvature": partial(plots.plot_curves, metric="hessian_top_eigenvalue"),
     "flatness_accuracy": plots.plot_flatness_accuracy,
-    "flatness_accuracy of eigenvalues": partial(plots.plot_flatness_accuracy, flatness="hessian_top_eigenvalue"),
+    "scatter of eigenvalues": partial(plots.plot_scatter, x="hessian_top_eigenvalue", y="test_accuracy"),
     "iso_accuracy": plots.plot_iso_accuracy,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
@@ -386,7 +386,8 @@ ANYTHING = [None, 3, "runs/batch", [1, 2], [None], {"a": 1}, object(), [[]]]
 def test_what_cannot_be_drawn_is_one_sentence(name, given):
     if name == "plot_spectrum" and given == [1, 2]:
         pytest.skip("numbers are what it draws")
-    more = {"panels": [plots.plot_curves], "plot_surface": [given]}.get(name, [])
+    metrics = ["hessian_trace", "train_loss"]
+    more = {"panels": [plots.plot_curves], "plot_surface": [given], "plot_scatter": metrics}.get(name, [])
     with pytest.raises(ExperimentError) as caught:
         getattr(plots, name)(given, *more)
     assert "\n" not in str(caught.value) and len(str(caught.value)) > 20

@@ -129,7 +129,8 @@ EMPTY = {"plot_topology": np.zeros((0, 0)), "plot_spectrum": np.zeros(0), "plot_
 
 @pytest.mark.parametrize("name", plots.__all__)
 def test_a_figure_of_nothing_is_an_error(name):
-    data = [EMPTY.get(name, []), *({"panels": [plot_curves], "plot_surface": [[]]}.get(name, []))]
+    more = {"panels": [plot_curves], "plot_surface": [[]], "plot_scatter": ["hessian_trace", "train_loss"]}
+    data = [EMPTY.get(name, []), *more.get(name, [])]
     with pytest.raises(NoDataError, match=r"^(replica: )?(th|no |nobody )"):
         getattr(plots, name)(*data)
     assert pyplot.get_fignums() == []
