@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import threading
@@ -26,6 +27,7 @@ from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.records import load_record, load_status, read_table
 from basinet.sim.run.trajectory import load_trajectory
+from basinet.sim.runtimes.inline import Inline
 from basinet.sim.runtimes.team import Stopped
 from basinet.sim.setup.reached import read_points
 
@@ -73,7 +75,8 @@ def built():
 def carry_out(built, monkeypatch):
     """Carry the experiment out without building it again, a step at a time."""
     monkeypatch.setattr(simulation, "build", lambda *_, **__: built)
-    rhythm = Rhythm(slice=-1.0, checkpoint=-1.0, first_checkpoint=-1.0)
+    # A checkpoint after the first step, and one at the end, however slow the machine is.
+    rhythm = Rhythm(slice=0.0, checkpoint=math.inf, first_checkpoint=0.0)
 
     def run(out, monitor=None, **options):
         setups = run.prepare(out, **options)
@@ -520,7 +523,7 @@ def test_a_finished_run_that_is_interrupted_before_its_analysis_stays_finished(c
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(simulation, "InlineTeam", stopped)
+        patch.setattr(Inline, "team", stopped)
         assert carry_out(alone) == {RUN: "done"} and load_status(alone / RUN)["state"] == "done"
     assert carry_out(alone) == {RUN: "done"} and view(alone) == shown
 
