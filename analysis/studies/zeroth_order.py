@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
+from basinet.algorithms.optimizers.derivative_free.directional import DirectionalOptimizer
 from basinet.analysis.drawing.data import Row
 from basinet.analysis.drawing.style import grid, ink, label_log_axes, outside_legend, styles
 from basinet.analysis.report.gallery import Drawing
@@ -250,7 +251,7 @@ def _memory(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimizer]
         return nn.functional.cross_entropy(model(x), y)
 
     def step() -> None:
-        if isinstance(optimizer, MeZO):
+        if isinstance(optimizer, DirectionalOptimizer):
             optimizer.step(evaluate)
         else:
             optimizer.zero_grad()
