@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import LOZO, LOZOM, MeZO
+from basinet.algorithms.optimizers.derivative_free.directional import DirectionalOptimizer
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import ink
@@ -52,7 +53,7 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
         return nn.functional.cross_entropy(model(x), y)
 
     def step() -> None:
-        if isinstance(optimizer, MeZO):
+        if isinstance(optimizer, DirectionalOptimizer):
             optimizer.step(evaluate)
         else:
             optimizer.zero_grad()
