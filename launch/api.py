@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from basinet.analysis.report.page import list_html
 from basinet.analysis.report.report import summary_html, write_report
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.analysis.statistics.summary import summarize
 from basinet.launch.progress_bar import TerminalMonitor, bar, checking, how_many
 from basinet.sim.agents.state import load_checkpoint

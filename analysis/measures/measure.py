@@ -19,7 +19,7 @@ from basinet.sim.run.quantity import METRICS, Direction, Quantity
 from basinet.sim.run.records import Row
 
 if TYPE_CHECKING:
-    from basinet.analysis.measures.points import Network, Points
+    from basinet.analysis.measures.measured import Network, Points
 
 __all__ = [
     "Asked",

@@ -14,11 +14,11 @@ from basinet.analysis.curvature.hessian import hessian_matrix
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.measures import MEASURES
-from basinet.analysis.measures.points import Effort
+from basinet.analysis.measures.measured import Effort
 from basinet.analysis.measures.shapes import random_directions
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
-from basinet.analysis.runs.measure import measure_point, measure_replica
+from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS

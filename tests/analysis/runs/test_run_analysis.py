@@ -14,8 +14,8 @@ from basinet.analysis.measures import risk
 from basinet.analysis.plots.loss_landscape import landscape_drawings
 from basinet.analysis.runs import measure_again as again_module
 from basinet.analysis.runs import solution_barriers as solutions
-from basinet.analysis.runs.measure import measure_replica
 from basinet.analysis.runs.measure_again import measure_again
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.statistics.summary import incidents
 from basinet.sim.experiment.component import ExperimentError

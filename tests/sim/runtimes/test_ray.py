@@ -199,7 +199,7 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
 
 
 def test_actors_share_the_analysis(ray_cluster, tmp_path):
-    from basinet.analysis.runs.measure import measure_replica
+    from basinet.analysis.runs.measure_replica import measure_replica
 
     keys = {"strategy": "diffusion", "steps": 20, "evaluate_every": 20, "analysis_samples": 100}
     keys |= {"analysis": ["hessian_trace", "hessian_top_eigenvalue", "noise_curvature", "hessian_density"]}

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import load_run, load_runs
@@ -50,7 +50,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from pathlib import Path
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from tests.sim.runtimes.test_torchrun import BASE, ONE, Stopping
 
 RANK = os.environ["RANK"]

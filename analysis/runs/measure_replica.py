@@ -15,7 +15,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Asked, Found, Measure, Needs, NetworkMeasure, PointMeasure, asked_for
-from basinet.analysis.measures.points import FULL, Effort, Network, Points, models_at
+from basinet.analysis.measures.measured import FULL, Effort, Network, Points, models_at
 from basinet.analysis.runs.attempts import Attempts
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.agents.worker import measured_together
