@@ -304,6 +304,22 @@ def test_one_snapshot_serves_all_measures_of_the_spectrum(make_block, monkeypatc
     assert 40 <= sum(counts) - 10 - 3 <= 60
 
 
+def test_a_snapshot_that_fails_is_tried_once(make_block, monkeypatch):
+    names = ["hessian_trace", "noise_curvature", "disagreement_alignment", "loss_slices"]
+    setup, state = trained(make_block, analysis=[*names, "fisher_trace", "agent_barriers"])
+    tried = []
+
+    def fail(*_, **__):
+        tried.append(True)
+        raise ValueError("there is no Hessian")
+
+    monkeypatch.setattr("basinet.analysis.measures.measured.take_snapshot", fail)
+    rows = measure_replica(setup, state, 1)
+    assert {row["failed"] for row in rows if "failed" in row} == set(names) and len(tried) == 1
+    rows = [row for row in rows if "failed" not in row]
+    assert "fisher_trace" in by_point(rows)[None] and "barrier" in by_point(rows)[0]
+
+
 def test_what_has_not_converged_says_so(make_block):
     setup, state = trained(make_block, analysis=["hessian_bottom_eigenvalue", "hessian_condition_number"])
     full = measure_replica(setup, state, 1)[0]
