@@ -47,7 +47,7 @@ def generate(folder: Path) -> None:
 def _basinet(*words: str) -> str:
     """Run a command and return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "basinet.launch", *words]
+    command = [sys.executable, "-m", "basinet", *words]
     return subprocess.run(command, env=environment, check=True, capture_output=True, encoding="utf-8").stdout
 
 

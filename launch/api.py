@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.sim.experiment.experiment import Experiment

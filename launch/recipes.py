@@ -94,7 +94,7 @@ def launcher(machines: Machines, head: str = "$HEAD", port: str = "29500") -> st
         where = "--standalone"
     else:
         where = f'--nnodes={machines.nodes} --rdzv_backend=c10d --rdzv_id=basinet --rdzv_endpoint="{head}:{port}"'
-    return f"torchrun {where} --nproc_per_node={machines.workers} -m basinet.launch"
+    return f"torchrun {where} --nproc_per_node={machines.workers} -m basinet"
 
 
 def _torchrun(words: str, machines: Machines, _: str) -> str:

@@ -126,12 +126,12 @@ STUDIES = {"zeroth-order": ["runs=4", "replicas=1", "steps=40"], "galore-counter
 
 def run(name: str, experiment: dict, out: Path) -> None:
     """Run an experiment as a user would."""
-    basinet = [sys.executable, "-m", "basinet.launch"]
+    basinet = [sys.executable, "-m", "basinet"]
     if experiment.get("analysis") == "all":
         listed = subprocess.run([*basinet, "list", "measures", "--json"], check=True, capture_output=True, text=True)
         experiment = experiment | {"analysis": list(json.loads(listed.stdout)["measures"])}
     if experiment.get("runtime") == "torchrun":
-        basinet = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "basinet.launch"]
+        basinet = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "basinet"]
     out.mkdir(parents=True)
     file = out / f"{name}.yaml"
     file.write_text(yaml.safe_dump(experiment))
@@ -144,7 +144,7 @@ def main(after: str, before: str = "") -> int:
     for name, experiment in EXPERIMENTS.items():
         run(name, experiment, Path(after) / name)
     for name, words in STUDIES.items():
-        command = [sys.executable, "-m", "basinet.launch", "reproduce", name, *words, "--quiet"]
+        command = [sys.executable, "-m", "basinet", "reproduce", name, *words, "--quiet"]
         subprocess.run([*command, "--out", str(Path(after) / name)], check=True)
     if not before:
         return 0

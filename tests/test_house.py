@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("topologies", "algorithms", "sim", "analysis", "launch")
+MOST = 16
+"""About a dozen."""
 
 
 def imports_of(file: Path) -> set[str]:
@@ -34,6 +36,23 @@ def test_imports_go_downward_only(room):
 def test_every_file_name_stands_once():
     files = [file.name for room in FLOORS for file in (ROOT / room).rglob("*.py") if file.name != "__init__.py"]
     assert sorted(files) == sorted(set(files))
+
+
+def test_folders_hold_about_a_dozen_entries():
+    for room in FLOORS:
+        for folder in (path for path in (ROOT / room).rglob("*") if path.is_dir() and path.name != "__pycache__"):
+            entries = [path.name for path in folder.iterdir() if not path.name.startswith("__")]
+            assert len(entries) <= MOST, f"{folder} holds {len(entries)} entries"
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_no_text_names_a_room_above(room):
+    """What rooms above plug in, the package names."""
+    above = tuple(f"basinet.{name}" for name in FLOORS[FLOORS.index(room) + 1 :])
+    for file in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not any(name in node.value for name in above), f"{file}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("room", ["topologies", "algorithms", "analysis"])

@@ -82,7 +82,7 @@ def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_rep
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
             continue
         if program == "torchrun":
-            program, *words = words[words.index("basinet.launch") - 1 :]
+            program, *words = words[words.index("basinet") - 1 :]
         words = words[: words.index("|")] if "|" in words else words
         assert program in ("basinet", "-m") and words
         if words[0] == "reproduce" and len(words) > 1:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from basinet.analysis.drawing.axes import label_log_axes
-from basinet.analysis.drawing.checks import NoDataError, require, require_runs
+from basinet.analysis.drawing.data_checks import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, make_room
 from basinet.analysis.drawing.legends import legend_below_panels, merge_marks
 from basinet.analysis.drawing.style import GREY, same_styles

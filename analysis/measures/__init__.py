@@ -4,8 +4,8 @@ from basinet.analysis.measures.disagreement import CostOfDisagreement, ImplicitR
 from basinet.analysis.measures.m_sharpness import MSharpness
 from basinet.analysis.measures.matrix_spectra import FisherSpectrum, GaussNewtonSpectrum, HessianSpectrum
 from basinet.analysis.measures.measure import Found, Measure, Needs, NetworkMeasure, PointMeasure
+from basinet.analysis.measures.measured import Network, Points
 from basinet.analysis.measures.noise import NoiseCurvature
-from basinet.analysis.measures.points import Network, Points
 from basinet.analysis.measures.relative_flatness import RelativeFlatness
 from basinet.analysis.measures.risk import BasinDescent, NewtonDecrement
 from basinet.analysis.measures.shapes import AgentBarriers, LossSlices, LossSurface, RandomPlane

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.measures.measure import Count, Needs, NetworkMeasure
-from basinet.analysis.measures.points import Network, repeated
+from basinet.analysis.measures.measured import Network, repeated
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row
 

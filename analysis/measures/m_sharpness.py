@@ -10,7 +10,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import Scale
 from basinet.analysis.measures.measure import Count, Needs, PointMeasure, Positive
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.analysis.measures.sharpness import PERTURBATIONS, worst_sharpness
 
 __all__ = ["MSharpness", "m_sharpness"]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from basinet.analysis.curvature.matrices import Kind
 from basinet.analysis.curvature.spectral import Spectrum, spectra
 from basinet.analysis.measures.measure import Found, Needs, PointMeasure, add
-from basinet.analysis.measures.points import TOL, Points
+from basinet.analysis.measures.measured import TOL, Points
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row
 

@@ -19,7 +19,7 @@ from basinet.sim.run.quantity import METRICS, Direction, Quantity
 from basinet.sim.run.records import Row
 
 if TYPE_CHECKING:
-    from basinet.analysis.measures.points import Network, Points
+    from basinet.analysis.measures.measured import Network, Points
 
 __all__ = [
     "Asked",
@@ -235,7 +235,7 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
         told = json.dumps(plain(component.settings), sort_keys=True)
         groups.setdefault((place, id(component.target), told), []).append(component)
     found: list[Asked] = []
-    owners: dict[str, str] = dict.fromkeys(METRICS, "every run")
+    owners: dict[str, str] = dict.fromkeys((*METRICS, "table", "failed"), "every run")
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
         names = [component.name for component in group]
         measure = group[0].make(wanted=frozenset(names))

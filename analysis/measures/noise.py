@@ -13,7 +13,7 @@ from basinet.analysis.curvature.krylov import Krylov
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.trace import Estimate, mean_estimate
 from basinet.analysis.measures.measure import Needs, PointMeasure, Spread, add
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row
 

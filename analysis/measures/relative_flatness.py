@@ -13,7 +13,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.curvature.trace import Estimate, estimates_in_rounds
 from basinet.analysis.measures.measure import Needs, PointMeasure, Spread, estimated
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.sim.run.records import Row
 
 __all__ = ["RelativeFlatness", "relative_flatness"]

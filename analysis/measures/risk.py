@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from basinet.analysis.curvature.hessian import HessianOperator, Loss
 from basinet.analysis.curvature.quadrature import quadratic_form
 from basinet.analysis.measures.measure import Count, PointMeasure, Positive
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.sim.run.records import Row
 
 __all__ = ["BasinDescent", "ExcessRisk", "NewtonDecrement", "descend", "excess_risk", "newton_decrement"]

@@ -11,7 +11,7 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import filter_normalized
 from basinet.analysis.measures.measure import Found, Needs, NetworkMeasure
-from basinet.analysis.measures.points import Network, Points, repeated
+from basinet.analysis.measures.measured import Network, Points, repeated
 from basinet.analysis.measures.surface import barriers, line_losses, path_losses, plane_losses, principal_plane
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row

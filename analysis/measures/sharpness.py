@@ -12,7 +12,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import Scale, scales
 from basinet.analysis.curvature.trace import Estimate, estimates_in_rounds
 from basinet.analysis.measures.measure import Count, PointMeasure, Positive, Spread, estimated
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.sim.run.records import Row
 
 __all__ = [

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from basinet.analysis.measures.measure import Needs, NetworkMeasure
-from basinet.analysis.measures.points import Network
+from basinet.analysis.measures.measured import Network
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from basinet.algorithms.draws import fold, key, permutation
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.measures.measure import Needs, PointMeasure
-from basinet.analysis.measures.points import Points
+from basinet.analysis.measures.measured import Points
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import Batch, Task
 

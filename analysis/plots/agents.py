@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import choose_scale, finish, new_axes
-from basinet.analysis.drawing.checks import require_measured, require_runs
+from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.style import axis_label, ink, styles
-from basinet.analysis.statistics.replicas import agent_rows
+from basinet.analysis.statistics.replica_values import agent_rows
 from basinet.sim.run.folder import Run
 
 __all__ = ["plot_agents"]

@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
-from basinet.analysis.drawing.checks import require_measured, require_runs
+from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import axis_label, styles
-from basinet.analysis.statistics.replicas import curve_rows
+from basinet.analysis.statistics.replica_values import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes, symmetric_log
-from basinet.analysis.drawing.checks import require, require_rows, require_runs
+from basinet.analysis.drawing.data_checks import require, require_rows, require_runs
 from basinet.analysis.drawing.style import MAIN, styles
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import require_rows
+from basinet.analysis.drawing.data_checks import require_rows
 from basinet.analysis.drawing.style import ACCENT, MAIN, SHADES, contrast, ink, styles
 from basinet.sim.run.records import Row
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from basinet.analysis.drawing.axes import new_axes
-from basinet.analysis.drawing.checks import require, require_rows
+from basinet.analysis.drawing.data_checks import require, require_rows
 from basinet.analysis.drawing.style import MAIN, contrast
 from basinet.sim.run.folder import Run
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import kind_of, require
+from basinet.analysis.drawing.data_checks import kind_of, require
 from basinet.analysis.drawing.style import GREY, ink, styles
-from basinet.analysis.statistics.replicas import moments
+from basinet.analysis.statistics.replica_values import moments
 from basinet.sim.experiment.component import ExperimentError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import require_measured, require_runs
+from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.style import GREY, axis_label, ink, styles
-from basinet.analysis.statistics.replicas import replica_rows
+from basinet.analysis.statistics.replica_values import replica_rows
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
-from basinet.analysis.drawing.checks import require, require_measured, require_runs
+from basinet.analysis.drawing.data_checks import require, require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import GREY, axis_label, ink, styles
-from basinet.analysis.statistics.replicas import moments, replica_rows
+from basinet.analysis.statistics.replica_values import moments, replica_rows
 from basinet.sim.run.folder import Run
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import kind_of, require
+from basinet.analysis.drawing.data_checks import kind_of, require
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import styles
 from basinet.analysis.statistics.survival import Survival

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
-from basinet.analysis.drawing.checks import require
+from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.style import axis_label, styles
-from basinet.analysis.statistics.replicas import finals, moments
+from basinet.analysis.statistics.replica_values import finals, moments
 from basinet.analysis.statistics.run_labels import names, setting, varied
 from basinet.sim.run.folder import Run
 

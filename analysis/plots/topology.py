@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import sparse
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import kind_of, require
+from basinet.analysis.drawing.data_checks import kind_of, require
 from basinet.analysis.drawing.sizes import cell_of
 from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast, ink
 from basinet.sim.experiment.component import ExperimentError

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from basinet.analysis.drawing.axes import finish, new_axes
-from basinet.analysis.drawing.checks import NoDataError, require_runs
+from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles

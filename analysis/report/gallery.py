@@ -22,7 +22,7 @@ from basinet.analysis.report.captions import capital, coincidences, extremes, re
 from basinet.analysis.report.landscapes import landscape_drawings
 from basinet.analysis.report.networks import partition_drawing, topology_drawing
 from basinet.analysis.statistics.ranking import leaders
-from basinet.analysis.statistics.replicas import agent_rows, curve_rows, replica_rows
+from basinet.analysis.statistics.replica_values import agent_rows, curve_rows, replica_rows
 from basinet.analysis.statistics.run_labels import labels, names
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.sim.run.folder import Run

@@ -20,7 +20,7 @@ from basinet.analysis.statistics.paired import PairedDifference, paired_differen
 from basinet.analysis.statistics.points import final_points, point_cells
 from basinet.analysis.statistics.quantities import quantities
 from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
-from basinet.analysis.statistics.replicas import finals
+from basinet.analysis.statistics.replica_values import finals
 from basinet.analysis.statistics.run_labels import describe, names, strategy_label
 from basinet.analysis.statistics.summary import write_csv, write_summary
 from basinet.analysis.statistics.summary_table import cells

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 
 from basinet.analysis.measures.measure import Needs, asked_for
-from basinet.analysis.measures.points import LEAST
+from basinet.analysis.measures.measured import LEAST
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.analysis.runs.small_run import in_small, mixes_samples, sums_parts
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model

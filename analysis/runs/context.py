@@ -14,7 +14,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Needs
-from basinet.analysis.measures.points import FULL, Effort, Network, Points, repeated
+from basinet.analysis.measures.measured import FULL, Effort, Network, Points, repeated
 from basinet.sim.agents.state import weighted_mean
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model

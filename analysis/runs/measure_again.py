@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.agents.state import load_checkpoint, take_rows
 from basinet.sim.agents.worker import measure_some
 from basinet.sim.experiment.component import ExperimentError

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from basinet.analysis.statistics.replicas import num_replicas
+from basinet.analysis.statistics.replica_values import num_replicas
 from basinet.analysis.statistics.run_labels import labels, listed
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run

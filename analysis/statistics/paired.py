@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from basinet.analysis.statistics.ranking import by_condition
-from basinet.analysis.statistics.replicas import finals, moments, t_interval
+from basinet.analysis.statistics.replica_values import finals, moments, t_interval
 from basinet.analysis.statistics.rounding import write_digits
 from basinet.analysis.statistics.run_labels import names
 from basinet.sim.run.folder import Run

@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 
 from basinet.analysis.statistics.quantities import headings
 from basinet.analysis.statistics.ranking import by_condition
-from basinet.analysis.statistics.replicas import moments
+from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import labels, names
 from basinet.sim.run.folder import Run

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from basinet.analysis.statistics.quantities import quantities
-from basinet.analysis.statistics.replicas import finals, measured, moments
+from basinet.analysis.statistics.replica_values import finals, measured, moments
 from basinet.analysis.statistics.run_labels import names
 from basinet.sim.run.folder import Run
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from basinet.analysis.statistics.replicas import finals, measured, moments, num_replicas
+from basinet.analysis.statistics.replica_values import finals, measured, moments, num_replicas
 from basinet.analysis.statistics.run_labels import labels, setting, varied
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier, mean_time
 from basinet.sim.run.files import write_atomically

@@ -14,7 +14,7 @@ from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.quadrature import quadratic_form
 from basinet.analysis.curvature.samples import Chunk
-from basinet.analysis.runs.measure import CHUNK
+from basinet.analysis.runs.measure_replica import CHUNK
 from basinet.analysis.theory import Quadratics
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task

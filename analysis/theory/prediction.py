@@ -14,8 +14,8 @@ from torch import optim
 
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.measures.risk import ExcessRisk, excess_risk, newton_decrement
-from basinet.analysis.runs.measure import CHUNK
-from basinet.analysis.statistics.replicas import moments
+from basinet.analysis.runs.measure_replica import CHUNK
+from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.theory import (
     Quadratics,
     RiskParts,

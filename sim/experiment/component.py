@@ -238,7 +238,8 @@ class Component:
     def chosen(self) -> dict[str, Any]:
         """The settings that the user set to something else than their defaults, in plain values."""
         defaults = {} if self.is_ready else parameters(self.target)
-        return {key: plain(v) for key, v in self.settings.items() if key not in defaults or defaults[key].default != v}
+        told = {key: plain(parameter.default) for key, parameter in defaults.items() if key in self.settings}
+        return {key: plain(v) for key, v in self.settings.items() if key not in told or told[key] != plain(v)}
 
     def brief(self) -> str | dict[str, Any]:
         """Describe the component in plain values, as briefly as it could have been given.

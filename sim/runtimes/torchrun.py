@@ -62,7 +62,7 @@ def _ranks() -> Ranks:
     if not started():
         raise ExperimentError(
             "runtime.name: torchrun has not started this process; start it with "
-            "torchrun --standalone --nproc_per_node=2 -m basinet.launch run … runtime.name=torchrun"
+            "torchrun --standalone --nproc_per_node=2 -m basinet run … runtime.name=torchrun"
         )
     return Ranks()
 

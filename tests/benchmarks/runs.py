@@ -44,7 +44,7 @@ def replicas(repeats: int = 5) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as out:
             begin = time.perf_counter()
             arguments = [*keys, *more, "optimizer.lr=0.1", "analysis=[]", "--out", f"{out}/run"]
-            subprocess.run([sys.executable, "-m", "basinet.launch", "run", *arguments], check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "basinet", "run", *arguments], check=True, capture_output=True)
             return time.perf_counter() - begin
 
     row = Row("replicas", "R=10 in one process against 10 runs, 16 agents, MLP, 1,000 steps", (">=", 5.0))

@@ -282,7 +282,7 @@ def test_a_command_imports_what_it_needs_alone(folder):
 
 
 def test_an_unknown_command_is_a_mistake():
-    command = [sys.executable, "-m", "basinet.launch", "frobnicate"]
+    command = [sys.executable, "-m", "basinet", "frobnicate"]
     assert subprocess.run(command, capture_output=True, timeout=HANGS, check=False).returncode == 2
 
 
@@ -293,7 +293,7 @@ def test_texts_are_utf_8_whatever_the_locale(folder):
     )
     # Python names each file that is opened in the encoding of the locale.
     options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:basinet"]
-    command = [sys.executable, *options, "-m", "basinet.launch", "run", "tiny.yaml", "--out", "out", "--quiet"]
+    command = [sys.executable, *options, "-m", "basinet", "run", "tiny.yaml", "--out", "out", "--quiet"]
     subprocess.run(command, check=True, capture_output=True, timeout=HANGS)
     assert "für Åsa" in Path("out/experiment.yaml").read_text(encoding="utf-8")
     assert "für Åsa" in Path("out/report.html").read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ def test_slurm_starts_torchrun_once_a_machine(capsys):
     words = command(text, "srun")
     assert words[2:5] == ["torchrun", "--nnodes=4", "--rdzv_backend=c10d"] and "--nproc_per_node=2" in words
     given = ["run", "my tiny.yaml", "optimizer.lr=0.1,0.2", "runtime.name=torchrun", "--out", "my runs"]
-    assert words[words.index("basinet.launch") + 1 :] == given
+    assert words[words.index("basinet") + 1 :] == given
 
 
 def test_torchrun_is_the_same_on_all_machines(capsys):

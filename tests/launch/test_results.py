@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import basinet
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError

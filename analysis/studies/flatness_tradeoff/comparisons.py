@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
 from basinet.analysis.statistics.paired import ROUNDING
-from basinet.analysis.statistics.replicas import moments, t_interval
+from basinet.analysis.statistics.replica_values import moments, t_interval
 from basinet.analysis.studies.flatness_tradeoff.claims import interval
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.study import Check

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_replica
-from basinet.analysis.statistics.replicas import finals
+from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.analysis.statistics.replica_values import finals
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.sim.experiment.experiment import Experiment

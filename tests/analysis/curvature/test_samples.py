@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from basinet.analysis.curvature.samples import AttemptError, Share
 from basinet.analysis.runs.context import AnalysisContext
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from basinet.analysis.measures import DEFAULT, MEASURES, PointMeasure
-from basinet.analysis.runs.measure import measure_point
+from basinet.analysis.runs.measure_replica import measure_point
 from basinet.launch.listing import describe_component, list_components
 from basinet.sim.models import Point
 from basinet.sim.tasks import quadratic

@@ -15,8 +15,8 @@ from basinet.analysis.plots import plot_agents, plot_curves
 from basinet.analysis.plots.scatter import plot_scatter
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_point, measure_replica
 from basinet.analysis.runs.measure_again import measure_again
+from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.summary import summarize
 from basinet.analysis.statistics.summary_table import cells

@@ -7,7 +7,7 @@ import torch
 
 from basinet.algorithms.draws import fold, key
 from basinet.analysis.measures.tail_index import gradient_noise_norms, hill
-from basinet.analysis.runs.measure import measure_point
+from basinet.analysis.runs.measure_replica import measure_point
 from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.sim.models import MODELS, Point
 from basinet.sim.tasks import Noise, digits, ripples

@@ -12,7 +12,7 @@ from basinet.analysis.plots.density import spectra_rows
 from basinet.analysis.plots.predicted_risk import prediction_rows
 from basinet.analysis.plots.scatter import iso_lines, iso_rows
 from basinet.analysis.report.gallery import gallery
-from basinet.analysis.statistics.replicas import agent_rows
+from basinet.analysis.statistics.replica_values import agent_rows
 from basinet.analysis.theory.prediction import predict_run
 from basinet.launch.api import run
 from basinet.sim.run.folder import Run, load_runs

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.axes import choose_scale
-from basinet.analysis.drawing.checks import NoDataError
+from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.drawing.style import same_styles, styles
@@ -37,7 +37,7 @@ from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.sweep import swept
 from basinet.analysis.plots.topology import load_weights
 from basinet.analysis.report.gallery import gallery
-from basinet.analysis.statistics.replicas import curve_rows, replica_rows
+from basinet.analysis.statistics.replica_values import curve_rows, replica_rows
 from basinet.analysis.statistics.survival import kaplan_meier
 from basinet.sim.run.folder import Run
 

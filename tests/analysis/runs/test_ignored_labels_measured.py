@@ -11,8 +11,8 @@ from basinet.analysis.curvature.hessian import FisherOperator, HessianOperator, 
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.measures.measure import Needs
+from basinet.analysis.measures.measured import take_snapshot
 from basinet.analysis.measures.noise import gradient_noise
-from basinet.analysis.measures.points import take_snapshot
 from basinet.sim.tasks import Task
 
 N, C = 11, 3

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.measures import MEASURES
-from basinet.analysis.measures.points import Effort
+from basinet.analysis.measures.measured import Effort
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup

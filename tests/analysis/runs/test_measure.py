@@ -14,11 +14,11 @@ from basinet.analysis.curvature.hessian import hessian_matrix
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.measures import MEASURES
-from basinet.analysis.measures.points import Effort
+from basinet.analysis.measures.measured import Effort
 from basinet.analysis.measures.shapes import random_directions
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
-from basinet.analysis.runs.measure import measure_point, measure_replica
+from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
@@ -301,6 +301,22 @@ def test_one_snapshot_serves_all_measures_of_the_spectrum(make_block, monkeypatc
     measure_replica(setup, state, 1)
     # 30 steps and 10 to 30 probes; 10 for the noise; one along each agent's disagreement.
     assert 40 <= sum(counts) - 10 - 3 <= 60
+
+
+def test_a_snapshot_that_fails_is_tried_once(make_block, monkeypatch):
+    names = ["hessian_trace", "noise_curvature", "disagreement_alignment", "loss_slices"]
+    setup, state = trained(make_block, analysis=[*names, "fisher_trace", "agent_barriers"])
+    tried = []
+
+    def fail(*_, **__):
+        tried.append(True)
+        raise ValueError("there is no Hessian")
+
+    monkeypatch.setattr("basinet.analysis.measures.measured.take_snapshot", fail)
+    rows = measure_replica(setup, state, 1)
+    assert {row["failed"] for row in rows if "failed" in row} == set(names) and len(tried) == 1
+    rows = [row for row in rows if "failed" not in row]
+    assert "fisher_trace" in by_point(rows)[None] and "barrier" in by_point(rows)[0]
 
 
 def test_what_has_not_converged_says_so(make_block):

@@ -12,11 +12,10 @@ import torch
 
 from basinet.analysis.measures import risk
 from basinet.analysis.report.landscapes import landscape_drawings
-from basinet.analysis.runs import measure
 from basinet.analysis.runs import measure_again as again_module
 from basinet.analysis.runs import solution_barriers as solutions
-from basinet.analysis.runs.measure import measure_replica
 from basinet.analysis.runs.measure_again import measure_again
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.statistics.incidents import incidents
 from basinet.sim.experiment.component import ExperimentError
@@ -216,17 +215,17 @@ def test_what_a_value_depends_on_is_known(tmp_path, monkeypatch):
     assert again() == again(analysis_points=["centroid", "agents"]) == 0
     assert {row["agent"] for row in read_table(run / "density.csv")} == {"", "0", "1", "2"}
     # The same name of a task may mean other data.
-    build = measure.build_setup
+    build = again_module.build_setup
 
     def with_other_data(config, shared=None):
         setup = build(config, shared)
         task = dataclasses.replace(setup.task, train=tuple(part.flip(0) for part in setup.task.train))
         return dataclasses.replace(setup, task=task)
 
-    monkeypatch.setattr(measure, "build_setup", with_other_data)
+    monkeypatch.setattr(again_module, "build_setup", with_other_data)
     assert again() == 2
     measure_again(run, {"analysis": ["hessian_trace"]})
-    monkeypatch.setattr(measure, "build_setup", build)
+    monkeypatch.setattr(again_module, "build_setup", build)
     measure_again(run, {"analysis": ["hessian_trace"]})
     (sentence,) = incidents(load_runs(tmp_path))
     assert sentence == (

@@ -16,7 +16,7 @@ from basinet.analysis.statistics.columns import column_widths
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
 from basinet.analysis.statistics.ranking import leaders, ranking
-from basinet.analysis.statistics.replicas import finals, moments
+from basinet.analysis.statistics.replica_values import finals, moments
 from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import describe, labels, names, strategy_label, varied
 from basinet.analysis.statistics.summary import summarize, write_csv, write_summary

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from basinet.algorithms.attacks import ATTACKS, Attack
 from basinet.algorithms.strategies import STRATEGIES
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import take_rows

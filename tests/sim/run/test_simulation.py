@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from basinet.algorithms.strategies.baselines.isolated import Isolated
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment

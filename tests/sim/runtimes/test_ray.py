@@ -171,7 +171,7 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
     keys = {"strategy": "diffusion", "steps": 3_000_000, "evaluate_every": 100, "runtime": runtime}
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | keys))
     process = subprocess.Popen(
-        [sys.executable, "-m", "basinet.launch", "run", "e.yaml", "analysis=[]", "--out", "out"],
+        [sys.executable, "-m", "basinet", "run", "e.yaml", "analysis=[]", "--out", "out"],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place},
         stderr=subprocess.PIPE,
@@ -199,7 +199,7 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
 
 
 def test_actors_share_the_analysis(ray_cluster, tmp_path):
-    from basinet.analysis.runs.measure import measure_replica
+    from basinet.analysis.runs.measure_replica import measure_replica
 
     keys = {"strategy": "diffusion", "steps": 20, "evaluate_every": 20, "analysis_samples": 100}
     keys |= {"analysis": ["hessian_trace", "hessian_top_eigenvalue", "noise_curvature", "hessian_density"]}

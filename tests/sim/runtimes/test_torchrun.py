@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import load_run, load_runs
@@ -50,7 +50,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from pathlib import Path
-from basinet.analysis.runs.measure import measure_replica
+from basinet.analysis.runs.measure_replica import measure_replica
 from tests.sim.runtimes.test_torchrun import BASE, ONE, Stopping
 
 RANK = os.environ["RANK"]
@@ -256,7 +256,7 @@ def test_without_torchrun_the_command_is_told(tmp_path, monkeypatch, capsys):
     Path("e.yaml").write_text(yaml.safe_dump(BASE))
     assert main(["run", "e.yaml", "runtime.name=torchrun"]) == 2
     said = capsys.readouterr().err
-    assert "torchrun --standalone --nproc_per_node=2 -m basinet.launch run" in said and said.count("\n") == 1
+    assert "torchrun --standalone --nproc_per_node=2 -m basinet run" in said and said.count("\n") == 1
     assert main(["run", "e.yaml", "runtime.name=torchrun", "--dry-run"]) == 0
     assert [path.name for path in Path().iterdir()] == ["e.yaml"]
 
@@ -271,9 +271,7 @@ def test_an_interruption_of_any_rank_stops_all(tmp_path, processes, monkeypatch)
     ranks[1].terminate()
     statuses, said = processes.end()
     assert statuses == [130, 130], said
-    again = (
-        "To go on: torchrun --standalone --nproc_per_node=2 -m basinet.launch run e.yaml runtime.name=torchrun --out"
-    )
+    again = "To go on: torchrun --standalone --nproc_per_node=2 -m basinet run e.yaml runtime.name=torchrun --out"
     assert again in said[0][1] and "Traceback" not in said[0][1] and said[1] == ("", "")
     status = load_run(run).status
     assert status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
@@ -303,7 +301,7 @@ def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_fold
         "--standalone",
         "--nproc_per_node=2",
         "-m",
-        "basinet.launch",
+        "basinet",
         "run",
         "e.yaml",
     ]

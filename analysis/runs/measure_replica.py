@@ -15,7 +15,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Asked, Found, Measure, Needs, NetworkMeasure, PointMeasure, asked_for
-from basinet.analysis.measures.points import FULL, Effort, Network, Points, models_at
+from basinet.analysis.measures.measured import FULL, Effort, Network, Points, models_at
 from basinet.analysis.runs.attempts import Attempts
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.agents.worker import measured_together
@@ -135,10 +135,11 @@ class _Layout:
 
 def _measured(layout: _Layout, asked: list[Asked], names: list[str], attempts: Attempts) -> list[Row]:
     context, network = layout.context, layout.network
+    of_network = [each for each in asked if isinstance(each.measure, NetworkMeasure)]
     rows: list[Row] = []
     while layout.parts:
         part = layout.parts.pop(0)  # its Krylov bases and graphs go with it
-        found, tables = _measure_points(part, asked, attempts)
+        found, tables = _measure_points(part, asked, attempts, of_network if part is network.center else [])
         rows += [{"agent": agent, **values} for agent, values in zip(part.agents, found, strict=True)]
         rows += tables
     found, tables = _measure_network(network, asked, attempts)
@@ -149,12 +150,14 @@ def _measured(layout: _Layout, asked: list[Asked], names: list[str], attempts: A
     return rows
 
 
-def _measure_points(points: Points, asked: Iterable[Asked], attempts: Attempts) -> tuple[list[Row], list[Row]]:
-    """Measure some points: values by name at each of them, and rows of tables."""
+def _measure_points(
+    points: Points, asked: Iterable[Asked], attempts: Attempts, sharing: Iterable[Asked] = ()
+) -> tuple[list[Row], list[Row]]:
+    """Measure some points, whose snapshot others share: values by name at each of them, and rows of tables."""
     found: list[Row] = [{} for _ in points.agents]
     tables: list[Row] = []
     chosen = [(each.measure, each.names) for each in asked if isinstance(each.measure, PointMeasure)]
-    for measure, names in _measurable(points, chosen, attempts):
+    for measure, names in _measurable(points, chosen, attempts, sharing):
         if measure.needs.whole and not points.whole:
             continue
         rows, more = attempts.take(names, partial(_at, measure, points)) or ([], ())
@@ -168,7 +171,8 @@ def _measure_network(network: Network, asked: Iterable[Asked], attempts: Attempt
     """Measure a network: values by name, which belong to the centroid or to an agent, and rows of tables."""
     found: list[Row] = []
     tables: list[Row] = []
-    chosen = [(each.measure, each.names) for each in asked if isinstance(each.measure, NetworkMeasure)]
+    known = [each for each in asked if not attempts.failures.keys() & set(each.names)]
+    chosen = [(each.measure, each.names) for each in known if isinstance(each.measure, NetworkMeasure)]
     for measure, names in _measurable(network.center, chosen, attempts):
         rows, more = attempts.take(names, partial(_of, measure, network)) or ([], ())
         suffix = network.center.suffix if measure.needs.loss else ""
@@ -178,10 +182,11 @@ def _measure_network(network: Network, asked: Iterable[Asked], attempts: Attempt
 
 
 def _measurable(
-    points: Points, asked: Sequence[tuple[M, list[str]]], attempts: Attempts
+    points: Points, asked: Sequence[tuple[M, list[str]]], attempts: Attempts, sharing: Iterable[Asked] = ()
 ) -> Iterator[tuple[M, list[str]]]:
-    """Take the snapshot that measures share; where it fails, only those are left that do without."""
-    needing = [name for measure, names in asked if measure.needs.snapshot for name in names]
+    """Take the snapshot that measures share; where it fails, they all do, and those are left that do without."""
+    every = [Asked(*each) for each in asked] + [*sharing]
+    needing = [name for each in every if each.measure.needs.snapshot for name in each.names]
     known = not needing or attempts.take(needing, lambda: points.snapshot) is not None
     return ((measure, names) for measure, names in asked if known or not measure.needs.snapshot)
 
@@ -199,16 +204,14 @@ def _at(measure: PointMeasure, points: Points) -> Found:
 
 def _of(measure: NetworkMeasure, network: Network) -> Found:
     found = measure.of(network)
-    rows, tables = found if isinstance(found, Found) else ([_row(measure, found)], ())
-    return Found([_finite(measure, row, "the centroid") for row in rows], tables)
+    given, tables = found if isinstance(found, Found) else ([found], ())
+    return Found([_finite(measure, _row(measure, row), "the centroid") for row in given], tables)
 
 
 def _row(measure: PointMeasure | NetworkMeasure, value: Any) -> Row:
-    """Name a value that is alone, the only one of its measure."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    (name,) = measure.wanted
-    return {name: float(value)}
+    """Write values as plain numbers; one that is alone is the only one of its measure."""
+    named = value if isinstance(value, Mapping) else dict.fromkeys(measure.wanted, value)
+    return {name: number if isinstance(number, int | float) else float(number) for name, number in named.items()}
 
 
 def _finite(measure: PointMeasure | NetworkMeasure, row: Row, place: str) -> Row:

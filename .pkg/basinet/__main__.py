@@ -1,4 +1,4 @@
-"""`python -m basinet.launch`: the command line, as torchrun starts it on every rank."""
+"""`python -m basinet`: the command line, as torchrun starts it on every rank."""
 
 import sys
 
