@@ -16,7 +16,7 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 import basinet
-from basinet.algorithms.compression import COMPRESSORS
+from basinet.algorithms.compressors import COMPRESSORS
 from basinet.analysis.studies import STUDIES
 from basinet.launch.listing import describe_component, describe_keys, first_lines
 
@@ -136,10 +136,14 @@ def _modules(name: str) -> Iterator[ModuleType]:
 
 
 def _home(module: ModuleType, name: str) -> str:
-    """Find where the reference describes a public name: where it is made, if that module exports it, too."""
+    """Find where the reference describes a public name: where it is made, or in the nearest package that exports it."""
     thing = getattr(module, name)
-    maker = sys.modules[thing.__module__] if _is_made(thing) else module
-    return f"{(maker if name in getattr(maker, '__all__', ()) else module).__name__}.{name}"
+    place = thing.__module__ if _is_made(thing) else ""
+    while place:
+        if name in getattr(sys.modules[place], "__all__", ()):
+            return f"{place}.{name}"
+        place = place.rpartition(".")[0]
+    return f"{module.__name__}.{name}"
 
 
 def _is_made(thing: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Compare the numbers of sixteen experiments before and after a change, byte for byte.
+"""Compare the numbers of seventeen experiments before and after a change, byte for byte.
 
 `python -m tests.same_numbers BEFORE` runs them into a folder; `python -m tests.same_numbers AFTER BEFORE` runs them
 into another one, and names the files that differ. Both on the same machine: processors round differently.
