@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from basinet.analysis.measures import MEASURES
+
 ROOT = Path(__file__).parents[1]
 FLOORS = ("topologies", "algorithms", "sim", "analysis", "launch")
 MOST = 16
@@ -59,6 +61,13 @@ def test_no_text_names_a_room_above(room):
 def test_ray_is_known_to_the_runtime_alone(room):
     for file in (ROOT / room).rglob("*.py"):
         assert not any(name.split(".")[0] == "ray" for name in imports_of(file)), file
+
+
+def test_the_simulator_names_no_measure_and_not_the_room_above():
+    for file in (ROOT / "sim").rglob("*.py"):
+        texts = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & set(MEASURES), file
+        assert not any(isinstance(text, str) and "basinet.analysis" in text for text in texts), file
 
 
 def test_the_package_holds_links_to_the_rooms():

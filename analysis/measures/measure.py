@@ -58,7 +58,7 @@ class Needs:
         centroid: A centroid, whichever points are measured.
         weights: A layer with a weight matrix.
         graph: The mixing matrix: runs that differ in their graph alone have values of their own.
-        loss: Whether a loss is evaluated at all; the names of what is found say in which mode.
+        mode: The mode that the analysis gives the model, which the names of what is found then say.
     """
 
     samples: bool = False
@@ -71,7 +71,7 @@ class Needs:
     centroid: bool = False
     weights: bool = False
     graph: bool = False
-    loss: bool = True
+    mode: bool = True
 
     @property
     def basis(self) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,8 @@ from basinet.analysis.measures.measure import Needs
 from basinet.sim.agents.state import load_vector
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.analyzed import MOST_STEPS
+from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
-
-if TYPE_CHECKING:
-    from basinet.sim.setup.setup import Setup
 
 __all__ = ["FULL", "LEAST", "TOL", "Effort", "Network", "Points", "models_at", "repeated", "take_snapshot"]
 
@@ -144,7 +141,7 @@ class Network:
         own: Gives the agents, each under its own samples; None where that is not asked for.
     """
 
-    setup: "Setup"
+    setup: Setup
     step: int
     center: Points
     agents: Callable[[], Curvature]

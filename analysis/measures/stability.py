@@ -62,7 +62,7 @@ class StabilityLimit(NetworkMeasure):
             "limit of stability of consensus (1 + λ_min(W)) / μ", "(1+λ_min(W))/μ", compared=False
         )
     }
-    needs = Needs(graph=True, loss=False)
+    needs = Needs(graph=True, mode=False)
 
     def of(self, network: Network) -> Row:
         """See `NetworkMeasure`."""

@@ -145,7 +145,7 @@ class GradientTail(PointMeasure):
     name = "tail_index"
     label = "tail index of the gradient noise (smaller is heavier)"
     heading = "tail index"
-    needs = Needs(whole=True)
+    needs = Needs(whole=True, mode=False)
     trial: ClassVar = {"samples": 3, "fraction": 0.05}
 
     def __init__(

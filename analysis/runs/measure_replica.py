@@ -79,7 +79,7 @@ def measure_point(
 
 
 def _needs(asked: Iterable[Asked]) -> Needs:
-    return reduce(or_, (each.measure.needs for each in asked), Needs(loss=False))
+    return reduce(or_, (each.measure.needs for each in asked), Needs(mode=False))
 
 
 def measure_replica(
@@ -161,9 +161,10 @@ def _measure_points(
         if measure.needs.whole and not points.whole:
             continue
         rows, more = attempts.take(names, partial(_at, measure, points)) or ([], ())
-        tables += _suffixed(more, points.suffix)
+        suffix = points.suffix if measure.needs.mode or not points.whole else ""
+        tables += _suffixed(more, suffix)
         for row, values in zip(found, rows, strict=False):
-            row |= {_named(name, points.suffix): value for name, value in values.items()}
+            row |= {_named(name, suffix): value for name, value in values.items()}
     return found, tables
 
 
@@ -175,7 +176,7 @@ def _measure_network(network: Network, asked: Iterable[Asked], attempts: Attempt
     chosen = [(each.measure, each.names) for each in known if isinstance(each.measure, NetworkMeasure)]
     for measure, names in _measurable(network.center, chosen, attempts):
         rows, more = attempts.take(names, partial(_of, measure, network)) or ([], ())
-        suffix = network.center.suffix if measure.needs.loss else ""
+        suffix = network.center.suffix if measure.needs.mode else ""
         tables += _suffixed(more, suffix)
         found += [{name if name == "agent" else _named(name, suffix): row[name] for name in row} for row in rows]
     return found, tables

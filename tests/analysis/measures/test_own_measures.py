@@ -104,7 +104,7 @@ class Centred(NetworkMeasure):
 class OfTheGraph(NetworkMeasure):
     """How many edges there are."""
 
-    needs = Needs(graph=True, loss=False)
+    needs = Needs(graph=True, mode=False)
 
     def of(self, network):
         return network.setup.graph.number_of_edges()

@@ -265,13 +265,15 @@ def test_a_fixed_subset_is_drawn_once_and_shared_among_its_holders(make_block):
 
 
 def test_training_mode_is_another_measure(make_block):
-    keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "analysis": ["hessian_trace"]}
+    names = ["hessian_trace", "tail_index", "stability_limit"]
+    keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "analysis": names}
     (setup, state), (training, _) = (
         trained(make_block, **keys, analysis_mode=mode) for mode in ("evaluation", "training")
     )
     here = measure_replica(setup, state, 1)[0]["hessian_trace"]
-    there = measure_replica(training, state, 1)[0]["hessian_trace_training"]
-    assert abs(here - there) > 0.05 * abs(here)
+    row = measure_replica(training, state, 1)[0]
+    assert abs(here - row["hessian_trace_training"]) > 0.05 * abs(here)
+    assert {"tail_index", "stability_limit"} <= row.keys()  # which know of no mode
 
 
 def test_float32_agrees_to_its_rounding(make_block):
