@@ -231,6 +231,7 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
 
     Example:
         >>> from basinet.sim.experiment.config import Config
+        >>> from basinet.sim.setup.build import build_setup
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion"}
         >>> setup = build_setup(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> recursion = probe(setup, Quadratics.of([1.0], [3.0], agents=3))
@@ -261,6 +262,7 @@ def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> 
 
     Example:
         >>> from basinet.sim.experiment.config import Config
+        >>> from basinet.sim.setup.build import build_setup
         >>> parts = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "local_sgd"}
         >>> setup = build_setup(Config.parse({**parts, "optimizer": {"name": "sgd", "lr": 0.1}}))
         >>> one = probed_excess_risk(setup, Quadratics.of([1.0], [3.0], agents=3), 1)  # of a period of four
