@@ -1,5 +1,10 @@
 """What can be measured at a point and of a network, a file a family."""
 
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
 from basinet.analysis.measures.disagreement import CostOfDisagreement, ImplicitRegularization
 from basinet.analysis.measures.m_sharpness import MSharpness
 from basinet.analysis.measures.matrix_spectra import FisherSpectrum, GaussNewtonSpectrum, HessianSpectrum
@@ -21,7 +26,7 @@ from basinet.analysis.measures.tail_index import GradientTail
 
 __all__ = ["DEFAULT", "MEASURES", "Found", "Measure", "Needs", "Network", "NetworkMeasure", "PointMeasure", "Points"]
 
-_REGISTERED: tuple[type[Measure], ...] = (
+_ORDER: tuple[type[Measure], ...] = (
     HessianSpectrum,
     NoiseCurvature,
     GaussNewtonSpectrum,
@@ -45,8 +50,22 @@ _REGISTERED: tuple[type[Measure], ...] = (
     AgentBarriers,
 )
 
-MEASURES: dict[str, type[Measure]] = {name: measure for measure in _REGISTERED for name in measure.quantities}
-"""Measures by the names that an experiment gives them, in the order in which they are taken."""
+"""The order in which measures are taken, and so that of their values in a row; others in this folder follow."""
+
+
+def _found() -> Iterator[type[Measure]]:
+    """Import the modules of this folder, and list the measures in them."""
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            is_whole = issubclass(thing, Measure) and not inspect.isabstract(thing) and thing.__name__[0] != "_"
+            if is_whole and thing.__module__ == module.name:
+                yield thing
+
+
+MEASURES: dict[str, type[Measure]] = {
+    name: measure for measure in dict.fromkeys((*_ORDER, *_found())) for name in measure.quantities
+}
+"""Measures by the names that an experiment gives them."""
 
 DEFAULT = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
 """What is measured where an experiment does not say."""
