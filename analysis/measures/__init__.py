@@ -56,9 +56,9 @@ _ORDER: tuple[type[Measure], ...] = (
 def _found() -> Iterator[type[Measure]]:
     """Import the modules of this folder, and list the measures in them."""
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            is_whole = issubclass(thing, Measure) and not inspect.isabstract(thing) and thing.__name__[0] != "_"
-            if is_whole and thing.__module__ == module.name:
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            is_own = isinstance(thing, type) and thing.__module__ == module.name and name[0] != "_"
+            if is_own and issubclass(thing, Measure) and not inspect.isabstract(thing):
                 yield thing
 
 
