@@ -119,7 +119,7 @@ def agent_values(graph: nx.Graph, given: str | Sequence[float], policy: str, set
     values = [graph.nodes[agent].get(given) for agent in graph] if isinstance(given, str) else list(given)
     if len(values) != len(graph):
         raise ValueError(
-            f"the policy {policy} has {setting} of length {len(values)}, but needs {len(graph)}, one an agent"
+            f"the policy {policy} has {setting} of length {len(values)}, but needs {len(graph)}, one per agent"
         )
     for agent, value in zip(graph, values, strict=True):
         if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):

@@ -58,7 +58,7 @@ def test_keys_are_described_from_the_model_and_its_documentation():
 def test_a_component_is_described_from_signature_and_documentation(capsys):
     found = entry(capsys, "strategies", "choco")
     assert (found["name"], found["source"]) == ("choco", "A. Koloskova et al., ICML 2019, arXiv:1902.00340")
-    assert found["about"].startswith("Adapt, send what has changed") and found["description"].startswith("x ← adapt(")
+    assert found["about"].startswith("Adapt, send the compressed change") and found["description"].startswith("x ← adapt(")
     assert found["formula"] == "x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂)"
     about = "Share of the numbers that top_k and random_k keep, in (0, 1]."
     assert found["settings"]["share"] == {"type": "float > 0 and ≤ 1", "default": 0.1, "about": about}
@@ -74,8 +74,8 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
     assert entry(capsys, "measures", "noise_curvature")["about"] == "Tr HΣ"
     assert main(["list", "policies", "lazy"]) == 0
     table = capsys.readouterr().out
-    assert "lazy: Metropolis weights" in table and "source: Olshevsky" in table
-    assert "What an agent keeps" in table and "0.5" in table
+    assert "lazy: Metropolis weights" in table and "source: A. Olshevsky" in table
+    assert "Share that an agent keeps" in table and "0.5" in table
 
 
 def test_every_component_and_setting_is_described():
