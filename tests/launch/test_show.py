@@ -58,9 +58,11 @@ def test_keys_are_described_from_the_model_and_its_documentation():
 def test_a_component_is_described_from_signature_and_documentation(capsys):
     found = entry(capsys, "strategies", "choco")
     assert (found["name"], found["source"]) == ("choco", "A. Koloskova et al., ICML 2019, arXiv:1902.00340")
-    assert found["about"].startswith("Adapt, send the compressed change") and found["description"].startswith("x ← adapt(")
+    assert found["about"].startswith("Adapt, send the compressed change") and found["description"].startswith(
+        "x ← adapt("
+    )
     assert found["formula"] == "x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂)"
-    about = "Share of the numbers that top_k and random_k keep, in (0, 1]."
+    about = "Share of the entries that top_k and random_k keep, in (0, 1]."
     assert found["settings"]["share"] == {"type": "float > 0 and ≤ 1", "default": 0.1, "about": about}
     assert found["settings"]["compressor"]["type"].split(" | ") == list(COMPRESSORS)
     # what the simulator supplies is no setting; what has no default is needed
