@@ -136,7 +136,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
 
 
 def _home(module: ModuleType, name: str) -> str:
-    """Find where the reference describes a public name: where it is defined, or in the nearest package that exports it."""
+    """Find where the reference describes a public name: where defined, or in the nearest package that exports it."""
     thing = getattr(module, name)
     place = thing.__module__ if _is_made(thing) else ""
     while place:
