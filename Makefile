@@ -1,12 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Each process of a small job gets one thread: two of them would spend their time waiting for each other.
+# One thread per process: small jobs with more spend their time on synchronisation.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test lint docs format clean
 
-demo: $(VENV)/installed  ## Install, run the main job, name the report
+demo: $(VENV)/installed  ## Install, run the main job, print the path of the report
 	$(BIN)/basinet run --out runs/main
 
 test: $(VENV)/installed  ## Install, run all tests

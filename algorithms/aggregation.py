@@ -1,11 +1,11 @@
-"""Robust aggregation: what an agent makes of its neighbours' rows where some of them may lie.
+"""Robust aggregation: rules that combine neighbours' rows, some of which may be false.
 
-An agent and those that it hears are its neighbourhood, v_0 its own row and v_1 … v_D theirs; n counts them all, and f
-of the neighbours may be attackers. Rules are of three forms:
+A neighbourhood is an agent and those it receives from, with v_0 its own row and v_1 … v_D theirs; n is its size, and up
+to f of the neighbours may be attackers. Rules have three forms:
 
-- coordinate by coordinate: the result from the values [N, 1 + D, w] of some columns;
-- by pairs: the coefficients a of the result Σ_l a_l v_l from the distances between all rows;
-- by clipping: the coefficients of v + Σ_l a_l (v_l − v) from the distances to the agent's centre v.
+- coordinate-wise: from the values [N, 1 + D, w] of some columns to the result;
+- pairwise: from the distances between all rows to the coefficients a of the result Σ_l a_l v_l;
+- clipping: from the distances to the agent's centre v to the coefficients of v + Σ_l a_l (v_l − v).
 
 References:
     median (stays between honest values where n > 2 f): D. Yin, Y. Chen, K. Ramchandran, P. Bartlett: Byzantine-robust
@@ -38,11 +38,11 @@ _WEISZFELD = 64
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Who is in each agent's neighbourhood: the agent itself, then a slot a neighbour, some of them empty.
+    """The neighbourhood of each agent: the agent itself, then one slot per neighbour, some of them empty.
 
     Attributes:
-        members: Whether there is somebody in the slot, bool [N, 1 + D].
-        weights: What the agent's row of W says, float64 [N, 1 + D]; 0 in empty slots.
+        members: Whether the slot is occupied, bool [N, 1 + D].
+        weights: The agent's row of W, float64 [N, 1 + D]; 0 in empty slots.
         tolerated: f, attackers tolerated among the neighbours, int64 [N].
         most: The largest f.
     """
@@ -67,7 +67,7 @@ def _median(values: Tensor, hood: Neighborhood) -> Tensor:
 
 
 def _trimmed_mean(values: Tensor, hood: Neighborhood) -> Tensor:
-    """Average the own value and the neighbours' without the f largest and the f smallest, in each coordinate."""
+    """Average the own value and the neighbours', leaving out the f largest and f smallest in each coordinate."""
     own, others = values[:, :1], values[:, 1:].masked_fill(~hood.members[:, 1:, None], torch.inf)
     rank = torch.arange(others.shape[1], device=values.device)
     f = hood.tolerated[:, None]
@@ -81,7 +81,7 @@ COORDINATEWISE: dict[str, Callable[[Tensor, Neighborhood], Tensor]] = {"median":
 
 
 def _ranks(keys: Tensor) -> Tensor:
-    """Rank the entries of each row, from the smallest on; of equal ones, the first comes first."""
+    """Rank the entries of each row in ascending order; ties keep their order."""
     return keys.argsort(dim=1, stable=True).argsort(dim=1)
 
 
@@ -101,20 +101,20 @@ def _krum(squares: Tensor, hood: Neighborhood) -> Tensor:
 
 
 def _multi_krum(squares: Tensor, hood: Neighborhood) -> Tensor:
-    """Average the n − f rows that are the best by Krum."""
+    """Average the n − f best rows by Krum's score."""
     return _closest(squares, hood, hood.size - hood.tolerated)
 
 
 def _geometric_median(squares: Tensor, hood: Neighborhood) -> Tensor:
     """Find argmin_z Σ_l ‖v_l − z‖ from the mean on: z ← Σ_l (v_l / d_l) / Σ_l (1 / d_l), d_l = ‖v_l − z‖."""
-    # Rows a million times farther from the others than these are from each other would count as unit vectors, and make
-    # the distances between the others vanish in theirs by rounding: they are left out.
+    # Rows a million times farther from the others than these are from each other are left out: they would count as unit
+    # vectors, and rounding would lose the distances between the others.
     middle = _medians(squares.masked_fill(~hood.members[:, None], torch.inf), hood.size)
     near = hood.members & (middle <= 1e12 * _medians(middle.masked_fill(~hood.members, torch.inf), hood.size)[:, None])
     squares = squares.masked_fill(~(near[:, None] & near[:, :, None]), 0)
     members = near.double()
     a = members / members.sum(1, keepdim=True)
-    # Rows that are the median have a distance of zero.
+    # Rows equal to the median have distance zero.
     smallest = 1e-10 * squares.amax((1, 2)).sqrt()[:, None] + torch.finfo(squares.dtype).tiny ** 0.5
     for _ in range(_WEISZFELD):
         a = members / _distances_to_mean(squares, a).clamp_min_(0).sqrt_().maximum(smallest)
@@ -162,14 +162,14 @@ def _clip(squares: Tensor, radius: Tensor) -> Tensor:
 
 
 def _centered_clipping(squares: Tensor, hood: Neighborhood, radius: float | None) -> Tensor:
-    """Move the centre by (1/n) Σ_l clip(v_l − v, τ), v being what the agent had combined before."""
+    """Move the centre by (1/n) Σ_l clip(v_l − v, τ), where v is the agent's last combined row."""
     assert radius is not None
     members = hood.members.double()
     return members / members.sum(1, keepdim=True) * _clip(squares, squares.new_tensor([radius]))
 
 
 def _self_centered_clipping(squares: Tensor, hood: Neighborhood, radius: float | None) -> Tensor:
-    """Move the own row by Σ_l W[k, l] clip(v_l − v_0, τ)."""
+    """Move the agent's own row by Σ_l W[k, l] clip(v_l − v_0, τ)."""
     if radius is not None:
         return hood.weights * _clip(squares, squares.new_tensor([radius]))
     # τ² = Σ_{l ∉ F} W[k, l] ‖v_l − v_0‖² / Σ_{l ∈ F} W[k, l]: the paper's choice, the f farthest for the attackers F.

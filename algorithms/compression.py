@@ -1,4 +1,4 @@
-"""Compression of what agents send: each row by itself, with the bytes that it then takes."""
+"""Compression of what agents send, row by row, and the bytes on the wire."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,11 +21,10 @@ class Compression:
     """A way of compressing rows.
 
     Args:
-        compressor: "none"; "top_k" or "random_k", which keep a share of the numbers; "sign", one bit a number and
-            their mean size; "qsgd", random rounding of the numbers over their norm; "quantize", random rounding over
-            the largest of each 512 numbers; "low_rank", each layer's matrix projected on the directions in which it is
-            large.
-        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        compressor: "none"; "top_k" or "random_k", which keep a share of the entries; "sign", one bit per entry and
+            their mean magnitude; "qsgd", random rounding relative to the norm; "quantize", random rounding relative to
+            the largest of each 512 entries; "low_rank", each layer's matrix projected on its dominant directions.
+        share: Share of the entries that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
 
@@ -46,7 +45,7 @@ class Compression:
         return self._compressor().compress(rows, keys, layers)
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor with which a random compressor has no bias, see `Compressor.unbiasing`."""
+        """Return the factor that makes a random compressor unbiased, see `Compressor.unbiasing`."""
         return self._compressor().unbiasing(size)
 
     def _compressor(self) -> Compressor:

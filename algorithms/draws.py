@@ -71,7 +71,7 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
     if not isinstance(data, Tensor):
         data = _wrap(data)
     if _has_loops(keys) and (isinstance(data, int) or _has_loops(data)):
-        from basinet.algorithms import row_kernels  # brings numba, which takes a moment
+        from basinet.algorithms import row_kernels  # imports numba, which is slow
 
         return row_kernels.fold(keys, data)
     h = keys + ((data + 1) * _GOLDEN if isinstance(data, Tensor) else _wrap((data + 1) * _GOLDEN))
@@ -81,17 +81,17 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
 
 
 def _wrap(number: int) -> int:
-    """Wrap an integer to 64 bits, as Python's do not by themselves."""
+    """Wrap an integer to 64 bits, which Python's are not."""
     return ((number + _SIGN) & _MASK) - _SIGN
 
 
 def _has_loops(keys: Tensor) -> bool:
-    """Return whether compiled loops take a tensor: on the CPU, unless a transform such as vmap stands before it."""
+    """Return whether compiled loops take a tensor: on the CPU, unless it is wrapped by a transform such as vmap."""
     return keys.is_cpu and not is_functorch_wrapped_tensor(keys)
 
 
 def _shift(h: Tensor, bits: int) -> Tensor:
-    """Shift right without the sign."""
+    """Shift right logically, without the sign."""
     return (h >> bits) & (_MASK >> bits)
 
 
@@ -118,10 +118,10 @@ def uniform(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.
 
 
 def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Draw from the standard normal distribution, by the transform of Box and Muller.
+    """Draw from the standard normal distribution, by the Box–Muller transform.
 
-    A hash of 64 bits makes two numbers, one half of it their radius and one their angle. In every type it is the same
-    draw, to rounding; none is beyond 6.8.
+    A 64-bit hash makes two numbers: one half is their radius, the other their angle. The draw is the same in every
+    type, to rounding, and never beyond 6.8.
 
     Args:
         keys: int64 [...].
@@ -139,7 +139,7 @@ def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.f
 
 
 def _halves(keys: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Hash keys with counters: one half of a hash makes a number in (0, 1], the other an angle."""
+    """Hash keys with counters: one half of each hash makes a number in (0, 1], the other an angle."""
     if _has_loops(keys):
         from basinet.algorithms import row_kernels
 
@@ -155,7 +155,7 @@ def integers(keys: Tensor, high: Tensor | int, shape: tuple[int, ...]) -> Tensor
 
     Args:
         keys: int64 [...].
-        high: Bound below 2³¹, one for all or one a key (same shape as `keys`).
+        high: Bound below 2³¹, one for all or one per key (same shape as `keys`).
         shape: Shape of the draw of one key.
 
     Returns:
@@ -175,7 +175,7 @@ def permutation(keys: Tensor, sizes: Tensor, length: int) -> Tensor:
         length: Columns of the result, at least the largest size.
 
     Returns:
-        int64 [N, length]; row n holds its permutation in the first `sizes[n]` places, what follows is padding.
+        int64 [N, length]; row n holds its permutation in the first `sizes[n]` entries, followed by padding.
     """
     order = _bits(keys, (length,), 62)
     padding = torch.arange(length, device=keys.device) >= sizes[:, None]

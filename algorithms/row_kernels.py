@@ -1,6 +1,6 @@
-"""Compiled loops for the CPU over the rows of several tensors [N, ...]: what torch takes more passes or calls for.
+"""Compiled CPU loops over the rows of several tensors [N, ...], for which torch needs more passes or calls.
 
-Rows are cut into pieces at places that are the same however many threads share them, so that these change no result.
+Rows are cut into the same pieces whatever the number of threads, which therefore changes no result.
 """
 
 from collections import deque
@@ -24,18 +24,18 @@ from basinet.algorithms.row_norms import RowMath
 __all__ = ["CompiledMath", "add_products", "compiled", "fold", "halves"]
 
 _PIECE = 2**14
-"""Numbers that are gone through at a time."""
+"""Numbers per piece."""
 
 _SHARE = 16
-"""Pieces that a thread is worth starting for."""
+"""Pieces for which a thread is worth starting."""
 
 
 def compiled(function: Callable[..., None], *, reorder: bool = False) -> Callable[..., None]:
-    """Compile a function when it is first called, and keep what comes out where there is a place for it.
+    """Compile a function on its first call, and cache the result on disk if possible.
 
     Args:
         function: The function.
-        reorder: Whether sums may be taken in another order, as vectors of a processor need it.
+        reorder: Whether sums may be reordered, for vector instructions.
 
     Returns:
         The function, compiled.
@@ -47,7 +47,7 @@ def compiled(function: Callable[..., None], *, reorder: bool = False) -> Callabl
 def _kept(compile_: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
     try:
         return compile_(cache=True)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+    except RuntimeError:  # neither the package's folder nor the user's cache is writable
         return compile_()
 
 
@@ -74,11 +74,11 @@ def _halves(keys, first, second):  # type: ignore[no-untyped-def]
 
 
 def halves(keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """Hash keys with counters, and make two numbers of each hash, those of `draws.normal`.
+    """Hash keys with counters, and make the two numbers of `draws.normal` from each hash.
 
     Args:
         keys: int64 [...] on the CPU.
-        count: How often each key is hashed.
+        count: Hashes per key.
         dtype: float32 or float64.
 
     Returns:
@@ -104,14 +104,14 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
 
 
 class _Table(NamedTuple):
-    """Where rows are in memory, and how they are cut.
+    """Layout of rows in memory, and how they are cut.
 
     Attributes:
-        pieces: How many there are of all rows.
-        starts: Which piece of a row each tensor begins, and how many a row has.
-        sizes: Numbers that a row has in each tensor.
-        addresses: Where the tensors are.
-        parts: The tensors, which have to live as long.
+        pieces: Number of pieces of all rows.
+        starts: The first piece of each tensor in a row, then the number of pieces per row.
+        sizes: Entries of a row in each tensor.
+        addresses: Addresses of the tensors.
+        parts: The tensors, kept alive.
     """
 
     pieces: int
@@ -130,7 +130,7 @@ def _cut(agents: int, sizes: tuple[int, ...]) -> tuple[int, NDArray[np.int64], N
 
 @intrinsic
 def _pointer(_, address):  # type: ignore[no-untyped-def]
-    """See a number as a place in memory."""
+    """Interpret a number as a memory address."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
@@ -140,7 +140,7 @@ def _pointer(_, address):  # type: ignore[no-untyped-def]
 
 @njit
 def _find(starts, sizes, piece):  # type: ignore[no-untyped-def]
-    """Return the row of a piece, its tensor, its first number there and how many it has."""
+    """Return the row of a piece, its tensor, its first entry there and its length."""
     row, k = divmod(piece, starts[-1])
     t = np.searchsorted(starts, k, side="right") - 1
     begin = (k - starts[t]) * _PIECE
@@ -154,7 +154,7 @@ def _numbers(address, begin, length, like):  # type: ignore[no-untyped-def]
 
 @partial(compiled, reorder=True)
 def _square(first, last, starts, sizes, parts, like, out):  # type: ignore[no-untyped-def]
-    """Sum the squares of each piece, in double precision: that of a small float32 is zero in single."""
+    """Sum the squares of each piece in double precision: the square of a small float32 underflows in single."""
     for piece in range(first, last):
         _, t, begin, length = _find(starts, sizes, piece)
         x = _numbers(parts[t], begin, length, like)
@@ -167,7 +167,7 @@ def _square(first, last, starts, sizes, parts, like, out):  # type: ignore[no-un
 
 @partial(compiled, reorder=True)
 def _step(first, last, starts, sizes, own, along, factors, rate, keep, out):  # type: ignore[no-untyped-def]
-    """Compute x_n ← ρ x_n + μ (c_n d_n), and the sum of the squares of each piece, which memory leaves the time for."""
+    """Compute x_n ← ρ x_n + μ (c_n d_n), and the sum of the squares of each piece, free in a memory-bound loop."""
     rate, keep = factors.dtype.type(rate), factors.dtype.type(keep)
     for piece in range(first, last):
         row, t, begin, length = _find(starts, sizes, piece)
@@ -184,7 +184,7 @@ def _step(first, last, starts, sizes, own, along, factors, rate, keep, out):  # 
 
 @compiled
 def _gather(sums, out):  # type: ignore[no-untyped-def]
-    """Add the sums of the pieces of each row."""
+    """Add up the pieces of each row."""
     pieces = len(sums) // max(len(out), 1)
     for row in range(len(out)):
         out[row] += sums[row * pieces : (row + 1) * pieces].sum()
@@ -200,7 +200,7 @@ def _bound(squares, scale, most, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_products(first, last, starts, layers, factors, scales):  # type: ignore[no-untyped-def]
-    """Compute X_n ← X_n + α c_n U W, some rows of a matrix at a time; a row of `layers` tells of a parameter."""
+    """Compute X_n ← X_n + α c_n U W, some rows of a matrix at a time; each row of `layers` describes a parameter."""
     for piece in range(first, last):
         agent, k = divmod(piece, starts[-1])
         t = np.searchsorted(starts, k, side="right") - 1
@@ -211,7 +211,7 @@ def _add_products(first, last, starts, layers, factors, scales):  # type: ignore
         for i in range(begin, min(begin + rows, height)):
             x = _numbers(at, agent * at_agent + i * width, width, factors)
             place, r = i * left_row, 0
-            while r + 1 < rank:  # two at a time: the row is passed half as often
+            while r + 1 < rank:  # two at a time, to halve the passes over the row
                 a, b = factor * u[place + r], factor * u[place + r + 1]
                 wa, wb = w[r * right_row :], w[(r + 1) * right_row :]
                 for j in range(width):
@@ -235,15 +235,15 @@ def _spread(loop: Callable[..., None], pieces: int, *arguments: Any) -> None:
         loop(0, pieces, *arguments)
         return
     bounds = [pieces * share // threads for share in range(threads + 1)]
-    pool = _pool(threads, getpid())  # a fork has none of its parent's threads
+    pool = _pool(threads, getpid())  # a fork does not inherit threads
     deque(pool.map(lambda first, last: loop(first, last, *arguments), bounds, bounds[1:]), 0)
 
 
 class CompiledMath(RowMath):
-    """Compiled loops, for contiguous tensors on the CPU of one type that NumPy has.
+    """Compiled loops for contiguous CPU tensors of one type known to NumPy.
 
     Args:
-        agents: N.
+        agents: Number of agents N.
         dtype: The type.
     """
 
@@ -252,7 +252,7 @@ class CompiledMath(RowMath):
         self._ones = _ones(agents, dtype)
 
     def table(self, parts: list[Tensor]) -> _Table:
-        """Find out where tensors are in memory."""
+        """Look up the tensors' layout in memory."""
         cut = _cut(self._agents, tuple([part.numel() for part in parts]))
         return _Table(*cut, np.array([part.data_ptr() for part in parts], dtype=np.int64), parts)
 
@@ -285,7 +285,7 @@ class CompiledMath(RowMath):
         sums = np.empty(own.pieces)
         places = own.starts, own.sizes, own.addresses, along.addresses
         _spread(_step, own.pieces, *places, self._ones if factors is None else factors, rate, keep, sums)
-        increment_version(own.parts)  # autograd is to know
+        increment_version(own.parts)  # inform autograd
         if squares is not None:
             _gather(sums, squares)
 
@@ -301,7 +301,7 @@ def add_products(
     """Add products of low rank in place: X_n ← X_n + α c_n U_n W_n.
 
     Args:
-        own: X, [N, m, ...] of one type, float32 or float64; each X_n is contiguous. Where N is 1 its axis may lack.
+        own: X, [N, m, ...] of one type, float32 or float64; each X_n is contiguous. If N is 1, its axis may be missing.
         left: U, [N, m, r] of their type, with contiguous rows.
         right: W, [N, r, n] of their type, with contiguous rows.
         factors: c, [N] of their type.

@@ -1,4 +1,4 @@
-"""Norms of the agents' rows and steps with one factor an agent: in compiled loops on the CPU, by torch elsewhere."""
+"""Norms of the agents' rows, and steps with one factor per agent: compiled loops on the CPU, torch elsewhere."""
 
 import itertools
 import math
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 __all__ = ["RowMath", "has_loops", "inverse_norms", "per_row", "row_math"]
 
 _COMPILED = frozenset({torch.float32, torch.float64})
-"""Types for which there are compiled loops."""
+"""Types with compiled loops."""
 
 
 class RowMath(ABC):
-    """Arithmetic on rows that several tensors [N, ...] hold together: row n is what all of them hold of agent n.
+    """Arithmetic on rows spread over several tensors [N, ...]: row n is all that they hold for agent n.
 
-    Where N is 1 the tensors may be of any shape. Squares and factors are one number an agent, as tensors or arrays.
+    If N is 1, the tensors may have any shape. Squares and factors are one number per agent, as tensors or arrays.
     """
 
     def table(self, parts: list[Tensor]) -> Any:
@@ -32,7 +32,7 @@ class RowMath(ABC):
 
     @abstractmethod
     def add_squares(self, rows: Any, squares: Any) -> None:
-        """Add ‖v_n‖² in double precision: the square of a small float32 is zero in single.
+        """Add ‖v_n‖² in double precision: the square of a small float32 underflows in single.
 
         Args:
             rows: v, a table.
@@ -114,11 +114,11 @@ class _TorchMath(RowMath):
 
 
 def row_math(agents: int, *tensors: Sequence[Tensor]) -> RowMath:
-    """Choose how to compute with the rows of some tensors.
+    """Choose the arithmetic for the rows of some tensors.
 
     Args:
-        agents: N.
-        tensors: All of them that are rows together, or are stepped along each other.
+        agents: Number of agents N.
+        tensors: All tensors whose rows are computed with together.
 
     Returns:
         Compiled loops for contiguous tensors on the CPU that are all float32, or all float64; otherwise torch.
@@ -131,7 +131,7 @@ def row_math(agents: int, *tensors: Sequence[Tensor]) -> RowMath:
 
 
 def has_loops(parts: Sequence[Tensor]) -> bool:
-    """Return whether there are compiled loops for tensors: where all are plain ones on the CPU and of one type.
+    """Return whether compiled loops apply to tensors: all are plain CPU tensors of one type.
 
     Args:
         parts: The tensors.
@@ -144,21 +144,21 @@ def has_loops(parts: Sequence[Tensor]) -> bool:
 
 
 def _is_plain(part: Tensor) -> bool:
-    # A subclass may wrap what is elsewhere, and a view of negatives holds the opposite numbers.
+    # A subclass may wrap data elsewhere, and a negated view holds the opposite numbers.
     return part.is_cpu and part.dtype in _COMPILED and type(part) in (Tensor, nn.Parameter) and not part.is_neg()
 
 
 def _compiled(agents: int, dtype: torch.dtype) -> RowMath:
-    from basinet.algorithms.row_kernels import CompiledMath  # brings numba, which takes a moment
+    from basinet.algorithms.row_kernels import CompiledMath  # imports numba, which is slow
 
     return CompiledMath(agents, dtype)
 
 
 def inverse_norms(parts: Sequence[Tensor]) -> Tensor:
-    """Compute 1 / ‖v_n‖ of each row, with which g / ‖g‖ has length one, or is zero where g is.
+    """Compute 1 / ‖v_n‖ of each row, 0 for a zero row, so that g / ‖g‖ is zero where g is.
 
     Args:
-        parts: Tensors [N, ...]: row n is what all of them hold of agent n.
+        parts: Tensors [N, ...]: row n is all that they hold for agent n.
 
     Returns:
         [N], in the widest type of the parts, at least float32; 0 where a norm is zero.
@@ -170,15 +170,15 @@ def inverse_norms(parts: Sequence[Tensor]) -> Tensor:
 
 
 def per_row(factors: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
-    """Shape one factor a row so that it multiplies the rows of tensors.
+    """Reshape one factor per row so that it broadcasts over the rows of tensors.
 
     Args:
         factors: [N].
-        parts: Tensors [N, ...], or of any shape where N is 1.
+        parts: Tensors [N, ...], or of any shape if N is 1.
 
     Returns:
         A view for each of them.
     """
-    # As many axes as the tensor: a number without any would take on the tensor's type, which may be short.
+    # With as many axes as the tensor: a zero-dimensional factor would take on the tensor's type, which may be short.
     shaped = {d: factors.view([-1] + [1] * (d - 1) if d else []) for d in {part.ndim for part in parts}}
     return [shaped[part.ndim] for part in parts]

@@ -1,4 +1,4 @@
-"""Settings of Sphinx: `make docs` builds the pages, and takes warnings for errors."""
+"""Settings of Sphinx: `make docs` builds the pages, and treats warnings as errors."""
 
 import sys
 from pathlib import Path
@@ -45,17 +45,17 @@ toc_object_entries = False
 
 
 def _formula(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
-    """Write a formula as MathML, which browsers show without scripts and fonts from elsewhere."""
+    """Write a formula as MathML, which browsers show without scripts or external fonts."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
     translator.body.append(convert(node.astext(), display=display))
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> None:
-    """Write the generated pages before Sphinx looks for pages, and read docstrings as they are written.
+    """Write the generated pages before Sphinx looks for pages, and convert docstrings.
 
     Args:
-        app: What builds the pages.
+        app: The Sphinx application.
     """
     app.add_html_math_renderer("mathml", inline_renderers=(_formula, None), block_renderers=(_formula, None))
     app.connect("builder-inited", lambda app: generate(HERE / "generated"))

@@ -1,4 +1,4 @@
-"""Docstrings of the code as Sphinx reads them: their Markdown becomes reStructuredText, formulas stay what they are."""
+"""Convert docstrings for Sphinx: their Markdown becomes reStructuredText, formulas are kept."""
 
 import re
 

@@ -39,7 +39,7 @@ def generate(folder: Path) -> None:
         path.unlink()
     for name, text in pages.items():
         path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:  # what is as it was is not built again
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # unchanged pages are not built again
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
@@ -136,7 +136,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
 
 
 def _home(module: ModuleType, name: str) -> str:
-    """Find where the reference describes a public name: where it is made, or in the nearest package that exports it."""
+    """Find where the reference describes a public name: where defined, or in the nearest package that exports it."""
     thing = getattr(module, name)
     place = thing.__module__ if _is_made(thing) else ""
     while place:

@@ -1,4 +1,4 @@
-"""The way in: command line, experiment files, Python interface."""
+"""Entry points: command line, experiment files, Python interface."""
 
 from typing import TYPE_CHECKING
 

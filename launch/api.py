@@ -35,27 +35,26 @@ def run(
 ) -> Results:
     """Run an experiment, analyse its runs and write the report.
 
-    The same experiment into the same folder goes on where it stopped and skips what is finished. Ctrl-C stops at
-    the next occasion, with everything reached on disk.
+    The same experiment into the same folder resumes where it stopped and skips what is finished. Ctrl-C stops after the
+    current step, with everything so far on disk.
 
-    With the runtime "torchrun" every rank calls this, in a script that torchrun has started. The first rank carries the
-    experiment out with the help of the others and writes its files; all of them return, or raise, the same at the end,
-    the others as soon as the analysis is done, before the report is drawn.
+    With the runtime "torchrun" every rank of the script calls this. The first rank leads and writes the files; all
+    ranks return, or raise, the same, the others as soon as the analysis is done, before the report is drawn.
 
     Args:
-        experiment: An experiment; or give its keys as keywords.
+        experiment: The experiment; alternatively, give its keys as keywords.
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
-        quiet: Whether to show no progress.
+        quiet: Whether to hide progress.
         **description: Keys of an experiment, see `basinet.sim.experiment.config.Config`.
 
     Returns:
-        What was written.
+        The results.
 
     Raises:
         ExperimentError: Something in the experiment is not allowed; nothing was written.
-        Interrupted: It was stopped before its end; the message says where everything is that was reached.
-        RunFailed: A run has failed; all others are finished, the report is written, and `results` has it all.
+        Interrupted: The run was stopped early; the message says where the results so far are.
+        RunFailed: A run failed; all others are finished, the report is written, and `results` holds everything.
         OSError: The report cannot be written.
     """
     experiment = experiment or Experiment(description)
@@ -72,7 +71,7 @@ def run(
             return _carry_out(experiment, out, held, fresh=fresh, quiet=quiet)
 
         states, failed = together(carry_out)
-        # The other ranks have been let go: they need not wait for pictures.
+        # The other ranks have returned already: they need not wait for the figures.
         if not any(runtime.follows() for runtime in runtimes):
             try:
                 write_report(out)
@@ -83,7 +82,7 @@ def run(
         results = Results(out, out / "report.html", states, failed, experiment)
         if failed:
             with suppress(RankLostError):
-                together(lambda: None)  # torchrun ends all ranks as soon as one has failed: not before the report
+                together(lambda: None)  # torchrun kills all ranks as soon as one fails: wait for the report
             raise RunFailed("\n".join(failed), results)
     return results
 
@@ -91,7 +90,7 @@ def run(
 def _carry_out(
     experiment: Experiment, out: Path, held: ExitStack, *, fresh: bool, quiet: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Carry out the runs and keep the folder locked; return how each ended, and a sentence for each that failed."""
+    """Carry out the runs with the folder locked; return how each ended, and a sentence for each that failed."""
     if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
         held.enter_context(locked(out))
     with checking(len(experiment.runs), quiet=quiet) as progress:

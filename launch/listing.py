@@ -1,4 +1,4 @@
-"""The components that an experiment can name: what each is, and where it comes from."""
+"""Descriptions of the components that an experiment can name, and of its keys."""
 
 import inspect
 import re
@@ -38,7 +38,7 @@ _KINDS: dict[str, Kind] = {
 }
 
 LISTED = tuple(_KINDS)
-"""The kinds of what an experiment can name."""
+"""The kinds of component that an experiment can name."""
 
 _IDENTIFIER = re.compile(r"arXiv:\S*\w|doi:\S*\w|https?://\S*\w")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
@@ -47,7 +47,7 @@ _SHORT = {"https://arxiv.org/abs/": "arXiv:", "https://doi.org/": "doi:"}
 
 
 def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str | None]]]:
-    """List what an experiment can name.
+    """List the components that an experiment can name.
 
     Args:
         kinds: Kinds of component, such as "topologies", or "measures".
@@ -66,7 +66,7 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
 
 
 def describe_component(kind: str, name: str) -> dict[str, Any]:
-    """Describe what an experiment can name.
+    """Describe a component that an experiment can name.
 
     Args:
         kind: A kind of component, such as "topologies", or "measures".
@@ -76,10 +76,10 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
         "name"; "about", the first line of its documentation; "description", the rest up to its sections; "formula", the
         parts of it that are formulas; "settings", a mapping from each to "type", "default" (or "needed") and "about";
         and "source", its first reference in short; of a measure also its "label" and the "direction" that is better.
-        What there is not is None.
+        Missing parts are None.
 
     Raises:
-        ExperimentError: There is no such component.
+        ExperimentError: The component does not exist.
     """
     known = _KINDS[kind].registry
     if name not in known:
@@ -91,7 +91,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     documented = _documented(maker)
     quantity = _quantity(maker, name)
     if quantity is not None:
-        if quantity.about != about.rstrip("."):  # it is one name of several
+        if quantity.about != about.rstrip("."):  # one of several names
             paragraphs.insert(0, " ".join(about.split()))
         about = quantity.about
     return {
@@ -142,19 +142,19 @@ def _default(parameter: inspect.Parameter) -> dict[str, Any]:
 
 
 def _described(annotation: Any) -> str | None:
-    """Return what a type says of itself."""
+    """Return the description in a type's annotation."""
     fields = [part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, FieldInfo)]
     return next((field.description for field in fields), None)
 
 
 def _sections(documentation: str) -> dict[str, str]:
-    """Divide a docstring of Google's style: its sections by their headings, and what is before them by ""."""
+    """Split a Google-style docstring into sections by heading; what precedes them has the key ""."""
     first, *others = re.split(r"^([A-Z][a-z]+):\n((?: .*\n?|\n)+)", documentation, flags=re.MULTILINE)
     return {"": first.strip(), **dict(zip(others[::3], map(textwrap.dedent, others[1::3]), strict=True))}
 
 
 def _documented(maker: Any) -> dict[str, str]:
-    """Collect what is said of the parameters of a maker; of a class also by those that it inherits from."""
+    """Collect the descriptions of a maker's parameters, of a class also those it inherits."""
     found: dict[str, str] = {}
     for owner in maker.__mro__ if isinstance(maker, type) else [maker]:
         sections = _sections(inspect.getdoc(owner) or "")
@@ -167,7 +167,7 @@ def _documented(maker: Any) -> dict[str, str]:
 
 
 def _formula(paragraphs: Iterable[str]) -> str | None:
-    """Choose the rows of tables and the sentences that are formulas, or hold one between quotes."""
+    """Select the table rows and sentences that are or hold formulas."""
     sentences = [
         s.rstrip(".")
         for paragraph in paragraphs
@@ -219,14 +219,14 @@ def _in_words(annotation: Any) -> str | None:
 
 
 def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
-    """Collect what a registry's entries say of themselves.
+    """Collect the descriptions of a registry's entries.
 
     Args:
         registry: Documented callables by name.
 
     Returns:
-        The first line of each entry's documentation, in the order of the names; what is said of each name where an
-        entry goes by several, in the order of the registry.
+        The first line of each entry's documentation, in the order of the names; for entries with several names, the
+        description of each name, in the order of the registry.
     """
     if all(_quantity(maker, name) for name, maker in registry.items()):
         return {name: maker.quantities[name].about for name, maker in registry.items()}  # type: ignore[attr-defined]
@@ -234,7 +234,7 @@ def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
 
 
 def _quantity(maker: Any, name: str) -> Quantity | None:
-    """Look up what a measure says of one of its names; None of all other components."""
+    """Return the quantity of a measure by one of its names; None for other components."""
     return maker.quantities[name] if hasattr(maker, "quantities") else None
 
 
@@ -245,7 +245,7 @@ def source_in(documentation: str) -> str | None:
         documentation: The docstring.
 
     Returns:
-        Authors, venue, year and identifier; None where there is no reference.
+        Authors, venue, year and identifier; None if there is no reference.
     """
     references = _sections(documentation).get("References")
     if references is None:
@@ -264,7 +264,7 @@ def source_in(documentation: str) -> str | None:
 
 
 def _authors(reference: str) -> str:
-    """Take the authors of "A. One, B. Two: Title" or of "One and Two, Title"; of more than two the first."""
+    """Return the authors of "A. One, B. Two: Title" or "One and Two, Title"; of more than two, the first."""
     if re.match(r"(?:\w\.[ -]?)+", reference):
         names = reference.partition(": ")[0].split(", ")
     else:

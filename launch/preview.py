@@ -1,4 +1,4 @@
-"""What a dry run shows: the runs of an experiment by what they differ in, and what they have in common."""
+"""Summary of a dry run: what the runs of an experiment have in common, and how they differ."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from basinet.sim.run.folder import Run
 __all__ = ["preview"]
 
 _LONGEST = 100
-"""Characters of a cell."""
+"""Most characters of a cell."""
 
 
 def preview(configs: Mapping[str, Mapping[str, Any]], most: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Say what runs have in common, and what each differs in from others.
+    """Return what runs have in common, and how each differs from the others.
 
     Args:
         configs: The resolved experiment of each run by its name.
-        most: Of how many runs to say what they differ in.
+        most: Largest number of runs to list.
 
     Returns:
-        Keys that all have in common, with their values, of a component those of its settings; and names of runs, with
-        the keys that vary and their values.
+        Common keys with their values (of a component, its common settings); and names of runs, with the keys that vary
+        and their values.
     """
     keys = varied([Run(name, Path(name), dict(config), {}, []) for name, config in configs.items()])
     return _common(configs, set(keys)), [

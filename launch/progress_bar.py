@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar a run with loss, accuracy, speed and time left; a bar for the grid."""
+"""Progress on the terminal: one bar per run with loss, accuracy, speed and time left, and one for the grid."""
 
 import threading
 import time
@@ -16,14 +16,14 @@ __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
 
 
 _FEW = 20
-"""Runs that are checked in no time."""
+"""Runs that are checked too quickly for a bar."""
 
 _SECONDS, _SHARE = 10.0, 0.1
-"""Seconds between two lines where there is no terminal, or a share of those that have passed: a log stays short."""
+"""Seconds between two lines without a terminal, and the share of the elapsed time, so that logs stay short."""
 
 
 class _Lines:
-    """Says now and then, where there is no terminal to draw on, how far something is.
+    """Prints progress lines at intervals, without a terminal.
 
     Args:
         say: Prints a line.
@@ -34,7 +34,7 @@ class _Lines:
         self.begun = self.said = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Say a line, if it is time for one.
+        """Print a line if one is due.
 
         Args:
             text: The line.
@@ -46,10 +46,10 @@ class _Lines:
 
 
 class TerminalMonitor:
-    """Shows how runs go: bars on a terminal; where there is none, as in a notebook or a log, a line now and then.
+    """Shows progress of runs: bars on a terminal, otherwise (notebook, log) a line at intervals.
 
     Args:
-        num_runs: Runs of the experiment.
+        num_runs: Number of runs of the experiment.
         quiet: Whether to show nothing.
     """
 
@@ -91,10 +91,10 @@ class TerminalMonitor:
 
         Args:
             run: Its name.
-            step: Where it begins.
-            num_steps: Its length.
-            agents: Agents of all replicas together.
-            engine: Which engine runs, and why.
+            step: The step at which it begins.
+            num_steps: Its number of steps.
+            agents: Number of agents, all replicas together.
+            engine: Name of the engine, and why it was chosen.
         """
         with self.lock:
             self.started_at[run] = (time.monotonic(), step, agents)
@@ -119,7 +119,7 @@ class TerminalMonitor:
             self._show(run, f"{self.texts[run]}{_short(speed)} agent-steps/s", step)
 
     def waiting(self, run: str, what: str) -> None:
-        """Say what a run waits for before it can begin.
+        """Print what a run waits for before it can begin.
 
         Args:
             run: Its name.
@@ -132,8 +132,8 @@ class TerminalMonitor:
 
         Args:
             run: Its name.
-            done: How many of its replicas have been.
-            total: How many there are.
+            done: Number of replicas analysed.
+            total: Number of replicas.
         """
         with self.lock:
             self._show(run, f"{self.texts[run]}measuring flatness, {done} of {total} replicas …")
@@ -148,7 +148,7 @@ class TerminalMonitor:
 
         Args:
             run: Its name.
-            state: done, diverged, "failed: " and why, or in words how it came to its end without a step.
+            state: "done", "diverged", "failed: " and why, or how it ended without a step.
         """
         with self.lock:
             skipped = run not in self.tasks
@@ -161,14 +161,14 @@ class TerminalMonitor:
 
 @contextmanager
 def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
-    """Show how a study or an analysis goes: a bar on a terminal, a line now and then where there is none.
+    """Show progress of a study or an analysis: a bar on a terminal, otherwise a line at intervals.
 
     Args:
-        name: What stands before the bar.
+        name: Label of the bar.
         quiet: Whether to show nothing.
 
     Yields:
-        A function that takes how much is done, from 0 to 1, and what is being done.
+        A function of the fraction done, from 0 to 1, and a description of the current work.
     """
     shown_on = console(messages(), quiet=quiet)
     columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)
@@ -192,14 +192,14 @@ def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], No
 
 @contextmanager
 def checking(num_runs: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Say how large a grid is before its runs are checked, and show how far that is.
+    """Print the size of a grid before its runs are checked, and show progress.
 
     Args:
-        num_runs: Runs of the grid; of a few nothing is said.
+        num_runs: Number of runs of the grid; for a few, nothing is shown.
         quiet: Whether to show nothing.
 
     Yields:
-        A function that takes how many runs have been checked.
+        A function of the number of runs checked.
     """
     if num_runs <= _FEW:
         yield lambda done: None
@@ -213,7 +213,7 @@ def how_many(runs: int) -> str:
     """Count runs in words.
 
     Args:
-        runs: How many.
+        runs: Number of runs.
 
     Returns:
         "1 run", "24,000 runs".

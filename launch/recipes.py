@@ -13,19 +13,19 @@ from basinet.sim.setup.sharing import Shared
 __all__ = ["RECIPES", "Machines", "launcher", "script"]
 
 _HEAD = ': "${HEAD:?name the first machine, such as HEAD=node1}"'
-"""A line that ends a script of the shell where nobody has said which machine is the first."""
+"""A shell line that stops a script unless HEAD is set."""
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What an experiment is started on.
+    """The machines that an experiment runs on.
 
     Attributes:
-        nodes: How many machines.
-        workers: Workers on each of them, which share the agents.
-        cpus: Processors of a worker.
-        gpus: GPUs of a machine.
-        time: How long a job may take, as Slurm writes it.
+        nodes: Number of machines.
+        workers: Workers per machine, which share the agents.
+        cpus: Processors per worker.
+        gpus: GPUs per machine.
+        time: Time limit of a job, in Slurm's format.
     """
 
     nodes: int = 1
@@ -36,21 +36,21 @@ class Machines:
 
 
 def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: Machines) -> str:
-    """Write the script that starts an experiment, which is checked here.
+    """Check an experiment, and return the script that starts it.
 
     Args:
         runtime: A name in `RECIPES`.
         file: The experiment.
-        words: What is laid over it, `key=value`.
+        words: Overrides, `key=value`.
         out: The experiment's folder, which all machines see.
-        machines: What it is started on.
+        machines: The machines.
 
     Returns:
         A script for bash.
 
     Raises:
-        ExperimentError: There is no such recipe, something in the experiment is not allowed, or there are more workers
-            than agents.
+        ExperimentError: The recipe does not exist, something in the experiment is not allowed, or there are more
+            workers than agents.
     """
     if runtime not in RECIPES:
         raise ExperimentError(f"launch: nothing is started by '{runtime}'; {nearest(runtime, RECIPES)}")
@@ -65,13 +65,13 @@ def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: 
         if total > rows:
             raise ExperimentError(
                 f"--workers: {machines.nodes} machines with {machines.workers} workers each are {total} workers; "
-                f"allowed are at most {rows}, one an agent of each replica"
+                f"allowed are at most {rows}, one per agent of each replica"
             )
     return recipe.write(shlex.join(["run", str(file), *words, "--out", str(out)]), machines, _plain(file.stem))
 
 
 def _plain(name: str) -> str:
-    """Leave out of a name what a line of Slurm's may not hold."""
+    """Remove from a name what a Slurm line may not hold."""
     return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
 
 
@@ -80,15 +80,15 @@ def _key(word: str) -> str:
 
 
 def launcher(machines: Machines, head: str = "$HEAD", port: str = "29500") -> str:
-    """Write how torchrun starts `basinet` on each machine.
+    """Return the torchrun command that starts `basinet` on each machine.
 
     Args:
-        machines: What it is started on.
+        machines: The machines.
         head: The first machine, where the ranks meet.
-        port: The port at which they do.
+        port: The port on it.
 
     Returns:
-        The beginning of a command for bash, the same on every machine; the words of `basinet` follow.
+        The beginning of a bash command, the same on every machine; arguments of `basinet` follow.
     """
     if machines.nodes == 1:
         where = "--standalone"
@@ -187,11 +187,11 @@ def _on_actors(machines: Machines) -> list[str]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a script is written.
+    """How to write a script.
 
     Attributes:
-        settings: Tells the runtime of the experiment, `key=value`, for some machines.
-        write: Writes the script from the words of `basinet`, the machines, and the experiment's name.
+        settings: Returns the runtime's settings, `key=value`, for some machines.
+        write: Returns the script for the arguments of `basinet`, the machines and the experiment's name.
     """
 
     settings: Callable[[Machines], list[str]]
@@ -203,4 +203,4 @@ RECIPES: Mapping[str, Recipe] = {
     "torchrun": Recipe(_on_ranks, _torchrun),
     "slurm": Recipe(_on_ranks, _slurm),
 }
-"""Recipes by what starts the workers."""
+"""Recipes by launcher."""

@@ -1,4 +1,4 @@
-"""Run a study of a published claim, and write what it finds."""
+"""Run a study of a published claim, and write its findings."""
 
 import inspect
 import shlex
@@ -23,23 +23,23 @@ __all__ = ["reproduce"]
 def reproduce(
     name: str, words: Sequence[str] = (), *, out: str | Path, fresh: bool = False, quiet: bool = False
 ) -> tuple[Findings, Path]:
-    """Run a study and write what it finds.
+    """Run a study and write its findings.
 
-    The findings are written at the end; until then the parts of the study that are finished are kept in a journal,
-    and trainings as experiments of their own. What is finished is not done again by the same version.
+    The findings are written at the end; until then the finished parts are kept in a journal, and trainings as
+    experiments of their own. The same version does not repeat what is finished.
 
     Args:
         name: A name in `basinet.analysis.studies.STUDIES`.
         words: Settings of the study, `key=value`.
-        out: Where the findings go: a new folder, or one that holds a study, which is written over.
+        out: Folder of the findings: a new one, or one that holds a study, which is overwritten.
         fresh: Whether to discard what the folder holds of the study.
-        quiet: Whether to show no progress.
+        quiet: Whether to hide progress.
 
     Returns:
         The findings, and the report.
 
     Raises:
-        ExperimentError: There is no such study or setting, or the folder holds something else.
+        ExperimentError: The study or setting does not exist, or the folder holds something else.
     """
     if name not in STUDIES:
         raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
@@ -52,7 +52,7 @@ def reproduce(
     command = shlex.join(["basinet", "reproduce", name, *words])
     begun = time.monotonic()
     with ExitStack() as held:
-        if out.is_dir():  # else it is made, and locked, as soon as something is found: the settings may yet be refused
+        if out.is_dir():  # otherwise it is made, and locked, with the first finding: the settings may still be invalid
             held.enter_context(locked(out))
         if fresh:
             discard(out / TRAININGS)

@@ -1,4 +1,4 @@
-"""What an experiment has left on disk: its runs, their summary, and the models that they have trained."""
+"""Results of an experiment on disk: its runs, their summary, and the trained models."""
 
 import io
 from collections import Counter
@@ -28,7 +28,7 @@ __all__ = ["Results", "compare", "export", "failures", "load"]
 
 @dataclass(frozen=True, repr=False)
 class Results:
-    """What an experiment has left on disk.
+    """The results of an experiment on disk.
 
     Attributes:
         folder: The experiment's folder.
@@ -73,32 +73,32 @@ class Results:
     def model(
         self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
     ) -> nn.Module:
-        """Take a trained model out of a finished run.
+        """Return a trained model of a finished run.
 
         Args:
             run: The run, or its name.
-            replica: Whose model.
-            agent: An agent's number; or "centroid", the honest agents' average, weighted as in the run: what its test
-                loss and accuracy are measured at.
-            module: A module of the run's model, to be copied, where the run cannot make one: its model or its data were
-                given as objects, and this process has not carried it out.
+            replica: Number of the replica.
+            agent: An agent's number; or "centroid", the honest agents' average, weighted as in the run: the point of
+                the test loss and accuracy.
+            module: A module of the run's model, to be copied if the run cannot make one: its model or data were objects
+                of another process.
 
         Returns:
             A plain module on the CPU, in evaluation mode, in the floating type of the run.
 
         Raises:
-            ExperimentError: There is no such run, replica or agent, or its model cannot be made.
+            ExperimentError: The run, replica or agent does not exist, or its model cannot be made.
         """
         return _model(self, run, replica, agent, module, _KEYS)
 
     def state_dict(
         self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
     ) -> dict[str, Tensor]:
-        """Take the values of a trained model out of a finished run.
+        """Return the state dict of a trained model of a finished run.
 
         Args:
-            run: As for `model`, like all others.
-            replica: Whose model.
+            run: As for `model`, like the other arguments.
+            replica: Number of the replica.
             agent: An agent's number, or "centroid".
             module: A module of the run's model.
 
@@ -115,7 +115,7 @@ def load(folder: str | Path) -> Results:
         folder: A folder that `run` wrote, or that of a single run.
 
     Returns:
-        What is in it.
+        Its results.
     """
     folder = Path(folder)
     states = {run.name: str(run.status["state"]) for run in load_runs(folder)}
@@ -128,14 +128,14 @@ def export(folder: str | Path, file: str | Path, replica: int = 0, agent: int | 
     Args:
         folder: The folder of a run.
         file: The file.
-        replica: Whose model.
+        replica: Number of the replica.
         agent: An agent's number, or "centroid".
 
     Returns:
         The state dict that was written.
 
     Raises:
-        ExperimentError: There is no such model, or it cannot be written there.
+        ExperimentError: The model does not exist, or it cannot be written there.
     """
     results, file = load(folder), Path(file)
     if len(results.states) > 1:
@@ -151,18 +151,18 @@ def export(folder: str | Path, file: str | Path, replica: int = 0, agent: int | 
 
 _KEYS = {"run": "run", "replica": "replica", "point": "agent", "step": "step"}
 _OPTIONS = {"run": "RUN", "replica": "--replica", "point": "--agent", "step": "step"}
-"""What messages call the parts of a place, in Python and on the command line."""
+"""Names of the arguments in messages, in Python and on the command line."""
 
 
 def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
-    """Say why runs have failed, and where they go on.
+    """Return why runs failed, and where they resume.
 
     Args:
         folder: The experiment's folder.
-        states: How each run ended, by its name.
+        states: How each run ended, by name.
 
     Returns:
-        A sentence for each that has failed.
+        A sentence for each failed run.
     """
     found = {run.name: run for run in load_runs(folder)}
     return tuple(
@@ -179,9 +179,9 @@ def _reason(run: Run) -> str:
 
 
 def _resumption(run: Path) -> str:
-    """Say where a run goes on."""
+    """Return where a run resumes."""
     folder = RunFolder(run)
-    # Where a disk was full, there is but the last checkpoint but one.
+    # After a full disk, there may be only the checkpoint before the last.
     found = next((file for file in (folder.checkpoint, folder.before) if file.exists()), None)
     try:
         step = load_checkpoint(found)["step"] if found else 0
@@ -193,7 +193,7 @@ def _resumption(run: Path) -> str:
 def _model(
     results: Results, run: str | Run, replica: int, agent: int | str, module: nn.Module | None, keys: Mapping[str, str]
 ) -> nn.Module:
-    """Take a model out of a run."""
+    """Return a model of a run."""
     name = run if isinstance(run, str) else run.name
     found = next((known for known in results.runs if known.name == name), None)
     if found is None:
@@ -201,9 +201,9 @@ def _model(
     if module is None:
         try:
             live = results.experiment
-            # The model alone is wanted, which any machine can make.
+            # Only the model is needed, which any machine can make.
             config = Config.parse({**found.config, "analysis": []}) if live is None else live.runs[name]
-            # The model alone is wanted, which any machine can make.
+            # Only the model is needed, which any machine can make.
             here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
             module = build_setup(config.model_copy(update={"runtime": here})).plain_model()
         except ExperimentError as error:

@@ -1,4 +1,4 @@
-"""What the command line shows about a topology: facts about its graph and weights, and a picture with the spectrum."""
+"""Facts about a topology's graph and weights, and a picture with its spectrum."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ from basinet.topologies.spectra.consensus_theory import steps_to_shrink
 
 __all__ = ["places_of", "show_topologies", "spectrum"]
 
-_MOST_EIGENVALUES = {True: 4096, False: 1500}  # symmetric, or not: seconds to half a minute
+_MOST_EIGENVALUES = {True: 4096, False: 1500}  # by symmetry; takes seconds to half a minute
 _MOST_RESISTANCES = 4096
 _MOST_STEPS, _MOST_AGENTS_OF_STEPS = 6, 24  # drawn one by one
 _GAMMAS = (0.9, 0.99)
@@ -45,16 +45,16 @@ def show_topologies(words: Sequence[str], out: Path | None) -> dict[str, tuple[d
     Args:
         words: Names of topologies, or `module:attribute`, and settings `key=value` for all of them, as below `topology`
             in an experiment: a list of values makes a graph for each. There are 16 agents by default.
-        out: Where to draw the graph; NAME.png by default. Of several graphs each has its name added.
+        out: Picture of the graph; NAME.png by default. With several graphs, their names are added.
 
     Returns:
-        For each graph its facts by name, None where a number could not be found, and its picture.
+        For each graph its facts by name, None if a number could not be found, and its picture.
 
     Raises:
         ExperimentError: A name or a setting is wrong; nothing was drawn.
     """
     if out is not None and out.suffix not in (".png", ".pdf", ".svg"):
-        raise ExperimentError(f"--out: {out} is no picture's name; allowed endings: .png, .pdf, .svg")
+        raise ExperimentError(f"--out: {out} is not the name of a picture; allowed endings: .png, .pdf, .svg")
     listed, words = split_words(words)
     names = [name for word in listed for name in word.split(",")]
     settings = [f"topology.{word.removeprefix('topology.')}" for word in words]
@@ -76,7 +76,7 @@ def show_topologies(words: Sequence[str], out: Path | None) -> dict[str, tuple[d
 
 
 def _setups(name: str, settings: Sequence[str]) -> dict[str, Setup]:
-    """Make the graphs of a topology, one for each point of the grid of its settings."""
+    """Build the graphs of a topology, one per point of the grid of its settings."""
     description: dict[str, Any] = {"task": "quadratic", "strategy": "diffusion", "steps": 1, "replicas": 1}
     override(description, [f"topology.name={name}", *settings])
     setups = []
@@ -96,7 +96,7 @@ def _setups(name: str, settings: Sequence[str]) -> dict[str, Setup]:
 
 
 def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the settings of a topology as they are typed."""
+    """Return the settings of a topology, named as on the command line."""
     flat: dict[str, Any] = {}
     for key, value in description.items():
         inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value}
@@ -105,7 +105,7 @@ def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _graph_facts(setup: Setup) -> dict[str, Any]:
-    """Facts about the graph, that of all edges if it changes, whatever its weights."""
+    """Facts about the graph (all edges, if it changes), whatever its weights."""
     graph = setup.graph
     degrees = [degree for _, degree in graph.degree()]
     facts: dict[str, Any] = {
@@ -174,7 +174,7 @@ def _messages(W: csr_array) -> int:
 
 
 def _found(measure: Callable[[], float]) -> float | None:
-    """Measure what an iteration may fail to find for many agents that mix slowly."""
+    """Return a measured value, or None if an iteration fails for many agents that mix slowly."""
     try:
         return float(measure())
     except RuntimeError:
@@ -182,7 +182,7 @@ def _found(measure: Callable[[], float]) -> float | None:
 
 
 def spectrum(setup: Setup) -> np.ndarray | None:
-    """Find all eigenvalues of the mixing matrix, or of the product of those of a period.
+    """Compute all eigenvalues of the mixing matrix, or of the product of a period's.
 
     Args:
         setup: The parts of a run.
@@ -198,7 +198,7 @@ def spectrum(setup: Setup) -> np.ndarray | None:
     product = np.eye(setup.num_agents)
     for W in setup.sequence:
         product = W @ product
-    # Where agents average exactly, rounding alone would spread the zeros over the plane.
+    # If agents average exactly, rounding would spread the zeros over the plane.
     even = np.abs(product - product.T).max() < 1e-12
     values = np.linalg.eigvalsh(product) if even else np.linalg.eigvals(product)
     return np.asarray(values[np.argsort(-np.abs(values), kind="stable")])
@@ -237,13 +237,13 @@ def _draw(setup: Setup, path: Path) -> Path:
 
 
 def places_of(graph: nx.Graph) -> list[tuple[float, float]] | None:
-    """Look up where the agents are.
+    """Return the positions of the agents.
 
     Args:
-        graph: The graph, which may say so in networkx's attribute `pos`.
+        graph: The graph, with positions in networkx's attribute `pos`.
 
     Returns:
-        A point of the plane for each agent; None where the graph does not have them all.
+        A point of the plane for each agent; None unless the graph has all of them.
     """
     places = [place for _, place in graph.nodes(data="pos")]
     flat = all(np.shape(place) == (2,) for place in places)

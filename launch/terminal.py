@@ -1,4 +1,4 @@
-"""What is printed: whatever the encoding of a stream is, and whether or not it takes what is written."""
+"""Robust output: for any encoding of a stream, even one that is full or closed."""
 
 import codecs
 import os
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["console", "give_up", "messages", "settle_streams"]
 
 _PLAIN = {"↑": "^", "↓": "v", "→": "->", "±": "+-", "−": "-", "–": "-", "×": "x", "·": "-", "λ": "lambda", "μ": "mu"}
-"""How letters are written that a terminal may not know; others are taken apart, or become a question mark."""
+"""Replacements for letters that a terminal may not support; others lose their accents, or become a question mark."""
 
 
 def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
@@ -29,7 +29,7 @@ codecs.register_error("basinet.plain", _in_plain_letters)
 
 
 def settle_streams() -> None:
-    """Let the process print what it has to say: without a stream to nowhere, and in letters that the stream knows."""
+    """Make standard streams safe to print to: missing ones discard output, unsupported letters are replaced."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -39,21 +39,21 @@ def settle_streams() -> None:
 
 
 def give_up(stream: TextIO) -> None:
-    """Write to nowhere from now on, what is still in the stream's buffer as well.
+    """Discard all further output of a stream, and what is in its buffer.
 
     Args:
-        stream: It takes nothing any more.
+        stream: A stream that is full or closed.
     """
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # it is no file, or closed
+    except (OSError, ValueError):  # it is not a file, or closed
         return
 
 
 class _Steady:
-    """A stream that ends no work where it cannot be written to."""
+    """A stream whose write errors are ignored."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class _Steady:
         return getattr(self._stream, name)
 
     def isatty(self) -> bool:
-        """Whether a cursor can be moved, which notebooks say they can; plain lines they show at once."""
+        """Whether the cursor can be moved; notebooks claim so, but show plain lines at once."""
         return self._stream.isatty() and not type(self._stream).__module__.startswith("ipykernel")
 
     def write(self, text: str) -> int:
@@ -70,7 +70,7 @@ class _Steady:
             self._stream.write(text)
         except (OSError, ValueError):  # full, or closed
             give_up(self._stream)
-        except RuntimeError:  # in a signal handler that has cut into another write
+        except RuntimeError:  # in a signal handler that interrupted another write
             pass
         return len(text)
 
@@ -82,16 +82,16 @@ class _Steady:
 
 
 def messages() -> TextIO:
-    """Find the stream for progress and messages, which are no reason to end any work.
+    """Return the stream for progress and messages, whose errors are ignored.
 
     Returns:
-        The standard error output; what it does not take is lost.
+        Standard error; what it cannot write is lost.
     """
     return cast(TextIO, _Steady(sys.stderr))
 
 
 def console(stream: TextIO, **options: Any) -> "Console":
-    """Make a console of rich's that shows texts as they are: names hold brackets, colons and numbers.
+    """Return a rich console that shows texts verbatim: names hold brackets, colons and numbers.
 
     Args:
         stream: Where it writes.
@@ -106,6 +106,6 @@ def console(stream: TextIO, **options: Any) -> "Console":
         def on_broken_pipe(self) -> None:
             raise  # rich would end the process
 
-    # What the environment says of colours, as in notebooks and logs of builds, makes no terminal of a stream.
+    # Colour settings in the environment, as in notebooks and build logs, do not make a stream a terminal.
     options |= {"force_terminal": stream.isatty(), "force_jupyter": False}
     return Plain(file=stream, markup=False, emoji=False, highlight=False, **options)

@@ -1,8 +1,8 @@
 """Graph families, combination policies, and the spectra that say how fast agents on them agree.
 
-A topology is a function from the number of agents to a networkx graph; any other networkx graph, with any
-hashable labels, does as well. A policy turns a graph into the mixing matrix W of
-``x_k <- sum_l W[k, l] x_l``. Rows and columns of W follow the graph's own node order.
+A topology is a function from the number of agents to a networkx graph; any other networkx graph, with any hashable
+labels, works as well. A policy turns a graph into the mixing matrix W of ``x_k ← Σ_l W[k, l] x_l``. Rows and columns
+of W follow the graph's own node order.
 """
 
 from basinet.topologies.building import TOPOLOGIES

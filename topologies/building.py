@@ -1,4 +1,4 @@
-"""How graphs are built: from an array of edges at once, and drawn until one is connected."""
+"""Build graphs from arrays of edges, and draw random ones until one is connected."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +29,14 @@ def from_edges(
     weight: ArrayLike | None = None,
     policy: str | None = None,
 ) -> nx.Graph:
-    """The graph with these edges.
+    """Build a graph from its edges.
 
     Args:
         num_agents: Number of agents K.
-        edges: Pairs of agents [E, 2]; a pair that is given twice counts once.
+        edges: Pairs of agents [E, 2]; duplicates count once.
         directed: Whether the pair (u, v) means only that u sends to v.
-        weight: Weights of the edges, a number or [E], in their attribute ``weight``; by default they have none.
-        policy: The graph's own policy, in its attribute ``policy``; by default it has none.
+        weight: Edge weights, a number or [E], stored in the attribute ``weight``; none by default.
+        policy: The graph's own policy, stored in its attribute ``policy``; none by default.
 
     Returns:
         Graph on the nodes 0..K-1, or DiGraph if ``directed``.
@@ -44,7 +44,7 @@ def from_edges(
     pairs = _pairs(edges)
     require_room(len(pairs), "the graph")
     senders, receivers = pairs.T.tolist()
-    with _garbage_left():
+    with _collector_paused():
         graph = nx.empty_graph(num_agents, create_using=nx.DiGraph if directed else nx.Graph)
         if weight is None:
             graph.add_edges_from(zip(senders, receivers, strict=True))
@@ -57,7 +57,7 @@ def from_edges(
 
 
 def shifted(num_agents: int, shift: int, *, weight: float | None = None, policy: str | None = None) -> nx.DiGraph:
-    """The graph on which each agent k sends to ``k + shift`` (mod K) alone.
+    """Build the graph on which each agent k sends only to ``k + shift`` (mod K).
 
     Args:
         num_agents: Number of agents K.
@@ -74,8 +74,8 @@ def shifted(num_agents: int, shift: int, *, weight: float | None = None, policy:
 
 
 @contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Nothing of a graph under construction is garbage, but looking for some takes longer than building it."""
+def _collector_paused() -> Iterator[None]:
+    """Pause garbage collection, which finds nothing in a graph under construction and takes longer than building it."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -86,12 +86,12 @@ def _garbage_left() -> Iterator[None]:
 
 
 def cliques(starts: Sequence[int], sizes: Sequence[int], family: str) -> NDArray[np.int64]:
-    """Edges of complete graphs that stand side by side.
+    """Return the edges of disjoint complete graphs.
 
     Args:
-        starts: First agent of each.
-        sizes: Number of agents of each.
-        family: Name of the topology, for the message that there are too many.
+        starts: First agent of each clique.
+        sizes: Number of agents of each clique.
+        family: Name of the topology, for error messages.
 
     Returns:
         Pairs of agents [E, 2].
@@ -114,9 +114,9 @@ def first_connected(
 
     Args:
         num_agents: Number of agents K.
-        draw: From a seed to pairs of agents [E, 2].
-        seed: Seed of the first draw and all that follow, a non-negative integer.
-        message: The sentence that says that none of 100 draws was connected.
+        draw: Maps a seed to pairs of agents [E, 2].
+        seed: Seed of all draws, a non-negative integer.
+        message: Error message if no draw is connected.
         directed: Whether the pair (u, v) means only that u sends to v; the graph is then strongly connected.
         weight: Weight of all edges, as for `from_edges`.
 

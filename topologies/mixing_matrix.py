@@ -1,4 +1,4 @@
-"""What makes a graph and a mixing matrix fit for use: the checks, and the neighbourhoods they rest on."""
+"""Checks of graphs and mixing matrices, and the neighbourhoods they are based on."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
@@ -44,13 +44,13 @@ def neighborhoods(graph: nx.Graph) -> csr_array:
 
 
 def edge_ends(graph: nx.Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both ends of every edge, as places in the graph's node order, in the order of ``graph.adjacency()``.
+    """Return both ends of every edge, as positions in the graph's node order, in the order of ``graph.adjacency()``.
 
     Args:
         graph: Graph or DiGraph with any labels.
 
     Returns:
-        Senders and receivers; an undirected edge stands there twice, once each way, and a self-loop once.
+        Senders and receivers; an undirected edge appears twice, once in each direction, and a self-loop once.
 
     Raises:
         TypeError: If ``graph`` is not a networkx graph.
@@ -83,13 +83,13 @@ def with_diagonal(W: csr_array, diagonal: NDArray[np.float64]) -> csr_array:
         diagonal: The weights that agents give to their own values [K].
 
     Returns:
-        The whole matrix.
+        Mixing matrix [K, K].
     """
     return (W + diags_array(diagonal)).tocsr()
 
 
 def check_graph(graph: nx.Graph) -> None:
-    """Raise if the agents could never agree on a graph.
+    """Raise if a graph is not connected, so that its agents could never agree.
 
     Args:
         graph: Graph or DiGraph with any labels. It must be connected; if directed, strongly connected.
@@ -110,7 +110,7 @@ def check_mixing_matrix(
 ) -> csr_array:
     """Return a mixing matrix in the form that Basinet works with; raise if it does not mix.
 
-    The convention is ``x_k <- sum_l W[k, l] x_l``: row k holds the weights agent k gives to what it
+    The convention is ``x_k ← Σ_l W[k, l] x_l``: row k holds the weights agent k gives to what it
     receives, so that it is non-negative and sums to one (within 1e-8). By default the agents must form one
     strongly connected component of W.
 

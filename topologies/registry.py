@@ -1,4 +1,4 @@
-"""Registries: the components that an experiment can name, which the modules of a folder bring by themselves."""
+"""Registries of the components that an experiment can name, filled by importing the modules of a folder."""
 
 import importlib
 import pkgutil
@@ -12,9 +12,9 @@ Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
 class Registry(dict[str, Callable[..., Made]]):
-    """Makers of components of one kind by name.
+    """Makers of components of one kind, by name.
 
-    A module that is put into the folder of its kind registers what it holds, and needs no mention elsewhere.
+    A module in the folder of its kind registers its components, and needs no entry elsewhere.
 
     Example:
         >>> shapes = Registry[str]()
@@ -29,10 +29,10 @@ class Registry(dict[str, Callable[..., Made]]):
         """Return a decorator that registers a maker.
 
         Args:
-            name: What experiments call it; by default its own name.
+            name: Its name in experiments; by default its own name.
 
         Returns:
-            The decorator, which returns the maker as it is.
+            The decorator, which returns the maker unchanged.
         """
 
         def register(maker: Maker) -> Maker:
@@ -44,10 +44,10 @@ class Registry(dict[str, Callable[..., Made]]):
         return register
 
     def fill(self, package: str) -> None:
-        """Import the modules of a package, nested ones too, so that all are registered that they hold.
+        """Import all modules of a package, nested ones too, so that they register their components.
 
         Args:
-            package: Its name.
+            package: Name of the package.
         """
         found = importlib.import_module(package)
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):

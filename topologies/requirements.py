@@ -1,4 +1,4 @@
-"""Checks that families of graphs share, and policies."""
+"""Checks shared by topologies and policies."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_EDGES = 10_000_000
-"""Edges of a graph, or of all graphs of a sequence: each takes networkx about half a KiB."""
+"""Most edges of a graph, or of all graphs of a sequence: networkx takes about half a KiB for each."""
 
 
 def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
-    """Raise if there are no agents, or too many, or too few for anybody to have somebody to meet.
+    """Raise if there are too few agents, or too many.
 
     Args:
-        num_agents: Number of agents K that was asked for.
+        num_agents: Requested number of agents K.
         family: Name of the topology, for the message.
-        least: How many it needs.
+        least: Smallest number allowed.
 
     Raises:
-        ValueError: If ``num_agents`` is below that, or no graph can have as many.
+        ValueError: If ``num_agents`` is below ``least``, or above the largest size of a graph.
     """
     if not least <= num_agents <= MOST_EDGES:
         bound = f"at least {least}" if num_agents < least else f"at most {MOST_EDGES:,}"
@@ -28,25 +28,25 @@ def require_agents(num_agents: int, family: str, *, least: int = 1) -> None:
 
 
 def require_room(edges: float, family: str) -> None:
-    """Raise if a graph, or a sequence of graphs, would be too large to be built.
+    """Raise if a graph, or a sequence of graphs, would be too large to build.
 
     Args:
-        edges: How many edges there would be, at least or on average.
+        edges: Number of edges, at least or on average.
         family: Name of the topology, for the message.
 
     Raises:
-        ValueError: If there are too many.
+        ValueError: If it is too large.
     """
     if edges > MOST_EDGES:
         raise ValueError(f"{family}: there would be {edges:,.0f} edges, but there must be at most {MOST_EDGES:,}")
 
 
 def require_period(period: int, num_agents: int, family: str) -> None:
-    """Raise if a sequence has no steps, or too many.
+    """Raise if a sequence has too few or too many steps.
 
     Args:
-        period: Number of steps that was asked for.
-        num_agents: Number of agents K, each of which has half an edge a step.
+        period: Requested number of steps.
+        num_agents: Number of agents K, each with half an edge per step.
         family: Name of the topology, for the message.
 
     Raises:
@@ -61,7 +61,7 @@ def require_probability(probability: float, family: str) -> None:
     """Raise if a probability is outside (0, 1].
 
     Args:
-        probability: The probability that was asked for.
+        probability: The probability.
         family: Name of the topology, for the message.
 
     Raises:
@@ -72,7 +72,7 @@ def require_probability(probability: float, family: str) -> None:
 
 
 def require_seed(seed: int) -> None:
-    """Raise if no generator takes a seed.
+    """Raise if a seed is negative.
 
     Args:
         seed: The seed of a random graph.
@@ -102,7 +102,7 @@ def require_undirected(graph: nx.Graph, policy: str) -> None:
 
 
 def agent_values(graph: nx.Graph, given: str | Sequence[float], policy: str, setting: str) -> NDArray[np.float64]:
-    """A positive number for each agent.
+    """Return one positive number per agent.
 
     Args:
         graph: The graph.
@@ -119,7 +119,7 @@ def agent_values(graph: nx.Graph, given: str | Sequence[float], policy: str, set
     values = [graph.nodes[agent].get(given) for agent in graph] if isinstance(given, str) else list(given)
     if len(values) != len(graph):
         raise ValueError(
-            f"the policy {policy} has {setting} of length {len(values)}, but needs {len(graph)}, one an agent"
+            f"the policy {policy} has {setting} of length {len(values)}, but needs {len(graph)}, one per agent"
         )
     for agent, value in zip(graph, values, strict=True):
         if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):

@@ -1,8 +1,8 @@
-"""Attacks: what agents do that mean to spoil the training of the others, the honest ones.
+"""Attacks: how Byzantine agents disturb the training of the honest ones.
 
-An attacker takes part as told (it draws batches, adapts, combines), but lies: what it tells an honest agent is the
-attack's message in the place of its own row, or its data are spoilt. Attackers tell each other the truth, and know what
-the honest neighbours of an agent tell it. What an optimizer remembers, where it is mixed as well, is told truly.
+An attacker follows the algorithm (it draws batches, adapts, combines), but sends honest agents the attack's message
+instead of its own row, or trains on corrupted data. Attackers send each other their true rows, and know what an agent
+receives from its honest neighbours. Optimizer state, where it is mixed too, is sent unchanged.
 """
 
 from basinet.algorithms.attacks.alie import ALIE

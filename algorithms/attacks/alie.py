@@ -15,16 +15,16 @@ __all__ = ["ALIE"]
 @ATTACKS.register("alie")
 @dataclass(frozen=True, kw_only=True)
 class ALIE(Attack):
-    """A little is enough: hide in the spread of the honest rows that the receiver has, m = mean − z · deviation.
+    """A little is enough: hide in the spread of the receiver's honest rows, m = mean − z · deviation.
 
-    Mean and deviation are coordinate-wise over the receiver and its honest neighbours. Without a z, the paper's: with n
-    agents in the neighbourhood and m attackers among them, Φ(z) = (n − m − s) / (n − m), s = ⌊n / 2 + 1⌋ − m, and no
-    less than 0.
+    Mean and deviation are coordinate-wise over the receiver and its honest neighbours. By default z is the paper's:
+    with n agents in the neighbourhood and m attackers among them, Φ(z) = (n − m − s) / (n − m), s = ⌊n / 2 + 1⌋ − m,
+    and no less than 0.
 
     Args:
         agents: The attackers; or give `share`.
         share: Share of the agents that attack.
-        z: How many deviations from the mean.
+        z: Number of deviations from the mean.
 
     References:
         M. Baruch, G. Baruch, Y. Goldberg: A little is enough: circumventing defenses for distributed learning, NeurIPS
@@ -37,7 +37,7 @@ class ALIE(Attack):
     def messages(self, sent: Messages) -> Tensor:
         """Return what the attackers send."""
         honest = 1 + sent.honest.sum(1)
-        # Moments about the receiver's own row: those about zero would cancel.
+        # Moments about the receiver's own row: moments about zero would cancel.
         first = sent.told[:, :1]
         spread = (sent.heard - first).masked_fill_(~sent.honest[..., None], 0)
         own, count = sent.receivers - first[sent.rows, 0], honest[sent.rows, None]

@@ -1,4 +1,4 @@
-"""What an attack is: who attacks, and what an attacker sends in the place of its own row."""
+"""Interface of an attack: who attacks, and what an attacker sends instead of its own row."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -15,17 +15,17 @@ __all__ = ["ATTACKS", "Attack", "Messages", "NoAttack"]
 
 @dataclass(frozen=True)
 class Messages:
-    """Some columns of what goes between the agents of a block, and E messages in it that an attacker sends.
+    """Some columns of the messages within a block, of which attackers send E.
 
     Attributes:
-        told: What each agent tells the neighbour in each slot, [N, D, w].
-        heard: What it would hear from it if nobody lied, [N, D, w]; 0 where it hears nobody.
-        honest: Whether it hears the neighbour, and that one is honest, bool [N, D].
-        weights: The weights that it gives to its neighbours, [N, D].
+        told: What each agent sends the neighbour in each slot, [N, D, w].
+        heard: What it would receive without attackers, [N, D, w]; 0 in empty slots.
+        honest: Whether the slot holds an honest neighbour, bool [N, D].
+        weights: The weights of the neighbours, [N, D].
         rows: Receivers of the attackers' messages, int64 [E].
         slots: The attackers' slots there, int64 [E].
-        keys: A key of each sender and message for random draws, int64 [E].
-        columns: Places of the columns in the whole row, int64 [w].
+        keys: Keys for random draws, one per message, int64 [E].
+        columns: Positions of the columns in the whole row, int64 [w].
     """
 
     told: Tensor
@@ -39,12 +39,12 @@ class Messages:
 
     @property
     def true(self) -> Tensor:
-        """What the attackers would say if they were honest, [E, w]."""
+        """What the attackers would send if they were honest, [E, w]."""
         return self.heard[self.rows, self.slots]
 
     @property
     def receivers(self) -> Tensor:
-        """What the receivers tell the attackers: their own rows, [E, w]."""
+        """The receivers' own rows, as sent to the attackers, [E, w]."""
         return self.told[self.rows, self.slots]
 
 
@@ -59,7 +59,7 @@ class NoAttack:
         """Return which agents attack.
 
         Args:
-            num_agents: K.
+            num_agents: Number of agents K.
             seed: The experiment's seed.
             replica: The replica.
 
@@ -72,7 +72,7 @@ class NoAttack:
         """Return what the attackers send.
 
         Args:
-            sent: What would be sent if nobody lied.
+            sent: What would be sent without attackers.
 
         Returns:
             [E, w].
@@ -82,7 +82,7 @@ class NoAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(NoAttack):
-    """An attack by given agents, the same in all replicas, or by a share that each replica draws for itself.
+    """An attack by given agents, the same in all replicas, or by a share drawn in each replica.
 
     Args:
         agents: The attackers, in the graph's order from 0 on; or give `share`.
@@ -100,7 +100,7 @@ class Attack(NoAttack):
         """Return which agents attack.
 
         Args:
-            num_agents: K.
+            num_agents: Number of agents K.
             seed: The experiment's seed.
             replica: The replica.
 
@@ -108,7 +108,7 @@ class Attack(NoAttack):
             bool [K].
 
         Raises:
-            ValueError: There are no such agents, or nobody attacks, or nobody is honest.
+            ValueError: An agent does not exist, no agent attacks, or none is honest.
         """
         if self.share is None:
             chosen = np.array(self.agents)
@@ -122,7 +122,7 @@ class Attack(NoAttack):
         attacks = np.zeros(num_agents, dtype=bool)
         attacks[chosen] = True
         if attacks.all():
-            raise ValueError(f"all {num_agents} agents attack; one at least has to be honest")
+            raise ValueError(f"all {num_agents} agents attack; at least one has to be honest")
         return attacks
 
 

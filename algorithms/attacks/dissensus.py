@@ -17,9 +17,9 @@ __all__ = ["Dissensus"]
 class Dissensus(Attack):
     """Undo what a receiver would gain from its honest neighbours.
 
-    m = x_k − ε Σ_{l ∈ H} W[k, l] (x_l − x_k) / Σ_{l ∈ B} W[k, l] to agent k with honest neighbours H and
-    attackers B. With ε = 1, averaging leaves the receiver where it is; with more, it moves away from its neighbours.
-    Each receiver gets a message of its own.
+    m = x_k − ε Σ_{l ∈ H} W[k, l] (x_l − x_k) / Σ_{l ∈ B} W[k, l] to agent k with honest neighbours H and attackers B.
+    With ε = 1, averaging leaves the receiver where it is; with more, it moves away from its neighbours. Each receiver
+    gets its own message.
 
     Args:
         agents: The attackers; or give `share`.

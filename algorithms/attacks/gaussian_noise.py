@@ -15,7 +15,7 @@ __all__ = ["GaussianNoise"]
 @ATTACKS.register("gaussian")
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(Attack):
-    """Add noise to the own row, the same for all who hear it: m = x_l + σ n, n ~ N(0, I).
+    """Add noise to the own row, the same for all receivers: m = x_l + σ n, n ~ N(0, I).
 
     Args:
         agents: The attackers; or give `share`.

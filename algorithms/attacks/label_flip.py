@@ -11,7 +11,7 @@ __all__ = ["LabelFlip"]
 @ATTACKS.register("label_flip")
 @dataclass(frozen=True, kw_only=True)
 class LabelFlip(Attack):
-    """Train on wrong labels, y → C − 1 − y for C classes, and send what comes of it.
+    """Train on wrong labels, y → C − 1 − y for C classes, and send the resulting rows.
 
     Args:
         agents: The attackers; or give `share`.

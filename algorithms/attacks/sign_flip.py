@@ -1,4 +1,4 @@
-"""The sign flip: attackers send the opposite of what they have."""
+"""The sign flip: attackers send the negative of their rows."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ __all__ = ["SignFlip"]
 @ATTACKS.register("sign_flip")
 @dataclass(frozen=True, kw_only=True)
 class SignFlip(Attack):
-    """Send the own row with the other sign: m = −s x_l.
+    """Send the own row with opposite sign: m = −s x_l.
 
     Args:
         agents: The attackers; or give `share`.

@@ -1,4 +1,4 @@
-"""Compressors of what agents send: each maps rows to rows, with the bytes of one as it would travel."""
+"""Compressors of what agents send: each maps rows to rows, and counts the bytes of one on the wire."""
 
 from basinet.algorithms.compressors.compressor import COMPRESSORS, Compressor, Layers
 

@@ -1,4 +1,4 @@
-"""What a compressor is: rows in few bytes."""
+"""Interface of a compressor."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,12 +12,12 @@ from basinet.topologies.registry import Registry
 __all__ = ["COMPRESSORS", "Compressor", "Layers", "bytes_of_bits"]
 
 Layers = Callable[[Tensor], list[Tensor]]
-"""Takes rows [N, P] apart into the model's layers, views [N, *shape]."""
+"""Splits rows [N, P] into the model's layers, views [N, *shape]."""
 
 
 @dataclass(frozen=True)
 class Compressor(ABC):
-    """A contraction of rows, E‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with δ > 0, and the bytes that one then takes.
+    """A contraction of rows, E‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with δ > 0, and the bytes of one on the wire.
 
     Args:
         share: See `basinet.algorithms.compression.Compression`.
@@ -35,29 +35,29 @@ class Compressor(ABC):
 
         Args:
             rows: [N, P].
-            keys: One key a row for random draws, int64 [N].
-            layers: Takes rows apart into the model's layers.
+            keys: One key per row for random draws, int64 [N].
+            layers: Splits rows into the model's layers.
 
         Returns:
-            New rows [N, P], and the bytes of one as it would travel.
+            New rows [N, P], and the bytes of one on the wire.
         """
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor 1 + ω with which a random compressor has no bias: E (1 + ω) C(v) = v.
+        """Return the factor 1 + ω that makes a random compressor unbiased: E (1 + ω) C(v) = v.
 
         Args:
-            size: How many numbers a row has.
+            size: Number of entries of a row.
 
         Returns:
-            The factor; 1 where none takes the bias away.
+            The factor; 1 if none removes the bias.
         """
         return 1.0
 
 
 COMPRESSORS: Registry[Compressor] = Registry()
-"""What compresses, by name."""
+"""The compressors, by name."""
 
 
 def bytes_of_bits(bits: int) -> int:
-    """Return how many bytes hold some bits."""
+    """Return the number of bytes that hold some bits."""
     return math.ceil(bits / 8)

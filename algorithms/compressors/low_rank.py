@@ -1,4 +1,4 @@
-"""Each layer's matrix projected on the directions in which it is large."""
+"""Projection of each layer's matrix on its dominant directions."""
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ class LowRankCompressor(Compressor):
 
     def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
         """Compress rows."""
-        # These directions alone keep a share r / min(m, n) of ‖M‖² in the mean, and the iteration keeps no less. Layers
-        # that are no matrices, or that the factors do not shorten, travel whole.
+        # Random directions alone keep a share r / min(m, n) of ‖M‖² on average, and the iteration keeps no less. Layers
+        # that are not matrices, or that the factors do not shorten, are sent whole.
         compressed, numbers = rows.clone(), 0
         for index, (layer, result) in enumerate(zip(layers(rows), layers(compressed), strict=True)):
             matrix = as_matrix(layer)
@@ -32,19 +32,19 @@ class LowRankCompressor(Compressor):
 
 
 def as_matrix(layer: Tensor) -> Tensor | None:
-    """Take a layer as matrices with a row for each of its outputs.
+    """View a layer as matrices with one row per output.
 
     Args:
         layer: [N, *shape].
 
     Returns:
-        A view [N, m, n], or None where the layer is a vector or a number.
+        A view [N, m, n], or None if the layer is a vector or a scalar.
     """
     return layer.flatten(2) if layer.ndim > 2 else None
 
 
 def orthonormal(directions: Tensor) -> Tensor:
-    """Make columns orthonormal that span the given ones; where these depend on each other, some are arbitrary.
+    """Return orthonormal columns that span the given ones; if these are dependent, some are arbitrary.
 
     Args:
         directions: [..., m, r], r ≤ m.

@@ -1,4 +1,4 @@
-"""Random rounding of numbers over their norm."""
+"""Random rounding relative to the norm."""
 
 import math
 
@@ -27,5 +27,5 @@ class QSGD(Compressor):
         ) + rows.element_size()
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor that takes the bias away."""
+        """Return the factor that removes the bias."""
         return 1 + min(size / self.levels**2, math.sqrt(size) / self.levels)

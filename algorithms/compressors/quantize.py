@@ -1,4 +1,4 @@
-"""Random rounding of numbers over the largest of a block."""
+"""Random rounding relative to the largest entry of a block."""
 
 import math
 
@@ -11,7 +11,7 @@ from basinet.algorithms.compressors.compressor import COMPRESSORS, Compressor, L
 __all__ = ["Quantize"]
 
 _BLOCK = 512
-"""Numbers that are rounded together."""
+"""Entries of a block, which are rounded together."""
 
 
 @COMPRESSORS.register("quantize")
@@ -30,5 +30,5 @@ class Quantize(Compressor):
         return result.contiguous(), bytes_of_bits(bits) + blocks.shape[1] * rows.element_size()
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor that takes the bias away."""
+        """Return the factor that removes the bias."""
         return 1 + min(size, _BLOCK) / (4 * self.levels**2)

@@ -1,4 +1,4 @@
-"""Random numbers of a row."""
+"""Random entries of a row."""
 
 import math
 
@@ -13,7 +13,7 @@ __all__ = ["RandomK"]
 
 @COMPRESSORS.register("random_k")
 class RandomK(Compressor):
-    """Keep random numbers, whose places the receiver draws by the same key."""
+    """Keep random entries, whose positions the receiver draws with the same key."""
 
     def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
         """Compress rows."""
@@ -23,5 +23,5 @@ class RandomK(Compressor):
         return kept, k * rows.element_size() + 8
 
     def unbiasing(self, size: int) -> float:
-        """Return the factor that takes the bias away."""
+        """Return the factor that removes the bias."""
         return size / math.ceil(self.share * size)

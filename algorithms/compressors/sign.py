@@ -1,4 +1,4 @@
-"""One bit a number."""
+"""One bit per entry."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ __all__ = ["Sign"]
 
 @COMPRESSORS.register("sign")
 class Sign(Compressor):
-    """Keep the signs, and the mean size of the numbers."""
+    """Keep the signs, and the mean magnitude of the entries."""
 
     def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
         """Compress rows."""

@@ -1,4 +1,4 @@
-"""The largest numbers of a row."""
+"""The largest entries of a row."""
 
 import math
 
@@ -12,7 +12,7 @@ __all__ = ["TopK"]
 
 @COMPRESSORS.register("top_k")
 class TopK(Compressor):
-    """Keep the largest numbers; each travels with its place."""
+    """Keep the entries of largest magnitude; each is sent with its position."""
 
     def compress(self, rows: Tensor, keys: Tensor, layers: Layers) -> tuple[Tensor, int]:
         """Compress rows."""

@@ -1,4 +1,4 @@
-"""Optimizers on the agents' stacked state: what their settings and parameters may be, and how they draw."""
+"""Base class of optimizers on the agents' stacked state: checks of settings and parameters, and keys for draws."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Rule = tuple[Callable[[Any], bool], str]
-"""What tells whether a value is allowed, and the words for what is."""
+"""Whether a value is allowed, and a description of what is."""
 
 
 def _is_number(value: Any) -> bool:
@@ -51,7 +51,7 @@ FLAG: Rule = (lambda value: isinstance(value, bool), "True or False")
 
 
 def rate_of(group: Mapping[str, Any]) -> float:
-    """Return the learning rate of a group, which may be a tensor.
+    """Return the learning rate of a group as a float; it may be a tensor.
 
     Args:
         group: Its settings.
@@ -63,7 +63,7 @@ def rate_of(group: Mapping[str, Any]) -> float:
 
 
 def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> dict[str, set[Tensor]]:
-    """Find the parameters that an optimizer's setting `whole` names.
+    """Return the parameters that an optimizer's setting `whole` names.
 
     Args:
         params: Names and parameters.
@@ -83,21 +83,21 @@ def named_parameters(params: Iterable[Any], patterns: Iterable[str]) -> dict[str
 
 
 class StackedOptimizer(Optimizer):
-    """An optimizer of parameters whose leading axis counts agents, or of a plain model.
+    """Optimizer of parameters stacked over agents along their leading axis, or of a plain model.
 
     Args:
         params: Parameters, or groups of them.
         defaults: Settings of the groups.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
-        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica
-            have. By default they follow from the setting `seed`.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
+        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one shared by its replica. By default
+            they follow from the setting `seed`.
 
     Raises:
         ValueError: A setting is out of its range.
     """
 
     rules: ClassVar[Mapping[str, Rule]]
-    """What the settings of a group may be."""
+    """Rules for the settings of a group."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class StackedOptimizer(Optimizer):
         return items
 
     def _keys_of(self, group: Mapping[str, Any], device: torch.device) -> Tensor:
-        """Return the keys by which the agents draw for a group, int64 [N]: equal ones where it is shared."""
+        """Return the agents' keys for a group, int64 [N]: equal ones if it is shared."""
         keys = self.keys
         if keys is None:
             common = torch.full((self.agents or 1,), draws.key(group["seed"], "optimizer"))

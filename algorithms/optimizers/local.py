@@ -1,4 +1,4 @@
-"""One optimizer an agent, executed for all agents of a block together where that is the same thing."""
+"""One optimizer per agent, executed for all agents of a block at once where that is equivalent."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,25 +18,25 @@ class LocalOptimizer:
 
     Each agent has its own optimizer state (momentum, second moments).
 
-    - an elementwise class, as most of torch's, is instantiated once, over the flat state [N, P];
-    - a stacked class is instantiated once, too, as its `OptimizerTraits` say;
-    - any other class is instantiated once an agent, on that agent's own parameters.
+    - an elementwise class, such as most of torch's, is instantiated once, over the flat state [N, P];
+    - a stacked class is instantiated once, too, as its `OptimizerTraits` declare;
+    - any other class is instantiated once per agent, on that agent's own parameters.
 
     Args:
-        factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may overrule;
-            `lr` of its groups is the base rate.
+        factory: Makes an optimizer from an iterable of parameters, and settings as keywords that it may override; `lr`
+            of its groups is the base rate.
         kind: The optimizer's class.
-        x: The agents' parameters [N, P]; stepped in place, wherever they have moved to.
-        split: Takes [N, P] apart into layers [N, *shape] that are views.
-        keys: Keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica have.
+        x: The agents' parameters [N, P]; stepped in place.
+        split: Splits [N, P] into layers, views [N, *shape].
+        keys: Keys for random draws, int64 [N, 2]: an agent's own, and one shared by its replica.
         names: Names of the layers.
 
     Attributes:
-        split: Takes [N, P] apart into what the optimizers step, views in their order.
-        optimizers: The optimizers, one or one an agent.
+        split: Splits [N, P] into the views that the optimizers step, in order.
+        optimizers: The optimizers, one in all or one per agent.
 
     Raises:
-        TypeError: What the class says of itself is wrong.
+        TypeError: The traits of the class are wrong.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class LocalOptimizer:
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether the gradients are after a step what they were before, as far as is known."""
+        """Whether a step is known to leave the gradients unchanged."""
         return self._built_in
 
     @property
@@ -101,12 +101,12 @@ class LocalOptimizer:
 
     @property
     def next_batch_size(self) -> int | None:
-        """How many samples an agent's next gradient shall have; None for as many as always."""
+        """Number of samples of an agent's next gradient; None for the usual batch."""
         wanted: int | None = None if self._one_each else getattr(self.optimizers[0], "next_batch_size", None)
         return wanted
 
     def _point(self, gradients: Tensor) -> None:
-        """Let the parameters be where x is, and their gradients where the given ones are."""
+        """Point the parameters at x, and their gradients at the given ones."""
         for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
             parameter.data = place.clone() if self._reassigns else place.detach()
         if not self._built_in:
@@ -116,12 +116,12 @@ class LocalOptimizer:
                 parameter.grad = gradient
 
     def _take_back(self) -> None:
-        """Write into x what an optimizer of the user's own has put in the place of parameters (`p.data = …`).
+        """Copy into x the tensors that a user's optimizer has assigned to parameters (`p.data = …`).
 
-        It is given clones until it is known not to do that: a tensor that it keeps must not change behind its back.
+        It gets clones until it is known not to do so: a tensor that it keeps must not change behind its back.
 
         Raises:
-            TypeError: If it does so while it evaluates, when x has to follow.
+            TypeError: If it does so while evaluating, when x has to follow.
         """
         if self._built_in:
             return
@@ -131,17 +131,17 @@ class LocalOptimizer:
             if parameter.data_ptr() != place.data_ptr():
                 place.copy_(parameter.data)
         if reassigned and self.evaluates:
-            raise TypeError("it puts new tensors in the place of parameters (p.data = …), and has to write into them")
+            raise TypeError("it assigns new tensors to parameters (p.data = …), but has to write into them")
         self._reassigns = reassigned
 
     def _set_rates(self, factor: float) -> None:
-        """Let the groups have the learning rates of this step."""
+        """Set the groups' learning rates of this step."""
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
     def prepare(self, evaluate: Callable[[], Tensor], gradients: Tensor, factor: float) -> Tensor:
-        """Let an optimizer that evaluates by itself find what it steps with.
+        """Prepare the step of an optimizer that evaluates by itself.
 
         Args:
             evaluate: Evaluates x as it is now, and returns the losses [N]; unless the optimizer is derivative-free, it
@@ -150,7 +150,7 @@ class LocalOptimizer:
             factor: The schedule's factor on the learning rate.
 
         Returns:
-            What `step` then wants: `gradients`, or the coefficients [N, 1] of a derivative-free optimizer.
+            What `step` takes: `gradients`, or the coefficients [N, 1] of a derivative-free optimizer.
         """
         optimizer: Any = self.optimizers[0]
 
@@ -178,8 +178,8 @@ class LocalOptimizer:
         Args:
             gradients: [N, P], or what `prepare` returned.
             factor: The schedule's factor on the learning rate.
-            active: Which agents step, bool [N]; the others keep their parameters and their optimizer's state, but not
-                what an optimizer counts for all agents together, such as the steps of Adam.
+            active: Which agents step, bool [N]; the others keep their parameters and optimizer state, except for what
+                an optimizer counts for all agents together, such as Adam's steps.
         """
         self._point(gradients)
         self._set_rates(factor)
@@ -200,7 +200,7 @@ class LocalOptimizer:
                 if place in held:
                     _keep(now, held[place], active)
                 elif place[1] not in self._traits.fixed_state:
-                    # What is remembered for the first time begins with zeros for those that rest.
+                    # New state begins with zeros for inactive agents.
                     _keep(now, torch.zeros_like(now), active)
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,8 +211,8 @@ class LocalOptimizer:
             same for all agents.
 
         Raises:
-            TypeError: A stacked optimizer keeps what neither leads with the agents' axis nor is a number, under a
-                name that its class traits do not list in `shared_state`.
+            TypeError: A stacked optimizer keeps state that neither leads with the agents' axis nor is a number, under a
+                name that its traits do not list in `shared_state`.
         """
         saved = [optimizer.state_dict() for optimizer in self.optimizers]
         if self._one_each:
@@ -226,21 +226,21 @@ class LocalOptimizer:
         return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
 
     def rows(self) -> list[Tensor]:
-        """Collect the state that leads with the agents' axis, but for what is neither mixed nor reset.
+        """Collect the state that leads with the agents' axis, except for what is neither mixed nor reset.
 
         Returns:
             The optimizer's own tensors [N, ...].
 
         Raises:
-            TypeError: The optimizer is instantiated once an agent, and its state has no such axis.
+            TypeError: The optimizer is instantiated once per agent, and its state has no such axis.
         """
         if self._one_each:
-            raise TypeError("it is instantiated once an agent, so that its state cannot be mixed or reset")
+            raise TypeError("it is instantiated once per agent, so that its state cannot be mixed or reset")
         fixed = self._traits.fixed_state
         return [tensor for (_, name), tensor in self._remembered().items() if name not in fixed]
 
     def _remembered(self) -> dict[tuple[int, str], Tensor]:
-        """Find the state that leads with the agents' axis, by the place of its parameter and its name."""
+        """Return the state that leads with the agents' axis, by parameter index and name."""
         (optimizer,) = self.optimizers
         return {
             (place, name): value
@@ -276,23 +276,23 @@ class LocalOptimizer:
 
 
 def _keep(tensor: Tensor, before: Tensor, active: Tensor) -> None:
-    """Put back the rows of the agents that are not active."""
+    """Restore the rows of the inactive agents."""
     torch.where(active.view(-1, *(1 for _ in tensor.shape[1:])), tensor, before, out=tensor)
 
 
 def _restore(optimizer: optim.Optimizer, saved: dict[str, Any]) -> None:
-    optimizer.load_state_dict(copy.deepcopy(saved))  # torch keeps the tensors that it is given
+    optimizer.load_state_dict(copy.deepcopy(saved))  # torch keeps the tensors it is given
     restore_types(optimizer, saved)
 
 
 def restore_types(optimizer: optim.Optimizer, saved: dict[str, Any], *, floating: bool = True) -> None:
-    """Restore the bits of a loaded state: torch has cast it to the type of the parameters.
+    """Restore the original types of a loaded state, which torch casts to the type of the parameters.
 
     Args:
         optimizer: It has loaded the state.
         saved: The state.
-        floating: Whether floating types are restored, too, as is right where the parameters have the type that they
-            had when the state was saved; whole numbers always are.
+        floating: Whether floating types are restored, too, as is right if the parameters have their type at the time of
+            saving; integers always are.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for place, held in saved["state"].items():

@@ -1,4 +1,4 @@
-"""What an optimizer's class says of itself, so that the agents' optimizers are executed as it allows."""
+"""Traits of an optimizer class: what it needs, and how it may be executed."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -17,38 +17,37 @@ ELEMENTWISE = frozenset({
     optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.Adadelta, optim.Adamax, optim.NAdam, optim.RAdam,
     optim.RMSprop, optim.Rprop,
 })  # fmt: skip
-"""torch's optimizers that treat every number by itself."""
+"""torch's elementwise optimizers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerTraits:
-    """What an optimizer's class needs and does, in its attribute `traits`; without one it has these defaults.
+    """What an optimizer class declares in its attribute `traits`; these are the defaults.
 
-    A class that says nothing is instantiated once an agent, on that agent's own parameters. One that says `stacked`
-    gets the keyword `agents`, which tells it that the leading axis of its parameters counts agents, and its state leads
-    with them, too.
+    A class without traits is instantiated once per agent, on that agent's own parameters. A `stacked` class gets the
+    keyword `agents`, the number of agents on the leading axis of its parameters; its state leads with this axis, too.
 
-    A stacked class that does not step with the gradient at x `evaluates`: it has a method `prepare(closure)`. The
-    closure evaluates the parameters as they are now (they may move, in place), writes over each `p.grad` and returns
-    the losses [N]; all its evaluations are of the same batch. `prepare` leaves in `p.grad` what `step` uses, and the
-    parameters as they were, bit by bit. If it is `derivative_free`, it gets the losses alone, and leaves one number an
-    agent in its attribute `coefficients`, [N, 1], where `step` finds them.
+    A stacked class that does not step with the gradient at x is one that `evaluates`: it has a method
+    `prepare(closure)`. The closure evaluates the parameters as they are now (they may move, in place), overwrites each
+    `p.grad` and returns the losses [N]; all evaluations use the same batch. `prepare` leaves in `p.grad` what `step`
+    uses, and restores the parameters bit for bit. If it is `derivative_free`, it gets only the losses, and leaves one
+    number per agent in its attribute `coefficients`, [N, 1], where `step` finds them.
 
-    What depends on settings is told by attributes of the optimizer itself: one whose agents may step along directions
-    of their own, or in subspaces of their own, says in `in_common` whether all have the same; one that wants some
-    gradients of another number of samples says in `next_batch_size` of how many the next one shall be, or None.
+    What depends on settings is declared by attributes of the optimizer itself: `in_common`, whether all agents step
+    along the same directions or in the same subspaces; `next_batch_size`, the number of samples of the next gradient,
+    or None for the usual batch.
 
     Attributes:
         stacked: "layers": it gets the layers' stacked parameters [N, *shape]; "flat": a parameter [N, P].
-        elementwise: It treats every number by itself, so that one on the flat state [N, P] is one an agent.
-        keyed: It draws at random, by the keyword `keys`.
+        elementwise: It is elementwise, so that one on the flat state [N, P] acts as one per agent.
+        keyed: It draws at random, with the keyword `keys`.
         named: It gets its layers with their names.
         evaluates: It has a method `prepare`.
         derivative_free: `prepare` needs no gradients.
-        fixed_state: Names in its state that are neither mixed nor reset.
-        shared_state: Names in its state of what does not lead with the agents.
-        tuning: Its name among the methods of `heavy_tail_settings`, which then choose its settings where an experiment
-            says `tuned`.
+        fixed_state: Names of state that is neither mixed nor reset.
+        shared_state: Names of state that does not lead with the agents' axis.
+        tuning: Its name among the methods of `heavy_tail_settings`, which choose its settings if an experiment says
+            `tuned`.
 
     Raises:
         ValueError: They contradict each other.
@@ -78,17 +77,17 @@ class OptimizerTraits:
 
     @classmethod
     def of(cls, maker: object) -> Self:
-        """Return what an optimizer says of itself.
+        """Return the traits of an optimizer.
 
         Args:
-            maker: Its class, built-in, torch's or the user's own; or what makes one.
+            maker: Its class, or a function that makes one.
 
         Returns:
             Its traits.
 
         Raises:
-            TypeError: Its attribute `traits` is something else, or it has a method `prepare` and does not say that it
-                evaluates, or the other way round.
+            TypeError: Its attribute `traits` is something else, or it has a method `prepare` without declaring that it
+                evaluates, or vice versa.
         """
         if isinstance(maker, type) and maker in ELEMENTWISE:
             return cls(elementwise=True)

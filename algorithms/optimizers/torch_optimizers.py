@@ -1,4 +1,4 @@
-"""What is known of torch's own optimizers."""
+"""Knowledge about torch's own optimizers."""
 
 import inspect
 import sys
@@ -20,7 +20,7 @@ TORCH = frozenset(kind for kind in vars(optim).values() if isinstance(kind, type
 """torch's optimizers: they step in place, and leave gradients as they are."""
 
 FUSED = frozenset({optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad})
-"""Those that torch can step in one pass over memory, on the CPU as on a GPU."""
+"""Those that torch can step in one pass over memory, on CPUs and GPUs."""
 
 TORCH_BOUNDS: dict[str, Any] = {
     "lr": Field(ge=0),
@@ -30,19 +30,19 @@ TORCH_BOUNDS: dict[str, Any] = {
     "momentum": Field(ge=0, lt=1),
     "weight_decay": Field(ge=0),
 }
-"""Bounds of numbers in their signatures, which declare none."""
+"""Bounds of their numeric settings, which their signatures do not declare."""
 
 
 def _defer_compiler() -> None:
-    """Keep torch from importing its compiler as soon as an optimizer is made, which takes as long as torch itself.
+    """Keep torch from importing its compiler when an optimizer is made, which takes as long as importing torch.
 
-    Some methods of its optimizers import it on their first call, to mark themselves as not to be compiled. Nothing can
-    be compiled before something else has imported it: until then they run as they are.
+    Some methods of its optimizers import it on their first call, to mark themselves as not to be compiled. Nothing is
+    compiled before something else imports it: until then they run as they are.
     """
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         marked = getattr(optim.Optimizer, name)
         if hasattr(marked, "__wrapped__"):
-            # Where torch keeps the method that is marked; another version that keeps it elsewhere takes its time.
+            # Where torch keeps the marked method; other versions may keep it elsewhere and are only slower.
             marked.__wrapped__.__dynamo_disable = _until_imported(marked)
 
 
@@ -62,13 +62,13 @@ _defer_compiler()
 
 
 def stepping(optimizer: optim.Optimizer) -> Callable[[optim.Optimizer], Any]:
-    """Return how optimizers like this one step: torch's own without importing the compiler, to break its graphs.
+    """Return the function that steps optimizers like this one: torch's own without importing the compiler.
 
     Args:
         optimizer: One of them.
 
     Returns:
-        What steps another one.
+        A function that steps another one.
     """
     kind = type(optimizer)
     if kind not in TORCH or optimizer.defaults.get("differentiable"):

@@ -1,4 +1,4 @@
-"""Step, momentum and clipping of normalised SGD, from what is known of the problem and its heavy-tailed noise."""
+"""Step, momentum and clipping of normalised SGD, from known constants of the problem and its heavy-tailed noise."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ Tuned = Annotated[
         " are those of the run if not given."
     ),
 ]
-"""What an experiment may say of an optimizer in the place of some settings."""
+"""What an experiment may give an optimizer instead of some settings."""
 
 TUNINGS: Registry[dict[str, float]] = Registry()
 """What `tuned` can name: step, momentum and clipping as functions of T, p, σ, L, Δ and H."""
@@ -65,21 +65,21 @@ def heavy_tail_settings(
 
     Args:
         method: The optimizer's name.
-        steps: T, how many steps will be taken: the settings are for this horizon.
+        steps: T, the number of steps: the settings are for this horizon.
         p: The order of the noise moment that is bounded, in (1, 2]; None where it is unknown (nsgdm only).
         sigma: σ, its size.
         smoothness: L, the Lipschitz constant of the gradient.
-        gap: Δ, how far the loss is above its infimum at the start.
+        gap: Δ, the initial loss above its infimum.
         hessian_lipschitz: H, the Lipschitz constant of the Hessian (a_nsgdc only, which needs it).
         gradient: G, by default √(2LΔ), which smoothness allows.
-        bounded_differences: Whether ‖g(x) − g(y)‖ ≤ L ‖x − y‖ holds for each sample, not for a moment alone (nsgdc_vr
+        bounded_differences: Whether ‖g(x) − g(y)‖ ≤ L ‖x − y‖ holds for each sample, not only for a moment (nsgdc_vr
             only).
 
     Returns:
-        `lr`, `momentum` and `clip` as far as the method has them.
+        `lr`, `momentum` and `clip`, as far as the method has them.
 
     Raises:
-        ValueError: A value is out of its range, or the method does not know it.
+        ValueError: A value is out of its range, or the method does not have it.
 
     Example:
         >>> heavy_tail_settings("nsgdm", steps=10_000, sigma=0.0)
@@ -129,7 +129,7 @@ def heavy_tail_settings(
 
 @TUNINGS.register()
 def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[str, float]:
-    """Choose step, momentum and clipping for a horizon, where the noise has a bounded moment of a known order p.
+    """Choose step, momentum and clipping for a horizon, if the noise has a bounded moment of known order p.
 
     Args:
         method: The optimizer's name: nsgdm, nsgdc, nsgdc_vr, a_nsgdc, clipped_sgd.
@@ -139,7 +139,7 @@ def known_p(method: Method, *, steps: int, p: float = 2.0, **more: Any) -> dict[
             bounded_differences.
 
     Returns:
-        `lr`, `momentum` and `clip` as far as the method has them.
+        `lr`, `momentum` and `clip`, as far as the method has them.
 
     Raises:
         ValueError: See `heavy_tail_settings`; and nsgd has no settings for noise.
@@ -176,7 +176,7 @@ def unknown_p(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
 
 @TUNINGS.register()
 def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
-    """Choose the step √(Δ / (LT)) of normalised gradient descent for a horizon, without momentum: there is no noise.
+    """Choose the step √(Δ / (LT)) of normalised gradient descent for a horizon, without noise and momentum.
 
     Args:
         method: The optimizer's name.
@@ -184,7 +184,7 @@ def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
         **more: See `heavy_tail_settings`: smoothness, gap, gradient, hessian_lipschitz.
 
     Returns:
-        `lr`, and `momentum` and `clip` as far as the method has them, which then do nothing.
+        `lr`, and `momentum` and `clip` as far as the method has them, which then have no effect.
 
     References:
         T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed
@@ -194,7 +194,7 @@ def noiseless(method: Method, *, steps: int, **more: Any) -> dict[str, float]:
 
 
 def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_differences: bool = False) -> float:
-    """Return the exponent at which the mean gradient norm falls with T under these settings.
+    """Return the exponent at which the mean gradient norm decays with T under these settings.
 
     Args:
         method: The optimizer's name.
@@ -224,18 +224,18 @@ def heavy_tail_rate(method: Method, p: float, *, known: bool = True, bounded_dif
 
 
 def tuned_settings(method: Method, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Replace the setting `tuned` of an experiment's optimizer by the settings that it chooses.
+    """Replace the setting `tuned` of an optimizer by the settings that it chooses.
 
     Args:
         method: The optimizer's name.
-        settings: What the experiment says of it, with or without `tuned`; see `Tuned`.
-        steps: T, where `tuned` says none.
+        settings: Its settings, with or without `tuned`; see `Tuned`.
+        steps: T, unless `tuned` gives it.
 
     Returns:
-        What the optimizer's class is given.
+        The settings for the optimizer's class.
 
     Raises:
-        ValueError: Settings are both given and to be tuned, or an argument is missing, unknown or out of its range.
+        ValueError: Settings are both given and tuned, or an argument is missing, unknown or out of its range.
     """
     given = {name: value for name, value in settings.items() if name != "tuned"}
     tuned = settings.get("tuned")

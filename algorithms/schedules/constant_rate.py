@@ -7,7 +7,7 @@ __all__ = ["constant"]
 
 @SCHEDULES.register()
 def constant(t: int, num_steps: int, *, warmup: Steps = 0) -> float:
-    """Keep the learning rate.
+    """Keep the learning rate constant.
 
     Args:
         t: Step, from 0.

@@ -1,4 +1,4 @@
-"""Learning rates that fall along half a cosine."""
+"""Cosine decay of the learning rate."""
 
 import math
 
@@ -9,12 +9,12 @@ __all__ = ["cosine"]
 
 @SCHEDULES.register()
 def cosine(t: int, num_steps: int, *, final: Fraction = 0.0, warmup: Steps = 0) -> float:
-    """Fall from 1 to `final` along half a cosine (Loshchilov, Hutter: SGDR, arXiv:1608.03983).
+    """Decay from 1 to `final` along half a cosine (Loshchilov, Hutter: SGDR, arXiv:1608.03983).
 
     Args:
         t: Step, from 0.
         num_steps: Steps of the whole run.
-        final: The factor that is reached at the end.
+        final: The factor reached at the end.
         warmup: Steps over which the rate first rises linearly.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What schedules share: their settings' types, and the warm-up."""
+"""Shared by schedules: types of their settings, and the warm-up."""
 
 from typing import Annotated
 
@@ -16,5 +16,5 @@ SCHEDULES: Registry[float] = Registry()
 
 
 def warm_up(t: int, warmup: int) -> float:
-    """Return a factor that rises linearly over the first `warmup` steps, (t + 1) / (warmup + 1), and then is 1."""
+    """Return a factor that rises linearly over the first `warmup` steps, (t + 1) / (warmup + 1), then 1."""
     return min(1.0, (t + 1) / (warmup + 1))

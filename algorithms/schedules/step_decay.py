@@ -1,4 +1,4 @@
-"""Learning rates that fall at milestones."""
+"""Step decay of the learning rate at milestones."""
 
 from basinet.algorithms.schedules.schedule import SCHEDULES, Fraction, Steps, warm_up
 

@@ -1,4 +1,4 @@
-"""Strategies: how agents use gradients and neighbours, each a few lines over the verbs of a block."""
+"""Strategies: how agents use gradients and neighbours, each written in a few lines over the verbs of a block."""
 
 from basinet.algorithms.strategies.baselines.centralized import Centralized
 from basinet.algorithms.strategies.baselines.consensus import Consensus

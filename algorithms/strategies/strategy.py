@@ -1,4 +1,4 @@
-"""What a strategy is: the distributed part of an algorithm, written over the verbs of a block."""
+"""Interface of a strategy, the distributed part of an algorithm, and of the block it is written over."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -19,20 +19,19 @@ class Neighbors(Protocol):
     """The neighbours of each agent, in slots: in the order of the agents, with empty slots at the end."""
 
     weights: Tensor
-    """Weight that an agent gives to the neighbour in each slot, [N, D]; 0 where it hears nobody there."""
+    """Weight of the neighbour in each slot, [N, D]; 0 in empty slots."""
 
     own: Tensor
-    """Weight that it gives to itself, [N]."""
+    """Weight of the agent itself, [N]."""
 
     heard: Tensor
-    """Whether it hears the neighbour in the slot, bool [N, D]."""
+    """Whether the slot holds a neighbour that the agent receives from, bool [N, D]."""
 
 
 class Block(Protocol):
     """The agents that one process hosts, as a strategy sees them.
 
-    A strategy is the same code in one process and on a hundred: what has to travel, travels inside `combine`
-    and `average`.
+    A strategy is the same code in one process and in a hundred: all communication happens inside the verbs.
     """
 
     x: Tensor
@@ -42,10 +41,10 @@ class Block(Protocol):
     """The agents' optimizers."""
 
     num_agents: int
-    """K, how many agents a replica has, here and elsewhere."""
+    """K, number of agents of a replica, over all processes."""
 
     step: int
-    """How many steps have been taken."""
+    """Number of steps taken."""
 
     memory: dict[str, Tensor]
     """What the strategy remembers of each agent between steps, by name: tensors [N, ...]; empty at first."""
@@ -53,55 +52,55 @@ class Block(Protocol):
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x, [N, P].
 
-        It is good until it is given to `adapt`, or until the next call: keep a copy of what is needed later. An
-        optimizer that evaluates by itself has its own idea of the gradient; a derivative-free one finds coefficients
-        [N, 1], with which nothing but `adapt` can compute.
+        The result is valid until it is given to `adapt`, or until the next call: copy what is needed later. An
+        optimizer that evaluates by itself decides what the gradient is; a derivative-free one returns coefficients [N,
+        1], which only `adapt` can use.
         """
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
-        """Let each agent's optimizer step from x with the given gradients [N, P]: x ← adapt(x, g).
+        """Step each agent's optimizer from x with the given gradients [N, P]: x ← adapt(x, g).
 
-        Where `active`, bool [N], is given, the others keep x and what their optimizer remembers.
+        If `active`, bool [N], is given, the other agents keep x and their optimizer state.
         """
 
     def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
-        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is no view.
+        """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l, for any [N, P] that is not a view.
 
-        `sent` are the bytes of one row on the wire, by default those of its numbers; personal parameters are not sent.
-        What is said `truly`, attackers do not falsify: numbers of the protocol itself.
+        `sent` are the bytes of one row on the wire, by default those of its entries; personal parameters are not sent.
+        Attackers do not falsify what is sent `truly`: numbers of the protocol itself.
         """
 
     def push(self, x: Tensor) -> None:
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l, for any [N, P].
 
-        A strategy that uses it says `traits = StrategyTraits(weights="both")`.
+        A strategy that uses it declares `traits = StrategyTraits(weights="both")`.
         """
 
     @property
     def neighbors(self) -> Neighbors:
-        """The agents' neighbours one by one, each in a slot of its own."""
+        """The agents' neighbours, each in its own slot."""
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
-        """Send each neighbour a row, [N, D, ...], and get one from each, [N, D, ...]; 0 where an agent hears nobody.
+        """Send each neighbour a row, [N, D, ...], and receive one from each, [N, D, ...]; 0 in empty slots.
 
-        `sent` are the bytes of one row on the wire, by default those of its numbers; personal parameters are not sent.
+        `sent` are the bytes of one row on the wire, by default those of its entries; personal parameters are not sent.
         """
 
     def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:
-        """Send all neighbours the row x_k, and iterate over what comes from each a few columns at a time.
+        """Send all neighbours the row x_k, and iterate over what each sends a few columns at a time.
 
-        That is pairs of columns and of tensors [N, D, w]; they are the same as often as one goes through them. Columns
-        of `x` that have been gone through may be overwritten, the last time.
+        The items are pairs of columns and tensors [N, D, w], the same on every iteration. During the last iteration,
+        columns of `x` already passed may be overwritten.
         """
 
     def full_gradients(self) -> Tensor:
         """Compute each agent's gradient over all of its data at x, [N, P]."""
 
     def layers(self, x: Tensor) -> list[Tensor]:
-        """Take [N, P], laid out like the parameters, apart into the model's layers: views [N, *shape]."""
+        """Split [N, P], laid out like the parameters, into the model's layers: views [N, *shape]."""
 
     def keys(self, purpose: str) -> Tensor:
-        """Return one key an agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
+        """Return one key per agent for random draws of this step, int64 [N]; see `basinet.algorithms.draws`."""
 
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""
@@ -110,10 +109,9 @@ class Block(Protocol):
 class Strategy(Protocol):
     """How agents use gradients and neighbours.
 
-    A strategy holds settings alone: what changes from step to step is kept in the memory of the block, so that
-    checkpoints hold it and one strategy can serve many runs. One that needs weights of some kind has a method
-    `check(weights)` that raises a ValueError for others. What else it needs it says in an attribute `traits`, which are
-    `StrategyTraits`.
+    A strategy holds only settings: what changes from step to step is kept in the block's memory, so that it is in
+    checkpoints and one strategy can serve many runs. One that needs certain weights has a method `check(weights)` that
+    raises a ValueError for others. Other needs are declared in an attribute `traits`, a `StrategyTraits`.
     """
 
     def step(self, block: Block) -> None:
@@ -131,7 +129,7 @@ def require_symmetric(weights: csr_array) -> None:
         weights: Mixing matrix [K, K].
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not symmetric.
     """
     if abs(weights - weights.T).max() > _TOLERANCE:
         raise ValueError("needs symmetric weights, and these are not; metropolis makes them, on an undirected graph")
@@ -144,7 +142,7 @@ def require_doubly_stochastic(weights: csr_array) -> None:
         weights: Mixing matrix [K, K].
 
     Raises:
-        ValueError: They do not.
+        ValueError: A column does not sum to one.
     """
     sums = np.asarray(weights.sum(axis=0)).ravel()
     if abs(sums - 1).max() > _TOLERANCE:

@@ -1,4 +1,4 @@
-"""What a strategy says of itself, so that a run is checked against it before it begins."""
+"""Traits of a strategy: what it needs, checked before a run begins."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
@@ -10,26 +10,26 @@ Weights = Literal["rows", "columns", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyTraits:
-    """What a strategy needs and does, in its attribute `traits`; without one it has these defaults.
+    """What a strategy declares in its attribute `traits`; these are the defaults.
 
     Attributes:
-        weights: What the mixing weights of an agent sum to one over: "rows" for what it receives, "columns" for what it
-            sends; with "both" it mixes with weights of either kind, and calls `push`.
+        weights: Which mixing weights sum to one: "rows", those of what an agent receives, or "columns", those of what
+            it sends; with "both" it uses weights of either kind, and calls `push`.
         static: It needs the same graph at every step.
         full_gradients: It takes gradients over all of an agent's data.
-        own_points: It evaluates gradients at other points than x, which optimizers that do so themselves would take
-            for steps.
-        mixes_all: It cannot leave out personal parameters, as the verbs of a block do by themselves.
-        combines_x: It combines or averages x as such; otherwise what optimizers remember and running statistics cannot
-            go the way of the parameters.
+        own_points: It evaluates gradients at other points than x, which cannot be combined with optimizers that do so
+            themselves.
+        mixes_all: It mixes all parameters, and cannot leave out personal ones as the verbs of a block do.
+        combines_x: It combines or averages x itself; otherwise optimizer state and running statistics cannot be mixed
+            like the parameters.
         shares_subspaces: It needs an optimizer whose agents step in the same subspaces.
         averages: It calls `average`.
-        uses_graph: It calls `combine`, or what else goes along the edges; otherwise a run differs between graphs of as
-            many agents in nothing but the agents' weights π in the centroid, and in measures that look at W. A class
-            that inherits its traits uses the graph: one that does not has to say so itself.
+        uses_graph: It calls `combine` or another verb that communicates along edges; otherwise the graph changes only
+            the agents' weights π in the centroid, and measures that use W. A class that inherits its traits uses the
+            graph, unless it declares its own.
 
     Raises:
-        ValueError: There are no such weights.
+        ValueError: `weights` is none of these.
     """
 
     weights: Weights = "rows"
@@ -48,7 +48,7 @@ class StrategyTraits:
 
     @classmethod
     def of(cls, strategy: object) -> Self:
-        """Return what a strategy says of itself.
+        """Return the traits of a strategy.
 
         Args:
             strategy: A strategy, built-in or the user's own.

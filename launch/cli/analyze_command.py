@@ -20,7 +20,7 @@ from basinet.sim.runtimes.world import num_ranks
 __all__ = ["execute"]
 
 _SHARED = ("analysis_samples", "analysis_mode", "analysis_dtype")
-"""What the loss in planes and on paths is evaluated with, too."""
+"""Options that also apply to the loss in planes and on paths."""
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from basinet.sim.setup.room import check_disk
 __all__ = ["execute"]
 
 _MOST_SHOWN = 200
-"""Runs that are shown; JSON holds all."""
+"""Most runs shown; JSON holds all."""
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Where the command line begins: the words are read, the command is imported and carried out, and mistakes are told."""
+"""Entry point of the command line: parse the words, import and run the command, report mistakes."""
 
 import atexit
 import errno
@@ -20,7 +20,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Of several ranks that torchrun has started, the first one runs it with the help of the others, which print nothing.
+    Under torchrun, the first rank runs it with the help of the others, which print nothing.
 
     Args:
         arguments: Words of the command line; those of the process by default.
@@ -29,17 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status, the same at all ranks: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
     """
     atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)  # the process ends without a last search for garbage, half a second long
+    atexit.register(gc.freeze)  # skip the last garbage collection, which takes half a second
     settle_streams()
     try:
         status = _main(arguments)
     finally:
         ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
         if ranks is not None and ranks.met():
-            # torchrun ends what still runs as soon as one rank has exited with a status: each shall have its own.
+            # torchrun kills the other ranks as soon as one has exited with an error: let each exit with its own status.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if ranks is not None and ranks.follows():
-        # Channels that are taken down with the interpreter may abort it, once the first rank is gone.
+        # Process groups torn down at exit may abort the interpreter once the first rank is gone.
         ranks.leave()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -52,7 +52,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options, later = parser.parse_known_args(arguments)
     if any(word.startswith("-") for word in later) or (later and "words" not in options):
         parser.error(f"unrecognized arguments: {' '.join(later)}")
-    if later:  # argparse takes no further words once an option has come between them
+    if later:  # argparse accepts no further words after an option
         options.words += later
     try:
         with _loading():
@@ -70,11 +70,11 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 _DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-"""What is no mistake in what was asked, but a disk that takes no more."""
+"""Errors of a full or failing disk, which are not mistakes of the user."""
 
 
 def _end(error: Exception) -> int:
-    """Say in one sentence what went wrong, or raise a defect with its traceback; return the exit status."""
+    """Report a mistake in one sentence, or raise a defect with its traceback; return the exit status."""
     from basinet.sim.experiment.mistakes import ExperimentError, first_line
 
     ranks = sys.modules.get("basinet.sim.runtimes.torchrun")
@@ -85,14 +85,14 @@ def _end(error: Exception) -> int:
         say(f"basinet: rank {os.environ['RANK']}: {error}")
         return FAILED
     if not (follows or ("TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0")):
-        # Else the first rank says it.
+        # Otherwise the first rank says it.
         say(f"basinet: {first_line(error)}")
     return FAILED if isinstance(error, OSError) and error.errno in _DISK else MISTAKE
 
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load modules, a million objects that stay, without a search for garbage among them, now or later."""
+    """Import modules without garbage collection, now or later, among their million permanent objects."""
     first = "torch" not in sys.modules
     if first:
         gc.disable()

@@ -1,4 +1,4 @@
-"""Which experiment the words of a command line name."""
+"""The experiment that a command line names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ def find_experiment(words: Sequence[str]) -> tuple[Path, list[str]]:
     """Find the file of an experiment: the user's own, or a built-in one by its name.
 
     Args:
-        words: Its name, "main" if there is none, and what is laid over it, `key=value`.
+        words: Its name ("main" by default), and overrides, `key=value`.
 
     Returns:
-        The file, and what is laid over it.
+        The file, and the overrides.
 
     Raises:
         ExperimentError: Several are named.

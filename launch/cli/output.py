@@ -1,4 +1,4 @@
-"""What the commands print, and the status with which they end."""
+"""Output of the commands, and their exit statuses."""
 
 import json
 import sys
@@ -25,18 +25,18 @@ __all__ = [
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 _MOST_SENTENCES = 20
-"""What is said of runs after a command; the report has all."""
+"""Most sentences about runs after a command; the report has all."""
 
 
 def write(*texts: Any, fold: bool = False) -> None:
-    """Print on the standard output, and see to it that all of it has got there.
+    """Print to standard output, and flush.
 
     Args:
         *texts: Lines, or what rich can draw.
         fold: Whether lines are folded to the terminal's width.
 
     Raises:
-        OSError: It is full, or closed; nothing tries again.
+        OSError: It is full or closed; nothing is printed from then on.
     """
     try:
         for text in texts:
@@ -52,7 +52,7 @@ def write(*texts: Any, fold: bool = False) -> None:
 
 
 def screen() -> "Console":
-    """Make a console of rich's on the standard output.
+    """Return a rich console on standard output.
 
     Returns:
         The console.
@@ -65,13 +65,13 @@ def write_json(value: Any) -> None:
     """Print a value as JSON.
 
     Args:
-        value: Nested plain values; others are written as text.
+        value: Nested plain values; anything else is written as text.
     """
     write(json.dumps(value, indent=1, default=str))
 
 
 def say_some(sentences: Sequence[str]) -> None:
-    """Say the first of some sentences, and how many more there are.
+    """Print the first of some sentences to standard error, and how many more there are.
 
     Args:
         sentences: The sentences.
@@ -83,7 +83,7 @@ def say_some(sentences: Sequence[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Say something to the user, beside what is printed.
+    """Print a line to standard error.
 
     Args:
         text: A line.

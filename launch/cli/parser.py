@@ -1,4 +1,4 @@
-"""What the command line takes: the commands and their options. Nothing heavy is imported, so that `--help` is quick."""
+"""Commands and options of the command line. Nothing heavy is imported, so that `--help` is quick."""
 
 import argparse
 from pathlib import Path
@@ -12,11 +12,11 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser.
 
     Returns:
-        What it reads has the attribute `command`, which names the module `basinet.launch.cli.…_command`.
+        The parser; its result has the attribute `command`, which names the module `basinet.launch.cli.…_command`.
     """
     parser = argparse.ArgumentParser(
         prog="basinet",
-        description="Train one model on a graph of agents; measure how flat the minima are that it finds.",
+        description="Train one model on a graph of agents; measure how flat the minima are that it reaches.",
     )
     parser.add_argument("--version", action="version", version=f"basinet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--only",
         metavar="MEASURES",
-        help="comma-separated, such as hessian_trace; trajectory for the loss around the ways that runs recorded",
+        help="comma-separated, such as hessian_trace; trajectory for the loss around recorded trajectories",
     )
     analyze.add_argument("--agents", action="store_true", help="measure each agent, too")
     analyze.add_argument("--own", action="store_true", help="measure under each agent's own samples, too")
@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--at", choices=("minimum", "centroid"), default="minimum", help="where Hessian and noise are measured"
     )
-    predict.add_argument("--replicas", type=int, metavar="N", help="look at the first N replicas (default all)")
+    predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
     compare = command("compare", "print the runs of several experiments side by side", table=True)
     compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     export = command("export", "write a trained model of a finished run to a file, as a state dict")
     export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
-    export.add_argument("--replica", type=int, default=0, metavar="R", help="whose model (default 0)")
+    export.add_argument("--replica", type=int, default=0, metavar="R", help="number of the replica (default 0)")
     export.add_argument(
         "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
     )
@@ -102,10 +102,12 @@ def make_parser() -> argparse.ArgumentParser:
     launch.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="as for run")
     launch.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder, which all machines see")
     launch.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines (default 1)")
-    launch.add_argument("--workers", type=_positive, metavar="N", help="workers a machine (default one a GPU, or 1)")
-    launch.add_argument("--cpus", type=_positive, default=1, metavar="N", help="processors a worker (default 1)")
-    launch.add_argument("--gpus", type=_positive, default=0, metavar="N", help="GPUs a machine (default none)")
-    launch.add_argument("--time", default="01:00:00", help="limit of a job of Slurm (default 01:00:00)")
+    launch.add_argument(
+        "--workers", type=_positive, metavar="N", help="workers per machine (default one per GPU, or 1)"
+    )
+    launch.add_argument("--cpus", type=_positive, default=1, metavar="N", help="processors per worker (default 1)")
+    launch.add_argument("--gpus", type=_positive, default=0, metavar="N", help="GPUs per machine (default none)")
+    launch.add_argument("--time", default="01:00:00", help="time limit of a Slurm job (default 01:00:00)")
 
     listing = command("list", "list what an experiment can name", table=True)
     listing.add_argument("kind", nargs="?", metavar="KIND", help="such as optimizers, measures (default all)")

@@ -49,10 +49,10 @@ def execute(options: argparse.Namespace) -> int:
     runs = results.runs
     try:
         write_summary(runs, options.json)
-    except OSError as error:  # the experiment is done nevertheless
+    except OSError as error:  # the experiment itself is done
         say(f"{error.filename}: {error.strerror}; the summary is in {out / 'summary.csv'}")
     say_some((*excuses(results.impossible), *results.failures))
-    # Of those that have failed more is said.
+    # Failed runs have been reported above.
     say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
     if results.report.exists():
         say(f"report: {results.report}")
@@ -60,6 +60,6 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _launcher() -> str:
-    """Write how torchrun has started this process."""
+    """Return the command with which torchrun started this process."""
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
     return launcher(Machines(nodes=nodes, workers=num_ranks() // nodes))

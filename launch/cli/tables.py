@@ -1,4 +1,4 @@
-"""Tables of what commands have found."""
+"""Tables of results."""
 
 from collections.abc import Sequence
 

@@ -7,9 +7,11 @@ from pydantic import Field
 from torch import nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
+from basinet.sim.models.model import MODELS
 from basinet.sim.models.norms import NORMS, Norm
 
 
+@MODELS.register("cnn")
 class CNN(nn.Sequential):
     """Convolutions that halve the image each (stride 2), an average over what is left, an affine layer.
 

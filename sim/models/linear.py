@@ -4,7 +4,10 @@ import math
 
 from torch import nn
 
+from basinet.sim.models.model import MODELS
 
+
+@MODELS.register("linear")
 class Linear(nn.Sequential):
     """Linear in its parameters: W x, or W x + b.
 
@@ -22,6 +25,7 @@ class Linear(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(math.prod(input_shape), num_outputs, bias=bias))
 
 
+@MODELS.register("softmax")
 class Softmax(Linear):
     """Softmax regression: the logits W x + b, convex under the cross-entropy.
 

@@ -8,8 +8,10 @@ from pydantic import Field
 from torch import nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
+from basinet.sim.models.model import MODELS
 
 
+@MODELS.register("mlp")
 class MLP(nn.Sequential):
     """Fully connected layers: h ← activation(norm(W h + b)) for each hidden layer, then an affine layer.
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.models.model import MODELS
 
+
+@MODELS.register("point")
 class Point(nn.Module):
     """The parameters are the output, whatever the input: a loss of the output is a function of a point.
 

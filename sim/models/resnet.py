@@ -6,11 +6,13 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.models.model import MODELS
 from basinet.sim.models.norms import NORMS, Norm
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
+@MODELS.register("resnet")
 class ResNet(nn.Sequential):
     """A 3 × 3 convolution, stages of basic blocks, an average over what is left, an affine layer.
 

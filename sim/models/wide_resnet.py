@@ -5,10 +5,12 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.models.model import MODELS
 from basinet.sim.models.norms import NORMS, Norm
 from basinet.sim.models.resnet import initialize
 
 
+@MODELS.register("wide_resnet")
 class WideResNet(nn.Sequential):
     """A 3 × 3 convolution, three stages of blocks that normalise before they convolve, an average, an affine layer.
 

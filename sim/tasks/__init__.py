@@ -1,7 +1,5 @@
 """Tasks: the data, the loss and the metrics of an experiment."""
 
-from collections.abc import Callable
-
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
@@ -12,7 +10,7 @@ from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import Regression, is_data_set, is_list_of_samples, supervised
-from basinet.sim.tasks.task import IGNORED, Batch, Task
+from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
 
 __all__ = [
     "IGNORED",
@@ -38,12 +36,4 @@ __all__ = [
     "supervised",
 ]
 
-TASKS: dict[str, Callable[..., Task]] = {
-    "digits": digits,
-    "quadratic": quadratic,
-    "logistic": logistic,
-    "double_well": double_well,
-    "ripples": ripples,
-    "huggingface": huggingface,
-}
-"""The tasks that an experiment can name."""
+TASKS.fill(__name__)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from basinet.algorithms.draws import fold, integers, key, permutation
 from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
-from basinet.sim.tasks.task import Task
+from basinet.sim.tasks.task import TASKS, Task
 
 _TRAIN_SIZE = 1437
 
 
+@TASKS.register()
 def digits(
     *,
     train_size: Annotated[int, Field(ge=1, le=_TRAIN_SIZE)] | None = None,

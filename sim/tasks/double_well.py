@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
+from basinet.sim.tasks.task import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class DoubleWell(Landscape):
         return torch.where(w <= 0, sharp, flat).squeeze(-1)
 
 
+@TASKS.register()
 def double_well(
     *,
     sharp: Annotated[float, Field(gt=0)] = 6.0,

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
-from basinet.sim.tasks.task import IGNORED, Batch, Task
+from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
 
 if TYPE_CHECKING:
     import datasets
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Files = str | Sequence[str]
 
 
+@TASKS.register()
 def huggingface(
     *,
     path: str,

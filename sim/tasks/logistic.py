@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms.draws import key, normal, uniform
 from basinet.sim.setup.memory import require_memory
-from basinet.sim.tasks.task import Batch, Task, fit
+from basinet.sim.tasks.task import TASKS, Batch, Task, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class Logistic(Task):
         return (outputs > 0).long()
 
 
+@TASKS.register()
 def logistic(
     *,
     samples: Annotated[int, Field(ge=2, le=10**9)] = 1000,

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, per_coordinate, still_sample
+from basinet.sim.tasks.task import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Quadratic(Landscape):
         return 0.5 * (self.curvature * (w - self.origin).square()).sum(-1)
 
 
+@TASKS.register()
 def quadratic(
     *,
     dimension: Annotated[int, Field(ge=1, le=10**7)] | None = None,

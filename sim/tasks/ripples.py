@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
+from basinet.sim.tasks.task import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Ripples(Landscape):
         return w * (1 + w.square()).rsqrt() + 0.5 * (2 * w).sin()
 
 
+@TASKS.register()
 def ripples(
     *,
     dimension: Annotated[int, Field(ge=1, le=10**7)] = 10,

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from basinet.topologies.registry import Registry
+
 Batch = tuple[Tensor, ...]
 """Tensors that share their first dimension: inputs, then targets."""
 
@@ -367,6 +369,10 @@ class Task:
         """
         moved = {field.name: _move(getattr(self, field.name), device, dtype) for field in fields(self)}
         return replace(self, **moved)
+
+
+TASKS: Registry[Task] = Registry()
+"""The tasks that an experiment can name."""
 
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:

@@ -348,7 +348,7 @@ def test_a_plain_loss_keeps_its_digits(name):
 def test_agents_need_a_loss_each(loss):
     x = nn.Parameter(randn(3, 4))
     before = x.detach().clone()
-    with pytest.raises(ValueError, match=r"MeZO: the closure must return losses of shape \(3,\), one an agent, got"):
+    with pytest.raises(ValueError, match=r"MeZO: the closure must return losses of shape \(3,\), one per agent, got"):
         MeZO([x], agents=3).step(lambda: loss)
     assert torch.equal(x, before)
     with pytest.raises(ValueError, match=r"must return a single loss, got \(4,\)"):

@@ -209,7 +209,7 @@ def test_preparing_leaves_the_parameters_alone_and_comes_before_a_step(kind):
         optimizer.prepare(closure_of(parameters, t))
         assert torch.equal(flat(parameters), before)
         optimizer.step()
-    with pytest.raises(RuntimeError, match="needs gradients elsewhere"):
+    with pytest.raises(RuntimeError, match="needs gradients at other points"):
         optimizer.step()
     failing = layers(start())
     broken = kind(failing, lr=LR)

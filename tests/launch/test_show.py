@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from basinet.algorithms.compressors import COMPRESSORS
 from basinet.launch.cli import main
 from basinet.launch.listing import LISTED, describe_component, describe_keys, list_components, source_in
 from basinet.launch.show import places_of, spectrum
@@ -29,7 +30,7 @@ def facts(capsys, *words):
 def test_lists_name_what_components_are_and_where_they_come_from(capsys):
     assert main(["list", "topologies", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["topologies"]
-    assert found["base_graph"]["source"] == "Takezawa et al., 2023, arXiv:2305.11420"
+    assert found["base_graph"]["source"] == "Y. Takezawa et al., NeurIPS 2023, arXiv:2305.11420"
     assert found["ring"]["source"] is None and found["ring"]["about"].startswith("Agents on a circle")
     assert main(["list"]) == 0
     table = capsys.readouterr().out
@@ -57,11 +58,13 @@ def test_keys_are_described_from_the_model_and_its_documentation():
 def test_a_component_is_described_from_signature_and_documentation(capsys):
     found = entry(capsys, "strategies", "choco")
     assert (found["name"], found["source"]) == ("choco", "A. Koloskova et al., ICML 2019, arXiv:1902.00340")
-    assert found["about"].startswith("Adapt, send what has changed") and found["description"].startswith("x ← adapt(")
+    assert found["about"].startswith("Adapt, send the compressed change") and found["description"].startswith(
+        "x ← adapt("
+    )
     assert found["formula"] == "x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂)"
-    about = "Share of the numbers that top_k and random_k keep, in (0, 1]."
+    about = "Share of the entries that top_k and random_k keep, in (0, 1]."
     assert found["settings"]["share"] == {"type": "float > 0 and ≤ 1", "default": 0.1, "about": about}
-    assert {"none", "top_k", "random_k"} < set(found["settings"]["compressor"]["type"].split(" | "))
+    assert found["settings"]["compressor"]["type"].split(" | ") == list(COMPRESSORS)
     # what the simulator supplies is no setting; what has no default is needed
     resnet = entry(capsys, "models", "resnet")["settings"]
     assert list(resnet) == ["norm", "widths", "blocks"] and resnet["norm"]["needed"] and "default" not in resnet["norm"]
@@ -73,8 +76,8 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
     assert entry(capsys, "measures", "noise_curvature")["about"] == "Tr HΣ"
     assert main(["list", "policies", "lazy"]) == 0
     table = capsys.readouterr().out
-    assert "lazy: Metropolis weights" in table and "source: Olshevsky" in table
-    assert "What an agent keeps" in table and "0.5" in table
+    assert "lazy: Metropolis weights" in table and "source: A. Olshevsky" in table
+    assert "Share that an agent keeps" in table and "0.5" in table
 
 
 def test_every_component_and_setting_is_described():

@@ -304,7 +304,7 @@ def test_a_sparse_matrix_with_entries_outside_of_it_is_refused(tmp_path, place):
 @pytest.mark.parametrize("policy", ["os:getcwd", "basinet.topologies:ring", "3"])
 def test_a_file_names_no_code(tmp_path, policy):
     nx.write_graphml(nx.Graph([(0, 1)], policy=policy), tmp_path / "graph.graphml")
-    with pytest.raises(ValueError, match=rf"names the policy '{policy}', but a file may name built-in ones alone"):
+    with pytest.raises(ValueError, match=rf"names the policy '{policy}', but a file may name only built-in ones"):
         graphml(2, path=tmp_path / "graph.graphml")
     nx.write_graphml(nx.Graph([(0, 1)], policy="lazy"), tmp_path / "graph.graphml")
     assert graphml(2, path=tmp_path / "graph.graphml").graph == {"policy": "lazy"}

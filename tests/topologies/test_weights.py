@@ -103,7 +103,7 @@ def weighted_graph(*edges, directed=False):
         (lambda: fastest(exponential(4)), "the policy fastest needs an undirected graph, but"),
         (
             lambda: hastings(ring(3), perron=[1, 1]),
-            "the policy hastings has perron of length 2, but needs 3, one an agent",
+            "the policy hastings has perron of length 2, but needs 3, one per agent",
         ),
         (
             lambda: hastings(ring(3), perron=[1, 0, 1]),
@@ -125,7 +125,7 @@ def weighted_graph(*edges, directed=False):
         (lambda: fastest(ring(300)), "the policy fastest has 300 agents, but is solved for at most 100;"),
         (
             lambda: sinkhorn(nx.DiGraph([("a", "b")])),
-            "the policy sinkhorn needs a way back for every edge, but what agent 'a' sends to agent 'b' never returns;",
+            "the policy sinkhorn needs a directed cycle through every edge, but what agent 'a' sends to agent 'b'",
         ),
         (lambda: sinkhorn(path(900)), "the policy sinkhorn has column sums that are off by"),
         (

@@ -1,4 +1,4 @@
-"""The named graphs of every textbook: ring, path, star, wheel and complete graph."""
+"""Textbook graphs: ring, path, star, wheel and complete graph."""
 
 import networkx as nx
 
@@ -12,8 +12,8 @@ __all__ = ["complete", "path", "ring", "star", "wheel"]
 def ring(num_agents: int) -> nx.Graph:
     """Agents on a circle: agent k is joined to k - 1 and k + 1 (mod K).
 
-    With Metropolis weights its eigenvalues are ``(1 + 2 cos(2 pi j / K)) / 3`` from three agents on, so the
-    spectral gap shrinks as ``4 pi^2 / (3 K^2)``.
+    With Metropolis weights its eigenvalues are ``(1 + 2 cos(2π j / K)) / 3`` from three agents on, so the
+    spectral gap shrinks as ``4 π^2 / (3 K^2)``.
 
     Args:
         num_agents: Number of agents K, at least 1.
@@ -27,7 +27,7 @@ def ring(num_agents: int) -> nx.Graph:
     """
     require_agents(num_agents, "ring")
     graph = nx.cycle_graph(num_agents)
-    # The cycle of one node is a self-loop to networkx.
+    # networkx gives the cycle of one node a self-loop.
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     return graph
 
@@ -52,10 +52,10 @@ def path(num_agents: int) -> nx.Graph:
 
 @TOPOLOGIES.register()
 def star(num_agents: int) -> nx.Graph:
-    """Agent 0 in the middle, joined to every other agent; the others are joined to it alone.
+    """Agent 0 in the middle, joined to every other agent; there are no other edges.
 
     Args:
-        num_agents: Number of agents K, the middle one included, at least 1.
+        num_agents: Number of agents K, the hub included, at least 1.
 
     Returns:
         Graph on the nodes 0..K-1.
@@ -72,11 +72,11 @@ def star(num_agents: int) -> nx.Graph:
 def wheel(num_agents: int) -> nx.Graph:
     """A ring with a hub: agent 0 in the middle, joined to every other agent, the others on a ring.
 
-    From four agents on, its Laplacian has the eigenvalues 0, K, and ``3 - 2 cos(2 pi j / (K - 1))`` for
+    From four agents on, its Laplacian has the eigenvalues 0, K, and ``3 - 2 cos(2π j / (K - 1))`` for
     0 < j < K - 1.
 
     Args:
-        num_agents: Number of agents K, the middle one included, at least 1.
+        num_agents: Number of agents K, the hub included, at least 1.
 
     Returns:
         Graph on the nodes 0..K-1.

@@ -1,4 +1,4 @@
-"""Complete clusters with narrow ways between them: barbell, lollipop, and a ring of clusters."""
+"""Complete clusters joined by bottlenecks: barbell, lollipop, and a ring of clusters."""
 
 import networkx as nx
 import numpy as np
@@ -12,15 +12,15 @@ __all__ = ["barbell", "clusters", "lollipop"]
 
 @TOPOLOGIES.register()
 def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
-    """Two complete clusters of the same size, joined by a path: the textbook's slow mixer.
+    """Two complete clusters of the same size, joined by a path: the textbook slow mixer.
 
     The first cluster has the lowest numbers, then comes the path from its last agent to the first one of the
     second cluster.
 
     Args:
         num_agents: Number of agents K, at least 1.
-        bridge: Number of agents on the path between the clusters; what it leaves of K must be even. By default 0
-            for an even K, so that a single edge joins the clusters, and 1 for an odd one.
+        bridge: Number of agents on the path between the clusters; the rest of K must be even. By default 0 for even K,
+            so that a single edge joins the clusters, and 1 for odd K.
 
     Returns:
         Graph on the nodes 0..K-1.
@@ -46,7 +46,7 @@ def barbell(num_agents: int, *, bridge: int | None = None) -> nx.Graph:
 
 @TOPOLOGIES.register()
 def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
-    """A complete cluster with a path hanging on it: a walk takes some K^3 steps to get from one end to the other.
+    """A complete cluster with a path attached: a random walk takes about K^3 steps from one end to the other.
 
     The cluster has the lowest numbers, and the path begins at its last agent.
 
@@ -74,11 +74,11 @@ def lollipop(num_agents: int, *, tail: int | None = None) -> nx.Graph:
 
 @TOPOLOGIES.register()
 def clusters(num_agents: int, *, clusters: int = 4, bridges: int = 1) -> nx.Graph:
-    """Complete clusters on a ring, each joined to the next by a few edges: data centres, say, or offices.
+    """Complete clusters on a ring, each joined to the next by a few edges, such as data centres or offices.
 
-    Agents are numbered cluster by cluster, and the sizes of the clusters differ by one at most. The i-th bridge
-    from a cluster to the next joins the i-th of its last agents to the i-th of the next one's first. Two clusters
-    are joined once, not twice.
+    Agents are numbered cluster by cluster, and the sizes of the clusters differ by at most one. The i-th bridge from a
+    cluster to the next joins the i-th of its last agents to the i-th of the next one's first. Two clusters are joined
+    once, not twice.
 
     Args:
         num_agents: Number of agents K.

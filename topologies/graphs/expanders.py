@@ -1,4 +1,4 @@
-"""Expanders that need no dice: graphs whose spectral gap has a bound for every size."""
+"""Deterministic expanders: graphs whose spectral gap is bounded below at every size."""
 
 import itertools
 import math
@@ -14,12 +14,12 @@ __all__ = ["margulis", "paley"]
 
 @TOPOLOGIES.register()
 def margulis(num_agents: int) -> nx.Graph:
-    """The expander of Margulis, Gabber and Galil: at most 8 neighbours an agent, however many agents there are.
+    """The expander of Margulis, Gabber and Galil: at most 8 neighbours per agent, whatever K.
 
     With K = n^2, agent ``x n + y`` is joined to (x ± 2y, y), (x ± (2y + 1), y), (x, y ± 2x) and (x, y ± (2x + 1)),
     all modulo n. With their loops and double edges these graphs have an adjacency matrix whose second eigenvalue is
-    at most ``5 sqrt(2)``; the graph here is the simple one, without either, so that the second eigenvalue of its
-    Laplacian is at least ``(8 - 5 sqrt(2)) / 2``.
+    at most ``5 √2``; the graph here is the simple one, without either, so that the second eigenvalue of its
+    Laplacian is at least ``(8 - 5 √2) / 2``.
 
     Args:
         num_agents: Number of agents K, a square.
@@ -35,8 +35,8 @@ def margulis(num_agents: int) -> nx.Graph:
         8
 
     References:
-        Gabber and Galil, Explicit constructions of linear-sized superconcentrators,
-        https://doi.org/10.1016/0022-0000(81)90040-4, 1981
+        O. Gabber, Z. Galil: Explicit constructions of linear-sized superconcentrators, J. Comput. Syst. Sci. 22 (1981),
+        doi:10.1016/0022-0000(81)90040-4.
     """
     require_agents(num_agents, "margulis")
     n = math.isqrt(num_agents)
@@ -53,10 +53,10 @@ def margulis(num_agents: int) -> nx.Graph:
 
 @TOPOLOGIES.register()
 def paley(num_agents: int) -> nx.Graph:
-    """Agents modulo a prime K, joined where their difference is a square: it looks random, and is not.
+    """Agents modulo a prime K, joined if their difference is a square: deterministic, but random-looking.
 
     Every agent has (K - 1) / 2 neighbours. The eigenvalues of the adjacency matrix are (K - 1) / 2 and
-    ``(-1 ± sqrt(K)) / 2``, each of the two for half of the rest.
+    ``(-1 ± √K) / 2``, the latter two with multiplicity (K - 1) / 2 each.
 
     Args:
         num_agents: Number of agents K, a prime of the form 4 m + 1.
@@ -72,7 +72,7 @@ def paley(num_agents: int) -> nx.Graph:
         [1, 3, 4, 9, 10, 12]
 
     References:
-        Chung, Graham and Wilson, Quasi-random graphs, https://doi.org/10.1007/BF02125347, 1989
+        F. R. K. Chung, R. L. Graham, R. M. Wilson: Quasi-random graphs, Combinatorica 9 (1989), doi:10.1007/BF02125347.
     """
     require_agents(num_agents, "paley")
     require_room(num_agents * (num_agents - 1) / 4, "paley")

@@ -11,10 +11,10 @@ __all__ = ["exponential"]
 
 @TOPOLOGIES.register()
 def exponential(num_agents: int) -> nx.DiGraph:
-    """Agent k sends to the agents 1, 2, 4, 8, ... places further on: to ``k + 2^j`` (mod K).
+    """Agent k sends to the agents 1, 2, 4, 8, ... places ahead: to ``k + 2^j`` (mod K).
 
-    About log2(K) neighbours an agent bring the spectral gap, with uniform weights, to
-    ``2 / (1 + ceil(log2 K))`` for an even K, and to more for an odd one.
+    With about log2(K) neighbours per agent and uniform weights, the spectral gap is ``2 / (1 + ceil(log2 K))`` for even
+    K, and larger for odd K.
 
     Args:
         num_agents: Number of agents K, at least 1.
@@ -27,8 +27,8 @@ def exponential(num_agents: int) -> nx.DiGraph:
         [0, 1, 3]
 
     References:
-        Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
-        https://arxiv.org/abs/2110.13363, 2021
+        B. Ying et al.: Exponential graph is provably efficient for decentralized deep training, NeurIPS 2021,
+        arXiv:2110.13363.
     """
     require_agents(num_agents, "exponential")
     agents = np.arange(num_agents)

@@ -1,4 +1,4 @@
-"""Random geometric graphs: agents scattered over a square, in touch with those nearby."""
+"""Random geometric graphs: agents scattered over a square, joined to those nearby."""
 
 import math
 
@@ -14,19 +14,19 @@ __all__ = ["random_geometric"]
 
 @TOPOLOGIES.register()
 def random_geometric(num_agents: int, *, radius: float | None = None, seed: int = 0) -> nx.Graph:
-    """Agents at random places of the unit square, joined where they are no further apart than the radius.
+    """Agents at random positions in the unit square, joined if they are at most a radius apart.
 
-    The model of a wireless network. It is connected with high probability once the disc around an agent, of the
-    area ``pi radius^2``, exceeds ``ln K / K``. It is drawn again, up to 100 times, until it is connected.
+    A model of wireless networks. It is connected with high probability once the area ``π radius^2`` of the disc around
+    an agent exceeds ``ln K / K``. It is redrawn, up to 100 times, until it is connected.
 
     Args:
         num_agents: Number of agents K, at least 1.
-        radius: How far an agent reaches, positive; ``sqrt(2 ln K / (pi K))`` by default, which gives an agent
+        radius: How far an agent reaches, positive; ``√(2 ln K / (π K))`` by default, which gives an agent
             about 2 ln K neighbours.
         seed: Seed of the graph, a non-negative integer.
 
     Returns:
-        Connected graph on the nodes 0..K-1, with the node attribute ``pos``: the place (x, y) of an agent.
+        Connected graph on the nodes 0..K-1, with the node attribute ``pos``: the position (x, y) of an agent.
 
     Raises:
         ValueError: If ``radius`` is not positive.
@@ -37,8 +37,8 @@ def random_geometric(num_agents: int, *, radius: float | None = None, seed: int 
         (True, 2)
 
     References:
-        Gupta and Kumar, Critical Power for Asymptotic Connectivity in Wireless Networks,
-        https://doi.org/10.1007/978-1-4612-1784-8_33, 1999
+        P. Gupta, P. R. Kumar: Critical power for asymptotic connectivity in wireless networks, Birkhäuser 1999,
+        doi:10.1007/978-1-4612-1784-8_33.
     """
     from scipy.spatial import KDTree  # takes as long to import as networkx, and no other graph needs it
 
@@ -47,14 +47,14 @@ def random_geometric(num_agents: int, *, radius: float | None = None, seed: int 
     reach = math.sqrt(2) * threshold if radius is None else radius
     if radius is not None and not radius > 0:
         raise ValueError(f"random_geometric: radius is {radius}, but must be positive")
-    # An agent reaches a quarter of its disc at least, wherever it is.
+    # Wherever an agent is, at least a quarter of its disc lies inside the square.
     require_room(num_agents * (num_agents - 1) / 2 * min(1.0, math.pi * min(reach, 1.0) ** 2 / 4), "random_geometric")
     places = np.empty((num_agents, 2))
 
     def draw(word: int) -> NDArray[np.int64]:
         places[:] = np.random.default_rng(word).random((num_agents, 2))
         edges = KDTree(places).query_pairs(reach, output_type="ndarray")
-        # In order, since the tree's own costs time where the graph is built.
+        # Sorted, since building the graph takes longer in the tree's own order.
         return np.asarray(edges[np.lexsort(edges.T)])
 
     graph = first_connected(

@@ -25,14 +25,14 @@ __all__ = ["adjacency_list", "adjacency_matrix", "edge_list", "graphml"]
 
 @TOPOLOGIES.register()
 def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
-    r"""The graph of a text file with one edge a line: two agents and, if wanted, a weight.
+    r"""A graph read from a text file with one edge per line: two agents and an optional weight.
 
-    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and names ending in .gz or .bz2 are
-    decompressed. The weight becomes the edge attribute ``weight``, which the policy `weights` uses. An undirected
-    edge may stand in the file in both directions, with the same weight.
+    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and files ending in .gz or .bz2 are
+    decompressed. The weight becomes the edge attribute ``weight``, which the policy `weights` uses. An undirected edge
+    may be listed in both directions, with the same weight.
 
     Args:
-        num_agents: Number of agents that the file must have; None takes as many as it has.
+        num_agents: Number of agents expected in the file; None accepts any.
         path: The file.
         directed: Whether the line ``u v`` means only that u sends to v. By default both send.
 
@@ -41,9 +41,8 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no edge, names an agent in two ways (1 and 01), separates
-            names by more than blanks, has an edge twice or a weight that is not finite, or has another number of
-            agents.
+        ValueError: If the file cannot be read, holds no edge, names an agent in two ways (1 and 01), separates names by
+            anything but blanks, has an edge twice or a weight that is not finite, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -72,13 +71,13 @@ def edge_list(num_agents: int | None, *, path: str | Path, directed: bool = Fals
 
 @TOPOLOGIES.register()
 def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
-    r"""The graph of a text file with one agent a line, followed by its neighbours.
+    r"""A graph read from a text file with one agent per line, followed by its neighbours.
 
-    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and names ending in .gz or .bz2 are
-    decompressed. An edge between two agents may stand on the line of either, or of both.
+    Columns are separated by blanks, ``#`` starts a comment, the text is UTF-8, and files ending in .gz or .bz2 are
+    decompressed. An edge may be listed on the line of either agent, or of both.
 
     Args:
-        num_agents: Number of agents that the file must have; None takes as many as it has.
+        num_agents: Number of agents expected in the file; None accepts any.
         path: The file.
         directed: Whether the line ``u v w`` means only that u sends to v and w. By default both send.
 
@@ -87,8 +86,8 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
         order; otherwise they are strings in the order in which the file names them.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent, names an agent in two ways (1 and 01), separates
-            names by more than blanks, has an edge twice, or has another number of agents.
+        ValueError: If the file cannot be read, holds no agent, names an agent in two ways (1 and 01), separates names
+            by anything but blanks, has an edge twice, or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -106,14 +105,14 @@ def adjacency_list(num_agents: int | None, *, path: str | Path, directed: bool =
 
 @TOPOLOGIES.register()
 def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool = False) -> nx.Graph:
-    r"""The graph of a matrix in a file: an edge wherever the entry [u, v] is not zero.
+    r"""A graph read from a matrix file: an edge wherever the entry [u, v] is not zero.
 
-    The endings .npz (a sparse matrix, as scipy.sparse.save_npz writes it), .npy (an array, as numpy.save does)
-    and .csv (numbers separated by commas) are known. The entry becomes the edge attribute ``weight``, which the
-    policy `weights` uses.
+    The endings .npz (a sparse matrix, as scipy.sparse.save_npz writes it), .npy (an array, as numpy.save does) and .csv
+    (numbers separated by commas) are supported. The entry becomes the edge attribute ``weight``, which the policy
+    `weights` uses.
 
     Args:
-        num_agents: Number of agents that the matrix must have; None takes as many as it has.
+        num_agents: Number of agents expected in the matrix; None accepts any.
         path: The file.
         directed: Whether the entry [u, v] means only that u sends to v. By default both send, and the matrix must
             be symmetric.
@@ -122,8 +121,8 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
         Graph on the nodes 0..K-1.
 
     Raises:
-        ValueError: If the file cannot be read, or its matrix is not square, not finite, not symmetric where it must
-            be, or of another number of agents.
+        ValueError: If the file cannot be read, or its matrix is not square, not finite, not symmetric where it must be,
+            or has another number of agents.
 
     Example:
         >>> import tempfile
@@ -145,7 +144,7 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
         u, v = (ends[0] for ends in one_way.tocoo().coords)
         raise ValueError(
             f"adjacency_matrix: {str(path)!r} is not symmetric, but an undirected graph's matrix must be; the entry "
-            f"[{u}, {v}] is {matrix[u, v]:g} and [{v}, {u}] is {matrix[v, u]:g}: set directed to true, or make it so"
+            f"[{u}, {v}] is {matrix[u, v]:g} and [{v}, {u}] is {matrix[v, u]:g}: set directed to true or symmetrise it"
         )
     graph = nx.from_scipy_sparse_array(matrix, create_using=nx.DiGraph if directed else nx.Graph)
     return _finish(graph, num_agents, _Source("adjacency_matrix", path), {})
@@ -153,21 +152,21 @@ def adjacency_matrix(num_agents: int | None, *, path: str | Path, directed: bool
 
 @TOPOLOGIES.register()
 def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
-    """The graph of a GraphML file, as networkx, Gephi, yEd or igraph write it, with all its attributes.
+    """A graph read from a GraphML file, as written by networkx, Gephi, yEd or igraph, with all its attributes.
 
     The attribute ``weight`` of an edge, which the policy `weights` uses, is read as a number even if it is text. Edges
     take the default values of their attributes.
 
     Args:
-        num_agents: Number of agents that the file must have; None takes as many as it has.
-        path: The file; names ending in .gz or .bz2 are decompressed.
+        num_agents: Number of agents expected in the file; None accepts any.
+        path: The file; files ending in .gz or .bz2 are decompressed.
 
     Returns:
         Graph, or DiGraph if the file says so, with the file's labels. If all of them are integers, the nodes are
         integers in increasing order; otherwise they are strings in the order of the file.
 
     Raises:
-        ValueError: If the file cannot be read, holds no agent, an agent, an edge or an attribute twice, several
+        ValueError: If the file cannot be read, has no agent, repeats an agent, an edge or an attribute, has several
             graphs or a weight that is not finite, does not say whether it is directed, has another number of agents, or
             names a policy that is not built in.
 
@@ -186,7 +185,7 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
         tree = ElementTree.fromstring(content)
         for element in tree.iter():
             if element.tag.rpartition("}")[2] == "key":
-                # networkx passes over what applies to all, and reads the weight 1_0 as 10.
+                # networkx ignores keys for all elements, and reads the weight 1_0 as 10.
                 if element.get("for", "all") == "all":
                     element.set("for", "edge")
                 if element.get("attr.name") == "weight":
@@ -200,10 +199,10 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
             raise source.mistake(lost, f"holds an {kind} of a second or inner graph, but a file must hold one graph")
     default = graph.graph.pop("edge_default")
     graph.graph.pop("node_default")
-    # A graph may name its policy, and elsewhere a name such as module:function stands for code.
+    # A graph may name its policy, but a name such as module:function would run code.
     policy = graph.graph.get("policy")
     if policy is not None and not (isinstance(policy, str) and policy.isidentifier()):
-        raise ValueError(f"graphml: {str(path)!r} names the policy {policy!r}, but a file may name built-in ones alone")
+        raise ValueError(f"graphml: {str(path)!r} names the policy {policy!r}, but a file may name only built-in ones")
     for u, v, attributes in graph.edges(data=True):
         for name, value in default.items():
             attributes.setdefault(name, value)
@@ -213,12 +212,12 @@ def graphml(num_agents: int | None, *, path: str | Path) -> nx.Graph:
 
 
 def _scan(content: bytes, source: "_Source") -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Find the lines of the agents and edges that a GraphML file declares; refuse what it says twice or loosely."""
+    """Return the lines of the agents and edges of a GraphML file; raise if it repeats or omits something."""
     parser = expat.ParserCreate(namespace_separator=" ")
     edges: dict[tuple[str, str], int] = {}
     declared: dict[str, dict[str, int]] = {"agent": {}, "key": {}, "edge attribute": {}}
     names: dict[str, str] = {}
-    """The attributes, by their keys."""
+    """Names of the attributes by key."""
     given: list[dict[str, int]] = [{}]
     """The lines of the attributes of each open element."""
     directed = []
@@ -291,10 +290,10 @@ _NEEDED = {
     "data": ["key"],
 }
 _ALLOWED = {"edgedefault": ("directed", "undirected"), "directed": ("true", "false")}
-"""What GraphML demands of elements, and networkx does not."""
+"""Attributes that GraphML requires of elements and networkx does not check."""
 
 _Entry = tuple[int, str, Sequence[tuple[str, float | None]]]
-"""A line, an agent on it, and whom it sends to with which weights."""
+"""A line number, an agent on it, and its receivers with their weights."""
 
 _WORD = re.compile(r"[^ \t\n\v\f\r]+")
 _INTEGER = re.compile(r"-?[0-9]+")
@@ -304,12 +303,12 @@ _NO_WORDS = {
     re.compile(r"[,;|]|--|->|<-|^:|:$"): "names and weights must be separated by blanks alone",
     re.compile(r"^[\W_]*$"): "a name must have a letter or a digit",
 }
-"""What no word of a text file looks like: it is written in another format, and would be taken for an agent."""
+"""Patterns of other formats, whose words would be taken for agents, and what to write instead."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, and the family of graphs that reads it."""
+    """A file, and the topology that reads it."""
 
     family: str
     path: str | Path
@@ -318,7 +317,7 @@ class _Source:
         return ValueError(f"{self.family}: line {line} of {str(self.path)!r} {what}")
 
     def words(self) -> Iterator[tuple[int, list[str]]]:
-        """Split the lines that hold anything but a comment."""
+        """Split the lines into words, leaving out comments."""
         text = decode(read_bytes(self.path, self.family), self.path, self.family)
         for line, content in enumerate(io.StringIO(text, newline=None), 1):
             words = _WORD.findall(content)
@@ -348,7 +347,7 @@ class _Source:
 def _assemble(
     entries: Iterable[_Entry], source: _Source, *, directed: bool
 ) -> tuple[nx.Graph | nx.DiGraph, dict[str, int]]:
-    """Make a graph in which nothing that is written is lost, and note on which line each agent comes first."""
+    """Build the graph without losing anything in the file; also return the line on which each agent first appears."""
     graph = nx.DiGraph() if directed else nx.Graph()
     agents: dict[str, int] = {}
     edges: dict[tuple[str, str], int] = {}
@@ -371,7 +370,7 @@ def _assemble(
 
 
 def _finish(graph: nx.Graph, num_agents: int | None, source: _Source, lines: dict[str, int]) -> nx.Graph:
-    """Check the number of agents; if all labels are integers, make them so and put them in order."""
+    """Check the number of agents; if all labels are integers, convert and sort them."""
     name = repr(str(source.path))
     if not graph:
         raise ValueError(f"{source.family}: {name} holds no agent")
@@ -398,7 +397,7 @@ def _finish(graph: nx.Graph, num_agents: int | None, source: _Source, lines: dic
 
 
 def _read(label: str) -> Decimal | str:
-    """Return what all spellings of an agent have in common: its number, exactly, or its text in Unicode's form NFC."""
+    """Return the canonical form of an agent's label: its exact number, or its text in Unicode form NFC."""
     try:
         number = Decimal(label)
     except InvalidOperation:

@@ -58,8 +58,7 @@ def torus(num_agents: int, *, shape: Sequence[int] | None = None) -> nx.Graph:
 def hypercube(num_agents: int) -> nx.Graph:
     """Corners of the cube of dimension log2(K): agents are joined if their numbers differ in one bit.
 
-    With Metropolis weights its spectral gap is ``2 / (1 + log2 K)``, with only log2(K) neighbours an
-    agent.
+    With Metropolis weights its spectral gap is ``2 / (1 + log2 K)``, with only log2(K) neighbours per agent.
 
     Args:
         num_agents: Number of agents K, a power of two.
@@ -85,7 +84,7 @@ def hypercube(num_agents: int) -> nx.Graph:
 
 
 def _lattice(shape: Sequence[int], *, periodic: bool) -> nx.Graph:
-    # Built from one array of places, since networkx's own lattices take seconds for 10^5 agents.
+    # Built from one array of positions, since networkx's own lattices take seconds for 10^5 agents.
     places = np.arange(math.prod(shape)).reshape(shape)
     graph = nx.empty_graph(places.size)
     for axis, side in enumerate(shape):

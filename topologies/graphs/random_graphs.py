@@ -16,8 +16,8 @@ __all__ = ["erdos_renyi", "random_regular"]
 def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int = 0) -> nx.Graph:
     """Every pair of agents is joined with the same probability, independently of the others.
 
-    Such a graph is connected with high probability once the probability exceeds ``ln K / K``. It is
-    drawn again, up to 100 times, until it is connected.
+    Such a graph is connected with high probability once the probability exceeds ``ln K / K``. It is redrawn, up to 100
+    times, until it is connected.
 
     Args:
         num_agents: Number of agents K, at least 1.
@@ -36,8 +36,8 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
         (True, 16)
 
     References:
-        Batagelj and Brandes, Efficient generation of large random networks,
-        https://doi.org/10.1103/PhysRevE.71.036113, 2005
+        V. Batagelj, U. Brandes: Efficient generation of large random networks, Phys. Rev. E 71 (2005),
+        doi:10.1103/PhysRevE.71.036113.
     """
     require_agents(num_agents, "erdos_renyi")
     if probability is None:
@@ -62,8 +62,8 @@ def erdos_renyi(num_agents: int, *, probability: float | None = None, seed: int 
 def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Graph:
     """A graph drawn (asymptotically) uniformly among those in which every agent has d neighbours.
 
-    From d = 3 on, its spectral gap most likely stays bounded away from zero as K grows, and the first draw is
-    nearly always connected; it is drawn again, up to 100 times, until it is.
+    From d = 3 on, its spectral gap most likely stays bounded away from zero as K grows, and the first draw is nearly
+    always connected; it is redrawn, up to 100 times, until it is.
 
     Args:
         num_agents: Number of agents K, above ``degree``; K times ``degree`` must be even.
@@ -82,8 +82,8 @@ def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Gra
         {3}
 
     References:
-        Steger and Wormald, Generating Random Regular Graphs Quickly,
-        https://doi.org/10.1017/S0963548399003867, 1999
+        A. Steger, N. C. Wormald: Generating random regular graphs quickly, Comb. Probab. Comput. 8 (1999),
+        doi:10.1017/S0963548399003867.
     """
     require_agents(num_agents, "random_regular")
     if not min(2, num_agents - 1) <= degree < num_agents:
@@ -109,7 +109,7 @@ def random_regular(num_agents: int, *, degree: int = 4, seed: int = 0) -> nx.Gra
 
 
 def _independent_pairs(num_agents: int, probability: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    # The pairs (u, v) with v < u, numbered row by row: the steps from one that is joined to the next are geometric.
+    # The pairs (u, v) with v < u, numbered row by row: the gaps between joined pairs are geometric.
     count = num_agents * (num_agents - 1) // 2
     numbers = np.array([-1])
     while numbers[-1] < count - 1:
@@ -117,6 +117,6 @@ def _independent_pairs(num_agents: int, probability: float, rng: np.random.Gener
         numbers = np.append(numbers, numbers[-1] + np.cumsum(np.minimum(steps, count)))
     numbers = numbers[(numbers >= 0) & (numbers < count)]
     u = ((1 + np.sqrt(1 + 8.0 * numbers)) / 2).astype(np.int64)
-    # The root is rounded: where it is off, by one.
+    # The rounded root may be off by one.
     u += (u * (u + 1) // 2 <= numbers).astype(np.int64) - (u * (u - 1) // 2 > numbers)
     return np.column_stack([u, numbers - u * (u - 1) // 2])

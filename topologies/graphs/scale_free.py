@@ -1,4 +1,4 @@
-"""Scale-free graphs: a few agents know very many others."""
+"""Scale-free graphs: a few agents have very many neighbours."""
 
 import networkx as nx
 
@@ -10,10 +10,10 @@ __all__ = ["barabasi_albert"]
 
 @TOPOLOGIES.register()
 def barabasi_albert(num_agents: int, *, links: int = 2, seed: int = 0) -> nx.Graph:
-    """Agents join one after the other, and each prefers as neighbours those who have many already.
+    """Preferential attachment: agents join one by one, and prefer neighbours that already have many.
 
-    The first ``links + 1`` agents are a star; each later one is joined to ``links`` others, drawn in proportion to
-    their numbers of neighbours. The share of agents with d neighbours falls as ``d^-3``, and the graph is always
+    The first ``links + 1`` agents are a star; each later one is joined to ``links`` others, drawn with probabilities in
+    proportion to their degrees. The share of agents with d neighbours falls as ``d^-3``, and the graph is always
     connected.
 
     Args:
@@ -32,8 +32,8 @@ def barabasi_albert(num_agents: int, *, links: int = 2, seed: int = 0) -> nx.Gra
         28
 
     References:
-        Barabási and Albert, Emergence of Scaling in Random Networks,
-        https://doi.org/10.1126/science.286.5439.509, 1999
+        A.-L. Barabási, R. Albert: Emergence of scaling in random networks, Science 286 (1999),
+        doi:10.1126/science.286.5439.509.
     """
     require_agents(num_agents, "barabasi_albert")
     require_seed(seed)

@@ -1,4 +1,4 @@
-"""Small worlds: rings of many neighbours with a few random short cuts."""
+"""Small worlds: ring lattices with a few random shortcuts."""
 
 import networkx as nx
 
@@ -10,10 +10,10 @@ __all__ = ["newman_watts", "watts_strogatz"]
 
 @TOPOLOGIES.register()
 def watts_strogatz(num_agents: int, *, neighbors: int = 4, probability: float = 0.1, seed: int = 0) -> nx.Graph:
-    """A ring on which each agent knows those nearest to it, with some of the edges rewired at random.
+    """A ring on which each agent is joined to those nearest to it, with some of the edges rewired at random.
 
     Each edge (k, k + j) is replaced, with the given probability, by (k, l) with l drawn at random. The graph is
-    drawn again, up to 100 times, until it is connected.
+    redrawn, up to 100 times, until it is connected.
 
     Args:
         num_agents: Number of agents K, above ``neighbors``.
@@ -29,7 +29,8 @@ def watts_strogatz(num_agents: int, *, neighbors: int = 4, probability: float = 
         32
 
     References:
-        Watts and Strogatz, Collective dynamics of 'small-world' networks, https://doi.org/10.1038/30918, 1998
+        D. J. Watts, S. H. Strogatz: Collective dynamics of 'small-world' networks, Nature 393 (1998),
+        doi:10.1038/30918.
     """
     _require_ring(num_agents, neighbors, probability, "watts_strogatz")
     return first_connected(
@@ -45,15 +46,15 @@ def watts_strogatz(num_agents: int, *, neighbors: int = 4, probability: float = 
 
 @TOPOLOGIES.register()
 def newman_watts(num_agents: int, *, neighbors: int = 4, probability: float = 0.1, seed: int = 0) -> nx.Graph:
-    """A ring on which each agent knows those nearest to it, with random short cuts added to it.
+    """A ring on which each agent is joined to those nearest to it, with random shortcuts added.
 
-    For each edge (k, k + j), with the given probability, an edge (k, l) is added with l drawn at random. Since the
-    ring stays whole, the graph is always connected.
+    For each edge (k, k + j), with the given probability, an edge (k, l) is added with l drawn at random. Since the ring
+    stays intact, the graph is always connected.
 
     Args:
         num_agents: Number of agents K, above ``neighbors``.
         neighbors: Number of neighbours of each agent on the ring, half of them on each side; even, at least 2.
-        probability: Probability that an edge gets a short cut beside it, in [0, 1].
+        probability: Probability that an edge gets a shortcut, in [0, 1].
         seed: Seed of the graph, a non-negative integer.
 
     Returns:
@@ -64,8 +65,8 @@ def newman_watts(num_agents: int, *, neighbors: int = 4, probability: float = 0.
         40
 
     References:
-        Newman and Watts, Renormalization group analysis of the small-world network model,
-        https://doi.org/10.1016/S0375-9601(99)00757-4, 1999
+        M. E. J. Newman, D. J. Watts: Renormalization group analysis of the small-world network model, Phys. Lett. A 263
+        (1999), doi:10.1016/S0375-9601(99)00757-4.
     """
     _require_ring(num_agents, neighbors, probability, "newman_watts")
     require_seed(seed)

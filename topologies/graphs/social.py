@@ -17,8 +17,8 @@ def karate(num_agents: int | None) -> nx.Graph:
         num_agents: 34, or None.
 
     Returns:
-        Graph on the nodes 0..33, with the node attributes ``name`` and ``club``, the side that a member took, and
-        the edge attribute ``weight``, in how many settings the two met.
+        Graph on the nodes 0..33, with the node attributes ``name`` and ``club``, the side that a member took, and the
+        edge attribute ``weight``, the number of settings in which the two met.
 
     Example:
         >>> graph = karate(None)
@@ -26,15 +26,15 @@ def karate(num_agents: int | None) -> nx.Graph:
         (78, 'Officer')
 
     References:
-        Zachary, An Information Flow Model for Conflict and Fission in Small Groups,
-        https://doi.org/10.1086/jar.33.4.3629752, 1977
+        W. W. Zachary: An information flow model for conflict and fission in small groups, J. Anthropol. Res. 33 (1977),
+        doi:10.1086/jar.33.4.3629752.
     """
     return _observed(num_agents, nx.karate_club_graph, "karate")
 
 
 @TOPOLOGIES.register()
 def davis(num_agents: int | None) -> nx.Graph:
-    """Southern women: 18 women, joined to those of 14 events that they attended; a bipartite graph.
+    """Southern women: 18 women and 14 events, joined by attendance; a bipartite graph.
 
     Args:
         num_agents: 32, or None.
@@ -49,7 +49,7 @@ def davis(num_agents: int | None) -> nx.Graph:
         (89, 'Evelyn Jefferson')
 
     References:
-        Davis, Gardner and Gardner, Deep South: A Social Anthropological Study of Caste and Class, 1941
+        A. Davis, B. B. Gardner, M. R. Gardner: Deep South: a social anthropological study of caste and class, 1941.
     """
     return _observed(num_agents, nx.davis_southern_women_graph, "davis")
 
@@ -70,8 +70,8 @@ def florentine(num_agents: int | None) -> nx.Graph:
         (1, 'Medici')
 
     References:
-        Padgett and Ansell, Robust Action and the Rise of the Medici, 1400-1434,
-        https://doi.org/10.1086/230190, 1993
+        J. F. Padgett, C. K. Ansell: Robust action and the rise of the Medici, 1400–1434, Am. J. Sociol. 98 (1993),
+        doi:10.1086/230190.
     """
     return _observed(num_agents, nx.florentine_families_graph, "florentine")
 

@@ -1,4 +1,4 @@
-"""Trees, the connected graphs of the fewest edges: balanced trees and caterpillars."""
+"""Trees, the connected graphs with the fewest edges: balanced trees and caterpillars."""
 
 import networkx as nx
 import numpy as np
@@ -11,14 +11,14 @@ __all__ = ["caterpillar", "tree"]
 
 @TOPOLOGIES.register()
 def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
-    """A tree with agent 0 at the root, each agent with so many below it, filled row by row.
+    """A tree rooted at agent 0, each agent with ``branching`` children, filled level by level.
 
-    Agent k > 0 is joined to agent ``(k - 1) // branching`` above it. With two or more below each, every way through
-    the tree is short, ``2 log2 K`` edges at most, but the branches at the root reach each other through it alone.
+    Agent k > 0 is joined to agent ``(k - 1) // branching``, its parent. With two or more children each, every path is
+    short, at most ``2 log2 K`` edges, but the branches at the root communicate only through it.
 
     Args:
-        num_agents: Number of agents K, at least 1; the last row need not be full.
-        branching: Number of agents below each, at least 1; 1 gives a path, K - 1 a star.
+        num_agents: Number of agents K, at least 1; the last level need not be full.
+        branching: Number of children of an agent, at least 1; 1 gives a path, K - 1 a star.
 
     Returns:
         Graph on the nodes 0..K-1.
@@ -39,9 +39,9 @@ def tree(num_agents: int, *, branching: int = 2) -> nx.Graph:
 
 @TOPOLOGIES.register()
 def caterpillar(num_agents: int, *, spine: int | None = None) -> nx.Graph:
-    """A path of agents, the spine, with the other agents hanging on it as leaves, dealt out one by one.
+    """A path of agents, the spine, with the other agents attached as leaves, in turn.
 
-    The agents 0..S-1 are the spine, and agent ``S + j`` hangs on agent ``j mod S``.
+    The agents 0..S-1 are the spine, and agent ``S + j`` is attached to agent ``j mod S``.
 
     Args:
         num_agents: Number of agents K, at least 1.

@@ -1,7 +1,7 @@
-"""Combination policies: rules that turn a graph into a mixing matrix.
+"""Policies that need only the agents' degrees, and the one that uses the edges' own weights.
 
 Row k of a mixing matrix W holds the weight that agent k gives to what it receives from each agent,
-``x_k <- sum_l W[k, l] x_l``. Rows are non-negative, sum to one, and are zero off the graph's edges and the
+``x_k ← Σ_l W[k, l] x_l``. Rows are non-negative, sum to one, and are zero off the graph's edges and the
 diagonal; rows and columns follow the graph's own node order. A directed edge (u, v) means that u sends to v,
 so that W[v, u] is positive. N_k are the agents that k receives from, without k, and d_k is their number.
 """
@@ -20,9 +20,9 @@ __all__ = ["laplacian", "lazy", "max_degree", "metropolis", "push", "uniform", "
 
 @POLICIES.register()
 def metropolis(graph: nx.Graph) -> csr_array:
-    """Each edge gets the weight that the better connected of its two ends can afford.
+    """Each edge is weighted by the larger degree of its two ends.
 
-    ``W[k, l] = 1 / (1 + max(d_k, d_l))`` on the edges, and ``W[k, k] = 1 - sum_l W[k, l]``, which is
+    ``W[k, l] = 1 / (1 + max(d_k, d_l))`` on the edges, and ``W[k, k] = 1 - Σ_l W[k, l]``, which is
     positive. W is symmetric, so that all agents count the same in the centroid.
 
     Args:
@@ -41,8 +41,8 @@ def metropolis(graph: nx.Graph) -> csr_array:
                [0.   , 0.333, 0.667]])
 
     References:
-        Xiao, Boyd and Kim, Distributed average consensus with least-mean-square deviation,
-        https://doi.org/10.1016/j.jpdc.2006.08.010, 2007
+        L. Xiao, S. Boyd, S.-J. Kim: Distributed average consensus with least-mean-square deviation, J. Parallel
+        Distrib. Comput. 67 (2007), doi:10.1016/j.jpdc.2006.08.010.
     """
     W = neighborhoods(graph)
     require_undirected(graph, "metropolis")
@@ -53,14 +53,14 @@ def metropolis(graph: nx.Graph) -> csr_array:
 
 @POLICIES.register()
 def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
-    """Metropolis weights, of which each agent first keeps a part for itself: ``keep I + (1 - keep) W``.
+    """Metropolis weights, mixed with the agent's own value: ``keep I + (1 - keep) W``.
 
     At one half all eigenvalues are non-negative, so that consensus tolerates larger step sizes, but the second one is
-    only half as far below 1: agents agree half as fast, unless it was the smallest one that kept them from agreeing.
+    only half as far below 1: agents agree half as fast, unless the smallest one was the bottleneck.
 
     Args:
         graph: Undirected graph.
-        keep: What an agent keeps, in [0, 1); 0 gives the Metropolis weights.
+        keep: Share that an agent keeps, in [0, 1); 0 gives the Metropolis weights.
 
     Returns:
         Mixing matrix [K, K], symmetric.
@@ -74,8 +74,8 @@ def lazy(graph: nx.Graph, *, keep: float = 0.5) -> csr_array:
                [0.25, 0.75]])
 
     References:
-        Olshevsky, Linear time average consensus and distributed optimization on fixed graphs,
-        https://arxiv.org/abs/1411.4186, 2014
+        A. Olshevsky: Linear time average consensus and distributed optimization on fixed graphs, SIAM J. Control Optim.
+        55 (2017), arXiv:1411.4186.
     """
     if not 0 <= keep < 1:
         raise ValueError(f"the policy lazy has keep {keep:g}, but it must lie in [0, 1)")
@@ -89,7 +89,7 @@ def uniform(graph: nx.Graph) -> csr_array:
     """Each agent takes the plain average of itself and what it receives.
 
     ``W[k, l] = 1 / (1 + d_k)`` for l in N_k and for l = k. On an undirected graph, agent k counts with
-    ``(1 + d_k) / sum_l (1 + d_l)`` in the centroid.
+    ``(1 + d_k) / Σ_l (1 + d_l)`` in the centroid.
 
     Args:
         graph: Graph or DiGraph.
@@ -104,8 +104,8 @@ def uniform(graph: nx.Graph) -> csr_array:
                [0.   , 0.5  , 0.5  ]])
 
     References:
-        Sayed, Adaptation, Learning, and Optimization over Networks,
-        https://doi.org/10.1561/2200000051, 2014
+        A. H. Sayed: Adaptation, learning, and optimization over networks, Found. Trends Mach. Learn. 7 (2014),
+        doi:10.1561/2200000051.
     """
     W = neighborhoods(graph)
     share = 1 / (1 + np.diff(W.indptr))
@@ -117,7 +117,7 @@ def push(graph: nx.Graph) -> csr_array:
     """Each agent splits what it has evenly between itself and those that it sends to.
 
     ``W[k, l] = 1 / (1 + o_l)`` for l in N_k and for l = k, with o_l the number of agents that l sends to. The columns
-    of W sum to one, not the rows: it is for strategies that say so, such as push-sum.
+    of W sum to one, not the rows: it is for strategies that need this, such as push-sum.
 
     Args:
         graph: Graph or DiGraph.
@@ -132,8 +132,8 @@ def push(graph: nx.Graph) -> csr_array:
                [0.   , 0.333, 0.5  ]])
 
     References:
-        Kempe, Dobra and Gehrke, Gossip-based computation of aggregate information,
-        https://doi.org/10.1109/SFCS.2003.1238221, 2003
+        D. Kempe, A. Dobra, J. Gehrke: Gossip-based computation of aggregate information, FOCS 2003,
+        doi:10.1109/SFCS.2003.1238221.
     """
     W = neighborhoods(graph)
     share = 1 / (1 + np.asarray(W.sum(axis=0)).ravel())
@@ -167,8 +167,8 @@ def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
                [0.  , 0.25, 0.75]])
 
     References:
-        Olfati-Saber, Fax and Murray, Consensus and Cooperation in Networked Multi-Agent Systems,
-        https://doi.org/10.1109/JPROC.2006.887293, 2007
+        R. Olfati-Saber, J. A. Fax, R. M. Murray: Consensus and cooperation in networked multi-agent systems, Proc. IEEE
+        95 (2007), doi:10.1109/JPROC.2006.887293.
     """
     hears = neighborhoods(graph)
     degree = np.diff(hears.indptr)
@@ -185,9 +185,9 @@ def laplacian(graph: nx.Graph, *, step: float | None = None) -> csr_array:
 
 @POLICIES.register()
 def max_degree(graph: nx.Graph) -> csr_array:
-    """Every edge has the weight 1 / K, the only one that needs no look at the graph: ``W = I - L / K``.
+    """Every edge has the weight 1 / K, which requires no knowledge of the graph: ``W = I - L / K``.
 
-    No agent can have more than K - 1 neighbours, hence the name. It mixes slowly on any graph that is sparse.
+    No agent can have more than K - 1 neighbours, hence the name. It mixes slowly on any sparse graph.
 
     Args:
         graph: Graph or DiGraph, as for `laplacian`.
@@ -200,15 +200,15 @@ def max_degree(graph: nx.Graph) -> csr_array:
         array([0.25, 0.5 , 0.25, 0.  ])
 
     References:
-        Xiao and Boyd, Fast linear iterations for distributed averaging,
-        https://doi.org/10.1016/j.sysconle.2004.02.022, 2004
+        L. Xiao, S. Boyd: Fast linear iterations for distributed averaging, Syst. Control Lett. 53 (2004),
+        doi:10.1016/j.sysconle.2004.02.022.
     """
     return laplacian(graph, step=1 / len(graph))
 
 
 @POLICIES.register()
 def weights(graph: nx.Graph) -> csr_array:
-    """The weights are those that the edges carry, in their attribute ``weight``.
+    """The edges' own weights, from their attribute ``weight``.
 
     The weight of the edge (u, v) is W[v, u]; of an undirected edge, W[u, v] as well. The weight of a
     self-loop is W[k, k]; an agent without one keeps what its neighbours' weights leave of 1.
@@ -220,8 +220,8 @@ def weights(graph: nx.Graph) -> csr_array:
         Mixing matrix [K, K].
 
     Raises:
-        ValueError: If an edge has no weight, a negative or an infinite one, or if the weights that an agent
-            gives do not fit a sum of one.
+        ValueError: If an edge has no weight, a negative or an infinite one, or if the weights that an agent gives
+            cannot be completed to a sum of one.
 
     Example:
         >>> graph = nx.DiGraph()

@@ -1,4 +1,4 @@
-"""The Metropolis-Hastings policy, for agents that are to count as one likes."""
+"""The Metropolis-Hastings policy, for a prescribed Perron vector."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ __all__ = ["hastings"]
 
 @POLICIES.register()
 def hastings(graph: nx.Graph, *, perron: str | Sequence[float] | None = None) -> csr_array:
-    """Weights whose Perron vector pi is the one that is wanted: in proportion to the agents' data, say.
+    """Weights with a prescribed Perron vector π, for example in proportion to the agents' data.
 
-    ``W[k, l] = min(1 / (1 + d_k), pi_l / (pi_k (1 + d_l)))`` on the edges, and what is left on the diagonal. Then
-    ``pi_k W[k, l] = pi_l W[l, k]``, so that agent k counts with pi_k in the centroid.
+    ``W[k, l] = min(1 / (1 + d_k), π_l / (π_k (1 + d_l)))`` on the edges, and what is left on the diagonal. Then
+    ``π_k W[k, l] = π_l W[l, k]``, so that agent k counts with π_k in the centroid.
 
     Args:
         graph: Undirected graph.
-        perron: How much each agent is to count, in the graph's node order, or the name of the node attribute that
-            says it; positive numbers of any sum. By default all count the same: the Metropolis weights.
+        perron: Weight of each agent in the centroid, in the graph's node order, or the name of the node attribute that
+            holds it; positive numbers of any sum. By default all count the same: the Metropolis weights.
 
     Returns:
         Mixing matrix [K, K], reversible.
@@ -33,10 +33,9 @@ def hastings(graph: nx.Graph, *, perron: str | Sequence[float] | None = None) ->
                [0.5  , 0.5  ]])
 
     References:
-        Hastings, Monte Carlo sampling methods using Markov chains and their applications,
-        https://doi.org/10.1093/biomet/57.1.97, 1970;
-        Zhao and Sayed, Performance Limits for Distributed Estimation Over LMS Adaptive Networks,
-        https://doi.org/10.1109/TSP.2012.2204985, 2012
+        W. K. Hastings: Monte Carlo sampling methods using Markov chains and their applications, Biometrika 57 (1970),
+        doi:10.1093/biomet/57.1.97. X. Zhao, A. H. Sayed: Performance limits for distributed estimation over LMS
+        adaptive networks, IEEE TSP 60 (2012), doi:10.1109/TSP.2012.2204985.
     """
     W = neighborhoods(graph)
     require_undirected(graph, "hastings")

@@ -1,4 +1,4 @@
-"""Matrices in files, and the mixing matrix that one of them holds."""
+"""Matrices read from files, and the policy that reads a mixing matrix."""
 
 import bz2
 import gzip
@@ -25,12 +25,12 @@ READERS: dict[str, Callable[..., Any]] = {
 }
 
 _NO_MATRIX = (ValueError, TypeError, AttributeError, EOFError, LookupError, UserWarning, RuntimeError, MemoryError)
-"""What the readers raise over files that hold none, or say that theirs is larger than any memory."""
+"""What the readers raise for files without a matrix, or that claim one larger than any memory."""
 
 
 @POLICIES.register()
 def file(graph: nx.Graph, *, path: str | Path) -> csr_array:
-    r"""The mixing matrix is read from a file: weights that were optimised elsewhere, say.
+    r"""A mixing matrix read from a file, such as weights optimised elsewhere.
 
     Args:
         graph: Graph or DiGraph. Rows and columns of the matrix follow its node order, and entries off its edges and
@@ -59,24 +59,24 @@ def read_matrix(path: str | Path, reader: str) -> csr_array:
 
     Args:
         path: The file, ending in .npz, .npy or .csv.
-        reader: Who reads it, for the message.
+        reader: What reads it, for error messages.
 
     Returns:
         The matrix, float64, without stored zeros.
 
     Raises:
-        ValueError: If the file cannot be read, or is no matrix of real numbers.
+        ValueError: If the file cannot be read, or does not hold a matrix of real numbers.
     """
     read = READERS.get(Path(path).suffix)
     if read is None:
         raise ValueError(f"{reader}: path is {str(path)!r}, but must end in {', '.join(READERS)}")
     _check_ordinary(path, reader)
     try:
-        # An empty file is but a warning to numpy.
+        # numpy only warns about an empty file.
         with warnings.catch_warnings(action="error", category=UserWarning):
-            # scipy knows neither numbers of 16 bits nor those in another machine's order of bytes.
+            # scipy supports neither 16-bit floats nor foreign byte orders.
             found = read(path)
-            if hasattr(found, "check_format"):  # places outside a sparse matrix would be read and written all the same
+            if hasattr(found, "check_format"):  # indices out of bounds would otherwise be followed
                 found.check_format(full_check=True)
             matrix = csr_array(found.astype(np.float64, casting="safe"))
     except OSError as error:
@@ -97,7 +97,7 @@ def read_bytes(path: str | Path, reader: str) -> bytes:
 
     Args:
         path: The file.
-        reader: Who reads it, for the message.
+        reader: What reads it, for error messages.
 
     Returns:
         What it holds.
@@ -127,8 +127,8 @@ def decode(content: bytes, path: str | Path, reader: str) -> str:
 
     Args:
         content: What the file holds.
-        path: The file, for the message.
-        reader: Who reads it, for the message.
+        path: The file, for error messages.
+        reader: What reads it, for error messages.
 
     Returns:
         The text.

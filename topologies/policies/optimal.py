@@ -17,11 +17,11 @@ FASTEST_AGENTS = 100
 
 @POLICIES.register()
 def best_constant(graph: nx.Graph) -> csr_array:
-    """Every edge has the same weight, the one that mixes fastest: ``W = I - 2 / (lambda_2 + lambda_K) L``.
+    """Every edge has the same weight, the one that mixes fastest: ``W = I - 2 / (λ_2 + λ_K) L``.
 
-    The eigenvalues are those of the graph's Laplacian L. The mixing rate is then ``(lambda_K - lambda_2) / (lambda_K +
-    lambda_2)``, and -lambda_min as well, so that consensus tolerates small step sizes only. Graphs of very uneven
-    numbers of neighbours have no such weights without a negative one on the diagonal.
+    The eigenvalues are those of the graph's Laplacian L. The mixing rate is then
+    ``(λ_K - λ_2) / (λ_K + λ_2)``, and -λ_min as well, so that consensus tolerates small step
+    sizes only. On graphs with very uneven degrees such weights would be negative on the diagonal.
 
     Args:
         graph: Undirected connected graph.
@@ -37,8 +37,8 @@ def best_constant(graph: nx.Graph) -> csr_array:
         array([0.333, 0.333, 0.   , 0.333])
 
     References:
-        Xiao and Boyd, Fast linear iterations for distributed averaging,
-        https://doi.org/10.1016/j.sysconle.2004.02.022, 2004
+        L. Xiao, S. Boyd: Fast linear iterations for distributed averaging, Syst. Control Lett. 53 (2004),
+        doi:10.1016/j.sysconle.2004.02.022.
     """
     hears = neighborhoods(graph)
     require_undirected(graph, "best_constant")
@@ -51,18 +51,18 @@ def best_constant(graph: nx.Graph) -> csr_array:
     if kept[k] < -1e-9:
         raise ValueError(
             f"the policy best_constant gives agent {list(graph)[k]!r} the weight {kept[k]:.3g} for its own value, but "
-            "no weight may be negative; fastest keeps to that, and laplacian with a smaller step"
+            "no weight may be negative; use fastest, or laplacian with a smaller step"
         )
     return with_diagonal(step * hears, np.maximum(kept, 0))
 
 
 @POLICIES.register()
 def fastest(graph: nx.Graph) -> csr_array:
-    """Of all symmetric weights, those that mix fastest: the smallest ``max_{k>=2} |lambda_k|`` there is.
+    """The symmetric weights that mix fastest, with the smallest ``max_{k≥2} |λ_k|``.
 
-    They are the solution of a semidefinite programme over a weight for every edge, ``minimise s with
-    -s I <= W - 1 1^T / K <= s I``, W symmetric with non-negative entries and rows that sum to
-    one. It takes seconds on 50 agents, and a minute or two on 100.
+    They solve a semidefinite programme with one weight per edge, ``minimise s with -s I ≤ W - 1 1^T / K ≤ s I``, W
+    symmetric with non-negative entries and rows that sum to one. It takes seconds on 50 agents, and a minute or two on
+    100.
 
     Args:
         graph: Undirected connected graph, of at most 100 agents.
@@ -75,15 +75,15 @@ def fastest(graph: nx.Graph) -> csr_array:
         ValueError: If the graph has more than 100 agents.
 
     References:
-        Boyd, Diaconis and Xiao, Fastest Mixing Markov Chain on a Graph,
-        https://doi.org/10.1137/S0036144503423264, 2004
+        S. Boyd, P. Diaconis, L. Xiao: Fastest mixing Markov chain on a graph, SIAM Rev. 46 (2004),
+        doi:10.1137/S0036144503423264.
     """
     require_undirected(graph, "fastest")
     check_graph(graph)
     K = len(graph)
     if K > FASTEST_AGENTS:
         raise ValueError(
-            f"the policy fastest has {K} agents, but is solved for at most {FASTEST_AGENTS}; take metropolis"
+            f"the policy fastest has {K} agents, but is solved for at most {FASTEST_AGENTS}; use metropolis"
         )
     try:
         cp = importlib.import_module("cvxpy")
@@ -99,7 +99,7 @@ def fastest(graph: nx.Graph) -> csr_array:
     rest = np.eye(K) - 1 / K - incidence @ cp.diag(weight) @ incidence.T
     within = [rest << rate * np.eye(K), rest >> -rate * np.eye(K), np.abs(incidence) @ weight <= 1]
     cp.Problem(cp.Minimize(rate), within).solve(solver=cp.CLARABEL)
-    # The solver keeps to the bounds up to its tolerance only.
+    # The solver meets the bounds only up to its tolerance.
     solution = np.maximum(weight.value, 0)
     solution /= max(1.0, float((np.abs(incidence) @ solution).max()))
     both = (np.tile(solution, 2), (np.concatenate([ends[:, 0], ends[:, 1]]), np.concatenate([ends[:, 1], ends[:, 0]])))

@@ -1,4 +1,4 @@
-"""Policies that trust some neighbours more: those of many neighbours, or of little noise."""
+"""Policies that trust some neighbours more: those with many neighbours, or with little noise."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ __all__ = ["relative_degree", "relative_variance"]
 
 @POLICIES.register()
 def relative_degree(graph: nx.Graph) -> csr_array:
-    """Each agent weighs what it receives, and its own value, by how many agents stand behind it.
+    """Each agent weighs its neighbours' values and its own by their degrees plus one.
 
-    ``W[k, l] = (1 + d_l) / sum_m (1 + d_m)``, where l and m run over N_k and k itself. On an undirected graph,
-    agent k counts in proportion to ``(1 + d_k) sum_m (1 + d_m)`` in the centroid.
+    ``W[k, l] = (1 + d_l) / Σ_m (1 + d_m)``, where l and m run over N_k and k itself. On an undirected graph,
+    agent k counts in proportion to ``(1 + d_k) Σ_m (1 + d_m)`` in the centroid.
 
     Args:
         graph: Graph or DiGraph.
@@ -33,8 +33,8 @@ def relative_degree(graph: nx.Graph) -> csr_array:
                [0.   , 0.6  , 0.4  ]])
 
     References:
-        Cattivelli and Sayed, Diffusion LMS Strategies for Distributed Estimation,
-        https://doi.org/10.1109/TSP.2009.2033729, 2010
+        F. S. Cattivelli, A. H. Sayed: Diffusion LMS strategies for distributed estimation, IEEE TSP 58 (2010),
+        doi:10.1109/TSP.2009.2033729.
     """
     hears = neighborhoods(graph)
     return _in_proportion(hears, 1 + hears.sum(axis=1))
@@ -42,13 +42,13 @@ def relative_degree(graph: nx.Graph) -> csr_array:
 
 @POLICIES.register()
 def relative_variance(graph: nx.Graph, *, variance: str | Sequence[float] = "variance") -> csr_array:
-    """Each agent weighs what it receives, and its own value, by how little noise it bears.
+    """Each agent weighs its neighbours' values and its own by their inverse noise variances.
 
-    ``W[k, l] = sigma_l^-2 / sum_m sigma_m^-2``, where l and m run over N_k and k itself.
+    ``W[k, l] = σ_l^-2 / Σ_m σ_m^-2``, where l and m run over N_k and k itself.
 
     Args:
         graph: Graph or DiGraph.
-        variance: Variance sigma_k^2 of each agent's gradient noise, in the graph's node order, or the name of the node
+        variance: Variance σ_k^2 of each agent's gradient noise, in the graph's node order, or the name of the node
             attribute that holds it; positive.
 
     Returns:
@@ -60,8 +60,8 @@ def relative_variance(graph: nx.Graph, *, variance: str | Sequence[float] = "var
                [0.75, 0.25]])
 
     References:
-        Zhao and Sayed, Performance Limits for Distributed Estimation Over LMS Adaptive Networks,
-        https://doi.org/10.1109/TSP.2012.2204985, 2012
+        X. Zhao, A. H. Sayed: Performance limits for distributed estimation over LMS adaptive networks, IEEE TSP 60
+        (2012), doi:10.1109/TSP.2012.2204985.
     """
     hears = neighborhoods(graph)
     return _in_proportion(hears, 1 / agent_values(graph, variance, "relative_variance", "variance"))

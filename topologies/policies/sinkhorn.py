@@ -38,9 +38,9 @@ def sinkhorn(graph: nx.Graph) -> csr_array:
                [0.236, 0.382, 0.382]])
 
     References:
-        Sinkhorn and Knopp, Concerning nonnegative matrices and doubly stochastic matrices,
-        https://doi.org/10.2140/pjm.1967.21.343, 1967;
-        Knight and Ruiz, A fast algorithm for matrix balancing, https://doi.org/10.1093/imanum/drs019, 2013
+        R. Sinkhorn, P. Knopp: Concerning nonnegative matrices and doubly stochastic matrices, Pacific J. Math. 21
+        (1967), doi:10.2140/pjm.1967.21.343. P. A. Knight, D. Ruiz: A fast algorithm for matrix balancing, IMA J. Numer.
+        Anal. 33 (2013), doi:10.1093/imanum/drs019.
     """
     hears = neighborhoods(graph)
     _require_cycles(hears, graph)
@@ -55,7 +55,7 @@ def sinkhorn(graph: nx.Graph) -> csr_array:
     else:
         raise ValueError(
             f"the policy sinkhorn has column sums that are off by {np.abs(columns - 1).max():.1g} after {ROUNDS} "
-            "rounds on this graph; it converges too slowly where the graph mixes slowly, so take another policy"
+            "rounds on this graph; it converges too slowly where the graph mixes slowly, so use another policy"
         )
     W = diags_array(r) @ hears @ diags_array(c)
     if not graph.is_directed():
@@ -70,6 +70,6 @@ def _require_cycles(hears: csr_array, graph: nx.Graph) -> None:
         agents = list(graph)
         receiver, sender = agents[edges.row[between[0]]], agents[edges.col[between[0]]]
         raise ValueError(
-            f"the policy sinkhorn needs a way back for every edge, but what agent {sender!r} sends to agent "
+            f"the policy sinkhorn needs a directed cycle through every edge, but what agent {sender!r} sends to agent "
             f"{receiver!r} never returns; no doubly stochastic weights use this edge"
         )

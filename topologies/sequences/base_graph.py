@@ -1,4 +1,4 @@
-"""Sequences of graphs on which any number of agents average exactly in a few steps, with few neighbours a step.
+"""Sequences of graphs on which any number of agents average exactly in a few steps, with few neighbours per step.
 
 A step is a graph with its weights: edges [E, 2] and their weights [E].
 """
@@ -21,14 +21,14 @@ Step = tuple[Agents, NDArray[np.float64]]
 
 @SEQUENCES.register()
 def hyper_hypercube(num_agents: int, *, peers: int = 1) -> GraphSequence:
-    """Agents that differ in one digit alone average, digit after digit, then all agree exactly.
+    """Agents that differ in a single digit average, digit by digit, until all agree exactly.
 
     The agents' numbers are written with the fewest digits whose bases, at most ``peers + 1``, have the product K;
     with one peer it is the one-peer hypercube. The edges carry their weights, one over the base of the digit.
 
     Args:
         num_agents: Number of agents K without a prime factor above ``peers + 1``.
-        peers: Most neighbours k that an agent has in a step, at least 1.
+        peers: Largest number k of neighbours per step, at least 1.
 
     Returns:
         A sequence of graphs whose own policy is `weights`, of as many steps as there are digits.
@@ -41,8 +41,8 @@ def hyper_hypercube(num_agents: int, *, peers: int = 1) -> GraphSequence:
         [[3, 6, 9], [1, 2]]
 
     References:
-        Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
-        Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
+        Y. Takezawa et al.: Beyond exponential graph: communication-efficient topologies for decentralized learning via
+        finite-time convergence, NeurIPS 2023, arXiv:2305.11420.
     """
     _require("hyper_hypercube", num_agents, peers)
     if _factors(num_agents, peers + 1) is None:
@@ -55,17 +55,17 @@ def hyper_hypercube(num_agents: int, *, peers: int = 1) -> GraphSequence:
 
 @SEQUENCES.register()
 def simple_base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
-    """Any number of agents agree exactly after at most ``2 log_{k+1} K + 2`` steps, with k neighbours or fewer.
+    """Any number of agents agree exactly after at most ``2 log_{k+1} K + 2`` steps, with at most k neighbours per step.
 
-    With K written in base k + 1, every digit a_l that is not zero stands for a set of ``a_l (k+1)^l`` agents. The
-    sets average, each for itself. Then the largest exchanges with all others: each of these meets an agent of every
-    (k+1)^l of the set, such that afterwards every such part has the mean of all agents, and so have the other sets
-    together, whose largest goes on in the same way. The parts average. The edges carry their weights. Agents for
-    whom nothing is left to do average what they have with each other, so that no step is idle.
+    With K written in base k + 1, every nonzero digit a_l stands for a set of ``a_l (k+1)^l`` agents. Each set averages
+    by itself. Then the largest exchanges with all others: each of these meets one agent of every (k+1)^l of the set, so
+    that every such part then has the mean of all agents, and so have the other sets together, whose largest continues
+    in the same way. Finally the parts average. The edges carry their weights. Agents with nothing left to do average
+    with each other, so that no step is idle.
 
     Args:
         num_agents: Number of agents K, at least 1.
-        peers: Most neighbours k that an agent has in a step, at least 1.
+        peers: Largest number k of neighbours per step, at least 1.
 
     Returns:
         A sequence of graphs whose own policy is `weights`.
@@ -75,8 +75,8 @@ def simple_base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
         [[(0, 2, 0.6666666666666666)], [(0, 1, 0.5)]]
 
     References:
-        Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
-        Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
+        Y. Takezawa et al.: Beyond exponential graph: communication-efficient topologies for decentralized learning via
+        finite-time convergence, NeurIPS 2023, arXiv:2305.11420.
     """
     _require("simple_base_graph", num_agents, peers)
     return _sequence(num_agents, _simple(num_agents, peers + 1))
@@ -84,14 +84,14 @@ def simple_base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
 
 @SEQUENCES.register()
 def base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
-    """The Base-(k+1) graph: any number of agents agree exactly, after no more steps than on the simple one.
+    """The Base-(k+1) graph: any number of agents agree exactly, in no more steps than on the simple one.
 
-    Of K = p q agents, where p holds the prime factors up to k + 1, p groups of q average by a simple Base-(k+1)
-    graph, then q groups of p by a hyper-hypercube; where that takes longer than a simple one on all K, it is this.
+    Of K = p q agents, where p holds the prime factors up to k + 1, p groups of q average by a simple Base-(k+1) graph,
+    then q groups of p by a hyper-hypercube; if a simple one on all K agents is shorter, it is used instead.
 
     Args:
         num_agents: Number of agents K, at least 1.
-        peers: Most neighbours k that an agent has in a step, at least 1.
+        peers: Largest number k of neighbours per step, at least 1.
 
     Returns:
         A sequence of graphs whose own policy is `weights`, of at most ``2 log_{k+1} K + 2`` steps.
@@ -101,8 +101,8 @@ def base_graph(num_agents: int, *, peers: int = 1) -> GraphSequence:
         (5, 4)
 
     References:
-        Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
-        Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
+        Y. Takezawa et al.: Beyond exponential graph: communication-efficient topologies for decentralized learning via
+        finite-time convergence, NeurIPS 2023, arXiv:2305.11420.
     """
     _require("base_graph", num_agents, peers)
     smooth, rest = 1, num_agents
@@ -130,7 +130,7 @@ def _sequence(num_agents: int, steps: list[Step]) -> GraphSequence:
 
 @cache
 def _factors(number: int, most: int) -> tuple[int, ...] | None:
-    """The fewest factors, none above `most`, that have the product `number`; None if there are none."""
+    """Return the fewest factors, none above `most`, with the product `number`; None if there are none."""
     if number == 1:
         return ()
     found = [
@@ -142,7 +142,7 @@ def _factors(number: int, most: int) -> tuple[int, ...] | None:
 
 
 def _hypercube(groups: Agents, base: int) -> list[Step]:
-    """Let each group, a row, average exactly by digits; its size has no prime factor above the base."""
+    """Average each group (a row) exactly by digits; its size has no prime factor above the base."""
     sides = _factors(groups.shape[1], base)
     assert sides is not None
     cube = groups.reshape(len(groups), *sides)
@@ -182,7 +182,7 @@ def _digits(agents: Agents, base: int) -> list[Agents]:
 
 
 def _exchange(agents: Agents, others: Agents, base: int) -> Step:
-    """Let a set [a, n] meet the others, fewer than n: each an agent of every row. Who meets nobody averages."""
+    """Match each of the others, fewer than n, with an agent of every row of a set [a, n]; the rest average."""
     digit, count = len(agents), len(others)
     edges = np.stack([agents[:, :count], np.broadcast_to(others, (digit, count))], axis=-1).reshape(-1, 2)
     meeting = edges, np.full(len(edges), agents.size / (digit * (agents.size + count)))
@@ -192,7 +192,7 @@ def _exchange(agents: Agents, others: Agents, base: int) -> Step:
 
 
 def _cliques(groups: Agents) -> Step:
-    """Let each group, a row, average exactly in one step."""
+    """Average each group (a row) exactly in one step."""
     size = groups.shape[1]
     first, second = np.triu_indices(size, 1)
     edges = np.stack([groups[:, first], groups[:, second]], axis=-1).reshape(-1, 2)
@@ -200,7 +200,7 @@ def _cliques(groups: Agents) -> Step:
 
 
 def _within(groups: Agents, step: Step) -> Step:
-    """A step on the numbers 0..n-1, in each of the groups [B, n]."""
+    """Apply a step on the numbers 0..n-1 in each of the groups [B, n]."""
     edges, weight = step
     return groups[:, edges].reshape(-1, 2), np.tile(weight, len(groups))
 

@@ -1,4 +1,4 @@
-"""EquiTopo: circulant graphs of random shifts, which mix at a rate that no number of agents slows down."""
+"""EquiTopo: circulant graphs of random shifts, whose mixing rate does not depend on the number of agents."""
 
 import networkx as nx
 import numpy as np
@@ -16,11 +16,11 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
     """Every agent k sends to the agents k + u (mod K), for the same few shifts u, drawn at random.
 
     The directed graph is the paper's D-EquiStatic, the undirected one, in which k also sends to k - u, its
-    U-EquiStatic; other than there, no shift is drawn twice. The edges carry the paper's weights, which the policy
+    U-EquiStatic; unlike in the paper, no shift is drawn twice. The edges carry the paper's weights, which the policy
     `weights` uses: ``(K - 1) / (K M)`` for each of M shifts, of which an undirected graph gives one half to either
-    side. Policies that go by the graph alone give an agent's own value at least the 1 / K that these leave. With
-    M in proportion to ln K the mixing rate is bounded, with high probability, whatever K. The shifts are drawn
-    again, up to 100 times, until the graph is connected.
+    side. Policies based on the graph alone give an agent's own value at least the 1 / K that these leave. With M in
+    proportion to ln K the mixing rate is bounded, with high probability, whatever K. The shifts are redrawn, up to 100
+    times, until the graph is connected.
 
     Args:
         num_agents: Number of agents K, at least 1.
@@ -34,7 +34,7 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
         means that u sends to v.
 
     Raises:
-        ValueError: If ``shifts`` is below one or more than there are.
+        ValueError: If ``shifts`` is below one or above the largest number.
 
     Example:
         >>> graph = equitopo(16)
@@ -42,8 +42,8 @@ def equitopo(num_agents: int, *, shifts: int | None = None, directed: bool = Tru
         ({4}, {'weight': 0.234375})
 
     References:
-        Song et al., Communication-Efficient Topologies for Decentralized Learning with O(1) Consensus Rate,
-        https://arxiv.org/abs/2210.07881, 2022
+        Z. Song et al.: Communication-efficient topologies for decentralized learning with O(1) consensus rate, NeurIPS
+        2022, arXiv:2210.07881.
     """
     require_agents(num_agents, "equitopo")
     most = num_agents - 1 if directed else num_agents // 2
@@ -86,18 +86,18 @@ def one_peer_equitopo(
 ) -> GraphSequence:
     """At each step a shift u from 1 to K - 1 is drawn, and agent k sends to k + u (mod K) alone.
 
-    The directed sequence is the paper's OD-EquiDyn over all shifts, with the weights ``(1 - eta) I + eta A``, where
-    A gives (K - 1) / K to the sender and 1 / K to oneself. A step leaves of the squared disagreement the part
-    ``(1 - eta)^2 + eta^2 (1 - 2 / K)`` in the mean over the draws: at eta = 1/2, ``1/2 - 1 / (2 K)``, less than one
-    half whatever K. The undirected one is its OU-EquiDyn: the agents are gone through from one that is drawn, and k
-    meets k + u if both are still alone; at least two thirds of the agents meet somebody, so that
-    ``1 - 4/3 eta (1 - eta)`` is left at most.
+    The directed sequence is the paper's OD-EquiDyn over all shifts, with the weights ``(1 - η) I + η A``, where A
+    gives (K - 1) / K to the sender and 1 / K to the agent itself. In expectation over the draws, a step leaves the
+    fraction ``(1 - η)^2 + η^2 (1 - 2 / K)`` of the squared disagreement: at η = 1/2, ``1/2 - 1 / (2 K)``, less
+    than one half whatever K. The undirected one is its OU-EquiDyn: starting from a random agent, k is matched with k +
+    u if both are still unmatched; at least two thirds of the agents are matched, so that at most
+    ``1 - 4/3 η (1 - η)`` is left.
 
     Args:
         num_agents: Number of agents K, at least 2.
         directed: Whether messages go one way only.
-        step: The factor eta, in (0, 1).
-        period: Graphs that are drawn before they repeat, at least 1.
+        step: The factor η, in (0, 1).
+        period: Number of graphs drawn before they repeat, at least 1.
         seed: Seed of the draws, a non-negative integer.
 
     Returns:
@@ -111,8 +111,8 @@ def one_peer_equitopo(
         [[(0, 6, 0.4375)], [(0, 5, 0.4375)]]
 
     References:
-        Song et al., Communication-Efficient Topologies for Decentralized Learning with O(1) Consensus Rate,
-        https://arxiv.org/abs/2210.07881, 2022
+        Z. Song et al.: Communication-efficient topologies for decentralized learning with O(1) consensus rate, NeurIPS
+        2022, arXiv:2210.07881.
     """
     require_agents(num_agents, "one_peer_equitopo", least=2)
     require_period(period, num_agents, "one_peer_equitopo")
@@ -132,7 +132,7 @@ def one_peer_equitopo(
 
 
 def _meetings(num_agents: int, shift: int, first: int) -> NDArray[np.int64]:
-    # Going through the agents, one block of as many as the shift meets the next, which is then passed over.
+    # Going through the agents, each block of `shift` agents meets the next, which is then skipped.
     shift = min(shift, num_agents - shift)
     order = np.arange(num_agents - shift)
     meets = order[order // shift % 2 == 0]

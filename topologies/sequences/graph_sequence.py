@@ -12,17 +12,16 @@ __all__ = ["SEQUENCES", "GraphSequence"]
 
 @dataclass(frozen=True)
 class GraphSequence:
-    """Graphs on the same agents, one a step, over and over.
+    """Graphs on the same agents, one per step, repeated cyclically.
 
-    A single graph need not be connected; all of them together have to be. A graph that belongs with certain weights
-    names their policy in its attribute ``policy``, ``graph.graph["policy"] = "weights"``, say: the experiment then
-    uses it unless it chooses another.
+    A single graph need not be connected; all of them together have to be. A graph may name its own policy,
+    ``graph.graph["policy"] = "weights"``; an experiment uses it unless it chooses another.
 
     Args:
         graphs: The graphs of one period, on the same nodes in the same order.
 
     Raises:
-        ValueError: There is none, or they differ in their nodes.
+        ValueError: There are no graphs, or their nodes differ.
 
     Example:
         >>> sequence = GraphSequence([nx.Graph([(0, 1), (2, 3)]), nx.Graph([(0, 1), (2, 3), (1, 2)])])

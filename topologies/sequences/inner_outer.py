@@ -1,4 +1,4 @@
-"""Agents that share machines: in turn one of each machine talks to other machines, and the rest among themselves."""
+"""Agents that share machines: in turn, one agent of each talks to other machines, the rest among themselves."""
 
 import math
 from collections.abc import Callable
@@ -14,27 +14,27 @@ __all__ = ["inner_outer_exponential", "inner_outer_ring"]
 
 @SEQUENCES.register()
 def inner_outer_ring(num_agents: int, *, local_size: int = 4) -> GraphSequence:
-    """Inside its machine an agent sends to the next; in turn one of each sends to its like on the next machine.
+    """An agent sends to the next on its machine; in turn, one of each sends to its counterpart on the next machine.
 
-    Machine j hosts the agents ``j m .. j m + m - 1``. At step t, agent ``t mod m`` of each machine sends to the
-    agent of the same place on machine j + 1, while the others of each machine send round a ring without it. The own
-    policy of the graphs is `uniform`: one half each. Machines are slow to reach but by a single agent of each at a
-    time. It is BlueFog's inner-outer ring.
+    Machine j hosts the agents ``j m .. j m + m - 1``. At step t, agent ``t mod m`` of each machine sends to the agent
+    of the same position on machine j + 1, while the others of each machine send around a ring without it. The graphs'
+    own policy is `uniform`: one half each. Only one agent of each machine at a time uses the slow links between
+    machines. It is BlueFog's inner-outer ring.
 
     Args:
-        num_agents: Number of agents K: at least two machines full.
+        num_agents: Number of agents K: a multiple of m, at least 2 m.
         local_size: Number of agents m on a machine, at least 3.
 
     Returns:
-        A sequence of directed graphs of period m, in each of which everybody sends to one and hears one.
+        A sequence of directed graphs of period m, in each of which every agent sends to one and receives from one.
 
     Example:
         >>> [[list(graph[k])[0] for k in range(6)] for graph in inner_outer_ring(6, local_size=3)]
         [[3, 2, 1, 0, 5, 4], [2, 4, 0, 5, 1, 3], [1, 0, 5, 4, 3, 2]]
 
     References:
-        Ying et al., BlueFog: Make Decentralized Algorithms Practical for Optimization and Deep Learning,
-        https://arxiv.org/abs/2111.04287, 2021
+        B. Ying et al.: BlueFog: make decentralized algorithms practical for optimization and deep learning, 2021,
+        arXiv:2111.04287.
     """
     machines = _require_machines("inner_outer_ring", num_agents, local_size)
     return _inner_outer(machines, local_size, local_size, lambda _: 1, lambda _: 1)
@@ -42,19 +42,19 @@ def inner_outer_ring(num_agents: int, *, local_size: int = 4) -> GraphSequence:
 
 @SEQUENCES.register()
 def inner_outer_exponential(num_agents: int, *, local_size: int = 4) -> GraphSequence:
-    """As `inner_outer_ring`, but to distances that double from step to step, on the machine and between machines.
+    """Like `inner_outer_ring`, but to distances that double from step to step, on the machine and between machines.
 
-    At step t, agent ``t mod m`` of each machine sends to the agent of the same place ``2^(t mod a)`` machines on, and
-    the others of each machine send ``2^(t mod b)`` places on round a ring without it, where 2^(a-1) and 2^(b-1) are
-    the largest powers of two that do not go all the way round. It is BlueFog's inner-outer exponential-2 graph.
+    At step t, agent ``t mod m`` of each machine sends to the agent of the same position ``2^(t mod a)`` machines ahead,
+    and the others of each machine send ``2^(t mod b)`` places ahead around a ring without it, where 2^(a-1) and 2^(b-1)
+    are the largest powers of two that do not go all the way around. It is BlueFog's inner-outer exponential-2 graph.
 
     Args:
-        num_agents: Number of agents K: at least two machines full.
+        num_agents: Number of agents K: a multiple of m, at least 2 m.
         local_size: Number of agents m on a machine, at least 3.
 
     Returns:
-        A sequence of directed graphs, in each of which everybody sends to one and hears one; its period is the
-        least common multiple of m, a and b.
+        A sequence of directed graphs, in each of which every agent sends to one and receives from one; its period is
+        the least common multiple of m, a and b.
 
     Example:
         >>> sequence = inner_outer_exponential(20, local_size=4)
@@ -62,8 +62,8 @@ def inner_outer_exponential(num_agents: int, *, local_size: int = 4) -> GraphSeq
         (12, [4, 3, 1, 2, 8])
 
     References:
-        Ying et al., BlueFog: Make Decentralized Algorithms Practical for Optimization and Deep Learning,
-        https://arxiv.org/abs/2111.04287, 2021
+        B. Ying et al.: BlueFog: make decentralized algorithms practical for optimization and deep learning, 2021,
+        arXiv:2111.04287.
     """
     machines = _require_machines("inner_outer_exponential", num_agents, local_size)
     inside, outside = (local_size - 2).bit_length(), (machines - 1).bit_length()

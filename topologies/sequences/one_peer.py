@@ -1,4 +1,4 @@
-"""Graphs that change from step to step: sequences that repeat."""
+"""Sequences of sparse graphs: one peer per step, random matchings and random subsets of edges."""
 
 import numpy as np
 
@@ -19,8 +19,8 @@ __all__ = [
 def one_peer_exponential(num_agents: int) -> GraphSequence:
     """At step t, agent k sends to agent ``k + 2^(t mod ceil(log2 K))`` (mod K) alone.
 
-    With uniform weights, one half each, which are the graphs' own policy, and K a power of two, agents that start
-    apart agree exactly after log2 K steps. Each step costs one message an agent.
+    With uniform weights, one half each, which are the graphs' own policy, and K a power of two, all agents agree
+    exactly after log2 K steps. Each step costs one message per agent.
 
     Args:
         num_agents: Number of agents K, at least 2.
@@ -33,8 +33,8 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
         [[1], [2], [4]]
 
     References:
-        Ying et al., Exponential Graph is Provably Efficient for Decentralized Deep Training,
-        https://arxiv.org/abs/2110.13363, 2021
+        B. Ying et al.: Exponential graph is provably efficient for decentralized deep training, NeurIPS 2021,
+        arXiv:2110.13363.
     """
     require_agents(num_agents, "one_peer_exponential", least=2)
     return GraphSequence([shifted(num_agents, 2**j, policy="uniform") for j in range((num_agents - 1).bit_length())])
@@ -42,7 +42,7 @@ def one_peer_exponential(num_agents: int) -> GraphSequence:
 
 @SEQUENCES.register()
 def one_peer_hypercube(num_agents: int) -> GraphSequence:
-    """At step t, agents whose numbers differ in the binary digit ``t mod log2 K`` exchange what they have.
+    """At step t, agents whose numbers differ in the binary digit ``t mod log2 K`` exchange their values.
 
     With Metropolis weights, one half each, all agree exactly after log2 K steps.
 
@@ -53,15 +53,15 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
         A sequence of perfect matchings of period log2 K.
 
     Raises:
-        ValueError: If K is no power of two.
+        ValueError: If K is not a power of two.
 
     Example:
         >>> [sorted(graph.edges) for graph in one_peer_hypercube(4)]
         [[(0, 1), (2, 3)], [(0, 2), (1, 3)]]
 
     References:
-        Takezawa et al., Beyond Exponential Graph: Communication-Efficient Topologies for Decentralized Learning via
-        Finite-time Convergence, https://arxiv.org/abs/2305.11420, 2023
+        Y. Takezawa et al.: Beyond exponential graph: communication-efficient topologies for decentralized learning via
+        finite-time convergence, NeurIPS 2023, arXiv:2305.11420.
     """
     require_agents(num_agents, "one_peer_hypercube", least=2)
     digits = (num_agents - 1).bit_length()
@@ -75,11 +75,11 @@ def one_peer_hypercube(num_agents: int) -> GraphSequence:
 
 @SEQUENCES.register()
 def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> GraphSequence:
-    """At each step, agents meet in pairs drawn at random; of an odd number, one stays alone.
+    """At each step, agents meet in pairs drawn at random; of an odd number, one stays unmatched.
 
     Args:
         num_agents: Number of agents K, at least 2.
-        period: Matchings that are drawn before they repeat, at least 1.
+        period: Number of matchings drawn before they repeat, at least 1.
         seed: Seed of the draws, a non-negative integer.
 
     Returns:
@@ -90,7 +90,8 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
         [2, 2, 2]
 
     References:
-        Boyd et al., Randomized gossip algorithms, https://doi.org/10.1109/TIT.2006.874516, 2006
+        S. Boyd, A. Ghosh, B. Prabhakar, D. Shah: Randomized gossip algorithms, IEEE TIT 52 (2006),
+        doi:10.1109/TIT.2006.874516.
     """
     require_agents(num_agents, "random_matchings", least=2)
     require_period(period, num_agents, "random_matchings")
@@ -103,17 +104,17 @@ def random_matchings(num_agents: int, *, period: int = 100, seed: int = 0) -> Gr
 def random_subsets(
     num_agents: int, *, degree: int = 4, probability: float = 0.5, period: int = 100, seed: int = 0
 ) -> GraphSequence:
-    """At each step, every edge of a random regular graph is there with some probability, independently.
+    """At each step, every edge of a random regular graph is present with the given probability, independently.
 
     Args:
         num_agents: Number of agents K.
         degree: Number of neighbours of each agent in the whole graph.
         probability: Probability of an edge, in (0, 1].
-        period: Graphs that are drawn before they repeat, at least 1.
+        period: Number of graphs drawn before they repeat, at least 1.
         seed: Seed of the graph and of the draws, a non-negative integer.
 
     Returns:
-        A sequence of graphs on the edges of one.
+        A sequence of subgraphs of one graph.
 
     Example:
         >>> sequence = random_subsets(8, degree=3, period=5)

@@ -1,1 +1,1 @@
-"""Spectra of graphs and mixing matrices, and what they say of consensus."""
+"""Spectra of graphs and mixing matrices, and what they say about consensus."""

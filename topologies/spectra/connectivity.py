@@ -1,7 +1,7 @@
-"""How well a graph holds together, whatever its weights: its Laplacian's eigenvalues and resistances.
+"""Connectivity of a graph, whatever its weights: eigenvalues of its Laplacian, and resistances.
 
 The Laplacian is ``L = D - N`` with the numbers of neighbours on the diagonal D and a one in N for every edge. Its
-eigenvalues are ``0 = lambda_1 <= lambda_2 <= ... <= lambda_K``.
+eigenvalues are ``0 = λ_1 ≤ λ_2 ≤ ... ≤ λ_K``.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ SOLVER_ROUNDS = 10_000
 
 
 def algebraic_connectivity(graph: nx.Graph) -> float:
-    """The second eigenvalue of the Laplacian, ``lambda_2``: the larger, the harder the graph is to cut in two.
+    """The second eigenvalue of the Laplacian, ``λ_2``: the larger, the harder the graph is to cut in two.
 
     Above 1000 agents the matrix stays sparse.
 
@@ -44,7 +44,7 @@ def algebraic_connectivity(graph: nx.Graph) -> float:
         1.0
 
     References:
-        Fiedler, Algebraic connectivity of graphs, https://dml.cz/dmlcz/101168, 1973
+        M. Fiedler: Algebraic connectivity of graphs, Czechoslovak Math. J. 23 (1973), https://dml.cz/dmlcz/101168.
     """
     L = _laplacian(graph)
     K = L.shape[0]
@@ -59,7 +59,7 @@ def algebraic_connectivity(graph: nx.Graph) -> float:
 
 
 def largest_laplacian_eigenvalue(graph: nx.Graph) -> float:
-    """The other end of the Laplacian's spectrum, ``lambda_K``: above 1000 agents, to about one in 10^6.
+    """The largest eigenvalue of the Laplacian, ``λ_K``; above 1000 agents, to about one part in 10^6.
 
     Args:
         graph: Undirected graph.
@@ -76,7 +76,7 @@ def largest_laplacian_eigenvalue(graph: nx.Graph) -> float:
 
 
 def kirchhoff_index(graph: nx.Graph, *, num_probes: int = 32, seed: int = 0) -> float:
-    """The sum of the effective resistances between all pairs of agents: ``K sum_{k>=2} 1 / lambda_k``.
+    """The sum of the effective resistances between all pairs of agents: ``K Σ_{k≥2} 1 / λ_k``.
 
     Every edge is a resistor of one ohm. Up to 4096 agents all eigenvalues are found densely. Above, the trace is
     estimated from the largest part of the spectrum, found by random probes, and from random signs in what remains;
@@ -95,9 +95,8 @@ def kirchhoff_index(graph: nx.Graph, *, num_probes: int = 32, seed: int = 0) -> 
         5.0
 
     References:
-        Klein and Randić, Resistance distance, https://doi.org/10.1007/BF01164627, 1993;
-        Meyer, Musco, Musco and Woodruff, Hutch++: Optimal Stochastic Trace Estimation,
-        https://arxiv.org/abs/2010.09649, 2020
+        D. J. Klein, M. Randić: Resistance distance, J. Math. Chem. 12 (1993), doi:10.1007/BF01164627. R. A. Meyer, C.
+        Musco, C. Musco, D. P. Woodruff: Hutch++: optimal stochastic trace estimation, SOSA 2021, arXiv:2010.09649.
     """
     L = _laplacian(graph)
     check_graph(graph)
@@ -114,7 +113,7 @@ def kirchhoff_index(graph: nx.Graph, *, num_probes: int = 32, seed: int = 0) -> 
 
 
 def effective_resistance(graph: nx.Graph, *, num_probes: int = 32, seed: int = 0) -> float:
-    """The mean effective resistance between two agents: the Kirchhoff index by the number of pairs.
+    """The mean effective resistance between two agents: the Kirchhoff index over the number of pairs.
 
     Args:
         graph: Undirected connected graph, of at least two agents.
@@ -125,7 +124,7 @@ def effective_resistance(graph: nx.Graph, *, num_probes: int = 32, seed: int = 0
         Mean resistance, in ohms if every edge is a resistor of one ohm.
 
     Raises:
-        ValueError: If there is but one agent.
+        ValueError: If there is only one agent.
 
     Example:
         >>> round(effective_resistance(nx.complete_graph(10)), 12)

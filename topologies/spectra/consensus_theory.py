@@ -1,4 +1,4 @@
-"""What theory makes of a mixing matrix: how long agents take to agree, and how many of them are worth one."""
+"""Consensus theory of a mixing matrix: mixing time, effective number of neighbours, consensus factor."""
 
 import math
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ FADED = 1e-3
 
 
 def mixing_time(W: ArrayLike | csr_array, *, eps: float = 0.25) -> float:
-    """Number of combines that shrink any disagreement to the fraction eps: the least t with ``rho^t <= eps``.
+    """Number of combines that shrink any disagreement to the fraction eps: the least t with ``ρ^t ≤ eps``.
 
-    Rho is the mixing rate. For a reversible W, and the distance from the centroid in which agent k counts with its
-    entry pi_k of the Perron vector, the bound holds from the first combine and is tight; for any other W, in the
+    ρ is the mixing rate. For a reversible W, and the distance from the centroid in which agent k counts with its
+    entry π_k of the Perron vector, the bound holds from the first combine and is tight; for any other W, in the
     long run.
 
     Args:
@@ -33,7 +33,7 @@ def mixing_time(W: ArrayLike | csr_array, *, eps: float = 0.25) -> float:
 
     Returns:
         Mixing time, a whole number; 1 where one combine averages exactly, and infinity where W only passes values
-        round.
+        around.
 
     Raises:
         ValueError: If ``eps`` is outside (0, 1).
@@ -43,16 +43,16 @@ def mixing_time(W: ArrayLike | csr_array, *, eps: float = 0.25) -> float:
         4.0
 
     References:
-        Levin, Peres and Wilmer, Markov Chains and Mixing Times, https://doi.org/10.1090/mbk/058, 2008
+        D. A. Levin, Y. Peres, E. L. Wilmer: Markov chains and mixing times, AMS 2008, doi:10.1090/mbk/058.
     """
     return steps_to_shrink(mixing_rate(W), eps=eps)
 
 
 def steps_to_shrink(factor: float, *, eps: float = 0.25) -> float:
-    """How often something has to shrink by a factor until a fraction of it is left: the least t, ``factor^t <= eps``.
+    """Number of steps, each shrinking by a factor, that leave a fraction: the least t with ``factor^t ≤ eps``.
 
     Args:
-        factor: What is left after once, at least 0.
+        factor: Fraction left by one step, at least 0.
         eps: Fraction that may remain, in (0, 1).
 
     Returns:
@@ -72,14 +72,14 @@ def steps_to_shrink(factor: float, *, eps: float = 0.25) -> float:
 def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: int = 16, seed: int = 0) -> float:
     """How many agents that average exactly would suppress noise as well as these do.
 
-    In ``x <- W (sqrt(gamma) x + noise)`` with noise of variance 1 at every agent, a single agent ends with the
-    variance ``1 / (1 - gamma)``, and K agents that average exactly with a K-th of that. The effective number of
+    In ``x ← W (√γ x + noise)`` with noise of variance 1 at every agent, a single agent ends with the
+    variance ``1 / (1 - γ)``, and K agents that average exactly with a K-th of that. The effective number of
     neighbours is how much smaller the variance is than a single agent's,
 
-        ``n(gamma) = 1 / (1 - gamma) / mean_k lambda_k^2 / (1 - gamma lambda_k^2)``
+        ``n(γ) = 1 / (1 - γ) / mean_k λ_k^2 / (1 - γ λ_k^2)``
 
     for a symmetric W. It says which learning rates the agents can afford together, where the spectral gap does not:
-    gamma stands for how slowly training forgets.
+    γ stands for how slowly training forgets.
 
     Up to 1000 agents it is exact. Above, W stays sparse, and the variance is estimated from random signs, to a few
     percent: by Lanczos quadrature over the spectrum if W is symmetric, otherwise by following them from combine to
@@ -87,12 +87,12 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
 
     Args:
         W: Mixing matrix [K, K], dense or sparse.
-        gamma: Decay of the noise, in [0, 1).
+        gamma: Decay γ of the noise, in [0, 1).
         num_probes: Number of vectors of random signs, above 1000 agents.
         seed: Seed of the signs, a non-negative integer.
 
     Returns:
-        Effective number of neighbours, oneself included: 1 for agents that never talk, K for exact averaging.
+        Effective number of neighbours, itself included: 1 for agents that never talk, K for exact averaging.
 
     Raises:
         ValueError: If ``gamma`` is outside [0, 1), or W has more than 1000 agents, is not symmetric and does not
@@ -103,8 +103,8 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
         2.0
 
     References:
-        Vogels, Hendrikx and Jaggi, Beyond spectral gap: The role of the topology in decentralized learning,
-        https://arxiv.org/abs/2206.03093, 2022
+        T. Vogels, H. Hendrikx, M. Jaggi: Beyond spectral gap: the role of the topology in decentralized learning,
+        NeurIPS 2022, arXiv:2206.03093.
     """
     if not 0 <= gamma < 1:
         raise ValueError(f"gamma is {gamma}, but must lie in [0, 1)")
@@ -127,11 +127,11 @@ def effective_neighbors(W: ArrayLike | csr_array, *, gamma: float, num_probes: i
 
 
 def consensus_factor(matrices: Sequence[ArrayLike | csr_array]) -> float:
-    """What is left of any disagreement after a round of mixing matrices: ``||(I - 1 1^T / K) W_T ... W_1||``.
+    """The worst-case disagreement left by a sequence of mixing matrices: ``||(I - 1 1^T / K) W_T ... W_1||``.
 
     The spectral norm bounds how far the agents end from their average, ``||x - mean(x)||``, by how far from it they
-    started. A sequence of matrices may average exactly, factor 0, that do not do so alone. Above 1000 agents they
-    stay sparse.
+    started. A sequence may average exactly, factor 0, even if none of its matrices does. Above 1000 agents they stay
+    sparse.
 
     Args:
         matrices: Mixing matrices [K, K], in the order in which they are applied; they need not be connected.
@@ -150,7 +150,7 @@ def consensus_factor(matrices: Sequence[ArrayLike | csr_array]) -> float:
     if not checked:
         raise ValueError("the sequence of mixing matrices is empty, but must have at least one")
     if len(sizes := {W.shape[0] for W in checked}) > 1:
-        raise ValueError(f"the mixing matrices have {sorted(sizes)} agents, but must all have as many")
+        raise ValueError(f"the mixing matrices have {sorted(sizes)} agents, but must all have the same number")
     K = checked[0].shape[0]
     if len(checked) == 1 and _is_symmetric(checked[0]) and connected_components(checked[0], return_labels=False) == 1:
         return mixing_rate(checked[0])
@@ -183,7 +183,7 @@ def _variance(values: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
 
 
 def _followed(W: csr_array, probes: NDArray[np.float64], gamma: float) -> float:
-    # mean_k sum_j gamma^j |W^(j+1) z|_k^2 in the mean over signs z, which tend to 1 pi^T z: what differs from it fades.
+    # mean_k Σ_j γ^j |W^(j+1) z|_k^2 in the mean over signs z, which tend to 1 π^T z: what differs from it fades.
     pi = perron_vector(W)
     centroid = pi @ probes
     rest = probes - centroid

@@ -1,4 +1,4 @@
-"""What a combine costs: with how many neighbours an agent talks, and how much it sends."""
+"""Communication cost of a combine: degrees and bytes."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ class Cost(NamedTuple):
     """What the agents send in one combine.
 
     Attributes:
-        max_degree: Largest number of agents that one sends to.
-        mean_degree: Mean number of agents that one sends to.
+        max_degree: Largest number of agents that an agent sends to.
+        mean_degree: Mean number of agents that an agent sends to.
         max_bytes: Bytes that the busiest agent sends.
-        mean_bytes: Bytes that an agent sends in the mean.
+        mean_bytes: Bytes that an agent sends on average.
     """
 
     max_degree: int
@@ -30,8 +30,8 @@ class Cost(NamedTuple):
 def communication_cost(W: ArrayLike | csr_array, *, num_parameters: int, itemsize: int = 4) -> Cost:
     """Count what travels in one combine: an agent sends its parameters to each agent that gives them a weight.
 
-    The busiest agent sets the pace where all wait for each other, so that of two topologies with the same number of
-    edges the more even one is the faster.
+    Where all wait for each other, the busiest agent sets the pace: of two topologies with the same number of edges, the
+    more even one is faster.
 
     Args:
         W: Mixing matrix [K, K], dense or sparse; it need not be connected.

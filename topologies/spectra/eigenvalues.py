@@ -1,4 +1,4 @@
-"""Single eigenvalues of large sparse matrices, by Krylov methods or along a factorisation."""
+"""Single eigenvalues of large sparse matrices, by Krylov methods or a factorisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,19 +24,19 @@ DENSE_AGENTS = 1000
 RESTARTS = 100
 FILL = 100_000_000  # numbers that a factorisation may hold
 HUB = 1000  # neighbours
-PRUNINGS = 100  # rounds of taking leaves away
+PRUNINGS = 100  # rounds of removing leaves
 SHIFT = 1e-10  # keeps a shifted matrix just off singular
 
 
 def second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
-    """The largest eigenvalue of S but for the eigenvalue 1.
+    """Return the largest eigenvalue of S other than the eigenvalue 1.
 
     Args:
         S: Symmetric matrix [K, K] with the eigenvalue 1, and all others between -1 and 1.
-        root: Eigenvector of the eigenvalue 1, of length one.
+        root: Unit eigenvector of the eigenvalue 1.
 
     Returns:
-        The second eigenvalue; from a matrix that is not long and thin, 0 if it is negative.
+        The second eigenvalue; if S is not long and thin, 0 instead of a negative one.
     """
     if is_long_and_thin(S):
         shift = 1 + SHIFT
@@ -52,7 +52,7 @@ def second_eigenvalue(S: csr_array, root: NDArray[np.float64]) -> float:
 
 
 def least_eigenvalue(S: csr_array, *, tolerance: float = 1e-8) -> float:
-    """The smallest eigenvalue of S.
+    """Return the smallest eigenvalue of S.
 
     Args:
         S: Symmetric form of a mixing matrix [K, K].
@@ -68,7 +68,7 @@ def least_eigenvalue(S: csr_array, *, tolerance: float = 1e-8) -> float:
 
 
 def gershgorin_bound(S: csr_array) -> float:
-    """What no eigenvalue of S is below, since they are those of W, whose rows sum to one.
+    """Return a lower bound on the eigenvalues of S, which are those of W, whose rows sum to one.
 
     Args:
         S: Symmetric form of the mixing matrix W.
@@ -82,7 +82,7 @@ def gershgorin_bound(S: csr_array) -> float:
 def extreme_eigenvalue(
     matvec: Callable[[NDArray[np.float64]], NDArray[np.float64]], S: csr_array, end: str, *, tolerance: float = 1e-8
 ) -> float:
-    """The eigenvalue at one end of the spectrum of a symmetric operator.
+    """Return the eigenvalue at one end of the spectrum of a symmetric operator.
 
     Args:
         matvec: The operator.
@@ -98,7 +98,7 @@ def extreme_eigenvalue(
 
 
 def arpack(solver: Callable[..., Any], operator: Any, which: str, *, tolerance: float, count: int = 1) -> Any:
-    """Run a solver of ARPACK, the same way on every call.
+    """Run an ARPACK solver deterministically.
 
     Args:
         solver: scipy's eigsh or eigs.
@@ -126,12 +126,11 @@ def arpack(solver: Callable[..., Any], operator: Any, which: str, *, tolerance: 
 
 
 def is_long_and_thin(W: csr_array) -> bool:
-    """Whether a factorisation of this matrix stays sparse.
+    """Return whether a factorisation of a matrix stays sparse.
 
     Graphs such as rings and tori mix too slowly for Krylov methods, but a factorisation stays sparse along them: the
-    bandwidth of a good ordering bounds its fill. It would fill up in graphs that mix fast. Leaves never fill
-    anything, so that they do not count, and trees have nothing else; only around large hubs it takes too long to
-    find that out.
+    bandwidth of a good ordering bounds its fill. It would fill up in graphs that mix fast. Leaves cause no fill and do
+    not count, so that trees qualify; only around large hubs does it take too long to find out.
 
     Args:
         W: Sparse matrix [K, K].

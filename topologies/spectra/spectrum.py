@@ -1,8 +1,8 @@
 """Spectra of mixing matrices: how fast they mix, and how much each agent counts.
 
 A mixing matrix W (rows non-negative, summing to one, agents strongly connected) has the eigenvalue
-``lambda_1 = 1``. Where W is reversible, ``pi_k W[k, l] = pi_l W[l, k]`` for its Perron vector pi, it is
-similar to the symmetric matrix ``S = diag(pi)^(1/2) W diag(pi)^(-1/2)`` and all its eigenvalues are real.
+``λ_1 = 1``. Where W is reversible, ``π_k W[k, l] = π_l W[l, k]`` for its Perron vector π, it is
+similar to the symmetric matrix ``S = diag(π)^(1/2) W diag(π)^(-1/2)`` and all its eigenvalues are real.
 That holds for every policy on an undirected graph.
 """
 
@@ -55,7 +55,7 @@ def eigenvalues(W: ArrayLike | csr_array) -> NDArray[np.float64] | NDArray[np.co
 
 
 def mixing_rate(W: ArrayLike | csr_array) -> float:
-    """Factor by which the slowest disagreement shrinks in one combine: ``rho = max_{k>=2} |lambda_k|``.
+    """Factor by which the slowest disagreement shrinks in one combine: ``ρ = max_{k≥2} |λ_k|``.
 
     Above 1000 agents the matrix stays sparse.
 
@@ -64,7 +64,7 @@ def mixing_rate(W: ArrayLike | csr_array) -> float:
             fast enough for Arnoldi iterations to converge, or a RuntimeError says that they did not.
 
     Returns:
-        Mixing rate in [0, 1]; 0 for a single agent, and 1 for a matrix that only passes values round.
+        Mixing rate in [0, 1]; 0 for a single agent, and 1 for a matrix that only passes values around.
 
     Example:
         >>> round(mixing_rate([[0.75, 0.25], [0.25, 0.75]]), 12)
@@ -89,7 +89,7 @@ def mixing_rate(W: ArrayLike | csr_array) -> float:
 
 
 def spectral_gap(W: ArrayLike | csr_array) -> float:
-    """Distance of the mixing rate from one: ``1 - max_{k>=2} |lambda_k|``.
+    """Distance of the mixing rate from one: ``1 - max_{k≥2} |λ_k|``.
 
     Args:
         W: Mixing matrix [K, K], dense or sparse, as for `mixing_rate`.
@@ -105,10 +105,10 @@ def spectral_gap(W: ArrayLike | csr_array) -> float:
 
 
 def smallest_eigenvalue(W: ArrayLike | csr_array) -> float:
-    """The smallest eigenvalue of a reversible W, ``lambda_min``.
+    """The smallest eigenvalue of a reversible W, ``λ_min``.
 
-    Consensus is stable on a quadratic of curvature h for step sizes below ``(1 + lambda_min) / h``: a graph
-    with lambda_min close to -1, nearly bipartite, tolerates only small ones.
+    Consensus is stable on a quadratic of curvature h for step sizes below ``(1 + λ_min) / h``: a graph
+    with λ_min close to -1, nearly bipartite, tolerates only small ones.
 
     Args:
         W: Mixing matrix [K, K], dense or sparse; it must be reversible, as any symmetric matrix is.
@@ -135,9 +135,9 @@ def smallest_eigenvalue(W: ArrayLike | csr_array) -> float:
 
 
 def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
-    """How much each agent counts in the end: pi with ``pi^T W = pi^T``, positive, and with the sum one.
+    """How much each agent counts in the end: π with ``π^T W = π^T``, positive, and with the sum one.
 
-    Combining conserves the centroid ``sum_k pi_k x_k``. Where the columns of W sum to one too, all agents
+    Combining conserves the centroid ``Σ_k π_k x_k``. Where the columns of W sum to one too, all agents
     count the same. The matrix stays sparse.
 
     Args:
@@ -156,7 +156,7 @@ def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
         return np.full(num_agents, 1 / num_agents)
     pi = _detailed_balance(matrix)
     if pi is None and (num_agents <= DENSE_AGENTS or is_long_and_thin(matrix)):
-        # pi^T (I - W) = 0 with pi_0 = 1.
+        # π^T (I - W) = 0 with π_0 = 1.
         others = (diags_array(np.ones(num_agents)) - matrix).T.tocsc()[1:, 1:]
         pi = np.append(1.0, spsolve(others, matrix[[0], 1:].toarray()[0]))
     elif pi is None:
@@ -165,7 +165,7 @@ def perron_vector(W: ArrayLike | csr_array) -> NDArray[np.float64]:
 
 
 def _detailed_balance(W: csr_array) -> NDArray[np.float64] | None:
-    # Solves pi_k W[k, l] = pi_l W[l, k] along a spanning tree; None if that does not hold on every edge.
+    # Solves π_k W[k, l] = π_l W[l, k] along a spanning tree; None if that does not hold on every edge.
     if W.shape[0] == 1:
         return np.ones(1)
     order, parents = breadth_first_order(W, 0)
@@ -185,7 +185,7 @@ def _detailed_balance(W: csr_array) -> NDArray[np.float64] | None:
 
 
 def _symmetric_form(W: csr_array) -> csr_array:
-    # diag(pi)^(1/2) W diag(pi)^(-1/2), written without pi.
+    # diag(π)^(1/2) W diag(π)^(-1/2), written without π.
     return np.sqrt(W * W.T)
 
 

@@ -1,4 +1,4 @@
-"""Optimizers that step along a random direction by two evaluations of the loss: what they share."""
+"""Base class of optimizers that step along a random direction, from two evaluations of the loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,33 +14,33 @@ from basinet.algorithms.optimizers.optimizer_traits import OptimizerTraits
 __all__ = ["PIECE", "DirectionalOptimizer", "Keys"]
 
 PIECE = 2**16
-"""About so many numbers of a direction are made at a time: it is never held as a whole."""
+"""About how many entries of a direction are made at a time: it is never held as a whole."""
 
 
 class Keys(NamedTuple):
-    """Keys of a group's directions, one a direction: agents of one key have one direction, which is drawn once.
+    """Keys of a group's directions: agents with the same key share a direction, which is drawn once.
 
     Attributes:
-        own: int64 [G].
-        members: Which of them is each agent's, int64 [N].
+        own: Distinct keys, int64 [G].
+        members: Index of each agent's key, int64 [N].
     """
 
     own: Tensor
     members: Tensor
 
     def fold(self, data: Tensor | int) -> "Keys":
-        """Derive keys for something else.
+        """Fold data into the keys.
 
         Args:
             data: See `draws.fold`.
 
         Returns:
-            Keys.
+            New keys.
         """
         return Keys(draws.fold(self.own, data), self.members)
 
     def spread(self, drawn: Tensor) -> Tensor:
-        """Spread what keys have drawn over their agents.
+        """Expand what the keys have drawn to their agents.
 
         Args:
             drawn: [G, ...].
@@ -54,25 +54,25 @@ class Keys(NamedTuple):
 class DirectionalOptimizer(StackedOptimizer, ABC):
     """Step by the derivative along a random direction, c = (f(x + ε z) − f(x − ε z)) / 2, which a subclass draws.
 
-    Both evaluations are of the same batch, in inference mode, so that no activations are kept. The parameters move in
-    place, and come back bit by bit from a copy, whose room stays allocated on the CPU; going back by subtraction would
-    let them drift, by 0.05 (rms) in a thousand steps of bfloat16.
+    Both evaluations use the same batch, in inference mode, so that no activations are kept. The parameters move in
+    place and are restored bit for bit from a copy, whose memory stays allocated on the CPU; undoing the moves by
+    subtraction would let them drift, by 0.05 (rms) in a thousand steps of bfloat16.
 
     Args:
         params: Parameters, or groups of them; those that require no gradient stay as they are.
         lr: Learning rate μ.
         eps: Radius ε of the difference.
-        weight_decay: λ, of the parameters themselves.
+        weight_decay: Decoupled weight decay λ.
         maximize: Whether to step uphill.
         seed: Seed of the directions on a plain model.
-        shared: Whether all agents draw the same directions. Their coefficients then can be averaged in the place of
-            gradients, and one number is all that travels.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
-        keys: The agents' keys for the draws, int64 [N, 2], in the place of the seed: the agent's own, and one that all
-            agents of its replica share.
+        shared: Whether all agents draw the same directions. Their coefficients can then be averaged instead of
+            gradients, so that a single number is sent.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
+        keys: The agents' keys for the draws, int64 [N, 2], instead of the seed: the agent's own, and one shared by its
+            replica.
 
     Attributes:
-        coefficients: c of the step that is prepared, [N, 1]; None before.
+        coefficients: c of the prepared step, [N, 1]; None before.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -120,17 +120,17 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
 
     @torch.no_grad()
     def prepare(self, closure: Callable[[], Tensor]) -> Tensor:
-        """Find the coefficients of the next step, and leave the parameters as they are.
+        """Compute the coefficients of the next step, and leave the parameters as they are.
 
         Args:
-            closure: Evaluates the loss, or the losses [N] of stacked agents, and nothing else: both times of the same
-                batch, and without dropout or with the same masks, or their difference tells of the masks.
+            closure: Evaluates the loss, or the losses [N] of stacked agents, and nothing else: both times on the same
+                batch and with the same dropout masks, which the difference would otherwise measure.
 
         Returns:
             The mean of both evaluations, f(x) to second order in ε.
 
         Raises:
-            ValueError: The closure returns something else than a loss an agent.
+            ValueError: The closure does not return one loss per agent.
         """
         moved: list[Tensor] = [p for group in self.param_groups for p in self._stepped(group)]
         kept = self._room(moved)
@@ -142,7 +142,7 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
             for group, keys in self._keyed_groups():
                 self._explore(group, keys)
             above = self._losses(closure)
-            # x − (p − x): as far to the other side as rounding has let it go to this one.
+            # x − (p − x): exactly as far to the other side as rounding let it go to this one.
             torch._foreach_lerp_(moved, kept, 2)
             below = self._losses(closure)
         finally:
@@ -155,10 +155,10 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         """Take a step.
 
         Args:
-            closure: See `prepare`; without it the step that is prepared is taken.
+            closure: See `prepare`; without it, the prepared step is taken.
 
         Returns:
-            What `prepare` returned, if a closure is given.
+            The result of `prepare`, if a closure is given.
 
         Raises:
             RuntimeError: There is neither a closure nor a prepared step.
@@ -178,7 +178,7 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         return loss
 
     def _room(self, moved: list[Tensor]) -> list[Tensor]:
-        """Return room for a copy; on the CPU it stays, as new memory takes longer than all that a step does with it."""
+        """Return memory for a copy; on the CPU it is kept, as allocating it would take longer than the step."""
         kept = self._kept
         if [(x.shape, x.dtype, x.device) for x in kept] != [(p.shape, p.dtype, p.device) for p in moved]:
             with torch.inference_mode(False):  # it outlives this step
@@ -187,14 +187,14 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         return kept
 
     def _losses(self, closure: Callable[[], Any]) -> Tensor:
-        """Evaluate; the difference of two losses has few digits, of which none are to be lost."""
+        """Evaluate in at least single precision, since the difference of two losses has few digits."""
         with torch.inference_mode():
             found = closure()
         if found is None:
             raise ValueError(f"{type(self).__name__}: the closure must return the loss, got None")
         losses = found if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64)
         if losses.numel() != (self.agents or 1) or (self.agents and losses.ndim != 1):
-            wanted = f"losses of shape ({self.agents},), one an agent" if self.agents else "a single loss"
+            wanted = f"losses of shape ({self.agents},), one per agent" if self.agents else "a single loss"
             raise ValueError(f"{type(self).__name__}: the closure must return {wanted}, got {tuple(losses.shape)}")
         return losses.to(torch.promote_types(losses.dtype, torch.float32))
 
@@ -209,7 +209,7 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
                 yield group, self._keys[which]
 
     def _rate(self, group: dict[str, Any]) -> float:
-        """Return what a step multiplies the estimate with."""
+        """Return the factor on the estimate in a step."""
         return rate_of(group) if group["maximize"] else -rate_of(group)
 
     def _stepped(self, group: dict[str, Any]) -> list[nn.Parameter]:
@@ -217,15 +217,15 @@ class DirectionalOptimizer(StackedOptimizer, ABC):
         return [p for p in group["params"] if p.requires_grad and p.numel() > 0]
 
     def _matrix(self, p: Tensor) -> Tensor:
-        """Take a parameter as matrices [N, m, n], m being its first axis: a vector is a column."""
+        """View a parameter as matrices [N, m, n] with m its first axis: a vector is a column."""
         stacked = p if self.agents else p.unsqueeze(0)
         return stacked.reshape(len(stacked), stacked.shape[1] if stacked.ndim > 1 else 1, -1)
 
     def _put_back(self, p: Tensor, x: Tensor) -> None:
-        """Write to a parameter what has its memory already, but in a memory format in which it is no matrix."""
+        """Write back to a parameter whose memory format cannot be viewed as a matrix."""
         if x.data_ptr() != p.data_ptr():
             p.copy_(x.view(p.shape))
 
     def _precise(self, p: Tensor) -> torch.dtype:
-        """Return the type in which directions are made: float32 for a shorter one."""
+        """Return the type in which directions are made: float32 for shorter ones."""
         return torch.promote_types(p.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""LOZO: MeZO along directions of low rank, whose one factor is kept for some steps; with momentum, LOZO-M."""
+"""LOZO: MeZO along directions of low rank, one factor of which is kept for some steps; with momentum, LOZO-M."""
 
 import itertools
 import math
@@ -31,9 +31,9 @@ class LowRankOptimizer(DirectionalOptimizer):
 
     Args:
         params: See `DirectionalOptimizer`.
-        lr: Learning rate μ. That of codes without the factor 1/r is μ/r.
+        lr: Learning rate μ. Implementations without the factor 1/r use μ/r.
         rank: r.
-        period: ν, steps for which V stays.
+        period: ν, steps for which V is kept.
         **settings: See `DirectionalOptimizer`.
 
     Raises:
@@ -48,7 +48,7 @@ class LowRankOptimizer(DirectionalOptimizer):
     }
 
     def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
-        self._held: dict[int, Factors] = {}  # from the evaluations to the step that follows them
+        self._held: dict[int, Factors] = {}  # from the evaluations to their step
         self._period: dict[int, tuple[Any, list[Tensor]]] = {}
         super().__init__(params, **settings)
 
@@ -60,13 +60,13 @@ class LowRankOptimizer(DirectionalOptimizer):
         self._add_products(group, left, right, None, [group["eps"]] * len(left))
 
     def _factors(self, group: dict[str, Any], keys: Keys) -> Factors:
-        """Return U and Vᵀ of this step: those of its evaluations, if they were made here."""
+        """Return U and Vᵀ of this step: those of its evaluations if still held, otherwise drawn again."""
         return self._held.pop(id(group)) if id(group) in self._held else self._draw(group, keys)
 
     def _draw(self, group: dict[str, Any], keys: Keys) -> Factors:
         number = group["step"] // group["period"]
         wanted = number, group["rank"], [(id(p), p.shape, p.dtype) for p in self._stepped(group)]
-        # By their keys, which live as long as this optimizer.
+        # Drawn by keys, which live as long as this optimizer.
         drawn = self._period.get(id(keys.own))
         if drawn is None or drawn[0] != wanted:
             drawn = self._period[id(keys.own)] = wanted, self._right(group, keys, number)
@@ -81,7 +81,7 @@ class LowRankOptimizer(DirectionalOptimizer):
     def _right(
         self, group: dict[str, Any], keys: Keys, period: Tensor | int, some: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
-        """Draw Vᵀ of a period, or of one a key, for each parameter or for some, [N, r, n]; that of a vector is 1."""
+        """Draw Vᵀ of a period, or of one per key, for each parameter or for some, [N, r, n]; that of a vector is 1."""
         layers = self._stepped(group) if some is None else some
         v = self._rows(
             group, keys.fold(1).fold(period), layers, lambda p: self._sides(p)[1] if self._is_matrix(p) else 0
@@ -94,7 +94,7 @@ class LowRankOptimizer(DirectionalOptimizer):
     def _rows(
         self, group: dict[str, Any], keys: Keys, some: Sequence[Tensor], count: Callable[[Tensor], int]
     ) -> tuple[Tensor, ...]:
-        """Draw rows of r numbers, so many for each of some parameters: [N, count, r]; others change none of them."""
+        """Draw rows of r numbers for some parameters, [N, count, r], independently of the others."""
         counts, device = list(map(count, some)), keys.own.device
         if len(some) == len(group["params"]):
             places = torch.arange(sum(counts), device=device)
@@ -122,7 +122,7 @@ class LowRankOptimizer(DirectionalOptimizer):
         factors: Tensor | None,
         scales: list[float],
     ) -> None:
-        """Add c_n U Vᵀ times a scale to the parameters of a group, without a matrix of that size in between."""
+        """Add c_n U Vᵀ times a scale to the parameters of a group, without materialising the product."""
         layers: list[Tensor] = list(self._stepped(group))
         if group["rank"] <= _FEW and has_loops([*layers, *left]) and all(map(self._is_laid_out, layers)):
             from basinet.algorithms import row_kernels
@@ -144,7 +144,7 @@ def _add_product(x: Tensor, u: Tensor, w: Tensor, scale: float) -> None:
         x.baddbmm_(u, w, alpha=scale)
         return
     length = max(1, PIECE // (len(x) * w.shape[2]))
-    for first in range(0, x.shape[1], length):  # of a shorter type, which the sum alone is to be rounded to
+    for first in range(0, x.shape[1], length):  # round only the sum to a shorter type
         rows = slice(first, first + length)
         x[:, rows] += torch.bmm(u[:, rows], w).mul_(scale)
 
@@ -158,10 +158,10 @@ class LOZO(LowRankOptimizer):
     X_{t+1} = (1 - μ λ) X_t - μ \frac{c_t}{ε} \frac{U_t V_t^⊤}{r}
     $$
 
-    U [m, r] is drawn anew at each step and V [n, r] at each ν-th, from N(0, 1) and by keys of their own; while V
-    stays, X moves in the subspace {B Vᵀ}. Vectors have the full direction of MeZO. More than two axes are taken as
-    the first one by all others. The estimate has the mean G as ε → 0, and for one matrix E‖ĝ‖² =
-    (mn + 2 + 2(m + n + 1)/r) ‖G‖². No state is kept: factors are drawn again from their keys, V once a period.
+    U [m, r] is drawn anew at each step and V [n, r] at each ν-th, from N(0, 1) and by keys of their own; while V stays,
+    X moves in the subspace {B Vᵀ}. Vectors have the full direction of MeZO. Parameters with more axes are viewed as the
+    first one by all others. The estimate has the mean G as ε → 0, and for one matrix E‖ĝ‖² = (mn + 2 + 2(m + n + 1)/r)
+    ‖G‖². No state is kept: factors are drawn again from their keys, V once a period.
 
     Args:
         params: See `DirectionalOptimizer`.
@@ -211,15 +211,15 @@ class LOZO(LowRankOptimizer):
 
 @OPTIMIZERS.register("lozo_m")
 class LOZOM(LowRankOptimizer):
-    r"""LOZO with momentum, which is of low rank, too: LOZO-M.
+    r"""LOZO with momentum, of low rank too: LOZO-M.
 
     $$
     N_t = β N_{t-1} + (1 - β) \frac{c_t}{ε} U_t, \qquad X_{t+1} = (1 - μ λ) X_t - μ \frac{N_t V_t^⊤}{r}
     $$
 
-    N [m, r] is all that is kept, and the number of the V that it belongs to. When V changes, N becomes
-    N V_oldᵀ V_new / n, the momentum N V_oldᵀ seen in the new subspace by least squares, as VᵀV ≈ n I. Of its energy the
-    share r/n survives: ν should be well above 1/(1 − β).
+    Only N [m, r] is kept, and the index of its V. When V changes, N becomes N V_oldᵀ V_new / n, the momentum N V_oldᵀ
+    projected on the new subspace by least squares, as VᵀV ≈ n I. A share r/n of its energy survives: ν should be well
+    above 1/(1 − β).
 
     Args:
         params: See `DirectionalOptimizer`.
@@ -267,7 +267,7 @@ class LOZOM(LowRankOptimizer):
         )  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore a state; its momentum has the types of the parameters.
+        """Restore a state, with momentum in the types of the parameters.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -279,13 +279,13 @@ class LOZOM(LowRankOptimizer):
         layers, period, beta = self._stepped(group), group["step"] // group["period"], group["momentum"]
         left, right = self._factors(group, keys)
         momenta = [self._momentum(p, u) for p, u in zip(layers, left, strict=True)]
-        # An agent that rests, or a parameter that is frozen, keeps its momentum: it may belong to any earlier V.
+        # An inactive agent or frozen parameter keeps its momentum, which may belong to any earlier V.
         own = Keys(keys.own[keys.members], torch.arange(len(keys.members), device=keys.members.device))
         for place, (p, v) in enumerate(zip(layers, right, strict=True)):
             with torch.inference_mode(False):  # it outlives this step
                 since = self.state[p].setdefault("period", torch.full_like(keys.members, period))
             changed = since != period
-            if since.device.type == "cpu" and not changed.any():  # on a GPU it is dearer to ask than to draw
+            if since.device.type == "cpu" and not changed.any():  # on a GPU, asking costs more than drawing
                 continue
             (old,) = self._right(group, own, since, [p])
             carried = torch.bmm(momenta[place], old @ v.mT / v.shape[2])

@@ -1,4 +1,4 @@
-"""MeZO: SGD along a random direction, by two evaluations of the loss and no gradient."""
+"""MeZO: SGD along a random direction, from two evaluations of the loss and no gradient."""
 
 from collections.abc import Iterable, Iterator
 from math import ceil
@@ -14,24 +14,24 @@ from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS
 __all__ = ["MeZO"]
 
 _ROW = 64
-"""Numbers that are drawn from one key."""
+"""Numbers drawn from one key."""
 
 Block = tuple[int, slice, Tensor]
-"""Which parameter of a group, which of its numbers, and a part of a direction there, [N, numbers]."""
+"""A parameter of a group, a slice of its entries, and the direction there, [N, numbers]."""
 
 
 @OPTIMIZERS.register("mezo")
 class MeZO(DirectionalOptimizer):
-    r"""Step by the derivative along a random direction, which two evaluations of the loss tell.
+    r"""Step by the derivative along a random direction, found from two evaluations of the loss.
 
     $$
     c_t = \frac{f(x_t + ε z_t) - f(x_t - ε z_t)}{2}, \qquad x_{t+1} = (1 - μ λ) x_t - μ \frac{c_t}{ε} z_t,
     \qquad z_t ∼ N(0, I)
     $$
 
-    One number c a step serves all layers. As ε → 0 the estimate ĝ = (c/ε) z has the mean g and E‖ĝ‖² = (d + 2) ‖g‖²
+    One number c per step serves all layers. As ε → 0 the estimate ĝ = (c/ε) z has the mean g and E‖ĝ‖² = (d + 2) ‖g‖²
     over d parameters. Nothing is kept between steps: z is drawn again from its key whenever it is needed, a piece at a
-    time. How it evaluates `DirectionalOptimizer` says.
+    time. See `DirectionalOptimizer` for the evaluations.
 
     Args:
         params: See `DirectionalOptimizer`.
@@ -88,7 +88,7 @@ class MeZO(DirectionalOptimizer):
         self._add(group, keys, slopes * self._rate(group))
 
     def _add(self, group: dict[str, Any], keys: Keys, factor: Tensor | float) -> None:
-        """Add the direction times a factor, which may be one an agent, [N, 1]."""
+        """Add the direction times a factor, or one factor per agent, [N, 1]."""
         layers = self._stepped(group)
         flat = [self._matrix(p).flatten(1) for p in layers]
         for place, numbers, z in self._directions(group, keys):

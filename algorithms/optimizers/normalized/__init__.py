@@ -1,1 +1,1 @@
-"""Normalised and clipped SGD: one norm an agent, over all of its parameters."""
+"""Normalised and clipped SGD: one norm per agent, over all of its parameters."""

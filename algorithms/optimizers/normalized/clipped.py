@@ -1,4 +1,4 @@
-"""Clipped SGD: each agent steps by its gradient, or by the part of it that a threshold lets pass."""
+"""Clipped SGD: each agent's gradient is scaled down to a threshold."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,9 +25,9 @@ class ClippedSGD(PerAgentOptimizer):
         params: Parameters, or groups of them.
         lr: Learning rate μ, by default 0.01.
         clip: h, the largest norm of a gradient, by default 1.
-        weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
-        maximize: Whether to climb.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+        weight_decay: λ; the parameters shrink by the factor 1 − μλ per step (decoupled).
+        maximize: Whether to step uphill.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
 
     Raises:
         ValueError: A setting is out of its range.

@@ -22,26 +22,28 @@ class NSGD(PerAgentOptimizer):
     m_t = θ m_{t-1} + (1 - θ) \min(1, h / ‖g_t‖) g_t, \qquad x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
     $$
 
-    The norms are over all parameters of an agent; where one is zero, the step is. The step length is the learning
+    The norms are over all parameters of an agent; where one is zero, so is the step. The step length is the learning
     rate, however heavy the tails of the gradient noise are. It never gets shorter by itself: the rate sets how near a
     minimum the agents come.
 
-    Without momentum the steps follow a median of the gradients: where their noise is skewed, the agents stop at points
-    where not the mean gradient vanishes. In the same way agents that first normalise and then combine (diffusion) go
-    to the geometric median of their own minima, not to the minimum of the mean loss. To normalise after agreement, use
-    it with `gradient_tracking`, which with momentum then is GT-NSGDm.
+    Without momentum the steps follow a median of the gradients: under skewed noise, the agents stop at points where the
+    mean gradient does not vanish. Likewise, agents that first normalise and then combine (diffusion) converge to the
+    geometric median of their own minima, not to the minimum of the mean loss. To normalise after agreement, use it with
+    `gradient_tracking`, which with momentum then is GT-NSGDm.
 
     With momentum it is also known as NSGDm (NSGD-M), with momentum and clipping as NSGDC. Momentum starts at zero,
-    which the norm makes up for; papers that start it as the first gradient give that one 1 / (1 - θ) times the weight.
+    which normalisation compensates; papers that start it at the first gradient give that one 1 / (1 − θ) times the
+    weight.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate μ, the length of a step, by default 0.01.
-        momentum: θ, by default 0; without it nothing is kept between steps, with it m, as large as the parameters.
+        momentum: θ, by default 0; without it nothing is kept between steps; with it m, which is as large as the
+            parameters.
         clip: h, the largest norm of a gradient that enters the momentum, by default infinite.
-        weight_decay: λ; the parameters shrink by the factor 1 − μλ a step, apart from the gradient.
-        maximize: Whether to climb.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+        weight_decay: λ; the parameters shrink by the factor 1 − μλ per step (decoupled).
+        maximize: Whether to step uphill.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -94,7 +96,7 @@ class NSGD(PerAgentOptimizer):
         self._move(rows, entries, directions, [rows.inverse_roots(squares)] * len(entries))
 
     def _weights(self, rows: RowMath, entries: Sequence[Entry]) -> list[tuple[Any, float]]:
-        """Return with what the gradients of groups enter their momenta: a factor an agent, and 1 − θ."""
+        """Return the weights of the groups' gradients in their momenta: one factor per agent, and 1 − θ."""
         factors = self._clip_factors(rows, entries)
         return [(c, 1 - group["momentum"]) for c, (group, _, _) in zip(factors, entries, strict=True)]
 
@@ -139,9 +141,8 @@ class NSGDm(NSGD):
 class NSGDC(NSGD):
     """NSGD with momentum, by default 0.9, and clipping, by default at norm 1.
 
-    A central server that averages gradients before the step clips their mean. Clipping each agent's gradient, as
-    diffusion does, biases sums of unlike gradients: h should be a bound that is met rarely, such as that of
-    `heavy_tail_settings`.
+    With centralised SGD, the mean gradient is clipped. Clipping each agent's gradient, as with diffusion, biases the
+    mean of heterogeneous gradients: h should rarely be reached, as with `heavy_tail_settings`.
 
     Args:
         params: See `NSGD`.

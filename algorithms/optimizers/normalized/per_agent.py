@@ -1,4 +1,4 @@
-"""What optimizers share that look at an agent as a whole: one norm an agent, over all of its parameters."""
+"""Base class of optimizers with one norm per agent, over all of its parameters."""
 
 import math
 from abc import ABC, abstractmethod
@@ -29,19 +29,19 @@ Clip = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 """The largest norm of a gradient; infinite without clipping."""
 
 Entry = tuple[dict[str, Any], list[Tensor], list[Tensor]]
-"""A group, those of its parameters that have gradients, and these."""
+"""A group, its parameters with gradients, and these gradients."""
 
 
 class PerAgentOptimizer(StackedOptimizer, ABC):
-    """An optimizer that takes norms over all parameters of an agent, those of all groups together.
+    """Optimizer with norms over all parameters of an agent, across groups.
 
-    A subclass says in `_update` how it steps from the gradients that the parameters hold. One that needs others than
-    those at the parameters evaluates them in a method `prepare(closure)`, which `step` calls where it has a closure.
+    A subclass implements `_update`, the step from the gradients that the parameters hold. One that needs gradients at
+    other points evaluates them in a method `prepare(closure)`, which `step` calls if it has a closure.
 
     Args:
         params: Parameters, or groups of them.
         defaults: Settings of the groups: `lr`, `weight_decay`, `maximize`, and others.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -61,8 +61,8 @@ class PerAgentOptimizer(StackedOptimizer, ABC):
         """Take a step.
 
         Args:
-            closure: Computes the gradients anew, on the same samples at each call, and returns the loss; without it
-                they are those that the parameters hold.
+            closure: Computes the gradients anew, on the same samples at each call, and returns the loss; without it,
+                the gradients are those that the parameters hold.
 
         Returns:
             The loss, if a closure is given.
@@ -103,14 +103,14 @@ class PerAgentOptimizer(StackedOptimizer, ABC):
         return [None if h == math.inf else rows.inverse_roots(squares, h, 1.0) for h in clips]
 
     def _move(self, rows: RowMath, entries: Sequence[Entry], directions: Sequence[Any], factors: Sequence[Any]) -> None:
-        """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with a factor c_n an agent."""
+        """Decay, then step: x ← (1 − μλ) x − μ c_n d_n, with one factor c_n per agent."""
         for (group, parameters, _), d, c in zip(entries, directions, factors, strict=True):
             lr = rate_of(group)
             rows.step(rows.table(parameters), d, c, lr if group["maximize"] else -lr, 1 - lr * group["weight_decay"])
 
     @contextmanager
     def _moved(self, parameters: Sequence[nn.Parameter], places: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-        """Have parameters elsewhere for a while; what they were is given, and comes back bit by bit."""
+        """Move parameters temporarily; yield their original values, which are restored bit for bit."""
         held = [p.detach().clone() for p in parameters]
         try:
             for p, place in zip(parameters, places, strict=True):
@@ -126,7 +126,7 @@ def clipped(gradients: Sequence[Tensor], factors: Any) -> list[Tensor]:
 
     Args:
         gradients: Tensors [N, ...].
-        factors: What to multiply each agent's part with, [N]; None for no clipping.
+        factors: Factors on the agents' gradients, [N]; None for no clipping.
 
     Returns:
         New tensors, or the gradients themselves where they are not clipped.

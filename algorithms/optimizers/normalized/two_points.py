@@ -1,4 +1,4 @@
-"""Normalised SGD that evaluates gradients elsewhere than at the parameters: variance-reduced, and accelerated."""
+"""Normalised SGD with gradients at other points than the parameters: variance-reduced, and accelerated."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ __all__ = ["ANSGDC", "NSGDCVR"]
 
 
 class _Remembering(NSGDC):
-    """NSGDC that knows where the parameters were when its gradients were last evaluated."""
+    """NSGDC that keeps the point at which its gradients were last evaluated."""
 
     _here: list[Tensor] | None = None
-    """Where the prepared gradients are from: a step makes it the previous point, if the agent does not rest."""
+    """Point of the prepared gradients: a step makes it the previous point of an active agent."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_here": self._here}
@@ -26,8 +26,8 @@ class _Remembering(NSGDC):
     def _update(self, entries: Sequence[Entry]) -> None:
         if self._here is None:
             raise RuntimeError(
-                f"{type(self).__name__} needs gradients elsewhere than at the parameters: give step a closure, or call"
-                " prepare before it"
+                f"{type(self).__name__} needs gradients at other points than the parameters: give step a closure, or"
+                " call prepare before it"
             )
         super()._update(entries)
         for (p, _), here in zip(self._trained(), self._here, strict=True):
@@ -38,7 +38,7 @@ class _Remembering(NSGDC):
         return [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
 
     def _previous(self) -> list[Tensor]:
-        """Return the previous point; of an agent without any momentum, which has no past, this one."""
+        """Return the previous point; the current one for an agent without momentum, which has no past."""
         parameters = [p for p, _ in self._trained()]
         moments = [self.state[p]["momentum"] for p in parameters if "momentum" in self.state[p]]
         if not moments:
@@ -52,19 +52,18 @@ class _Remembering(NSGDC):
 
 @OPTIMIZERS.register("nsgdc_vr")
 class NSGDCVR(_Remembering):
-    r"""NSGDC with variance reduction: the momentum is carried from point to point by differences of gradients.
+    r"""NSGDC with variance reduction: the momentum is moved from point to point by gradient differences.
 
     $$
     m_t = θ \bigl(m_{t-1} + g_t(x_t) - g_t(x_{t-1})\bigr) + (1 - θ) \min(1, h / ‖g_t(x_t)‖) g_t(x_t), \qquad
     x_{t+1} = x_t - μ \frac{m_t}{‖m_t‖}
     $$
 
-    Both gradients g_t are of the same samples, with the same random masks: with samples of their own they do not
-    cancel, and it does not converge. A step takes two gradients; m and the previous point are kept, each as large as
-    the parameters.
+    Both gradients g_t use the same samples and random masks: with different samples they do not cancel, and it does not
+    converge. A step takes two gradients; m and the previous point are kept, each as large as the parameters.
 
-    `prepare` leaves in the gradients all of the sum but θ m_{t−1}. Where agents average their gradients before the
-    step, each has clipped its own: the sum is linear in what remains, so that averaging it is right.
+    `prepare` leaves in the gradients the whole sum except θ m_{t−1}. If agents average gradients before the step, each
+    has clipped its own: the sum is linear in the rest, so that averaging it is right.
 
     Args:
         params: See `NSGD`.
@@ -84,7 +83,7 @@ class NSGDCVR(_Remembering):
 
     @torch.no_grad()
     def prepare(self, closure: Callable[[], Any]) -> Any:
-        """Evaluate the gradients here and at the previous point, and leave their combination.
+        """Evaluate the gradients here and at the previous point, and store their combination.
 
         Args:
             closure: Computes the gradients anew, on the same samples at each call, and returns the loss.
@@ -112,7 +111,7 @@ class NSGDCVR(_Remembering):
 
 @OPTIMIZERS.register("a_nsgdc")
 class ANSGDC(_Remembering):
-    r"""Accelerated NSGDC: the gradient is evaluated ahead, where the old ones in the momentum then are right.
+    r"""Accelerated NSGDC: the gradient is evaluated ahead, which corrects the staleness of the momentum.
 
     $$
     v_t = x_t + \frac{θ}{1 - θ} (x_t - x_{t-1}), \qquad

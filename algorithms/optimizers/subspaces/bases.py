@@ -1,4 +1,4 @@
-"""The base optimizers, SGD and AdamW, as they step on the coordinates that a subspace keeps of a gradient."""
+"""The base optimizers, SGD and AdamW, on the coordinates of a gradient in a subspace."""
 
 import math
 from typing import Any
@@ -13,12 +13,12 @@ def base_direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any
     """Advance a base optimizer's state by a step.
 
     Args:
-        state: What it keeps of a parameter: `step`, `momentum`, `second_moment`.
+        state: State of a parameter: `step`, `momentum`, `second_moment`.
         gradient: The gradient, or its coordinates.
         group: The settings: `base`, and `momentum` of SGD, or `betas` and `eps` of AdamW.
 
     Returns:
-        The direction to step along, times −μ.
+        The direction d of the step x ← x − μ d.
     """
     step = state["step"] = state.get("step", 0) + 1
     if group["base"] == "sgd":

@@ -8,13 +8,13 @@ __all__ = ["GaLore", "GoLore"]
 
 @OPTIMIZERS.register("galore")
 class GaLore(SubspaceOptimizer):
-    """Step inside the subspaces that hold the most of the gradient.
+    """Step inside the subspaces that keep most of the gradient.
 
     P are the first r left singular vectors of the stochastic gradient at every τ-th step; the settings are those of
     `SubspaceOptimizer`. Where the noise of that gradient outweighs the signal it follows the noise, and need not
-    converge, unless that step has a larger batch, `refresh_batch`. Among directions whose singular values are
-    equal, as where a gradient's rank is below r, it is rounding that chooses. On a plain model `step_in_backward` holds
-    no more than a layer's gradient at a time.
+    converge, unless that step has a larger batch, `refresh_batch`. Among directions with equal singular values, as when
+    a gradient's rank is below r, rounding chooses. On a plain model `step_in_backward` holds no more than a layer's
+    gradient at a time.
 
     Example:
         >>> import torch
@@ -27,14 +27,14 @@ class GaLore(SubspaceOptimizer):
 
     References:
         J. Zhao et al.: GaLore: memory-efficient LLM training by gradient low-rank projection, ICML 2024,
-        arXiv:2403.03507. Its sparse twin is that of W. Song et al.: Sparse is enough in fine-tuning pre-trained large
-        language models, ICML 2024, arXiv:2312.11875.
+        arXiv:2403.03507. The sparse variant: W. Song et al.: Sparse is enough in fine-tuning pre-trained large language
+        models, ICML 2024, arXiv:2312.11875.
     """
 
 
 @OPTIMIZERS.register("golore")
 class GoLore(SubspaceOptimizer):
-    """Step inside random subspaces: GaLore that no noise can lead astray.
+    """Step inside random subspaces: GaLore without its bias towards noise.
 
     P is drawn uniformly from the Stiefel manifold at every τ-th step, or from the step `random_from` on, and before
     that it is GaLore's; the settings are those of `SubspaceOptimizer`.

@@ -1,6 +1,6 @@
-"""Subspaces of matrices: what they keep of a gradient, and how they are chosen, by the gradient or at random.
+"""Subspaces of matrices: projection of gradients, and their choice by the gradient or at random.
 
-All functions take stacks of matrices [N, s, l] that lie on their side: s ≤ l.
+All functions take stacks of wide matrices [N, s, l], s ≤ l.
 """
 
 import math
@@ -16,7 +16,7 @@ __all__ = ["LowRank", "Sparse", "Subspace", "as_matrices", "as_stack"]
 
 
 def as_matrices(stack: Tensor) -> Tensor:
-    """Lay each member of a stack out as a matrix on its side; a convolution's rows are its output channels.
+    """View each member of a stack as a wide matrix; a convolution's rows are its output channels.
 
     Args:
         stack: [N, m, ...], at least three axes.
@@ -69,7 +69,7 @@ class Subspace(ABC):
 
     @abstractmethod
     def draw(self, keys: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        """Draw subspaces at random, no direction before another: E P Pᵀ = (r / s) I.
+        """Draw random subspaces without preferred directions: E P Pᵀ = (r / s) I.
 
         Args:
             keys: int64 [N].
@@ -77,12 +77,12 @@ class Subspace(ABC):
             dtype: Type of the matrices.
 
         Returns:
-            Their bases, [N, ...]; equal keys have equal ones.
+            Their bases, [N, ...]; equal keys give equal bases.
         """
 
     @abstractmethod
     def project(self, matrices: Tensor, basis: Tensor) -> Tensor:
-        """Compute the coordinates of what lies in the subspaces.
+        """Compute the coordinates of matrices projected on the subspaces.
 
         Args:
             matrices: [N, s, l].
@@ -94,7 +94,7 @@ class Subspace(ABC):
 
     @abstractmethod
     def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Compute the matrices that have some coordinates.
+        """Compute the matrices with given coordinates.
 
         Args:
             coordinates: As `project` returns them, or flat, [N, rank · l].
@@ -106,7 +106,7 @@ class Subspace(ABC):
         """
 
     def add_lifted(self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float) -> None:
-        """Add what has some coordinates, times a factor, to matrices in place.
+        """Add the lifted coordinates, times a factor, to matrices in place.
 
         Args:
             matrices: [N, s, l].
@@ -118,7 +118,7 @@ class Subspace(ABC):
 
     @abstractmethod
     def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Project from one subspace to another: the coordinates in `new` of what has the given ones in `old`.
+        """Project from one subspace to another: return coordinates in `new` for those in `old`.
 
         Args:
             coordinates: As `project` returns them.
@@ -136,7 +136,7 @@ class LowRank(Subspace):
 
     def follow(self, gradients: Tensor) -> Tensor:
         """Take the first r left singular vectors."""
-        # Where a run diverges, it is its parameters that tell: the decomposition refuses what is not finite.
+        # The decomposition rejects non-finite input; divergence shows in the parameters instead.
         finite = _computable(gradients).nan_to_num(0.0, 0.0, 0.0)
         u: Tensor = torch.linalg.svd(finite, full_matrices=False).U
         return u[..., : self.rank].to(gradients.dtype, copy=True)
@@ -156,7 +156,7 @@ class LowRank(Subspace):
         return torch.bmm(basis, coordinates.reshape(len(basis), self.rank, shape[1]))
 
     def add_lifted(self, matrices: Tensor, coordinates: Tensor, basis: Tensor, factor: float) -> None:
-        """Add P R, without a matrix of that size in between."""
+        """Add P R without materialising it."""
         matrices.baddbmm_(basis, coordinates, alpha=factor)
 
     def carry(self, coordinates: Tensor, old: Tensor, new: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -165,14 +165,14 @@ class LowRank(Subspace):
 
 
 class Sparse(Subspace):
-    """Matrices that are zero but for rank · l entries: a basis is their places, int64 [rank · l]."""
+    """Matrices that are zero except for rank · l entries: a basis is their positions, int64 [rank · l]."""
 
     def follow(self, gradients: Tensor) -> Tensor:
-        """Take the entries of the largest size."""
+        """Take the entries of largest magnitude."""
         return gradients.flatten(1).abs().topk(self.rank * gradients.shape[2], dim=1, sorted=False).indices
 
     def draw(self, keys: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        """Draw from all sets of so many entries."""
+        """Draw uniformly from all sets of this many entries."""
         return draws.uniform(keys, (math.prod(shape),)).topk(self.rank * shape[1], dim=1, sorted=False).indices
 
     def project(self, matrices: Tensor, basis: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class Sparse(Subspace):
         return matrices.flatten(1).gather(1, basis)
 
     def lift(self, coordinates: Tensor, basis: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Put the entries in their places."""
+        """Put the entries in their positions."""
         matrices = coordinates.new_zeros(len(coordinates), *shape)
         matrices.flatten(1).scatter_(1, basis, coordinates)
         return matrices
@@ -191,5 +191,5 @@ class Sparse(Subspace):
 
 
 def _computable(x: Tensor) -> Tensor:
-    """Widen the types that have no decompositions."""
+    """Widen types without decompositions."""
     return x if x.dtype == torch.float64 else x.float()

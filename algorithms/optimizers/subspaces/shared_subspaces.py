@@ -1,4 +1,4 @@
-"""The subspaces that the agents' optimizers share: what agents may exchange in the place of whole matrices."""
+"""Subspaces shared by the agents' optimizers, whose coordinates are exchanged instead of whole matrices."""
 
 from torch import Tensor
 
@@ -9,19 +9,19 @@ __all__ = ["SharedSubspaces"]
 
 
 class SharedSubspaces:
-    """Coordinates of the agents' rows in subspaces that all agents draw by the same keys.
+    """Coordinates of the agents' rows in subspaces that all agents draw with the same keys.
 
     Args:
         optimizer: The agents' optimizers.
 
     Raises:
-        TypeError: They are not always in the same subspaces.
+        TypeError: Their subspaces are not always the same.
     """
 
     def __init__(self, optimizer: LocalOptimizer) -> None:
         found = optimizer.optimizers[0]
         if not isinstance(found, SubspaceOptimizer) or not found.in_common:
-            raise TypeError("its agents step in no common subspaces, as those of golore with shared: true do")
+            raise TypeError("its agents step in different subspaces; those of golore with shared: true share them")
         self._optimizer = found
         self._split = optimizer.split
 
@@ -31,7 +31,7 @@ class SharedSubspaces:
         return self._optimizer.refresh_due
 
     def refresh(self) -> None:
-        """Draw the subspaces of the step to come, if that is due."""
+        """Draw the subspaces of the next step, if that is due."""
         self._optimizer.refresh()
 
     def project(self, rows: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class SharedSubspaces:
         return self._optimizer.project(self._split(rows))
 
     def lift(self, coordinates: Tensor, rows: Tensor) -> None:
-        """Write what has the given coordinates.
+        """Write the rows with the given coordinates.
 
         Args:
             coordinates: y, [N, Q].

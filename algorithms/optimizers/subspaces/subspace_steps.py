@@ -1,4 +1,4 @@
-"""Optimizers whose state lives in subspaces of the matrices, which are chosen anew from time to time."""
+"""Optimizers whose state lives in subspaces of the matrices, which are chosen anew periodically."""
 
 import fnmatch
 import math
@@ -66,41 +66,41 @@ class SubspaceOptimizer(StackedOptimizer):
     R_t = P_t^⊤ G_t, \qquad N_t = \mathrm{base}(R_t), \qquad X_{t+1} = X_t - μ α P_t N_t
     $$
 
-    P [s, r] is orthonormal, on the short side of the matrix. Where it changes, the base's momentum is projected from
-    the old subspace to the new one, M ← P_newᵀ P_old M; second moments stay as they are. A random subspace holds r / s
-    of the momentum's energy, so that momentum is little more than forgotten there.
+    P [s, r] is orthonormal, on the short side of the matrix. When it changes, the base's momentum is projected from the
+    old subspace to the new one, M ← P_newᵀ P_old M; second moments stay as they are. A random subspace keeps only r / s
+    of the momentum's energy, so that most of it is lost.
 
     Parameters with fewer than two axes, and matrices whose short side is at most the rank, get the base optimizer
     itself, without the scale α; convolutions are matrices [outputs, the rest]. An embedding is better left out, too: by
-    its name, or by a group with rank None. Beside the parameters a matrix s × l takes s·r numbers for the projection
-    (r·l places if it is sparse), r·l for a momentum, 2·r·l for AdamW.
+    its name, or by a group with rank None. Besides the parameters, a matrix s × l takes s·r numbers for the projection
+    (r·l positions if it is sparse), r·l for a momentum, 2·r·l for AdamW.
 
     Args:
         params: Parameters, with or without names, or groups of them.
         lr: Learning rate μ.
         rank: r, or None for no subspace.
-        period: τ, steps from one choice of the subspaces to the next.
-        scale: α. A random subspace passes r / s of a gradient on average, which s / r makes up for.
+        period: τ, steps between choices of the subspaces.
+        scale: α. A random subspace keeps r / s of a gradient on average, which s / r compensates.
         momentum: β of SGD, as torch has it: M ← β M + R. (The papers write M ← β M + (1 − β) R, with a learning rate
             that is 1 / (1 − β) times as large.)
         base: "sgd" or "adamw", as torch defines them.
         betas: β₁ and β₂ of AdamW.
         eps: ε of AdamW.
         weight_decay: λ: added to the gradient as λ X before the projection by SGD, decoupled in AdamW.
-        maximize: Whether to step up.
-        subspace: "low_rank", or "sparse": as many entries as rank r has coordinates, r·l, of the largest size or at
-            random, in the place of P Pᵀ.
+        maximize: Whether to step uphill.
+        subspace: "low_rank", or "sparse": as many entries as rank r has coordinates, r·l, of largest magnitude or at
+            random, instead of P Pᵀ.
         random_from: The step from which subspaces are drawn at random; GoLore@x% of T steps is (1 − x) T. By default
             never (GaLore) or from the start (GoLore).
-        refresh_batch: How many samples the gradient of a step shall have that chooses subspaces by it; None for as many
-            as always. In a simulation it has; elsewhere `next_batch_size` tells the loop that makes the batches.
-        whole: Names of parameters that get the base optimizer itself, with * for any letters; the parameters then come
-            with names, as from `named_parameters`.
+        refresh_batch: Number of samples of a gradient that chooses subspaces; None for the usual batch. In a simulation
+            this is done; elsewhere `next_batch_size` is for the loop that makes the batches.
+        whole: Names of parameters that get the base optimizer itself, with * as wildcard; parameters then need names,
+            as from `named_parameters`.
         shared: Whether all agents draw the same subspaces.
-        seed: Seed of the draws on a plain model: processes that have the same draw the same subspaces.
-        agents: How many agents the leading axis of each parameter counts; None for a plain model.
-        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one that all agents of its replica
-            have; in the place of the seed.
+        seed: Seed of the draws on a plain model: processes with the same seed draw the same subspaces.
+        agents: Number of agents on the leading axis of each parameter; None for a plain model.
+        keys: The agents' keys for random draws, int64 [N, 2]: an agent's own, and one shared by its replica; instead of
+            the seed.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -211,24 +211,24 @@ class SubspaceOptimizer(StackedOptimizer):
         return loss
 
     def step_in_backward(self) -> list[RemovableHandle]:
-        """Step each parameter as soon as its gradient is there, and let go of the gradient: `step` is then not called.
+        """Step each parameter as soon as its gradient is available, then free the gradient; `step` is not called.
 
-        No more than a layer's gradient is held at a time. It is for one backward pass a step: gradients are not
+        At most one layer's gradient is held at a time. There is one backward pass per step: gradients are not
         accumulated, clipped or scaled.
 
         Returns:
-            Handles whose `remove` ends it.
+            Handles whose `remove` undoes it.
         """
         handles: list[RemovableHandle] = []
         members = [(number, p) for number, group in enumerate(self.param_groups) for p in group["params"]]
         for place, (number, p) in enumerate(members):
             if p.requires_grad:
-                hook = partial(self._step_and_let_go, place, number)
+                hook = partial(self._step_and_free, place, number)
                 handles.append(p.register_post_accumulate_grad_hook(hook))
         return handles
 
     @torch.no_grad()
-    def _step_and_let_go(self, place: int, group: int, p: Tensor) -> None:
+    def _step_and_free(self, place: int, group: int, p: Tensor) -> None:
         assert p.grad is not None
         self._step(place, p, self.param_groups[group], p.grad)
         p.grad = None
@@ -240,7 +240,7 @@ class SubspaceOptimizer(StackedOptimizer):
 
     @property
     def next_batch_size(self) -> int | None:
-        """How many samples the gradient of the next step shall have; None for as many as always."""
+        """Number of samples of the next gradient; None for the usual batch."""
         if all(group["refresh_batch"] is None for group in self.param_groups):
             return None
         wanted = [
@@ -257,7 +257,7 @@ class SubspaceOptimizer(StackedOptimizer):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Draw the random subspaces that are due, ahead of the step that is to use them."""
+        """Draw the random subspaces that are due, ahead of the step that uses them."""
         for place, p, group, subspace in self._in_subspaces():
             if self._is_random(p, group):
                 self._refresh(subspace, place, p, group, p)
@@ -270,7 +270,7 @@ class SubspaceOptimizer(StackedOptimizer):
             tensors: One a parameter, in order; gradients or parameters.
 
         Returns:
-            [N, Q]: r·l numbers a matrix, and all numbers of a parameter that has no subspace.
+            [N, Q]: r·l numbers per matrix, and all entries of parameters without a subspace.
         """
         parts = []
         for (p, group), tensor in zip(self._members(), tensors, strict=True):
@@ -282,7 +282,7 @@ class SubspaceOptimizer(StackedOptimizer):
 
     @torch.no_grad()
     def lift(self, coordinates: Tensor) -> list[Tensor]:
-        """Compute what has the given coordinates in the present subspaces: P Pᵀ x for those of x.
+        """Compute the tensors with given coordinates in the current subspaces: P Pᵀ x for those of x.
 
         Args:
             coordinates: [N, Q], as `project` returns them.
@@ -303,7 +303,7 @@ class SubspaceOptimizer(StackedOptimizer):
         return tensors
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore a state; its numbers have the types of the parameters.
+        """Restore a state, in the types of the parameters.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -316,8 +316,8 @@ class SubspaceOptimizer(StackedOptimizer):
         return ((p, group) for group in self.param_groups for p in group["params"])
 
     def _in_subspaces(self) -> list[tuple[int, nn.Parameter, dict[str, Any], Subspace]]:
-        """Collect the parameters that are stepped in subspaces, with their places among all."""
-        # Once some of a group have been stepped, those that have not are without use in the model.
+        """Collect the parameters that are stepped in subspaces, with their indices."""
+        # Once some of a group have been stepped, those that have not are unused by the model.
         found = []
         used = {id(group): any(self._steps(p) for p in group["params"]) for group in self.param_groups}
         for place, (p, group) in enumerate(self._members()):
@@ -335,7 +335,7 @@ class SubspaceOptimizer(StackedOptimizer):
         return tensor if self.agents else tensor.unsqueeze(0)
 
     def _subspace(self, p: Tensor, group: dict[str, Any]) -> Subspace | None:
-        """Return in what kind of subspace a parameter is stepped; None if in none."""
+        """Return the kind of subspace in which a parameter is stepped, or None."""
         rank, shape = group["rank"], p.shape[1:] if self.agents else p.shape
         if (
             rank is None
@@ -383,7 +383,7 @@ class SubspaceOptimizer(StackedOptimizer):
             p.add_(base_direction(state, gradient, group), alpha=-rate_of(group))
             return
         self._refresh(subspace, place, p, group, gradient)
-        # The projection is linear: it comes first, so that nothing else is as large as the parameters.
+        # The projection is linear and comes first, so that nothing else is as large as the parameters.
         matrices, gradients, basis = as_matrices(self._stack(p)), as_matrices(self._stack(gradient)), state["basis"]
         projected = subspace.project(gradients, basis).mul_(sign)
         if decay:

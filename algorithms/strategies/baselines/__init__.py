@@ -1,1 +1,1 @@
-"""The strategies that others are compared with: alone, centralised, consensus, diffusion."""
+"""The baselines: isolated, centralised, consensus, diffusion."""

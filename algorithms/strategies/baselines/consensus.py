@@ -1,4 +1,4 @@
-"""Consensus: each agent steps from its neighbours' mean with a gradient taken before mixing."""
+"""Consensus: each agent steps from its neighbours' mean along the gradient taken before mixing."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ __all__ = ["Consensus"]
 @STRATEGIES.register("consensus")
 @dataclass(frozen=True)
 class Consensus:
-    """Combine, but use the gradient at the point before: x_k ← adapt(Σ_l W[k, l] x_l, g_k(x_k)).
+    """Combine, then adapt with the gradient from before combining: x_k ← adapt(Σ_l W[k, l] x_l, g_k(x_k)).
 
     With SGD also known as DGD, D-PSGD, adapt-with-combine (AWC).
 

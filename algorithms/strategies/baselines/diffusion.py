@@ -1,4 +1,4 @@
-"""Diffusion: local step and mixing one after the other, so that each uses what the other has found."""
+"""Diffusion: local step and mixing one after the other, each from the other's result."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ class Diffusion:
 
     Args:
         order: "atc" (adapt then combine) or "cta" (combine then adapt).
-        rounds: How often agents combine in a step: W^rounds in the place of W, to control how far they disagree.
+        rounds: Combinations per step: W^rounds instead of W, to control the consensus distance.
 
     References:
         J. Chen, A. H. Sayed: Diffusion adaptation strategies for distributed optimization and learning over

@@ -1,4 +1,4 @@
-"""No cooperation: the control against which every other strategy is read."""
+"""No cooperation: the control for every other strategy."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,1 +1,1 @@
-"""Strategies that send few bytes: compressed rows, low rank, coordinates in subspaces."""
+"""Communication-efficient strategies: compressed rows, low rank, coordinates in subspaces."""

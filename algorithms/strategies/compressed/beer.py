@@ -18,15 +18,15 @@ __all__ = ["BEER"]
 class BEER(PublicCopies):
     """Track the mean gradient, with compressed differences of parameters and trackers.
 
-    y ← y + γ (W ŷ − ŷ) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), y), where y starts as g_0, and where the copies are
-    brought up to date before they are used: x̂ ← x̂ + C(x − x̂), ŷ ← ŷ + C(y − ŷ). These two C(·) travel. With full
-    gradients and γ small enough all agents reach the minimum itself, at a linear rate, where CHOCO-SGD stops at a bias.
-    Without compression and with γ = 1 it is gradient tracking (DIGing). The paper starts both copies at zero: its
-    first trackers are not told before the second step, y_1 = g_1, where here ŷ = C(g_0) is mixed into y_1 already.
+    y ← y + γ (W ŷ − ŷ) + g_n − g_{n−1}, x ← adapt(x + γ (W x̂ − x̂), y), where y starts as g_0, and the copies are
+    updated before use: x̂ ← x̂ + C(x − x̂), ŷ ← ŷ + C(y − ŷ). Only these two C(·) are sent. With full gradients and γ
+    small enough, all agents converge to the minimum at a linear rate, whereas CHOCO-SGD stops at a bias. Without
+    compression and with γ = 1 it is gradient tracking (DIGing). The paper starts both copies at zero: its first
+    trackers are not sent before the second step, y_1 = g_1, whereas here ŷ = C(g_0) is already mixed into y_1.
 
     Args:
         compressor: See `basinet.algorithms.compression`.
-        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        share: Share of the entries that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
         gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller; 0.05 for random_k

@@ -11,14 +11,15 @@ __all__ = ["ChocoSGD"]
 @STRATEGIES.register("choco")
 @dataclass(frozen=True)
 class ChocoSGD(PublicCopies):
-    """Adapt, send what has changed in few bytes, and move towards what the neighbours have told.
+    """Adapt, send the compressed change, and move towards the neighbours' public copies.
 
-    x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂). x̂ is what the neighbours know of an agent; only C(·)
-    travels, and what it leaves out stays in the difference. Without compression and with γ = 1 it is diffusion (ATC).
+    x ← adapt(x, g(x)), x̂ ← x̂ + C(x − x̂), x ← x + γ (W x̂ − x̂). x̂ is what the neighbours know of an agent; only
+    C(·) is sent, and what it leaves out stays in the difference. Without compression and with γ = 1 it is diffusion
+    (ATC).
 
     Args:
         compressor: See `basinet.algorithms.compression`.
-        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        share: Share of the entries that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
         gamma: Consensus step γ, in (0, 1]: the coarser the compression, the smaller; 0.1 for random_k

@@ -15,16 +15,16 @@ __all__ = ["DCD"]
 @STRATEGIES.register("dcd")
 @dataclass(frozen=True)
 class DCD(Compression):
-    """Make only those changes of a step of consensus that are sent: DCD-PSGD.
+    """Apply only the compressed part of a consensus step: DCD-PSGD.
 
-    x ← x + Q(W x − x + adapt(x, g(x)) − x). Only Q(·) travels, and all neighbours know x itself. What Q leaves out is
-    not done, so that it should be accurate, and without bias: the compressor C scaled up (but for top_k, sign and
-    low_rank, whose bias slows it down). With few levels of qsgd or a small share of random_k it diverges. Without
-    compression it is consensus.
+    x ← x + Q(W x − x + adapt(x, g(x)) − x). Only Q(·) is sent, and all neighbours know x exactly. What Q leaves out is
+    lost, so it should be accurate and unbiased: the compressor C scaled up (except for top_k, sign and low_rank, whose
+    bias slows convergence). With few levels of qsgd or a small share of random_k it diverges. Without compression it is
+    consensus.
 
     Args:
         compressor: See `basinet.algorithms.compression`; by default quantize.
-        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        share: Share of the entries that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
 
@@ -35,12 +35,12 @@ class DCD(Compression):
 
     compressor: CompressorName = "quantize"
 
-    # A new neighbour would not have the copy.
+    # A new neighbour would lack the copy.
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        mixed = block.memory.setdefault("mixed", block.x.clone())  # W x; all agents start alike
+        mixed = block.memory.setdefault("mixed", block.x.clone())  # W x; all agents start from the same x
         x = block.x.clone()
         block.adapt(block.gradients())
         change, size = self.compress(mixed - x + (block.x - x), block.keys("compression"), block.layers)

@@ -1,4 +1,4 @@
-"""DeepSqueeze: diffusion that sends compressed parameters, and later what was left out."""
+"""DeepSqueeze: diffusion with compressed parameters and error feedback."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,15 +16,15 @@ __all__ = ["DeepSqueeze"]
 @STRATEGIES.register("deepsqueeze")
 @dataclass(frozen=True)
 class DeepSqueeze(Compression):
-    """Adapt, send compressed parameters together with what was left out before (error feedback), and mix these.
+    """Adapt, then mix compressed parameters plus what compression left out before (error feedback).
 
-    x ← adapt(x, g(x)), v = x + δ, δ ← v − C(v), x ← x + γ (W C(v) − C(v)). Only C(v) travels, and no agent keeps copies
-    of others, so that the graph may change. Parameters are compressed, not differences: what is left out is as large as
-    they are, also where agents agree. Without compression and with γ = 1 it is diffusion (ATC).
+    x ← adapt(x, g(x)), v = x + δ, δ ← v − C(v), x ← x + γ (W C(v) − C(v)). Only C(v) is sent, and no agent keeps copies
+    of others, so that the graph may change. Parameters are compressed, not differences: the compression error scales
+    with them even when agents agree. Without compression and with γ = 1 it is diffusion (ATC).
 
     Args:
         compressor: See `basinet.algorithms.compression`.
-        share: Share of the numbers that top_k and random_k keep, in (0, 1].
+        share: Share of the entries that top_k and random_k keep, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Rank of low_rank.
         gamma: Consensus step, in (0, 1] (η in the paper): the coarser the compression, the smaller.

@@ -16,23 +16,23 @@ __all__ = ["LEAD"]
 @STRATEGIES.register("lead")
 @dataclass(frozen=True)
 class LEAD(PublicCopies):
-    """Adapt and correct, with corrections learnt from compressed differences.
+    """Adapt and correct, with corrections computed from compressed differences.
 
-    ψ = adapt(x, g(x)), q = Q(ψ + d − h), ŷ = h + q, h ← h + α q, d ← d + γ/2 (W ŷ − ŷ), x ← ψ + d. Only q travels.
-    Q is without bias, E Q(v) = v: it is the compressor C scaled up, and α scales it down again, α Q = C. (Corrections
-    add up what lags behind: with top_k, sign or low_rank they diverge where the loss is flat; these are refused.) With
-    full gradients all agents reach the minimum itself, at a linear rate. Without compression and with γ = 1 it is
-    exact diffusion. The paper's run begins with a step that each agent takes alone, as NIDS does, and then is this one
-    from there; this one begins at the common start, with h = x_0 and d = 0. (d is −μ times the dual variable of the
-    paper, as long as the learning rate μ does not change.)
+    ψ = adapt(x, g(x)), q = Q(ψ + d − h), ŷ = h + q, h ← h + α q, d ← d + γ/2 (W ŷ − ŷ), x ← ψ + d. Only q is sent. Q is
+    unbiased, E Q(v) = v: it is the compressor C scaled up, and α scales it down again, α Q = C. (Corrections accumulate
+    errors: with top_k, sign or low_rank they diverge where the loss is flat, so these are not allowed.) With full
+    gradients all agents converge to the minimum at a linear rate. Without compression and with γ = 1 it is exact
+    diffusion. The paper begins with a step that each agent takes alone, as in NIDS, then continues as here; this one
+    begins at the common start, with h = x_0 and d = 0. (d is −μ times the dual variable of the paper, as long as the
+    learning rate μ does not change.)
 
     Args:
         compressor: "none", "random_k", "qsgd" or "quantize"; see `basinet.algorithms.compression`.
-        share: Share of the numbers that random_k keeps, in (0, 1].
+        share: Share of the entries that random_k keeps, in (0, 1].
         levels: Levels of qsgd and quantize.
         rank: Not used.
-        gamma: Consensus step γ, in (0, 1]: 1 serves for quantize with two levels or more; qsgd and random_k need
-            less, and diverge where the loss is flat if they are coarse.
+        gamma: Consensus step γ, in (0, 1]: 1 suits quantize with two or more levels; qsgd and random_k need less, and
+            diverge where the loss is flat if they are coarse.
 
     References:
         X. Liu, Y. Li, R. Wang, J. Tang, M. Yan: Linear convergent decentralized optimization with compression, ICLR

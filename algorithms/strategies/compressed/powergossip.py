@@ -1,4 +1,4 @@
-"""PowerGossip: diffusion that sends what two neighbours differ in, along few directions."""
+"""PowerGossip: diffusion along few directions of the difference between two neighbours."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -19,17 +19,17 @@ __all__ = ["PowerGossip"]
 @STRATEGIES.register("powergossip")
 @dataclass(frozen=True)
 class PowerGossip:
-    """Adapt, then move towards each neighbour along the directions in which the two differ most (low rank).
+    """Adapt, then move towards each neighbour along the few directions in which they differ most (low rank).
 
-    For each layer, a matrix X_k, the two ends of an edge share orthonormal directions V, and agent k moves by
-    W[k, l] (X_l − X_k) V Vᵀ. Only X V travels, from each end to the other. The difference (X_l − X_k) V, made
-    orthonormal, is what they share next, for the other side of the matrix, U Uᵀ (X_l − X_k), and so on in turns: power
-    iteration, which goes on from round to round and from step to step, and needs no consensus step γ. Layers that are
-    no matrices, or of no larger rank, travel whole, once a step. With the full rank it is diffusion (ATC).
+    For each layer, a matrix X_k, the two ends of an edge share orthonormal directions V, and agent k moves by W[k, l]
+    (X_l − X_k) V Vᵀ. Only X V is sent, in both directions. The difference (X_l − X_k) V, orthonormalised, gives the
+    next shared directions, for the other side of the matrix, U Uᵀ (X_l − X_k), and so on in turn: a power iteration
+    that continues across rounds and steps, and needs no consensus step γ. Layers that are not matrices, or of no larger
+    rank, are sent whole, once per step. With the full rank it is diffusion (ATC).
 
     Args:
-        rank: How many directions.
-        rounds: Rounds of power iteration a step, each of which moves the agents.
+        rank: Number of directions.
+        rounds: Rounds of power iteration per step, each of which moves the agents.
 
     References:
         T. Vogels, S. P. Karimireddy, M. Jaggi: Practical low-rank communication compression in decentralized deep
@@ -43,7 +43,7 @@ class PowerGossip:
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
     def check(self, weights: csr_array) -> None:
-        """Raise if the two ends of an edge do not move alike with the given weights.
+        """Raise if the two ends of an edge have different weights.
 
         Args:
             weights: Mixing matrix [K, K].
@@ -61,7 +61,7 @@ class PowerGossip:
         self._combine_the_rest(block)
 
     def _matrix(self, layer: Tensor) -> Tensor | None:
-        """Take a layer [N, *shape] as matrices [N, m, n], if low rank shortens them."""
+        """View a layer [N, *shape] as matrices [N, m, n], if low rank shortens them."""
         matrix = as_matrix(layer)
         return None if matrix is None or self.rank >= min(matrix.shape[1:]) else matrix
 
@@ -69,7 +69,7 @@ class PowerGossip:
         return [matrix for layer in block.layers(block.x) if (matrix := self._matrix(layer)) is not None]
 
     def _meet(self, block: Block) -> None:
-        """Let the two ends of an edge exchange keys, from which both draw the same directions and tell their sides."""
+        """Exchange keys along each edge, from which both ends draw the same directions and tell their sides."""
         mine = block.keys("directions")[:, None].expand_as(block.neighbors.heard)
         theirs = block.exchange(mine[:, :, None])[:, :, 0]
         columns = sum(matrix.shape[2] for matrix in self._matrices(block))
@@ -84,7 +84,7 @@ class PowerGossip:
         products = [(matrix[:, None] @ v).flatten(2) for matrix, v in zip(matrices, directions, strict=True)]
         told = torch.cat(products, dim=2)
         differences = block.exchange(told).sub_(told)
-        # Seen from the same side by both ends, so that they go on with the same numbers.
+        # With the same sign at both ends, so that they continue with the same numbers.
         block.memory["directions"] = block.memory["side"][:, :, None] * differences
         differences.mul_(block.neighbors.weights[:, :, None])
         parts = torch.split(differences, [product.shape[2] for product in products], dim=2)

@@ -1,4 +1,4 @@
-"""Exchange within subspaces: agents whose optimizers share one send r × n numbers in the place of a matrix m × n."""
+"""Exchange within subspaces: agents whose optimizers share one send r × n numbers instead of a matrix m × n."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ __all__ = ["SubspaceCentralized", "SubspaceConsensus", "SubspaceDiffusion"]
 class SubspaceCentralized:
     """Step with the mean of the projected gradients: x ← adapt(x, P (1/K) Σ_k Pᵀ g_k(x)).
 
-    It is centralised SGD exactly, for the optimizer uses Pᵀ g alone. It needs an optimizer whose agents draw the same
-    subspaces, such as golore with shared: true; parameters that have no subspace travel whole.
+    This is exactly centralised SGD, since the optimizer uses only Pᵀ g. It needs an optimizer whose agents draw the
+    same subspaces, such as golore with shared: true; parameters without a subspace are sent whole.
 
     References:
         Y. He, P. Li, Y. Hu, C. Chen, K. Yuan: Subspace optimization for large language models with convergence
@@ -61,7 +61,7 @@ class SubspaceConsensus:
 
     @property
     def traits(self) -> StrategyTraits:
-        """Whether it averages over all agents is a setting."""
+        """The traits; whether it averages over all agents is a setting."""
         return StrategyTraits(shares_subspaces=True, mixes_all=True, combines_x=False, averages=self.average)
 
     def step(self, block: Block) -> None:
@@ -80,14 +80,14 @@ class SubspaceConsensus:
 class SubspaceDiffusion:
     """Diffusion (ATC) that mixes within the subspace: x ← adapt(x, g(x)), x ← x + P (W y − y) with y = Pᵀ x.
 
-    Agents that are equal when a period of the optimizer begins differ within its subspace alone, x_k = c + P y_k, and
-    mixing y is then mixing x. With `average`, the last step of each period takes the mean of y over all agents, so
-    that the next one begins with equal agents, too: the run is exactly that of gossip_pga with this period, at r / m of
-    its bytes. Without it, what agents differ in outside the new subspace stays until a later one holds it: their mean
-    still moves as under W, but they agree more slowly than by diffusion.
+    Agents that are equal at the start of a period of the optimizer differ only within its subspace, x_k = c + P y_k, so
+    that mixing y mixes x. With `average`, the last step of each period takes the mean of y over all agents, so that the
+    next one begins with equal agents, too: the run is exactly that of gossip_pga with this period, at r / m of its
+    bytes. Without it, differences outside the new subspace remain until a later one contains them: the mean still moves
+    as under W, but agents agree more slowly than with diffusion.
 
-    It needs an optimizer whose agents draw the same subspaces, such as golore with shared: true; parameters that have
-    no subspace travel whole.
+    It needs an optimizer whose agents draw the same subspaces, such as golore with shared: true; parameters without
+    a subspace are sent whole.
 
     Args:
         average: Whether each period of the optimizer ends with the mean over all agents.
@@ -102,7 +102,7 @@ class SubspaceDiffusion:
 
     @property
     def traits(self) -> StrategyTraits:
-        """Whether it averages over all agents is a setting."""
+        """The traits; whether it averages over all agents is a setting."""
         return StrategyTraits(shares_subspaces=True, mixes_all=True, combines_x=False, averages=self.average)
 
     def step(self, block: Block) -> None:

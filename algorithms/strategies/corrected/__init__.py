@@ -1,1 +1,1 @@
-"""Strategies without the bias of diffusion: agents whose data differ reach the minimum of the mean loss."""
+"""Bias-corrected strategies: agents with heterogeneous data converge to the minimum of the mean loss."""

@@ -1,4 +1,4 @@
-"""Exact diffusion: diffusion with a correction that removes the bias of data that differ between agents."""
+"""Exact diffusion: diffusion with a correction that removes the bias of heterogeneous data."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -20,13 +20,13 @@ class ExactDiffusion:
     """Adapt, correct, combine: ψ_k = adapt(x_k, g_k(x_k)), φ_k = ψ_k + x_k − ψ'_k, x_k ← Σ_l W̄[k, l] φ_l.
 
     ψ' is the ψ of the step before (in the first step, φ = ψ), and W̄ = (I + W) / 2. With full gradients all agents
-    reach the minimum itself, where diffusion stops at a bias of the order of the step.
+    converge to the minimum, whereas diffusion stops at a bias of the order of the step size.
 
-    With a period τ agents take τ steps alone, each with a τ-th of the correction, before they combine: local exact
+    With a period τ, agents take τ local steps, each with 1/τ of the correction, before they combine: local exact
     diffusion (LED) with the weights W̄.
 
     Args:
-        period: Steps τ from one combination to the next.
+        period: Steps τ between combinations.
 
     References:
         K. Yuan, B. Ying, X. Zhao, A. H. Sayed: Exact diffusion for distributed optimization and learning, IEEE TSP 67
@@ -54,7 +54,7 @@ class ExactDiffusion:
         if (block.step + 1) % self.period == 0:
             change = block.x.clone()
             block.combine(change)
-            change.sub_(block.x)  # small differences are added up, not a small difference of large numbers
+            change.sub_(block.x)  # adds up small differences instead of subtracting large numbers
             share = 0.5 if self.lazy else 1.0
             correction.add_(change, alpha=share)
             block.x.add_(change, alpha=share)
@@ -63,13 +63,13 @@ class ExactDiffusion:
 @STRATEGIES.register("d2")
 @dataclass(frozen=True)
 class D2(ExactDiffusion):
-    """Exact diffusion with W in the place of W̄: x_{n+1} = W (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) for SGD.
+    """Exact diffusion with W instead of W̄: x_{n+1} = W (2 x_n − x_{n−1} − μ (g_n − g_{n−1})) for SGD.
 
     It mixes faster, and needs λ_min(W) > −1/3. With a period it is LED with the weights W, and where W averages over
     all agents, as Metropolis weights on the complete graph do, SCAFFOLD with all clients and a server rate of 1.
 
     Args:
-        period: Steps from one combination to the next.
+        period: Steps between combinations.
 
     References:
         H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu: D²: Decentralized training over decentralized data, ICML 2018,

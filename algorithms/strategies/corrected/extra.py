@@ -1,4 +1,4 @@
-"""EXTRA: consensus with a correction that removes the bias of data that differ between agents."""
+"""EXTRA: consensus with a correction that removes the bias of heterogeneous data."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ __all__ = ["Extra"]
 class Extra:
     """Consensus corrected by its past: x_{n+1} = x_n + W x_n − W̄ x_{n−1} + d_n − d_{n−1}, W̄ = (I + W) / 2.
 
-    d_n = adapt(x_n, g(x_n)) − x_n is what the optimizer adds, −μ g for SGD; the first step is x_1 = W x_0 + d_0.
+    d_n = adapt(x_n, g(x_n)) − x_n is the optimizer's step, −μ g for SGD; the first step is x_1 = W x_0 + d_0.
 
     References:
         W. Shi, Q. Ling, G. Wu, W. Yin: EXTRA: an exact first-order algorithm for decentralized consensus optimization,

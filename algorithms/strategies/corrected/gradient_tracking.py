@@ -18,15 +18,15 @@ Order = Literal["atc", "aug_dgm", "dsgt", "diging"]
 
 
 def track(block: Block, v: Tensor, mix: Callable[[Tensor], None] | None) -> Tensor:
-    """Let the trackers follow what they track: y ← mix(y) + v_n − v_{n−1}, with y = v_0 at first.
+    """Update the trackers: y ← mix(y) + v_n − v_{n−1}, with y = v_0 at first.
 
     Args:
         block: The agents.
-        v: v_n, [N, P], which is kept.
-        mix: Mixes the trackers in place, without changing their sum; None does not.
+        v: v_n, [N, P], which is kept until the next call.
+        mix: Mixes the trackers in place, without changing their sum; None skips this.
 
     Returns:
-        The trackers y, [N, P], as they are kept in the memory.
+        The trackers y, [N, P], in the block's memory.
     """
     y = block.memory.setdefault("tracker", torch.zeros_like(v))
     if mix is not None:
@@ -40,7 +40,7 @@ def track(block: Block, v: Tensor, mix: Callable[[Tensor], None] | None) -> Tens
 
 @dataclass(frozen=True)
 class Tracking(ABC):
-    """Adapt with a tracker y of the network's mean of some v, which travels beside the parameters.
+    """Adapt with a tracker y of the network's mean of some v, sent along with the parameters.
 
     Args:
         order: When parameters and tracker are mixed: "atc", "aug_dgm", "dsgt" or "diging"; see `GradientTracking`.
@@ -78,14 +78,14 @@ class Tracking(ABC):
             block: The agents.
 
         Returns:
-            v_n, a tensor [N, P] of its own.
+            v_n, a new tensor [N, P].
         """
 
 
 @STRATEGIES.register("gradient_tracking")
 @dataclass(frozen=True)
 class GradientTracking(Tracking):
-    """Adapt with a tracker y of the mean gradient, which travels beside the parameters.
+    """Adapt with a tracker y of the mean gradient, sent along with the parameters.
 
     | order | tracker | its start | parameters |
     | --- | --- | --- | --- |
@@ -97,14 +97,14 @@ class GradientTracking(Tracking):
     v_n is the gradient g_n, or with momentum v_n = β v_{n−1} + g_n, which in the order dsgt is momentum tracking. The
     mean of the trackers is always that of the v.
 
-    With momentum and the optimizer `nsgd` ATC is GT-NSGDm: agents normalise what they have agreed on, and go to the
-    minimum of the mean loss under heavy-tailed noise as well, where diffusion with that optimizer goes to the geometric
-    median of the agents' minima. On one graph the optimizer's own momentum (`nsgdm`) comes to the same, since tracker
-    and momentum are linear filters that start from zero.
+    With momentum and the optimizer `nsgd`, ATC is GT-NSGDm: agents normalise the tracked mean, and converge to the
+    minimum of the mean loss also under heavy-tailed noise, whereas diffusion with that optimizer converges to the
+    geometric median of the agents' minima. On a fixed graph the optimizer's own momentum (`nsgdm`) is equivalent, since
+    tracker and momentum are linear filters that start from zero.
 
     Args:
         order: "atc", "aug_dgm", "dsgt" or "diging", as above.
-        momentum: β, in [0, 1). It is tracked, where the optimizer's own momentum would be of what has been tracked.
+        momentum: β, in [0, 1). It is tracked, whereas the optimizer's own momentum applies to the tracker.
 
     References:
         diging: A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over

@@ -1,4 +1,4 @@
-"""Gradient tracking with local steps (K-GT): agents step alone along what they believe the network would do."""
+"""Gradient tracking with local steps (K-GT): agents step alone along their estimate of the mean gradient."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,22 +16,22 @@ __all__ = ["LocalTracking"]
 @STRATEGIES.register("k_gt")
 @dataclass(frozen=True)
 class LocalTracking:
-    """Take τ corrected steps alone, x ← adapt(x, g) + c, then combine, and correct by how others have moved.
+    """Take τ corrected local steps, x ← adapt(x, g) + c, then combine, and correct by how others have moved.
 
-    With d = x − x' what an agent has moved since the last combination: x ← W x, c ← c + (W d − d) / τ. The corrections
-    sum to zero. Parameters and moves both travel. It is K-GT with the server step η_s = 1, but for the
-    start: corrections are zero at first, in the paper μ (g_k − ḡ) with the mean ḡ of all agents' gradients at x_0.
-    (The correction is scaled by the learning rate here, which is the same as long as that does not change.)
+    With d = x − x' an agent's move since the last combination: x ← W x, c ← c + (W d − d) / τ. The corrections sum to
+    zero. Parameters and moves are both sent. This is K-GT with the server step η_s = 1, except for the start:
+    corrections are zero at first, in the paper μ (g_k − ḡ) with the mean ḡ of all agents' gradients at x_0. (The
+    correction includes the learning rate here, which is equivalent while that is constant.)
 
     Args:
-        period: Steps τ from one combination to the next.
+        period: Steps τ between combinations.
 
     References:
         Y. Liu, T. Lin, A. Koloskova, S. U. Stich: Decentralized gradient tracking with local steps, Optim. Methods
         Softw. 2024, arXiv:2301.01313.
     """
 
-    # Combinations at intervals would see some graphs of a sequence alone.
+    # Combining periodically would use only some graphs of a sequence.
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True)
     period: Annotated[int, Field(ge=1)] = 4
 

@@ -1,4 +1,4 @@
-"""RelaySGD: on a tree, updates are passed on until all have them, instead of being averaged away."""
+"""RelaySGD: on a tree, updates are relayed until all agents have them, instead of being averaged by gossip."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,12 +15,12 @@ __all__ = ["RelaySGD"]
 @STRATEGIES.register("relay")
 @dataclass(frozen=True)
 class RelaySGD:
-    """Adapt, pass on the sums of what has come from elsewhere, average over all agents, each as old as it is far away.
+    """Adapt, relay sums of received updates, and average over all agents, each delayed by its distance.
 
-    With d_k = adapt(x_k, g_k) − x_0 and m_{l→k} what k got from its neighbour l in the last step: k sends
-    m_{k→j} = d_k + Σ_{l≠j} m_{l→k} to each neighbour j, gets new m_{j→k}, and x_k ← x_0 + (d_k + Σ_j m_{j→k}) / K.
-    After as many steps as the tree is wide, each agent counts once in every sum; those that have not been heard of
-    count with the common start x_0. Mixing weights are not used.
+    With d_k = adapt(x_k, g_k) − x_0 and m_{l→k} the message from neighbour l in the last step: k sends m_{k→j} = d_k +
+    Σ_{l≠j} m_{l→k} to each neighbour j, receives new m_{j→k}, and x_k ← x_0 + (d_k + Σ_j m_{j→k}) / K. After as many
+    steps as the tree's diameter, each agent counts once in every sum; before its update arrives, it counts with the
+    common start x_0. Mixing weights are not used.
 
     References:
         T. Vogels, L. He, A. Koloskova, S. P. Karimireddy, T. Lin, S. U. Stich, M. Jaggi: RelaySum for decentralized
@@ -36,7 +36,7 @@ class RelaySGD:
             weights: Mixing matrix [K, K] of a connected graph.
 
         Raises:
-            ValueError: The graph has cycles, or edges of one direction only.
+            ValueError: The graph has cycles or one-way edges.
         """
         others = weights.copy()
         others.setdiag(0)

@@ -1,4 +1,4 @@
-"""Gradient tracking of estimates whose variance shrinks, because they follow how the gradient changes."""
+"""Gradient tracking with variance-reduced gradient estimates."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ __all__ = ["GTHSGD", "GTSARAH"]
 
 
 def _follow(block: Block, keep: float) -> Tensor:
-    """Compute v_n = g(x_n; ξ_n) + κ (v_{n−1} − g(x_{n−1}; ξ_n)), both of the same batch; v_0 = g(x_0; ξ_0)."""
+    """Compute v_n = g(x_n; ξ_n) + κ (v_{n−1} − g(x_{n−1}; ξ_n)), both on the same batch; v_0 = g(x_0; ξ_0)."""
     v = block.gradients().clone()
     if "tracked" in block.memory:
         x = block.x.clone()
@@ -29,7 +29,7 @@ def _follow(block: Block, keep: float) -> Tensor:
 class GTHSGD(Tracking):
     """Gradient tracking of v_n = g(x_n; ξ_n) + (1 − β) (v_{n−1} − g(x_{n−1}; ξ_n)): hybrid stochastic gradients.
 
-    Both gradients are of the same batch. β = 1 is gradient tracking. A step takes two passes.
+    Both gradients use the same batch. β = 1 is gradient tracking. A step takes two passes.
 
     Args:
         order: "atc", as in the paper; the others are those of `GradientTracking`.
@@ -44,7 +44,7 @@ class GTHSGD(Tracking):
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def estimate(self, block: Block) -> Tensor:
-        """Correct the last estimate by how the gradient of a batch has changed, and forget it slowly.
+        """Correct the last estimate by the change of a batch's gradient, and forget it slowly.
 
         Args:
             block: The agents.
@@ -60,14 +60,14 @@ class GTHSGD(Tracking):
 @STRATEGIES.register("gt_sarah")
 @dataclass(frozen=True)
 class GTSARAH(Tracking):
-    """Gradient tracking of v_n = v_{n−1} + g(x_n; ξ_n) − g(x_{n−1}; ξ_n), from time to time the gradient of all data.
+    """Gradient tracking of v_n = v_{n−1} + g(x_n; ξ_n) − g(x_{n−1}; ξ_n), periodically the gradient of all data.
 
-    Both gradients are of the same batch. A step takes two passes, and one in `period` a pass over all of an agent's
-    data. With period 1 it is gradient tracking with full gradients.
+    Both gradients use the same batch. A step takes two passes; every `period` steps there is a pass over all of an
+    agent's data. With period 1 it is gradient tracking with full gradients.
 
     Args:
         order: "atc", as in the paper; the others are those of `GradientTracking`.
-        period: Steps from one gradient of all data to the next.
+        period: Steps between gradients of all data.
 
     References:
         R. Xin, U. A. Khan, S. Kar: Fast decentralized nonconvex finite-sum optimization with recursive variance
@@ -79,7 +79,7 @@ class GTSARAH(Tracking):
     period: Annotated[int, Field(ge=1)] = 32
 
     def estimate(self, block: Block) -> Tensor:
-        """Correct the last estimate by how the gradient of a batch has changed, or start anew.
+        """Correct the last estimate by the change of a batch's gradient, or start anew.
 
         Args:
             block: The agents.

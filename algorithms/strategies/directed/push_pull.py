@@ -1,4 +1,4 @@
-"""Push–pull: gradient tracking on directed graphs, with weights of either kind."""
+"""Push–pull: gradient tracking on directed graphs, with row- and column-stochastic weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -17,12 +17,11 @@ class PushPull:
 
     The rows of R sum to one: agents average what they receive. The columns of C sum to one: agents split their tracker
     among those that they send to, so that the trackers keep the sum of the gradients. R are the weights of the
-    topology's policy, C those that it makes for the reversed graph, transposed. All agents count the same in what is
-    minimised, without weights of both kinds at once. The AB algorithm steps after the parameters are mixed,
-    x ← adapt(R x, y).
+    topology's policy, C the transposed weights of the reversed graph. All agents count the same in the minimised loss,
+    without doubly stochastic weights. The AB algorithm steps after the parameters are mixed, x ← adapt(R x, y).
 
     Args:
-        order: "atc", or "ab" for that.
+        order: "atc", or "ab" for the AB algorithm.
 
     References:
         S. Pu, W. Shi, J. Xu, A. Nedić: Push–pull gradient methods for distributed optimization in networks, IEEE TAC 66

@@ -1,4 +1,4 @@
-"""Push-sum: agents on a directed graph send shares of what they have, and weigh what they get."""
+"""Push-sum: agents on a directed graph send shares of their values, and normalise what they receive."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,11 +15,11 @@ __all__ = ["PushDIGing", "PushSum"]
 @STRATEGIES.register("push_sum")
 @dataclass(frozen=True)
 class PushSum:
-    """Adapt at z, send shares of u, divide by the shares of one that have come: stochastic gradient push (SGP).
+    """Adapt at z, send shares of u, divide by the received shares of one: stochastic gradient push (SGP).
 
     u ← P (u + adapt(z, g(z)) − z), v ← P v, z = u / v, with v = 1 at first. The columns of P sum to one: each agent
-    splits what it has among those that it sends to, without knowing what these receive. All agents count the same in
-    the mean that is conserved, Σ_k u_k / K. Where the rows sum to one, too, it is diffusion (ATC).
+    splits its value among its receivers, without knowing what else these receive. All agents count the same in the mean
+    that is conserved, Σ_k u_k / K. Where the rows sum to one, too, it is diffusion (ATC).
 
     References:
         M. Assran, N. Loizou, N. Ballas, M. Rabbat: Stochastic gradient push for distributed deep learning, ICML 2019,
@@ -40,7 +40,7 @@ class PushSum:
         block.x.copy_(u / v)
 
     def direction(self, block: Block) -> Tensor:
-        """Find along what to step: the agents' own gradients.
+        """Return the direction of the step: the agents' own gradients.
 
         Args:
             block: The agents.
@@ -56,9 +56,9 @@ class PushSum:
 class PushDIGing(PushSum):
     """Push-sum along trackers y of the gradients: u ← P (u + adapt(z, y) − z), v ← P v, z = u / v.
 
-    y ← P y + g_n − g_{n−1}, with y = g_0 at first. With full gradients all agents reach the minimum of the mean of
-    their losses itself, on any strongly connected directed graph, where push-sum stops at a bias of the order of the
-    step. ADD-OPT differs in that it steps after mixing, u ← P u + adapt(z, y) − z.
+    y ← P y + g_n − g_{n−1}, with y = g_0 at first. With full gradients all agents converge to the minimum of the mean
+    loss, on any strongly connected directed graph, whereas push-sum stops at a bias of the order of the step size.
+    ADD-OPT differs in that it steps after mixing, u ← P u + adapt(z, y) − z.
 
     References:
         A. Nedić, A. Olshevsky, W. Shi: Achieving geometric convergence for distributed optimization over time-varying
@@ -67,7 +67,7 @@ class PushDIGing(PushSum):
     """
 
     def direction(self, block: Block) -> Tensor:
-        """Find along what to step: the trackers.
+        """Return the direction of the step: the trackers.
 
         Args:
             block: The agents.

@@ -1,1 +1,1 @@
-"""Strategies whose agents communicate now and then."""
+"""Strategies whose agents communicate intermittently."""

@@ -1,4 +1,4 @@
-"""Asynchronous diffusion: at each step some of the agents are active, and the others rest."""
+"""Asynchronous diffusion: at each step some agents are active, the others idle."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -18,10 +18,9 @@ __all__ = ["AsynchronousDiffusion"]
 class AsynchronousDiffusion:
     """Diffusion (ATC) in which each agent takes part in a step with a probability.
 
-    With a_k = 1 for an active agent, else 0: x_k ← adapt(x_k, g_k(x_k)) where a_k = 1, and then
-    x_k ← x_k + a_k Σ_l W[k, l] a_l (x_l − x_k): what an agent would have given to one that rests it gives to itself. An
-    agent that rests keeps its parameters and what its optimizer remembers (running statistics go on). Bytes are counted
-    in expectation.
+    With a_k = 1 for an active agent, else 0: x_k ← adapt(x_k, g_k(x_k)) where a_k = 1, and then x_k ← x_k + a_k Σ_l
+    W[k, l] a_l (x_l − x_k): an agent keeps the weight of idle neighbours for itself. An idle agent keeps its parameters
+    and optimizer state (running statistics are still updated). Bytes are counted in expectation.
 
     Args:
         activity: Probability that an agent is active, in (0, 1]; with 1 it is diffusion.

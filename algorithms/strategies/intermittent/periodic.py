@@ -1,4 +1,4 @@
-"""Communication now and then: local steps, and averages over all agents at intervals."""
+"""Periodic communication: local steps, and global averages at intervals."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -17,13 +17,13 @@ Period = Annotated[int, Field(ge=1)]
 @STRATEGIES.register("local_sgd")
 @dataclass(frozen=True)
 class LocalSGD:
-    """Adapt alone, and every `period` steps replace all parameters by their mean.
+    """Take local steps, and every `period` steps replace all parameters by their mean.
 
     With period 1 and SGD it is centralised SGD. With SGD it is federated averaging (FedAvg) in which all agents take
     part and count the same, however many samples they hold.
 
     Args:
-        period: Steps from one average to the next.
+        period: Steps between averages.
 
     References:
         B. McMahan et al.: Communication-efficient learning of deep networks from decentralized data, AISTATS 2017,
@@ -46,7 +46,7 @@ class GossipPGA:
     """Adapt then combine, and every `period` steps take the mean over all agents instead of the neighbours'.
 
     Args:
-        period: Steps from one average to the next.
+        period: Steps between averages.
 
     References:
         Y. Chen, K. Yuan, Y. Zhang, P. Pan, Y. Xu, W. Yin: Accelerating gossip SGD with periodic global averaging, ICML
@@ -71,10 +71,10 @@ class SlowMo:
     """Diffusion, and every `period` steps an average followed by a step with slow momentum.
 
     With x' the common parameters one period before and x̄ the mean now: u ← β u + x' − x̄, x ← x' − α u. (The slow
-    momentum is scaled by the learning rate here, which is the same as long as that does not change.)
+    momentum includes the learning rate here, which is equivalent while that is constant.)
 
     Args:
-        period: Steps from one average to the next.
+        period: Steps between averages.
         momentum: β, in [0, 1).
         rate: α, the slow learning rate.
 

@@ -1,4 +1,4 @@
-"""Momentum that knows of the network: along the way that the agents take together."""
+"""Momentum adapted to the network: it follows the mixed parameters."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -18,10 +18,10 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 @STRATEGIES.register("quasi_global_momentum")
 @dataclass(frozen=True)
 class QuasiGlobalMomentum:
-    """Diffusion whose momentum follows how the mixed parameters move, not the agent's own gradients.
+    """Diffusion whose momentum follows the mixed parameters instead of the agent's own gradients.
 
     x_{n+1} = W (adapt(x_n, g_n) − β m_n), m_{n+1} = β m_n + (1 − β) (x_n − x_{n+1}). The optimizer should be plain SGD.
-    (The momentum is scaled by the learning rate here, which is the same as long as that does not change.)
+    (The momentum includes the learning rate here, which is equivalent while that is constant.)
 
     Args:
         momentum: β, in [0, 1).
@@ -46,10 +46,10 @@ class QuasiGlobalMomentum:
 @STRATEGIES.register("decentlam")
 @dataclass(frozen=True)
 class DecentLaM:
-    """Momentum on the diffusion step as a whole, whose bias then is no larger than without momentum.
+    """Momentum on the whole diffusion step, so that its bias is no larger than without momentum.
 
     s_n = W adapt(x_n, g_n) − x_n, m_{n+1} = β m_n + s_n, x_{n+1} = x_n + m_{n+1}. The optimizer should be plain SGD.
-    (The momentum is scaled by the learning rate here, which is the same as long as that does not change.)
+    (The momentum includes the learning rate here, which is equivalent while that is constant.)
 
     Args:
         momentum: β, in [0, 1).
@@ -63,7 +63,7 @@ class DecentLaM:
     momentum: Beta = 0.9
 
     def check(self, weights: csr_array) -> None:
-        """Raise if momentum swings agents apart with the given weights.
+        """Raise if momentum is unstable with the given weights.
 
         Args:
             weights: Mixing matrix [K, K].

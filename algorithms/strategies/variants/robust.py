@@ -1,4 +1,4 @@
-"""Robust diffusion: adapt, then combine so that neighbours that lie do little harm."""
+"""Robust diffusion: adapt, then combine by a rule that limits the influence of Byzantine neighbours."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 __all__ = ["Robust"]
 
 _FARTHEST = 1e60
-"""Squared distances are cut here: rows that are not finite are as far as that."""
+"""Largest squared distance, which also stands for rows that are not finite."""
 
 Number = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=0.5)]
@@ -30,14 +30,14 @@ Share = Annotated[float, Field(ge=0, lt=0.5)]
 class Robust:
     """Adapt, then combine by a robust rule: x_k ← F(φ_k; φ_l of the neighbours l), φ = adapt(x, g(x)).
 
-    The rules and their papers are in `basinet.algorithms.aggregation`. Self-centred clipping and IOS combine with the
-    weights of the graph; the others ask it alone who hears whom.
+    The rules and their papers are in `basinet.algorithms.aggregation`. Self-centred clipping and IOS use the mixing
+    weights; the others only the neighbourhoods.
 
     Args:
         rule: "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "centered_clipping",
             "self_centered_clipping" (ClippedGossip) or "ios".
-        tolerated: f, attackers tolerated among the neighbours of an agent: a number, or a share of them that is rounded
-            up.
+        tolerated: f, attackers tolerated among the neighbours of an agent: a number, or a share of the neighbours,
+            rounded up.
         radius: τ of the clipping rules; self-centred clipping without one adapts it to the distances.
 
     References:
@@ -66,13 +66,13 @@ class Robust:
             raise ValueError(f"radius is for the rules that clip ({', '.join(CLIPPED)}), not for {self.rule}")
 
     def check(self, weights: csr_array) -> None:
-        """Raise if a neighbourhood is too small for so many attackers.
+        """Raise if a neighbourhood is too small for the number of attackers.
 
         Args:
             weights: Mixing matrix [K, K].
 
         Raises:
-            ValueError: One is.
+            ValueError: One is too small.
         """
         neighbors = np.asarray((weights != 0).sum(axis=1)).ravel() - (weights.diagonal() != 0)
         f = self._attackers(torch.from_numpy(neighbors)).numpy()
@@ -85,10 +85,10 @@ class Robust:
             )
 
     def _attackers(self, neighbors: Tensor) -> Tensor:
-        """Compute f for agents with so many neighbours, int64 [N]."""
+        """Compute f from the numbers of neighbours, int64 [N]."""
         if isinstance(self.tolerated, int):
             return torch.full_like(neighbors, self.tolerated)
-        return (self.tolerated * neighbors.double() - 1e-9).ceil().long()  # rounding makes no attacker
+        return (self.tolerated * neighbors.double() - 1e-9).ceil().long()  # so that rounding adds no attacker
 
     def _neighborhood(self, neighbors: Neighbors) -> Neighborhood:
         heard = neighbors.heard
@@ -123,7 +123,7 @@ class Robust:
 
 
 def _average(x: Tensor, values: Iterator[tuple[slice, Tensor]], center: Tensor, a: Tensor) -> None:
-    """Write v + Σ_l a_l (v_l − v) into x: with differences, agents that agree stay as they are."""
+    """Write v + Σ_l a_l (v_l − v) into x: by differences, so that agents that agree stay exactly as they are."""
     for columns, v in values:
         differences = v - center[:, None, columns]
         x[:, columns] = center[:, columns] + torch.einsum("nd,ndp->np", a.to(x), differences)

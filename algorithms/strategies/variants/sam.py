@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation on a network: gradients taken where the loss is worse nearby."""
+"""Sharpness-aware minimisation on a network: gradients at a nearby point of higher loss."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ __all__ = ["SAM"]
 @STRATEGIES.register("sam")
 @dataclass(frozen=True)
 class SAM:
-    """Adapt with the gradient at x_k + ρ g_k / ‖g_k‖, of the same batch; each agent looks around by itself.
+    """Adapt with the gradient at x_k + ρ g_k / ‖g_k‖, on the same batch; each agent perturbs by itself.
 
     With diffusion, agents then combine (D-SAM; DFedSAM with one local step a round); centralised, all step with the
     mean of these gradients, which is SAM with m-sharpness, m the batch size of an agent. A step takes two passes;
@@ -36,7 +36,7 @@ class SAM:
 
     @property
     def traits(self) -> StrategyTraits:
-        """Whether agents combine with their neighbours, or average over all."""
+        """The traits; whether agents combine or average is a setting."""
         centralized = self.network == "centralized"
         return StrategyTraits(own_points=True, averages=centralized, uses_graph=not centralized)
 

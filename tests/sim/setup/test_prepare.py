@@ -174,7 +174,7 @@ def test_an_optimizer_that_evaluates_follows_its_recursion(quadratic_block, kind
 
 def test_an_optimizer_that_evaluates_elsewhere_than_x_is_refused(quadratic_block):
     with pytest.raises(
-        ExperimentError, match=r"Assigning cannot work here .*TypeError: it puts new tensors in the place"
+        ExperimentError, match=r"Assigning cannot work here .*TypeError: it assigns new tensors to parameters"
     ):
         quadratic_block(Assigning)
 
