@@ -167,7 +167,7 @@ def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
         ({"personal": ["3.*"], "analysis": ["hessian_trace"]}, "analysis_points: got centroid"),
         (
             {"personal": ["3.*"], "trajectory": "centroid"},
-            "trajectory: agents with personal parameters have no centroid",
+            "trajectory: agents with personal parameters have no common centroid",
         ),
         *(
             (

@@ -319,7 +319,7 @@ def test_what_a_strategy_remembers_survives(tmp_path):
 
 
 def test_a_strategy_that_would_forget_is_refused(tmp_path):
-    for kind, sentence in ((Forgetful, "changes attributes of its own"), (Global, "keeps memory..count.. of shape")):
+    for kind, sentence in ((Forgetful, "changes its own attributes"), (Global, "keeps memory..count.. of shape")):
         with pytest.raises(ExperimentError, match=sentence):
             carry_out(tmp_path / kind.__name__, strategy=kind)
         assert not (tmp_path / kind.__name__).exists()
