@@ -153,7 +153,7 @@ def test_a_run_goes_on_from_a_checkpoint_within_a_period(make_block):
 @pytest.mark.parametrize("word", ["seed", "agents", "keys"])
 def test_what_the_simulator_gives_is_no_setting(name, word):
     parse = KINDS["optimizer"].parse
-    refusal = f"^optimizer.{word}: the simulator gives {name} its '{word}'; allowed: lr, "
+    refusal = f"^optimizer.{word}: the simulator supplies '{word}' to {name}; allowed: lr, "
     with pytest.raises(ExperimentError, match=refusal):
         parse({"name": name, word: 3})
     assert not {"seed", "agents", "keys"} & parse(name).describe().keys()

@@ -255,7 +255,9 @@ def test_a_run_whose_code_was_not_recorded_can_be_read_but_not_resumed(tmp_path,
     known = json.loads(status.read_text())
     status.write_text(json.dumps({key: known[key] for key in known if key not in ("run", "files", "crc32")}))
     assert Config.parse(load_run(file.parent).config).model.name == "basinettest_beside:Net"
-    with pytest.raises(ExperimentError, match=r"cannot be told: it was recorded by its name alone, .* by its source"):
+    with pytest.raises(
+        ExperimentError, match=r"it cannot be determined whether .*: it was recorded by its name only, .* by its source"
+    ):
         carry_out(tmp_path / "e", **keys)
 
 

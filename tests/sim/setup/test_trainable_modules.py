@@ -19,8 +19,8 @@ from tests.module_types import MODULE_TYPES, ModuleType
 STEPS, RATE, MOMENTUM = 3, 0.1, 0.9
 
 REFUSED = {
-    "complex": r"the parameter weight of its layer head \(Linear\) holds complex numbers; allowed are real ones",
-    "complex_buffer": r"the buffer turns of its layer 1 \(Tanh\) holds complex numbers",
+    "complex": r"the parameter weight of its layer head \(Linear\) is complex; allowed are real numbers",
+    "complex_buffer": r"the buffer turns of its layer 1 \(Tanh\) is complex",
     "detached": "the loss does not depend on its parameters",
     "dict_output": "returns a dict, .*; wanted are the outputs of all samples in one tensor",
     "growing_buffer": r"ValueError: the buffer seen has the shape \[1\] before a pass and \[2\] after it",
