@@ -281,8 +281,8 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
         (
             {"strategy": {"name": "diffusion", "bach_size": 3}},
-            r"strategy.bach_size: diffusion has no setting 'bach_size', nor is it a key of the experiment; allowed are its"
-            r" own settings \(order, rounds\) and keys of the experiment, .*did you mean 'batch_size'",
+            r"strategy.bach_size: diffusion has no setting 'bach_size', nor is it a key of the experiment; allowed are"
+            r" its own settings \(order, rounds\) and keys of the experiment, .*did you mean 'batch_size'",
         ),
         ({"strategy": {"name": "diffusion", "optimizer.lrr": 3}}, "optimizer.lrr: sgd has no setting 'lrr'"),
         ({"strategy": {"name": "diffusion", "strategy.order": "cta"}}, "strategy.strategy.order: diffusion has no"),

@@ -91,7 +91,7 @@ def assert_same(a, b):
 def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling):
     carry_out(tmp_path / "whole", rhythm=LOOKS_AT_EVERY_STEP, sampling=sampling)
     for at in (11, 24):  # within an interval between evaluations, and at its end
-        with pytest.raises(Interrupted, match=r"stopped after 0 of 1 runs; everything reached is in .*broken, and"):
+        with pytest.raises(Interrupted, match=r"stopped after 0 of 1 runs; the progress is in .*broken, and"):
             carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, at=at, sampling=sampling)
         status = load_run(tmp_path / "broken" / "diffusion-atc").status
         assert status["state"] == "interrupted" and at <= status["step"] < 40
