@@ -237,8 +237,8 @@ class Component:
     def chosen(self) -> dict[str, Any]:
         """The settings that the user set to other values than the defaults, in plain values."""
         defaults = {} if self.is_ready else parameters(self.target)
-        told = {key: plain(parameter.default) for key, parameter in defaults.items() if key in self.settings}
-        return {key: plain(v) for key, v in self.settings.items() if key not in told or told[key] != plain(v)}
+        usual = {key: plain(parameter.default) for key, parameter in defaults.items() if key in self.settings}
+        return {key: plain(v) for key, v in self.settings.items() if key not in usual or usual[key] != plain(v)}
 
     def brief(self) -> str | dict[str, Any]:
         """Describe the component in plain values, in the shortest form in which it could have been given.

@@ -287,6 +287,6 @@ class user_code:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, ExperimentError):
-            said = complaint(self.component, error)
-            if said is not None:
-                raise said from error
+            mistake = complaint(self.component, error)
+            if mistake is not None:
+                raise mistake from error

@@ -69,15 +69,15 @@ def distinct_texts(values: Sequence[Any]) -> list[str]:
     """
     texts = [_safe(_text(value))[:_LONGEST_VALUE] for value in values]
     count = Counter(texts)
-    told: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for text, value in zip(texts, values, strict=True):
         if count[text] > 1:
-            told.setdefault(text, set()).add(digest(value))
+            digests.setdefault(text, set()).add(digest(value))
     numbers: Counter[str] = Counter()
     named = []
     for text in texts:
         says = text.strip("-_=.+")
-        if says and len(told.get(text, ())) < 2:
+        if says and len(digests.get(text, ())) < 2:
             named.append(text)
         else:
             numbers[says] += 1

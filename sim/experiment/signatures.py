@@ -141,8 +141,8 @@ def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
     if origin is Annotated:
         if parts[0] not in (int, float):
             return Annotated[(_exact(parts[0]), *parts[1:])]
-        said = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
-        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in said)
+        constraints = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
+        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in constraints)
         # Pydantic applies the last validator first.
         last = BeforeValidator(_check_type) if any_float else NUMBER
         return Annotated[(parts[0], *([_INT64] if parts[0] is int else []), *parts[1:], last)]

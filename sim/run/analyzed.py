@@ -128,7 +128,7 @@ class Analyzed:
 
     def _settings(self, asked: Component) -> dict[str, Any]:
         """Add the settings of a measure, and the digest of a user's own."""
-        own = asked.chosen | {key: told for key, told in asked.describe().items() if key in DIGESTS}
+        own = asked.chosen | {key: value for key, value in asked.describe().items() if key in DIGESTS}
         return {**self.settings, "measure": own} if own else self.settings
 
     def record(self, folder: RunFolder, found: list[Row], config: Config, measures: list[str], replica: int) -> None:

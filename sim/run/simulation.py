@@ -254,13 +254,13 @@ def _run(
             folder.write_status(**status | {"state": state})
     except (Exception, SystemExit) as error:  # user code must not end the process
         reason = first_line(error)
-        told = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         try:
             status = load_status(folder.path)
         except Damaged:
             status = {"step": 0}
         try:
-            folder.write_status(**status | told)
+            folder.write_status(**status | failure)
         except OSError as unwritten:  # if the disk is full, this may fail, too
             reason += f"; its status could not be written either: {first_line(unwritten)}"
         monitor.finished(name, f"failed: {reason}")

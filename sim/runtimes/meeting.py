@@ -73,11 +73,11 @@ def in_time(work: Callable[[], T], what: str, seconds: float, remedy: str) -> T:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    begun, told = time.monotonic(), False
+    begun, announced = time.monotonic(), False
     while thread.is_alive() and time.monotonic() - begun < seconds:
         thread.join(_LOOK_SECONDS)
-        if not told and time.monotonic() - begun > _SILENT_SECONDS:
-            told = True
+        if not announced and time.monotonic() - begun > _SILENT_SECONDS:
+            announced = True
             print(f"waiting for {what}, for at most {seconds:g} s", file=sys.stderr)  # noqa: T201
     if errors:
         raise ExperimentError(f"{what}: {first_line(errors[0])}; {remedy}") from errors[0]

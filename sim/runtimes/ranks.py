@@ -170,9 +170,9 @@ class Ranks:
             while True:
                 message = self._broadcast()
                 try:
-                    said = pickle.loads(message)
-                    if not isinstance(said, _Outcome):
-                        method, arguments = said
+                    received = pickle.loads(message)
+                    if not isinstance(received, _Outcome):
+                        method, arguments = received
                         value = getattr(performer, method)(*arguments)
                         reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
@@ -181,10 +181,10 @@ class Ranks:
                     if self.store.add("failures", 1) == 1:
                         self.store.set("failure", pickle.dumps((self.rank, str(error), traceback.format_exc())))
                     raise
-                if isinstance(said, _Outcome):
-                    if said.error is not None:
-                        raise said.error
-                    return said.value
+                if isinstance(received, _Outcome):
+                    if received.error is not None:
+                        raise received.error
+                    return received.value
                 self._send(reply)
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:

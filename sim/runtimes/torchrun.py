@@ -254,6 +254,6 @@ class Torchrun(Runtime):
         rows = setup.config.replicas * setup.num_agents
         if ranks.size > rows:
             raise ExperimentError(
-                f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of"
+                f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one per agent of"
                 " each replica"
             )

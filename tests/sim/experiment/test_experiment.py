@@ -570,7 +570,7 @@ class Unled(torch.optim.SGD):
     [
         (torch.optim.LBFGS, "optimizer: torch.optim.lbfgs:LBFGS cannot work here .*no closure"),
         (OnlyPositions, "optimizer: .*OnlyPositions cannot work here .*have an 'lr'"),
-        (Hoarder, "optimizer: .*Hoarder keeps in its state what no checkpoint can hold"),
+        (Hoarder, "optimizer: .*Hoarder keeps state that no checkpoint can hold"),
         (Unled, "optimizer: .*Unled cannot work here .*'basis'.*shared_state"),
     ],
 )
