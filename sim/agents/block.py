@@ -22,7 +22,7 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["Block"]
 
 
-def _unchanging(strategy: Strategy) -> object:
+def _fingerprint(strategy: Strategy) -> object:
     """Summarise a strategy's attributes: their content, or the objects' identities where it cannot be read."""
     content, again = digest(strategy, code=False), digest(strategy, code=False)
     return content if content == again else {name: id(held) for name, held in vars(strategy).items()}
@@ -69,7 +69,7 @@ class Block:
         self.oracle = Oracle(setup, placement, self.template, self.task, self.state, self.optimizer, engine, threads)
         self.channel = Channel(setup, placement, self.state, self.optimizer, self.oracle.threads)
         self.strategy = setup.strategy()
-        self._strategy_settings = _unchanging(self.strategy)
+        self._strategy_settings = _fingerprint(self.strategy)
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
         self._scratch: Tensor | None = None
@@ -161,7 +161,7 @@ class Block:
     def _check_strategy(self) -> None:
         """Raise if the strategy has state that checkpoints do not hold."""
         name = self.setup.config.strategy.name
-        if _unchanging(self.strategy) != self._strategy_settings:
+        if _fingerprint(self.strategy) != self._strategy_settings:
             raise ExperimentError(
                 f"strategy: {name} changes its own attributes during the run; per-agent state belongs in block.memory,"
                 " which checkpoints hold"

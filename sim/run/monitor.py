@@ -114,10 +114,10 @@ class Progress:
         """
         self.team.load(saved)
         self.diverged = dict(saved["diverged"])
-        self._tell(saved["step"])
+        self._notify_started(saved["step"])
         return state
 
-    def _tell(self, step: int) -> None:
+    def _notify_started(self, step: int) -> None:
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
 
@@ -135,7 +135,7 @@ class Progress:
         setup, pace = self.setup, 1
         keep = setup.config.keep_every
         periods = [setup.evaluate_every, *([keep] if keep else [])]
-        while step < setup.num_steps and not self._all_gone():
+        while step < setup.num_steps and not self._is_over():
             if stop.is_set():
                 self._checkpoint()
                 return self._status(step, "interrupted")
@@ -168,11 +168,11 @@ class Progress:
         if keep and step % keep == 0 and not last:
             self.folder.write(self.folder.kept(step), self._state())
 
-    def _all_gone(self) -> bool:
-        """Whether no replica remains for which the run would have to continue."""
+    def _is_over(self) -> bool:
+        """Return whether no replica remains for which the run would have to continue."""
         escape = self.setup.config.escape
-        gone = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
-        return len(gone) == self.setup.config.replicas
+        ended = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
+        return len(ended) == self.setup.config.replicas
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse the kept checkpoints, and write the results.
@@ -220,7 +220,7 @@ class Progress:
             file.cut(files[name])
         # Escapes are only known from evaluations, so that a resumed run ends at the same step as an uninterrupted one.
         self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
-        self._tell(step)
+        self._notify_started(step)
         if not saved:
             write_tables(self.setup, self.folder)
         if not looked:

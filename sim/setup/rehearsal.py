@@ -47,7 +47,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
-    state.fill(slice(None), _at_hand(setup).start(0, setup.layout(setup.template())))
+    state.fill(slice(None), _with_known_start(setup).start(0, setup.layout(setup.template())))
     state.parameters[1:].mul_(1.01).add_(0.001)  # so that swapped values would be noticed
     picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
@@ -59,7 +59,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     try:
         found = {"loss": getattr(LoopEngine(model, task, state, task.train[0][:_FEW]), verb)(batch, keys)}
     except Exception as error:
-        _refuse(setup, model, tuple(t[0] for t in batch), error)
+        _raise_misfit(setup, model, tuple(t[0] for t in batch), error)
     if verb == "gradients":
         found |= {f"gradient of {name}": g for name, g in state.gradient_views.items()}
     found |= {f"parameter {name}": p.detach() for name, p in state.parameter_views.items()}
@@ -76,10 +76,10 @@ def try_model(setup: Setup, verb: Verb) -> None:
                 )
 
 
-def _at_hand(setup: Setup) -> Setup:
+def _with_known_start(setup: Setup) -> Setup:
     """Return the run, with the model's own initial values if its start has not been read yet."""
     start = setup.config.start
-    if start is None or start.is_at_hand:
+    if start is None or start.is_read:
         return setup
     return replace(setup, config=setup.config.model_copy(update={"start": None}))
 
@@ -116,7 +116,7 @@ def _pass(
     except ExperimentError:
         raise
     except Exception as error:
-        _refuse(setup, model, batch, error)
+        _raise_misfit(setup, model, batch, error)
     results = {"loss": loss.detach(), **results}
     results |= {f"parameter {own}": p.detach() for own, p in trained.items()}
     return results | {f"buffer {own}": b for own, b in model.named_buffers()}
@@ -134,7 +134,7 @@ def _check_loss(setup: Setup, loss: object, verb: Verb) -> None:
         )
 
 
-def _refuse(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> NoReturn:
+def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> NoReturn:
     """Explain why a model and a task do not fit together."""
     component = owner(error, setup)
     mistake = complaint(component, error) if component is setup.config.task.component else None
@@ -242,7 +242,7 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
-    setup = _at_hand(setup)
+    setup = _with_known_start(setup)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape = config.escape
     config = config.model_copy(

@@ -99,7 +99,7 @@ class Start:
         return cls({**description, "digest": content.digest}, content)
 
     @property
-    def is_at_hand(self) -> bool:
+    def is_read(self) -> bool:
         """Whether the point has been read, which is not so if the start comes from a run's folder."""
         return self.given is not None
 

@@ -253,7 +253,9 @@ def test_every_strategy_is_attacked_or_refused(make_block, strategy):
     for name in ATTACKS:
         keys["attack"] = name if name == "none" else {"name": name, "agents": [1]}
         if name in LYING and strategy in AVERAGING:
-            with pytest.raises(ExperimentError, match=f"attack: {name} falsifies messages between neighbours, but {strategy}"):
+            with pytest.raises(
+                ExperimentError, match=f"attack: {name} falsifies messages between neighbours, but {strategy}"
+            ):
                 make_block(**keys)
             continue
         block = make_block(**keys)

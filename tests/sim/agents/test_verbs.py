@@ -95,7 +95,9 @@ def test_full_gradients_are_refused_where_there_are_none(make_setup):
 
 
 def test_a_strategy_can_ask_for_one_graph(make_setup):
-    with pytest.raises(ExperimentError, match="needs the same graph at every step, but one_peer_exponential alternates between 2"):
+    with pytest.raises(
+        ExperimentError, match="needs the same graph at every step, but one_peer_exponential alternates between 2"
+    ):
         make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy=Steady())
 
 

@@ -320,7 +320,7 @@ def test_no_name_in_a_file_leads_out_of_the_folder(carry_out, alone, tmp_path, n
     )
     before = contents(victim)
     for work in (load_runs, carry_out, partial(carry_out, fresh=True), write_report, measure_again, basinet.load):
-        with pytest.raises(ExperimentError, match="it is a link" if name == "link" else "no name of a run"):
+        with pytest.raises(ExperimentError, match="it is a link" if name == "link" else "is not the name of a run"):
             work(alone)
     assert contents(victim) == before
 
