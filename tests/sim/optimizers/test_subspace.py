@@ -129,9 +129,9 @@ def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("optimizer_state", "reset", "does not combine the parameters as such"),
-        ("optimizer_state", "mix", "does not combine the parameters as such"),
-        ("buffers", "mix", "does not combine the parameters as such"),
+        ("optimizer_state", "reset", "does not combine the parameters themselves"),
+        ("optimizer_state", "mix", "does not combine the parameters themselves"),
+        ("buffers", "mix", "does not combine the parameters themselves"),
         ("personal", ["3.*"], "cannot leave some parameters out"),
     ],
 )
