@@ -1,4 +1,4 @@
-"""The simulator: experiment, agents, tasks, models, engines, runtime, run folder."""
+"""The simulator: experiments, agents, tasks, models, engines, runtimes and run folders."""
 
 from typing import TYPE_CHECKING
 

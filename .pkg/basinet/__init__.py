@@ -1,4 +1,4 @@
-"""Basinet: distributed training on graphs, and how flat the minima are that it finds."""
+"""Basinet: distributed training on graphs, and the flatness of the minima it finds."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ PLUGGED = {
     "measures": "basinet.analysis.measures:MEASURES",
     "default analysis": "basinet.analysis.measures:DEFAULT",
 }
-"""What rooms plug into those below them, which import it when they first use it."""
+"""Objects of higher rooms used by lower ones, which import them on first use."""
 
 __getattr__, __dir__ = lazy(
     __name__,

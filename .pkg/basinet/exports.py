@@ -1,4 +1,4 @@
-"""Names that are imported when they are first used: torch and matplotlib take seconds."""
+"""Lazily imported names: torch and matplotlib take seconds to import."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +9,14 @@ __all__ = ["lazy"]
 
 
 def lazy(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the `__getattr__` and the `__dir__` of a package that exports names of modules.
+    """Make the `__getattr__` and `__dir__` of a package that lazily exports names from modules.
 
     Args:
-        package: Its name; its `__all__` is what it exports.
-        homes: Names by the module that has them.
+        package: Name of the package; its `__all__` lists the exported names.
+        homes: Exported names, by the module that defines them.
 
     Returns:
-        The two functions.
+        The functions `__getattr__` and `__dir__`.
     """
     modules = {name: module for module, names in homes.items() for name in names}
 

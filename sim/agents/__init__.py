@@ -1,1 +1,1 @@
-"""The agents: their stacked state, the block that steps them, and what travels between them."""
+"""The agents: their stacked state, the block that steps them, and the channel between them."""

@@ -1,4 +1,4 @@
-"""Attackers: who attacks, and how they falsify messages."""
+"""Attackers: which agents attack, and how their messages are falsified."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ __all__ = ["Attackers", "make_attack", "no_average"]
 
 
 def make_attack(config: Config, task: Task, strategy: Any, num_agents: int) -> tuple[NoAttack, np.ndarray]:
-    """Make a run's attack, and find who attacks.
+    """Build the attack of a run and choose the attackers.
 
     Args:
         config: The run.
@@ -30,18 +30,18 @@ def make_attack(config: Config, task: Task, strategy: Any, num_agents: int) -> t
         num_agents: K.
 
     Returns:
-        The attack, and who attacks, bool [R, K].
+        The attack, and whether each agent attacks, bool [R, K].
 
     Raises:
-        ExperimentError: It makes no sense here.
+        ExperimentError: The attack does not fit the task or the strategy.
     """
     name = config.attack.name
     attack = config.attack.make()
     if not isinstance(attack, NoAttack):
-        raise ExperimentError(f"attack: {name} makes no basinet.algorithms.attacks.Attack")
+        raise ExperimentError(f"attack: {name} does not return a basinet.algorithms.attacks.Attack")
     if attack.spoils_labels and (task.draw is not None or not task.classification):
         raise ExperimentError(
-            f"attack: {name} is for training data with classes, and {config.task.component.name} has none"
+            f"attack: {name} needs training data with classes, and {config.task.component.name} has none"
         )
     if attack.lies and StrategyTraits.of(strategy).averages:
         raise ExperimentError(no_average(config))
@@ -51,23 +51,23 @@ def make_attack(config: Config, task: Task, strategy: Any, num_agents: int) -> t
 
 
 def no_average(config: Config) -> str:
-    """Say why a strategy that averages over all agents cannot be attacked by what neighbours are told.
+    """Explain why a strategy that averages over all agents cannot be combined with an attack on messages.
 
     Args:
         config: The run.
 
     Returns:
-        A sentence.
+        A sentence for an error message.
     """
     return (
-        f"attack: {config.attack.name} is on what neighbours tell each other, and {config.strategy.name} averages over"
+        f"attack: {config.attack.name} falsifies messages between neighbours, but {config.strategy.name} averages over"
         " all agents; allowed are label_flip and none, or another strategy"
     )
 
 
 @dataclass(frozen=True)
 class _Lies:
-    """The messages from attackers to honest agents of a block, by one graph; see `Messages`."""
+    """The messages from attackers to honest agents of a block on one graph, see `Messages`."""
 
     honest: Tensor
     rows: Tensor
@@ -76,14 +76,14 @@ class _Lies:
 
 
 class Attackers:
-    """Lets the attackers lie in what they send.
+    """Falsifies the messages of the attackers.
 
-    A message is falsified where it arrives, by what the receiver's process knows: the rows of its neighbourhood, and
-    keys of the senders, so that placement changes nothing.
+    A message is falsified where it arrives, from what the receiver's process knows: the rows of its neighbourhood and
+    the senders' keys. Placement therefore changes nothing.
 
     Args:
         attack: The attack.
-        attacks: Who attacks, bool [R, K].
+        attacks: Whether each agent attacks, bool [R, K].
         placement: The rows of this worker.
         seed: The experiment's seed.
     """
@@ -97,19 +97,19 @@ class Attackers:
         self._count = (-1, 0)
 
     def message(self, step: int) -> int:
-        """Number the next message of all agents, for the draws in it.
+        """Number the next message that all agents send, as a key for its draws.
 
         Args:
             step: The step.
 
         Returns:
-            The messages of a step count from 0.
+            The message's number within the step, from 0.
         """
         self._count = (step, self._count[1] + 1 if self._count[0] == step else 0)
         return self._count[1]
 
     def _lies(self, neighbors: Neighbors) -> _Lies:
-        """Find the messages that an attacker sends to an honest agent."""
+        """Find the messages that attackers send to honest agents."""
         if id(neighbors) not in self._known:
             device = neighbors.heard.device
             replicas, agents = self._placement.index(device)
@@ -125,15 +125,15 @@ class Attackers:
     def falsify(
         self, neighbors: Neighbors, told: Tensor, heard: Tensor, columns: slice, step: int, message: int
     ) -> None:
-        """Replace what honest agents hear from attackers, in place.
+        """Replace, in place, what honest agents hear from attackers.
 
         Args:
-            neighbors: Who hears whom.
-            told: What each agent tells the neighbour in each slot, [N, D, w].
-            heard: What it hears from it, [N, D, w].
-            columns: Which columns of the whole row they are.
+            neighbors: The neighbours.
+            told: What each agent sends to the neighbour in each slot, [N, D, w].
+            heard: What it receives from that neighbour, [N, D, w].
+            columns: The columns of the full rows that these are.
             step: The step.
-            message: Number of the message in the step.
+            message: Number of the message within the step.
         """
         lies = self._lies(neighbors)
         if len(lies.rows):
@@ -151,12 +151,12 @@ class Attackers:
             )
 
     def falsify_all(self, neighbors: Neighbors, messages: Tensor, received: Tensor, step: int) -> None:
-        """Replace what honest agents get from attackers in whole rows, in place; integers (keys) are told truly.
+        """Replace, in place, the full rows that honest agents receive from attackers, except integers (keys).
 
         Args:
-            neighbors: Who hears whom.
-            messages: What each agent tells the neighbour in each slot, [N, D, ...].
-            received: What it gets from it, [N, D, ...].
+            neighbors: The neighbours.
+            messages: What each agent sends to the neighbour in each slot, [N, D, ...].
+            received: What it receives from that neighbour, [N, D, ...].
             step: The step.
         """
         if not received.is_floating_point():
@@ -165,16 +165,16 @@ class Attackers:
         self.falsify(neighbors, told, heard, slice(0, told.shape[2]), step, self.message(step))
 
     def error(self, neighbors: Neighbors, x: Tensor, step: int, piece: int) -> Tensor:
-        """Compute by how much lies change the weighted sums of the neighbours' rows, Σ_l W[k, l] (m_l − x_l).
+        """Compute by how much the attack changes the weighted sums of the neighbours' rows, Σ_l W[k, l] (m_l − x_l).
 
         Args:
-            neighbors: Who hears whom, with which weights.
-            x: The rows that all agents would send, [N, P].
+            neighbors: The neighbours and their weights.
+            x: The rows that all agents would truthfully send, [N, P].
             step: The step.
             piece: See `Neighbors.broadcast`.
 
         Returns:
-            [N, P].
+            The change, [N, P].
         """
         message = self.message(step)
         lies = self._lies(neighbors)

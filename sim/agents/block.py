@@ -1,4 +1,4 @@
-"""A block: the agents that one process hosts, and the verbs over which strategies are written."""
+"""A block: the agents that one process hosts, and the operations in terms of which strategies are written."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,32 +22,32 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["Block"]
 
 
-def _unchanging(strategy: Strategy) -> object:
-    """Take down what a strategy holds: its content, or where that cannot be read, which objects it holds."""
+def _fingerprint(strategy: Strategy) -> object:
+    """Summarise a strategy's attributes: their content, or the objects' identities where it cannot be read."""
     content, again = digest(strategy, code=False), digest(strategy, code=False)
     return content if content == again else {name: id(held) for name, held in vars(strategy).items()}
 
 
 class Block:
-    """The agents of one worker: their state, their step, and the verbs of `basinet.algorithms.strategies.strategy`.
+    """The agents of one worker: their state, their step, and the operations that strategies call.
 
     Args:
         setup: The parts of the run.
-        placement: Which rows of the whole state live here.
-        device: Where they live.
+        placement: Which rows of the full state live here.
+        device: Their device.
         engine: Name of the engine, or "auto".
         threads: How many threads may be used.
 
     Attributes:
         x: The agents' parameters [N, P].
-        num_agents: K, how many agents a replica has, here and elsewhere.
-        step: How many steps have been taken.
-        memory: What the strategy remembers of each agent, tensors [N, ...] by name.
-        template: The model, on the device and in the floating type of the run; its values are no agent's.
+        num_agents: K, the number of agents of a replica, on all workers together.
+        step: Number of steps taken.
+        memory: The strategy's state of each agent, tensors [N, ...] by name.
+        template: The model, on the run's device and in its floating type; its values are not used.
         state: Parameters, gradients and buffers.
         oracle: Computes the agents' gradients.
-        channel: All that travels between the agents.
-        escape: Knows which replicas have left the place where they started; None if nobody asked.
+        channel: Carries all messages between the agents.
+        escape: Records which replicas have escaped; None if not asked for.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Block:
         self.oracle = Oracle(setup, placement, self.template, self.task, self.state, self.optimizer, engine, threads)
         self.channel = Channel(setup, placement, self.state, self.optimizer, self.oracle.threads)
         self.strategy = setup.strategy()
-        self._strategy_settings = _unchanging(self.strategy)
-        # Where mixed rows are written: over the gradients if these are used up, otherwise to a tensor of its own.
+        self._strategy_settings = _fingerprint(self.strategy)
+        # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
         self._scratch: Tensor | None = None
         self.escape: EscapeWatch | None = None
@@ -79,47 +79,47 @@ class Block:
             self.escape = EscapeWatch(asked.component, asked.every, *start, copy_model(self.template).eval(), self.task)
 
     def _initialize(self) -> None:
-        """Start all agents of a replica at one point: that of the experiment, or a keyed draw of the model's values."""
+        """Start all agents of a replica at one point: the experiment's, or a keyed draw of initial values."""
         rows = self.placement.row_replicas
         for replica in sorted(set(rows.tolist())):
             first, last = int((rows < replica).sum()), int((rows <= replica).sum())
             self.state.fill(slice(first, last), self.setup.start(replica, self._layout))
 
     def gradients(self) -> Tensor:
-        """Draw each agent's batch and compute its gradient at x, see `Oracle.gradients`."""
+        """Draw each agent's batch and compute its gradient at x; see `Oracle.gradients`."""
         self._gradients_used_up = self.optimizer.derivative_free
         return self.oracle.gradients(self.step)
 
     def full_gradients(self) -> Tensor:
-        """Compute each agent's gradient over all of its data at x, see `Oracle.full_gradients`."""
+        """Compute each agent's gradient over all of its data at x; see `Oracle.full_gradients`."""
         self._gradients_used_up = True
         return self.oracle.full_gradients(self.step)
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
-        """Let each agent's optimizer step from x: x ← adapt(x, g); what `gradients` returned is used up."""
+        """Take each agent's optimizer step, x ← adapt(x, g); the tensor from `gradients` is then used up."""
         if any(gradients is held for held in self.memory.values()) and not self.optimizer.keeps_gradients:
             gradients = gradients.clone()
         self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)
         self._gradients_used_up |= gradients is self.state.gradients
 
     def layers(self, x: Tensor) -> list[Tensor]:
-        """Take rows [N, P] apart into the model's layers: views [N, *shape]."""
+        """Split rows [N, P] into the model's layers: views [N, *shape]."""
         return self.state.split(x)
 
     def keys(self, purpose: str) -> Tensor:
-        """Return one key an agent for random draws of this step, int64 [N]."""
+        """Return one key per agent for random draws of this step, int64 [N]."""
         return self.oracle.keys(purpose, self.step)
 
     def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
-        """Mix rows with the neighbours' in place, see `Channel.combine`."""
+        """Mix rows with the neighbours' in place; see `Channel.combine`."""
         self.channel.combine(x, self.step, sent, truly=truly, spare=self._spare(x))
 
     def push(self, x: Tensor) -> None:
-        """Mix rows in place with weights whose columns sum to one, see `Channel.push`."""
+        """Mix rows in place with weights whose columns sum to one; see `Channel.push`."""
         self.channel.push(x, self.step, spare=self._spare(x))
 
     def _spare(self, x: Tensor) -> Tensor | None:
-        """Find a tensor that can trade places with one of the block's own; of others views may be held elsewhere."""
+        """Find a tensor to swap with `x`, if `x` is the block's own; views of other tensors may be held elsewhere."""
         if not any(x is own for own in (self.x, *self.memory.values())) or not interchangeable(x, self.x):
             return None
         if self._gradients_used_up:
@@ -130,19 +130,19 @@ class Block:
 
     @property
     def neighbors(self) -> Neighbors:
-        """The agents' neighbours one by one, at this step."""
+        """The agents' neighbours at this step, in slots."""
         return self.channel.neighbors(self.step)
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
-        """Give each neighbour a row, and get one from each, see `Channel.exchange`."""
+        """Send each neighbour a row and receive one from each; see `Channel.exchange`."""
         return self.channel.exchange(messages, self.step, sent)
 
     def broadcast(self, x: Tensor) -> Iterable[tuple[slice, Tensor]]:
-        """Give all neighbours the same row, a few columns at a time, see `Channel.broadcast`."""
+        """Send all neighbours the same row, a few columns at a time; see `Channel.broadcast`."""
         return self.channel.broadcast(x, self.step)
 
     def average(self, x: Tensor) -> None:
-        """Replace each row in place by the mean over all agents of its replica, see `Channel.average`."""
+        """Replace each row in place by the mean over all agents of its replica; see `Channel.average`."""
         self.channel.average(x, self.step)
 
     def advance(self, until: int) -> None:
@@ -159,12 +159,12 @@ class Block:
         self._check_strategy()
 
     def _check_strategy(self) -> None:
-        """Raise if the strategy has a state that no checkpoint would hold."""
+        """Raise if the strategy has state that checkpoints do not hold."""
         name = self.setup.config.strategy.name
-        if _unchanging(self.strategy) != self._strategy_settings:
+        if _fingerprint(self.strategy) != self._strategy_settings:
             raise ExperimentError(
-                f"strategy: {name} changes attributes of its own as it runs; what it remembers of the agents belongs"
-                " in block.memory, which checkpoints hold"
+                f"strategy: {name} changes its own attributes during the run; per-agent state belongs in block.memory,"
+                " which checkpoints hold"
             )
         for key, value in self.memory.items():
             if not isinstance(value, Tensor) or value.shape[:1] != self.x.shape[:1]:
@@ -178,7 +178,7 @@ class Block:
         """Collect everything that the next step depends on.
 
         Returns:
-            Nested plain values; tensors and lists that belong to agents are under "rows" and lead with their axis.
+            Nested plain values; under "rows", tensors and lists whose leading axis is the agents'.
         """
         optimizer = self.optimizer.state_dict()
         weights = self.setup.honest_weights[self.placement.row_replicas, self.placement.row_agents]
@@ -200,7 +200,7 @@ class Block:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` collected, on these rows.
+        """Restore the state of these rows from `state_dict`.
 
         Args:
             state: The state of these agents.

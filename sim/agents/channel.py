@@ -1,4 +1,4 @@
-"""The channel: all that travels between agents."""
+"""The channel: all messages between agents."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ __all__ = ["Channel"]
 
 
 class _Edges:
-    """Who sends to whom by one mixing matrix; what is computed along the edges is made when it is first needed."""
+    """The edges of one mixing matrix; products along them are set up on first use."""
 
     def __init__(self, weights: csr_array, placement: Placement, like: Tensor, pool: ThreadPoolExecutor | None) -> None:
         self._weights = weights
@@ -40,7 +40,7 @@ class _Edges:
 
     @cached_property
     def positive_mixer(self) -> Mixer:
-        """Mixes second moments and variances, which must not become negative."""
+        """A mixer for second moments and variances, which must not become negative."""
         return Mixer(self._weights, self._placement, self._like, self._pool, differences=False)
 
     @cached_property
@@ -49,24 +49,23 @@ class _Edges:
 
 
 class Channel:
-    """All that travels between the agents of one worker and the others of their replicas.
+    """All communication between the agents of one worker and the others of their replicas.
 
-    Every message passes `_send`, which knows along which edges rows of how many bytes go at which step: `sent` bytes of
-    one row on the wire, by default those of its numbers. Personal parameters are not sent, each agent keeps its own;
-    attackers falsify what others hear from them; and optimizer state and running statistics follow the parameters, as
-    the experiment says.
+    Every message passes through `_send`, which counts the bytes of its rows along the edges of the step. Personal
+    parameters are not sent. Attackers falsify what others hear from them. Optimizer state and running statistics follow
+    the parameters, as the experiment says.
 
     Args:
         setup: The parts of the run.
-        placement: Which rows of the whole state live here.
+        placement: Which rows of the full state live here.
         state: The state of these rows.
         optimizer: Their optimizers.
-        threads: How many threads share a product.
+        threads: Number of threads that share a product.
 
     Attributes:
-        replicas: Sums, means and distances over the agents of each replica, by which runs are measured.
-        bytes_sent: Bytes that all agents of a replica together have sent so far.
-        piece: Numbers that a worker holds of a broadcast at a time.
+        replicas: Sums, means and distances over the agents of each replica.
+        bytes_sent: Bytes sent so far by all agents of a replica together.
+        piece: Numbers of a broadcast that a worker holds at a time.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Channel:
         self.piece = 2**20
 
     def _send(self, sequence: Sequence[_Edges], step: int, size: int) -> _Edges:
-        """Send a row of so many bytes along each edge of a step, and return the edges."""
+        """Count a row of `size` bytes along each edge of a step, and return the edges."""
         edges = sequence[step % len(sequence)]
         self.bytes_sent += edges.num_messages * size
         return edges
@@ -102,14 +101,14 @@ class Channel:
     ) -> None:
         """Mix rows with the neighbours' in place: x_k ← Σ_l W[k, l] x_l.
 
-        The mixed rows are written elsewhere, and `x` moves there where it can: views taken before stay behind.
+        The mixed rows are written elsewhere, and `x` moves there if it can: earlier views keep the old values.
 
         Args:
             x: [N, ...] of any width.
             step: The step.
-            sent: Bytes of one row.
-            truly: Whether attackers tell the truth here: numbers of the protocol itself.
-            spare: A tensor like the parameters that may trade places with `x`.
+            sent: Bytes of one row on the wire; by default those of its shared numbers.
+            truly: Whether attackers do not falsify this message, as for numbers of the protocol itself.
+            spare: A tensor like the parameters that may be swapped with `x`.
         """
         edges = self._send(self._edges, step, self._personal.row_bytes(x) if sent is None else sent)
         self._mix(edges.mixer, x, spare, None if truly else self._error(edges, x, step))
@@ -122,7 +121,7 @@ class Channel:
         self._mix(edges.mixer, x, spare, self._error(edges, x, step))
 
     def average(self, x: Tensor, step: int) -> None:
-        """Replace each row in place by the mean of its replica: agents send theirs to a server, which sends it back."""
+        """Replace each row in place by the mean of its replica, by way of a server."""
         if self._attackers is not None:
             raise ExperimentError(no_average(self._config))
         self._send(self._server_edges, step, self._personal.row_bytes(x))
@@ -131,16 +130,16 @@ class Channel:
             self._follow(lambda rows: self.average(rows, step))
 
     def neighbors(self, step: int) -> Neighbors:
-        """Return the agents' neighbours at a step, one by one."""
+        """Return the agents' neighbours at a step, in slots."""
         return self._edges[step % len(self._edges)].neighbors
 
     def exchange(self, messages: Tensor, step: int, sent: int | None = None) -> Tensor:
-        """Give each neighbour a row, and get one from each.
+        """Send each neighbour a row and receive one from each.
 
         Args:
             messages: [N, D, ...], for the neighbour in each slot of `neighbors`.
             step: The step.
-            sent: Bytes of one row.
+            sent: Bytes of one row on the wire.
 
         Returns:
             [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
@@ -154,15 +153,15 @@ class Channel:
         return received
 
     def broadcast(self, x: Tensor, step: int) -> Iterable[tuple[slice, Tensor]]:
-        """Give all neighbours the same row, and go through what comes from each a few columns at a time.
+        """Send all neighbours the same row, and iterate over what each agent receives, a few columns at a time.
 
         Args:
             x: [N, P].
             step: The step.
 
         Returns:
-            Pairs of columns and of what comes in them, [N, D, w]: the same as often as one goes through them. Columns
-            of `x` that have been gone through may be overwritten, the last time.
+            Pairs of columns and of what is received in them, [N, D, w]; iterating again gives the same. During the last
+            iteration, columns of `x` already visited may be overwritten.
         """
         neighbors = self._send(self._edges, step, self._personal.row_bytes(x)).neighbors
         return _Broadcast(neighbors, x, self._attackers, step, self._personal, self.piece)
@@ -177,7 +176,7 @@ class Channel:
         return mean(self._state.parameters), {name: mean(b) for name, b in self._state.buffers.items()}
 
     def _error(self, edges: _Edges, x: Tensor, step: int) -> Tensor | None:
-        """Compute by how much attackers falsify what rows [N, ...] are mixed to."""
+        """Compute by how much attackers falsify the mix of rows [N, ...]."""
         if self._attackers is None:
             return None
         flat = x.reshape(len(x), -1).to(self._state.parameters)
@@ -206,7 +205,7 @@ class Channel:
         self._mix(edges.positive_mixer, rows)
 
     def _follow(self, verb: Callable[[Tensor], None]) -> None:
-        """Let optimizer state and running statistics go the way of the parameters, as the experiment says."""
+        """Make optimizer state and running statistics follow the parameters, as the experiment says."""
         followers: list[Tensor] = []
         if self._config.optimizer_state == "reset":
             for tensor in self._optimizer.rows():
@@ -222,7 +221,7 @@ class Channel:
 
 
 class _Broadcast:
-    """The rows that all agents give to all of their neighbours, the attackers' falsified, a few columns at a time."""
+    """Rows broadcast to all neighbours, the attackers' falsified, a few columns at a time."""
 
     def __init__(
         self, neighbors: Neighbors, x: Tensor, attackers: Attackers | None, step: int, personal: Personal, piece: int

@@ -1,4 +1,4 @@
-"""Divergence: which agents' losses have left the finite numbers, and when."""
+"""Divergence: which agents' losses have become non-finite, and when."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["DivergenceWatch"]
 
 
 class DivergenceWatch:
-    """Notices at which step each agent's loss leaves the finite numbers, without waiting for the device.
+    """Records the step at which each agent's loss becomes non-finite, without a device sync.
 
     Args:
         num_agents: N.
@@ -20,7 +20,7 @@ class DivergenceWatch:
         self.steps: list[int] = []
 
     def add(self, losses: Tensor, step: int) -> None:
-        """Take note of the losses of a step.
+        """Record the losses of a step.
 
         Args:
             losses: [N].
@@ -32,10 +32,10 @@ class DivergenceWatch:
         self.steps.append(step)
 
     def found(self) -> Tensor:
-        """Look through the losses.
+        """Find the first non-finite losses.
 
         Returns:
-            The first step with a loss that is not finite, or 0, for each agent: int64 [N].
+            The first step with a non-finite loss for each agent, or 0: int64 [N].
         """
         if self.steps:
             bad = ~self.recent[:, : len(self.steps)].isfinite()

@@ -1,4 +1,4 @@
-"""Escapes: when the centroid of a replica first leaves the place where it started."""
+"""Escapes: when the centroid of a replica first leaves the region where it started."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -19,16 +19,16 @@ _CHUNK = 4096
 
 
 def passes(*, centroids: Tensor, start: Tensor, value: float, coordinate: Annotated[int, Field(ge=0)] = 0) -> Tensor:
-    """A coordinate of the centroid passes a value, from the side where it started.
+    """A coordinate of the centroid crosses a value, from the side where it started.
 
     Args:
         centroids: The centroids [R, P]; the simulator supplies them.
         start: Where they started [R, P]; the simulator supplies it.
         value: The value.
-        coordinate: Which of the model's numbers, from 0.
+        coordinate: Index of the parameter, from 0.
 
     Returns:
-        Which replicas are beyond it, bool [R].
+        Whether each replica is beyond the value, bool [R].
 
     Raises:
         ValueError: The model has no such coordinate.
@@ -44,17 +44,17 @@ def passes(*, centroids: Tensor, start: Tensor, value: float, coordinate: Annota
 
 
 def risk_above(*, excess_loss: Callable[[], Tensor], level: Annotated[float, Field(gt=0)]) -> Tensor:
-    """The training loss of the centroid is more than a level above that at the start.
+    """The training loss of the centroid exceeds its initial value by more than a level.
 
-    From a minimum, it is the excess risk; the height of the barrier is a level that has to be climbed in any case.
+    From a minimum, this is the excess risk, and a level at the height of the barrier has to be climbed by any path.
 
     Args:
-        excess_loss: Computes how much the training loss of each centroid is above that at its start, [R]; the simulator
-            supplies it.
+        excess_loss: Computes by how much the training loss of each centroid exceeds that at its start, [R]; the
+            simulator supplies it.
         level: The level.
 
     Returns:
-        Which replicas are above it, bool [R].
+        Whether each replica is above it, bool [R].
     """
     return excess_loss() > level
 
@@ -63,15 +63,15 @@ ESCAPES: dict[str, Callable[..., Tensor]] = {"passes": passes, "risk_above": ris
 
 
 class EscapeWatch:
-    """Notices at which step the centroid of each replica escapes, without waiting for the device.
+    """Records the step at which the centroid of each replica escapes, without a device sync.
 
     Args:
-        condition: Tells which replicas are outside.
-        every: Steps between two looks.
-        centroids: Where the replicas start, [R, P].
-        buffers: The model's buffers there, by name, [R, ...].
+        condition: Computes which replicas are outside.
+        every: Steps between two checks.
+        centroids: The initial centroids, [R, P].
+        buffers: The model's initial buffers by name, [R, ...].
         model: A plain model on the device, in evaluation mode.
-        task: Gives loss and data.
+        task: Supplies loss and data.
 
     Attributes:
         steps: The step at which each replica was first seen outside, or 0: int64 [R].
@@ -94,12 +94,12 @@ class EscapeWatch:
         self.steps = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
 
     def look(self, centroids: Tensor, buffers: dict[str, Tensor], step: int) -> None:
-        """Take note of where the replicas are.
+        """Check where the replicas are.
 
         Args:
             centroids: [R, P].
-            buffers: The model's buffers there, by name, [R, ...].
-            step: How many steps have been taken.
+            buffers: The model's buffers by name, [R, ...].
+            step: Number of steps taken.
         """
         outside = self.condition.make(
             centroids=centroids,

@@ -1,4 +1,4 @@
-"""Mixing: the product with W, and what has to travel between workers for it."""
+"""Mixing: the product with W, and the communication between workers that it takes."""
 
 import warnings
 from collections import deque
@@ -18,10 +18,10 @@ from basinet.sim.agents.placement import Placement, wire
 __all__ = ["Mixer"]
 
 _DENSE_BELOW = 64
-"""Up to this many agents a dense product is faster than a sparse one on a GPU, whatever the graph."""
+"""Up to this many agents, a dense product is faster than a sparse one on a GPU, whatever the graph."""
 
 _TOLERANCE = 1e-8
-"""Rows of W that sum to one up to so much keep agents that agree exactly where they are."""
+"""Tolerance within which a row of W counts as summing to one, so that agents that agree stay exactly as they are."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class _Peer:
 
 
 class _Sparse:
-    """Some columns of W in the form in which its products are fast on a device.
+    """Some columns of W, stored so that products are fast on the device.
 
-    Products are written with differences, x_k ← s_k x_k + Σ_l W[k, l] (x_l − x_k) with s the sums of the rows, so that
+    Products are written with differences, x_k ← s_k x_k + Σ_l W[k, l] (x_l − x_k) with s the row sums of W, so that
     agents that agree stay as they are: weights rounded to the floating type of x do not sum to one exactly, and an
-    algorithm that corrects itself from step to step would add that up.
+    algorithm that corrects itself from step to step would accumulate the error.
 
     Args:
-        matrix: The entries of W off its diagonal, for this worker's rows and the columns of one worker.
-        sums: The sums s of the rows of W.
-        like: A tensor whose device and type the products have.
+        matrix: The off-diagonal entries of W in this worker's rows and one worker's columns.
+        sums: The row sums s of W.
+        like: A tensor of the device and type of the products.
         pool: Threads that share a product, if there are several.
     """
 
@@ -59,14 +59,14 @@ class _Sparse:
             starts, columns, weights = mixing_kernels.pad(matrix)
             self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
             rounded = torch.from_numpy(sums).to(like.dtype).numpy()
-            # Each thread has its own rows, so that their number changes no result.
+            # Each thread has its own rows, so that their number does not change the result.
             self.shares = [(slice(a, b), starts[a : b + 1], rounded[a:b]) for a, b in pairwise(bounds)]
             self.mix = mixing_kernels.mix
         else:
             self.matrix = _to_torch(matrix, like)
 
     def multiply(self, x: Tensor, own: Tensor, out: Tensor, *, add: bool) -> None:
-        """Compute W x with rows x of a worker, given this worker's own rows; or add it to what the own ones gave."""
+        """Compute W x for one worker's rows x, given this worker's `own`; or add it to the product already in `out`."""
         if self.on_cpu:
             columns, weights = self.entries
             source, mine, target = x.numpy(), own.numpy(), out.numpy()
@@ -83,19 +83,18 @@ class _Sparse:
 class Mixer:
     """Computes x ← W x for the rows of one worker.
 
-    With several workers only the boundary rows travel, straight to the worker that needs them, while the rows
-    that stay are being mixed. The sums run over the neighbours at home first, then worker by worker, so that
-    another placement agrees to rounding.
+    With several workers, only boundary rows are sent, directly to the workers that need them, while local rows are
+    being mixed. Sums run over local neighbours first, then worker by worker, so that placements agree up to rounding.
 
     Args:
         weights: The mixing matrix W [K, K], sparse.
         placement: The rows of this worker.
-        like: A tensor [N, P] whose device and type the products have.
+        like: A tensor [N, P] of the device and type of the products.
         pool: Threads that share a sparse product, if there are several.
         differences: Whether products are written with differences between agents, so that those that agree stay as
-            they are; without them, what is not negative stays so.
-        dense_share: From this share of entries that are not zero on, the product with whole replicas is dense; on a
-            GPU it is for few agents in any case.
+            they are; without them, what is nonnegative stays nonnegative.
+        dense_share: Share of nonzero entries from which the product with full replicas is dense; on a GPU, it is also
+            dense for few agents.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Mixer:
         others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
         sums = np.asarray(weights.sum(axis=1)).ravel()
         sums[abs(sums - 1) < _TOLERANCE] = 1
-        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, all of whose rows sum to s − 1
+        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, whose rows sum to s − 1
         if not differences:
             others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
         agents = placement.agents
@@ -169,7 +168,7 @@ class Mixer:
 
         Args:
             x: [N, P], this worker's rows.
-            result: [N, P], where W x goes; another tensor than `x`.
+            result: [N, P], receives W x; not the same tensor as `x`.
         """
         if self.dense is not None:
             shape = (-1, self.placement.agents, x.shape[1])
@@ -188,10 +187,10 @@ class Mixer:
                 peer.weights.multiply(rows.to(x.device), own, result, add=True)
 
     def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
-        """Start sending and receiving the boundary rows; they will be in the tensors returned."""
+        """Start sending and receiving the boundary rows, which will be in the tensors returned."""
         operations, received = [], []
         for peer in self.peers:
-            # Where the network can write.
+            # On the device where the network can write.
             received.append(x.new_empty(peer.needed, x.shape[1], device=wire(x)))
             if len(peer.send):
                 operations.append(dist.P2POp(dist.isend, x[peer.send].to(wire(x)), peer.rank))

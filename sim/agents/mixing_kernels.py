@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: what torch has no kernel for that comes near the speed of memory."""
+"""Compiled CPU loops where no torch kernel comes close to memory bandwidth."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,17 @@ from basinet.algorithms.row_kernels import compiled
 __all__ = ["mix", "pad"]
 
 _COLUMNS = 2048
-"""Columns that are mixed at a time: a piece of a row that stays in the first cache."""
+"""Columns that are mixed at a time: a piece of a row that fits the first-level cache."""
 
 
 def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Lengthen the rows of a sparse matrix to multiples of two entries, for `mix`.
+    """Pad the rows of a sparse matrix to multiples of two entries, for `mix`.
 
     Args:
         weights: Sparse matrix.
 
     Returns:
-        Starts of the rows, columns, weights: as in the CSR format, with zero weights on columns that a row has.
+        Row starts, columns and weights as in the CSR format; the padding has zero weight, in columns of the row.
     """
     if weights.nnz == 0:
         return np.zeros(weights.shape[0] + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
@@ -38,18 +38,18 @@ def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
 def mix(starts, columns, weights, x, own, sums, out, add):  # type: ignore[no-untyped-def]
     """Compute out[k] ← s[k] own[k] + Σ_j w[k, j] (x[j] − own[k]), or add the sum to what `out` holds.
 
-    With s the sums of the rows of W, this is W x; written with differences, rows that agree stay as they are, however
-    the weights are rounded. Four neighbours, or the last two, are read side by side: their rows arrive from memory
-    together, and the sum is written once.
+    With s the row sums of W, this is W x; written with differences, rows that agree stay as they are, however the
+    weights are rounded. Four neighbours, or the last two, are read together, so that their rows are fetched in parallel
+    and the sum is written once.
 
     Args:
         starts: Where each row of W starts, from `pad`.
         columns: Columns of the entries.
-        weights: The entries, in the type of `x`; those of the diagonal make no difference.
+        weights: The entries, in the type of `x`; diagonal ones have no effect.
         x: [L, P].
         own: [K, P].
-        sums: The sums s of the rows of W, [K].
-        out: [K, P], another array than `x` and `own`.
+        sums: The row sums s of W, [K].
+        out: [K, P], not the same array as `x` or `own`.
         add: Whether to add to what `out` holds.
     """
     for left in range(0, x.shape[1], _COLUMNS):

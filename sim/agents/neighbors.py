@@ -1,4 +1,4 @@
-"""Neighbours one by one: rows that agents give to each neighbour apart, instead of their weighted sum."""
+"""Neighbours in slots: rows sent to each neighbour separately, instead of their weighted sum."""
 
 from collections.abc import Iterator
 
@@ -14,18 +14,18 @@ __all__ = ["Neighbors"]
 
 
 class Neighbors:
-    """Who an agent hears and is heard by, each neighbour in a slot of its own, and what travels between them.
+    """The neighbours of each agent, each in a slot of its own, and the exchange of rows with them.
 
     The slots of an agent are its neighbours in the order of the agents: those that it hears and those that hear it.
-    Agents with fewer than D of them have empty slots at the end.
+    Agents with fewer than D neighbours have empty slots at the end.
 
     Args:
         weights: Mixing matrix W [K, K]: agent k hears agent l where W[k, l] is not zero.
         placement: The rows of this worker.
-        like: A tensor whose device and type the weights have.
+        like: A tensor of the device and type of the weights.
 
     Attributes:
-        weights: Weight that agent k gives to the neighbour in each slot, [N, D]; 0 where it hears nobody there.
+        weights: Weight that agent k gives to the neighbour in each slot, [N, D]; 0 where it hears nobody.
         own: Weight that it gives to itself, [N].
         heard: Whether it hears the neighbour in the slot, bool [N, D].
     """
@@ -36,7 +36,7 @@ class Neighbors:
         off = (hears.row != hears.col) & (hears.data != 0)
         receiver, sender, value = hears.row[off].astype(np.int64), hears.col[off].astype(np.int64), hears.data[off]
 
-        # Slot of each neighbour: its place among the sorted neighbours of the agent.
+        # The slot of a neighbour is its place among the agent's sorted neighbours.
         agents = placement.agents
         pairs = np.unique(np.concatenate([receiver * agents + sender, sender * agents + receiver]))
         starts = np.searchsorted(pairs, np.arange(agents) * agents)
@@ -74,13 +74,13 @@ class Neighbors:
                 self.peers.append((other, *ends))
 
     def exchange(self, messages: Tensor) -> Tensor:
-        """Give each neighbour a row, and get one from each.
+        """Send each neighbour a row and receive one from each.
 
         Args:
-            messages: [N, D, ...]: what agent k gives to the neighbour in each slot; it may be expanded.
+            messages: [N, D, ...], from agent k to the neighbour in each slot; may be expanded.
 
         Returns:
-            [N, D, ...]: what it gets from the neighbour in each slot; 0 where it hears nobody.
+            [N, D, ...], received from the neighbour in each slot; 0 where an agent hears nobody.
         """
         width = messages.shape[2:]
         operations, arrived = [], []
@@ -101,15 +101,15 @@ class Neighbors:
         return received
 
     def broadcast(self, x: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Give all neighbours the same row, a few columns at a time.
+        """Send all neighbours the same row, a few columns at a time.
 
         Args:
-            x: [N, P]; columns that have been handed out may be overwritten.
-            piece: Numbers that a worker holds of one exchange: at most so many, or those of one column.
+            x: [N, P]; columns already yielded may be overwritten.
+            piece: Numbers that a worker holds at a time at most, though never less than one column.
 
         Yields:
-            The columns, what each agent tells the neighbour in each slot (a view, [N, D, w]), and what it hears from it
-            ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
+            The columns, what each agent sends to the neighbour in each slot (a view, [N, D, w]), and what it receives
+            from it ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
         """
         rows = int(np.diff(self.placement.bounds).max())
         width = max(1, piece // (rows * max(1, self.size)))

@@ -25,20 +25,20 @@ class Oracle:
 
     Args:
         setup: The parts of the run.
-        placement: Which rows of the whole state live here.
-        model: The model, on their device.
-        task: The task, on their device.
-        state: Their state.
-        optimizer: Their optimizers.
+        placement: Which rows of the full state live here.
+        model: The model, on the device.
+        task: The task, on the device.
+        state: The agents' state.
+        optimizer: The agents' optimizers.
         engine: Name of the engine, or "auto".
         threads: How many threads may be used.
 
     Attributes:
         sampler: Draws the batches.
         engine: Runs the forward and backward passes.
-        engine_choice: Which engine it is, and why.
-        threads: How many threads the work is worth.
-        watch: Knows which agents' losses have left the finite numbers.
+        engine_choice: The engine's name, and why it was chosen.
+        threads: Number of threads that pay off.
+        watch: Records which agents' losses have become non-finite.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Oracle:
         self.engine: Engine
         self.engine, why, self.threads = make_engine(engine, *parts)
         if placement.workers > 1 and engine == "auto":
-            # Each worker has tried for itself; all take what the first one chose.
+            # Each worker has run its own trial; all take the first worker's choice.
             choice: list[Any] = [self.engine.name, why]
             dist.broadcast_object_list(choice)
             if choice[0] != self.engine.name:
@@ -91,7 +91,7 @@ class Oracle:
         return SpoiltSampler(sampler, attacks, max(2, task.num_outputs))
 
     def keys(self, purpose: str, step: int) -> Tensor:
-        """Return one key an agent for the random draws of a step and purpose, int64 [N]."""
+        """Return one key per agent for the random draws of a step and purpose, int64 [N]."""
         if purpose not in self._purposes:
             self._purposes[purpose] = draws.agent_keys(self._setup.config.seed, purpose, *self._rows)
         return draws.fold(self._purposes[purpose], step)
@@ -99,20 +99,19 @@ class Oracle:
     def gradients(self, step: int) -> Tensor:
         """Draw each agent's batch and compute its gradient at its parameters.
 
-        An optimizer that evaluates by itself does so here. Every evaluation of a step has the same batch and the same
-        draws inside the model, of the same noise if there is any, and starts from the same running statistics; those of
-        the last one stay.
+        An optimizer that evaluates gradients itself does so here. All evaluations of a step share the batch, the draws
+        inside the model and the gradient noise, and start from the same running statistics; the last one's are kept.
 
         Args:
             step: The step.
 
         Returns:
-            [N, P], the state's gradients, or what the optimizer makes of them; of a derivative-free one, coefficients
-            [N, 1].
+            [N, P], the state's gradients or the optimizer's version of them; for a derivative-free optimizer,
+            coefficients [N, 1].
         """
         optimizer, state, noise = self._optimizer, self._state, self._setup.config.gradient_noise
         batch = self.batch(step)
-        # An engine that draws nothing does not read them.
+        # An engine without random draws does not read the keys.
         keys = self.keys("model", step) if self.engine.needs_keys else self._unread_keys
         run = self.engine.losses if optimizer.derivative_free else self.engine.gradients
         noise_keys = self._unread_keys if noise is None else self.keys("gradient noise", step)
@@ -133,7 +132,7 @@ class Oracle:
         return state.gradients
 
     def full_gradients(self, step: int) -> Tensor:
-        """Compute each agent's gradient over all of its data, [N, P]: nothing is augmented, or made noisy."""
+        """Compute each agent's gradient over all of its data, [N, P], without augmentation or noise."""
         total = torch.zeros_like(self._state.parameters)
         keys = self.keys("model", step)
         for batch, share in self.sampler.sweep():
@@ -142,7 +141,7 @@ class Oracle:
         return total
 
     def batch(self, step: int) -> Batch:
-        """Draw the agents' batches, of the size that their optimizer may ask for, and augment their images."""
+        """Draw the agents' batches, of the optimizer's own size if it has one, and augment their images."""
         batch = self.sampler.batch(step, self._optimizer.next_batch_size)
         augmentation = self._setup.config.task.augmentation
         if augmentation is None:

@@ -1,4 +1,4 @@
-"""Personal parameters: those that stay each agent's own, and are neither sent nor mixed."""
+"""Personal parameters: each agent keeps its own, neither sent nor mixed."""
 
 import fnmatch
 import math
@@ -16,17 +16,17 @@ __all__ = ["Personal", "check_personal", "check_remembered"]
 
 
 class Personal:
-    """The columns of parameters that stay each agent's own.
+    """The columns of the personal parameters.
 
     Args:
-        patterns: Names of parameters, with * for any letters.
-        shapes: Shape of each trained parameter by name, in the order of the columns.
+        patterns: Names of parameters, where * stands for any characters.
+        shapes: Shape of each trained parameter by name, in column order.
 
     Attributes:
         columns: Slices of [N, P].
 
     Raises:
-        ValueError: A pattern fits no parameter, or they fit all.
+        ValueError: A pattern matches no parameter, or all parameters are personal.
     """
 
     def __init__(self, patterns: Sequence[str], shapes: Mapping[str, torch.Size]) -> None:
@@ -36,7 +36,7 @@ class Personal:
         chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in shapes]
         if all(chosen):
             raise ValueError(
-                "all parameters are chosen, so that nothing is left to mix; isolated agents need no choice"
+                "all parameters are chosen, so that nothing is left to mix; for isolated agents, leave this setting out"
             )
         ends: list[int] = np.cumsum([shape.numel() for shape in shapes.values()]).tolist()
         starts = [0, *ends[:-1]]
@@ -46,16 +46,16 @@ class Personal:
         self._size = ends[-1]
 
     def shared(self, rows: Tensor) -> list[slice]:
-        """Return the columns of rows [..., w] that are sent: all where these are no rows of parameters."""
+        """Return the columns of rows [..., w] that are sent: all of them unless these are rows of parameters."""
         return self._shared if rows.ndim > 1 and rows.shape[-1] == self._size else [slice(0, rows.shape[-1])]
 
     def keep(self, received: Tensor, own: Tensor, columns: slice | None = None) -> None:
-        """Put the agents' own numbers in the place of those received, in place.
+        """Replace the personal columns of received rows by the agents' own, in place.
 
         Args:
-            received: Rows [..., P], or some columns of them; others hold nothing personal.
+            received: Rows [..., P], or some of their columns; rows of another width have no personal columns.
             own: The agents' own rows, in the same shape.
-            columns: Which columns they are; by default they are whole rows.
+            columns: The columns given; by default, all of them.
         """
         if not self.columns:
             return
@@ -70,7 +70,7 @@ class Personal:
                 received[..., place] = own[..., place]
 
     def row_bytes(self, rows: Tensor, axes: int = 1) -> int:
-        """Return the bytes of one row on the wire, behind so many axes; personal parameters are not sent."""
+        """Return the bytes of one row on the wire, after `axes` leading axes; personal parameters are not sent."""
         shape = rows.shape[axes:]
         size = math.prod(shape) * rows.element_size()
         if self.columns and shape[-1:] == (self._size,):
@@ -79,7 +79,7 @@ class Personal:
 
 
 def check_personal(config: Config, shapes: Mapping[str, torch.Size], traits: StrategyTraits) -> None:
-    """Raise if personal parameters do not exist, or if strategy, escape or trajectory cannot leave them alone."""
+    """Raise if personal parameters do not exist, or the strategy, escape or trajectory cannot be combined with them."""
     if not config.personal:
         return
     try:
@@ -87,19 +87,17 @@ def check_personal(config: Config, shapes: Mapping[str, torch.Size], traits: Str
     except ValueError as error:
         raise ExperimentError(f"personal: {error}") from None
     if config.escape is not None:
-        raise ExperimentError("escape: agents with personal parameters have no centroid that could leave a place")
+        raise ExperimentError("escape: agents with personal parameters have no common centroid that could escape")
     if config.trajectory is not None:
-        raise ExperimentError(
-            "trajectory: agents with personal parameters have no centroid whose way could be recorded"
-        )
+        raise ExperimentError("trajectory: agents with personal parameters have no common centroid to record")
     if traits.mixes_all:
         raise ExperimentError(f"personal: {config.strategy.name} cannot leave some parameters out")
 
 
 def check_remembered(config: Config, remembered: Sequence[Tensor], size: int) -> None:
-    """Raise if what follows the P parameters, rows [N, ...] of an optimizer, is no number for each of them."""
+    """Raise if optimizer rows that follow the P parameters do not hold one number for each of them."""
     if config.personal and any(rows[0].numel() != size for rows in remembered):
         raise ExperimentError(
-            f"optimizer_state: got {config.optimizer_state}, but {config.optimizer.name} does not remember a number"
-            " for each parameter, so that what belongs to personal ones cannot be told; allowed is keep"
+            f"optimizer_state: got {config.optimizer_state}, but {config.optimizer.name} does not keep one number per"
+            " parameter, so that the part of the personal ones cannot be separated; allowed is keep"
         )

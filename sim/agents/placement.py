@@ -1,4 +1,4 @@
-"""Which rows of the state live on which worker."""
+"""Placement: which rows of the state live on which worker."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ __all__ = ["Placement", "wire"]
 
 @dataclass(frozen=True)
 class Placement:
-    """Which rows of the whole state [R·K, P] a worker hosts; row r·K + k is agent k of replica r.
+    """Which rows of the full state [R·K, P] a worker hosts; row r·K + k is agent k of replica r.
 
     Attributes:
         replicas: R.
@@ -33,7 +33,7 @@ class Placement:
         Args:
             replicas: R.
             agents: K.
-            workers: How many, at most R·K.
+            workers: Number of workers, at most R·K.
             rank: This worker.
 
         Returns:
@@ -44,7 +44,7 @@ class Placement:
 
     @property
     def workers(self) -> int:
-        """How many workers there are."""
+        """Number of workers."""
         return len(self.bounds) - 1
 
     @property
@@ -64,7 +64,7 @@ class Placement:
 
     @property
     def whole(self) -> bool:
-        """Whether this worker shares no replica with another one."""
+        """Whether this worker shares no replica with another."""
         return self.rows.start % self.agents == 0 and self.rows.stop % self.agents == 0
 
     def index(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -73,12 +73,12 @@ class Placement:
 
 
 def wire(like: Tensor) -> torch.device:
-    """Find where the network reads and writes tensors: gloo sends from the host's memory only.
+    """Return the device from which the network sends tensors: gloo only sends from host memory.
 
     Args:
-        like: A tensor that is to travel.
+        like: A tensor to send.
 
     Returns:
-        A device.
+        The device.
     """
     return torch.device("cpu") if dist.get_backend() == "gloo" else like.device

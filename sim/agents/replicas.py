@@ -1,4 +1,4 @@
-"""Sums, means and distances over the agents of each replica, whichever workers host them."""
+"""Sums, means and distances over the agents of each replica, across workers."""
 
 from collections.abc import Iterator
 
@@ -13,18 +13,18 @@ from basinet.sim.agents.placement import Placement
 __all__ = ["Replicas"]
 
 _PIECE = 2**18
-"""Numbers that are averaged at a time: they stay in the cache."""
+"""Numbers that are averaged at a time, so that they stay in the cache."""
 
 
 class Replicas:
-    """Reduces the rows of a replica's agents to one; every worker gets the same.
+    """Reduces the rows of each replica's agents to one; every worker gets the same result.
 
     Args:
         placement: The rows of this worker.
         weights: Weights π of the agents in the centroid of each replica, [R, K]; agents of weight 0 are left out,
             whatever their values.
         personal: The parameters that agents do not share.
-        like: A tensor whose device and type the weights have.
+        like: A tensor of the device and type of the weights.
     """
 
     def __init__(self, placement: Placement, weights: np.ndarray, personal: Personal, like: Tensor) -> None:
@@ -45,7 +45,7 @@ class Replicas:
             rows: [N, ...], this worker's rows.
 
         Returns:
-            [R, ...].
+            The sums, [R, ...].
         """
         p = self._placement
         total = rows.new_zeros(p.replicas, *rows.shape[1:])
@@ -59,7 +59,7 @@ class Replicas:
         return total
 
     def average(self, x: Tensor) -> None:
-        """Replace each row by the mean over all agents of its replica, in the parameters that are mixed.
+        """Replace the mixed parameters of each row by their mean over all agents of the replica.
 
         Args:
             x: [N, P], this worker's rows; changed in place.
@@ -71,14 +71,14 @@ class Replicas:
     def centroid(self, x: Tensor) -> Tensor:
         """Average the agents of each replica with the weights π.
 
-        Agents that agree have exactly their common value as the centroid: what is averaged is the difference from
-        the first agent that counts.
+        If all agents agree, the centroid is exactly their common value: the differences from the first agent with
+        nonzero weight are averaged.
 
         Args:
             x: [N, ...], this worker's rows.
 
         Returns:
-            [R, ...]; of integers the nearest ones.
+            The centroids, [R, ...]; integers are rounded.
         """
         if not x.is_floating_point():
             return self.centroid(x.double()).round().to(x.dtype)
@@ -99,26 +99,26 @@ class Replicas:
         return first + total
 
     def distances(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Compute the consensus distance of each replica, Σ_k π_k ‖x_k − x̄‖², in the parameters that are mixed.
+        """Compute the consensus distance of each replica, Σ_k π_k ‖x_k − x̄‖², over the mixed parameters.
 
         Args:
             x: [N, P], this worker's rows.
             centroids: [R, P].
 
         Returns:
-            [R].
+            The distances, [R].
         """
         return self.centroid(self._squares(x, centroids))
 
     def distances_left_out(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Compute the mean squared distance from the centroid of the agents that do not count in it.
+        """Compute the mean squared distance from the centroid over the agents of weight 0.
 
         Args:
             x: [N, P], this worker's rows.
             centroids: [R, P].
 
         Returns:
-            [R]; not a number where all count.
+            The distances, [R]; NaN for replicas without such agents.
         """
         squares = self._squares(x, centroids)
         out = torch.zeros_like(squares, dtype=torch.bool) if self._left_out is None else self._left_out
@@ -136,7 +136,7 @@ class Replicas:
         return torch.cat(squares)
 
     def _pieces(self, x: Tensor) -> Iterator[slice]:
-        """Cut the rows into pieces, so that what is computed from them needs little memory beside them."""
+        """Cut the rows into pieces, so that temporaries stay small."""
         length = max(1, _PIECE // max(1, x[0].numel()))
         for start in range(0, len(x), length):
             yield slice(start, start + length)

@@ -1,4 +1,4 @@
-"""The stacked state: one row an agent, and each layer's parameters as a view into it."""
+"""The stacked state: one row per agent, and each layer's parameters as views into it."""
 
 import copy
 import io
@@ -32,16 +32,16 @@ __all__ = [
 class StackedState:
     """Parameters, gradients and buffers of N agents.
 
-    `parameters` and `gradients` are contiguous [N, P]; what `parameter_views` and `gradient_views` hold are
-    views [N, *shape] into them, by the model's own names, and never copies. The parameter views are leaves of
-    autograd. Frozen parameters are no agent's own: they stay in the model, the same for all.
+    `parameters` and `gradients` are contiguous [N, P]; `parameter_views` and `gradient_views` are views [N, *shape]
+    into them, by the model's parameter names. The parameter views are autograd leaves. Frozen parameters stay in the
+    model and are shared by all agents.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
         num_agents: N.
         device: Where the state lives.
         dtype: Floating type of the state.
-        autocast: A shorter type in which engines may compute what torch's autocast says, or None.
+        autocast: Lower-precision type for torch's autocast in the engines, or None.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class StackedState:
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
 
     def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:
-        """Take tensors [N, ...] as the state, and cut the views."""
+        """Set the state to tensors [N, ...], and create the views."""
         sizes = [shape.numel() for shape in self.shapes.values()]
         self._places = [
             ((len(parameters), *shape), (sum(sizes), *torch.empty(shape, device="meta").stride()), sum(sizes[:layer]))
@@ -76,13 +76,13 @@ class StackedState:
         self._parts: list[tuple[slice, StackedState]] = []
 
     def part(self, rows: slice) -> "StackedState":
-        """Take some agents as a state of their own, in the same memory.
+        """Return some agents as a state of their own, in the same memory.
 
         Args:
             rows: Which agents.
 
         Returns:
-            A state that follows this one.
+            A state that shares memory with this one.
         """
         part = copy.copy(self)
         buffers = {name: b[rows] for name, b in self.buffers.items()}
@@ -91,7 +91,7 @@ class StackedState:
         return part
 
     def split(self, flat: Tensor) -> list[Tensor]:
-        """Take [N, P] apart into layers.
+        """Split [N, P] into layers.
 
         Args:
             flat: A tensor laid out like the parameters.
@@ -103,7 +103,7 @@ class StackedState:
         return [flat.as_strided(shape, strides, start + offset) for shape, strides, offset in self._places]
 
     def exchange(self, x: Tensor, other: Tensor) -> None:
-        """Let two tensors trade places in memory, and the views follow: x holds what `other` held.
+        """Swap two tensors in memory, together with the views: x then holds the data of `other`.
 
         Args:
             x: [N, P]; the parameters, or any tensor like them.
@@ -113,7 +113,7 @@ class StackedState:
         self._follow()
 
     def _follow(self) -> None:
-        """Cut the views anew."""
+        """Recreate the views."""
         for flat, views in ((self.parameters, self.parameter_views), (self.gradients, self.gradient_views)):
             for view, moved in zip(views.values(), self.split(flat), strict=True):
                 view.data = moved
@@ -125,7 +125,7 @@ class StackedState:
         """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
 
         Args:
-            loss: A sum over agents: agent n's rows then get the gradient of its own term.
+            loss: A sum over agents, so that each agent's rows get the gradient of its own term.
         """
         loss.backward()  # type: ignore[no-untyped-call]
         for name, leaf in self.parameter_views.items():
@@ -150,13 +150,13 @@ class StackedState:
 
 
 def interchangeable(x: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors can trade places in memory: they are alike, and the first is no view."""
+    """Return whether two tensors can be swapped in memory: they are alike, and the first is not a view."""
     same = x.shape == other.shape and x.dtype == other.dtype and x.device == other.device
     return same and x.is_contiguous() and x._base is None
 
 
 def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Allocate zeros; on the CPU by numpy, which asks for large pages, so that scattered rows are found faster."""
+    """Allocate zeros; on the CPU by numpy, which asks for huge pages and so speeds up access to scattered rows."""
     if device.type != "cpu":
         return torch.zeros(rows, columns, device=device, dtype=dtype)
     like = torch.zeros(0, dtype=dtype).numpy()
@@ -164,10 +164,10 @@ def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) ->
 
 
 def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]) -> nn.Module:
-    """Give a plain model the values of one row, which stays as it is, even if the model writes its parameters.
+    """Load one row into a plain model; the row is copied, so a model that writes its parameters leaves it unchanged.
 
     Args:
-        model: A model of the state's structure; changed in place.
+        model: A model with the structure of the state; changed in place.
         parameters: [P].
         buffers: Buffers by name, without the leading axis.
 
@@ -182,10 +182,10 @@ def load_vector(model: nn.Module, parameters: Tensor, buffers: dict[str, Tensor]
 
 
 def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.Module:
-    """Make a model with keyed initial values; the global random state is left as it was.
+    """Build a model with keyed initial values, leaving the global random state unchanged.
 
     Args:
-        factory: Makes a model, or is one (whose values are then the start of every replica).
+        factory: Builds a model, or is one (whose values then start every replica).
         seed: Seed of the initial values.
 
     Returns:
@@ -199,14 +199,14 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
 
 
 def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
-    """Average rows, with agents that agree having exactly their common value as the mean, as in `Replicas.centroid`.
+    """Average rows; if all agree, the mean is exactly their common value, as in `Replicas.centroid`.
 
     Args:
         rows: Parameters or buffers, [N, ...].
-        weights: Weights of the rows, floating, [N]; they sum to one.
+        weights: Floating-point weights of the rows, [N]; they sum to one.
 
     Returns:
-        The mean, [1, ...], in the type of the weights; of integers the nearest ones.
+        The mean, [1, ...], in the type of the weights; integers are rounded.
     """
     values = rows.to(weights.dtype)
     shares = weights.view(-1, *(1 for _ in rows.shape[1:]))
@@ -215,7 +215,7 @@ def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
 
 
 def checkpoint_bytes(state: dict[str, Any]) -> memoryview:
-    """Write a checkpoint.
+    """Serialise a checkpoint.
 
     Args:
         state: Nested plain values and tensors.
@@ -229,7 +229,7 @@ def checkpoint_bytes(state: dict[str, Any]) -> memoryview:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint from the folder of its run.
+    """Read a checkpoint from its run folder.
 
     Args:
         path: The file.
@@ -238,16 +238,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         The state of all rows.
 
     Raises:
-        Damaged: The file is missing, does not hold what was written, or is of another run or step.
+        Damaged: The file is missing, corrupt, or from another run or step.
     """
     not_a_link(path.parent)
     if not plain_file(path).exists():
         raise Damaged(path, "it is missing")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not verify them
             wrong = archive.testzip()
         state: dict[str, Any] = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever is raised over what is no checkpoint
+    except Exception as error:  # a damaged file may raise anything
         if isinstance(error, PermissionError | MemoryError):
             raise
         raise Damaged(path, first_line(error)) from error
@@ -255,56 +255,56 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise Damaged(path, f"the checksum of {wrong} is wrong")
     rows = state.get("rows") if isinstance(state, dict) else None
     if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
-        raise Damaged(path, "it holds no state of a run")
+        raise Damaged(path, "it does not hold the state of a run")
     _check_origin(path, state)
     return state
 
 
 def _check_origin(path: Path, state: dict[str, Any]) -> None:
-    """Refuse the state of another run, or of another step."""
+    """Raise if the state is from another run or another step."""
     run = path.parents[1]
     if "run" in state and state["run"] != steps_of(load_config(run)):
-        raise Damaged(path, "it is of another run")
+        raise Damaged(path, "it is from another run")
     if path.stem.startswith("step-"):
         expected = int(path.stem.removeprefix("step-"))
     else:
         try:
             status = load_status(run)
-        except Damaged:  # which says nothing about the checkpoint
+        except Damaged:  # says nothing about the checkpoint
             return
         expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
     if state["step"] != expected:
-        raise Damaged(path, f"it is of step {state['step']}, not {expected}")
+        raise Damaged(path, f"it is from step {state['step']}, not {expected}")
 
 
 def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:
     """Take some agents' part of a state.
 
     Args:
-        state: A mapping whose entry "rows" holds what leads with the agents' axis: nested mappings of tensors
-            and lists. Everything else is the same for all.
+        state: A mapping whose entry "rows" holds nested mappings of tensors and lists with leading agent axis.
+            Everything else is common to all agents.
         rows: Which rows.
 
     Returns:
-        The same nesting with the rows taken.
+        The same nesting, with these rows only.
     """
     return {**state, "rows": _map([state["rows"]], lambda parts: _copy(parts[0][rows]))}
 
 
 def join_rows(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the workers' parts of a state together again.
+    """Join the workers' parts of a state.
 
     Args:
-        parts: The state of each worker, in the order of rows.
+        parts: The state of each worker, in row order.
 
     Returns:
-        The state of all rows; what does not belong to rows is taken from the first.
+        The state of all rows; entries outside "rows" come from the first part.
     """
     return {**parts[0], "rows": _map([part["rows"] for part in parts], _join)}
 
 
 def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
-    """Apply a function to the leaves that some nested mappings have at the same place."""
+    """Apply a function to the corresponding leaves of nested mappings."""
     if isinstance(parts[0], dict):
         return {name: _map([part[name] for part in parts], function) for name in parts[0]}
     return function(parts)

@@ -1,7 +1,4 @@
-"""The worker: hosts a block, runs its steps on its own, and measures between them.
-
-There is one class, whoever starts it; see `basinet.sim.runtimes`.
-"""
+"""The worker: hosts a block, runs its steps, and measures between them; see `basinet.sim.runtimes`."""
 
 import dataclasses
 import math
@@ -29,17 +26,17 @@ __all__ = ["Worker", "measure_some", "measured_together"]
 def measure_some(
     analysis: Analysis, measures: tuple[str, ...], setup: Setup, state: dict[str, Any], *where: int
 ) -> list[Row]:
-    """Analyse a replica for some of its measures alone.
+    """Analyse a replica with some of its measures only.
 
     Args:
-        analysis: Measures what the configuration asks for.
-        measures: Names of those that are to be taken.
+        analysis: Computes the measures of the configuration.
+        measures: Names of the measures to compute.
         setup: The parts of the run.
         state: The state of the replica's rows.
-        *where: The replica's number, the worker's rank and how many workers there are.
+        *where: The replica's number, the worker's rank and the number of workers.
 
     Returns:
-        What the analysis has found.
+        The rows of the analysis.
     """
     chosen = tuple(component for component in setup.config.analysis if component.name in measures)
     config = setup.config.model_copy(update={"analysis": chosen})
@@ -47,26 +44,26 @@ def measure_some(
 
 
 _MEASURE_MEMORY = 2 * 2**30
-"""Bytes that the activations of samples which are measured together may take."""
+"""Memory budget in bytes for the activations of samples that are measured together."""
 
 _MEASURED_TOGETHER = 4096
-"""Samples that are measured together where they are small."""
+"""Largest number of samples that are measured together."""
 
 
 def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMORY) -> int:
-    """Find how many samples may pass through a model together, so that the activations have room.
+    """Compute how many samples can pass through a model together within a memory budget.
 
     Args:
         model: The model, in the mode in which it is measured.
-        task: Gives the loss and the samples.
-        memory: Bytes that they may take.
+        task: Supplies the loss and the samples.
+        memory: The budget in bytes.
 
     Returns:
-        How many, at least one.
+        The number of samples, at least one.
     """
 
     def kept(count: int) -> int:
-        batch = tuple(t[:count].clone() for t in task.train)  # clones: of a view all samples would count
+        batch = tuple(t[:count].clone() for t in task.train)  # cloned: a view would count the storage of all samples
         return saved_bytes(lambda: task.loss(model, batch))
 
     each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
@@ -76,7 +73,7 @@ def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMOR
 class Worker:
     """Runs and measures one block.
 
-    All workers of a run call `advance` and `measure` alike: rows travel between them inside.
+    All workers of a run must call `advance` and `measure` alike, since they exchange rows inside.
 
     Args:
         setup: The parts of the run.
@@ -110,7 +107,7 @@ class Worker:
         return self.block.step
 
     def engine_choice(self) -> str:
-        """Return which engine runs.
+        """Return the engine in use.
 
         Returns:
             Its name, and why it was chosen.
@@ -118,13 +115,13 @@ class Worker:
         return self.block.oracle.engine_choice
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure the centroid of each replica, or the mean over its agents where some parameters are personal.
+        """Measure the centroid of each replica, or the mean over its agents if there are personal parameters.
 
-        Agents that attack do not count.
+        Attackers are left out.
 
         Returns:
-            The measurements of the replicas that this worker evaluates (every worker takes its share), and of
-            the replicas found here to have left the finite numbers, the step at which they did so.
+            The measurements of the replicas that this worker evaluates (the workers share them), and the step of
+            divergence of each replica found here to have diverged.
         """
         block, replicas = self.block, self.block.channel.replicas
         centroids, buffers = block.channel.centroid()
@@ -160,11 +157,11 @@ class Worker:
         return rows, diverged
 
     def points(self) -> tuple[Tensor, Tensor]:
-        """Take down this worker's part of a frame of the trajectory.
+        """Collect this worker's part of a trajectory frame.
 
         Returns:
-            On the CPU the centroids of all replicas [R, P] at the first worker, and none at others; and its agents
-            [N, P] if the experiment asks for them, or none.
+            On the CPU, the centroids of all replicas [R, P] on the first worker and none on others; and this worker's
+            agents [N, P] if the experiment asks for them, otherwise none.
         """
         x, part = self.block.x.detach(), self.setup.config.trajectory
         centroids = self.block.channel.replicas.centroid(x).to(x.dtype)
@@ -180,12 +177,12 @@ class Worker:
         if "train_loss" not in metrics:
             name = self.setup.config.task.component.name
             raise ExperimentError(
-                f"task: {name} measures no train_loss, which every evaluation needs, but {[*metrics]}"
+                f"task: {name} does not measure train_loss, which every evaluation needs, but {[*metrics]}"
             )
         return metrics
 
     def _agents(self) -> list[dict[str, float]]:
-        """Measure all honest agents, each with its own parameters, and take the mean of each replica."""
+        """Measure all honest agents, each at its own parameters, and average over each replica."""
         buffers = self.block.state.buffers
         found = [
             self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(self.block.x.detach())
@@ -205,7 +202,7 @@ class Worker:
         return {"epoch": seen * len(held) / sum(len(h) for h in held)}
 
     def _diverged(self) -> dict[int, int]:
-        """Find the first step with a loss of an honest agent that is not finite, replica by replica."""
+        """Find the first step with a non-finite loss of an honest agent, by replica."""
         found: dict[int, int] = {}
         replicas, agents = self.placement.row_replicas, self.placement.row_agents
         attacks = self.setup.attackers[replicas, agents]
@@ -220,12 +217,12 @@ class Worker:
         """Analyse a replica together with the other workers.
 
         Args:
-            analysis: What to do.
+            analysis: The analysis.
             state: The state of the replica's rows.
-            replica: Which replica it is.
+            replica: The replica's number.
 
         Returns:
-            What was found; every worker returns the same.
+            The rows of the analysis, the same on every worker.
         """
         with blaming(self.setup, self.placement.workers):
             return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)

@@ -1,1 +1,1 @@
-"""The samples of the agents: who holds which, how batches are drawn and augmented, and the noise of gradients."""
+"""The agents' samples: how they are partitioned, drawn and augmented, and the gradient noise."""

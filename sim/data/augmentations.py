@@ -1,4 +1,4 @@
-"""Augmentations: random changes of the training images, drawn by key, agent by agent and step by step."""
+"""Augmentations: random changes of the training images, keyed by agent and step."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -15,11 +15,11 @@ Pixels = Annotated[int, Field(ge=1)]
 
 
 def shift(images: Tensor, keys: Tensor, *, pixels: Pixels = 1) -> Tensor:
-    """Move each image by up to `pixels` in either direction; what comes in is zero (a padded random crop).
+    """Shift each image by up to `pixels` along each axis, filled with zeros (a padded random crop).
 
     Args:
         images: [N, B, C, H, W].
-        keys: int64, one key an agent, [N].
+        keys: One key per agent, int64 [N].
         pixels: The largest shift.
 
     Returns:
@@ -40,7 +40,7 @@ def flip(images: Tensor, keys: Tensor) -> Tensor:
 
     Args:
         images: [N, B, C, H, W].
-        keys: int64, one key an agent, [N].
+        keys: One key per agent, int64 [N].
 
     Returns:
         Images of the same shape.
@@ -54,7 +54,7 @@ def shift_flip(images: Tensor, keys: Tensor, *, pixels: Pixels = 4) -> Tensor:
 
     Args:
         images: [N, B, C, H, W].
-        keys: int64, one key an agent, [N].
+        keys: One key per agent, int64 [N].
         pixels: The largest shift.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Laws of gradient noise, light- and heavy-tailed, whose moments are known in closed form."""
+"""Laws of gradient noise, light- and heavy-tailed, with moments in closed form."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["Noise"]
 _LARGEST = 1e38  # in float32
 
 _AT_ONCE = 2**20
-"""About so many numbers of noise are made at a time."""
+"""Approximate number of values of noise that are drawn at a time."""
 
 Law = Literal["gaussian", "student", "pareto", "skewed_pareto", "stable"]
 Shape = Literal["coordinates", "radial", "line"]
@@ -25,31 +25,30 @@ Shape = Literal["coordinates", "radial", "line"]
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The noise s of the gradient of one sample, of mean zero.
+    """The zero-mean noise s of the gradient of one sample.
 
-    A number X is drawn from a law, in units in which E|X|^p = 1:
+    A number X is drawn from a law, scaled so that E|X|^p = 1:
 
     - `gaussian`: X ~ N(0, 1);
     - `student`: Student's t with `tail` degrees of freedom;
-    - `pareto`: |X| ≥ 1 with P(|X| > x) = x^−tail, either sign as likely;
+    - `pareto`: |X| ≥ 1 with P(|X| > x) = x^−tail, both signs equally likely;
     - `skewed_pareto`: R − E R, R ≥ 1 with P(R > x) = x^−tail; its median is 2^(1/tail) − tail / (tail − 1), below 0;
     - `stable`: symmetric α-stable, with the characteristic function exp(−|t|^tail), tail < 2.
 
-    The p-th moment is finite only below the tail index. What it says of few samples is little: a mean of |X|^p near
-    the index converges hardly at all.
+    The p-th moment is finite only for p below the tail index; near it, an empirical mean of |X|^p hardly converges.
 
     Attributes:
         law: The law of X.
-        tail: Its tail index; a Gaussian has none.
-        size: σ. By `shape`, (E|s_i|^p)^(1/p) of each coordinate, or (E‖s‖^p)^(1/p) of the whole.
+        tail: Its tail index; None for a Gaussian.
+        size: σ. By `shape`, (E|s_i|^p)^(1/p) of each coordinate, or (E‖s‖^p)^(1/p) of the vector.
         p: The order of the moment that σ measures.
-        shape: `coordinates` (each its own X), `radial` (|X| along a uniformly random direction), or `line` (X along
-            the diagonal (1, …, 1)).
-        multiplicative: δ; besides the additive noise, the loss of a sample is multiplied by 1 + δX, and so is its
-            gradient.
+        shape: `coordinates` (each with its own X), `radial` (|X| along a uniformly random direction), or `line` (X
+            along the diagonal (1, …, 1)).
+        multiplicative: δ; besides the additive noise, the loss of a sample, and so its gradient, is multiplied by
+            1 + δX.
 
     Raises:
-        ValueError: A setting is out of its range, or the moment of order p is infinite.
+        ValueError: A setting is out of range, or the moment of order p is infinite.
 
     Example:
         >>> Noise(law="pareto", tail=3.0).raw_moment(2.0)
@@ -86,13 +85,15 @@ class Noise:
             if getattr(self, name) < 0:
                 raise ValueError(f"noise.{name} is {getattr(self, name)}, but no value may be below 0")
         if self.law == "skewed_pareto" and self.shape == "radial":
-            raise ValueError("noise.shape is 'radial', where a skewed law is symmetric; allowed are coordinates, line")
+            raise ValueError(
+                "noise.shape is 'radial', which makes a skewed law symmetric; allowed are coordinates, line"
+            )
         try:
             moment = self.raw_moment(self.p)
         except OverflowError:
             moment = math.inf
         if not 0 < moment < math.inf:
-            raise ValueError(f"noise.p is {self.p}; E|X|^p of this {self.law} law is too large or too small a number")
+            raise ValueError(f"noise.p is {self.p}; E|X|^p of this {self.law} law is outside the floating-point range")
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Self:
@@ -105,7 +106,7 @@ class Noise:
             The noise.
 
         Raises:
-            ValueError: There is no such attribute, or its value is not allowed.
+            ValueError: An attribute does not exist, or its value is not allowed.
         """
         names = [field.name for field in fields(cls)]
         for name, value in settings.items():
@@ -121,13 +122,13 @@ class Noise:
         return math.inf if self.tail is None else self.tail
 
     def raw_moment(self, p: float) -> float:
-        """Compute E|X|^p of the law before it is scaled.
+        """Compute E|X|^p of the law before scaling.
 
         Args:
             p: The order, above 0.
 
         Returns:
-            The moment; infinite from the tail index on.
+            The moment; infinite if p is at least the tail index.
         """
         a = self.index
         if p >= a:
@@ -135,7 +136,7 @@ class Noise:
         if self.law == "gaussian":
             return float(2 ** (p / 2) * gamma((p + 1) / 2) / math.sqrt(math.pi))
         if self.law == "student":
-            # poch(z, m) = Γ(z + m) / Γ(z), where Γ alone would overflow for many degrees of freedom
+            # poch(z, m) = Γ(z + m) / Γ(z); Γ alone would overflow for many degrees of freedom
             return float(a ** (p / 2) * gamma((p + 1) / 2) / (math.sqrt(math.pi) * poch((a - p) / 2, p / 2)))
         if self.law == "pareto":
             return a / (a - p)
@@ -148,7 +149,7 @@ class Noise:
 
     @property
     def unit(self) -> float:
-        """What one unit of the law is scaled to, (E|X|^p)^(−1/p)."""
+        """The scale factor of the law, (E|X|^p)^(−1/p)."""
         return float(self.raw_moment(self.p) ** (-1 / self.p))
 
     @property
@@ -165,7 +166,7 @@ class Noise:
             dimension: Number of coordinates M.
 
         Returns:
-            The variance; infinite for a tail index up to 2.
+            The variance; infinite if the tail index is at most 2.
         """
         return self.unit**2 * self.raw_moment(2.0) / (1 if self.shape == "coordinates" else dimension)
 
@@ -174,7 +175,7 @@ class Noise:
 
         Args:
             keys: int64 [...].
-            shape: Shape of the draw of one key.
+            shape: Shape of the draw per key.
 
         Returns:
             float64 [*keys.shape, *shape].
@@ -203,7 +204,7 @@ class Noise:
 
         Args:
             keys: int64 [...].
-            count: Samples of one key.
+            count: Samples per key.
             dimension: Number of coordinates M.
 
         Returns:
@@ -219,7 +220,7 @@ class Noise:
         return along * direction / length
 
     def disturb(self, gradients: Tensor, keys: Tensor) -> None:
-        """Make gradients noisy in place: g ← (1 + ε) g + s, with one draw a row.
+        """Add noise to gradients in place, g ← (1 + ε) g + s, with one draw per row.
 
         Args:
             gradients: [N, M].
@@ -237,7 +238,7 @@ class Noise:
 
         Args:
             keys: int64 [...].
-            count: Samples of one key.
+            count: Samples per key.
 
         Returns:
             float64 [*keys.shape, count, 1].

@@ -1,9 +1,8 @@
 """Partitions: which agent holds which training samples.
 
-Each takes the labels [n] of the training samples (or their number n, where there are no classes), the number
-of agents K and a random generator, and returns K sorted index arrays that cover all samples; they are disjoint,
-but for `shared`.
-The simulator supplies these three; what follows are the settings of an experiment.
+Each takes the labels [n] of the training samples (or their number n, if there are no classes), the number of agents K
+and a random generator, all supplied by the simulator, and the settings of the experiment. It returns K sorted index
+arrays that cover all samples and, except for `shared`, are disjoint.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ Indices = NDArray[np.int64]
 
 
 def iid(labels: Labels, num_agents: int, rng: np.random.Generator) -> list[Indices]:
-    """Deal the samples out at random, in shares that differ by one sample at most.
+    """Deal the samples out at random, in shares that differ by at most one sample.
 
     Args:
         labels: Labels of the samples, or their number.
@@ -46,9 +45,9 @@ def dirichlet(
     alpha: Annotated[float, Field(gt=0)] = 0.5,
     min_size: Annotated[int, Field(ge=1)] = 1,
 ) -> list[Indices]:
-    """Skew the labels: the shares of the agents in each class are drawn from Dirichlet(alpha, …, alpha).
+    """Skew the labels: the agents' shares of each class are drawn from Dirichlet(alpha, …, alpha).
 
-    An agent left with less than `min_size` samples receives random ones of the agent that has most.
+    An agent with fewer than `min_size` samples receives random ones from the agent that has most.
     Reference: Hsu, Qi, Brown: Measuring the effects of non-identical data distribution for federated visual
     classification, 2019, arXiv:1909.06335.
 
@@ -56,8 +55,8 @@ def dirichlet(
         labels: Class of each sample.
         num_agents: Number of agents K.
         rng: Source of the random draws.
-        alpha: Concentration: near 0 a class goes to one agent, at infinity to all alike.
-        min_size: Samples that each agent has at least.
+        alpha: Concentration: near 0, each class goes to one agent; at infinity, all agents have equal shares.
+        min_size: Smallest number of samples of an agent.
 
     Returns:
         The samples of each agent.
@@ -93,7 +92,7 @@ def shards(
         labels: Class of each sample.
         num_agents: Number of agents K.
         rng: Source of the random draws.
-        shards_per_agent: Shards of each agent, which bound the classes it sees.
+        shards_per_agent: Number of shards per agent, which bounds the classes it sees.
 
     Returns:
         The samples of each agent.
@@ -126,8 +125,8 @@ def unequal(
     Args:
         labels: Labels of the samples, or their number.
         num_agents: Number of agents K.
-        rng: Source of the random draws, also of which agent has which size.
-        ratio: Size of the largest share over the smallest, to rounding; each agent has one sample at least.
+        rng: Source of the random draws, including which agent gets which size.
+        ratio: Ratio of the largest share to the smallest, up to rounding; each agent has at least one sample.
 
     Returns:
         The samples of each agent.
@@ -143,14 +142,14 @@ def unequal(
 
 
 def shared(labels: Labels, num_agents: int) -> list[Indices]:
-    """Let every agent draw from all samples, so that agents differ by their draws alone.
+    """Give every agent all samples, so that agents differ only in their draws.
 
     Args:
         labels: Labels of the samples, or their number.
         num_agents: Number of agents K.
 
     Returns:
-        One array, K times.
+        The same array K times.
 
     Example:
         >>> [part.tolist() for part in shared(3, 2)]
@@ -171,7 +170,7 @@ PARTITIONS: dict[str, Callable[..., list[Indices]]] = {
 
 def _classes(name: str, labels: Labels) -> NDArray[Any]:
     if isinstance(labels, int):
-        raise ValueError(f"{name} divides samples by their class, but these have none; use iid or unequal")
+        raise ValueError(f"{name} divides samples by class, but these have none; use iid or unequal")
     return labels
 
 
@@ -186,14 +185,14 @@ def _count(name: str, labels: Labels, num_agents: int, at_least: int = 1) -> int
 
 
 def _sizes(shares: NDArray[np.float64], total: int) -> Indices:
-    """Return sizes that sum to the total, from shares that sum to one."""
+    """Round shares that sum to one to sizes that sum to the total."""
     ends = np.rint(np.cumsum(shares) * total).astype(np.int64)
     sizes: Indices = ends - np.concatenate([[0], ends[:-1]])
     return sizes
 
 
 def _fill(owner: Indices, num_agents: int, min_size: int, rng: np.random.Generator) -> Indices:
-    """Return `owner`, changed in place: agents with too few samples take some of those with most."""
+    """Move samples from the largest agents to those with too few; `owner` is changed in place and returned."""
     sizes = np.bincount(owner, minlength=num_agents)
     for poor in np.flatnonzero(sizes < min_size):
         while sizes[poor] < min_size:

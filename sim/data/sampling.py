@@ -1,4 +1,4 @@
-"""Batches: which samples each agent sees at each step, drawn by key for all agents at once, on the device."""
+"""Batches: the samples each agent sees at each step, drawn by key for all agents at once, on the device."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,29 +14,39 @@ from basinet.sim.tasks.task import Batch, Task
 __all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
 
 _AHEAD = 2**16
-"""Draws are made for as many steps at once as give about so many numbers: one call costs more than many draws."""
+"""Approximate number of draws made in one call, over several steps: a call costs more than many draws."""
 
 Sampling = Literal["independent", "epochs"]
 
 
 class Sampler(Protocol):
-    """Gives the agents' batches."""
+    """Draws the agents' batches."""
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step: tensors [N, B, ...], of `size` samples, or of as many as always.
+        """Draw the batches of a step.
 
-        Those of another size change none of the other steps' batches. From data it is more, or less, of the same draw.
+        A batch of another size does not change those of other steps. Drawn from data, it is a longer or shorter part
+        of the same draw.
+
+        Args:
+            step: The step.
+            size: Samples per agent; by default, the batch size of the experiment.
+
+        Returns:
+            Tensors [N, B, ...].
         """
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Go through all of the agents' data: batches, and which share of an agent's data they are, [N].
+        """Iterate once over all of the agents' data.
 
-        A share is one of the samples, or of the labels that count, where some do not.
+        Yields:
+            Tensors [N, B, ...], and the share of each agent's data that they are, [N]: of its samples or, where some
+            labels do not count, of those that count.
         """
 
 
 class _Holdings:
-    """Who holds which samples: the agents' index sets in one tensor, equal sets stored once."""
+    """Which agent holds which samples: the agents' index sets in one tensor, equal sets stored once."""
 
     def __init__(self, holdings: Sequence[np.ndarray], device: torch.device) -> None:
         places: dict[int, int] = {}
@@ -53,12 +63,12 @@ class _Holdings:
         self.sizes = torch.from_numpy(self.sizes_on_host).to(device)
 
     def find(self, slots: Tensor) -> Tensor:
-        """Look up which samples are in each agent's given slots [..., N, B]."""
+        """Return the samples in each agent's slots [..., N, B]."""
         return self.indices[self.offsets[:, None] + slots]
 
 
 def _take(data: Batch, samples: Tensor) -> Batch:
-    """Collect samples [N, B]."""
+    """Gather samples [N, B]."""
     return tuple(t.index_select(0, samples.view(-1)).view(*samples.shape, *t.shape[1:]) for t in data)
 
 
@@ -68,9 +78,9 @@ class _DataSampler(ABC):
     Args:
         data: The training data.
         holdings: Indices of the samples that each agent holds.
-        keys: One key an agent, int64 [N].
+        keys: One key per agent, int64 [N].
         batch_size: B.
-        counts: How many labels of each sample count, int64 [n]; None where all do.
+        counts: Number of labels that count in each sample, int64 [n]; None if all do.
     """
 
     def __init__(
@@ -90,14 +100,10 @@ class _DataSampler(ABC):
 
     @abstractmethod
     def _begin(self) -> None:
-        """Prepare what is kept between batches."""
+        """Set up what is kept between batches."""
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Go through all of the agents' data: whole batches first, then what is left, sample by sample.
-
-        Yields:
-            Tensors [N, B, ...], and which share of an agent's data they are, [N]; 0 where it has no more.
-        """
+        """Iterate over all of the agents' data: full batches first, then the rest sample by sample; see `Sampler`."""
         sizes, length = self.holdings.sizes[:, None], self.batch_size
         whole = sizes // length
         on_host = self.holdings.sizes_on_host
@@ -110,13 +116,13 @@ class _DataSampler(ABC):
             yield self._part(slots, slots < sizes, total)
 
     def _part(self, slots: Tensor, held: Tensor, total: Tensor) -> tuple[Batch, Tensor]:
-        """Take what is in the agents' slots [N, B], and the share of those that they hold."""
+        """Take the samples in the agents' slots [N, B], and the share of the agent's data that they are."""
         samples = self.holdings.find(slots.clamp(max=self.holdings.sizes[:, None] - 1))
         mine = held if self.counts is None else held * self.counts[samples]
         return _take(self.data, samples), mine.sum(1).double() / total
 
     def _count_all(self, counts: Tensor) -> Tensor:
-        """Count the labels that count of all that each agent holds, [N]."""
+        """Count the labels that count in each agent's data, [N]."""
         places = zip(self.holdings.offsets.tolist(), self.holdings.sizes_on_host.tolist(), strict=True)
         return torch.stack([counts[self.holdings.indices[first : first + size]].sum() for first, size in places])
 
@@ -129,15 +135,7 @@ class IndependentSampler(_DataSampler):
         self.first = -self.ahead
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step.
-
-        Args:
-            step: The step.
-            size: See `Sampler`.
-
-        Returns:
-            Tensors [N, B, ...].
-        """
+        """Draw the batches of a step; see `Sampler`."""
         if size not in (None, self.batch_size):
             return _take(self.data, self._draw(step, 1, size)[0])
         if not 0 <= step - self.first < self.ahead:
@@ -146,16 +144,16 @@ class IndependentSampler(_DataSampler):
         return _take(self.data, self.samples[step - self.first])
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
-        """Draw the samples of some steps, [count, N, size]."""
+        """Draw the samples of several steps, [count, N, size]."""
         steps = torch.arange(first, first + count, device=self.keys.device)
         keys = draws.fold(self.keys, steps[:, None])
         return self.holdings.find(draws.integers(keys, self.holdings.sizes.expand(count, -1), (size,)))
 
 
 class EpochSampler(_DataSampler):
-    """Walks through the agent's own data in a new random order each epoch; batches run on across epochs.
+    """Goes through the agent's own data in a new random order each epoch; batches continue across epochs.
 
-    A larger batch looks ahead in the order: what comes next is in it, and comes again in its turn.
+    A larger batch looks ahead in the order; the samples it adds come again in their turn.
     """
 
     def _begin(self) -> None:
@@ -163,22 +161,14 @@ class EpochSampler(_DataSampler):
         self._reach(self.batch_size)
 
     def _reach(self, size: int) -> None:
-        """Make room for the orders of so many epochs as a batch may touch: it may end in a later one than it began."""
+        """Make room for the orders of all epochs that a batch of this size can touch: it may end in a later epoch."""
         sizes = self.holdings.sizes_on_host
         self.span = 1 + -(-(size - 1) // int(sizes.min()))
         self.first = np.full(len(sizes), -1)
         self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=self.keys.device)
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step.
-
-        Args:
-            step: The step.
-            size: See `Sampler`.
-
-        Returns:
-            Tensors [N, B, ...].
-        """
+        """Draw the batches of a step; see `Sampler`."""
         size = size or self.batch_size
         if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
             self._reach(size)
@@ -212,7 +202,7 @@ class StreamSampler:
     Args:
         task: A task with `draw`.
         agents: Agent of each row, int64 [N].
-        keys: One key an agent, int64 [N].
+        keys: One key per agent, int64 [N].
         batch_size: B.
         dtype: Floating type of the samples.
     """
@@ -226,19 +216,11 @@ class StreamSampler:
         self.dtype = dtype
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step.
-
-        Args:
-            step: The step.
-            size: See `Sampler`.
-
-        Returns:
-            Tensors [N, B, ...].
-        """
+        """Draw the batches of a step; see `Sampler`."""
         return self.draw(draws.fold(self.keys, step), self.agents, size or self.batch_size, self.dtype)
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Refuse to go through samples that have no end.
+        """Raise, since there is no end to generated samples.
 
         Raises:
             TypeError: Always.
@@ -255,14 +237,14 @@ def make_sampler(
     batch_size: int,
     dtype: torch.dtype,
 ) -> Sampler:
-    """Build the sampler that a task and an experiment ask for.
+    """Build the sampler for a task and an experiment.
 
     Args:
         sampling: "independent" or "epochs".
         task: The task, on the device.
-        holdings: Indices of the samples that each row holds; not used by a task that generates its samples.
+        holdings: Indices of the samples that each row holds; not used if the task generates its samples.
         agents: Agent of each row, int64 [N].
-        keys: One key a row, int64 [N].
+        keys: One key per row, int64 [N].
         batch_size: B.
         dtype: Floating type of generated samples.
 

@@ -1,4 +1,4 @@
-"""Spoilt labels: the training data of agents that attack by them."""
+"""Spoilt labels: the training data of label-flipping attackers."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ class SpoiltSampler:
     """Gives attackers wrong labels, y → C − 1 − y.
 
     Args:
-        sampler: Draws the batches; targets are the last of their tensors.
-        attacks: Which rows attack, bool [N].
+        sampler: Draws the batches, with the targets as the last tensor.
+        attacks: Whether each row attacks, bool [N].
         num_classes: C.
     """
 
@@ -31,22 +31,10 @@ class SpoiltSampler:
         return *batch[:-1], torch.where(attacks, self.num_classes - 1 - targets, targets)
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step.
-
-        Args:
-            step: The step.
-            size: See `Sampler`.
-
-        Returns:
-            Tensors [N, B, ...].
-        """
+        """Draw the batches of a step; see `Sampler`."""
         return self._spoil(self.sampler.batch(step, size))
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Go through all of the agents' data.
-
-        Yields:
-            Tensors [N, B, ...], and which share of an agent's data they are, [N].
-        """
+        """Iterate once over all of the agents' data; see `Sampler`."""
         for batch, share in self.sampler.sweep():
             yield self._spoil(batch), share

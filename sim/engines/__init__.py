@@ -1,4 +1,4 @@
-"""Engines: how the agents' forward and backward passes are executed. Same results whichever runs."""
+"""Engines: how the agents' forward and backward passes are executed; the results do not depend on the engine."""
 
 import logging
 import time
@@ -33,19 +33,19 @@ ENGINES: dict[str, EngineKind] = {
 }
 
 _LOOPED_AGENTS = 4
-"""The loop is tried on so few agents; its cost is proportional to their number."""
+"""Number of agents the loop is timed on; its cost is proportional to their number."""
 
 _BATCHED_AGENTS = 256
-"""The others are tried on at most so many: beyond, their cost is proportional, too."""
+"""Largest number of agents the other engines are timed on: beyond it, their cost is proportional, too."""
 
 _TRIAL_SECONDS = 0.3
-"""A trial ends after so many."""
+"""Time limit of a trial in seconds."""
 
 _WORTH_THREADS = 0.02
-"""Seconds that a step must take for a second thread to be worth its waiting."""
+"""Seconds per step from which a second thread pays off."""
 
 _TOLERANCE = {torch.bfloat16: 0.2, torch.float32: 2e-2, torch.float64: 1e-6}
-"""How far a gradient may be from the loop's, relative to its norm: at a kink of ReLU a unit may fall on either side."""
+"""Largest relative deviation from the loop's gradient: at a kink of ReLU, a unit may fall on either side."""
 
 
 def make_engine(
@@ -57,28 +57,28 @@ def make_engine(
     threads: int = 1,
     verb: Verb = "gradients",
 ) -> tuple[Engine, str, int]:
-    """Build the engine asked for, or the one that is fastest for this model, state and device.
+    """Build the named engine, or the fastest one for this model, state and device.
 
-    A model whose every layer has a stacked form is stacked or looped, any other is mapped or looped: whichever
-    takes less processor time (wall time on a GPU) in a trial on data of the real shapes. A batched engine is
-    taken only if its losses, gradients and buffers in the trial are those of the loop, which calls the model as
-    it is.
+    "auto" compares the loop with the stacked engine if every layer of the model has a stacked form, otherwise with the
+    vectorized one: it takes the one with less processor time (wall time on a GPU) in a trial on data of the real
+    shapes. A batched engine is taken only if its losses, gradients and buffers in the trial equal those of the loop,
+    which calls the model as it is.
 
     Args:
         name: An engine's name, or "auto".
         model: The model of one agent.
-        task: Gives loss and data.
+        task: Supplies loss and data.
         state: The agents' state.
-        batch_size: Samples an agent and step.
-        threads: How many threads may be used; their number does not change what an agent computes.
-        verb: What the steps ask of it, and the trial tries: "gradients", or "losses" alone, which then need not be
+        batch_size: Samples per agent and step.
+        threads: How many threads may be used; their number does not change the results.
+        verb: What the steps call, and so the trial: "gradients", or "losses" only, which then need not be
             differentiable.
 
     Returns:
-        The engine, why it was chosen, and how many threads its work is worth.
+        The engine, why it was chosen, and the number of threads that pay off.
 
     Raises:
-        ValueError: The engine asked for cannot run this model; the message says why.
+        ValueError: The named engine cannot run this model; the message says why.
     """
     kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
     engine = kind(model, task, state, task.train[0][:2])
@@ -95,7 +95,7 @@ def make_engine(
 def _choose(
     name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, verb: Verb
 ) -> tuple[EngineKind, str, float]:
-    """Choose the kind of engine; return why, and the seconds that a step takes."""
+    """Choose the kind of engine; return it, the reasons, and the seconds per step."""
 
     def trial(kind: EngineKind, most_agents: int) -> _Trial:
         return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size, verb)
@@ -108,7 +108,7 @@ def _choose(
     for candidate in {"auto": ("stacked", "vectorized"), "loop": ()}.get(name, (name,)):
         try:
             seconds = trial(ENGINES[candidate], _BATCHED_AGENTS).checked(expected)
-        except Exception as error:  # whatever a model of the user's own does where it is not called as usual
+        except Exception as error:  # the user's model may raise anything when it is called in an unusual way
             if name != "auto":
                 raise ValueError(first_line(error)) from error
             reasons.append(f"not {candidate}: {first_line(error)}")
@@ -120,7 +120,7 @@ def _choose(
             graph = _recorded(kind)
             try:
                 able.append((trial(graph, _BATCHED_AGENTS).checked(expected), f"{label} as a CUDA graph", graph))
-            except Exception as error:  # whatever cannot be recorded
+            except Exception as error:  # anything may be raised by what cannot be recorded
                 reasons.append(f"no CUDA graph of {label}: {first_line(error)}")
     seconds, _, kind = min(able, key=lambda choice: choice[0])
     times = [f"{label} {1e3 * seconds * state.num_agents:.2f} ms" for seconds, label, _ in reversed(able)]
@@ -133,7 +133,7 @@ def _recorded(kind: EngineKind) -> EngineKind:
 
 
 class _Trial:
-    """Some passes of an engine on a state of its own: the seconds an agent, and what came out of the first."""
+    """Some passes of an engine on a state of its own: seconds per agent, and the results of the first pass."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class _Trial:
         device, dtype = like.parameters.device, like.parameters.dtype
         state = StackedState(model, num_agents, device, dtype, like.autocast)
         state.fill(slice(None), model)
-        # Neighbouring agents differ, so that one's values taken for another's would be seen.
+        # Neighbouring agents differ, so that swapped values would be noticed.
         shift = torch.arange(num_agents, device=device)[:, None] % 8
         state.parameters.mul_(1 + 0.01 * shift).add_(0.001 * shift)
         run = getattr(kind(model, task, state, data[0][:2]), verb)
@@ -158,7 +158,7 @@ class _Trial:
         keys = torch.arange(num_agents, device=device)
         clock = time.perf_counter if device.type == "cuda" else time.process_time
         times: list[float] = []
-        # The first pass warms up; a slow one is not repeated often.
+        # The first pass warms up; a slow one is repeated less.
         while len(times) < 2 or (len(times) < 4 and sum(times) < _TRIAL_SECONDS):
             start = clock()
             losses = run(batch, keys)
@@ -177,7 +177,7 @@ class _Trial:
         self.tolerance = _TOLERANCE[like.autocast or dtype]
 
     def checked(self, expected: "_Trial") -> float:
-        """Return the seconds an agent, or raise a ValueError if the first agents' results are not the expected ones."""
+        """Return the seconds per agent; raise a ValueError if the first agents' results are not the expected ones."""
         for name, wanted in expected.results.items():
             difference = (self.results[name] - wanted).norm()
             if wanted.isfinite().all() and not difference <= self.tolerance * wanted.norm():

@@ -1,4 +1,4 @@
-"""The agents divided among threads, each with an engine of its own."""
+"""Agents divided among threads, each with its own engine."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,18 +15,18 @@ __all__ = ["DividedEngine"]
 
 
 class DividedEngine:
-    """Runs one engine for each share of the agents, side by side.
+    """Runs one engine for each share of the agents, in parallel.
 
-    What an agent computes does not depend on who else is in its share, so that the number of threads changes no
-    result. One thread to a share is faster than many threads inside each operation.
+    An agent's results do not depend on the others in its share, nor therefore on the number of threads. One thread per
+    share is faster than many threads inside each operation.
 
     Args:
-        kind: Makes the engines.
+        kind: Builds the engines.
         model: The model of one agent.
-        task: Gives the loss.
+        task: Supplies the loss.
         state: The agents' state.
-        threads: How many shares at most.
-        grain: Agents come into shares in multiples of so many.
+        threads: Largest number of shares.
+        grain: The size of a share is a multiple of this.
     """
 
     def __init__(
@@ -48,27 +48,11 @@ class DividedEngine:
         self.pool = ThreadPoolExecutor(len(self.shares), initializer=torch.set_num_threads, initargs=(1,))
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         return self._side_by_side([engine.gradients for engine in self.engines], batch, keys)
 
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Compute each agent's loss alone.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Compute each agent's loss only; see `Engine`."""
         return self._side_by_side([engine.losses for engine in self.engines], batch, keys)
 
     def _side_by_side(self, passes: list[Callable[[Batch, Tensor], Tensor]], batch: Batch, keys: Tensor) -> Tensor:

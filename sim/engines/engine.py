@@ -1,4 +1,4 @@
-"""What an engine is: how the agents' forward and backward passes are executed."""
+"""The interface of engines, which execute the agents' forward and backward passes."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -17,13 +17,21 @@ class Engine(Protocol):
     name: str
     needs_keys: bool
     grain: int
-    """Agents can be divided among threads in multiples of so many; 0 if they cannot."""
+    """Agents can be divided among threads in multiples of this number; 0 if they cannot."""
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state, and return the losses [N]."""
+        """Write each agent's gradient into the state.
+
+        Args:
+            batch: Tensors [N, B, ...].
+            keys: One key per agent for the draws inside the model, int64 [N].
+
+        Returns:
+            Losses [N].
+        """
 
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Return the losses [N] alone: the same forward pass, of which no activations are kept."""
+        """Compute each agent's loss only: like `gradients`, without keeping activations."""
 
 
 EngineKind = Callable[[nn.Module, Task, StackedState, Tensor], Engine]

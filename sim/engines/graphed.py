@@ -1,4 +1,4 @@
-"""An engine recorded once as a CUDA graph and replayed at each step, which spares the launch of each kernel."""
+"""An engine recorded once as a CUDA graph and replayed at each step, which saves the kernel launches."""
 
 from collections.abc import Callable
 
@@ -13,17 +13,17 @@ __all__ = ["GraphedEngine"]
 
 
 _MOST_GRAPHS = 8
-"""Graphs that are kept at a time: parameters and gradients move among a few places."""
+"""Number of graphs kept at a time: parameters and gradients move among a few places."""
 
 
 class GraphedEngine:
-    """Replays another engine's passes.
+    """Replays the recorded passes of another engine.
 
-    A graph reads and writes fixed places in memory, while the parameters move when they are mixed: there is one
-    graph for each place in which they have been, and for each batch size.
+    A graph reads and writes fixed memory, while the parameters move when they are mixed: there is one graph for each
+    place they have been in, and for each batch size.
 
     Args:
-        engine: What is recorded; it must not wait for the device.
+        engine: The engine to record; it must not sync with the device.
         state: The agents' state, on a GPU.
     """
 
@@ -36,31 +36,15 @@ class GraphedEngine:
         self.graphs: dict[tuple[str | int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         return self._replay("gradients", batch, keys)
 
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Compute each agent's loss alone.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Compute each agent's loss only; see `Engine`."""
         return self._replay("losses", batch, keys)
 
     def _replay(self, name: str, batch: Batch, keys: Tensor) -> Tensor:
-        """Replay the engine's pass of that name, which is recorded where there is no graph of it for this place."""
+        """Replay the engine's pass of this name, recording it first if there is no graph for this place."""
         place = name, self.state.parameters.data_ptr(), self.state.gradients.data_ptr(), batch[0].shape[1]
         if place not in self.graphs:
             if len(self.graphs) == _MOST_GRAPHS:
@@ -75,7 +59,7 @@ class GraphedEngine:
     def _record(
         self, run: Callable[[Batch, Tensor], Tensor], batch: Batch, keys: Tensor
     ) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]:
-        """Record a pass, after some that warm up; running statistics are put back to what they were."""
+        """Record a pass after some warm-up passes; running statistics are restored."""
         batch, keys = tuple(t.clone() for t in batch), keys.clone()
         buffers = {name: b.clone() for name, b in self.state.buffers.items()}
         side = torch.cuda.Stream(keys.device)  # type: ignore[no-untyped-call]

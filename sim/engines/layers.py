@@ -1,7 +1,7 @@
-"""Layers of all agents at once: each takes activations [N, B, ...] and has a backward pass of its own.
+"""Layers for all agents at once, on activations [N, B, ...], with explicit backward passes.
 
-A backward pass writes the gradients of the layer's parameters into the state's views and returns those of its
-inputs, so that no graph is built at a step. Everything runs under `torch.no_grad`.
+A backward pass writes the gradients of the layer's parameters into the state's views and returns those of its inputs,
+so that no autograd graph is built. Everything runs under `torch.no_grad`.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,25 +17,33 @@ Views = dict[str, Tensor]
 
 
 class Layer(Protocol):
-    """A layer, or an operation of a model's own, on the activations of all agents."""
+    """A layer, or an operation in a model's forward, on the activations of all agents."""
 
     @property
     def forward(self) -> Callable[..., Tensor]:
-        """Computes the output of the inputs, and keeps what the backward pass needs."""
+        """Compute the output from the inputs, keeping what the backward pass needs."""
 
     @property
     def value(self) -> Callable[..., Tensor]:
-        """Computes the same output, and keeps nothing."""
+        """Compute the same output, keeping nothing."""
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Write the parameters' gradients; return those of the inputs that are wanted."""
+        """Write the parameters' gradients, and return the inputs' gradients.
+
+        Args:
+            gradient: Gradient of the output.
+            wanted: Whether the gradient of each input is needed.
+
+        Returns:
+            The gradient of each input, None where it is not needed.
+        """
 
 
 class Affine:
     """Each agent's affine map y = W x + b, `nn.Linear`.
 
-    On the CPU the products are numpy's: the small kernels of its BLAS are up to seven times as fast as a batched
-    product of torch, and write each agent's product where it belongs.
+    On the CPU, numpy computes the products: the small kernels of its BLAS are up to seven times as fast as torch's
+    batched product, and write each agent's product in place.
 
     Args:
         parameters: Views `weight` [N, out, in] and, if there is one, `bias` [N, out].
@@ -48,14 +56,7 @@ class Affine:
         self.y = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the output.
-
-        Args:
-            x: [N, B, ..., in].
-
-        Returns:
-            [N, B, ..., out].
-        """
+        """Compute the output [N, B, ..., out] of inputs [N, B, ..., in]; see `Layer`."""
         self.x = x.flatten(1, -2)
         shape = self._shape(self.x)
         if self.y.shape != shape:
@@ -63,14 +64,7 @@ class Affine:
         return self._map(self.x, self.y).view(*x.shape[:-1], -1)
 
     def value(self, x: Tensor) -> Tensor:
-        """Compute the outputs, and keep nothing.
-
-        Args:
-            x: [N, B, ..., in].
-
-        Returns:
-            [N, B, ..., out].
-        """
+        """Compute the output only; see `Layer`."""
         rows = x.flatten(1, -2)
         return self._map(rows, x.new_empty(self._shape(rows))).view(*x.shape[:-1], -1)
 
@@ -82,15 +76,7 @@ class Affine:
         return y.add_(self.parameters["bias"].unsqueeze(1)) if "bias" in self.parameters else y
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Write the gradients of weight and bias.
-
-        Args:
-            gradient: Of the output.
-            wanted: Whether the input's gradient is.
-
-        Returns:
-            The input's gradient.
-        """
+        """Write the gradients of weight and bias, and return the input's; see `Layer`."""
         g = gradient.flatten(1, -2)
         if "bias" in self.gradients:
             torch.sum(g, 1, out=self.gradients["bias"])
@@ -113,7 +99,7 @@ def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 
 
 def _product_with_transposed(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """Multiply [N, B, i] with the transposed of [N, o, i]; here torch is the faster one at middle sizes."""
+    """Multiply [N, B, i] with the transpose of [N, o, i]; here torch is faster at medium sizes."""
     rows, outputs, inputs = x.shape[1], *weight.shape[1:]
     small = rows > 1 and (rows * outputs * inputs <= 2**16 or outputs <= 16)
     if small or rows >= 64:
@@ -122,12 +108,12 @@ def _product_with_transposed(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
 
 
 class Activation:
-    """A function of single numbers whose slope follows from its value.
+    """An elementwise function whose derivative follows from its value.
 
     Args:
         function: The function.
         slope: Maps the gradient of the output and the output to the gradient of the input.
-        in_place: Whether nobody else needs the input.
+        in_place: Whether the input may be overwritten.
     """
 
     def __init__(
@@ -138,118 +124,59 @@ class Activation:
         self.in_place = in_place
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the output.
-
-        Args:
-            x: Any tensor.
-
-        Returns:
-            A tensor of its shape.
-        """
+        """Compute the output, of the input's shape; see `Layer`."""
         self.y = self.value(x)
         return self.y
 
     def value(self, x: Tensor) -> Tensor:
-        """Compute the output, and keep nothing.
-
-        Args:
-            x: Any tensor.
-
-        Returns:
-            A tensor of its shape.
-        """
+        """Compute the output only; see `Layer`."""
         return self.function(x, out=x) if self.in_place else self.function(x)  # type: ignore[call-arg]
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Compute the input's gradient.
-
-        Args:
-            gradient: Of the output.
-            wanted: Whether the input's gradient is.
-
-        Returns:
-            The input's gradient.
-        """
+        """Compute the input's gradient; see `Layer`."""
         return (self.slope(gradient, self.y) if wanted[0] else None,)
 
 
 class Flatten:
-    """Each sample's numbers in a row, `nn.Flatten`."""
+    """Flattens each sample, `nn.Flatten`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the output.
-
-        Args:
-            x: [N, B, ...].
-
-        Returns:
-            [N, B, numbers].
-        """
+        """Compute the output [N, B, numbers] of inputs [N, B, ...]; see `Layer`."""
         self.shape = x.shape
         return self.value(x)
 
     def value(self, x: Tensor) -> Tensor:
-        """Compute the output, and keep nothing.
-
-        Args:
-            x: [N, B, ...].
-
-        Returns:
-            [N, B, numbers].
-        """
+        """Compute the output only; see `Layer`."""
         return x.flatten(2)
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Compute the input's gradient.
-
-        Args:
-            gradient: Of the output.
-            wanted: Whether the input's gradient is.
-
-        Returns:
-            The input's gradient.
-        """
+        """Compute the input's gradient; see `Layer`."""
         return (gradient.view(self.shape) if wanted[0] else None,)
 
 
 class Local:
-    """Any function of stacked tensors, differentiated by a small graph of its own.
+    """Any function of stacked tensors, differentiated by autograd on a graph of its own.
 
     Args:
         function: Maps the inputs to the output.
-        parameters: Views of the state that it uses.
-        gradients: Views of the same names.
+        parameters: Views of the state's parameters that it uses.
+        gradients: Views of their gradients.
     """
 
     def __init__(self, function: Callable[..., Tensor], parameters: Views, gradients: Views) -> None:
-        self.value = function  # keeps nothing where autograd is off
+        self.value = function  # keeps nothing when autograd is off
         self.parameters = parameters
         self.gradients = gradients
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute the output.
-
-        Args:
-            *inputs: Stacked tensors.
-
-        Returns:
-            What the function returns.
-        """
+        """Compute the output of stacked tensors; see `Layer`."""
         with torch.enable_grad():
             self.inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
             self.y = self.value(*self.inputs)
         return self.y.detach()
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Write the gradients of the parameters.
-
-        Args:
-            gradient: Of the output.
-            wanted: Which inputs' gradients are.
-
-        Returns:
-            The inputs' gradients.
-        """
+        """Write the gradients of the parameters, and return the inputs'; see `Layer`."""
         leaves = [x for x, want in zip(self.inputs, wanted, strict=True) if want]
         found = torch.autograd.grad(self.y, [*leaves, *self.parameters.values()], gradient, materialize_grads=True)
         for name, value in zip(self.parameters, found[len(leaves) :], strict=True):
@@ -285,4 +212,4 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[T
     nn.Tanh: (torch.tanh, torch.ops.aten.tanh_backward),
     nn.Sigmoid: (torch.sigmoid, torch.ops.aten.sigmoid_backward),
 }
-"""Function and slope of the activations that have a form of their own."""
+"""Function and derivative of the activations that have their own form."""

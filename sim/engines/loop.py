@@ -1,4 +1,4 @@
-"""The agents one after another: one module, pointed at each agent's views in turn."""
+"""The agents one after another: one module that uses each agent's views in turn."""
 
 from contextlib import nullcontext
 
@@ -14,16 +14,16 @@ __all__ = ["LoopEngine"]
 
 
 class LoopEngine:
-    """Runs forward and backward of each agent by itself, in place on its rows.
+    """Runs the forward and backward pass of each agent separately, in place on its rows.
 
-    The fastest way for convolutions on a CPU, and the only one for models that draw from torch's global
-    generators, which are then seeded by the agent's key.
+    The fastest engine for convolutions on a CPU, and the only one for models that draw from torch's global generators,
+    which are then seeded by the agent's key.
 
     Args:
         model: The model of one agent.
-        task: Gives the loss.
+        task: Supplies the loss.
         state: The agents' state.
-        sample: Inputs of a small batch, to try the model on.
+        sample: Inputs of a small batch, on which the model is tried out.
     """
 
     name = "loop"
@@ -36,7 +36,7 @@ class LoopEngine:
         self.needs_keys = self.dropout or self.random
         self.grain = 0 if self.random else 1  # torch's generators are shared by all threads
         self.parameters = [self.model.get_parameter(name) for name in state.parameter_views]
-        # Under all its names, where several layers share one.
+        # Under all names of a buffer that several layers share.
         self.buffers = [
             [
                 (layer._buffers, key)
@@ -48,29 +48,13 @@ class LoopEngine:
         ]
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         self.state.gradients.zero_()
         return self._agents(batch, keys)
 
     @torch.no_grad()
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Compute each agent's loss alone.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Compute each agent's loss only; see `Engine`."""
         return self._agents(batch, keys)
 
     def _agents(self, batch: Batch, keys: Tensor) -> Tensor:
@@ -78,7 +62,7 @@ class LoopEngine:
         return torch.stack(losses)
 
     def _agent(self, n: int, batch: Batch, key: Tensor) -> Tensor:
-        """Compute an agent's loss, and add its gradient to the state where autograd is on."""
+        """Compute an agent's loss, and its gradient if autograd is on."""
         views = self.state.parameter_views.values()
         for parameter, view, gradient in zip(self.parameters, views, self.state.gradient_views.values(), strict=True):
             parameter.data = view.data[n]
@@ -98,7 +82,7 @@ class LoopEngine:
         for places, buffer in zip(self.buffers, buffers, strict=True):
             for owner, name in places:
                 now = owner[name]
-                if now is not None and now is not buffer:  # the model has put another tensor in its place
+                if now is not None and now is not buffer:  # the model has assigned another tensor
                     if now.shape != buffer.shape:
                         raise ValueError(
                             f"the buffer {name} has the shape {list(buffer.shape)} before a pass and {list(now.shape)}"

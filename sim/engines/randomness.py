@@ -1,4 +1,4 @@
-"""Randomness inside a model: dropout masks are drawn by key, agent by agent, whichever engine runs."""
+"""Randomness inside a model: dropout masks are keyed by agent and step, whichever engine runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) 
     Args:
         x: Activations [*keys.shape, B, ...].
         p: Probability of dropping an element.
-        keys: int64, one key an agent.
-        channels: Whether whole channels [B, C] are dropped.
+        keys: One key per agent, int64.
+        channels: Whether to drop full channels [B, C].
 
     Returns:
         A tensor of the shape of `x`.
@@ -38,10 +38,10 @@ def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) 
 
 
 class KeyedDropout(TorchFunctionMode):
-    """Replaces torch's functional dropout by its keyed twin while it is active.
+    """Replaces torch's functional dropout by `keyed_dropout` while active.
 
     Args:
-        keys: One key an agent, folded with a running number so that each dropout of a pass has its own mask.
+        keys: One key per agent, folded with a counter so that each dropout of a pass has its own mask.
     """
 
     def __init__(self, keys: Tensor) -> None:
@@ -67,7 +67,7 @@ class KeyedDropout(TorchFunctionMode):
 
 @contextmanager
 def seeded(key: int) -> Iterator[None]:
-    """Seed torch's global generators for a while, and restore them.
+    """Seed torch's global generators, and restore them at the end.
 
     Args:
         key: The seed.
@@ -81,7 +81,7 @@ def seeded(key: int) -> Iterator[None]:
 
 
 def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
-    """Find out whether a model draws random numbers when it trains.
+    """Find out whether a model draws random numbers in training mode.
 
     Args:
         model: The model; it is not changed.
@@ -95,7 +95,7 @@ def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
     with torch.random.fork_rng(), torch.no_grad():
         states = _generator_states(inputs.device)
         with mode:
-            model(inputs.clone())  # it may write into them
+            model(inputs.clone())  # the model may write into its inputs
         changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True))
     return mode.calls > 0, changed
 

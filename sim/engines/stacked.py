@@ -1,8 +1,8 @@
-"""All agents as one computation by batched layers: a matrix product a layer for all agents together.
+"""All agents as one computation with batched layers: one matrix product per layer for all agents.
 
-The model is traced once (torch.fx) into a tape of layers that take activations [N, B, ...] and the stacked
-parameters [N, ...]. Each layer has its rule here; a model with a layer or operation that has none cannot be
-stacked, and another engine runs it.
+The model is traced once (torch.fx) into a list of layers that take activations [N, B, ...] and the stacked parameters
+[N, ...]. Every supported layer has its rule here; a model with any other layer or operation cannot be stacked, and
+another engine runs it.
 """
 
 import operator
@@ -34,7 +34,7 @@ ELEMENTWISE_FUNCTIONS = {
 
 
 def layer_norm(layer: nn.LayerNorm, parameters: Views, x: Tensor) -> Tensor:
-    """Normalise each sample, then scale and shift by each agent's own factors.
+    """Normalise each sample, then scale and shift by each agent's own parameters.
 
     Args:
         layer: The layer of one agent.
@@ -52,7 +52,7 @@ def layer_norm(layer: nn.LayerNorm, parameters: Views, x: Tensor) -> Tensor:
 
 
 def batch_norm(layer: nn.BatchNorm1d, parameters: Views, buffers: Views, x: Tensor) -> Tensor:
-    """Normalise each agent's batch by its own statistics: the agents' features stand side by side.
+    """Normalise each agent's batch by its own statistics, with the agents' features side by side.
 
     Args:
         layer: The layer of one agent.
@@ -81,7 +81,7 @@ def batch_norm(layer: nn.BatchNorm1d, parameters: Views, buffers: Views, x: Tens
 
 
 class _Keys:
-    """The agents' keys of the running pass, shared by all dropout layers."""
+    """The agents' keys for the current pass, shared by all dropout layers."""
 
     now: Tensor
 
@@ -91,9 +91,9 @@ class _Node:
     """An entry of the tape.
 
     Attributes:
-        layer: What it computes.
-        inputs: Which entries it computes from; -1 is the model's input.
-        wanted: Whose gradients it has to return: those of entries that depend on parameters.
+        layer: The layer.
+        inputs: Its input entries; -1 is the model's input.
+        wanted: Whether to return the gradient of each input, which is so if the input depends on parameters.
     """
 
     layer: Layer
@@ -107,10 +107,10 @@ class _Tape:
     Args:
         model: The model of one agent.
         state: The agents' state, whose views the layers use.
-        keys: Where dropout finds the agents' keys.
+        keys: Holds the agents' keys for dropout.
 
     Raises:
-        ValueError: Some layer or operation has no stacked form; the message names it.
+        ValueError: A layer or operation has no stacked form; the message names it.
     """
 
     def __init__(self, model: nn.Module, state: StackedState, keys: _Keys) -> None:
@@ -147,15 +147,15 @@ class _Tape:
                 places[node] = -1
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node) or places[node.args[0]] != len(self.nodes) - 1:
-                    raise ValueError("the model's output is not the last thing that it computes")
+                    raise ValueError("the model's output is not its last operation")
             elif not node.users:
-                raise ValueError(f"the model computes {node.name} for nothing")
+                raise ValueError(f"the model does not use {node.name}, which it computes")
             else:
                 places[node] = len(self.nodes)
                 self._append(self._layer(model, node, places), tuple(places[n] for n in node.all_input_nodes))
 
     def _layer(self, model: nn.Module, node: fx.Node, places: dict[fx.Node, int]) -> Layer:
-        """Find the stacked form of a traced operation, or raise a ValueError."""
+        """Return the stacked form of a traced operation, or raise a ValueError."""
         if node.op == "call_module":
             (source,) = node.all_input_nodes
             alone = len(source.users) == 1 and places[source] >= 0
@@ -173,7 +173,7 @@ class _Tape:
         return Local(function, {}, {})
 
     def _module_layer(self, module: nn.Module, prefix: str, *, in_place: bool) -> Layer:
-        """Find the stacked form of a module, or raise a ValueError."""
+        """Return the stacked form of a module, or raise a ValueError."""
         name = f"{type(module).__name__} {prefix.removesuffix('.')}".strip()
         parameters, buffers = _below(prefix, self.state.parameter_views), _below(prefix, self.state.buffers)
         gradients = _below(prefix, self.state.gradient_views)
@@ -183,7 +183,7 @@ class _Tape:
         if names & self.used:
             raise ValueError(f"{name} is used twice")
         self.used |= names
-        kind = type(module)  # exactly: a subclass may compute something else
+        kind = type(module)  # exact: a subclass may compute something else
         if kind is nn.Linear:
             return Affine(parameters, gradients)
         if kind in ACTIVATIONS:
@@ -227,7 +227,7 @@ class _Tape:
         return values[-1]
 
     def value(self, x: Tensor) -> Tensor:
-        """Compute the outputs, and keep no activation longer than a later layer wants it.
+        """Compute the outputs, keeping each activation only until its last use.
 
         Args:
             x: Inputs of all agents, [N, B, ...].
@@ -248,7 +248,7 @@ class _Tape:
         """Write the parameters' gradients into the state.
 
         Args:
-            gradient: Of the outputs.
+            gradient: Gradient of the outputs.
         """
         gradients: list[Tensor | None] = [*(None for _ in self.nodes[1:]), gradient]
         for node in reversed(self.nodes):
@@ -268,21 +268,21 @@ def _below(prefix: str, views: Views) -> Views:
 
 
 class StackedEngine:
-    """Runs forward and backward of all agents as batched layers.
+    """Runs the forward and backward passes of all agents as batched layers.
 
     Args:
         model: The model of one agent.
-        task: Gives the loss of single samples.
+        task: Supplies the loss of single samples.
         state: The agents' state.
         sample: Not used: the trace needs no data.
 
     Raises:
-        ValueError: The model has a layer without a stacked form, the task a loss of its own, or autocast is asked for.
+        ValueError: A layer has no stacked form, the task has its own loss, or autocast is asked for.
     """
 
     name = "stacked"
-    # A vectorised kernel rounds the last numbers, which do not fill its registers, in another way: with shares of
-    # so many agents these are the same, however the agents are divided.
+    # A vectorised kernel rounds the last numbers, those that do not fill its registers, differently: with shares in
+    # multiples of this, they do not depend on how the agents are divided.
     grain = 32
 
     def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
@@ -298,17 +298,9 @@ class StackedEngine:
 
     @torch.no_grad()
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         self.keys.now = keys
-        with np.errstate(all="ignore"):  # a run that diverges is marked, not warned of
+        with np.errstate(all="ignore"):  # divergence is recorded, not warned about
             loss = cross_entropy if self.ordinary else self._any_loss
             losses, gradient = loss(self.tape.forward(batch[0]), batch[-1])
             self.tape.backward(gradient)
@@ -316,21 +308,13 @@ class StackedEngine:
 
     @torch.no_grad()
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Compute each agent's loss alone.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Compute each agent's loss only; see `Engine`."""
         self.keys.now = keys
-        with np.errstate(all="ignore"):  # a run that diverges is marked, not warned of
+        with np.errstate(all="ignore"):  # divergence is recorded, not warned about
             return self._sample_losses(self.tape.value(batch[0]), batch[-1])
 
     def _sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Average the losses of each agent's samples, [N]: the loss of a sample does not know whose it is."""
+        """Average the losses of each agent's samples, [N]; a sample's loss does not depend on its agent."""
         return self.task.mean_loss(outputs.flatten(0, 1), targets.flatten(0, 1), (len(outputs),))
 
     def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

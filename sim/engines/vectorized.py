@@ -1,4 +1,4 @@
-"""All agents as one computation by torch's general vectorised map."""
+"""All agents as one computation with `torch.vmap`."""
 
 from contextlib import nullcontext
 
@@ -43,15 +43,7 @@ class VectorizedEngine:
         self.needs_keys = self.dropout
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Write each agent's gradient into the state.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         losses, buffers = self._forward(batch, keys)
         self.state.differentiate(losses.sum())
         self._keep(buffers)
@@ -59,21 +51,13 @@ class VectorizedEngine:
 
     @torch.no_grad()
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Compute each agent's loss alone.
-
-        Args:
-            batch: Tensors [N, B, ...].
-            keys: One key an agent for the draws inside the model, int64 [N].
-
-        Returns:
-            Losses [N].
-        """
+        """Compute each agent's loss only; see `Engine`."""
         losses, buffers = self._forward(batch, keys)
         self._keep(buffers)
         return losses
 
     def _forward(self, batch: Batch, keys: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the losses [N], and what becomes of the buffers."""
+        """Compute the losses [N] and the updated buffers."""
         autocast = self.state.autocast
         with torch.autocast(keys.device.type, autocast, enabled=autocast is not None):
             return torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)

@@ -1,1 +1,1 @@
-"""The experiment: its components, keys, grid of runs, and how users' objects are told apart."""
+"""The experiment: its components, keys and grid of runs, and digests of users' objects."""

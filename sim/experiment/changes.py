@@ -1,4 +1,4 @@
-"""What has changed between two descriptions of a run, and whether that can be told of code and content."""
+"""Differences between two descriptions of a run, and whether they can be established for code and content."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 __all__ = ["DIGESTS", "Change", "change_of", "changes"]
 
 DIGESTS = ("digest", "code_digest")
-"""Keys of a description by which content and code of the user's are told."""
+"""Keys of a description that identify the content and code of the user's objects."""
 
 _NAMED = re.compile(r"(?P<name>\S+:\S+)( (?P<digest>[0-9a-f]{16}(-\S+)?))?")
-"""How `plain` writes an object that is a setting."""
+"""The form in which `plain` writes an object given as a setting."""
 
 
 class Change(NamedTuple):
     """A difference between two descriptions.
 
     Attributes:
-        sentence: What has changed in an object or in code of the user's; empty where other keys or values differ.
-        sure: Whether it has; otherwise it is told in ways that cannot be compared.
+        sentence: What has changed in an object or code of the user's; empty if other keys or values differ.
+        sure: Whether it has changed; False if the two were recorded in ways that cannot be compared.
     """
 
     sentence: str = ""
@@ -26,12 +26,12 @@ class Change(NamedTuple):
 
 
 def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
-    """Compare what a run was described by with what it is described by now.
+    """Compare a run's recorded description with its present one.
 
     Args:
         key: Dotted key of what is compared.
-        old: A description, or a part of one, such as `Component.describe` gives.
-        new: The same now.
+        old: The recorded description, or a part of one, as from `Component.describe`.
+        new: The same part of the present one.
 
     Yields:
         The differences.
@@ -52,12 +52,12 @@ def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def change_of(key: str, name: str, old: str | None, new: str | None) -> Change:
-    """Say what a changed digest means.
+    """Describe what a changed digest means.
 
     Args:
-        key: Dotted key of what has it.
-        name: Name of that.
-        old: The digest before; None where it had none.
+        key: Dotted key of the object.
+        name: Name of the object.
+        old: The digest before; None if there was none.
         new: The digest now.
 
     Returns:
@@ -65,11 +65,11 @@ def change_of(key: str, name: str, old: str | None, new: str | None) -> Change:
     """
     if _how_told(old) != _how_told(new):
         return Change(
-            f"{key}: whether {name} has changed since the run was begun cannot be told: it was recorded by"
-            f" {_how_told(old)}, and is now known by {_how_told(new)}",
+            f"{key}: it cannot be determined whether {name} has changed since the run was begun: it was recorded by"
+            f" {_how_told(old)}, and is now identified by {_how_told(new)}",
             sure=False,
         )
-    note = f" (it is known by {_how_told(new)})" if "-" in str(new) and not str(new).endswith("-source") else ""
+    note = f" (it is identified by {_how_told(new)})" if "-" in str(new) and not str(new).endswith("-source") else ""
     return Change(
         f"{key}: {name} has changed since the run was begun: its content, its code, or code of yours that it uses{note}"
     )
@@ -77,6 +77,6 @@ def change_of(key: str, name: str, old: str | None, new: str | None) -> Change:
 
 def _how_told(known: str | None) -> str:
     if known is None:
-        return "its name alone"
+        return "its name only"
     how = known.partition("-")[2]
-    return f"the byte code of {how}, for want of its source" if how not in ("", "source") else f"its {how or 'content'}"
+    return f"the byte code of {how}, for lack of its source" if how not in ("", "source") else f"its {how or 'content'}"

@@ -1,8 +1,7 @@
 """Components of an experiment: a name, a `module:attribute`, or the user's own object, with settings.
 
-A component is made by a callable. Parameters of the callable that the simulator supplies (the number of agents,
-the shape of the data, …) are recognised by name; all others are settings, and its signature says what they may
-be.
+A component is made by a callable. Those of its parameters that the simulator supplies (the number of agents, the shape
+of the data, …) are recognised by name; all others are settings, constrained by its signature.
 """
 
 import importlib
@@ -35,11 +34,11 @@ class Kind:
         key: Its key in an experiment.
         registry: Built-in makers by name.
         supplied: Parameters that the simulator supplies.
-        ready: Whether an object is itself such a component, not the maker of one.
-        reserved: Tells which parameters of a maker are no settings, although they have defaults.
-        bounds: Tells the bounds of settings whose maker declares none in its signature.
-        beside: Tells which settings the simulator takes for itself, beside those of the maker's signature.
-        noun: What one such component is called; by default as its key.
+        ready: Whether an object is itself such a component rather than its maker.
+        reserved: Returns the parameters of a maker that are not settings although they have defaults.
+        bounds: Returns the bounds of settings whose maker declares none in its signature.
+        beside: Returns the settings that the simulator handles itself, in addition to those in the maker's signature.
+        noun: What to call such a component; by default, its key.
     """
 
     key: str
@@ -52,17 +51,17 @@ class Kind:
     noun: str = ""
 
     def parse(self, given: Any) -> "Component":
-        """Read a component from what a user wrote.
+        """Parse a component.
 
         Args:
             given: A name, a `module:attribute`, a mapping with `name` and settings, a class or function, or a
                 ready object.
 
         Returns:
-            The component, its settings validated.
+            The component, with validated settings.
 
         Raises:
-            ExperimentError: There is no such component, or a setting is wrong.
+            ExperimentError: The component does not exist, or a setting is wrong.
         """
         if isinstance(given, Component):
             return given
@@ -80,7 +79,7 @@ class Kind:
         if self.ready(target):
             if settings:
                 raise ExperimentError(
-                    f"{self.key}.{next(iter(settings))}: {name} is given ready-made and takes no settings"
+                    f"{self.key}.{next(iter(settings))}: {name} is a ready-made object and takes no settings"
                 )
             return _unchanged(Component(self, name, target, {}, is_ready=True), known)
         if not callable(target):
@@ -91,16 +90,16 @@ class Kind:
         return _unchanged(Component(self, name, target, self._validate(target, name, settings)), known)
 
     def settings(self, given: Any) -> dict[str, inspect.Parameter]:
-        """Find what may be set of a component.
+        """Return the settings of a component.
 
         Args:
-            given: As for `parse`, but no mapping.
+            given: As for `parse`, but not a mapping.
 
         Returns:
-            Parameters of its maker by name, with annotations and defaults; none where it is ready-made.
+            Parameters of its maker by name, with annotations and defaults; none if it is ready-made.
 
         Raises:
-            ExperimentError: There is no such component.
+            ExperimentError: The component does not exist.
         """
         target, _ = self._find(given)
         if self.ready(target):
@@ -111,7 +110,7 @@ class Kind:
         return {**settings_in(target, self.supplied, self.reserved(target)), **self.beside(target)}
 
     def _find(self, given: Any) -> tuple[Any, str]:
-        """Find what a name stands for."""
+        """Look up the object and name of a component."""
         if not isinstance(given, str):
             return given, name_of(given)
         if given in self.registry:
@@ -121,13 +120,13 @@ class Kind:
             raise ExperimentError(f"{self.key}: there is no {noun} {shown(given)}; {choice}")
         built_in, _, attribute = given.partition(":")
         if built_in.startswith("basinet."):
-            for maker in self.registry.values():  # wherever its module was when a run wrote this down
+            for maker in self.registry.values():  # its module may have moved since a run recorded it
                 if getattr(maker, "__qualname__", None) == attribute:
                     return maker, given
         return _import(given, self.key), given
 
     def _validate(self, target: Callable[..., Any], name: str, settings: dict[str, Any]) -> dict[str, Any]:
-        """Check settings against the signature of their maker."""
+        """Validate settings against the signature of their maker."""
         model, names = _model_of(self, target)
         try:
             checked = model.model_validate(settings)
@@ -140,7 +139,7 @@ class Kind:
                 word = first["loc"][0]
                 if word in self.reserved(target):
                     raise ExperimentError(
-                        f"{self.key}.{word}: the simulator gives {name} its '{word}'; allowed: {', '.join(names)}"
+                        f"{self.key}.{word}: the simulator supplies '{word}' to {name}; allowed: {', '.join(names)}"
                     ) from None
                 choice = nearest(str(word), names) if names else "it takes none"
                 raise ExperimentError(f"{self.key}.{word}: {name} has no setting '{word}'; {choice}") from None
@@ -158,11 +157,11 @@ class Component:
     """A chosen component and its settings.
 
     Attributes:
-        kind: What it is for.
-        name: How it was named.
-        target: Its maker, or the ready object.
-        settings: What the user set.
-        is_ready: Whether `target` is the thing itself.
+        kind: Its kind.
+        name: The name it was given by.
+        target: Its maker, or the ready-made object.
+        settings: The settings given by the user.
+        is_ready: Whether `target` is the component itself.
     """
 
     kind: Kind
@@ -175,13 +174,13 @@ class Component:
         """Make the component.
 
         Args:
-            **supplied: What the simulator knows; the maker gets what it has a parameter for.
+            **supplied: Values known to the simulator; the maker gets those that it has parameters for.
 
         Returns:
-            What the maker returns, or the ready object.
+            The maker's result, or the ready-made object.
 
         Raises:
-            ExperimentError: The maker refused its settings, or is the user's own and raised anything.
+            ExperimentError: The maker rejected its settings, or is the user's own and raised anything.
         """
         if self.is_ready:
             return self.target
@@ -192,12 +191,12 @@ class Component:
 
     @property
     def key(self) -> str:
-        """Its key in the experiment."""
+        """The component's key in the experiment."""
         return self.kind.key
 
     @property
     def is_own(self) -> bool:
-        """Whether the user has brought it: it is none of the built-in ones, nor made of them."""
+        """Whether the user supplied it: it is neither built in nor an instance of a built-in class."""
         owner = self.target if hasattr(self.target, "__qualname__") else type(self.target)
         built_in = any(self.target is known for known in self.kind.registry.values())
         return not built_in and not str(owner.__module__).startswith("basinet.")
@@ -209,18 +208,18 @@ class Component:
             name: The parameter.
 
         Returns:
-            Whether it does.
+            Whether it has it.
         """
         return not self.is_ready and name in parameters(self.target)
 
     def needs(self, name: str) -> bool:
-        """Return whether the maker has a parameter that takes whole numbers only, not None.
+        """Return whether the maker has a parameter that only takes integers, not None.
 
         Args:
             name: The parameter.
 
         Returns:
-            Whether it does.
+            Whether it has one.
         """
         parameter = None if self.is_ready else parameters(self.target).get(name)
         return parameter is not None and parameter.annotation is int
@@ -229,23 +228,23 @@ class Component:
         """Describe the component in plain values.
 
         Returns:
-            Its name, its settings and the defaults of those not set; a ready object comes with a `digest` of its
-            content, and with its own name, if it has one, as a `label`; what is not installed with a `code_digest`.
+            Its name and all settings, including defaults; for a ready-made object also a `digest` of its content and
+            own name, if any, as a `label`; for a maker that is not installed, a `code_digest`.
         """
         return dict(self._description)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The settings that the user set to something else than their defaults, in plain values."""
+        """The settings that the user set to other values than the defaults, in plain values."""
         defaults = {} if self.is_ready else parameters(self.target)
-        told = {key: plain(parameter.default) for key, parameter in defaults.items() if key in self.settings}
-        return {key: plain(v) for key, v in self.settings.items() if key not in told or told[key] != plain(v)}
+        usual = {key: plain(parameter.default) for key, parameter in defaults.items() if key in self.settings}
+        return {key: plain(v) for key, v in self.settings.items() if key not in usual or usual[key] != plain(v)}
 
     def brief(self) -> str | dict[str, Any]:
-        """Describe the component in plain values, as briefly as it could have been given.
+        """Describe the component in plain values, in the shortest form in which it could have been given.
 
         Returns:
-            Its name, or a mapping with what was set; as `describe` where it is ready-made.
+            Its name, or a mapping with the settings given; for a ready-made object, the same as `describe`.
         """
         if self.is_ready:
             return self.describe()
@@ -254,7 +253,7 @@ class Component:
     @cached_property
     def _description(self) -> dict[str, Any]:
         if self.is_ready:
-            label = getattr(self.target, "name", None)  # as that of a graph
+            label = getattr(self.target, "name", None)  # such as a graph's
             own = {"label": label} if isinstance(label, str) and label else {}
             return {"name": self.name, "digest": digest(self.target), **own}
         defaults = {
@@ -268,7 +267,7 @@ class Component:
 
 
 def _unchanged(component: Component, known: Mapping[str, str]) -> Component:
-    """Check that a component read back from a run's folder is still what it was."""
+    """Raise unless a component read from a run folder is unchanged; return it."""
     key, name = component.kind.key, component.name
     if "digest" in known and not component.is_ready:
         raise ExperimentError(
@@ -283,7 +282,7 @@ def _unchanged(component: Component, known: Mapping[str, str]) -> Component:
 
 
 def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
-    """Return whether a setting takes the given list as one value (otherwise it is an axis of a grid).
+    """Return whether a setting takes the given list as one value; otherwise, it is an axis of a grid.
 
     Args:
         kind: The kind of component.
@@ -291,7 +290,7 @@ def is_list_setting(kind: Kind, given: Mapping[str, Any], key: str) -> bool:
         key: The setting.
 
     Returns:
-        Whether the list itself is meant as a value.
+        Whether the list itself is the value.
     """
     try:
         target, _ = kind._find(given.get("name"))
@@ -310,15 +309,15 @@ def _model_of(kind: Kind, target: Callable[..., Any]) -> tuple[type[BaseModel], 
 
 
 def _import(path: str, key: str) -> Any:
-    """Import `module:attribute`; a module beside the user's experiment is found too."""
+    """Import `module:attribute`; modules next to the user's experiment are found, too."""
     module, _, attribute = path.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    if module not in sys.modules:  # the name may come from a folder of somebody else's
+    if module not in sys.modules:  # the name may come from somebody else's folder
         _log.warning("%s: importing %s, which runs its code", key, module)
     try:
         found: Any = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # the user's module may raise anything on import
         reason = f"{first_line(error)}{place_of(error)}"
         raise ExperimentError(f"{key}: the module of '{path}' cannot be imported: {reason}") from error
     for part in attribute.split("."):

@@ -1,4 +1,4 @@
-"""The configuration of one run: every component chosen, every value single, all of it validated."""
+"""The configuration of one run: every component chosen, every value single and validated."""
 
 import inspect
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 
 MOST = 10**12
-"""The largest count: of steps, agents, samples."""
+"""The largest count, for example of steps, agents or samples."""
 
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
@@ -70,7 +70,7 @@ def _is_measure(given: Any) -> bool:
 
 
 def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
-    """Name what the simulator gives to an optimizer that asks for it: how many agents it steps, and their draws."""
+    """Return the parameters that the simulator supplies to an optimizer: its number of agents and its draws."""
     try:
         traits = OptimizerTraits.of(maker)
     except TypeError as error:
@@ -80,14 +80,14 @@ def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
 
 
 def _tuned(maker: Any) -> dict[str, inspect.Parameter]:
-    """Let an optimizer be tuned if that is known how."""
+    """Return the setting `tuned` for an optimizer that can be tuned."""
     if OptimizerTraits.of(maker).tuning is None:
         return {}
     return {"tuned": inspect.Parameter("tuned", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Tuned)}
 
 
 def _bounds_of_torch(maker: Any) -> dict[str, Any]:
-    """Bound settings of torch's optimizers, whose signatures say nothing."""
+    """Return bounds for the settings of torch's optimizers, whose signatures have none."""
     return TORCH_BOUNDS if isinstance(maker, type) and maker in TORCH else {}
 
 
@@ -122,7 +122,7 @@ KINDS: dict[str, Kind] = {
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
 }
-"""The kinds of component; those that live inside another's mapping have a dotted key."""
+"""The kinds of component; a component inside another's mapping has a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
 _PLAIN = {"topology": ("agents",), "escape": ("every", "stop")}
@@ -145,7 +145,7 @@ def _component(kind: str) -> BeforeValidator:
 
 
 def _measures(given: Any) -> Any:
-    """Read what is measured; what is no list is left to be refused."""
+    """Parse the measures; anything but a list is left for validation to reject."""
     return tuple(map(KINDS["analysis"].parse, given)) if isinstance(given, list | tuple) else given
 
 
@@ -172,12 +172,12 @@ def _unpack(key: str) -> Any:
 
 
 class TaskPart(_Part):
-    """The task, the split of its data among the agents, and how its images are augmented.
+    """The task, how its data are split among the agents, and how its images are augmented.
 
     Attributes:
         component: The task.
         partition: How its data are split among the agents.
-        augmentation: How its images are augmented; None leaves them as they are.
+        augmentation: How its images are augmented; None for not at all.
     """
 
     component: Annotated[Component, _component("task")]
@@ -193,8 +193,8 @@ class TopologyPart(_Part):
 
     Attributes:
         component: The graph, or a sequence of graphs.
-        agents: How many agents it has; None where the graph tells.
-        policy: The combination policy; None takes the graph's own, or the default.
+        agents: Number of agents; None if the graph determines it.
+        policy: The combination policy; None for the graph's own, or else the default.
     """
 
     component: Annotated[Component, _component("topology")]
@@ -203,7 +203,7 @@ class TopologyPart(_Part):
 
 
 def _noise(given: Any) -> Any:
-    """Read the noise of gradients."""
+    """Parse the gradient noise."""
     if given is None or given == "none" or isinstance(given, Noise):
         return None if given == "none" else given
     if not isinstance(given, Mapping):
@@ -218,11 +218,11 @@ def _noise(given: Any) -> Any:
 
 
 class EscapePart(_Part):
-    """When a replica has left the place where it started, how often that is looked at, and what follows from it.
+    """When a replica has escaped from where it started, how often this is checked, and whether the run then ends.
 
     Attributes:
-        component: Tells which replicas are outside.
-        every: Steps between two looks.
+        component: Computes which replicas are outside.
+        every: Steps between two checks.
         stop: Whether the run ends at the first evaluation by which every replica has escaped or diverged.
     """
 
@@ -232,11 +232,11 @@ class EscapePart(_Part):
 
 
 class TrajectoryPart(_Part):
-    """What is recorded of the way that a run takes, at each evaluation.
+    """What is recorded of the run's trajectory at each evaluation.
 
     Attributes:
-        points: "centroid", or "agents" as well.
-        megabytes: The most that the file may take.
+        points: "centroid", or "agents" for both.
+        megabytes: Largest size of the file.
     """
 
     points: Literal["centroid", "agents"] = "centroid"
@@ -244,7 +244,7 @@ class TrajectoryPart(_Part):
 
 
 def _runtime(name: str) -> str:
-    """Look up the name of a runtime."""
+    """Validate the name of a runtime."""
     if name not in RUNTIMES:
         raise ExperimentError(f"runtime.name: got {shown(name)}; {nearest(name, RUNTIMES)}")
     return name
@@ -254,15 +254,14 @@ class RuntimePart(_Part):
     """Where and how a run is executed.
 
     Attributes:
-        name: "inline" (this process), "ray" (actors that host blocks of agents) or "torchrun" (the ranks that
-            torchrun has started do).
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+        name: "inline" (this process), "ray" (actors that host blocks of agents) or "torchrun" (the ranks started by
+            torchrun).
+        device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
-        autocast: "bfloat16" computes products and convolutions of the gradients in it, as torch's autocast does.
-        engine: How forward and backward of the agents are executed; "auto" takes the fastest.
-        threads: Threads that each worker may use, if its work is worth them; None grants it those of its
-            processors.
-        actors: How many Ray actors share the agents of a run.
+        autocast: "bfloat16" computes products and convolutions of the gradients in this type, by torch's autocast.
+        engine: How the agents' forward and backward passes are executed; "auto" takes the fastest engine.
+        threads: Most threads that each worker uses, if its work is large enough; None for as many as its processors.
+        actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
     """
@@ -282,8 +281,8 @@ class Config(_Part):
     """One run: every component chosen, every value single.
 
     Attributes:
-        case: Name of the case it belongs to, if the experiment has cases.
-        strategy_keys: Keys that the experiment has set for its strategy alone, and that so are no conditions of a
+        case: Name of its case, if the experiment has cases.
+        strategy_keys: Keys that the experiment sets for its strategy only, and that are therefore not conditions of a
             comparison.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
@@ -291,37 +290,37 @@ class Config(_Part):
             `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each replica.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
-        attack: What agents do that mean to spoil the training, and which agents; what is measured is the honest ones'.
+        attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
         gradient_noise: Noise of each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name: it becomes
-            (1 + ε) g + s, with one draw an agent and step, whatever the batch. All gradients of a step have the same
-            draw, those over all of an agent's data have none, and the analysis knows nothing of it.
-        optimizer_state: What happens to what an optimizer remembers of an agent (momentum, second moments) when
-            parameters are combined or averaged: it is kept as it is, mixed like them, or reset to zero.
+            (1 + ε) g + s, with one draw per agent and step, whatever the batch. All gradients of a step share the
+            draw; gradients over all of an agent's data, and the analysis, have no noise.
+        optimizer_state: What happens to an optimizer's state of an agent (momentum, second moments) when parameters are
+            combined or averaged: it is kept, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.
-        personal: Parameters that stay each agent's own and are not mixed, by name, with * for any letters, such as
-            "head.*". What a run measures is then the mean over the agents' own models.
+        personal: Parameters that each agent keeps to itself, neither sent nor mixed, by name, where * stands for any
+            characters, such as "head.*". The run then measures the mean over the agents' own models.
         schedule: Learning-rate schedule.
-        batch_size: Samples an agent and step.
-        sampling: "independent" (with replacement) or "epochs" (each sample once an epoch).
-        steps: Steps of the run; or give `epochs`.
-        epochs: Passes of an agent over its data, on average; or give `steps`.
-        replicas: Independent repetitions, which run together.
-        seed: Root of all random draws.
-        evaluate_every: Steps between two evaluations; None makes ten of the run.
-        keep_every: Steps between two checkpoints that are kept beside the last one; the analysis measures each of
-            them. None keeps none.
-        escape: When a replica's centroid has left the place where it started: the first such step is its
-            `escape_step`. `every` are the steps between two looks; with `stop` the run ends once all have.
-        trajectory: What is recorded at each evaluation of the way that the run takes; None records nothing.
-        analysis: What is measured at the end of the run, in the last state and in those that were kept.
-        analysis_points: Where: at the centroid, and at each agent if asked.
-        analysis_views: Under which samples: "all", and at each agent "own", those that it holds.
+        batch_size: Samples per agent and step.
+        sampling: "independent" (with replacement) or "epochs" (each sample once per epoch).
+        steps: Number of steps; alternatively, give `epochs`.
+        epochs: Average number of passes of an agent over its data; alternatively, give `steps`.
+        replicas: Number of independent repetitions, which run together.
+        seed: Seed of all random draws.
+        evaluate_every: Steps between two evaluations; None for ten evaluations in the run.
+        keep_every: Steps between two checkpoints that are kept in addition to the last one, each of which is analysed;
+            None keeps no others.
+        escape: When a replica's centroid has escaped: the first step at which it is outside is its `escape_step`.
+            `every` is the number of steps between two checks; with `stop`, the run ends once all have escaped.
+        trajectory: What is recorded of the run's trajectory at each evaluation; None for nothing.
+        analysis: What is measured at the end of the run, in the last checkpoint and all kept ones.
+        analysis_points: Where to measure: at the centroid, and optionally at each agent.
+        analysis_views: On which samples: "all", and at each agent "own" for those that it holds.
         analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
             all samples as one batch.
         analysis_dtype: Floating type of the analysis.
-        analysis_samples: Size of the fixed random subset of the training samples that is taken; None is all of them.
-        analysis_memory: Memory that the analysis may take in each worker, besides model and data, in MiB.
+        analysis_samples: Size of the fixed random subset of the training samples to use; None for all.
+        analysis_memory: Memory budget of the analysis in each worker, besides model and data, in MiB.
         runtime: Where and how the run is executed.
     """
 
@@ -374,10 +373,10 @@ class Config(_Part):
 
     @classmethod
     def parse(cls, description: Mapping[str, Any]) -> Self:
-        """Validate a description whose values are single.
+        """Validate a description with single values.
 
         Args:
-            description: Keys and values as a user writes them.
+            description: Keys and values as written by the user.
 
         Returns:
             The configuration.
@@ -399,14 +398,14 @@ class Config(_Part):
 
     @property
     def measures(self) -> dict[str, Any]:
-        """The measures of the analysis by the names of their components, each made for its own name."""
+        """The measures of the analysis by component name, each made to compute what its name asks for."""
         return {asked.name: asked.make(wanted=frozenset([asked.name])) for asked in self.analysis}
 
     def describe(self) -> dict[str, Any]:
         """Describe the run in plain values.
 
         Returns:
-            What `Config.parse` reads, as far as its components have names, with defaults filled in.
+            What `Config.parse` reads, provided that components have names; defaults are filled in.
         """
         plain: dict[str, Any] = {}
         for key in type(self).model_fields:
@@ -434,7 +433,7 @@ class Config(_Part):
 
 
 def _complaint(error: ValidationError) -> str:
-    """Turn pydantic's first complaint about a configuration into a sentence."""
+    """Turn pydantic's first error in a configuration into a sentence."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ExperimentError):

@@ -1,4 +1,4 @@
-"""Names and digests: objects of the user's own are told apart by what they hold and by their code."""
+"""Names and digests that identify users' objects by their content and code."""
 
 import ast
 import copyreg
@@ -24,11 +24,11 @@ __all__ = ["digest", "importable", "installed", "name_of", "plain"]
 
 
 _MOVED = {"pathlib._local": "pathlib"}
-"""Modules in which some versions of Python define what others define elsewhere."""
+"""Modules under which some versions of Python define what others define elsewhere."""
 
 
 def name_of(given: Any) -> str:
-    """Name an object of the user's, a class or function by its place.
+    """Name a user's object, class or function by where it is defined.
 
     Args:
         given: Any object.
@@ -46,7 +46,7 @@ def name_of(given: Any) -> str:
 
 
 def importable(given: Any) -> bool:
-    """Return whether a name says what an object is: it can be imported, from elsewhere than the user's script.
+    """Return whether an object's name identifies it: it can be imported, from elsewhere than the user's script.
 
     Args:
         given: Any object.
@@ -67,52 +67,53 @@ def importable(given: Any) -> bool:
 
 
 def installed(given: Any) -> bool:
-    """Return whether a name says what an object is for good: it can be imported from a package that is installed.
+    """Return whether an object's name identifies it for good: it can be imported from an installed package.
 
     Args:
         given: Any object.
 
     Returns:
-        Whether it is a class or function that its module holds under its name, and the module is none of the user's.
+        Whether it is importable, and its module is not the user's own.
     """
     return importable(given) and source.is_installed(given.__module__)
 
 
 def digest(value: Any, *, code: bool = True) -> str:
-    """Digest an object, the same in every process.
+    """Digest an object, identically in every process.
 
-    Classes and functions that are installed count by name. The user's own count by their source, as a syntax tree, with
-    all that it uses of the user's own: other functions and classes by theirs, what a module assigns by the assignment,
-    and by its value where that is computed. What code finds by names that it makes up as it runs is not seen.
+    Installed classes and functions are identified by name. The user's own are digested by their source, as a syntax
+    tree, with everything of the user's that they use: functions and classes by their source, module variables by the
+    statement that assigns them, and by their value if it is computed. Names that code constructs at run time are not
+    followed.
 
     Args:
         value: Any object.
-        code: Whether all code counts; otherwise classes and functions of the user's own modules count by name, too.
+        code: Whether code counts; otherwise, the user's own classes and functions are identified by name, too.
 
     Returns:
-        Hexadecimal digits: equal for equal content. Behind them stands "-source" where code was read, or the version of
-        Python where the source of some of it could not be read, so that its byte code counts: "-cpython-311". What
-        cannot be copied (an open file) has a new digest each time.
+        Hexadecimal digits, equal for equal content, then "-source" if code was read, or the version of Python, such
+        as "-cpython-311", if byte code was digested because some source could not be read. What cannot be copied (such
+        as an open file) has a new digest each time.
     """
     walk = _Walk(code=code)
     try:
         walk.visit(value)
         while walk.pending:
             walk.visit_code(walk.pending.popleft())
-    except Exception:  # whatever an object does that is no plain data
+    except Exception:  # an object that is not plain data may raise anything
         return uuid.uuid4().hex[:16]
     return walk.hash.hexdigest()[:16] + walk.how_read
 
 
 def plain(value: Any, by_name: Callable[[Any], bool] = installed) -> Any:
-    """Turn a value into what YAML can hold.
+    """Convert a value to what YAML can hold.
 
     Args:
-        value: Nested mappings and sequences of plain values, or of objects of the user's own.
-        by_name: Tells which objects a name stands for.
+        value: Nested mappings and sequences of plain values or the user's objects.
+        by_name: Returns whether a name identifies an object.
 
     Returns:
-        The same nesting; an object is named, with its digest where the name does not say what it is.
+        The same nesting; objects are given by name, with their digest if the name does not identify them.
     """
     if isinstance(value, Mapping):
         return {str(k): plain(v, by_name) for k, v in value.items()}
@@ -128,21 +129,21 @@ def plain(value: Any, by_name: Callable[[Any], bool] = installed) -> Any:
 
 
 class _Walk:
-    """Visits an object's parts, as pickling would, and notes what it finds.
+    """Visits an object's parts, as pickling would, and digests them.
 
     Args:
         code: Whether the code of classes and functions counts.
 
     Attributes:
-        pending: The user's classes and functions whose code is still to be noted.
-        how_read: How code was read: nothing where there was none, "-source", or the version of Python.
+        pending: The user's classes and functions whose code is still to be digested.
+        how_read: How code was read: empty if there was none, "-source", or the version of Python.
     """
 
     def __init__(self, *, code: bool) -> None:
         self.code = code
         self.hash = hashlib.sha256()
         self.places: dict[int, int] = {}
-        self.kept: list[Any] = []  # alive, so that no identity is used twice
+        self.kept: list[Any] = []  # kept alive, so that no identity is reused
         self.looked_up: set[tuple[int, str]] = set()
         self.pending: deque[Any] = deque()
         self.how_read = ""
@@ -181,7 +182,7 @@ class _Walk:
             self.note(str(len(value)))
             for part in chain.from_iterable(value.items()) if isinstance(value, dict) else value:
                 self.visit(part)
-        elif isinstance(value, PurePath):  # which versions of Python pickle otherwise
+        elif isinstance(value, PurePath):  # pickled differently by some versions of Python
             self.visit([type(value), value.parts])
         elif isinstance(value, set | frozenset):
             self.visit(sorted(digest(part) for part in value))
@@ -205,10 +206,10 @@ class _Walk:
         namespace = vars(sys.modules.get(kind.__module__, types.ModuleType("")))
         name = kind.__qualname__
         if node is None and namespace.get(name) is kind and source.assignments(namespace.get("__file__"), name):
-            self._visit_assigned(name, kind, (), namespace)  # a named tuple, or the like
+            self._visit_assigned(name, kind, (), namespace)  # such as a named tuple
             return
         if node is None:
-            # What makes the class what it is; not what Python or a decorator has hung on to it.
+            # Only the attributes that define the class, not those added by Python or a decorator.
             self.visit([name, {key: part for key, part in sorted(vars(kind).items()) if _tells(key, part)}])
             return
         self._read(node)
@@ -232,14 +233,14 @@ class _Walk:
             self._read(node)
             self._visit_defaults(node, function)
             names |= source.names_of(node)
-        elif source.is_installed_file(code.co_filename):  # what a package has put around a function
+        elif source.is_installed_file(code.co_filename):  # a package's wrapper of a function
             self.note(code.co_qualname)
             names = frozenset()
         else:
             self.how_read = f"-{sys.implementation.cache_tag}"
             self.visit([_code(code), function.__defaults__, function.__kwdefaults__])
         for name, cell in sorted(zip(code.co_freevars, function.__closure__ or (), strict=True)):
-            with suppress(ValueError):  # it holds nothing yet
+            with suppress(ValueError):  # an empty cell
                 self.note(name)
                 self._try(cell.cell_contents)
         self._look_up(names, attributes, namespace)
@@ -248,7 +249,7 @@ class _Walk:
                 self._look_up(attributes if found.name is None else (found.name,), attributes, found.namespace)
 
     def _visit_defaults(self, node: Any, function: types.FunctionType) -> None:
-        """Note the defaults of parameters that are more than what their source says."""
+        """Digest the defaults of parameters whose value is not evident from their source."""
         given = zip(reversed(node.args.defaults), reversed(function.__defaults__ or ()), strict=False)
         named = function.__kwdefaults__ or {}
         keywords = ((e, named.get(a.arg)) for a, e in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
@@ -261,7 +262,7 @@ class _Walk:
         self.how_read = self.how_read or "-source"
 
     def _look_up(self, names: Iterable[str], attributes: Iterable[str], namespace: Mapping[str, Any]) -> None:
-        """Note what code finds in a module of the user's own."""
+        """Digest what code looks up in the user's own module."""
         for name in sorted(names):
             if name not in namespace or (id(namespace), name) in self.looked_up:
                 continue
@@ -280,7 +281,7 @@ class _Walk:
                 self._visit_assigned(name, value, attributes, namespace)
 
     def _visit_assigned(self, name: str, value: Any, attributes: Iterable[str], namespace: Mapping[str, Any]) -> None:
-        """Note the statements that assign a name in a module, and its value where they do not tell it."""
+        """Digest the statements that assign a name in a module, and its value if they do not determine it."""
         file, package = namespace.get("__file__"), namespace.get("__package__")
         statements = source.assignments(file, name) or source.assignments(file, "*")
         for statement in statements:
@@ -299,10 +300,10 @@ class _Walk:
             self._try(value)
 
     def _try(self, value: Any) -> None:
-        """Visit what code may use: if it cannot be read, it counts by its type."""
+        """Visit what code may use; what cannot be read counts by its type."""
         try:
             self.visit(value)
-        except Exception:  # whatever an object does that is no plain data
+        except Exception:  # an object that is not plain data may raise anything
             self.note(name_of(type(value)))
 
     def note(self, text: str) -> None:
@@ -315,19 +316,19 @@ _DATA = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozense
 
 
 def _tells(name: str, part: Any) -> bool:
-    """Whether an attribute of a class is the user's own: a method, or data without underscores around its name."""
+    """Return whether a class attribute is the user's own: a method, or data without a dunder name."""
     return isinstance(part, (types.FunctionType, *_DECORATED)) or (
         isinstance(part, _DATA) and not name.startswith("__")
     )
 
 
 def _is_wrapper(value: Any) -> bool:
-    """Whether a value is what functools.cache, or a compiler, has made of a function."""
+    """Return whether a value is a wrapper of a function, as by functools.cache or a compiler."""
     return hasattr(value, "__qualname__") and callable(getattr(value, "__wrapped__", None))
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether a value cannot change as code runs."""
+    """Return whether a value is immutable and plain."""
     if isinstance(value, tuple | frozenset):
         return all(map(_is_constant, value))
     return value is None or isinstance(value, bool | int | float | complex | str | bytes)

@@ -1,7 +1,7 @@
-"""The experiment: a description from a YAML file, from `key=value`, or from Python objects, and its grid of runs.
+"""The experiment: a description from YAML, `key=value` or Python objects, and its grid of runs.
 
-A list where one value is wanted makes a grid; `cases` lays named sets of values over the experiment, for keys
-that change together. Every point of the grid is a `Config`: one run.
+A list in place of a single value makes a grid; `cases` gives named sets of values that override the experiment's, for
+keys that change together. Every point of the grid is a `Config`: one run.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,19 +20,19 @@ __all__ = ["Experiment"]
 
 
 class Experiment:
-    """A description and the runs that it stands for.
+    """A description and the runs it stands for.
 
     Args:
-        description: Keys and values: see `Config` for the keys; `cases`, a mapping from a case's name to values
-            that are laid over the experiment in that case; `skip`, "impossible" if runs whose parts do not fit together
-            are to be left out; and `about`, a text for the report. A strategy's mapping may hold keys of the
-            experiment beside its own settings: they are laid over the experiment for that strategy.
+        description: Keys and values: see `Config` for the keys; `cases`, a mapping from a case's name to values that
+            override the experiment's in that case; `skip`, "impossible" to leave out runs whose parts do not fit
+            together; and `about`, a text for the report. A strategy's mapping may hold keys of the experiment besides
+            its own settings: they override the experiment's for that strategy.
         **values: The same as keywords.
 
     Attributes:
         description: The experiment as given.
-        runs: Configuration of each run, by its name.
-        skips_impossible: Whether runs whose parts do not fit together are left out; otherwise they are a mistake.
+        runs: Configuration of each run by name.
+        skips_impossible: Whether runs whose parts do not fit together are left out; otherwise, they are an error.
 
     Raises:
         ExperimentError: Something in it is not allowed; the message is one sentence.
@@ -47,7 +47,7 @@ class Experiment:
         self.description = {**(description or {}), **values}
         skip = self.description.get("skip")
         if skip not in (None, "impossible"):
-            raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or no such key")
+            raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or leave this key out")
         self.skips_impossible = skip is not None
         self.runs: dict[str, Config] = {}
         parser, names = _Parser(), _Names()
@@ -66,7 +66,7 @@ class Experiment:
 
         Args:
             path: The file.
-            overrides: `key=value`, see `override`.
+            overrides: Words `key=value`; see `override`.
 
         Returns:
             The experiment.
@@ -89,8 +89,8 @@ class Experiment:
         for key, value in objects.items():
             if description.get(key) == value:
                 raise ExperimentError(
-                    f"{key}: {path} records an object that was given from Python, which no file holds; run the script"
-                    f" again that gave it, or give another one: {key}=…"
+                    f"{key}: {path} records an object that was given from Python, which no file holds; rerun the script"
+                    f" that gave it, or give another one: {key}=…"
                 )
         try:
             return cls(description)
@@ -99,7 +99,7 @@ class Experiment:
 
 
 class _Parser:
-    """Reads points of a grid, of which those that have a value in common share what is made of it."""
+    """Parses points of a grid, which share the objects made from equal values."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, Hashable], Any] = {}
@@ -115,13 +115,13 @@ class _Parser:
 
 
 class _Names:
-    """Gives runs names of their own, also where upper and lower case are the same."""
+    """Gives runs distinct names, even on case-insensitive file systems."""
 
     def __init__(self) -> None:
         self.given: dict[str, Config] = {}
 
     def give(self, name: str, config: Config) -> str:
-        """Return the name, with a number where another run has it."""
+        """Return the name, with a number appended if it is taken."""
         place, number = name, 1
         while (other := self.given.setdefault(place.casefold(), config)) is not config:
             if other.describe() == config.describe():

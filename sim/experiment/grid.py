@@ -1,4 +1,4 @@
-"""The grid of an experiment: lists of values and cases, and the points that they stand for."""
+"""The grid of an experiment: lists of values and cases, and the points they expand to."""
 
 import itertools
 import math
@@ -17,26 +17,26 @@ from basinet.sim.tasks import is_list_of_samples
 __all__ = ["INSTEAD", "expand", "frozen", "place", "split_strategy"]
 
 _MOST_RUNS = 100_000
-"""Runs of a grid that there may be."""
+"""Largest number of runs in a grid."""
 
 INSTEAD = {"steps": "epochs", "epochs": "steps"}
-"""What gives way where something is laid over it."""
+"""Keys that are dropped when one is overridden: either replaces the other."""
 
 _OF_THE_GRID = ("case", "strategy", "strategy_keys")
-"""Keys that no strategy can set."""
+"""Keys that a strategy cannot set."""
 
 _LISTS = frozenset(name for name, field in Config.model_fields.items() if get_origin(field.annotation) is tuple)
-"""Keys whose values are lists themselves, and make no grid."""
+"""Keys whose values are lists themselves rather than axes of a grid."""
 
 
 def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-    """Make the points of a grid.
+    """Expand a description to the points of its grid.
 
     Args:
-        description: What the experiment is, with lists where it has several values, and cases.
+        description: The experiment, with lists for several values, and cases.
 
     Yields:
-        What the values on the axes of the grid are called, and the whole description at the point.
+        The names of the point's values on the axes of the grid, and the full description at the point.
 
     Raises:
         ExperimentError: There are too many points, or none.
@@ -54,7 +54,7 @@ def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dic
 
 
 def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[str, Any]]]:
-    """Lay the cases over the experiment."""
+    """Expand the cases, each of which overrides the experiment."""
     base = {key: value for key, value in description.items() if key not in ("about", "skip", "cases")}
     cases = description.get("cases")
     if cases is None:
@@ -73,7 +73,7 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
         if len(others) < len(cases[name]) and not any(_axes({"strategy": point["strategy"]})):
             point["strategy_keys"] = ("case", *others)
             strategies.append(frozen(point["strategy"]))
-    # Cases that share strategies are conditions to compare them in; otherwise they stand for their strategies.
+    # Cases that share strategies are conditions to compare them in; otherwise, they stand for their strategies.
     for _, point in found if len(set(strategies)) < len(strategies) else ():
         if point.pop("strategy_keys", None) and len(set(strategies)) > 1:
             point["strategy_keys"] = ("case",)
@@ -81,7 +81,7 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
 
 
 def _by_strategy(point: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-    """Lay the keys of the experiment that a strategy's mapping holds over the experiment, strategy by strategy."""
+    """Expand the strategies, each of which overrides the experiment by the experiment keys in its mapping."""
     given = point.get("strategy")
     choices = given if isinstance(given, list) else [given]
     laid = [split_strategy(choice) for choice in choices]
@@ -101,13 +101,13 @@ def _by_strategy(point: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[s
 
 
 def split_strategy(choice: Any) -> tuple[Any, dict[str, Any]]:
-    """Split what is given as a strategy.
+    """Split a strategy's mapping into settings and experiment keys.
 
     Args:
         choice: A name, a mapping, or an object.
 
     Returns:
-        The strategy with its own settings, and the keys of the experiment beside them.
+        The strategy with its own settings, and the experiment's keys in its mapping.
 
     Raises:
         ExperimentError: A key is neither.
@@ -130,7 +130,7 @@ def split_strategy(choice: Any) -> tuple[Any, dict[str, Any]]:
             who = " or ".join(name if isinstance(name, str) else name_of(name) for name in names)
             hint = nearest(str(key), [*settings, *Config.model_fields]).partition("; ")[2]
             raise ExperimentError(
-                f"strategy.{key}: {who} has no setting '{key}', and an experiment no such key; allowed are its own"
+                f"strategy.{key}: {who} has no setting '{key}', nor is it a key of the experiment; allowed are its own"
                 f" settings ({', '.join(sorted(settings)) or 'it has none'}) and keys of the experiment, such as"
                 f" batch_size and optimizer.lr{hint and '; ' + hint}"
             )
@@ -138,7 +138,7 @@ def split_strategy(choice: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _settings_of(strategy: Any) -> set[str] | None:
-    """Name the settings of a strategy; None where there is no such strategy, or it takes any."""
+    """Return the names of a strategy's settings; None if it does not exist or takes any setting."""
     try:
         found = KINDS["strategy"].settings(strategy)
     except (ExperimentError, TypeError):
@@ -163,7 +163,7 @@ def _expand_lists(
         for (path, _), (text, value) in zip(axes, values, strict=True):
             place(point, path, value)
             chosen[".".join(path)] = text
-        # A value that a list offered may hold lists of its own, such as strategy: [{name: …, order: [atc, cta]}].
+        # The values on an axis may hold lists themselves, such as strategy: [{name: …, order: [atc, cta]}].
         if axes and any(True for _ in _axes(point)):
             for inner, leaf in _expand_lists(point, [*outer, *(path for path, _ in axes)]):
                 yield {**chosen, **inner}, leaf
@@ -199,15 +199,15 @@ def _copy(value: Any) -> Any:
 
 
 def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value; a component on the way that is given by its name becomes a mapping.
+    """Set a value; a component on the path that is given by its name becomes a mapping.
 
     Args:
         description: Changed in place.
         path: The words of a dotted key.
-        value: What is set there.
+        value: The value.
 
     Raises:
-        ExperimentError: There are several values on the way.
+        ExperimentError: A key on the path has several values.
     """
     *outer, last = path
     for depth, word in enumerate(outer):
@@ -222,19 +222,19 @@ def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _lay(point: dict[str, Any], key: str, value: Any) -> None:
-    """Lay a value over the experiment."""
+    """Override a value of the experiment."""
     point.pop(INSTEAD.get(key, ""), None)
     place(point, key.split("."), value)
 
 
 def frozen(value: Any) -> Hashable:
-    """Turn a value into what equal ones have in common; an object of the user's own is equal to itself alone.
+    """Convert a value to a hashable key, equal for equal values; a user's object only equals itself.
 
     Args:
         value: Any value.
 
     Returns:
-        What can be looked up.
+        The key.
     """
     if isinstance(value, Mapping):
         return ("mapping", *((str(key), frozen(item)) for key, item in value.items()))

@@ -1,4 +1,4 @@
-"""Mistakes: one sentence each, whoever's code has found them."""
+"""Mistakes of users: one sentence each, whichever code finds them."""
 
 import difflib
 import math
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 _LONGEST_LINE = 300
-"""Letters of another library's message that are repeated."""
+"""Longest part of another library's message that is repeated."""
 
 _MISTAKES = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
-"""What a built-in component raises if it is asked for what cannot be had; all else is a defect."""
+"""What built-in components raise for invalid settings; any other exception is a defect."""
 
 
 _LONGEST_SENTENCE, _LONGEST_WORD = 1000, 200
@@ -42,7 +42,7 @@ class _Repr(reprlib.Repr):
         self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to write very many digits.
+        # Python refuses to convert very long integers.
         return repr(x) if abs(x) < 10**40 else f"{'-' * (x < 0)}10^{int(abs(x).bit_length() * math.log10(2))}"
 
 
@@ -50,11 +50,10 @@ _REPR = _Repr()
 
 
 class ExperimentError(ValueError):
-    """A mistake in what was asked: one sentence that names the key, what was given and what is allowed.
+    """A mistake in the experiment or the request: one sentence with the key, what was given and what is allowed.
 
     Args:
-        message: The sentence; whatever it repeats, the middle of very long words, and of a very long sentence, is left
-            out.
+        message: The sentence; very long words, and a very long sentence, are shortened in the middle.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -70,13 +69,13 @@ def _cut(text: str, most: int) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value that a user gave, in short.
+    """Format a value given by a user, in short.
 
     Args:
         value: Any value.
 
     Returns:
-        Its representation; the middle of what is long is left out.
+        Its representation, shortened in the middle if it is long.
 
     Example:
         >>> shown([1, 2.5, "x"]), len(shown("x" * 100_000))
@@ -86,14 +85,14 @@ def shown(value: Any) -> str:
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Suggest the allowed word nearest to a wrong one.
+    """Suggest the allowed word closest to a wrong one.
 
     Args:
         word: What was given.
-        allowed: What would have been right.
+        allowed: The allowed words.
 
     Returns:
-        The end of a sentence: the allowed words, or the nearest of very many, and a suggestion.
+        The end of a sentence: the allowed words, or the closest ones of very many, and a suggestion.
 
     Example:
         >>> nearest("rign", ["ring", "star"])
@@ -109,14 +108,14 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""Say in one line what went wrong.
+    r"""Summarise an error in one line.
 
     Args:
-        error: Its text may be empty, or have many lines.
+        error: The exception; its text may be empty or have many lines.
 
     Returns:
-        The first line of the text, with the second if the first one announces it, cut where it is very long; the name
-        of the error's type if there is no text.
+        The first line of the text, with the second if the first announces it, shortened if very long; the name of the
+        error's type if there is no text.
 
     Example:
         >>> first_line(ValueError("2 mistakes:\n  no width\n  no depth")), first_line(AssertionError())
@@ -124,13 +123,13 @@ def first_line(error: BaseException) -> str:
     """
     if isinstance(error, ExperimentError):
         return str(error)
-    if isinstance(error, KeyError):  # its text is the key alone
+    if isinstance(error, KeyError):  # its text is only the key
         return f"KeyError: {error}"
     if isinstance(error, OSError) and error.strerror:  # its text begins with a number
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     try:
         text = str(error)
-    except Exception:  # an exception of the user's own may fail to say what it is
+    except Exception:  # the user's exception may fail to format itself
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
@@ -138,7 +137,7 @@ def first_line(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Say in one line what was raised.
+    """Summarise what was raised in one line.
 
     Args:
         error: The exception.
@@ -152,16 +151,16 @@ def in_words(error: BaseException) -> str:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error that would not: a full disk is found by what is open already.
+    """Add the file's name to an OSError without one, such as from a full disk on a write to an open file.
 
     Args:
-        path: The file that is written meanwhile.
+        path: The file being written.
 
     Yields:
         Nothing.
 
     Raises:
-        OSError: What was raised.
+        OSError: The original error, with the name.
     """
     try:
         yield
@@ -176,23 +175,23 @@ _BASINET = Path(__file__).parents[2]
 
 @cache
 def _is_users(file: str) -> bool:
-    """Whether a file of code is the user's own: not part of Basinet, of Python, or of an installed package."""
+    """Return whether a source file is the user's own: not part of Basinet, Python or an installed package."""
     if file.startswith("<"):
         return file.startswith(("<stdin", "<string", "<ipython"))
     return not (is_installed_file(file) or Path(file).is_relative_to(_BASINET))
 
 
 def place_of(error: BaseException) -> str:
-    """Find the innermost line of the user's own code that an error, or its cause, went through.
+    """Find the innermost line of the user's code in the traceback of an error or its cause.
 
     Args:
-        error: It has been raised.
+        error: The exception, which has been raised.
 
     Returns:
-        " (file:line)", or "" if it went through none.
+        " (file:line)", or "" if there is none.
     """
     found: BaseException | None = error
-    seen: list[BaseException] = []  # causes may go round
+    seen: list[BaseException] = []  # causes may form a cycle
     while found is not None and found not in seen:
         seen.append(found)
         places = [
@@ -211,12 +210,12 @@ def place_of(error: BaseException) -> str:
 
 
 class Blamed(Protocol):
-    """A component whose code is called.
+    """A component to which errors are attributed.
 
     Attributes:
         key: Its key in the experiment.
-        name: How it was named.
-        is_own: Whether the user has brought it.
+        name: The name it was given by.
+        is_own: Whether the user supplied it.
     """
 
     @property
@@ -233,7 +232,7 @@ def complaint(component: Blamed, error: Exception, inside: str = "") -> Experime
     Args:
         component: The component.
         error: What was raised.
-        inside: In which part of it.
+        inside: The part of the component that raised it.
 
     Returns:
         The mistake; None if a built-in component raised anything but a ValueError or the like, which is a defect.
@@ -245,7 +244,7 @@ def complaint(component: Blamed, error: Exception, inside: str = "") -> Experime
     inside_basinet = bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(_BASINET)
     refused = not where and isinstance(error, _MISTAKES) and inside_basinet
     if refused or not component.is_own:
-        line = line.replace("num_agents", "topology.agents")  # the key that it is given by
+        line = line.replace("num_agents", "topology.agents")  # the key that sets it
         return ExperimentError(f"{key}: {line}{where}") if isinstance(error, _MISTAKES) else None
     name = type(error).__name__
     line = line.removeprefix(name).removeprefix(": ")
@@ -255,13 +254,13 @@ def complaint(component: Blamed, error: Exception, inside: str = "") -> Experime
 
 @contextmanager
 def staying() -> Iterator[None]:
-    """Make a mistake of a wish to leave the process (`sys.exit`), which user code has no say in.
+    """Turn an attempt of user code to exit the process (`sys.exit`) into an error.
 
     Yields:
         Nothing.
 
     Raises:
-        ExperimentError: If code asks to exit.
+        ExperimentError: The code asked to exit.
     """
     try:
         yield
@@ -272,10 +271,10 @@ def staying() -> Iterator[None]:
 
 
 class user_code:
-    """Makes one sentence of what a component's code raises while it is called, see `complaint`.
+    """Turns what a component's code raises within this context into a sentence; see `complaint`.
 
     Args:
-        component: Whose code is called.
+        component: The component whose code runs.
     """
 
     def __init__(self, component: Blamed) -> None:
@@ -288,6 +287,6 @@ class user_code:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, ExperimentError):
-            said = complaint(self.component, error)
-            if said is not None:
-                raise said from error
+            mistake = complaint(self.component, error)
+            if mistake is not None:
+                raise mistake from error

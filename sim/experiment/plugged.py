@@ -1,4 +1,4 @@
-"""What rooms above plug into an experiment: the package says where it is, and its first use imports it."""
+"""Objects of higher rooms that experiments use; they are imported on first use, from where the package says."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ __all__ = ["Registry", "plugged"]
 
 
 def plugged(what: str) -> Any:
-    """Import what is plugged in.
+    """Import a plugged-in object.
 
     Args:
         what: A key of `basinet.PLUGGED`.
@@ -23,7 +23,7 @@ def plugged(what: str) -> Any:
 
 
 class Registry(Mapping[str, Callable[..., Any]]):
-    """Makers by name that a room above registers.
+    """A registry of makers, held by a higher room.
 
     Args:
         what: A key of `basinet.PLUGGED`.

@@ -1,4 +1,4 @@
-"""Names of the runs of a grid: safe names of folders, short, and the same whenever the same experiment is read."""
+"""Names of the runs of a grid: short, valid as folder names, and determined by the experiment."""
 
 import re
 import unicodedata
@@ -15,14 +15,14 @@ from basinet.sim.experiment.mistakes import shown
 __all__ = ["distinct_texts", "run_name", "strategy_name"]
 
 _LONGEST_VALUE = 40
-"""Characters of a value in a name."""
+"""Most characters of a value in a name."""
 
 _LONGEST_NAME = 160
-"""Bytes of a name in UTF-8: file systems take 255, and a number may follow."""
+"""Most bytes of a name in UTF-8: file systems allow 255, and a number may be appended."""
 
 
 def strategy_name(config: Config) -> str:
-    """Name a run's strategy, with its order where it has one, and the settings that are not its defaults.
+    """Name a run's strategy, with its order if it has one, and the settings that differ from their defaults.
 
     Args:
         config: The run.
@@ -42,7 +42,7 @@ def run_name(config: Config, axes: Mapping[str, str]) -> str:
 
     Args:
         config: The run.
-        axes: What the values on the axes of the grid are called, by dotted key.
+        axes: Names of the run's values on the axes of the grid, by dotted key.
 
     Returns:
         The name of its folder.
@@ -59,25 +59,25 @@ def run_name(config: Config, axes: Mapping[str, str]) -> str:
 
 
 def distinct_texts(values: Sequence[Any]) -> list[str]:
-    """Write values in short, for names of folders, so that different values can be told apart.
+    """Format values in short for folder names, so that different values can be told apart.
 
     Args:
         values: Values on an axis of a grid, or names.
 
     Returns:
-        A text each; where those of different values would be the same, they are numbered: "Graph-1", "Graph-2".
+        One text per value; equal texts of different values are numbered: "Graph-1", "Graph-2".
     """
     texts = [_safe(_text(value))[:_LONGEST_VALUE] for value in values]
     count = Counter(texts)
-    told: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for text, value in zip(texts, values, strict=True):
         if count[text] > 1:
-            told.setdefault(text, set()).add(digest(value))
+            digests.setdefault(text, set()).add(digest(value))
     numbers: Counter[str] = Counter()
     named = []
     for text in texts:
         says = text.strip("-_=.+")
-        if says and len(told.get(text, ())) < 2:
+        if says and len(digests.get(text, ())) < 2:
             named.append(text)
         else:
             numbers[says] += 1
@@ -96,7 +96,7 @@ def _text(value: Any) -> str:
         return shown(value)
     if value is None or isinstance(value, float | str):
         return str(value)
-    own = getattr(value, "name", None)  # as that of a graph
+    own = getattr(value, "name", None)  # such as a graph's
     return own if isinstance(own, str) and own else str(getattr(value, "__name__", type(value).__name__))
 
 

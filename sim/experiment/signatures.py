@@ -1,4 +1,4 @@
-"""What the signature of a maker says of its settings, and how values are checked against it."""
+"""The settings declared by the signature of a maker, and the validation of values against it."""
 
 import inspect
 import math
@@ -27,13 +27,13 @@ __all__ = [
 
 @cache
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Read a signature, with its annotations evaluated where they can be.
+    """Read a signature, evaluating annotations where possible.
 
     Args:
         target: A maker.
 
     Returns:
-        Its parameters by name; none where it has no signature.
+        Its parameters by name; none if it has no signature.
     """
     try:
         return inspect.signature(target, eval_str=True).parameters
@@ -46,12 +46,12 @@ def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def settings_in(
     target: Callable[..., Any], supplied: tuple[str, ...], reserved: tuple[str, ...]
 ) -> dict[str, inspect.Parameter]:
-    """Choose the parameters of a maker that are settings: how many agents there are, the topology alone tells.
+    """Return the parameters of a maker that are settings; the number of agents is not one, since the topology sets it.
 
     Args:
         target: The maker.
         supplied: Parameters that the simulator supplies.
-        reserved: Parameters that are no settings, although they have defaults.
+        reserved: Parameters that are not settings although they have defaults.
 
     Returns:
         The parameters by name.
@@ -66,7 +66,7 @@ def settings_in(
 
 
 _LARGEST = float(np.finfo(np.float32).max)
-"""More than that no parameter can be multiplied by in either floating type of a run."""
+"""Largest magnitude of a number, so that products with parameters are finite in either floating type of a run."""
 
 _INT64 = Field(ge=-(2**63), le=2**63 - 1)
 
@@ -86,13 +86,13 @@ def _check_number(value: Any) -> Any:
 
 
 def is_finite(value: Any) -> bool:
-    """Return whether a value holds no number that is infinite or none, as far as it is plain.
+    """Return whether a plain value contains no infinity or NaN.
 
     Args:
         value: Any value.
 
     Returns:
-        Whether it does not.
+        Whether it does not; objects that are not plain are ignored.
     """
     if isinstance(value, Mapping):
         return all(map(is_finite, value.values()))
@@ -114,18 +114,18 @@ def _check_boolean(value: Any) -> bool:
 
 
 NUMBER, BOOLEAN = BeforeValidator(_check_number), BeforeValidator(_check_boolean)
-"""Let pydantic take no boolean for a number, only finite numbers, and nothing else than a boolean for one."""
+"""Make pydantic accept no boolean as a number, only finite numbers, and only booleans as booleans."""
 
 
 def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
-    """Complete a type of a signature, also in its parts: numbers are finite, and no booleans.
+    """Complete the type of a setting, including its parts: numbers are finite and not booleans.
 
     Args:
         annotation: The type; `Annotated[float, Field(allow_inf_nan=True)]` takes any float.
         bounds: Bounds of its floats.
 
     Returns:
-        The type that is checked.
+        The type to validate.
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation is float:
@@ -141,9 +141,9 @@ def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
     if origin is Annotated:
         if parts[0] not in (int, float):
             return Annotated[(_exact(parts[0]), *parts[1:])]
-        said = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
-        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in said)
-        # What comes last is looked at first.
+        constraints = [constraint for part in parts[1:] for constraint in (part, *getattr(part, "metadata", ()))]
+        any_float = any(getattr(constraint, "allow_inf_nan", None) for constraint in constraints)
+        # Pydantic applies the last validator first.
         last = BeforeValidator(_check_type) if any_float else NUMBER
         return Annotated[(parts[0], *([_INT64] if parts[0] is int else []), *parts[1:], last)]
     if origin in (Union, types.UnionType):
@@ -156,7 +156,7 @@ def _exact(annotation: Any, bounds: tuple[Any, ...] = ()) -> Any:
 def settings_model(
     name: str, settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, Any]
 ) -> tuple[type[BaseModel], list[str]]:
-    """Build a model that validates the settings of a maker.
+    """Build a pydantic model that validates the settings of a maker.
 
     Args:
         name: Name of the maker.
@@ -176,7 +176,7 @@ def settings_model(
         required = parameter.default is parameter.empty
         evaluated = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
         annotation = _exact(parameter.annotation if evaluated else Any, (bounds[setting],) if setting in bounds else ())
-        # The alias keeps a setting apart from the attributes of a pydantic model.
+        # An alias, so that settings do not clash with attributes of pydantic models.
         fields[f"field_{len(names)}"] = (
             annotation,
             Field(... if required else parameter.default, alias=setting),
@@ -187,14 +187,14 @@ def settings_model(
 
 
 def means_list(annotation: Any, given: Sequence[Any]) -> bool:
-    """Return whether a list that is given for a setting is meant as one value (otherwise it is an axis of a grid).
+    """Return whether a list given for a setting is meant as one value; otherwise, it is an axis of a grid.
 
     Args:
         annotation: The type of the setting.
         given: The list.
 
     Returns:
-        Whether it is; what is wrong as a list and in its parts is a list that holds something wrong.
+        Whether it is; a list that is invalid both as a value and in its items counts as a list with an invalid item.
     """
     adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     whole = _allows(adapter, given) or not any(_allows(adapter, part) for part in given)
@@ -210,19 +210,19 @@ def _allows(adapter: TypeAdapter[Any], value: Any) -> bool:
 
 
 def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
-    """Turn the complaint of pydantic into a sentence.
+    """Turn pydantic's error into a sentence.
 
     Args:
-        error: The complaint.
-        path: Dotted key of what was validated, "" at the top.
-        names: Keys that are allowed there.
+        error: The error.
+        path: Dotted key of what was validated, "" at the top level.
+        names: The allowed keys.
 
     Returns:
         One sentence.
     """
     first = max(
         error.errors(), key=lambda complaint: len(complaint["loc"])
-    )  # of alternatives the one that came furthest
+    )  # of several alternatives, the one that got furthest
     where = ".".join(
         [path] * bool(path) + [str(part) for part in first["loc"] if part != "component"][: 1 if path else 2]
     )

@@ -1,7 +1,7 @@
-"""Code of the user's own as syntax trees: comments, docstrings and layout do not count, nor does the version of Python.
+"""Users' code as syntax trees, independent of comments, docstrings, layout and the version of Python.
 
-Installed is what Python brings along, what lies in a folder `site-packages` or `dist-packages`, and the packages that
-results are recorded with by their versions. All other modules are the user's: they may change from day to day.
+Installed modules are those of Python itself, those in `site-packages` or `dist-packages`, and the packages whose
+versions are recorded with the results. All other modules are the user's own and may change at any time.
 """
 
 import ast
@@ -39,20 +39,20 @@ _VERSIONED = frozenset({"basinet", "torch", "numpy", "scipy", "networkx", "ray"}
 _PLACES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
 _BUILT_IN = (None, "built-in", "frozen")
-"""Origins of modules that come from no file."""
+"""Origins of modules without a file."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _Definition = _Function | ast.ClassDef
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a module is installed, so that its name says what it is.
+    """Return whether a module is installed, so that its name identifies it.
 
     Args:
         module: Its name.
 
     Returns:
-        Whether it is; otherwise it is the user's own.
+        Whether it is; otherwise, it is the user's own.
 
     Example:
         >>> is_installed("collections.abc"), is_installed("torch.nn"), is_installed("__main__")
@@ -69,7 +69,7 @@ def is_installed(module: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_installed_file(file: str) -> bool:
-    """Return whether a file is where packages are installed.
+    """Return whether a file is in a place where packages are installed.
 
     Args:
         file: Its path.
@@ -82,14 +82,14 @@ def is_installed_file(file: str) -> bool:
 
 
 class _File:
-    """What a file of Python defines.
+    """The definitions in a Python file.
 
     Attributes:
-        functions: By qualified name the functions and lambdas of that name, with their byte code.
+        functions: Functions and lambdas by qualified name, with their byte code.
         classes: The classes.
-        assigned: By name the statements that assign it in the module, or change what it holds; under "*" the imports of
-            everything.
-        counters: Names that functions assign, which change as code runs.
+        assigned: By name, the module-level statements that assign it or change its content; under "*", the star
+            imports.
+        counters: Names that functions assign, which therefore change at run time.
     """
 
     def __init__(self, text: str) -> None:
@@ -105,7 +105,7 @@ class _File:
                 places.setdefault((getattr(node, "name", "<lambda>"), first), []).append(node)
         for code in _nested(compile(tree, "<source>", "exec", dont_inherit=True)):
             found = places.get((code.co_name, code.co_firstlineno), [])
-            if len(found) > 1:  # several lambdas on a line
+            if len(found) > 1:  # several lambdas on one line
                 found = sorted((n for n in found if _holds(n, code)), key=_extent)
             for node in found[:1]:
                 if isinstance(node, ast.ClassDef):
@@ -146,13 +146,13 @@ def bound_in(statement: ast.stmt) -> list[str]:
 
 
 def _changed_in(statement: ast.stmt) -> list[str]:
-    """List the names of what a statement changes a part of: TABLE["a"] = 2, Base.gain = 3."""
+    """List the names whose content a statement changes: TABLE["a"] = 2, Base.gain = 3."""
     parts = [n for n in ast.walk(statement) if isinstance(n, ast.Subscript | ast.Attribute)]
     return [name for part in parts if isinstance(part.ctx, ast.Store | ast.Del) for name in _root(part)]
 
 
 def _root(node: ast.expr) -> list[str]:
-    """Find the name that an expression such as a.b["c"].d begins with."""
+    """Return the name at the root of an expression such as a.b["c"].d."""
     whole = node
     while isinstance(node, ast.Subscript | ast.Attribute):
         node = node.value
@@ -167,7 +167,7 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _bare(code: types.CodeType) -> types.CodeType:
-    """Take the lines from some byte code, which differ where something else in the file has changed."""
+    """Remove line information from byte code, since it changes with the rest of the file."""
     constants = tuple(_bare(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
     return code.replace(co_consts=constants, co_firstlineno=1, co_linetable=b"", co_filename="")
 
@@ -182,7 +182,7 @@ def _extent(node: _Definition) -> tuple[int, int]:
 
 
 def _holds(node: _Definition, code: types.CodeType) -> bool:
-    """Whether the instructions come from within a definition."""
+    """Return whether all instructions come from within a definition."""
     body: Any = _body(node)
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
     return all(
@@ -201,7 +201,7 @@ def _parse(text: str) -> _File | None:
 
 
 def _read(file: str | None) -> _File | None:
-    """Read a file as it is now, or the cell of a notebook."""
+    """Parse a file as it is now, or a notebook cell."""
     if file is None:
         return None
     linecache.checkcache(file)
@@ -216,7 +216,7 @@ def function_of(function: types.FunctionType) -> _Function | None:
         function: The function.
 
     Returns:
-        Its syntax tree; None where its source cannot be read, or is no longer what has been loaded.
+        Its syntax tree; None if the source cannot be read or no longer matches the loaded function.
     """
     code = function.__code__
     file = _read(code.co_filename)
@@ -250,35 +250,35 @@ def class_of(kind: type) -> ast.ClassDef | None:
 
 
 def assignments(file: str | None, name: str) -> list[ast.stmt]:
-    """Find the statements of a module that assign a name, or change what it holds.
+    """Find the statements of a module that assign a name or change its content.
 
     Args:
         file: The module's file.
-        name: The name; "*" finds the imports of everything.
+        name: The name; "*" for the star imports.
 
     Returns:
-        The statements; none where the source cannot be read.
+        The statements; none if the source cannot be read.
     """
     found = _read(file)
     return [] if found is None else found.assigned.get(name, [])
 
 
 def is_counter(file: str | None, name: str) -> bool:
-    """Return whether some function of a module assigns a name of the module.
+    """Return whether a function of a module assigns a name of the module.
 
     Args:
         file: The module's file.
         name: The name.
 
     Returns:
-        Whether one does, so that its value is no constant.
+        Whether one does, so that the value is not constant.
     """
     found = _read(file)
     return found is not None and name in found.counters
 
 
 def is_literal(node: ast.AST | None) -> bool:
-    """Return whether an expression says by itself what its value is.
+    """Return whether an expression is a literal.
 
     Args:
         node: The expression.
@@ -295,13 +295,13 @@ def is_literal(node: ast.AST | None) -> bool:
 
 @lru_cache(maxsize=4096)
 def globals_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """Find what byte code looks up.
+    """Find the names that byte code looks up.
 
     Args:
         code: The byte code.
 
     Returns:
-        The names that it looks up in its module, and all names, attributes among them.
+        The names that it looks up in its module, and all names, including attributes.
     """
     names: set[str] = set()
     others: set[str] = set()
@@ -312,7 +312,7 @@ def globals_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def names_of(node: ast.AST) -> set[str]:
-    """Find the names that a definition uses where it stands: decorators, defaults and bases, not the code of functions.
+    """Find the names that a definition uses when it is executed: decorators, defaults and bases, not function bodies.
 
     Args:
         node: A statement or an expression.
@@ -330,7 +330,7 @@ def names_of(node: ast.AST) -> set[str]:
 
 
 def attributes_of(node: ast.AST) -> set[str]:
-    """Find the attributes that a syntax tree names.
+    """Find the attribute names in a syntax tree.
 
     Args:
         node: A statement or an expression.
@@ -342,13 +342,13 @@ def attributes_of(node: ast.AST) -> set[str]:
 
 
 class Imported(NamedTuple):
-    """What an import brings in.
+    """An object that is imported.
 
     Attributes:
-        bound: What it is called here; "*" for everything.
-        place: Where it comes from.
-        name: What it is called there; None for the module itself.
-        namespace: What the module holds, if it is the user's own.
+        bound: Its name in the importing module; "*" for everything.
+        place: The module it comes from.
+        name: Its name there; None for the module itself.
+        namespace: The contents of the module, if it is the user's own.
     """
 
     bound: str
@@ -365,7 +365,7 @@ def imports_of(node: ast.AST, package: str | None) -> Iterator[Imported]:
         package: The package that relative imports start from.
 
     Yields:
-        What each of them brings in.
+        The imported objects.
     """
     for part in ast.walk(node):
         if isinstance(part, ast.Import):
@@ -376,14 +376,14 @@ def imports_of(node: ast.AST, package: str | None) -> Iterator[Imported]:
             module = "." * part.level + (part.module or "")
             for alias in part.names:
                 bound, name, found = alias.asname or alias.name, alias.name, _users(module, package)
-                if found is not None and name not in found and name != "*":  # a module of the package
+                if found is not None and name not in found and name != "*":  # a submodule
                     yield Imported(bound, name, None, _users(f"{found['__name__']}.{name}", None))
                 else:
                     yield Imported(bound, f"{module}:{name}", name, found)
 
 
 def _users(name: str, package: str | None) -> Mapping[str, Any] | None:
-    """Import a module, if it is the user's own, and tell what it holds."""
+    """Import a module and return its contents, if it is the user's own."""
     try:
         name = importlib.util.resolve_name(name, package)
         if name not in sys.modules:
@@ -391,19 +391,19 @@ def _users(name: str, package: str | None) -> Mapping[str, Any] | None:
             if spec is None or spec.origin in _BUILT_IN or is_installed_file(spec.origin):
                 return None
         return None if is_installed(name) else vars(importlib.import_module(name))
-    except Exception:  # whatever the user's module does when it is imported
+    except Exception:  # the user's module may raise anything on import
         return None
 
 
 @lru_cache(maxsize=4096)
 def spell(node: ast.AST) -> str:
-    """Write a syntax tree so that all versions of Python write it alike.
+    """Write a syntax tree in the same way under all versions of Python.
 
     Args:
         node: The tree.
 
     Returns:
-        Its nodes and values, without what is empty, positions and docstrings.
+        Its nodes and values, without positions, docstrings and empty fields.
 
     Example:
         >>> spell(ast.parse("x = 1  # one").body[0])
@@ -413,13 +413,13 @@ def spell(node: ast.AST) -> str:
 
 
 def spell_value(value: Any) -> str:
-    """Write a plain value so that all versions of Python write it alike, which know ever more letters.
+    """Write a plain value in the same way under all versions of Python, which know different sets of characters.
 
     Args:
         value: The value.
 
     Returns:
-        What `repr` writes, in which letters are escaped that some versions do not know.
+        Its `repr`, with characters escaped that some versions do not know.
 
     Example:
         >>> spell_value("é")
@@ -428,7 +428,7 @@ def spell_value(value: Any) -> str:
     text = repr(value)
     if text.isascii():
         return text
-    known = unicodedata.ucd_3_2_0  # which all have
+    known = unicodedata.ucd_3_2_0  # available in all versions
     return "".join(c if known.category(c) != "Cn" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -442,7 +442,7 @@ def _spell(value: Any) -> str:
         if name == "body" and isinstance(value, _Definition) and isinstance(part, list):
             first = part[0].value if isinstance(part[0], ast.Expr) else None
             part = part[1:] if isinstance(first, ast.Constant) and isinstance(first.value, str) else part
-        if isinstance(value, ast.JoinedStr):  # in whose formats some versions end with an empty text
+        if isinstance(value, ast.JoinedStr):  # some versions end format specs with an empty text
             part = [piece for piece in part if not (isinstance(piece, ast.Constant) and piece.value == "")]
         if part is not None and part != [] and name not in ("kind", "type_comment"):
             fields.append(f"{name}={_spell(part)}")

@@ -1,4 +1,4 @@
-"""Words of a command line: names, and `key=value` that is laid over a description."""
+"""Words of a command line: names, and overrides `key=value` of a description."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,17 +16,17 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """Split words into names and settings.
 
     Args:
-        words: What was typed.
+        words: The words.
 
     Returns:
-        The names, and what is written `key=value`.
+        The names, and the words `key=value`.
     """
     words = list(words)
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def override(description: dict[str, Any], words: Iterable[str]) -> None:
-    """Lay words of a command line over a description.
+    """Override values of a description by words of a command line.
 
     Args:
         description: Keys and values, changed in place.
@@ -34,7 +34,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
             a list.
 
     Raises:
-        ExperimentError: One is not written so, or would undo another.
+        ExperimentError: A word does not have this form, or would undo another.
     """
     typed: dict[str, str] = {}
     for word in words:
@@ -48,7 +48,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
             raise ExperimentError(f"{word}: it would undo {undone}={typed[undone]}; {remedy}")
         typed[key] = text
         value = _read_word(key, text)
-        # What is asked for on the command line goes before what a case sets, or a strategy.
+        # The command line takes precedence over cases and strategies.
         overlays = [*_mappings(description.get("cases")), *_strategies(description, key)]
         for mapping in (description, *overlays):
             mapping.pop(instead, None)
@@ -58,7 +58,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
 
 
 def _read_word(key: str, text: str) -> Any:
-    """Read the value of a word."""
+    """Parse the value of a word."""
     try:
         value = yaml_files.load(text)
     except ValueError as error:
@@ -74,7 +74,7 @@ def _read_word(key: str, text: str) -> Any:
 
 
 def _read_list(text: str) -> list[Any] | None:
-    """Read values between commas."""
+    """Parse comma-separated values."""
     try:
         values = yaml_files.load(f"[{text}]") if "," in text else None
     except ValueError:
@@ -83,15 +83,15 @@ def _read_list(text: str) -> list[Any] | None:
 
 
 def as_typed(message: str, words: Iterable[str], path: str | Path) -> str:
-    """Name the word that chose a component, where the component has no setting that the file gives it.
+    """Prefix a message with the word that chose a component, if the file sets something the component does not have.
 
     Args:
-        message: A complaint about the experiment.
-        words: What is laid over it.
-        path: Its file.
+        message: An error message about the experiment.
+        words: The overrides.
+        path: Path of the experiment's file.
 
     Returns:
-        The complaint, which begins with the word if it is the cause.
+        The message, prefixed if a word is the cause.
     """
     complained, _, _ = message.partition(": ")
     typed = [word.partition("=")[::2] for word in words]
@@ -106,7 +106,7 @@ def as_typed(message: str, words: Iterable[str], path: str | Path) -> str:
 
 
 def _lay_over(case: dict[Any, Any], key: str, value: Any) -> None:
-    """Let a value that is laid over the experiment hold in a case too."""
+    """Apply an override in a case, too."""
     case.pop(key, None)
     if any(isinstance(choice, Mapping) for choice in (value if isinstance(value, list) else [value])):
         for setting in [name for name in case if str(name).startswith(f"{key}.")]:
@@ -119,7 +119,7 @@ def _lay_over(case: dict[Any, Any], key: str, value: Any) -> None:
 
 
 def _strategies(description: Mapping[str, Any], key: str) -> list[dict[Any, Any]]:
-    """Find the strategies in whose mappings a key is one of the experiment."""
+    """Find the strategies whose mappings set a key of the experiment."""
     places = [description, *_mappings(description.get("cases"))]
     given = [place.get("strategy") for place in places]
     choices = [choice for value in given for choice in (value if isinstance(value, list) else [value])]

@@ -1,4 +1,4 @@
-"""YAML as Basinet reads and writes it: a value is what it looks like, and nothing that is written is lost.
+"""YAML as Basinet reads and writes it: values are read literally, and written without loss.
 
 Scalars are those of YAML 1.2: `true` and `false` are the only booleans, `1e-3` is a number, 010 is ten, and `on`,
 `yes`, 1:30 and 2024-01-01 are text. A key must be written once.
@@ -20,7 +20,7 @@ from basinet.sim.experiment.mistakes import ExperimentError, shown
 __all__ = ["dump", "load", "read"]
 
 _MOST_LEVELS = 50
-_MOST_VALUES = 100_000  # with those that aliases repeat
+_MOST_VALUES = 100_000  # including those repeated by aliases
 
 _UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
 
@@ -44,8 +44,8 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.outside: list[str | None] = []  # anchors of the nodes that this one is in
-        self.values: dict[int, int] = {}  # how many values a node stands for, by its identity
+        self.outside: list[str | None] = []  # anchors of the nodes that contain this one
+        self.values: dict[int, int] = {}  # number of values in a node, by its identity
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -65,11 +65,11 @@ class _Loader(yaml.SafeLoader):
             inside = node.value
         self.values[id(node)] = 1 + sum(self.values[id(part)] for part in inside)
         if self.values[id(node)] > _MOST_VALUES:
-            raise ConstructorError(None, None, f"it stands for more than {_MOST_VALUES} values", event.start_mark)
+            raise ConstructorError(None, None, f"it expands to more than {_MOST_VALUES} values", event.start_mark)
         return node
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
-        """Raise if keys are written twice, or are no names."""
+        """Raise if keys are duplicated or not names."""
         lines: dict[Any, int] = {}
         for key, _ in node.value:
             known = isinstance(key, yaml.ScalarNode) and key.tag not in (f"{_TAG}null", f"{_TAG}bool")
@@ -88,12 +88,12 @@ _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a document; text that YAML 1.1 or 1.2 would take for something else is put in quotes."""
+    """Writes a document; text that YAML 1.1 or 1.2 would read as another type is quoted."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         if wrong := _UNWRITABLE.search(text):
-            raise ExperimentError(f"{shown(text)}: got the character {wrong[0]!a}, which no file holds")
-        # Other styles would fold the separators of lines that Unicode has.
+            raise ExperimentError(f"{shown(text)}: got the character {wrong[0]!a}, which no file can hold")
+        # Other styles would fold Unicode line separators.
         return self.represent_scalar(f"{_TAG}str", text, style=None if text.replace("\n", "").isprintable() else '"')
 
 
@@ -104,10 +104,10 @@ def _constructor(kind: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
     def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
         text = loader.construct_scalar(node)
         if not _SCALARS[kind][0].fullmatch(text):
-            raise ConstructorError(None, None, f"'{text}' is no {kind}", node.start_mark)
+            raise ConstructorError(None, None, f"'{text}' is not a valid {kind}", node.start_mark)
         try:
             return _VALUES[kind](text.lower())
-        except ValueError:  # Python reads no number so long
+        except ValueError:  # too long for Python
             problem = f"got a number of {len(text)} digits"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
@@ -115,10 +115,10 @@ def _constructor(kind: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
 
 
 def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """Read text; raise if escapes have written what no name or file can hold."""
+    """Read text; raise if it contains escaped characters that a name or file cannot hold."""
     text: str = loader.construct_scalar(node)
     if wrong := _UNWRITABLE.search(text):
-        raise ConstructorError(None, None, f"got the character {wrong[0]!a}, which no file holds", node.start_mark)
+        raise ConstructorError(None, None, f"got the character {wrong[0]!a}, which no file can hold", node.start_mark)
     return text
 
 
@@ -147,7 +147,7 @@ def load(text: str) -> Any:
         Its value: a mapping, a list, text, a number, a boolean or None.
 
     Raises:
-        ValueError: It is not YAML, a key is written twice or is no name, or it is nested without end.
+        ValueError: It is not YAML, a key is duplicated or not a name, or the nesting is too deep.
 
     Example:
         >>> load("{on: yes, lr: 1e-3, seed: 010}")
@@ -157,7 +157,7 @@ def load(text: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _load(text: str) -> Any:  # which is slow, and the files of runs are read several times
+def _load(text: str) -> Any:  # cached, since parsing is slow and the files of runs are read several times
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -169,7 +169,7 @@ def _load(text: str) -> Any:  # which is slow, and the files of runs are read se
 
 
 def read(path: Path) -> Any:
-    """Read a file in UTF-8.
+    """Read a UTF-8 file.
 
     Args:
         path: The file.
@@ -178,10 +178,10 @@ def read(path: Path) -> Any:
         Its value.
 
     Raises:
-        ValueError: It is not UTF-8, or no YAML that `load` reads.
+        ValueError: The file is not UTF-8, or not YAML that `load` reads.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ValueError("it is no ordinary file")  # a pipe may have no end
+        raise ValueError("it is not a regular file")  # a pipe may have no end
     content = path.read_bytes()
     try:
         return load(content.decode("utf-8-sig"))
@@ -197,10 +197,10 @@ def dump(value: Any) -> str:
         value: Mappings, lists, text, numbers, booleans and None.
 
     Returns:
-        What `load`, and any other reader of YAML 1.1 or 1.2, reads as the same value.
+        The document; `load`, and any other reader of YAML 1.1 or 1.2, reads it as the same value.
 
     Raises:
-        ExperimentError: Some text cannot be written.
+        ExperimentError: A text cannot be written.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text

@@ -1,4 +1,4 @@
-"""Models: ordinary modules that know nothing of agents."""
+"""Models: ordinary modules, written for a single agent."""
 
 from basinet.sim.models.cnn import CNN
 from basinet.sim.models.linear import Linear, Softmax

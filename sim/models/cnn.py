@@ -13,9 +13,9 @@ from basinet.sim.models.norms import NORMS, Norm
 
 @MODELS.register("cnn")
 class CNN(nn.Sequential):
-    """Convolutions that halve the image each (stride 2), an average over what is left, an affine layer.
+    """Convolutions that each halve the image (stride 2), global average pooling, an affine layer.
 
-    The average makes the number of parameters independent of the image's size.
+    The pooling makes the number of parameters independent of the image size.
 
     Args:
         input_shape: (channels, height, width) of an image; the simulator supplies it.
@@ -23,11 +23,11 @@ class CNN(nn.Sequential):
         channels: Output channels of each convolution.
         kernel: Height and width of the kernels, an odd number.
         norm: Normalisation before each activation: over the batch, or over up to eight groups of channels.
-        dropout: Probability with which a channel is dropped after each activation in training.
+        dropout: Probability of dropping a channel after each activation in training.
         activation: Activation of the convolutions.
 
     Raises:
-        ValueError: If inputs are not images.
+        ValueError: The inputs are not images.
 
     Example:
         >>> import torch
@@ -48,7 +48,7 @@ class CNN(nn.Sequential):
         activation: Activation = "relu",
     ) -> None:
         if len(input_shape) != 3:
-            raise ValueError(f"cnn needs inputs of shape (channels, height, width), but has {input_shape}")
+            raise ValueError(f"cnn needs inputs of shape (channels, height, width), but got {input_shape}")
         layers: list[nn.Module] = []
         width = input_shape[0]
         for maps in channels:

@@ -1,4 +1,4 @@
-"""Models of one layer."""
+"""Linear models."""
 
 import math
 
@@ -9,7 +9,7 @@ from basinet.sim.models.model import MODELS
 
 @MODELS.register("linear")
 class Linear(nn.Sequential):
-    """Linear in its parameters: W x, or W x + b.
+    """A linear model, W x or W x + b.
 
     Args:
         input_shape: Shape of one input, which is flattened; the simulator supplies it.

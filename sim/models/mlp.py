@@ -18,9 +18,9 @@ class MLP(nn.Sequential):
     Args:
         input_shape: Shape of one input, which is flattened; the simulator supplies it.
         num_outputs: Number of outputs; the simulator supplies it.
-        hidden: Width of each hidden layer; none makes it a softmax regression.
+        hidden: Width of each hidden layer; an empty list gives softmax regression.
         activation: Activation of the hidden layers. ReLU has no curvature of its own; the others are smooth.
-        dropout: Probability with which a hidden unit is dropped in training.
+        dropout: Probability of dropping a hidden unit in training.
         norm: Normalisation before each activation: over the batch, or over the layer's units.
 
     Example:

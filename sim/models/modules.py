@@ -1,4 +1,4 @@
-"""Modules that users bring: how they are made ready and copied, and which of them cannot be trained here."""
+"""Users' modules: how they are initialised and copied, and which of them cannot be trained here."""
 
 import copy
 import itertools
@@ -31,17 +31,17 @@ def copy_model(model: nn.Module) -> nn.Module:
     """Copy a model.
 
     Args:
-        model: It may hold results of a pass, as some hooks and forwards leave them in attributes.
+        model: The model; some hooks and forwards leave results of a pass in its attributes, which are copied, too.
 
     Returns:
         A copy that shares no tensor with it.
 
     Raises:
-        ValueError: It cannot be copied; the message names the layer.
+        ValueError: The model cannot be copied; the message names the layer.
     """
     try:
         return _copy(model)
-    except Exception as error:  # whatever a class of the user's own does
+    except Exception as error:  # the user's class may raise anything
         name, layer = "", model
         while child := next((c for c in layer.named_children() if not _can_be_copied(c[1])), None):
             name, layer = f"{name}.{child[0]}".removeprefix("."), child[1]
@@ -66,39 +66,39 @@ def _can_be_copied(model: nn.Module) -> bool:
 
 
 def check_module(model: nn.Module) -> None:
-    """Refuse a model whose parameters cannot be rows of real numbers that agents train and mix.
+    """Raise if the parameters of a model cannot be rows of real numbers that agents train and mix.
 
     Args:
         model: The model.
 
     Raises:
-        ValueError: It is such a model; the message names the layer and says what is allowed.
+        ValueError: They cannot; the message names the layer and says what is allowed.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
             raise ValueError(
                 f"its {_describe(name, layer)} is compiled by torch.jit, which hides its parameters; allowed is the"
-                " module that it was made of"
+                " module it was compiled from"
             )
         held = [(own, "parameter", p) for own, p in layer.named_parameters(recurse=False)]
         held += [(own, "buffer", b) for own, b in layer.named_buffers(recurse=False)]
         for own, what, tensor in held:
             where = f"the {what} {own} of its {_describe(name, layer)}"
             if tensor.is_complex():
-                raise ValueError(f"{where} holds complex numbers; allowed are real ones")
+                raise ValueError(f"{where} is complex; allowed are real numbers")
             if tensor.layout is not torch.strided:
-                raise ValueError(f"{where} is sparse; allowed are dense ones")
+                raise ValueError(f"{where} is sparse; allowed are dense tensors")
             if tensor.is_meta:
-                raise ValueError(f"{where} has no values (it is on the device meta); allowed are the CPU and GPUs")
+                raise ValueError(f"{where} has no values (it is on the meta device); allowed are the CPU and GPUs")
             if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
                 raise ValueError(
-                    f"{where} has a hook, which the agents' copies of it would not have; allowed are hooks of layers"
+                    f"{where} has a hook, which the agents' copies of it would lack; allowed are hooks of layers"
                 )
 
 
 @torch.no_grad()
 def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """Let lazy layers find their shapes, and draw their values from torch's global generators.
+    """Initialise lazy layers by a forward pass; their values are drawn from torch's global generators.
 
     Args:
         model: A model; changed in place where it has lazy layers.
@@ -110,24 +110,24 @@ def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
     held = list(itertools.chain(model.parameters(), model.buffers()))
     if any(is_lazy(tensor) for tensor in held):
         types = [tensor.dtype for tensor in held if tensor.is_floating_point()]
-        # In evaluation mode, so that running statistics stay where they begin.
+        # In evaluation mode, so that running statistics keep their initial values.
         model.eval()(inputs.to(types[0] if inputs.is_floating_point() else None, copy=True))
         model.train()
     return model
 
 
 def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
-    """Move a model to a device and a floating type; what layers share stays shared, where `Module.to` splits buffers.
+    """Move a model to a device and a floating type; shared buffers stay shared, which `Module.to` does not ensure.
 
     Args:
         model: The model; changed in place.
-        device: Where it is to be.
-        dtype: Type of its floating parameters and buffers; None leaves it.
+        device: The target device.
+        dtype: Type of its floating-point parameters and buffers; None to leave it.
 
     Returns:
         The model.
     """
-    moved: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensor itself, so that no identity is used twice
+    moved: dict[int, tuple[Tensor, Tensor]] = {}  # holds the tensor itself, so that its identity is not reused
 
     def move(tensor: Tensor) -> Tensor:
         if id(tensor) not in moved:
@@ -139,14 +139,14 @@ def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype 
 
 
 def writes(function: Callable[..., object], *given: Tensor) -> bool:
-    """Return whether a function writes into what it is given.
+    """Return whether a function writes into its arguments.
 
     Args:
-        function: Code of the user's own; it gets clones.
-        *given: Tensors.
+        function: The user's code; it is called with clones.
+        *given: The arguments.
 
     Returns:
-        Whether it does; what goes past torch's count of writes is seen by the values.
+        Whether it does, by torch's version counters and by the values.
     """
     clones = [tensor.clone() for tensor in given]
     function(*clones)
@@ -158,30 +158,30 @@ def writes(function: Callable[..., object], *given: Tensor) -> bool:
 
 
 def evaluation_mode(model: nn.Module) -> nn.Module:
-    """Put a model into evaluation mode, in which all of its layers can be differentiated on a GPU, too.
+    """Put a model into an evaluation mode in which all layers can be differentiated, on GPUs too.
 
     Args:
-        model: The model; changed in place. It is not to be trained.
+        model: The model; changed in place, and not to be trained afterwards.
 
     Returns:
         The model.
     """
     model.eval()
     for layer in model.modules():
-        if isinstance(layer, nn.RNNBase):  # cuDNN differentiates it in training mode alone; dropout is the difference
+        if isinstance(layer, nn.RNNBase):  # cuDNN only differentiates it in training mode, which differs by dropout
             layer.dropout = 0.0
             layer.train()
     return model
 
 
 def saved_bytes(compute: Callable[[], object]) -> int:
-    """Count the bytes that a computation saves for its way back.
+    """Count the bytes that a computation saves for the backward pass.
 
     Args:
-        compute: The computation; what it returns is dropped.
+        compute: The computation; its result is discarded.
 
     Returns:
-        The bytes of all storages of which autograd has saved a tensor.
+        The total size of all storages saved by autograd.
     """
     storages: dict[int, Tensor] = {}
 
@@ -195,9 +195,9 @@ def saved_bytes(compute: Callable[[], object]) -> int:
 
 
 def silence_vmap() -> None:
-    """Let `torch.vmap` be silent about operations that it maps by a loop of its own.
+    """Silence the warnings of `torch.vmap` about operations that it maps by a loop.
 
-    Whether mapping is faster than the alternative is measured, or known, where it is done.
+    Callers measure, or know, whether mapping is faster than the alternative.
     """
     torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
 
@@ -206,15 +206,15 @@ def layer_at_fault(error: BaseException) -> str:
     """Find the layer of a model in which an error was raised.
 
     Args:
-        error: It has been raised.
+        error: The exception, which has been raised.
 
     Returns:
-        The layer in words; "" if it was raised in no layer, or the model has no others.
+        The layer in words; "" if it was raised outside any layer, or the model has only one.
     """
     frames = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
     layers = [layer for layer in frames if isinstance(layer, nn.Module)]
     if not layers or not any(True for _ in layers[0].children()):
         return ""
     names = {id(layer): name for name, layer in layers[0].named_modules()}
-    # The innermost one that is a part of the model.
+    # The innermost one that belongs to the model.
     return next((_describe(names[id(layer)], layer) for layer in reversed(layers) if id(layer) in names), "")

@@ -1,4 +1,4 @@
-"""The normalisations of channels that a convolutional network can name."""
+"""The channel normalisations that a convolutional network can name."""
 
 import math
 from collections.abc import Callable
@@ -14,4 +14,4 @@ def _groups(channels: int) -> nn.Module:
 
 
 NORMS: dict[Norm, Callable[[int], nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm2d, "group": _groups}
-"""From a number of channels to the layer: over the batch, or over up to eight groups of channels."""
+"""Functions from a number of channels to the layer: over the batch, or over up to eight groups of channels."""

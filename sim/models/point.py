@@ -1,4 +1,4 @@
-"""A point in a landscape."""
+"""A point in a loss landscape."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from basinet.sim.models.model import MODELS
 
 @MODELS.register("point")
 class Point(nn.Module):
-    """The parameters are the output, whatever the input: a loss of the output is a function of a point.
+    """Outputs its parameters, whatever the input, so that a loss of the output is a function of a point.
 
     Args:
         num_outputs: Number of coordinates; the simulator supplies it.
-        start: Where the point starts: one number for all coordinates, or one for each.
+        start: Initial position: one number for all coordinates, or one for each.
 
     Raises:
-        ValueError: If there are neither one nor `num_outputs` numbers.
+        ValueError: There are neither one nor `num_outputs` numbers.
 
     Example:
         >>> Point(2, start=[1.0, 3.0])(torch.zeros(1, 1)).tolist()

@@ -14,21 +14,21 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 @MODELS.register("resnet")
 class ResNet(nn.Sequential):
-    """A 3 × 3 convolution, stages of basic blocks, an average over what is left, an affine layer.
+    """A 3 × 3 convolution, stages of basic blocks, global average pooling, an affine layer.
 
-    Each stage but the first halves the image. The settings without a default are those of ResNet-18 as it is used on
-    images of 32 × 32 pixels; its 11,173,962 parameters are those with norm "batch", three channels and ten classes.
+    Each stage but the first halves the image. The defaults are those of ResNet-18 for images of 32 × 32 pixels, with
+    11,173,962 parameters for norm "batch", three channels and ten classes.
 
     Args:
         input_shape: (channels, height, width) of an image; the simulator supplies it.
         num_outputs: Number of outputs; the simulator supplies it.
-        norm: Normalisation behind each convolution: over the batch, or over up to eight groups of channels. There is
-            no default: running statistics are averaged in a centroid, and what it computes depends on them.
+        norm: Normalisation after each convolution: over the batch, or over up to eight groups of channels. There is no
+            default, since running statistics are averaged in a centroid and its outputs depend on them.
         widths: Channels of each stage.
-        blocks: Basic blocks, of two convolutions each, in each stage; as many numbers as there are widths.
+        blocks: Number of basic blocks, of two convolutions each, in each stage; one for each width.
 
     Raises:
-        ValueError: If inputs are not images, or widths and blocks differ in number.
+        ValueError: The inputs are not images, or widths and blocks differ in number.
 
     Example:
         >>> model = ResNet((3, 32, 32), 10, norm="batch")
@@ -49,7 +49,7 @@ class ResNet(nn.Sequential):
         blocks: Annotated[Sequence[Count], Field(min_length=1)] = (2, 2, 2, 2),
     ) -> None:
         if len(input_shape) != 3:
-            raise ValueError(f"resnet needs inputs of shape (channels, height, width), but has {input_shape}")
+            raise ValueError(f"resnet needs inputs of shape (channels, height, width), but got {input_shape}")
         if len(widths) != len(blocks):
             raise ValueError(
                 f"resnet has {len(widths)} widths and {len(blocks)} numbers of blocks; give as many of both"
@@ -81,13 +81,13 @@ class _Basic(nn.Module):
 
 
 def convolution(before: int, width: int, kernel: int, stride: int, norm: Norm) -> list[nn.Module]:
-    """Make a convolution and the normalisation behind it, which takes the place of its bias.
+    """Build a convolution followed by its normalisation, which replaces the bias.
 
     Args:
-        before: Channels that come in.
-        width: Channels that go out.
+        before: Number of input channels.
+        width: Number of output channels.
         kernel: Height and width of the kernel.
-        stride: Its stride.
+        stride: The stride.
         norm: The normalisation.
 
     Returns:
@@ -99,7 +99,7 @@ def convolution(before: int, width: int, kernel: int, stride: int, norm: Norm) -
 
 
 def initialize(model: nn.Module) -> None:
-    """Draw the kernels so that gradients keep their size behind a ReLU (K. He et al., ICCV 2015, arXiv:1502.01852).
+    """Draw the kernels so that gradients keep their scale through a ReLU (He et al., ICCV 2015, arXiv:1502.01852).
 
     Args:
         model: The model; its convolutions are changed in place.

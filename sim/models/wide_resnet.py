@@ -12,22 +12,22 @@ from basinet.sim.models.resnet import initialize
 
 @MODELS.register("wide_resnet")
 class WideResNet(nn.Sequential):
-    """A 3 × 3 convolution, three stages of blocks that normalise before they convolve, an average, an affine layer.
+    """A 3 × 3 convolution, three stages of pre-activation blocks, global average pooling, an affine layer.
 
-    Stages have 16, 32 and 64 channels times a factor; the second and the third halve the image. WRN-28-10 has
-    36,479,194 parameters, WRN-16-8 has 10,961,370, with norm "batch", three channels and ten classes.
+    The stages have 16, 32 and 64 channels times a factor; the second and third halve the image. WRN-28-10 has
+    36,479,194 parameters and WRN-16-8 has 10,961,370, for norm "batch", three channels and ten classes.
 
     Args:
         input_shape: (channels, height, width) of an image; the simulator supplies it.
         num_outputs: Number of outputs; the simulator supplies it.
         norm: Normalisation before each convolution: over the batch, or over up to eight groups of channels; see
             `ResNet`.
-        depth: Layers: 6 n + 4, n blocks in each stage.
+        depth: Number of layers, 6 n + 4, with n blocks in each stage.
         widen_factor: The factor on the channels.
-        dropout: Probability with which a number between the convolutions of a block is dropped in training.
+        dropout: Probability of dropping an activation between the convolutions of a block in training.
 
     Raises:
-        ValueError: If inputs are not images, or there is no such depth.
+        ValueError: The inputs are not images, or the depth is not 6 n + 4.
 
     Example:
         >>> model = WideResNet((3, 32, 32), 10, norm="batch", depth=16, widen_factor=8)
@@ -49,9 +49,9 @@ class WideResNet(nn.Sequential):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         if len(input_shape) != 3:
-            raise ValueError(f"wide_resnet needs inputs of shape (channels, height, width), but has {input_shape}")
+            raise ValueError(f"wide_resnet needs inputs of shape (channels, height, width), but got {input_shape}")
         if (depth - 4) % 6:
-            raise ValueError(f"wide_resnet has a depth of 6 n + 4, such as 10, 16, 22 or 28, but not {depth}")
+            raise ValueError(f"wide_resnet needs a depth of 6 n + 4, such as 10, 16, 22 or 28, but got {depth}")
         bias = norm == "none"
         layers: list[nn.Module] = [nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=bias)]
         before = 16

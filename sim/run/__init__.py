@@ -1,1 +1,1 @@
-"""A run on its way: its steps, its folder, and how it goes on after an interruption."""
+"""Execution of a run: its steps, its folder, and resumption after an interruption."""

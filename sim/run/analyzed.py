@@ -1,9 +1,9 @@
-"""What has been measured of the states of a finished run already, so that nothing is measured twice.
+"""What has already been measured of the states of a finished run, so that nothing is measured twice.
 
-RUN/analyzed.json    for each checkpoint its digest, and for each measure and replica under which settings it was taken,
-                     and in which places: at the centroid or at the agents, under all samples or under their own; and
-                     where it failed, why. Its `quantities` say what the values are called, and its `files` vouch for
-                     the measurements and the tables
+RUN/analyzed.json    for each checkpoint, its digest, and for each measure and replica, the settings it was measured
+                     under and the places (at the centroid or the agents, on all samples or their own), or why it
+                     failed. `quantities` names the values, and `files` holds the lengths and checksums of the
+                     measurements and tables
 """
 
 import hashlib
@@ -28,31 +28,31 @@ MOST_STEPS = 100
 """Largest number of Lanczos steps, memory permitting."""
 
 STEP_BYTES = 12
-"""Memory of a Lanczos step for each parameter: a number of float64, and half as much while the basis grows."""
+"""Bytes per parameter of a Lanczos step: one float64, and half as much again while the basis grows."""
 
 
 def room_for_steps(memory: int, num_parameters: int) -> int:
-    """Count the Lanczos steps for which there is memory.
+    """Compute the number of Lanczos steps that fit in memory.
 
     Args:
-        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        memory: Memory budget of the analysis in MiB; half of it is for the Krylov basis.
         num_parameters: P.
 
     Returns:
-        How many, at most 100.
+        The number of steps, at most 100.
     """
     return min(MOST_STEPS, memory * 2**20 // 2 // (STEP_BYTES * num_parameters))
 
 
 def analysis_settings(setup: Setup) -> dict[str, Any]:
-    """Collect what a measured value depends on besides the state and the place of the measurement.
+    """Collect everything a measured value depends on besides the state and the place of the measurement.
 
     Args:
         setup: The parts of the run.
 
     Returns:
         Plain values: the keys of the experiment, the largest number of Lanczos steps, and a digest of the training
-        data, which the name of a task does not tell.
+        data, which the name of a task does not determine.
     """
     config = setup.config
     return {
@@ -71,7 +71,7 @@ def checkpoint_digest(checkpoint: Path) -> str:
         checkpoint: The file.
 
     Returns:
-        Hexadecimal digits; none if there is no such file.
+        Hexadecimal digits; empty if the file does not exist.
     """
     if not checkpoint.is_file():
         return ""
@@ -80,14 +80,14 @@ def checkpoint_digest(checkpoint: Path) -> str:
 
 
 class Analyzed:
-    """Knows what has been measured of a state.
+    """Records what has been measured of a state.
 
-    A value that is measured again under other settings takes the place of the old one, under the same name. Some values
-    belong to the whole network, whatever the place: of each measure the last settings count alone.
+    A value measured again under other settings replaces the old one under the same name. Some values belong to the
+    whole network, whatever the place: for each measure, only the latest settings count.
 
     Args:
         checkpoint: The state, a file in a run's folder.
-        settings: What is wanted, see `analysis_settings`.
+        settings: The wanted settings; see `analysis_settings`.
     """
 
     def __init__(self, checkpoint: Path, settings: dict[str, Any]) -> None:
@@ -104,16 +104,16 @@ class Analyzed:
 
     @property
     def is_known(self) -> bool:
-        """Whether something has been measured of this very state."""
+        """Whether anything has been measured of exactly this state."""
         return bool(self._record["measured"])
 
     def missing(self, config: Config, replica: int, *, retry: bool = False) -> list[str]:
-        """List what is still to be measured.
+        """List the measures that are still missing.
 
         Args:
-            config: The run, with the measures and the places that are wanted.
-            replica: Which replica.
-            retry: Whether what has failed counts as missing.
+            config: The run, with the wanted measures and places.
+            replica: The replica's number.
+            retry: Whether failed measures count as missing.
 
         Returns:
             Names of measures.
@@ -127,19 +127,19 @@ class Analyzed:
         return bool(taken[-1]["settings"] == self._settings(asked) and _places(config) <= {*taken[-1]["places"]})
 
     def _settings(self, asked: Component) -> dict[str, Any]:
-        """Add what is set of a measure, and how one of the user's own is told."""
-        own = asked.chosen | {key: told for key, told in asked.describe().items() if key in DIGESTS}
+        """Add the settings of a measure, and the digest of a user's own."""
+        own = asked.chosen | {key: value for key, value in asked.describe().items() if key in DIGESTS}
         return {**self.settings, "measure": own} if own else self.settings
 
     def record(self, folder: RunFolder, found: list[Row], config: Config, measures: list[str], replica: int) -> None:
-        """Write down what an analysis has found, and take note of it.
+        """Write the results of an analysis, and record them as measured.
 
         Args:
             folder: Receives metrics and tables.
-            found: What was found, see `basinet.sim.agents.worker.Analysis`.
+            found: The results; see `basinet.sim.agents.worker.Analysis`.
             config: The run, with the places.
-            measures: Names of what was to be measured.
-            replica: Which replica.
+            measures: Names of the measures that were to be taken.
+            replica: The replica's number.
         """
         failures = {
             row["failed"]: {key: row[key] for key in ("reason", "traceback")} for row in found if "failed" in row
@@ -147,10 +147,10 @@ class Analyzed:
         journal = load_journal(self.run)
         vouched = journal.get("files") or load_status(self.run).get("files", {})
         folder.metrics.cut(vouched.get(METRICS))
-        # They hold one state of a replica, the last.
+        # The tables hold one state of a replica, the last.
         tables = folder.tables(row for row in found if "table" in row) if self.checkpoint == folder.checkpoint else {}
         files = {name: known for name, known in journal.get("files", {}).items() if name != METRICS}
-        if tables:  # until all is noted, each may be as before or as it shall be
+        if tables:  # until all is recorded, each file may have its old content or the new one
             before = {name: files.get(name) or [file_checksum(self.run / name)] for name in tables}
             after = {name: [checksum(text.encode())] for name, text in tables.items()}
             either = files | {name: [*before[name], *after[name]] for name in tables}
@@ -181,7 +181,7 @@ def _places(config: Config) -> set[str]:
 
 
 def _added(taken: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Add a measurement behind the earlier ones, of which those in the same places are no more."""
+    """Append a measurement, and remove its places from the earlier ones."""
     places = {*entry["places"]}
     if taken and all(taken[-1].get(key) == entry.get(key) for key in ("settings", "failed")):
         places |= {*taken[-1]["places"]}

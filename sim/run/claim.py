@@ -1,4 +1,4 @@
-"""Whose the folder of an experiment is: its record and configurations are written, or compared with those there."""
+"""Ownership of an experiment's folder: its record and configurations are written, or compared with existing ones."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -30,12 +30,12 @@ __all__ = ["claim", "versions"]
 
 
 def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
-    """Write the record and the configurations of an experiment into its folder, unless it is another experiment's.
+    """Write the record and configurations of an experiment into its folder, unless it belongs to another experiment.
 
     Args:
         experiment: The experiment.
         out: Its folder, which is locked.
-        impossible: Why runs are left out, by their names.
+        impossible: Why runs are left out, by name.
         fresh: Whether to discard what the folder holds.
 
     Raises:
@@ -50,7 +50,7 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
     elif any(not is_leftover(entry) for entry in out.iterdir()):
         written = _check_same(out, description)
     record = sealed_yaml(_record(experiment, impossible))
-    # The record comes first: a folder with runs and without it would be nobody's.
+    # The record comes first: a folder with runs but no record would belong to nobody.
     if not plain_file(path).exists() or path.read_bytes() != record.encode():
         write_atomically(path, record)
     for name, config in description.items():
@@ -59,12 +59,12 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
 
 
 def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
-    """Raise if a folder holds anything but these runs; return those whose configuration is there already."""
+    """Raise if a folder holds anything but these runs; return those whose configuration already exists."""
     folders = {name: inside(out, name) for name in description}
     if (out / "experiment.yaml").exists():
         record = load_record(out)
         named = {*record.get("runs", []), *record.get("impossible", [])}
-    else:  # it has been lost; what the folder holds must be these runs, and no other
+    else:  # lost; the folder must then hold these runs and no others
         named = {file.parent.name for file in out.glob("*/config.yaml")}
         if not named:
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
@@ -78,7 +78,7 @@ def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
             except Damaged:
                 if (folders[name] / "status.json").exists():
                     raise
-                continue  # it was lost with the power before the run began
+                continue  # lost in a power failure before the run began
             if old == config:
                 written.add(name)
             else:
@@ -93,14 +93,14 @@ def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Compare the run in a folder with one; where and how they are executed does not matter."""
+    """Compare the run in a folder with a new one, ignoring where and how they are executed."""
     before, now = essence(old), essence(new)
     for key in dict.fromkeys([*now, *before]):
         yield from changes(key, before.get(key), now.get(key))
 
 
 def _discard(out: Path, description: Mapping[str, Any]) -> None:
-    """Remove the runs that the folder's record or the new experiment names, and nothing else."""
+    """Remove only the runs named by the folder's record or by the new experiment."""
     try:
         recorded = {*load_record(out).get("runs", [])} if (out / "experiment.yaml").exists() else set()
     except Damaged:
@@ -114,7 +114,7 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, Any]:
-    """Write down the experiment as given, what no file can hold of it, its runs, and the versions that run it."""
+    """Collect the experiment as given, the keys of objects that cannot be stored, its runs, and package versions."""
     objects = list(dict.fromkeys(_objects(experiment.description)))
     return {
         **plain(experiment.description, importable),
@@ -126,7 +126,7 @@ def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, 
 
 
 def _objects(given: Any, *path: str) -> Iterator[str]:
-    """Find the keys, at the top, under which there are objects that no file can name."""
+    """Find the top-level keys with objects that cannot be stored by name."""
     if isinstance(given, Mapping):
         for key, value in given.items():
             yield from _objects(value, *path, str(key))
@@ -140,10 +140,10 @@ def _objects(given: Any, *path: str) -> Iterator[str]:
 
 
 def versions() -> dict[str, str]:
-    """Look up what runs an experiment.
+    """Collect package versions.
 
     Returns:
-        The version of each package that results may depend on.
+        The version of each package that may affect results.
     """
     packages = ("basinet", "torch", "numpy", "scipy", "networkx", "ray")
     return {package: version(package) for package in packages}

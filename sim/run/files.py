@@ -1,7 +1,7 @@
-"""Files that survive a crash and tell when they are damaged: each is sealed with a checksum, or vouched for by another.
+"""Crash-safe files that detect damage: each has a checksum of its own, or one recorded in another file.
 
-A file that is replaced holds its own checksum. One that grows is vouched for by a file that is written after it: so
-many bytes, with such a checksum. What stands behind them was written as the process died, and is cut off.
+A file that is replaced contains its own checksum. The length and checksum of one that grows are recorded in a file
+written after it; anything beyond that length was written as the process died, and is cut off.
 """
 
 import json
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 Vouched = Mapping[str, Any]
-"""What vouches for the beginning of a file: its `bytes`, and their `crc32`."""
+"""The recorded beginning of a file: its number of `bytes` and their `crc32`."""
 
 NOTHING: Vouched = {"bytes": 0, "crc32": "00000000"}
 
@@ -53,22 +53,22 @@ _DISCARDED = ".discarded-"
 _CHUNK = 2**20
 
 LOCKS = (".lock", ".report.lock")
-"""The lock of whoever is at work in a folder, and that of whoever draws its report meanwhile."""
+"""The locks of the process at work in a folder, and of the process that draws its report meanwhile."""
 
 ANEW = "--fresh (fresh=True) starts anew"
-"""The cure where nobody knows what was to be run."""
+"""The remedy if the experiment to run is no longer known."""
 
 LOST = "some of what was written is missing or has changed"
-"""What is wrong with a file that does not hold what was vouched for."""
+"""The reason given for a file that no longer starts with its recorded content."""
 
 
 class Damaged(ExperimentError):
-    """A file that does not hold what was written.
+    """A file that does not hold what was written to it.
 
     Args:
         path: The file.
         reason: What is wrong with it.
-        cure: What mends it.
+        cure: The remedy.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Damaged(ExperimentError):
         super().__init__(f"{path}: the {kind} is damaged ({reason}); {cure}")
         self.parts = path, reason, cure
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:  # a worker raises it as well
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, str, str]]:  # workers raise it, too
         return type(self), self.parts
 
 
 def inside(folder: Path, name: Any) -> Path:
-    """Find the run that a file names; no name may lead out of the folder.
+    """Return the path of a run named in a file; no name may lead out of the folder.
 
     Args:
         folder: The folder.
@@ -93,10 +93,10 @@ def inside(folder: Path, name: Any) -> Path:
         The path.
 
     Raises:
-        ExperimentError: It is no plain name, or a link.
+        ExperimentError: It is not a plain name, or is a link.
     """
     if not isinstance(name, str) or not name or name.startswith(".") or re.search(r"[/\\\0]", name):
-        raise ExperimentError(f"{folder}: {name!r} is no name of a run; allowed is that of a folder in {folder}")
+        raise ExperimentError(f"{folder}: {name!r} is not the name of a run; allowed are names of folders in {folder}")
     return not_a_link(folder / name)
 
 
@@ -107,7 +107,7 @@ def not_a_link(path: Path) -> Path:
         path: A file or folder.
 
     Returns:
-        The same.
+        The path.
 
     Raises:
         ExperimentError: It is a link.
@@ -118,13 +118,13 @@ def not_a_link(path: Path) -> Path:
 
 
 def no_linked_run(folder: Path) -> Path:
-    """Refuse a link in the place of an experiment's run; elsewhere a user may have links to runs.
+    """Raise if a run of an experiment is a link; elsewhere, users may have links to runs.
 
     Args:
         folder: The folder of an experiment or of a run, as given.
 
     Returns:
-        The same.
+        The folder.
 
     Raises:
         ExperimentError: It is a link in the folder of an experiment.
@@ -133,33 +133,33 @@ def no_linked_run(folder: Path) -> Path:
 
 
 def plain_file(path: Path) -> Path:
-    """Raise if something else stands in the place of a file.
+    """Raise if a path exists but is not a regular file.
 
     Args:
-        path: A file, whether it is there or not.
+        path: A file, which may not exist yet.
 
     Returns:
-        The same.
+        The path.
 
     Raises:
         ExperimentError: It is a link, a folder, or a pipe, which may have no end.
     """
     if not_a_link(path).exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no ordinary file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise ExperimentError(f"{path}: it is {kind}, where a file must be; move it away")
     return path
 
 
 def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool = True) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+    """Write a file so that readers, and crashes, see the old content or the new one, never a mixture.
 
     Args:
         path: The file.
         data: Its new content.
-        sync: Whether it must survive a loss of power, too.
+        sync: Whether it must also survive a power failure.
 
     Raises:
-        ExperimentError: It is a folder, a pipe or a device, whose place no file may take.
+        ExperimentError: The path is a folder, a pipe or a device, which cannot be replaced.
         OSError: It cannot be written.
     """
     if not path.is_symlink():
@@ -168,41 +168,41 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     partial = path.with_name(f".{path.name}.partial")
     try:
         with naming(path), open(partial, "wb", opener=_open_no_link) as file:
-            file.write(data.encode(errors="replace") if isinstance(data, str) else data)  # names of folders may be odd
+            file.write(data.encode(errors="replace") if isinstance(data, str) else data)  # folder names may be odd
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)  # a full disk then has room to say what has happened
+        partial.unlink(missing_ok=True)  # frees space on a full disk for the error to be recorded
         raise
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    """Open a file to write to it, or make it; a link in its place may lead out of the folder."""
+    """Open or create a file for writing, but not through a link, which may lead out of the folder."""
     return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a file or folder is no part of an experiment: a lock, or what a killed process has left behind.
+    """Return whether a file or folder is not part of an experiment: a lock, or a leftover of a killed process.
 
     Args:
         path: The file or folder.
 
     Returns:
-        Whether it is; the locks count.
+        Whether it is one.
     """
     return path.name in LOCKS or path.name.startswith(_DISCARDED) or (path.name[0] == "." and path.suffix == ".partial")
 
 
 def discard(path: Path) -> None:
-    """Delete a folder so that a crash leaves it whole, or under a name that nobody reads.
+    """Delete a folder so that a crash leaves it complete, or under a name that is never read.
 
     Args:
         path: The folder.
 
     Raises:
-        ExperimentError: It is no folder.
+        ExperimentError: It is not a folder.
     """
     discard_leftovers(path.parent)
     if path.exists():
@@ -214,10 +214,10 @@ def discard(path: Path) -> None:
 
 
 def discard_leftovers(folder: Path) -> None:
-    """Delete what a process was deleting when it was killed.
+    """Delete folders whose deletion was interrupted.
 
     Args:
-        folder: The folder that held it.
+        folder: Their parent folder.
     """
     for left in folder.glob(f"{_DISCARDED}*"):
         shutil.rmtree(not_a_link(left))
@@ -239,29 +239,29 @@ def seal(values: Mapping[str, Any]) -> dict[str, Any]:
     """Add a checksum to values.
 
     Args:
-        values: Plain values, as JSON gives them back.
+        values: Plain values that survive a round trip through JSON.
 
     Returns:
-        The same, in which the checksum is the last key.
+        The same values, with the checksum as the last key.
     """
     values = {key: value for key, value in values.items() if key != _SEAL}
     return {**values, _SEAL: checksum(json.dumps(values).encode())}
 
 
 def unseal(values: Any) -> dict[str, Any]:
-    """Check and remove what `seal` has added.
+    """Check and remove the checksum added by `seal`.
 
     Args:
-        values: What was read. Earlier versions wrote no checksum.
+        values: The values read; those of earlier versions have no checksum.
 
     Returns:
         The values.
 
     Raises:
-        ValueError: It is no mapping, or its checksum is another one.
+        ValueError: It is not a mapping, or the checksum does not match.
     """
     if not isinstance(values, dict):
-        raise ValueError("it holds no mapping")
+        raise ValueError("it does not hold a mapping")
     found = {key: value for key, value in values.items() if key != _SEAL}
     if _SEAL in values and values[_SEAL] != checksum(json.dumps(found).encode()):
         raise ValueError("its checksum is wrong")
@@ -269,7 +269,7 @@ def unseal(values: Any) -> dict[str, Any]:
 
 
 def sealed_json(values: Mapping[str, Any]) -> str:
-    """Write values as JSON, with a checksum of their own.
+    """Write values as JSON with their checksum.
 
     Args:
         values: Plain values.
@@ -281,7 +281,7 @@ def sealed_json(values: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `sealed_json` has written.
+    """Read a file written with `sealed_json`.
 
     Args:
         path: The file.
@@ -290,7 +290,7 @@ def read_json(path: Path) -> dict[str, Any]:
         The values.
 
     Raises:
-        Damaged: It is no JSON, or its checksum is another one.
+        Damaged: It is not JSON, or the checksum does not match.
     """
     return _mapping(path, lambda path: unseal(json.loads(path.read_bytes())))
 
@@ -309,16 +309,16 @@ def sealed_yaml(values: Mapping[str, Any]) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read what `sealed_yaml` has written.
+    """Read a file written with `sealed_yaml`.
 
     Args:
         path: The file.
 
     Returns:
-        The values. Earlier versions wrote no checksum.
+        The values; files of earlier versions have no checksum.
 
     Raises:
-        Damaged: It is no YAML, or its checksum is another one.
+        Damaged: It is not YAML, or the checksum does not match.
     """
     found = _mapping(path, yaml_files.read, ANEW)
     content = path.read_bytes()
@@ -336,12 +336,12 @@ def _mapping(path: Path, reader: Callable[[Path], Any], *cure: str) -> dict[str,
     except (ValueError, RecursionError) as error:
         raise Damaged(path, str(error), *cure) from error
     if not isinstance(found, dict):
-        raise Damaged(path, "it holds no mapping", *cure)
+        raise Damaged(path, "it does not hold a mapping", *cure)
     return found
 
 
 class GrowingFile:
-    """A file that is written at its end alone.
+    """A file that is only appended to.
 
     Args:
         path: The file.
@@ -355,19 +355,19 @@ class GrowingFile:
 
     @property
     def length(self) -> int:
-        """Bytes of the file; until it is cut otherwise, those of its whole lines."""
+        """Length of the file in bytes; before the first `cut`, of its complete lines."""
         if self._length < 0:
             self.cut()
         return self._length
 
     def cut(self, vouched: Vouched | None = None) -> None:
-        """Go on from where a process has stopped: drop what it has not vouched for.
+        """Drop everything beyond the recorded content, to continue where a process stopped.
 
         Args:
-            vouched: What the file must begin with; by default all whole lines.
+            vouched: The recorded beginning; by default, all complete lines.
 
         Raises:
-            Damaged: The file begins with something else.
+            Damaged: The file does not begin with it.
         """
         if vouched is None:
             content = self.path.read_bytes() if plain_file(self.path).exists() else b""
@@ -379,14 +379,14 @@ class GrowingFile:
         self.append(b"")
 
     def append(self, data: bytes | memoryview) -> None:
-        """Write at the end.
+        """Append data.
 
         Args:
-            data: What to write.
+            data: The data.
         """
         length = self.length
         with naming(self.path), open(self.path, "r+b", opener=_open_no_link) as file:
-            file.truncate(length)  # what a full disk has left of an earlier attempt is no part of the file
+            file.truncate(length)  # drops what an earlier attempt left on a full disk
             file.seek(length)
             file.write(data)
         self._crc = zlib.crc32(data, self._crc)
@@ -394,10 +394,10 @@ class GrowingFile:
         self._synced = False
 
     def vouch(self) -> Vouched:
-        """Make sure that what was written survives a loss of power.
+        """Make what was written survive a power failure.
 
         Returns:
-            What vouches for it, see `check_vouched`.
+            The length and checksum to record; see `check_vouched`.
         """
         length = self.length
         if not self._synced:
@@ -408,11 +408,11 @@ class GrowingFile:
 
 
 def check_vouched(path: Path, vouched: Vouched) -> None:
-    """Raise if a file no longer begins with what was vouched for.
+    """Raise if a file no longer begins with its recorded content.
 
     Args:
         path: The file.
-        vouched: What `GrowingFile.vouch` said.
+        vouched: The record, from `GrowingFile.vouch`.
 
     Raises:
         Damaged: Something is missing or has changed.

@@ -1,17 +1,17 @@
-"""The folder of one run: written as the run goes, readable at any moment, safe against a crash.
+"""The folder of one run: written during the run, readable at any time, and crash-safe.
 
 RUN/config.yaml      the resolved experiment of this run
-RUN/metrics.jsonl    a JSON object a line, append-only: `step`, `replica`, and what was measured there
-RUN/status.json      state, step, which replicas diverged, which engine ran; the run that it is of, and what vouches for
-                     the measurements and the trajectory up to this step
+RUN/metrics.jsonl    one JSON object per line, append-only: `step`, `replica`, and the values measured there
+RUN/status.json      state, step, the replicas that diverged, the engine; an identifier of the run, and the lengths and
+                     checksums of the measurements and the trajectory up to this step
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
-RUN/partition.csv    replica, agent, label, samples: who holds what
-RUN/attackers.csv    replica, agent: who attacks, if anybody does
-RUN/analyzed.json    what has been measured already, see `basinet.sim.run.analyzed`
+RUN/partition.csv    replica, agent, label, samples: which agent holds what
+RUN/attackers.csv    replica, agent: the attackers, if there are any
+RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
-RUN/trajectory.bin   where the run has been, if it was recorded; see `basinet.sim.run.trajectory`
-RUN/checkpoint/      state.pt, replaced atomically; before.pt, the one before, as long as the run goes on; step-N.pt,
-                     those that an experiment keeps
+RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`
+RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one, during the run; step-N.pt,
+                     those that the experiment keeps
 """
 
 import os
@@ -54,7 +54,7 @@ __all__ = ["Run", "RunFolder", "load_run", "load_runs"]
 _POINT = ("step", "replica", "agent")
 
 _TRIES = 3
-"""While a run is at work, what one file says of another that was read before may be news."""
+"""Number of attempts to read a run in progress, whose files may change between two reads."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,8 +67,8 @@ class Run:
         config: The resolved experiment of this run.
         status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
             from replica to the step at which it diverged, `engine`, `error`.
-        metrics: Measurements, one mapping a (step, replica) or, where single agents were measured, a
-            (step, replica, agent), in the order in which they were taken.
+        metrics: Measurements in the order taken, one mapping per (step, replica), or per (step, replica, agent) if
+            single agents were measured.
     """
 
     name: str
@@ -83,12 +83,12 @@ class Run:
 
     @property
     def diverged(self) -> dict[int, int]:
-        """Step at which each diverged replica did so."""
+        """Step at which each diverged replica diverged."""
         return {int(replica): step for replica, step in self.status.get("diverged", {}).items()}
 
     @cached_property
     def quantities(self) -> dict[str, Quantity]:
-        """What the values of its analysis are called, by their names, as the analysis has recorded it."""
+        """Labels and units of the values of the analysis by name, as the analysis recorded them."""
         recorded = load_journal(self.path).get("quantities", {})
         return {name: Quantity.read(known) for name, known in recorded.items()}
 
@@ -116,7 +116,7 @@ class Run:
             metric: Name of the metric.
 
         Returns:
-            A mapping from replica to value; a replica whose metric was not finite at the last step has none.
+            A mapping from replica to value, without replicas whose metric was not finite at the last step.
         """
         diverged = self.diverged
         rows = [row for row in self.metrics if "agent" not in row and row["replica"] not in diverged]
@@ -130,7 +130,7 @@ class RunFolder:
     """Writes the folder of one run.
 
     Args:
-        path: The folder; made when its configuration is written.
+        path: The folder; created when the configuration is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,25 +141,25 @@ class RunFolder:
 
     @cached_property
     def identity(self) -> str:
-        """What tells the run from those that take other steps."""
+        """A digest that distinguishes the run from those that take other steps."""
         return steps_of(load_config(self.path))
 
     def kept(self, step: int) -> Path:
-        """Name the checkpoint of a step that is kept.
+        """Return the path of the kept checkpoint of a step.
 
         Args:
             step: The step.
 
         Returns:
-            The file, whether it is there or not.
+            The path; the file may not exist.
         """
         return self.checkpoint.with_name(f"step-{step}.pt")
 
     def checkpoints(self) -> list[Path]:
-        """Find the checkpoints.
+        """List the checkpoints.
 
         Returns:
-            Those that were kept, by their steps, and the last one.
+            The kept ones by step, then the last one.
         """
         found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
         return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
@@ -172,10 +172,10 @@ class RunFolder:
             data: Its new content.
 
         Raises:
-            ExperimentError: Somebody has removed the run's folder.
+            ExperimentError: The run's folder was removed.
         """
         if not self.path.is_dir():
-            raise ExperimentError(f"{self.path}: the folder was removed while the run was at work")
+            raise ExperimentError(f"{self.path}: the folder was removed during the run")
         not_a_link(path.parent)
         write_atomically(path, data)
 
@@ -185,11 +185,11 @@ class RunFolder:
         Args:
             config: Plain values.
         """
-        # Of thousands of runs none has begun; a configuration that is then lost with the power is written anew.
+        # Not synced before the run begins, since there may be thousands; one lost in a power failure is written again.
         write_atomically(self.path / "config.yaml", sealed_yaml(config), sync=(self.path / "status.json").exists())
 
     def begin(self) -> None:
-        """Make sure that the configuration survives a loss of power, before anything counts on it."""
+        """Make the configuration survive a power failure, before other files rely on it."""
         with open(self.path / "config.yaml", "rb") as file:
             os.fsync(file.fileno())
 
@@ -197,7 +197,7 @@ class RunFolder:
         """Replace the status.
 
         Args:
-            **status: Plain values, `state` and `step` among them.
+            **status: Plain values, including `state` and `step`.
         """
         self.write(self.path / "status.json", sealed_json(status))
 
@@ -212,21 +212,21 @@ class RunFolder:
         self.write(self.path / name, csv_text(header, rows))
 
     def forget_analysis(self) -> None:
-        """Drop what an analysis has noted and its tables; its measurements are cut off by whoever writes next."""
+        """Remove the record and tables of the analysis; its measurements are cut off by the next writer."""
         (self.path / ANALYZED).unlink(missing_ok=True)
         for table in self.path.glob("*.csv"):
             if table.name not in OF_THE_SETUP:
                 table.unlink()
 
     def tables(self, rows: Iterable[Row]) -> dict[str, str]:
-        """Lay rows over the tables of the analysis.
+        """Merge rows into the tables of the analysis.
 
         Args:
-            rows: Rows whose key `table` names a table, in which they take the place of the rows of the same replica and
-                agent, and of the replica's rows of other steps.
+            rows: Rows whose key `table` names a table; they replace those of the same replica and agent, and the
+                replica's rows of other steps.
 
         Returns:
-            The new content of each table, by its file.
+            The new content of each table, by file name.
         """
         found: dict[str, list[Row]] = {}
         for row in rows:
@@ -254,7 +254,7 @@ def load_run(path: str | Path) -> Run:
         path: The folder.
 
     Returns:
-        The run; measurements at one point are merged into one mapping, later ones win.
+        The run; measurements at the same point are merged into one mapping, and later values win.
 
     Raises:
         Damaged: A file does not hold what was written.
@@ -270,7 +270,7 @@ def _read(path: Path) -> Run:
     config = load_config(path)
     status = load_status(path)
     if status.get("run", steps_of(config)) != steps_of(config):
-        raise Damaged(path / "config.yaml", "it is of another run than status.json", ANEW)
+        raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
     files = [status.get("files", {}), load_journal(path).get("files", {})]
     merged: dict[tuple[Any, ...], Row] = {}
     for row in read_lines(path / METRICS, [part[METRICS] for part in files if METRICS in part]):
@@ -285,10 +285,10 @@ def load_runs(path: str | Path) -> list[Run]:
         path: The folder that `basinet run` wrote, or the folder of a single run.
 
     Returns:
-        The runs by the order in which the experiment names them.
+        The runs in the order of the experiment.
 
     Raises:
-        FileNotFoundError: There is no run.
+        FileNotFoundError: There are no runs.
     """
     path = Path(path)
     if (path / "config.yaml").exists():

@@ -1,4 +1,4 @@
-"""Interruptions: the signals that ask a process to stop, and who answers them meanwhile."""
+"""Interruptions: the signals that ask a process to stop, and their temporary handlers."""
 
 import signal
 import threading
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 __all__ = ["INTERRUPTIONS", "answering", "stopping"]
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; a cluster that takes a machine back; a terminal that is closed."""
+"""Ctrl-C; preemption on a cluster; a closed terminal."""
 
 
 @contextmanager
 def answering(answer: Callable[[int], None]) -> Iterator[None]:
-    """Answer interruptions for a while; a hang-up that is ignored, as `nohup` has it, stays so.
+    """Handle interruptions within this context; an ignored hang-up, as set by `nohup`, stays ignored.
 
     Args:
-        answer: Is given the signal. It is called in the main thread: elsewhere this does nothing.
+        answer: Called with the signal number. Handlers are only set in the main thread; elsewhere, this does nothing.
 
     Yields:
         Nothing.
@@ -38,16 +38,16 @@ def answering(answer: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Turn an interruption into a wish to stop; a second Ctrl-C interrupts at once.
+    """Turn an interruption into a request to stop; a second Ctrl-C interrupts at once.
 
     Args:
-        say: Is told what will happen.
+        say: Called with a message about what will happen.
 
     Yields:
-        What an interruption sets.
+        An event that an interruption sets.
 
     Raises:
-        KeyboardInterrupt: The second Ctrl-C.
+        KeyboardInterrupt: Ctrl-C was pressed twice.
     """
     stop = threading.Event()
 
@@ -55,9 +55,9 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
         if not stop.is_set():
             stop.set()
             say("stopping after the next step, with a checkpoint; interrupt again to stop at once")
-        # Others may come twice: from a scheduler to all processes, and from the one that has started them.
+        # Other signals may arrive twice: from a scheduler to all processes, and from the launcher.
         elif number == signal.SIGINT:
-            raise KeyboardInterrupt("interrupted twice: what the last checkpoints hold is on disk")
+            raise KeyboardInterrupt("interrupted twice: the last checkpoints are on disk")
 
     with answering(answer):
         yield stop

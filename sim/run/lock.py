@@ -1,4 +1,4 @@
-"""The lock of an experiment's folder: one process at a time writes into it."""
+"""The lock of an experiment's folder, into which only one process writes at a time."""
 
 import fcntl
 import os
@@ -26,7 +26,7 @@ _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of an experiment's folder for a while; whoever does so may do it again meanwhile.
+    """Lock an experiment's folder within this context; the holder may lock it again.
 
     Args:
         folder: The folder.
@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ExperimentError: Another process is at work in it.
+        ExperimentError: Another process holds the lock.
     """
     place = folder.resolve()
     if place in _held.get():
@@ -48,7 +48,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             who = file.read(100).decode(errors="replace").strip()
             raise ExperimentError(
-                f"--out: another process is at work in {folder} ({who or 'unknown'}); wait for its end, or choose"
+                f"--out: another process is at work in {folder} ({who or 'unknown'}); wait until it ends, or choose"
                 " another folder"
             ) from error
         file.truncate()
@@ -64,10 +64,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def taking_turns(folder: Path) -> Iterator[None]:
-    """Write the report of a folder, in which another process may be at work: one process after the other does so.
+    """Take turns with other processes in writing the report of a folder, even while a run is in progress there.
 
     Args:
-        folder: The folder of an experiment or of a run; of any other one nothing is written.
+        folder: The folder of an experiment or of a run; in any other folder, no lock is written.
 
     Yields:
         Nothing.
@@ -85,13 +85,13 @@ def _holds_runs(folder: Path) -> bool:
 
 
 def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[Place, P], T]:
-    """Let a function that writes into the folder of an experiment, or of a run in one, have it for itself.
+    """Decorate a function that writes into the folder of an experiment, or of a run in one, to hold its lock.
 
     Args:
-        function: Takes the folder first.
+        function: Takes the folder as its first argument.
 
     Returns:
-        The function, which keeps other processes out.
+        The function, which locks the folder.
     """
 
     @wraps(function)
@@ -100,7 +100,7 @@ def alone(function: Callable[Concatenate[Place, P], T]) -> Callable[Concatenate[
         of_run = (folder / "config.yaml").exists() and (folder.resolve().parent / "experiment.yaml").exists()
         place = folder.resolve().parent if of_run else folder
         if not _holds_runs(place):
-            return function(given, *args, **kwargs)  # which finds no run
+            return function(given, *args, **kwargs)  # which reports that there is no run
         with locked(place):
             return function(given, *args, **kwargs)
 

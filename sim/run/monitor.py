@@ -1,4 +1,4 @@
-"""A run on its way: it takes its steps, and what it has reached is measured, written down and analysed."""
+"""A run in progress: it takes its steps, and is measured, recorded and analysed."""
 
 import math
 import os
@@ -26,22 +26,22 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["USUAL", "Monitor", "Progress", "Rhythm", "write_tables"]
 
 _BYTES_A_SECOND = 1e8
-"""How fast the first checkpoint is expected to be written, before any has been."""
+"""Assumed speed of writing the first checkpoint, before any has been timed."""
 
 _CHECKPOINT_SHARE = 0.05
-"""Part of the time that checkpoints may take."""
+"""Largest share of the time spent on checkpoints."""
 
 _ESCAPE = "escape_step"
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a run is looked after, in seconds.
+    """Intervals, in seconds, at which a run is attended to.
 
     Attributes:
-        slice: Of work between two looks at the clock: progress is shown, and an interruption heeded, so often.
-        checkpoint: Between two checkpoints, or more where writing one takes long; one more is written at the end.
-        first_checkpoint: Until the first one, or more where the state is large.
+        slice: Work between two looks at the clock: how often progress is shown and interruptions are noticed.
+        checkpoint: Time between two checkpoints, or more if writing takes long; another is written at the end.
+        first_checkpoint: Time until the first checkpoint, or more if the state is large.
     """
 
     slice: float = 0.5
@@ -53,34 +53,34 @@ USUAL = Rhythm()
 
 
 class Monitor(Protocol):
-    """Is told how the runs go; called from several threads."""
+    """Receives the progress of the runs; called from several threads."""
 
     def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
-        """A run begins, or resumes at a step."""
+        """Called when a run begins, or resumes at a step."""
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
-        """A run has reached a step; `rows` holds measurements if some were taken."""
+        """Called when a run has reached a step; `rows` holds the measurements taken, if any."""
 
     def waiting(self, run: str, what: str) -> None:
-        """A run cannot begin yet, for want of something."""
+        """Called when a run cannot begin yet, with what it waits for."""
 
     def analyzing(self, run: str, done: int, total: int) -> None:
-        """A run has taken its last step, and so many of its replicas have been analysed."""
+        """Called after the last step, with the number of replicas analysed so far."""
 
     def finished(self, run: str, state: str) -> None:
-        """A run is done (maybe as another), diverged, interrupted, failed ("failed: " and why), or was so before."""
+        """Called with a run's final state: done (possibly by copying), diverged, interrupted, or "failed: " and why."""
 
 
 class Progress:
-    """One run on its way: what it has reached, and what is written about it.
+    """One run in progress: its current state, and what is written about it.
 
     Args:
         name: Name of the run.
-        setup: Its parts.
+        setup: The parts of the run.
         folder: Its folder.
         team: Its workers.
-        monitor: Is told how it goes.
-        rhythm: How often it is looked after.
+        monitor: Receives its progress.
+        rhythm: Intervals at which it is attended to.
     """
 
     def __init__(
@@ -103,30 +103,30 @@ class Progress:
         self.pause = min(rhythm.checkpoint, expected)
 
     def restore(self, saved: dict[str, Any], state: str) -> str:
-        """Take up the last state of a run that has taken all of its steps.
+        """Restore the last state of a run that has taken all of its steps.
 
         Args:
             saved: Its last checkpoint.
-            state: How it ended.
+            state: The state in which it ended.
 
         Returns:
-            The same.
+            The same state.
         """
         self.team.load(saved)
         self.diverged = dict(saved["diverged"])
-        self._tell(saved["step"])
+        self._notify_started(saved["step"])
         return state
 
-    def _tell(self, step: int) -> None:
+    def _notify_started(self, step: int) -> None:
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
 
     def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
-        """Advance from a checkpoint, if there is one, to the end.
+        """Advance to the end, from a checkpoint if there is one.
 
         Args:
             saved: The checkpoint.
-            stop: Set it to stop after the next step, with a checkpoint.
+            stop: Set to stop after the next step, with a checkpoint.
 
         Returns:
             The state in which the run ends.
@@ -135,7 +135,7 @@ class Progress:
         setup, pace = self.setup, 1
         keep = setup.config.keep_every
         periods = [setup.evaluate_every, *([keep] if keep else [])]
-        while step < setup.num_steps and not self._all_gone():
+        while step < setup.num_steps and not self._is_over():
             if stop.is_set():
                 self._checkpoint()
                 return self._status(step, "interrupted")
@@ -144,10 +144,10 @@ class Progress:
             start = time.monotonic()
             self.team.advance(step + taken)
             step += taken
-            if stop.is_set():  # whoever interrupts may not wait for an evaluation
+            if stop.is_set():  # on an interruption there may be no time for an evaluation
                 self._checkpoint(looked=False)
                 return self._status(step, "interrupted")
-            # Slices of about the same duration, whatever a step costs.
+            # Slices of about the same duration, whatever the cost of a step.
             pace = max(1, min(2 * pace, round(taken * self.rhythm.slice / max(time.monotonic() - start, 1e-6))))
             self._look(step)
             if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
@@ -159,7 +159,7 @@ class Progress:
         return self._status(step, "diverged" if self.diverged else "done")
 
     def _look(self, step: int) -> None:
-        """Do what is due at a step: measure, and keep a checkpoint."""
+        """Do what is due at a step: evaluate, and keep a checkpoint."""
         last, keep = step == self.setup.num_steps, self.setup.config.keep_every
         if step % self.setup.evaluate_every == 0 or last:
             self._measure(step)
@@ -168,22 +168,22 @@ class Progress:
         if keep and step % keep == 0 and not last:
             self.folder.write(self.folder.kept(step), self._state())
 
-    def _all_gone(self) -> bool:
-        """Whether no replica is left for which the run would have to go on."""
+    def _is_over(self) -> bool:
+        """Return whether no replica remains for which the run would have to continue."""
         escape = self.setup.config.escape
-        gone = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
-        return len(gone) == self.setup.config.replicas
+        ended = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
+        return len(ended) == self.setup.config.replicas
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
-        """Let the workers analyse what was kept, and write down what they find.
+        """Let the workers analyse the kept checkpoints, and write the results.
 
         Args:
-            analysis: What they do.
-            state: How the run ended.
-            stop: Set it to stop before the next replica.
+            analysis: The analysis.
+            state: The state in which the run ended.
+            stop: Set to stop before the next replica.
 
         Returns:
-            How the run ended.
+            The same state.
         """
         config = self.setup.config
         if not config.analysis:
@@ -206,21 +206,21 @@ class Progress:
         return state
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
-        """Restore a checkpoint, or write what is known before the first step and measure the start."""
+        """Restore a checkpoint, or write what is known before the first step and evaluate the start."""
         step, looked = 0, saved is not None and saved.get("looked", True)
         if saved:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
         self.folder.begin()
         files = self._files_until(saved)
-        # Nothing may vouch for what is cut off.
+        # No record may refer to what is cut off.
         self.folder.forget_analysis()
         self._status(step, "running", files)
         for name, file in self._files().items():
             file.cut(files[name])
-        # Who had escaped is known from evaluations alone, so that a resumed run ends at the step of an unbroken one.
+        # Escapes are only known from evaluations, so that a resumed run ends at the same step as an uninterrupted one.
         self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
-        self._tell(step)
+        self._notify_started(step)
         if not saved:
             write_tables(self.setup, self.folder)
         if not looked:
@@ -228,17 +228,17 @@ class Progress:
         return step
 
     def _files(self) -> dict[str, GrowingFile]:
-        """Name the files that grow with the run."""
+        """Return the files that grow during the run, by name."""
         return {METRICS: self.folder.metrics} | ({FILE: self.trajectory} if self.trajectory is not None else {})
 
     def _files_until(self, saved: dict[str, Any] | None) -> dict[str, Vouched]:
-        """Find the part of each that belongs to a checkpoint."""
+        """Return the recorded length and checksum of each file at a checkpoint."""
         if saved is None:
             return dict.fromkeys(self._files(), NOTHING)
         if "files" in saved:
             found: dict[str, Vouched] = saved["files"]
             return found
-        # An earlier version wrote it: what is later stands behind.
+        # Written by an earlier version: later rows come after the checkpoint's.
         rows = [row for row in read_lines(self.folder.metrics.path) if row["step"] <= saved["step"]]
         self.folder.write(self.folder.metrics.path, lines_of(rows))
         files = {METRICS: self.folder.metrics.vouch()}
@@ -258,14 +258,14 @@ class Progress:
     def _checkpoint(self, *, looked: bool = True) -> None:
         begun = time.monotonic()
         content = self._state(looked=looked)
-        if self.folder.checkpoint.exists():  # if the new one is damaged, the run goes on from the one before
+        if self.folder.checkpoint.exists():  # if the new one is damaged, the run continues from the previous one
             os.replace(self.folder.checkpoint, self.folder.before)
         self.folder.write(self.folder.checkpoint, content)
         self.saved_at = time.monotonic()
         self.pause = max(self.rhythm.checkpoint, (self.saved_at - begun) / _CHECKPOINT_SHARE)
 
     def _state(self, *, looked: bool = True) -> memoryview:
-        """Take down the state, and whether what is due at its step has been done."""
+        """Collect the state, and whether what is due at its step has been done."""
         vouched = {name: file.vouch() for name, file in self._files().items()}
         own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched, "looked": looked}
         return checkpoint_bytes({**self.team.state(), **own})
@@ -289,7 +289,7 @@ class Progress:
 
 
 def write_tables(setup: Setup, folder: RunFolder) -> None:
-    """Write down the graph's weights, who holds what and who attacks.
+    """Write the weights of the graph, the partition of the data, and the attackers.
 
     Args:
         setup: The parts of a run.
@@ -321,5 +321,5 @@ def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _finite(row: Row) -> Row:
-    """Leave out what JSON cannot hold: a test loss may overflow where the training loss does not."""
+    """Leave out non-finite values, which JSON cannot hold: a test loss may overflow when the training loss does not."""
     return {name: value for name, value in row.items() if math.isfinite(value)}

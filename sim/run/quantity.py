@@ -1,4 +1,4 @@
-"""What the numbers of a run are called on axes and in tables, and which direction is better."""
+"""Quantities: the labels of a run's numbers in plots and tables, and which direction is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ _ARROWS = {"smaller": " ↓", "larger": " ↑", None: ""}
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that is measured.
+    """A measured number.
 
     Attributes:
         label: Its name on an axis.
-        heading: Its short name in tables; none of the summary's where it is empty.
-        unit: Its unit, which follows the label in parentheses.
-        direction: Which values are better; None where neither are.
-        about: One line that says what it is.
+        heading: Its short name in tables; if empty, it is not in the summary.
+        unit: Its unit, shown after the label in parentheses.
+        direction: Which values are better; None if neither.
+        about: A one-line description.
         compared: Whether strategies are compared by it.
     """
 
@@ -43,7 +43,7 @@ class Quantity:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> Self:
-        """Read a quantity that a run has recorded.
+        """Create a quantity from a run's record.
 
         Args:
             recorded: Its attributes by name.
@@ -69,4 +69,4 @@ METRICS: dict[str, Quantity] = {
     "replica": Quantity("replica"),
     "agent": Quantity("agent"),
 }
-"""What a run measures without an analysis, and where; the names are taken."""
+"""What a run measures without an analysis; these names are reserved."""

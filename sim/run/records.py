@@ -1,4 +1,4 @@
-"""What the files of an experiment's folder hold: the one door through which they are read, and refused if damaged."""
+"""The contents of an experiment's folder: all files are read here, and rejected if damaged."""
 
 import csv
 import io
@@ -45,12 +45,12 @@ __all__ = [
 Row = dict[str, Any]
 
 ANALYZED = "analyzed.json"
-"""Says what has been measured of the states of a run, see `basinet.sim.run.analyzed`."""
+"""File that records what has been measured of the states of a run; see `basinet.sim.run.analyzed`."""
 
 METRICS = "metrics.jsonl"
 
 OF_THE_SETUP = ("attackers.csv", "partition.csv", "topology.csv")
-"""Tables that are written before the first step; all others are of the analysis."""
+"""Tables that are written before the first step; all others belong to the analysis."""
 
 FINISHED = ("done", "diverged")
 """States of a run that has taken its last step."""
@@ -63,10 +63,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
         path: The CSV file.
 
     Returns:
-        Its rows, by the names in its header; none if there is no such file.
+        Its rows as mappings by column name; none if the file does not exist.
 
     Raises:
-        Damaged: It is no table.
+        Damaged: It is not a table.
     """
     if not plain_file(path).exists():
         return []
@@ -78,7 +78,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise Damaged(path, str(error)) from error
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise Damaged(path, f"row {number} has not as many values as the header")
+            raise Damaged(path, f"row {number} does not have as many values as the header")
     return rows
 
 
@@ -130,10 +130,10 @@ def load_status(folder: Path) -> dict[str, Any]:
         folder: The run's folder.
 
     Returns:
-        Its values, see `Run`.
+        Its values; see `Run`.
 
     Raises:
-        Damaged: It does not hold what was written, or is lost.
+        Damaged: It does not hold what was written, or is missing.
     """
     path = folder / "status.json"
     if not path.exists():
@@ -148,30 +148,30 @@ def load_status(folder: Path) -> dict[str, Any]:
         *(diverged.values() if isinstance(diverged, dict) else [""]),
     ]
     if not isinstance(status.get("state"), str) or not all(type(number) is int and number >= 0 for number in whole):
-        raise Damaged(path, "it does not say the state of a run")
+        raise Damaged(path, "it does not contain the state of a run")
     if not all(str(replica).isdecimal() for replica in diverged):
-        raise Damaged(path, "it does not say which replicas have diverged")
+        raise Damaged(path, "it does not contain which replicas have diverged")
     return status
 
 
 def load_journal(folder: Path) -> dict[str, Any]:
-    """Read what has been measured of the states of a run.
+    """Read the record of what has been measured of the states of a run.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        What was taken of each state by the name of its checkpoint, and what vouches for files under "files".
+        The measures of each state by the name of its checkpoint, and the checksums of files under "files".
 
     Raises:
-        Damaged: It does not hold what was written, or the tables of the analysis do not.
+        Damaged: It, or a table of the analysis, does not hold what was written.
     """
     path = folder / ANALYZED
     if not plain_file(path).exists():
         return {}
     found = read_json(path)
     if not all(isinstance(state, dict) for state in found.values()):
-        raise Damaged(path, "it does not say what was measured")
+        raise Damaged(path, "it does not contain what was measured")
     for name, allowed in found.get("files", {}).items():
         if name != METRICS and file_checksum(inside(folder, name)) not in allowed:
             raise Damaged(folder / name, LOST)
@@ -185,7 +185,7 @@ def file_checksum(path: Path) -> str | None:
         path: The file.
 
     Returns:
-        Hexadecimal digits; None if there is no such file.
+        Hexadecimal digits; None if the file does not exist.
     """
     return checksum(path.read_bytes()) if plain_file(path).exists() else None
 
@@ -204,15 +204,15 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     """Read measurements.
 
     Args:
-        path: The file, a JSON object a line.
-        vouched: What it must begin with.
+        path: The file, with one JSON object per line.
+        vouched: Recorded beginnings of the file.
 
     Returns:
-        Its rows, none if there is no such file; what a crash has left behind them is left out: a last line that is cut
-        short, or anything that is no row and was not vouched for.
+        Its rows, none if the file does not exist; what a crash has left after them is dropped: an incomplete last
+        line, or anything beyond the recorded content that is not a row.
 
     Raises:
-        Damaged: A line is none, or what was vouched for is not there.
+        Damaged: A line is not a row, or recorded content is missing.
     """
     content = path.read_bytes() if plain_file(path).exists() else b""
     rows: list[Row] = []
@@ -228,23 +228,23 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
         left -= len(line) + 1
     for part in vouched:
         if len(content) < part["bytes"]:
-            raise Damaged(path, f"rows behind line {len(rows)} are missing")
+            raise Damaged(path, f"rows after line {len(rows)} are missing")
         if checksum(memoryview(content)[: part["bytes"]]) != part["crc32"]:
             raise Damaged(path, LOST)
     return rows
 
 
 def is_begun(folder: Path) -> bool:
-    """Return whether there is a run in a folder.
+    """Return whether a folder contains a run.
 
     Args:
         folder: The folder of a run.
 
     Returns:
-        Whether its configuration is there.
+        Whether its configuration exists.
 
     Raises:
-        Damaged: There are other files of the run, but not what it is.
+        Damaged: There are other files of a run, but no configuration.
     """
     if (folder / "config.yaml").exists():
         return True
@@ -254,13 +254,13 @@ def is_begun(folder: Path) -> bool:
 
 
 def lines_of(rows: Iterable[Row]) -> bytes:
-    """Write measurements as lines of JSON.
+    """Write measurements as JSON lines.
 
     Args:
         rows: Plain mappings with `step` and `replica`.
 
     Returns:
-        What `read_lines` reads.
+        The lines, as `read_lines` reads them.
     """
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
@@ -273,7 +273,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         rows: Rows in the order of the header.
 
     Returns:
-        What `read_table` reads.
+        The text, as `read_table` reads it.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -283,7 +283,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def steps_of(config: Mapping[str, Any]) -> str:
-    """Digest what the steps of a run depend on: all but its analysis, and where and how it is carried out.
+    """Digest what the steps of a run depend on: all keys but those of its analysis and execution.
 
     Args:
         config: The configuration, as read from its file.
@@ -295,13 +295,13 @@ def steps_of(config: Mapping[str, Any]) -> str:
 
 
 def essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out of a configuration what the steps of a run depend on.
+    """Extract from a configuration what the steps of a run depend on.
 
     Args:
         config: The configuration.
 
     Returns:
-        Its keys but those of the analysis and the runtime, of which the floating types count alone.
+        All keys but those of the analysis and the runtime, of which only the floating types count.
     """
     runtime = config.get("runtime")
     types = {key: runtime.get(key) for key in ("dtype", "autocast")} if isinstance(runtime, Mapping) else {}
@@ -310,7 +310,7 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    """Write equal values alike, in whatever order keys were given."""
+    """Bring equal values, whatever the order of their keys, into the same form."""
     if isinstance(value, Mapping):
         return sorted([str(key), _canonical(inner)] for key, inner in value.items() if inner is not None)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Where a run goes on: from what its folder still holds as it was written. What is damaged and can be made anew, is."""
+"""Resumption from the intact contents of a run's folder; damaged files that can be recreated are."""
 
 import logging
 import os
@@ -17,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 def sound_status(folder: RunFolder) -> dict[str, Any]:
-    """Read the status of a run; drop what is damaged of its analysis, and what nothing vouches for behind its rows.
+    """Read the status of a run; drop damaged parts of its analysis, and anything beyond its recorded rows.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        The status; that of a run that has just begun, if some of its steps have to be taken again.
+        The status; that of a run that has just begun if some steps have to be taken again.
     """
     try:
         status = load_status(folder.path)
@@ -45,7 +45,7 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
 
 
 def is_whole(folder: RunFolder) -> bool:
-    """Return whether a run is finished, and nothing of it is lost; the folder is left as it is.
+    """Return whether a run is finished and complete; the folder is not changed.
 
     Args:
         folder: The run's folder.
@@ -65,15 +65,15 @@ def is_whole(folder: RunFolder) -> bool:
 
 
 def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> int | None:
-    """Find a state that should have been kept, is still to be measured, and is lost.
+    """Find a state that should have been kept and still has to be measured, but is lost.
 
     Args:
         folder: The run's folder.
         steps: The steps of the states that the experiment keeps.
-        settings: What has been measured under these is left alone.
+        settings: States already measured under these settings are skipped.
 
     Returns:
-        The first step, None if there is none.
+        The first such step, or None.
     """
     for step in steps:
         path = folder.kept(step)
@@ -87,14 +87,14 @@ def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> i
 
 
 def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | None:
-    """Load the last checkpoint that is sound, and counts on nothing that is lost.
+    """Load the last intact checkpoint that relies on nothing that is lost.
 
     Args:
         folder: The run's folder.
         before: A step that has to be taken again.
 
     Returns:
-        The checkpoint; None if the run has to start from its beginning.
+        The checkpoint; None if the run has to start from the beginning.
     """
     damaged = False
     for path in (folder.checkpoint, folder.before, *reversed(folder.checkpoints()[:-1])):
@@ -112,7 +112,7 @@ def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | Non
             if path == folder.before:
                 os.replace(path, folder.checkpoint)
             if damaged or before is not None:
-                _log.warning("%s: the run goes on from its step %d", folder.path, saved["step"])
+                _log.warning("%s: the run continues from step %d", folder.path, saved["step"])
             return saved
     if damaged or before is not None:
         _log.warning("%s: the run starts again", folder.path)
@@ -120,7 +120,7 @@ def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | Non
 
 
 def _vouched(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Find what vouches for the files of a finished run, and refuse what counts on measurements that are lost."""
+    """Return the records of the files of a finished run; raise if measurements that they rely on are lost."""
     journal = load_journal(folder.path)
     files: dict[str, Any] = (journal or status).get("files", {})
     _check(folder, {"files": {name: files[name] for name in files if name == METRICS}})
@@ -128,10 +128,10 @@ def _vouched(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(folder: RunFolder, vouching: Mapping[str, Any]) -> None:
-    """Raise if a status or a checkpoint is of another run, or counts on something that is lost."""
+    """Raise if a status or checkpoint is from another run, or relies on something that is lost."""
     if vouching.get("run", folder.identity) != folder.identity:
-        raise Damaged(folder.path / "status.json", "it is of another run")
-    if "files" not in vouching:  # an earlier version wrote it
+        raise Damaged(folder.path / "status.json", "it is from another run")
+    if "files" not in vouching:  # written by an earlier version
         read_lines(folder.metrics.path)
     for name, vouched in vouching.get("files", {}).items():
         check_vouched(inside(folder.path, name), vouched)

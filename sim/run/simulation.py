@@ -1,4 +1,4 @@
-"""The simulation: carries out the runs of an experiment, writes their folders, resumes what was begun."""
+"""The simulation: executes the runs of an experiment, writes their folders, and resumes them."""
 
 import threading
 import traceback
@@ -31,15 +31,15 @@ __all__ = ["Interrupted", "RunFailed", "build", "prepare", "simulate"]
 
 
 class Interrupted(Exception):
-    """The simulation was asked to stop; everything reached is on disk."""
+    """The simulation was asked to stop; its progress is on disk."""
 
 
 class RunFailed(Exception):
-    """A run has failed.
+    """One or more runs have failed.
 
     Args:
-        message: A sentence for each run that has: why, and where its traceback is.
-        results: What the experiment has left on disk, if it was carried out by `basinet.run`.
+        message: One sentence per failed run: why it failed, and where its traceback is.
+        results: The experiment's results on disk, if it was executed by `basinet.run`.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
@@ -57,19 +57,19 @@ def build(
     progress: Callable[[int], None] = lambda done: None,
     out: Path | None = None,
 ) -> tuple[dict[str, Setup], dict[str, str]]:
-    """Build the parts of all runs and check everything that can be checked before a run.
+    """Build the parts of all runs, and check everything that can be checked before a run.
 
     Args:
         experiment: The experiment.
-        check: Raises if something else cannot be had, such as the analysis.
-        progress: Is told how many runs have been looked at.
-        out: The experiment's folder; runs in it that are finished and analysed need no trial.
+        check: Raises if something else is impossible, such as the analysis.
+        progress: Called with the number of runs built so far.
+        out: The experiment's folder; its runs that are finished and analysed need no trial run.
 
     Returns:
-        The parts of each run by its name; and why runs are left out, if the experiment skips what is impossible.
+        The parts of each run by name; and why runs are left out, if the experiment skips impossible ones.
 
     Raises:
-        ExperimentError: Something cannot be had, or nothing is possible.
+        ExperimentError: Something is impossible, or nothing is possible.
     """
     setups: dict[str, Setup] = {}
     impossible: dict[str, str] = {}
@@ -97,19 +97,19 @@ def build(
 
 
 def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
-    """Build the parts of a run without a trial, if they have been through the whole of it and nothing is left to do."""
+    """Build the parts of a run without a trial run, if it is finished and analysed."""
     folder = RunFolder(path)
     try:
         if load_config(path) != config.describe() or not is_whole(folder):
             return None
-    except (FileNotFoundError, Damaged):  # which is looked into later
+    except (FileNotFoundError, Damaged):  # handled later
         return None
     setup = build_setup(config, shared, trial=False)
     return setup if _is_analyzed(setup, folder, load_status(path)) else None
 
 
 def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
-    """Order runs so that a value of a key is first met as early as can be: what cannot be had is soon found."""
+    """Order runs so that each value of a key occurs as early as possible and impossible ones are found soon."""
     seen: set[tuple[str, Any]] = set()
     later = []
     for name, config in runs.items():
@@ -130,20 +130,20 @@ def prepare(
     check: Callable[[Setup], None] = lambda setup: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Setup]:
-    """Check everything that can be checked before a run, and only then make the experiment's folder.
+    """Check everything that can be checked before a run, and only then create the experiment's folder.
 
     Args:
         experiment: The experiment.
         out: Its folder.
-        fresh: Whether to discard what the folder holds of another experiment, or of this one.
-        check: Raises if something else cannot be had, such as the analysis.
-        progress: Is told how many runs have been looked at.
+        fresh: Whether to discard what the folder holds, of this experiment or another.
+        check: Raises if something else is impossible, such as the analysis.
+        progress: Called with the number of runs built so far.
 
     Returns:
-        The parts of each run by its name; the record in the folder says which runs are left out, and why.
+        The parts of each run by name; the record in the folder says which runs are left out, and why.
 
     Raises:
-        ExperimentError: Something cannot be had, or the folder belongs to another experiment.
+        ExperimentError: Something is impossible, or the folder belongs to another experiment.
     """
 
     def fits(setup: Setup) -> None:
@@ -168,18 +168,18 @@ def simulate(
     analysis: Analysis | None = None,
     rhythm: Rhythm = USUAL,
 ) -> dict[str, str]:
-    """Carry out all runs that are not finished.
+    """Execute all runs that are not finished.
 
-    Runs go side by side, or follow one another, as their runtime says. Of runs that differ in nothing but a graph which
-    their strategy does not use, one is carried out, and the others take over what it has found.
+    Their runtime decides whether runs are executed in parallel or in turn. Of runs that differ only in a graph that
+    their strategy does not use, one is executed, and the others copy its results.
 
     Args:
-        setups: The parts of each run by its name.
+        setups: The parts of each run by name.
         out: The experiment's folder.
-        monitor: Is told how the runs go.
-        stop: Set it to stop at the next occasion; every run then writes a checkpoint.
+        monitor: Receives the progress of the runs.
+        stop: Set to stop at the next opportunity; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
-        rhythm: How often a run is looked after.
+        rhythm: Intervals at which a run is attended to.
 
     Returns:
         The state in which each run ended: done, diverged or failed.
@@ -204,8 +204,8 @@ def simulate(
     if stop.is_set():
         ended = sum(state != "interrupted" for state in states.values())
         raise Interrupted(
-            f"stopped after {ended} of {len(setups)} runs; everything reached is in {out}, and the same experiment into"
-            " that folder goes on from there"
+            f"stopped after {ended} of {len(setups)} runs; the progress is in {out}, and the same experiment into that"
+            " folder continues from there"
         )
     return {name: states[name] for name in setups}
 
@@ -220,7 +220,7 @@ def _run(
     rhythm: Rhythm,
     source: Path | None,
 ) -> str:
-    """Carry out one run; what goes wrong in it is recorded in its folder and ends it alone."""
+    """Execute one run; a failure is recorded in its folder and does not affect the others."""
     note, lost = "", None
     try:
         status = sound_status(folder)
@@ -243,7 +243,7 @@ def _run(
         ) as team:
             progress = Progress(name, setup, folder, team, monitor, rhythm)
             if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
-                progress.engine = status["engine"]  # with the reason for which it was chosen at first
+                progress.engine = status["engine"]  # with the original reason for its choice
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
@@ -252,17 +252,17 @@ def _run(
         if state not in FINISHED:
             state = "interrupted"
             folder.write_status(**status | {"state": state})
-    except (Exception, SystemExit) as error:  # no code of the user's own ends the process
+    except (Exception, SystemExit) as error:  # user code must not end the process
         reason = first_line(error)
-        told = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         try:
             status = load_status(folder.path)
         except Damaged:
             status = {"step": 0}
         try:
-            folder.write_status(**status | told)
-        except OSError as unwritten:  # the disk that has no room for the run may have none for this, either
-            reason += f"; nor could its status be written: {first_line(unwritten)}"
+            folder.write_status(**status | failure)
+        except OSError as unwritten:  # if the disk is full, this may fail, too
+            reason += f"; its status could not be written either: {first_line(unwritten)}"
         monitor.finished(name, f"failed: {reason}")
         return "failed"
     at = f" at step {load_status(folder.path)['step']} of {setup.num_steps}" if state == "interrupted" else ""
@@ -271,7 +271,7 @@ def _run(
 
 
 def _kept_steps(setup: Setup, end: int) -> range:
-    """List the steps whose states an experiment keeps, up to that at which a run has ended."""
+    """Return the steps at which checkpoints are kept, up to the one at which the run ended."""
     every = setup.config.keep_every
     return range(0, min(end + 1, setup.num_steps), every) if every else range(0)
 

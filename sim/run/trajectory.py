@@ -1,7 +1,7 @@
-"""The way that a run takes: where its centroids, and its agents if asked, are at each evaluation.
+"""The trajectory of a run: the centroids and, optionally, the agents at each evaluation.
 
-RUN/trajectory.bin   a line of JSON that says what follows, padded to a fixed length; then a frame an evaluation, of the
-                     numbers [replicas, points, parameters] as they lie in memory
+RUN/trajectory.bin   a JSON line that describes the contents, padded to a fixed length; then one frame per evaluation,
+                     the numbers [replicas, points, parameters] in native byte order
 """
 
 import json
@@ -27,29 +27,29 @@ _HEADER = 256
 
 
 def trajectory_bytes(*, evaluations: int, replicas: int, points: int, parameters: int, itemsize: int) -> int:
-    """Compute how long the file is going to be.
+    """Compute the final length of the file.
 
     Args:
-        evaluations: Evaluations of the run, its start among them.
+        evaluations: Number of evaluations of the run, including its start.
         replicas: R.
-        points: Points of a replica: 1, or 1 + K with the agents.
+        points: Points per replica: 1, or 1 + K with the agents.
         parameters: P.
         itemsize: Bytes of a number.
 
     Returns:
-        Bytes.
+        The length in bytes.
     """
     return _HEADER + evaluations * replicas * points * parameters * itemsize
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where a run has been.
+    """The recorded trajectory of a run.
 
     Attributes:
         steps: The steps, [F].
-        points: The centroid of each replica, and after it the agents if they were recorded, [F, R, 1 or 1 + K, P]; read
-            from the file as it is used.
+        points: The centroid of each replica, followed by the agents if they were recorded, [F, R, 1 or 1 + K, P];
+            memory-mapped.
     """
 
     steps: NDArray[np.int64]
@@ -57,12 +57,12 @@ class Trajectory:
 
 
 class TrajectoryWriter(GrowingFile):
-    """Writes the file of a run; what a crash has cut short is written again.
+    """Writes the trajectory of a run; frames cut short by a crash are written again.
 
     Args:
         folder: The run's folder.
         every: Steps between two evaluations.
-        num_steps: Steps of the run, the last of which is evaluated too.
+        num_steps: Number of steps; the last one is evaluated, too.
     """
 
     def __init__(self, folder: Path, every: int, num_steps: int) -> None:
@@ -85,13 +85,13 @@ class TrajectoryWriter(GrowingFile):
         self.append(frame.tobytes())
 
     def until(self, step: int) -> Vouched:
-        """Find the part of the file that ends with a step.
+        """Return the record of the file up to a step.
 
         Args:
-            step: The step of a checkpoint that does not say itself what it counts on.
+            step: The step of a checkpoint that does not contain the record itself.
 
         Returns:
-            What vouches for that part.
+            Length and checksum of this part.
 
         Raises:
             Damaged: Frames are missing.
@@ -124,7 +124,7 @@ def _frame_bytes(header: dict[str, Any]) -> int:
 
 
 def load_trajectory(folder: Path) -> Trajectory | None:
-    """Read where a run has been, finished or not.
+    """Read the trajectory of a run, finished or not.
 
     Args:
         folder: The run's folder.

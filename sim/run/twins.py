@@ -1,6 +1,6 @@
-"""Runs that differ in a graph which their strategy does not use: one takes its steps, the others take over its results.
+"""Runs that differ only in a graph that their strategy does not use: one takes the steps, the others copy its results.
 
-What depends on the graph itself, its own table and some measures, each run has of its own.
+The table of the graph, and measures that depend on it, are each run's own.
 """
 
 import json
@@ -21,13 +21,13 @@ __all__ = ["groups", "take_over"]
 
 
 def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
-    """Group runs whose steps are the same, bit by bit.
+    """Group runs with bit-identical steps.
 
     Args:
-        setups: The parts of each run by its name.
+        setups: The parts of each run by name.
 
     Returns:
-        Names, in their order; most runs are alone.
+        Groups of names, in order; most have one run.
     """
     found: dict[str, list[str]] = {}
     for name, setup in setups.items():
@@ -37,7 +37,7 @@ def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
 
 
 def _steps(setup: Setup) -> str:
-    """Write down what the steps of a run that does not use its graph depend on, and where they are measured."""
+    """Describe what the steps of a run that does not use its graph depend on, and where they are measured."""
     described = {
         key: value
         for key, value in setup.config.describe().items()
@@ -47,13 +47,13 @@ def _steps(setup: Setup) -> str:
 
 
 def take_over(source: Path, folder: RunFolder, config: Config) -> None:
-    """Copy results to a run that has not begun, but for what was measured of the graph.
+    """Copy results to a run that has not begun, except what was measured of the graph.
 
-    A crash on the way leaves a run whose status has the key `takes_over`.
+    A crash during the copy leaves a run whose status has the key `takes_over`.
 
     Args:
         source: Folder of a finished run with the same steps.
-        folder: That of the run, which holds its own tables.
+        folder: Folder of the run, which holds its own tables.
         config: The run.
     """
     own = {name: measure for name, measure in config.measures.items() if measure.needs.graph}

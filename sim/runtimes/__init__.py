@@ -1,4 +1,4 @@
-"""Runtimes: the ways in which the workers of a run are started. The algorithms cannot tell them apart."""
+"""Runtimes: the ways to start the workers of a run, which make no difference to the algorithms."""
 
 __all__ = ["RUNTIMES"]
 
@@ -7,4 +7,4 @@ RUNTIMES = {
     "ray": "basinet.sim.runtimes.ray:Ray",
     "torchrun": "basinet.sim.runtimes.torchrun:Torchrun",
 }
-"""The class of each runtime by its name, as `module:class`: a module is imported once a run asks for it."""
+"""The class of each runtime by name, as `module:class`; the module is imported when a run asks for it."""

@@ -1,4 +1,4 @@
-"""Inline: one worker that hosts all agents, in this process."""
+"""The inline runtime: one worker that hosts all agents, in this process."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Waiting for other processes: for so long and no longer, and not in silence."""
+"""Waiting for other processes, with a timeout and a message."""
 
 import math
 import os
@@ -16,26 +16,26 @@ __all__ = ["WAIT", "in_time", "patience"]
 T = TypeVar("T")
 
 WAIT = "BASINET_WAIT_SECONDS"
-"""The environment variable that says how long a process waits for others to be there."""
+"""The environment variable that sets how long a process waits for others, in seconds."""
 
 _SILENT_SECONDS = 10.0
-"""Seconds after which somebody is told what is waited for."""
+"""Seconds after which a message says what is waited for."""
 
 _LOOK_SECONDS = 0.2
-"""Seconds between two looks, in which signals are heeded."""
+"""Seconds between two polls, at which signals are handled."""
 
 
 def patience(otherwise: float) -> float:
-    """Find how long to wait for others to be there.
+    """Return how long to wait for other processes.
 
     Args:
-        otherwise: Seconds, if the environment does not say.
+        otherwise: Default in seconds, if the environment variable is not set.
 
     Returns:
-        Seconds.
+        The time in seconds.
 
     Raises:
-        ExperimentError: The environment says something else than a positive number.
+        ExperimentError: The environment variable is not a positive number.
     """
     text = os.environ.get(WAIT, "").strip()
     try:
@@ -48,17 +48,16 @@ def patience(otherwise: float) -> float:
 
 
 def in_time(work: Callable[[], T], what: str, seconds: float, remedy: str) -> T:
-    """Do what waits for others, and give up when the time is over.
+    """Do work that waits for others, and give up after a timeout.
 
     Args:
-        work: Runs in a thread of its own, which is left behind where it does not come to its end: what it calls may be
-            deaf to signals and timeouts.
-        what: Who is waited for.
-        seconds: How long.
-        remedy: What to do if they do not come.
+        work: Runs in a thread, which is abandoned at the timeout, since what it calls may ignore signals and timeouts.
+        what: What is waited for.
+        seconds: The timeout.
+        remedy: What to do if it does not appear.
 
     Returns:
-        What the work returned.
+        The result of the work.
 
     Raises:
         ExperimentError: The work failed, or was not done in time.
@@ -74,11 +73,11 @@ def in_time(work: Callable[[], T], what: str, seconds: float, remedy: str) -> T:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    begun, told = time.monotonic(), False
+    begun, announced = time.monotonic(), False
     while thread.is_alive() and time.monotonic() - begun < seconds:
         thread.join(_LOOK_SECONDS)
-        if not told and time.monotonic() - begun > _SILENT_SECONDS:
-            told = True
+        if not announced and time.monotonic() - begun > _SILENT_SECONDS:
+            announced = True
             print(f"waiting for {what}, for at most {seconds:g} s", file=sys.stderr)  # noqa: T201
     if errors:
         raise ExperimentError(f"{what}: {first_line(errors[0])}; {remedy}") from errors[0]

@@ -1,7 +1,7 @@
-"""The ranks that torchrun has started: the first one leads, the others do what it says.
+"""The ranks started by torchrun: the first one leads, the others execute its calls.
 
-What the leader says and what it is answered travels over a channel of its own. It may be silent for as long as the
-leader is busy; a rank that dies closes it, which the others notice at once.
+Calls and answers travel over a channel without a timeout, since the leader may be busy for long; a rank that dies
+closes it, which the others notice at once.
 """
 
 import atexit
@@ -35,26 +35,26 @@ __all__ = ["Performer", "RankLostError", "Ranks"]
 _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
 _PATIENCE = 300.0
-"""Seconds in which all ranks have to be there, if the environment does not say otherwise."""
+"""Seconds within which all ranks have to appear, by default."""
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
 class RankLostError(RuntimeError):
-    """A rank has died, or cannot be reached: there is nothing that the others could do together any more."""
+    """A rank has died or cannot be reached, so that the others cannot continue together."""
 
 
 class Performer(Protocol):
-    """Does what the leader says, on every rank."""
+    """Executes the leader's calls, on every rank."""
 
     def leave(self) -> None:
-        """Let go of everything; does nothing where there is nothing."""
+        """Release all resources; does nothing if there are none."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a rank returned, and whether it has been interrupted."""
+    """A rank's return value, and whether it has been interrupted."""
 
     value: Any
     asked_to_stop: bool
@@ -62,22 +62,22 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the leader's work came to."""
+    """The result of the leader's work."""
 
     value: Any = None
     error: BaseException | None = None
 
 
 class Ranks:
-    """This process among those that torchrun has started.
+    """This process among the ranks started by torchrun.
 
     Attributes:
-        rank: Which one it is; 0 leads.
-        size: How many there are.
-        store: Holds what all of them may read.
-        leading: Whether this rank leads work that the others serve.
-        asked_to_stop: Whether some other rank has been interrupted.
-        failed: Whether something has failed at this rank, which serves: no other one says so.
+        rank: This rank; 0 leads.
+        size: Number of ranks.
+        store: A key-value store that all ranks can read.
+        leading: Whether this rank is leading work that the others serve.
+        asked_to_stop: Whether another rank has been interrupted.
+        failed: Whether something has failed on this serving rank, which no other rank reports.
     """
 
     def __init__(self) -> None:
@@ -91,16 +91,16 @@ class Ranks:
         remedy = "start all of them, or unset RANK and WORLD_SIZE"
         self.store, self._channel = in_time(self._meet, others, patience(_PATIENCE), remedy)
         _end_with_launcher()
-        atexit.register(self.close)  # while the interpreter is still whole
+        atexit.register(self.close)  # before the interpreter shuts down
 
     def _meet(self) -> tuple[Any, Any]:
-        """Find the other ranks; return the store and the channel, whose methods torch's annotations do not know."""
-        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would try again and again
+        """Meet the other ranks; return the store and the channel, whose methods torch's annotations lack."""
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # fails at once, where torch would keep trying
         store, _, _ = next(rendezvous("env://"))
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def close(self) -> None:
-        """Let go of the channel, and of the folders that torchrun made for this rank's log, if nothing is in them."""
+        """Close the channel, and remove the log folders that torchrun made for this rank if they are empty."""
         self._channel = None
         folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
         made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)
@@ -109,20 +109,20 @@ class Ranks:
                 folder.rmdir()
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
-        """Let every rank call a method of its performer.
+        """Call a method of every rank's performer.
 
         Args:
-            performer: The leader's own.
+            performer: The leader's performer.
             method: Name of the method.
-            *arguments: What it is given.
+            *arguments: Its arguments.
 
         Returns:
-            What each rank returned.
+            The return value of each rank.
 
         Raises:
             RankLostError: A rank is gone.
-            RuntimeError: The method failed at another rank. What fails at this one is raised as it is, unless it did so
-                because another one had failed. In either case nothing can be done together any more.
+            RuntimeError: The method failed on another rank. A failure on this one is raised unchanged, unless another
+                rank's failure caused it. In either case, the ranks cannot continue together.
         """
         if self._lost is not None:
             raise RankLostError(self._lost)
@@ -140,7 +140,7 @@ class Ranks:
         return [value, *(answer.value for answer in answers)]
 
     def _raise_first_failure(self) -> None:
-        """Raise what failed first, if it was at another rank."""
+        """Raise the first failure, if it was on another rank."""
         if self.store.add("failures", 1) == 1:
             return
         rank, error, report = pickle.loads(self.store.get("failure"))
@@ -149,20 +149,20 @@ class Ranks:
         raise failure from None
 
     def serve(self, performer: Performer) -> Any:
-        """Do what the leader says until its work is done.
+        """Execute the leader's calls until its work is done.
 
-        An interruption is passed on to the leader, which decides what becomes of it.
+        An interruption is passed on to the leader, which decides what to do.
 
         Args:
             performer: Has the methods.
 
         Returns:
-            What the leader's work came to.
+            The result of the leader's work.
 
         Raises:
-            BaseException: What the leader's work raised.
+            BaseException: Raised by the leader's work.
         """
-        # What the leader sends may name modules beside the experiment.
+        # The leader's messages may refer to modules next to the experiment.
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         self._interrupted = False
@@ -170,54 +170,54 @@ class Ranks:
             while True:
                 message = self._broadcast()
                 try:
-                    said = pickle.loads(message)
-                    if not isinstance(said, _Outcome):
-                        method, arguments = said
+                    received = pickle.loads(message)
+                    if not isinstance(received, _Outcome):
+                        method, arguments = received
                         value = getattr(performer, method)(*arguments)
                         reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
                     self.failed = True
-                    # Whoever waits for this rank is let go by its end, of which nothing else can be as sure.
+                    # The end of this process releases the others from waiting for it; nothing else is as reliable.
                     if self.store.add("failures", 1) == 1:
                         self.store.set("failure", pickle.dumps((self.rank, str(error), traceback.format_exc())))
                     raise
-                if isinstance(said, _Outcome):
-                    if said.error is not None:
-                        raise said.error
-                    return said.value
+                if isinstance(received, _Outcome):
+                    if received.error is not None:
+                        raise received.error
+                    return received.value
                 self._send(reply)
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Tell the others what the leader's work came to; if they cannot be told, they find the channel closed.
+        """Tell the others the result of the leader's work; if they cannot be told, they find the channel closed.
 
         Args:
-            value: What it returned.
-            error: What it raised.
+            value: The return value.
+            error: The exception raised.
         """
         try:
             message = _dumps(_Outcome(value, error))
-        except Exception:  # whatever an error of the user's own holds
+        except Exception:  # the user's exception may not be picklable
             message = _dumps(_Outcome(error=RuntimeError(f"rank 0: {error}")))
         with suppress(RankLostError), self._whole():
             self._broadcast(message)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Give up the channel where a call is cut short: questions and answers would no longer fit."""
+        """Close the channel if a call is cut short, since calls and answers would no longer match."""
         if self._lost is not None:
             raise RankLostError(self._lost)
         try:
             yield
         except BaseException as error:
             self._lost = str(error) if isinstance(error, RankLostError) else f"a call was cut short: {error}"
-            self._channel = None  # so that nobody waits at the other end
+            self._channel = None  # so that no other rank keeps waiting
             raise
 
     def _interrupt(self, number: int) -> None:
         self._interrupted = True
 
     def _broadcast(self, message: bytes | None = None) -> bytes:
-        """Send from the leader to all others, who give nothing."""
+        """Broadcast a message from the leader."""
         peer = "a rank" if self.rank == 0 else "rank 0"
         size = torch.tensor([len(message or b"")])
         _wait(peer, self._channel.broadcast, [size], dist.BroadcastOptions())
@@ -238,14 +238,14 @@ class Ranks:
 
 
 def _end_with_launcher() -> None:
-    """Let the system interrupt this rank, which then stops with a checkpoint, if torchrun is killed."""
+    """Have the system interrupt this rank if torchrun is killed, so that it stops with a checkpoint."""
     if "TORCHELASTIC_RUN_ID" in os.environ and threading.current_thread() is threading.main_thread():
         with suppress(AttributeError, OSError):  # not Linux
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _dumps(value: Any) -> bytes:
-    """Pickle a value, with what the user's script has defined."""
+    """Pickle a value, including what the user's script defines."""
     from ray import cloudpickle
 
     data: bytes = cloudpickle.dumps(value)

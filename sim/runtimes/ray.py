@@ -1,4 +1,4 @@
-"""Ray: the agents of a run in actors, blocks of agents each, on one machine or a cluster."""
+"""The Ray runtime: the agents of a run in actors, one block each, on one machine or a cluster."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ __all__ = ["Ray"]
 
 
 class Ray(Runtime):
-    """Actors that Ray starts and places; Ray itself is imported once they are."""
+    """Actors that Ray starts and places; Ray itself is only imported then."""
 
     def team(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
         """Start actors, and wait until the cluster has placed them."""
@@ -26,26 +26,26 @@ class Ray(Runtime):
 
     @property
     def workers(self) -> int:
-        """How many actors share the agents of a run."""
+        """Number of actors that share the agents of a run."""
         return self.part.actors
 
     @property
     def workers_here(self) -> None:
-        """Where Ray places actors is not known before it does."""
+        """Unknown, until Ray has placed the actors."""
         return None
 
     def device(self) -> torch.device:
-        """Choose the device of an actor: that of the configuration; of "auto" a GPU that Ray has reserved for it."""
+        """Return the device of an actor: the configured one, or for "auto" a GPU if Ray has reserved one for it."""
         reserved = self.part.gpus_per_actor > 0 and torch.cuda.is_available()
         return torch.device(("cuda" if reserved else "cpu") if self.part.device == "auto" else self.part.device)
 
     def threads(self) -> int:
-        """Find how many threads an actor may use: those of the configuration, or the processors reserved for it."""
+        """Return how many threads an actor may use: the configured number, or the processors reserved for it."""
         return self.part.threads or max(1, int(self.part.cpus_per_actor))
 
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
-        """Carry out runs side by side, as many as the cluster holds."""
+        """Execute runs in parallel, as many as fit on the cluster."""
         from basinet.sim.runtimes.ray_cluster import cluster, runs_that_fit
 
         with cluster(), ThreadPoolExecutor(min(map(runs_that_fit, parts))) as pool:

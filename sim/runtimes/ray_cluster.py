@@ -1,4 +1,4 @@
-"""The cluster that Ray runs on: joined, or started on this machine and ended again, and what it has room for."""
+"""The Ray cluster: joined, or started on this machine and stopped again, and its capacity."""
 
 import os
 import re
@@ -22,25 +22,25 @@ from basinet.sim.runtimes.meeting import in_time, patience
 __all__ = ["cluster", "runs_that_fit"]
 
 _PATIENCE = 60.0
-"""Seconds in which a cluster has to answer, if the environment does not say otherwise."""
+"""Seconds within which a cluster has to answer, by default."""
 
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine; leave what was found as it was.
+    """Join the cluster at `RAY_ADDRESS`, or start one on this machine and stop it at the end.
 
     Yields:
         Nothing.
 
     Raises:
-        ExperimentError: `RAY_ADDRESS` names no cluster, or none can be started here.
+        ExperimentError: There is no cluster at `RAY_ADDRESS`, or none can be started here.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS", "").strip()
-    # Without "local" Ray would wait for a cluster that has been started here some day and is gone.
+    # Without "local", Ray would look for a cluster that was once started here and is gone.
     with _session_folder() if address in ("", "local") else nullcontext():
         with _own_signals():
             if address in ("", "local"):
@@ -62,7 +62,7 @@ def _start() -> None:
 
 
 def _join(address: str) -> None:
-    """Connect to a cluster. Ray itself would wait for one that is not there for as long as it takes."""
+    """Connect to a cluster, with a timeout; Ray itself would wait for a missing one forever."""
     plain = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
     if address != "auto" and not plain:
         raise ExperimentError(f"RAY_ADDRESS: got {address!r}; allowed are HOST:PORT, auto, or no such variable")
@@ -77,7 +77,7 @@ def _join(address: str) -> None:
             try:
                 socket.create_connection((host, port), timeout=seconds).close()
                 return
-            except ConnectionRefusedError:  # a head that is about to start
+            except ConnectionRefusedError:  # the head may be about to start
                 if time.monotonic() + 0.5 > deadline:
                     raise
                 time.sleep(0.5)
@@ -94,13 +94,13 @@ def _join(address: str) -> None:
 
 @contextmanager
 def _session_folder() -> Iterator[None]:
-    """Make a folder for Ray while it is started here; it would leave what it writes there for ever.
+    """Create a folder for a local Ray, and remove it at the end; Ray itself would leave its files there.
 
-    A shell waits until this process is done with it or ends, and then removes what is left: other processes with a
-    file open in the folder, and the folder.
+    A shell waits until this process is done with the folder or ends, then kills other processes with a file open in it
+    and removes it.
     """
     chosen = os.environ.get("RAY_TMPDIR")
-    # The path of a socket may have 107 letters, of which Ray's own part takes 70.
+    # A socket's path may have 107 characters, of which Ray's own part takes 70.
     place = chosen or (tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
     folder = tempfile.mkdtemp(prefix="ray-", dir=place)
     others = 'find /proc/[0-9]*/fd -lname "$0/*" 2>&- | cut -d/ -f3 | sort -u | grep -vx $PPID'
@@ -121,9 +121,9 @@ def _session_folder() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this process's answers to interruptions, which Ray replaces by its own.
+    """Keep this process's signal handlers, which Ray replaces by its own.
 
-    What is started meanwhile is deaf to those that are sent to a whole group: this process ends it, after a checkpoint.
+    Processes started meanwhile ignore signals sent to the process group: this process ends them, after a checkpoint.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -134,25 +134,25 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # not one that Python does not know
+            if handler is not None:  # None if it was not set from Python
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def runs_that_fit(runtime: RuntimePart) -> int:
-    """Compute how many such runs the cluster can hold at once.
+    """Compute how many runs of this kind the cluster can hold at once.
 
     Args:
-        runtime: What a run needs of it.
+        runtime: The resources that a run needs.
 
     Returns:
-        At least 1.
+        The number, at least 1.
 
     Raises:
         ExperimentError: Not even one fits; the message has the numbers.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # An actor cannot be split between nodes: what fits is counted node by node.
+    # An actor cannot be split between nodes, so that the count is node by node.
     slots = 0
     for node in nodes:
         fit = int(node.get("CPU", 0) / runtime.cpus_per_actor + 1e-9)

@@ -1,7 +1,7 @@
-"""The workers of a run as Ray actors, which host blocks of agents each, on one machine or a cluster.
+"""The workers of a run as Ray actors, each hosting a block of agents.
 
-Ray starts and places the workers and carries setups, measurements and checkpoints. Parameters travel between
-the workers themselves, by torch.distributed.
+Ray starts and places the workers and transfers setups, measurements and checkpoints. Parameters travel directly between
+the workers, by torch.distributed.
 """
 
 import socket
@@ -25,17 +25,17 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["RayTeam"]
 
 _LOOK_SECONDS = 0.5
-"""Seconds between two looks whether actors have been placed."""
+"""Seconds between two checks whether actors have been placed."""
 
 _TELL_SECONDS = 10.0, 300.0
-"""Seconds after which it is said what actors wait for, and between two such sentences."""
+"""Seconds between messages about what the actors wait for."""
 
 
 class _Actor:
     """A worker inside a Ray actor."""
 
     def address(self) -> str:
-        """Find an address at which this actor can be met by the others."""
+        """Return an address at which the others can reach this actor."""
         host = ray.util.get_node_ip_address()
         with socket.socket() as probe:
             probe.bind((host, 0))
@@ -45,7 +45,7 @@ class _Actor:
         """Meet the other workers and build the block; return the engine's name."""
         if placement.workers > 1:
             runtime = setup.config.runtime
-            # NCCL wants a GPU for each worker.
+            # NCCL needs one GPU per worker.
             backend = "nccl" if runtime_of(runtime).device().type == "cuda" and runtime.gpus_per_actor >= 1 else "gloo"
             dist.init_process_group(
                 backend,
@@ -68,8 +68,8 @@ class RayTeam(Team):
     Args:
         setup: The parts of the run.
         engine: Name of the engine, or "auto": the first worker then chooses for all.
-        stop: Is set when the run shall stop, which may be before its actors have been placed.
-        waiting: Is told what they wait for.
+        stop: Set when the run is to stop, possibly before its actors have been placed.
+        waiting: Called with what the actors wait for.
 
     Raises:
         Stopped: `stop` was set before all actors were placed.
@@ -117,7 +117,7 @@ class RayTeam(Team):
 
 
 def _needs(runtime: RuntimePart, actors: int) -> str:
-    """Say what actors wait for."""
+    """Describe what actors wait for."""
     free = ray.available_resources()
     wanted = {"CPU": actors * runtime.cpus_per_actor, "GPU": actors * runtime.gpus_per_actor}
     short = {kind: count for kind, count in wanted.items() if count > free.get(kind, 0)}
@@ -128,7 +128,7 @@ def _needs(runtime: RuntimePart, actors: int) -> str:
 
 
 def _get(pending: Any) -> Any:
-    """Wait for what actors return; what one of them raised is raised as it is, caused by Ray's account of it."""
+    """Wait for the results of actors; an actor's exception is raised as it was, with Ray's as its cause."""
     try:
         return ray.get(pending)
     except RayTaskError as error:

@@ -1,4 +1,4 @@
-"""What a runtime is: it says who the workers of a run are, how they are started, and what they have."""
+"""The interface of runtimes: which workers a run has, how they are started, and their resources."""
 
 import importlib
 import os
@@ -24,11 +24,10 @@ class Runtime(ABC):
     """How a run is executed.
 
     Args:
-        part: What the run's configuration says of it.
+        part: The runtime part of the run's configuration.
 
     Attributes:
-        on_ranks: Whether the workers are processes that have been started together, all of which carry out the
-            experiment.
+        on_ranks: Whether the workers are processes that were started together and all execute the experiment.
     """
 
     on_ranks = False
@@ -43,8 +42,8 @@ class Runtime(ABC):
         Args:
             setup: The parts of the run.
             engine: Name of the engine, or "auto".
-            stop: Is set when the run shall stop, which may be before its workers are there.
-            waiting: Is told what they wait for.
+            stop: Set when the run is to stop, possibly before its workers have started.
+            waiting: Called with what the workers wait for.
 
         Returns:
             The workers.
@@ -52,20 +51,20 @@ class Runtime(ABC):
 
     @property
     def workers(self) -> int:
-        """How many workers share the agents of a run."""
+        """Number of workers that share the agents of a run."""
         return 1
 
     @property
     def workers_here(self) -> int | None:
-        """How many of them are on this machine, and have its memory and GPUs; None where that is not known."""
+        """Number of workers on this machine, sharing its memory and GPUs; None if unknown."""
         return 1
 
     def device(self) -> torch.device:
-        """Choose the device of a worker.
+        """Return the device of a worker.
 
         Returns:
-            What the configuration names; of "auto" a GPU if torch sees one that this worker may use. Of several GPUs, a
-            process that torchrun has started takes that of its `LOCAL_RANK`.
+            The configured device; for "auto", a GPU if torch sees one that this worker may use. If there are several, a
+            process started by torchrun uses the one of its `LOCAL_RANK`.
         """
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(chosen if self.part.device == "auto" else self.part.device)
@@ -74,11 +73,11 @@ class Runtime(ABC):
         return device
 
     def threads(self) -> int:
-        """Find how many threads a worker may use.
+        """Return how many threads a worker may use.
 
         Returns:
-            What the configuration says; otherwise the processors that this process may use, as its affinity and
-            `OMP_NUM_THREADS` say, shared with the other workers on the machine.
+            The configured number; otherwise, the processors available to this process by its affinity and
+            `OMP_NUM_THREADS`, shared with the other workers on the machine.
         """
         if self.part.threads is not None:
             return self.part.threads
@@ -87,7 +86,7 @@ class Runtime(ABC):
         return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
 
     def check(self, setup: Setup) -> None:  # noqa: B027 - most have nothing to check
-        """Check that the workers can carry out a run, beyond what is checked of every one.
+        """Check that the workers can execute a run, beyond the checks of every run.
 
         Args:
             setup: The parts of the run.
@@ -98,30 +97,30 @@ class Runtime(ABC):
 
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
-        """Carry out runs, one after another, or as many side by side as there is room for.
+        """Execute runs, one after another or as many in parallel as there is room for.
 
         Args:
-            work: Carries out a run, or several in turn.
-            parts: What the configurations of the runs say of their runtime.
+            work: Callables that each execute one run, or several in turn.
+            parts: The runtime part of the configuration of each run.
         """
         for do in work:
             do()
 
     @staticmethod
     def together(work: Callable[[], T]) -> T:
-        """Do some work once, although every one of several processes calls this.
+        """Do work once when several processes call this.
 
         Args:
-            work: What is done.
+            work: The work.
 
         Returns:
-            What the work returned, in every process.
+            Its result, in every process.
         """
         return work()
 
     @staticmethod
     def follows() -> bool:
-        """Return whether another process leads, and speaks for this one."""
+        """Return whether another process leads and reports for this one."""
         return False
 
 
@@ -132,10 +131,10 @@ def _class_of(name: str) -> type[Runtime]:
 
 
 def runtime_of(part: RuntimePart) -> Runtime:
-    """Make the runtime that a configuration names.
+    """Build the runtime of a configuration.
 
     Args:
-        part: What the configuration says of it.
+        part: The runtime part of the configuration.
 
     Returns:
         The runtime.
@@ -144,12 +143,12 @@ def runtime_of(part: RuntimePart) -> Runtime:
 
 
 def runtimes_of(runs: Iterable[Config]) -> dict[str, type[Runtime]]:
-    """Find the runtimes of some runs.
+    """Collect the runtimes of several runs.
 
     Args:
         runs: Their configurations.
 
     Returns:
-        Their classes by their names.
+        The classes by name.
     """
     return {config.runtime.name: _class_of(config.runtime.name) for config in runs}

@@ -1,4 +1,4 @@
-"""The workers of a run, as the one who starts them sees them."""
+"""The workers of a run, as seen by the process that starts them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["TIMEOUT", "Analysis", "Stopped", "Team"]
 
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
-"""Measures a replica of a run from the state of its rows: takes the setup, the state, the replica's number, the
-worker's rank and how many workers there are. They call it alike and share its sums; each returns everything. A row with
-the key `table` belongs to the table of that name; one with the key `failed` says of that measure for what `reason` it
-could not be taken, with the `traceback`; every other one belongs to the metrics."""
+"""Measures a replica from the state of its rows: called with the setup, the state, the replica's number, the worker's
+rank and the number of workers. All workers call it alike and share the work; each returns all rows. A row with the key
+`table` belongs to the table of that name; one with the key `failed` names a measure that could not be taken, with its
+`reason` and `traceback`; all others belong to the metrics."""
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a worker waits for the rows of another one."""
+"""How long a worker waits for rows of another one."""
 
 
 class Stopped(Exception):
-    """A run was asked to stop before its workers were there."""
+    """A run was asked to stop before its workers had started."""
 
 
 class Team(ABC):
-    """All workers of a run; a context manager that lets them go.
+    """All workers of a run; a context manager that releases them.
 
-    Workers are called alike, and what each of them returns is put together here.
+    All workers are called alike, and their results are combined here.
     """
 
     def __enter__(self) -> Self:
@@ -39,14 +39,14 @@ class Team(ABC):
 
     @abstractmethod
     def __exit__(self, *_: object) -> None:
-        """Let the workers go."""
+        """Release the workers."""
 
     @abstractmethod
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of every worker; return what they return, in the order of their rows."""
+        """Call a method of every worker; return the results in row order."""
 
     def advance(self, until: int) -> None:
-        """Let every worker run to the given step.
+        """Advance every worker to a step.
 
         Args:
             until: The step.
@@ -54,7 +54,7 @@ class Team(ABC):
         self._call("advance", until)
 
     def measure(self) -> tuple[list[Row], dict[int, int]]:
-        """Measure all replicas, each worker its share.
+        """Measure all replicas, shared among the workers.
 
         Returns:
             See `Worker.measure`.
@@ -68,24 +68,24 @@ class Team(ABC):
         return sorted(rows, key=lambda row: int(row["replica"])), diverged
 
     def points(self) -> tuple[Tensor, Tensor]:
-        """Take down where centroids and agents are, each worker its own.
+        """Collect the centroids and agents.
 
         Returns:
-            See `Worker.points`; all of them.
+            As `Worker.points`, for all rows.
         """
         centroids, agents = zip(*self._call("points"), strict=True)
         return torch.cat(centroids), torch.cat(agents)
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica, each worker its share of the sums.
+        """Analyse a replica, with its sums shared among the workers.
 
         Args:
-            analysis: What to do.
+            analysis: The analysis.
             state: The state of the replica's rows.
-            replica: Which replica it is.
+            replica: The replica's number.
 
         Returns:
-            What was found, as the first worker says.
+            The rows of the analysis, from the first worker.
         """
         found: list[Row] = self._call("analyze", analysis, state, replica)[0]
         return found
@@ -103,14 +103,14 @@ class Team(ABC):
         """Restore the state of all rows.
 
         Args:
-            state: What `state` returned.
+            state: A state returned by `state`.
         """
         self._call("load", state)
 
     def engine_choice(self) -> str:
-        """Look up which engine runs.
+        """Return the engine in use.
 
         Returns:
-            Its name, and why it was chosen, as the first worker says.
+            Its name, and why it was chosen, from the first worker.
         """
         return str(self._call("engine_choice")[0])

@@ -1,7 +1,7 @@
-"""torchrun: the agents of a run in the ranks that torchrun or Slurm has started, blocks of agents each.
+"""The torchrun runtime: the agents of a run on the ranks started by torchrun or Slurm, one block each.
 
-The first rank leads: it carries out the experiment as one process would, hosts a block itself, and alone writes files.
-The others wait in `together` for what it says. Parameters travel between the ranks by torch.distributed.
+The first rank leads: it executes the experiment as a single process would, hosts a block itself, and is the only one to
+write files. The others wait in `together` for its calls. Parameters travel between the ranks by torch.distributed.
 """
 
 import os
@@ -36,29 +36,29 @@ _meetings = count()
 
 
 def met() -> bool:
-    """Whether this process has met other ranks."""
+    """Return whether this process has met other ranks."""
     return _ranks.cache_info().currsize > 0
 
 
 def follows() -> bool:
-    """Whether this process has met other ranks, of which another one leads and speaks for it."""
+    """Return whether this process has met other ranks, and one of them leads and reports for it."""
     return met() and _ranks().rank > 0
 
 
 def failed() -> bool:
-    """Whether something has failed at this rank while it served another one."""
+    """Return whether something has failed on this rank while it served another."""
     return met() and _ranks().failed
 
 
 def leave() -> None:
-    """Let go of the other ranks, at the end of the process."""
+    """Close the connection to the other ranks, at the end of the process."""
     if met():
         _ranks().close()
 
 
 @cache
 def _ranks() -> Ranks:
-    """Meet the other ranks, once a process."""
+    """Meet the other ranks, once per process."""
     if not started():
         raise ExperimentError(
             "runtime.name: torchrun has not started this process; start it with "
@@ -68,17 +68,17 @@ def _ranks() -> Ranks:
 
 
 def together(work: Callable[[], T]) -> T:
-    """Let the first rank do some work, in which the others take part as it says.
+    """Do work on the first rank, with the others taking part as it calls them.
 
     Args:
-        work: What the first rank does; within it, this function just does what it is given.
+        work: The work of the first rank; calls of this function within it just do their work.
 
     Returns:
-        What the work returned, at every rank.
+        Its result, on every rank.
 
     Raises:
-        ExperimentError: torchrun has not started this process.
-        BaseException: What the work raised, at every rank.
+        ExperimentError: This process was not started by torchrun.
+        BaseException: Raised by the work, on every rank.
     """
     ranks = _ranks()
     if ranks.leading:
@@ -99,7 +99,7 @@ def together(work: Callable[[], T]) -> T:
 
 
 class _Seat:
-    """What one rank has of a run."""
+    """One rank's part in a run."""
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
@@ -107,7 +107,7 @@ class _Seat:
         self.worker: Worker | None = None
 
     def take(self, setup: Setup) -> tuple[str, str]:
-        """Take the parts of a run; tell the machine and the device."""
+        """Take the parts of a run; return the machine and the device."""
         self.setup = setup
         self.placement = Placement.split(setup.config.replicas, setup.num_agents, self.ranks.size, self.ranks.rank)
         self.device = runtime_of(setup.config.runtime).device()
@@ -116,14 +116,14 @@ class _Seat:
         return socket.gethostname(), str(self.device)
 
     def meet(self, backend: str, meeting: int) -> None:
-        """Join the group in which rows travel."""
+        """Join the process group over which rows travel."""
         dist.init_process_group(
             backend,
             store=PrefixStore(f"meeting {meeting}", self.ranks.store),
             rank=self.ranks.rank,
             world_size=self.ranks.size,
             timeout=TIMEOUT,
-            # NCCL then connects all ranks at once: a first message between two of them would not find the others.
+            # NCCL then connects all ranks at once; a first message between only two would not find the others.
             device_id=self.device if backend == "nccl" else None,
         )
 
@@ -136,11 +136,11 @@ class _Seat:
         return getattr(self.worker or self, method)(*arguments)
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica together with the others, as a worker does."""
+        """Analyse a replica together with the other ranks, as a worker does."""
         return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
 
     def leave(self) -> None:
-        """Let go of the block and of the others."""
+        """Release the block and leave the process group."""
         self.worker = None
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -152,12 +152,12 @@ class TorchrunTeam(Team):
 
     Args:
         setup: The parts of the run.
-        engine: Name of the engine, or "auto": the first worker then chooses for all; None hosts no agents, for an
+        engine: Name of the engine, or "auto": the first worker then chooses for all; None to host no agents, for an
             analysis.
-        stop: Is set when a rank is interrupted.
+        stop: Set when a rank is interrupted.
 
     Raises:
-        RuntimeError: It is not made within `together`.
+        RuntimeError: Not called inside `together`.
     """
 
     def __init__(self, setup: Setup, engine: EngineName | None, stop: threading.Event | None = None) -> None:
@@ -169,7 +169,7 @@ class TorchrunTeam(Team):
         try:
             devices = self._all("take", setup)
             on_gpus = all(device.startswith("cuda") for _, device in devices)
-            # NCCL wants a GPU for each worker.
+            # NCCL needs one GPU per worker.
             backend = "nccl" if on_gpus and len(set(devices)) == len(devices) else "gloo"
             self._all("meet", backend, next(_meetings))
             if engine is not None:
@@ -196,13 +196,13 @@ class TorchrunTeam(Team):
 
 @contextmanager
 def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int], list[Row]]]:
-    """Find who analyses a finished run: all ranks, within `together`; otherwise this process.
+    """Return who analyses a finished run: all ranks, inside `together`; otherwise this process.
 
     Args:
         setup: The parts of the run.
 
     Yields:
-        A function that takes an analysis, the state of a replica's rows and its number, and returns what was found.
+        A function that takes an analysis, the state of a replica's rows and its number, and returns its rows.
     """
     if met() and _ranks().leading:
         with TorchrunTeam(setup, None) as team:
@@ -212,7 +212,7 @@ def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int],
 
 
 class Torchrun(Runtime):
-    """The ranks that torchrun has started."""
+    """The ranks started by torchrun."""
 
     on_ranks = True
     together = staticmethod(together)
@@ -221,29 +221,29 @@ class Torchrun(Runtime):
     def team(
         self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]
     ) -> TorchrunTeam:
-        """Let every rank host a block."""
+        """Start a block on every rank."""
         return TorchrunTeam(setup, engine, stop)
 
     @property
     def workers(self) -> int:
-        """How many ranks share the agents of a run."""
+        """Number of ranks that share the agents of a run."""
         return num_ranks()
 
     @property
     def workers_here(self) -> int | None:
-        """How many ranks are on this machine; None where none have been started."""
+        """Number of ranks on this machine; None if none have been started."""
         if not started():
             return None
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if num_ranks() > 1 else 1
 
     def check(self, setup: Setup) -> None:
-        """Check that a run can be shared by the ranks of this process.
+        """Check that a run can be shared by the ranks.
 
         Args:
             setup: The parts of the run.
 
         Raises:
-            ExperimentError: torchrun has not started this process, or too many of them, or they cannot meet.
+            ExperimentError: This process was not started by torchrun, or there are too many ranks, or they cannot meet.
         """
         ranks = _ranks()
         if dist.is_initialized():
@@ -254,6 +254,6 @@ class Torchrun(Runtime):
         rows = setup.config.replicas * setup.num_agents
         if ranks.size > rows:
             raise ExperimentError(
-                f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one an agent of"
+                f"runtime.name: torchrun has started {ranks.size} ranks; allowed are at most {rows}, one per agent of"
                 " each replica"
             )

@@ -1,4 +1,4 @@
-"""The ranks that torchrun, Slurm or somebody else has started, as the environment says."""
+"""The ranks started by torchrun, Slurm or another launcher, as given by the environment."""
 
 import os
 
@@ -10,36 +10,36 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def num_ranks() -> int:
-    """Count the ranks that have been started, without meeting them.
+    """Return the number of ranks that have been started, without meeting them.
 
     Returns:
-        Their number; 1 if the environment does not say where ranks meet: nobody has started this process as one.
+        Their number; 1 if no launcher has started this process.
 
     Raises:
-        ExperimentError: What the environment says of ranks cannot be.
+        ExperimentError: The variables of the environment are invalid.
     """
     return world()[1] if started() else 1
 
 
 def started() -> bool:
-    """Whether the environment says where ranks meet: torchrun, or somebody else, has started this process as one."""
+    """Return whether torchrun or another launcher has started this process, as given by the environment."""
     return all(map(os.environ.get, _NEEDED))
 
 
 def world() -> tuple[int, int, str]:
-    """Read which rank this is, of how many, and where they meet.
+    """Return this rank, the number of ranks, and their address.
 
     Returns:
         The rank, the number of ranks, and HOST:PORT.
 
     Raises:
-        ExperimentError: They are no such numbers.
+        ExperimentError: The variables of the environment are invalid.
     """
     texts = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
     rank, size, port = (int(text) if text.isdecimal() else -1 for text in texts)
     if not (0 <= rank < size and 0 < port < 2**16):
         raise ExperimentError(
             f"RANK, WORLD_SIZE, MASTER_PORT: got {', '.join(map(repr, texts))}; allowed are a rank below the number of"
-            " ranks, and a port; torchrun sets them, else unset RANK and WORLD_SIZE"
+            " ranks, and a port; torchrun sets them; otherwise, unset RANK and WORLD_SIZE"
         )
     return rank, size, f"{os.environ['MASTER_ADDR']}:{port}"

@@ -1,1 +1,1 @@
-"""What a run is made of: built, tried and checked before anything runs."""
+"""The parts of a run: built, tried out and checked before anything runs."""

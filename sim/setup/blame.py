@@ -1,4 +1,4 @@
-"""Whose code it is in which a step or an evaluation failed."""
+"""Attribution of an exception to the user's code."""
 
 import traceback
 from collections.abc import Iterator
@@ -18,40 +18,40 @@ __all__ = ["blaming", "owner"]
 
 @contextmanager
 def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
-    """Make one sentence of what code of the user's own raises meanwhile; all else is left as it is.
+    """Turn what the user's code raises within this context into a sentence; anything else is raised unchanged.
 
     Args:
         setup: The parts of the run.
-        workers: How many workers it has, any of which may be lost.
+        workers: Number of workers, any of which may be lost.
 
     Yields:
         Nothing.
 
     Raises:
-        Exception: What was raised: as it is, or an ExperimentError that it is the cause of.
+        Exception: The original exception, or an ExperimentError that it is the cause of.
     """
     try:
         yield
     except Exception as error:
         component = owner(error, setup)
-        said = None
+        mistake = None
         if component is not None and component.is_own and not (workers > 1 and _may_be_the_network(error)):
             inside = layer_at_fault(error) if component is setup.model_component else ""
-            said = complaint(component, error, inside)
-        if said is None or said is error:
+            mistake = complaint(component, error, inside)
+        if mistake is None or mistake is error:
             raise
-        raise said from error
+        raise mistake from error
 
 
 def owner(error: Exception, setup: Setup) -> Component | None:
-    """Find the component in whose code an error was raised: the innermost one that was running.
+    """Find the innermost component whose code was running when an error was raised.
 
     Args:
-        error: It has been raised.
+        error: The exception, which has been raised.
         setup: The parts of the run.
 
     Returns:
-        The component; None if no component's code was running.
+        The component; None if none was running.
     """
     config, model = setup.config, setup.model_component
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -61,7 +61,7 @@ def owner(error: Exception, setup: Setup) -> Component | None:
         is_layer = isinstance(runs, nn.Module) and any(True for _ in runs.parameters())
         if is_layer or (function == "backward" and module.startswith("torch.")):
             return model
-        if isinstance(runs, Task):  # a built-in one was given what the model makes
+        if isinstance(runs, Task):  # a built-in task was given the model's outputs
             return model if type(runs).__module__.startswith("basinet.") else config.task.component
         if isinstance(runs, optim.Optimizer):
             return config.optimizer
@@ -73,7 +73,7 @@ def owner(error: Exception, setup: Setup) -> Component | None:
 
 
 def _may_be_the_network(error: Exception) -> bool:
-    """Whether rows were on their way to another worker, which may be gone."""
+    """Return whether an error occurred while rows were being sent to another worker, which may be gone."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     inside = bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("basinet.sim.")
     return isinstance(error, RuntimeError) and inside

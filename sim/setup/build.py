@@ -1,4 +1,4 @@
-"""Building the parts of a run: each is made, checked, and tried together with the others."""
+"""Building the parts of a run: each is made and checked, and they are tried out together."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -36,14 +36,14 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
 
     Args:
         config: The run.
-        shared: What it may have in common with runs that were built before.
-        trial: Whether to try the parts on each other; without it what optimizers remember stays unknown.
+        shared: Parts that it may share with runs built before.
+        trial: Whether to try the parts out together; without it, the optimizer's memory remains unknown.
 
     Returns:
         The parts.
 
     Raises:
-        ExperimentError: Something asked for cannot be had; the message is one sentence.
+        ExperimentError: Something asked for is impossible; the message is one sentence.
     """
     share = shared or Shared()
     topology, policy, seed = config.topology, config.topology.policy, config.seed
@@ -59,13 +59,13 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         traits = StrategyTraits.of(strategy)
     if traits.static and len(steps) > 1:
         raise ExperimentError(
-            f"strategy: {config.strategy.name} needs the same graph at every step, and"
-            f" {topology.component.name} has {len(steps)} that take turns"
+            f"strategy: {config.strategy.name} needs the same graph at every step, but"
+            f" {topology.component.name} alternates between {len(steps)}"
         )
     columns = traits.weights == "columns"
     sequence = share(
         "weights",
-        (steps, policy, config.strategy if columns else None),  # which a refusal names
+        (steps, policy, config.strategy if columns else None),  # the strategy is named in the error message
         lambda: tuple(_weights(config, step, columns=columns, connected=len(steps) == 1) for step in steps),
     )
     push: tuple[csr_array, ...] = ()
@@ -128,7 +128,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
 
 
 def _graphs(config: Config) -> list[nx.Graph]:
-    """Make the graph, or those of a period."""
+    """Build the graph, or the graphs of a period."""
     part = config.topology
     if part.component.is_ready:
         made = part.component.target
@@ -147,7 +147,7 @@ def _graphs(config: Config) -> list[nx.Graph]:
 
 
 def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.ndarray:
-    """Find how much each agent counts in what the mixing conserves: π with π^T W = π^T for the W of every step."""
+    """Compute the weights of the average that mixing conserves: π with π^T W = π^T for the W of every step."""
     agents = sequence[0].shape[0]
     if columns:
         return np.full(agents, 1 / agents)
@@ -158,16 +158,15 @@ def _centroid_weights(sequence: tuple[csr_array, ...], *, columns: bool) -> np.n
     for step, weights in enumerate(sequence):
         if len(sequence) > 1 and abs(pi @ weights - pi).max() > 1e-8 * pi.max():
             raise ExperimentError(
-                f"topology.policy: the weights of the sequence conserve no centroid, since agents count for one thing "
-                f"in step {step} and for another in others; allowed are weights whose columns sum to one, such as "
-                "metropolis makes on undirected graphs and sinkhorn on directed ones, or the strategy push_sum with "
-                "the policy push"
+                "topology.policy: the weights of the sequence conserve no centroid, since agents count differently at"
+                f" step {step} than at others; allowed are weights whose columns sum to one, such as metropolis makes"
+                " on undirected graphs and sinkhorn on directed ones, or the strategy push_sum with the policy push"
             )
     return pi
 
 
 def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool) -> csr_array:
-    """Make the mixing matrix; its rows sum to one, or its columns."""
+    """Compute the mixing matrix, with rows or columns that sum to one."""
     own = graph.graph.get("policy", "push" if columns else DEFAULTS["topology.policy"])
     policy = config.topology.policy or KINDS["policy"].parse(own)
     weights = policy.make(graph=graph)
@@ -177,17 +176,17 @@ def _weights(config: Config, graph: nx.Graph, *, columns: bool, connected: bool)
         return check_mixing_matrix(weights, graph, connected=connected)
     except (TypeError, ValueError) as error:
         reason = (
-            f"{error} (transposed, since {config.strategy.name} wants columns that sum to one)" if columns else error
+            f"{error} (transposed, since {config.strategy.name} needs columns that sum to one)" if columns else error
         )
         raise ExperimentError(f"topology.policy: {reason}") from None
 
 
 def _reverse_weights(config: Config, graph: nx.Graph) -> csr_array:
-    """Make a mixing matrix whose columns sum to one: the policy's for the reversed graph, transposed."""
+    """Compute a mixing matrix whose columns sum to one: the policy's for the reversed graph, transposed."""
     if graph.is_directed() and config.topology.policy is not None and config.topology.policy.is_ready:
         raise ExperimentError(
-            f"topology.policy: {config.strategy.name} mixes along the edges and against them, and a matrix that is"
-            " given has weights for one direction alone; allowed are policies by name"
+            f"topology.policy: {config.strategy.name} mixes along the edges and against them, and a given matrix only"
+            " has weights for one direction; allowed are policies by name"
         )
     return csr_array(_weights(config, _reversed(graph), columns=False, connected=False).T)
 
@@ -206,7 +205,7 @@ def _task(config: Config, num_agents: int) -> Task:
 
 
 def _user_data(given: Any) -> Task:
-    """Make a task of a user's data set, or of a pair (training set, test set)."""
+    """Build a task from a user's data set, or from a pair (training set, test set)."""
     pair = isinstance(given, tuple) and len(given) == 2 and all(is_data_set(part) for part in given)
     return supervised(*given) if pair else supervised(given)
 
@@ -221,12 +220,12 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
         with user_code(component):
             try:
                 check_module(made)
-                made = copy_model(made)  # the user may go on using it, or parts of it
+                made = copy_model(made)  # the user may continue to use it, or parts of it
             except ValueError as error:
                 raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
             return move_model(materialize(made, task.train[0][:2]), "cpu")
 
-    # One that is ready has its values.
+    # A ready-made model has its values.
     return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make
 
 
@@ -237,10 +236,10 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
     holdings = []
     for replica in range(config.replicas):
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
-        # A copy, since a partition of the user's own may write into it.
+        # A copy, since the user's partition may write into it.
         labels = num_samples if task.labels is None else task.labels.numpy().copy()
         parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
-        with user_code(partition):  # a generator runs as it is read
+        with user_code(partition):  # the code of a generator runs when it is iterated over
             parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = check_partition(parts, partition.name, num_agents, num_samples)
         for agent, part in enumerate(arrays):

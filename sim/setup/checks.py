@@ -1,4 +1,4 @@
-"""Whether a run is possible as it is asked for: its batch, its split of the data, its runtime and its size."""
+"""Checks whether a run is possible as asked for: its batch, partition, runtime and size."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ __all__ = ["check_batch", "check_partition", "check_runtime", "check_size"]
 
 
 def check_runtime(config: Config, num_agents: int) -> None:
-    """Check that there is an agent for each worker, and the device.
+    """Check that there is an agent for each worker, and that the device exists.
 
     Args:
         config: The run.
         num_agents: K.
 
     Raises:
-        ExperimentError: There are more actors than agents, or torch finds no such device here.
+        ExperimentError: There are more actors than agents, or torch finds no such device.
     """
     rows = config.replicas * num_agents
     if config.runtime.actors > rows:
         raise ExperimentError(
-            f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one an agent of each replica"
+            f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one per agent of each replica"
         )
     device = config.runtime.device
     try:
@@ -47,10 +47,10 @@ def check_batch(config: Config, task: Task) -> None:
         task: Its task.
 
     Raises:
-        ExperimentError: It has.
+        ExperimentError: It has more.
     """
     samples = len(task.train[0])
-    # Few samples are no mistake of who gives no batch size.
+    # With the default batch size, fewer samples are not an error.
     if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
         raise ExperimentError(
             f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
@@ -59,10 +59,10 @@ def check_batch(config: Config, task: Task) -> None:
 
 
 def check_partition(parts: Any, name: str, num_agents: int, num_samples: int) -> list[np.ndarray]:
-    """Check what a partition returned: those of the user's own may return anything.
+    """Check the result of a partition, since a user's may return anything.
 
     Args:
-        parts: What it returned.
+        parts: The result.
         name: Its name.
         num_agents: K.
         num_samples: Samples of the task.
@@ -71,14 +71,14 @@ def check_partition(parts: Any, name: str, num_agents: int, num_samples: int) ->
         Indices of the samples of each agent.
 
     Raises:
-        ExperimentError: They are not that.
+        ExperimentError: It does not have this form.
     """
     try:
         arrays = [np.asarray(part) for part in parts]
     except (TypeError, ValueError):
         arrays = []
     if len(arrays) != num_agents:
-        raise ExperimentError(f"task.partition: {name} must return {num_agents} index arrays, one an agent")
+        raise ExperimentError(f"task.partition: {name} must return {num_agents} index arrays, one per agent")
     for agent, part in enumerate(arrays):
         if part.ndim != 1 or part.dtype.kind not in "iu":
             raise ExperimentError(f"task.partition: {name} gives agent {agent} no index array [n] of integers")
@@ -98,10 +98,10 @@ def check_size(config: Config, task: Task, num_agents: int, parameters: int, rem
         task: Its task.
         num_agents: K.
         parameters: P.
-        remembered: Bytes that the optimizer remembers of an agent.
+        remembered: Bytes of the optimizer's state of an agent.
 
     Raises:
-        ExperimentError: They do not.
+        ExperimentError: They do not fit.
     """
     samples, sizes = len(task.train[0]), [t[:1].nbytes for t in task.train]
     check_memory(

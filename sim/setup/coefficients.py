@@ -1,4 +1,4 @@
-"""Which strategies can work with a derivative-free optimizer: those that do not compute with gradients."""
+"""Which strategies work with derivative-free optimizers: those that do not compute with gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from basinet.algorithms.strategies import Strategy
 __all__ = ["check_strategy"]
 
 _STEPS = 16
-"""Steps of a rehearsal: some strategies do something else at intervals."""
+"""Steps of a rehearsal: some strategies act differently at intervals."""
 
 
 _NONE = "it computes with gradients, and a derivative-free optimizer has none"
 
 
 class _Coefficients(Tensor):
-    """A tensor with which nothing can be computed."""
+    """A tensor that does not support any computation."""
 
     @classmethod
     def __torch_function__(
@@ -31,7 +31,7 @@ class _Coefficients(Tensor):
 
 @dataclass
 class _OneNeighbor:
-    """Of two agents, each has the other one for its neighbour."""
+    """The neighbours of two agents: each has the other."""
 
     weights: Tensor
     own: Tensor
@@ -39,11 +39,11 @@ class _OneNeighbor:
 
 
 class _Stage:
-    """A block of two agents that has nothing but the verbs, and watches where coefficients go.
+    """A block of two agents that only has the strategies' operations, and tracks the use of coefficients.
 
     Args:
         optimizer: The agents' optimizers.
-        in_common: Whether the agents' coefficients stand for the same changes of all parameters.
+        in_common: Whether the agents' coefficients refer to the same directions for all parameters.
     """
 
     def __init__(self, optimizer: LocalOptimizer, *, in_common: bool) -> None:
@@ -62,12 +62,12 @@ class _Stage:
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
         if gradients is not self.coefficients:
-            raise ValueError("it adapts with something else than what gradients() returned last")
+            raise ValueError("it adapts with something other than what gradients() returned last")
 
     def combine(self, x: Tensor, sent: int | None = None, *, truly: bool = False) -> None:
         if x is self.coefficients and not self.in_common:
             raise ValueError(
-                "it mixes the agents' coefficients, which is right only if all draw the same directions and no"
+                "it mixes the agents' coefficients, which is only right if all draw the same directions and no"
                 " parameters are personal"
             )
 
@@ -92,17 +92,17 @@ class _Stage:
 def check_strategy(strategy: Strategy, optimizer: LocalOptimizer, *, in_common: bool) -> None:
     """Raise if a strategy computes with gradients.
 
-    A derivative-free optimizer finds one coefficient an agent, which belongs to a direction that only the optimizer
-    knows. A strategy can hand it to `adapt`; it can average or combine the coefficients where all agents draw the same
-    directions, which then is to average the gradients, at one number a message.
+    A derivative-free optimizer computes one coefficient per agent, for a direction that only the optimizer knows. A
+    strategy can pass it to `adapt`. If all agents draw the same directions, it can also average or combine the
+    coefficients, which is equivalent to averaging the gradients, at one number per message.
 
     Args:
-        strategy: It takes some steps on a stage.
+        strategy: It takes some steps in a rehearsal.
         optimizer: The agents' optimizers.
         in_common: Whether all agents draw the same directions, and share all parameters.
 
     Raises:
-        ValueError: It does something else with them; the message says what.
+        ValueError: It uses them in another way; the message says how.
     """
     stage = _Stage(optimizer, in_common=in_common)
     while stage.step < _STEPS:

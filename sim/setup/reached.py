@@ -1,4 +1,4 @@
-"""What finished runs have reached: centroids of replicas, or agents of theirs, as parameters or as a plain module."""
+"""Points reached by finished runs: centroids or agents, as parameters or as a plain module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Reached:
     Attributes:
         parameters: [S, P].
         buffers: The model's buffers there, by name, [S, ...].
-        layout: What the model was, see `basinet.sim.setup.setup.Setup.layout`.
+        layout: Description of the model; see `basinet.sim.setup.setup.Setup.layout`.
         dtype: Floating type of the run.
     """
 
@@ -36,7 +36,7 @@ class Reached:
 
     @property
     def digest(self) -> str:
-        """What the points are told by."""
+        """A digest that identifies the points."""
         return digest([self.parameters, self.buffers, self.layout])
 
 
@@ -47,7 +47,7 @@ def layout_of(model: nn.Module) -> dict[str, Any]:
         model: The model.
 
     Returns:
-        `shapes` of its trainable parameters by name; `frozen`: a digest of the other ones.
+        `shapes` of its trainable parameters by name; `frozen`, a digest of the others.
     """
     return {
         "shapes": {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad},
@@ -67,16 +67,16 @@ def read_points(
 
     Args:
         folder: The run's folder.
-        replica: Whose point; None reads that of every replica.
-        point: "centroid", that of the honest agents, weighted as in the run; or an agent's number.
-        step: The step of a state that was kept; None takes the last state.
-        keys: What a message calls `run`, `replica`, `point` and `step`.
+        replica: The replica to read; None reads one point for every replica.
+        point: "centroid", the honest agents' average with the weights of the run; or an agent's number.
+        step: The step of a kept checkpoint; None for the last one.
+        keys: The names of `run`, `replica`, `point` and `step` in error messages.
 
     Returns:
         The points.
 
     Raises:
-        ExperimentError: There is no such point.
+        ExperimentError: The point does not exist.
     """
     try:
         run = load_run(folder)
@@ -104,14 +104,14 @@ def read_points(
     file = writer.checkpoint if step is None else writer.kept(step)
     if step is not None and not file.exists():
         kept = ", ".join(path.stem.removeprefix("step-") for path in writer.checkpoints()[:-1])
-        raise ExperimentError(f"{keys['step']}: got {step}, but {folder} kept {kept or 'its last state alone'}")
+        raise ExperimentError(f"{keys['step']}: got {step}, but {folder} kept {kept or 'only its last state'}")
     saved = load_checkpoint(file)
     chosen = range(total) if replica is None else [replica]
     gone = next((replica for replica in chosen if replica in saved["diverged"]), None)
     if gone is not None:
         raise ExperimentError(f"{keys['replica']}: replica {gone} of {folder} has diverged")
-    if "layout" not in saved:  # a checkpoint that was written before it had one
-        raise ExperimentError(f"{keys['run']}: {folder} does not say what its model is; run it again with --fresh")
+    if "layout" not in saved:  # written by an earlier version
+        raise ExperimentError(f"{keys['run']}: {folder} does not record its model; run it again with --fresh")
     rows = saved["rows"]
 
     def points(values: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def read_points(
             mine = slice(replica * agents, (replica + 1) * agents)
             if point == "centroid":
                 weights = rows["centroid_weights"][mine]
-                # Those that do not count, attackers among them, may be anywhere.
+                # Agents of weight 0, such as attackers, may be anywhere.
                 found.append(weighted_mean(values[mine][weights > 0], weights[weights > 0]))
             else:
                 found.append(values[mine][point : point + 1])
@@ -131,12 +131,12 @@ def read_points(
 
 
 def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:
-    """Load what a run has reached into a copy of a module.
+    """Load a point reached by a run into a copy of a module.
 
     Args:
         folder: The run's folder.
-        module: A module of the run's model; it is left as it is.
-        replica: Whose point.
+        module: A module of the run's model; not changed.
+        replica: The replica's number.
         point: "centroid", or an agent's number.
         keys: See `read_points`.
 
@@ -144,7 +144,7 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
         A copy in evaluation mode, in the floating type of the run, on the CPU.
 
     Raises:
-        ExperimentError: There is no such point, or the module is of another model.
+        ExperimentError: The point does not exist, or the module does not match the model.
     """
     reached = read_points(folder, replica, point, keys=keys)
     model = move_model(copy_model(module), "cpu")
@@ -158,5 +158,5 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
     move_model(model, "cpu", reached.dtype)
     load_vector(model, reached.parameters[0].to(reached.dtype), {name: b[0] for name, b in reached.buffers.items()})
     for parameter in model.parameters():
-        parameter.data = parameter.data.clone()  # none is a view that a file would hold as a whole
+        parameter.data = parameter.data.clone()  # saving a view would save its whole storage
     return model.eval()

@@ -26,18 +26,18 @@ from basinet.sim.tasks import Batch, Task
 __all__ = ["rehearse", "try_data", "try_model"]
 
 _FEW = 2
-"""Agents, and samples of each."""
+"""Number of agents, and of samples of each."""
 
 
 def try_model(setup: Setup, verb: Verb) -> None:
-    """Compare what two agents find who take turns with one module with what each finds with a module of its own.
+    """Compare two agents that share one module in turn with two that have a module each.
 
     Args:
         setup: The parts of the run.
-        verb: What the steps ask of an engine.
+        verb: What the steps call of the engine.
 
     Raises:
-        ExperimentError: The model cannot be trained on the task, or not so; the message is one sentence.
+        ExperimentError: The model cannot be trained on the task, or not in turn; the message is one sentence.
     """
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
@@ -47,8 +47,8 @@ def try_model(setup: Setup, verb: Verb) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
-    state.fill(slice(None), _at_hand(setup).start(0, setup.layout(setup.template())))
-    state.parameters[1:].mul_(1.01).add_(0.001)  # so that one's values taken for the other's would be seen
+    state.fill(slice(None), _with_known_start(setup).start(0, setup.layout(setup.template())))
+    state.parameters[1:].mul_(1.01).add_(0.001)  # so that swapped values would be noticed
     picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
     expected = []
@@ -59,7 +59,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     try:
         found = {"loss": getattr(LoopEngine(model, task, state, task.train[0][:_FEW]), verb)(batch, keys)}
     except Exception as error:
-        _refuse(setup, model, tuple(t[0] for t in batch), error)
+        _raise_misfit(setup, model, tuple(t[0] for t in batch), error)
     if verb == "gradients":
         found |= {f"gradient of {name}": g for name, g in state.gradient_views.items()}
     found |= {f"parameter {name}": p.detach() for name, p in state.parameter_views.items()}
@@ -70,16 +70,16 @@ def try_model(setup: Setup, verb: Verb) -> None:
             pair = found[what][n].double(), wanted.double()
             if not torch.allclose(*pair, rtol=tolerance, atol=tolerance, equal_nan=True):
                 raise ExperimentError(
-                    f"model: {component.name} cannot be trained by agents who take turns with it: after a pass the"
-                    f" {what} is not what a fresh copy of the model has; allowed are models that keep what they need"
-                    " of other passes in buffers (register_buffer), and write parameters in place"
+                    f"model: {component.name} cannot be trained by agents who take turns with it: after a pass, the"
+                    f" {what} differs from that of a fresh copy of the model; allowed are models that keep what they"
+                    " need of other passes in buffers (register_buffer), and write parameters in place"
                 )
 
 
-def _at_hand(setup: Setup) -> Setup:
-    """Return the run, from initial values of the model if its start is not yet there."""
+def _with_known_start(setup: Setup) -> Setup:
+    """Return the run, with the model's own initial values if its start has not been read yet."""
     start = setup.config.start
-    if start is None or start.is_at_hand:
+    if start is None or start.is_read:
         return setup
     return replace(setup, config=setup.config.model_copy(update={"start": None}))
 
@@ -87,7 +87,7 @@ def _at_hand(setup: Setup) -> Setup:
 def _pass(
     setup: Setup, model: nn.Module, source: nn.Module, batch: Batch, key: Tensor, verb: Verb
 ) -> dict[str, Tensor]:
-    """Take a pass with a model of its own that has been copied from another one; return what came out of it."""
+    """Run a pass of a fresh copy of a model; return its results."""
     name, autocast = setup.model_component.name, setup.config.runtime.autocast
     trained = {own: p for own, p in model.named_parameters() if p.requires_grad}
     foreign = {own: p for own, p in source.named_parameters() if p.requires_grad and not is_lazy(p)}
@@ -110,20 +110,20 @@ def _pass(
             if astray:
                 raise ExperimentError(
                     f"model: {name} cannot be trained: a copy of it computes with the parameter {astray[0]} of the"
-                    " module that it was copied from, as functions do that hold on to a module (hooks, or a forward"
-                    " that was put into it); allowed are methods, which are copied with it"
+                    " original module, as happens with functions that hold a reference to a module (hooks, or a"
+                    " replaced forward); allowed are methods, which are copied with it"
                 )
     except ExperimentError:
         raise
     except Exception as error:
-        _refuse(setup, model, batch, error)
+        _raise_misfit(setup, model, batch, error)
     results = {"loss": loss.detach(), **results}
     results |= {f"parameter {own}": p.detach() for own, p in trained.items()}
     return results | {f"buffer {own}": b for own, b in model.named_buffers()}
 
 
 def _check_loss(setup: Setup, loss: object, verb: Verb) -> None:
-    """Raise if a loss is no number, or has no gradient."""
+    """Raise if a loss is not a number or has no gradient."""
     if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
         got = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise ExperimentError(f"task: the loss must be a single number, a real tensor without dimensions, got {got}")
@@ -134,17 +134,17 @@ def _check_loss(setup: Setup, loss: object, verb: Verb) -> None:
         )
 
 
-def _refuse(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> NoReturn:
-    """Say why a model and a task do not fit together."""
+def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> NoReturn:
+    """Explain why a model and a task do not fit together."""
     component = owner(error, setup)
-    said = complaint(component, error) if component is setup.config.task.component else None
-    if said is not None:
-        raise said from error
+    mistake = complaint(component, error) if component is setup.config.task.component else None
+    if mistake is not None:
+        raise mistake from error
     name = setup.model_component.name
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             outputs = model(batch[0].clone())
-        except Exception:  # whatever went wrong before
+        except Exception:  # whatever caused the original error
             outputs = batch[0]
     if not isinstance(outputs, Tensor):
         raise ExperimentError(
@@ -168,21 +168,21 @@ def _check_finite(name: str, results: dict[str, Tensor]) -> None:
 
 
 def try_data(setup: Setup, model: nn.Module) -> None:
-    """Measure the model on two samples of the training and of the test data.
+    """Measure the model on two training and two test samples.
 
     Args:
         setup: The parts of the run.
-        model: The model; it is left as it is.
+        model: The model; not changed.
 
     Raises:
-        ExperimentError: If they cannot be measured, or are written into.
+        ExperimentError: They cannot be measured, or are written into.
     """
     task = setup.task
     few = {name: tuple(t[:_FEW] for t in data) for name, data in task.measured().items()}
 
     def measure(*given: Tensor) -> None:
         train, test = given[: len(task.train)], given[len(task.train) :]
-        if type(task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+        if type(task).evaluate is Task.evaluate:  # a user's task may measure in its own way
             replace(task, train=train, test=test or None).evaluate(copied)
         else:
             task.loss(copied, train)
@@ -196,21 +196,21 @@ def try_data(setup: Setup, model: nn.Module) -> None:
     if written:
         raise ExperimentError(
             f"task: the loss or the metrics of {type(task).__name__} write into the batch that they are given;"
-            " they have to leave it as it is, or to write into a clone"
+            " they must not change it, but may write into a clone"
         )
 
 
 def _blame(setup: Setup, error: Exception) -> NoReturn:
-    """Say in which component something was raised, if it is a mistake and no defect."""
+    """Attribute an error to a component, if it is a user's mistake and not a defect."""
     component = owner(error, setup)
-    said = None if component is None else complaint(component, error)
-    if said is None or said is error:
+    mistake = None if component is None else complaint(component, error)
+    if mistake is None or mistake is error:
         raise error
-    raise said from error
+    raise mistake from error
 
 
 def rehearse(setup: Setup) -> None:
-    """Let a worker take a step and measure, as it will do in the run.
+    """Have a worker take a step and measure, as it will in the run.
 
     Args:
         setup: The parts of the run.
@@ -225,7 +225,7 @@ def rehearse(setup: Setup) -> None:
     except Exception:
         if type(setup.task).evaluate is Task.evaluate and not setup.config.strategy.is_own:
             raise
-        # What is the user's own may not be defined on a few samples, or for two agents.
+        # User code may not work with only a few samples or two agents.
         _step_and_measure(setup, few=False)
 
 
@@ -241,8 +241,8 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
 
 
 def _small(setup: Setup, *, few: bool) -> Setup:
-    """Make a run of one replica, on the CPU, in this process; of a few agents and samples if asked."""
-    setup = _at_hand(setup)
+    """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
+    setup = _with_known_start(setup)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape = config.escape
     config = config.model_copy(
@@ -273,7 +273,7 @@ def _small(setup: Setup, *, few: bool) -> Setup:
 
 
 def _try_augmentation(team: InlineTeam) -> None:
-    """Look at what an augmentation makes of the agents' images."""
+    """Check the images that an augmentation returns."""
     block = team.worker.block
     augmentation = block.setup.config.task.augmentation
     if augmentation is None:

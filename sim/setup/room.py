@@ -1,4 +1,4 @@
-"""Room: what a run would take of memory and disk, told before anything is built or written, and what there is."""
+"""Estimates of the memory and disk space of a run, checked before anything is built or written."""
 
 import math
 import shutil
@@ -20,18 +20,18 @@ from basinet.sim.tasks import Task
 __all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
 
 _ROW_OF_METRICS = 60
-"""Bytes that a line of metrics takes at the least."""
+"""Lower bound of the bytes of a line of metrics."""
 
 
 def parameters_of(component: Component, task: Task) -> int:
-    """Count the parameters of a model before it is made, so far as that can be told.
+    """Count the parameters of a model before it is built, where possible.
 
     Args:
         component: The model.
         task: Its task.
 
     Returns:
-        How many are trained; 0 for what the user's own code makes.
+        The number of trained parameters; 0 for the user's own code.
     """
     if component.is_own:
         return 0
@@ -50,19 +50,19 @@ def check_memory(
     batch: int = 0,
     held: int = 0,
 ) -> None:
-    """Raise if a state does not fit in the memory of this machine, or of its GPU; of other machines nothing is known.
+    """Raise if a state does not fit in the memory of this machine or its GPU; other machines are not checked.
 
     Args:
         part: Where the run is executed.
         replicas: R.
         agents: K.
         parameters: P.
-        remembered: Bytes that the optimizer remembers of an agent.
+        remembered: Bytes of the optimizer's state of an agent.
         batch: Bytes of an agent's batch.
-        held: Bytes that say which samples the agents of a replica hold; these are on the host.
+        held: Bytes of the sample indices of a replica's agents, which are on the host.
 
     Raises:
-        ExperimentError: There is not enough.
+        ExperimentError: It does not fit.
     """
     runtime = runtime_of(part)
     workers, here = runtime.workers, runtime.workers_here
@@ -71,7 +71,7 @@ def check_memory(
     wanted = replicas * agents * (2 * parameters * getattr(torch, part.dtype).itemsize + remembered + batch) / workers
     device = runtime.device()
     if device.type == "cuda":
-        if not torch.cuda.is_available():  # a mistake, which is told elsewhere
+        if not torch.cuda.is_available():  # reported elsewhere
             return
         there, where = torch.cuda.get_device_properties(device).total_memory, f"{device} has"
     else:
@@ -86,19 +86,19 @@ def check_memory(
 
 
 def check_trajectory(setup: Setup) -> None:
-    """Raise if a trajectory takes more room than it may.
+    """Raise if a trajectory is larger than allowed.
 
     Args:
         setup: The parts.
 
     Raises:
-        ExperimentError: There is no room for it.
+        ExperimentError: It is.
     """
     part, total = setup.config.trajectory, _trajectory_bytes(setup)
     if part is not None and total > part.megabytes * 2**20:
         raise ExperimentError(
             f"trajectory.megabytes: the trajectory would take {math.ceil(total / 2**20)} MiB, and {part.megabytes} are"
-            " allowed; raise them, or record the centroid alone, or evaluate less often"
+            " allowed; raise the limit, or record only the centroid, or evaluate less often"
         )
 
 
@@ -107,12 +107,12 @@ def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
 
     Args:
         setups: The parts of its runs.
-        out: Its folder, which need not be there; what it holds already counts as room.
+        out: Its folder, which may not exist; what it already holds counts as free space.
 
     Raises:
-        ExperimentError: There is not enough.
+        ExperimentError: There is not enough space.
     """
-    # Of a run that goes on there is the last checkpoint but one, too.
+    # A run in progress also has the last checkpoint but one.
     parts = {"checkpoints": max(map(state_bytes, setups.values())), "trajectories": 0, "metrics": 0}
     for setup in setups.values():
         keep = setup.config.keep_every
@@ -134,13 +134,13 @@ def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
 
 
 def state_bytes(setup: Setup) -> int:
-    """Estimate how long a checkpoint of a run is going to be.
+    """Estimate the length of a run's checkpoint.
 
     Args:
         setup: The parts of the run.
 
     Returns:
-        Bytes of the parameters and of what the optimizer remembers.
+        Bytes of the parameters and the optimizer's state.
     """
     of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
     return setup.config.replicas * setup.num_agents * of_agent

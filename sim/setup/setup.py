@@ -1,4 +1,4 @@
-"""What a run is made of: task, graph, weights, holdings and model, as `build` puts them together."""
+"""The parts of a run: task, graph, weights, partition and model, as built by `build_setup`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,22 +32,22 @@ class Setup:
 
     Attributes:
         config: The run.
-        task: Data, loss, metrics, in the run's floating type on the CPU.
-        model: Makes the model of one agent, or is one.
-        graph: Agents are its nodes, in its own order; the edges of all steps, where they change.
-        sequence: Mixing matrices W [K, K] of the steps, over and over; a single one if the graph does not change.
-        centroid_weights: Weights π of the agents in the centroid, [K]: the Perron vector of W, that of all W if it
-            changes from step to step, or all the same where the columns of W sum to one.
-        holdings: For each replica and agent the indices of the samples that it holds; empty where the task
-            generates samples.
-        num_steps: Steps of the run.
+        task: Data, loss and metrics, in the run's floating type on the CPU.
+        model: Builds the model of one agent, or is one.
+        graph: A graph whose nodes are the agents; it has the edges of all steps, if they change.
+        sequence: Mixing matrices W [K, K] of the steps, repeated periodically; a single one if the graph is fixed.
+        centroid_weights: Weights π of the agents in the centroid, [K]: the common Perron vector of all W, or uniform if
+            the columns of W sum to one.
+        holdings: For each replica and agent, the indices of the samples that it holds; empty if the task generates
+            samples.
+        num_steps: Number of steps.
         evaluate_every: Steps between two evaluations.
-        attack: What the attackers do.
-        attackers: Who attacks, bool [R, K].
-        push: Mixing matrices whose columns sum to one, like `sequence`, for a strategy that mixes with both kinds.
-        clones_inputs: Whether the model writes into its inputs, so that it has to be given clones.
-        num_parameters: P, how many are trained.
-        remembered: Bytes that the optimizer remembers of an agent.
+        attack: The attack.
+        attackers: Whether each agent attacks, bool [R, K].
+        push: Mixing matrices whose columns sum to one, like `sequence`, for strategies that use both kinds.
+        clones_inputs: Whether the model writes into its inputs and has to be given clones.
+        num_parameters: P, the number of trained parameters.
+        remembered: Bytes of the optimizer's state of an agent.
     """
 
     config: Config
@@ -79,7 +79,7 @@ class Setup:
 
     @property
     def weights(self) -> csr_array:
-        """The mixing matrix W [K, K]; where it changes from step to step, the mean over a period."""
+        """The mixing matrix W [K, K]; if it changes from step to step, the mean over a period."""
         return mean_weights(self.sequence)
 
     @property
@@ -95,10 +95,10 @@ class Setup:
 
     @property
     def tried(self) -> list[Any]:
-        """What decides whether the parts fit together: runs that agree in it, up to the values drawn, need one trial.
+        """What decides whether the parts fit together: runs that agree in it, up to random draws, share one trial.
 
-        These are all keys of the experiment but its seed, the graph and the analysis, which have trials of their own,
-        who holds what, and what only says when something is done.
+        These are all keys of the experiment except its seed, the graph and the analysis (which have trials of their
+        own), the partition, and keys that only set when something is done.
         """
         left_out = {"case", "strategy_keys", "seed", "topology", "task", "evaluate_every", "keep_every"}
         config, task = self.config, self.task
@@ -112,48 +112,48 @@ class Setup:
 
         Args:
             model: The model whose parameters are stacked.
-            num_agents: How many agents.
+            num_agents: Number of agents.
             device: Where the state lives.
 
         Returns:
-            A state of zeros.
+            A state filled with zeros.
         """
         runtime = self.config.runtime
         autocast = getattr(torch, runtime.autocast) if runtime.autocast else None
         return StackedState(model, num_agents, device, self.dtype, autocast)
 
     def local_optimizer(self, state: StackedState, keys: Tensor) -> LocalOptimizer:
-        """Make the optimizers of some agents.
+        """Build the optimizers of some agents.
 
         Args:
             state: The agents' state.
             keys: See `optimizer_keys`.
 
         Returns:
-            Optimizers of the parameters in the state.
+            The optimizers of the parameters in the state.
         """
         kind, names = self.config.optimizer.target, list(state.shapes)
         return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names)
 
     def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:
-        """Derive the keys from which optimizers draw.
+        """Derive the keys for the optimizers' random draws.
 
         Args:
             replicas: Replica of each row, int64 [N].
             agents: Agent of each row, int64 [N].
 
         Returns:
-            int64 [N, 2]: the agent's own key, and one that all agents of its replica share.
+            int64 [N, 2]: the agent's own key, and one shared by all agents of its replica.
         """
         own = draws.agent_keys(self.config.seed, "optimizer", replicas, agents)
         shared = draws.agent_keys(self.config.seed, "all optimizers", replicas, torch.zeros_like(agents))
         return torch.stack([own, shared], 1)
 
     def template(self) -> nn.Module:
-        """Make the model that tells names, shapes and frozen values, the same wherever it is made.
+        """Build the model that defines names, shapes and frozen values, identically on every process.
 
         Returns:
-            A model on the CPU, in the type in which its maker makes it.
+            A model on the CPU, in the floating type in which it is built.
         """
         model = self.plain_model()
         if self.clones_inputs:
@@ -161,18 +161,18 @@ class Setup:
         return model
 
     def plain_model(self) -> nn.Module:
-        """Make the same model as `template`, as the user has written it: without clones of its inputs.
+        """Build the same model as `template`, as written by the user: without cloned inputs.
 
         Returns:
-            A model on the CPU, in the type in which its maker makes it.
+            A model on the CPU, in the floating type in which it is built.
         """
         return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
 
     def start(self, replica: int, layout: Mapping[str, Any]) -> nn.Module:
-        """Make the model that a replica starts from: the experiment's, or one with keyed initial values.
+        """Build the model from which a replica starts: the experiment's, or one with keyed initial values.
 
         Args:
-            replica: Which replica.
+            replica: The replica's number.
             layout: See `layout`.
 
         Returns:
@@ -185,14 +185,14 @@ class Setup:
         return start.place(template, layout, self.config.replicas, replica)
 
     def layout(self, template: nn.Module) -> dict[str, Any]:
-        """Describe the model in plain values, so that a point of it can be told from one of another model.
+        """Describe the model in plain values, so that its points can be distinguished from another model's.
 
         Args:
-            template: The model, in the type in which its maker makes it.
+            template: The model, in the floating type in which it is built.
 
         Returns:
-            `model`: its description, empty for a ready module, which would be told apart by its values; and what
-            `layout_of` tells.
+            `model`: its description, empty for a ready-made module, which would be identified by its values; and the
+            entries of `layout_of`.
         """
         component = self.model_component
         return {"model": {} if component.is_ready else component.describe(), **layout_of(template)}
@@ -209,18 +209,18 @@ class Setup:
     def optimizer(
         self, parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]], **defaults: Any
     ) -> optim.Optimizer:
-        """Make the optimizer of some parameters.
+        """Build the optimizer of some parameters.
 
         Args:
-            parameters: What it steps, with names or without.
-            **defaults: Settings that the experiment may overrule: `fused` is taken where it does not choose among
-                the implementations that torch has.
+            parameters: The parameters, with or without names.
+            **defaults: Settings that the experiment may override: `fused` is used unless the experiment chooses one of
+                torch's implementations.
 
         Returns:
             An optimizer.
 
         Raises:
-            ExperimentError: The optimizer refuses its settings.
+            ExperimentError: The optimizer rejects its settings.
         """
         component = self.config.optimizer
         target, settings = component.target, dict(component.settings)
@@ -246,7 +246,7 @@ class Setup:
             The factor on the learning rate.
 
         Raises:
-            ExperimentError: If the schedule returns no number.
+            ExperimentError: The schedule does not return a number.
         """
         schedule = self.config.schedule
         factor = schedule.make(t=step, num_steps=self.num_steps)
@@ -264,9 +264,9 @@ def mean_weights(sequence: Sequence[csr_array]) -> csr_array:
     """Average the mixing matrices of a period.
 
     Args:
-        sequence: Those of its steps.
+        sequence: The matrices of the steps.
 
     Returns:
-        Their mean; of a single one itself.
+        Their mean; a single matrix is returned as it is.
     """
     return sum(sequence[1:], sequence[0]) / len(sequence) if sequence[1:] else sequence[0]

@@ -1,4 +1,4 @@
-"""What runs of a grid have in common: a part is made once for all runs that agree in what it depends on."""
+"""Parts shared by the runs of a grid: each is made once for all runs that agree in what it depends on."""
 
 import json
 from collections.abc import Callable, Hashable, Sequence
@@ -12,26 +12,26 @@ T = TypeVar("T")
 
 
 class Shared:
-    """Makes parts, and remembers them by what they depend on; a part that cannot be had is refused again at once."""
+    """A cache of parts by what they depend on; a part that could not be made raises the same error again at once."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
         self._known: dict[int, tuple[Any, Hashable]] = {}
 
     def __call__(self, what: str, depends: Sequence[Any], make: Callable[[], T]) -> T:
-        """Make a part, or find it.
+        """Make a part, or return it from the cache.
 
         Args:
-            what: What is made.
-            depends: What it depends on: plain values, components and tuples of them by what they are, anything else by
-                its identity.
-            make: Makes it.
+            what: Name of the kind of part.
+            depends: What it depends on: plain values, components and tuples of them are compared by value, all else
+                by identity.
+            make: Makes the part.
 
         Returns:
             The part.
 
         Raises:
-            ExperimentError: It cannot be had.
+            ExperimentError: It cannot be made.
         """
         place = (what, *map(self._identity, depends))
         if place not in self._made:
@@ -50,7 +50,7 @@ class Shared:
         if isinstance(part, tuple):
             return tuple(map(self._identity, part))
         if id(part) not in self._known:
-            # Kept, so that no identity is used twice.
-            told = (id(part.target), json.dumps(part.describe())) if isinstance(part, Component) else id(part)
-            self._known[id(part)] = (part, told)
+            # Kept alive, so that no identity is reused.
+            identity = (id(part.target), json.dumps(part.describe())) if isinstance(part, Component) else id(part)
+            self._known[id(part)] = (part, identity)
         return self._known[id(part)][1]

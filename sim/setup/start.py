@@ -1,4 +1,4 @@
-"""Where the agents of a run start: at a point that another run has reached, or at values that are given."""
+"""The starting point of a run's agents: a point that another run has reached, or given values."""
 
 import math
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ class _OfRun(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the agents of each replica start, all of them at the same point.
+    """The starting points of the replicas; all agents of a replica start at the same point.
 
     Attributes:
-        description: It in plain values, with a digest of the point itself.
-        given: Parameters [P], or [R, P] for R replicas; the state dict of a model; or points of a run. None where it
-            was read back from the folder of the run that started there.
+        description: The start in plain values, with a digest of the point itself.
+        given: Parameters [P], or [R, P] for R replicas; a model's state dict; or points of a run. None if it was read
+            from the folder of the run that started there.
     """
 
     description: dict[str, Any]
@@ -49,19 +49,19 @@ class Start:
 
     @classmethod
     def parse(cls, given: Any) -> "Start | None":
-        """Read a start from what a user wrote.
+        """Parse a start.
 
         Args:
-            given: The folder of a finished run, or a mapping: `run` is the folder; `replica` is whose point it is, a
-                number for all or "own", each replica that of its number; `point` is "centroid" or an agent's number;
-                `step` is that of a state which the run kept, by default its last one.
+            given: The folder of a finished run, or a mapping: `run` is the folder; `replica` is the replica whose point
+                to use, a number or "own" for the one of the same number; `point` is "centroid" or an agent's number;
+                `step` is the step of a checkpoint kept by the run, by default its last one.
                 Or parameters [P] or [R, P] as a tensor, a state dict, or a module.
 
         Returns:
             The start.
 
         Raises:
-            ExperimentError: There is no such point.
+            ExperimentError: The point does not exist.
         """
         if given is None or isinstance(given, Start):
             return given
@@ -83,14 +83,14 @@ class Start:
         if all(isinstance(value, Tensor) for value in given.values()):
             state = {str(key): value.detach().cpu().clone() for key, value in given.items()}
             return cls({"name": name, "digest": digest(state)}, state)
-        if set(given) == {"name", "digest"}:  # read back from the folder of a run
+        if set(given) == {"name", "digest"}:  # read from the folder of a run
             return cls(dict(given))
         try:
             source = _OfRun.model_validate(dict(given))
         except ValidationError as error:
             raise ExperimentError(sentence(error, "start", _OfRun.model_fields)) from None
         description = source.model_dump(exclude_none=True)
-        if source.digest is not None:  # read back as well: the source may be gone by now
+        if source.digest is not None:  # also read from a folder: the source may be gone by now
             return cls(description)
         try:
             content = _read(source)
@@ -99,8 +99,8 @@ class Start:
         return cls({**description, "digest": content.digest}, content)
 
     @property
-    def is_at_hand(self) -> bool:
-        """Whether the point has been read; that of a run which is read back from its folder has not."""
+    def is_read(self) -> bool:
+        """Whether the point has been read, which is not so if the start comes from a run's folder."""
         return self.given is not None
 
     def place(self, model: nn.Module, layout: Mapping[str, Any], replicas: int, replica: int) -> nn.Module:
@@ -108,15 +108,15 @@ class Start:
 
         Args:
             model: A model on the CPU; changed in place.
-            layout: What it is, see `Setup.layout`.
+            layout: Its description; see `Setup.layout`.
             replicas: R.
-            replica: Which replica.
+            replica: The replica's number.
 
         Returns:
             The model.
 
         Raises:
-            ExperimentError: There is no point of such a model for each replica, or it is no longer what it was.
+            ExperimentError: There is not a point of this model for each replica, or it has changed.
         """
         content = self._recorded() if self.given is None else self.given
         if isinstance(content, dict):
@@ -124,7 +124,7 @@ class Start:
         if isinstance(content, Tensor):
             if any(True for _ in model.buffers()):
                 raise ExperimentError(
-                    "start: the model has buffers beside its parameters; give a state dict or a module"
+                    "start: the model has buffers besides its parameters; give a state dict or a module"
                 )
             return load_vector(model, _of_replica(content, layout, replicas, replica), {})
         _compare(self.description["run"], content.layout, layout)
@@ -133,7 +133,7 @@ class Start:
         return load_vector(model, point, {name: b[chosen] for name, b in content.buffers.items()})
 
     def _recorded(self) -> Reached:
-        """Read again what a run started from."""
+        """Read the recorded start again."""
         if "run" not in self.description:
             raise ExperimentError(f"start: the {self.description['name']} that was given is not in the run's folder")
         content = _read(_OfRun.model_validate(self.description))
@@ -152,7 +152,7 @@ def _read(source: _OfRun) -> Reached:
 
 
 def _of_replica(points: Tensor, layout: Mapping[str, Any], replicas: int, replica: int) -> Tensor:
-    """Choose a replica's point among some [S, P], or take the only one."""
+    """Return a replica's point of [S, P], or the only one."""
     points = points if points.ndim == 2 else points[None]
     size = sum(math.prod(shape) for shape in layout["shapes"].values())
     if points.shape[1] != size:
@@ -172,7 +172,7 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
         model.load_state_dict(dict(state))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ExperimentError(f"start: the state dict is not one of this model: {reason}") from None
+        raise ExperimentError(f"start: the state dict does not belong to this model: {reason}") from None
     for name, value in frozen.items():
         if not torch.equal(model.get_parameter(name), value):
             raise ExperimentError(
@@ -182,7 +182,7 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _compare(run: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise if a point is of another model."""
+    """Raise if a point belongs to another model."""
     named = theirs["model"] and ours["model"] and changes("model", theirs["model"], ours["model"])
     if any(change.sure for change in named or ()) or theirs["shapes"] != ours["shapes"]:
         raise ExperimentError(

@@ -1,4 +1,4 @@
-"""The parts of a run, tried on each other: what does not fit together is found before anything is written."""
+"""A trial of the parts of a run together, to find what does not fit before anything is written."""
 
 import io
 import pickle
@@ -27,13 +27,13 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     """Try model, optimizer, engine and strategy on a few samples and agents.
 
     Args:
-        setup: The parts; what of them may matter here stands in `Setup.tried`.
+        setup: The parts; `Setup.tried` lists everything that may matter here.
 
     Returns:
-        How many parameters are trained, and how many bytes the optimizer remembers of an agent.
+        The number of trained parameters, and the bytes of the optimizer's state of an agent.
 
     Raises:
-        ExperimentError: Some do not fit together; the message is one sentence.
+        ExperimentError: Some parts do not fit together; the message is one sentence.
     """
     config, name = setup.config, setup.model_component.name
     verb: Verb = "losses" if OptimizerTraits.of(config.optimizer.target).derivative_free else "gradients"
@@ -57,7 +57,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
 
 
 def try_mixing(setup: Setup) -> None:
-    """Let the strategy look at the mixing matrices.
+    """Let the strategy check the mixing matrices.
 
     Args:
         setup: The parts.
@@ -77,7 +77,7 @@ def try_mixing(setup: Setup) -> None:
 
 
 def _try_escape(condition: Component, size: int) -> None:
-    """Ask the condition of an escape about two replicas at zero."""
+    """Evaluate the escape condition for two replicas at zero."""
     points = torch.zeros(2, size)
     found = condition.make(centroids=points, start=points, excess_loss=lambda: points.new_zeros(2))
     if not (isinstance(found, torch.Tensor) and found.shape == (2,) and found.dtype == torch.bool):
@@ -91,7 +91,7 @@ def writes_to_inputs(setup: Setup) -> bool:
         setup: The parts.
 
     Returns:
-        Whether it does; False of a model that fails, which `try_parts` reports.
+        Whether it does; False for a model that fails, which `try_parts` reports.
     """
     inputs = setup.task.train[0][:2]
     model = move_model(setup.template(), "cpu", setup.dtype)
@@ -100,20 +100,20 @@ def writes_to_inputs(setup: Setup) -> bool:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 if writes(model.train(training), inputs):
                     return True
-        except Exception:  # whatever a model of the user's own does
+        except Exception:  # the user's model may raise anything
             return False
     return False
 
 
 def _check_numbers(setup: Setup, model: nn.Module) -> None:
-    """Raise if numbers are not finite, unless the model knows what to do with them."""
+    """Raise if the data contain non-finite numbers, unless the model's loss on them is finite."""
     task = setup.task
     for name, data in task.measured().items():
         for index in _not_finite(data):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     loss = task.loss(copy_model(model).eval(), tuple(t[index, None].clone() for t in data))
-            except Exception:  # of a model that fails, which `try_model` reports
+            except Exception:  # a failing model is reported by `try_model`
                 return
             if not torch.isfinite(loss).all():
                 raise ExperimentError(
@@ -123,9 +123,9 @@ def _check_numbers(setup: Setup, model: nn.Module) -> None:
 
 
 def _not_finite(data: Batch) -> list[int]:
-    """Find the first sample with a number that is not finite, if there is one."""
+    """Find the first sample with a non-finite number, if there is one."""
     for t in data:
-        # The sum tells of almost all data that there is none, and takes no memory; where it overflows, one has to look.
+        # A finite sum proves that almost all data are finite, without extra memory; otherwise, each number is checked.
         if (t.is_floating_point() or t.is_complex()) and not t.sum().isfinite():
             rows = (~t.isfinite()).reshape(len(t), -1).any(1).nonzero()
             if len(rows):
@@ -134,7 +134,7 @@ def _not_finite(data: Batch) -> list[int]:
 
 
 def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]:
-    """Step two agents once, with gradients of zero, and write down and read back what their optimizer keeps."""
+    """Step two agents once with zero gradients, and save and restore their optimizer's state."""
     config, component = setup.config, setup.config.optimizer
     state = setup.state(model, 2, torch.device("cpu"))
     x = torch.linspace(-1, 1, state.parameters.numel()).view_as(state.parameters).to(state.parameters)
@@ -164,10 +164,10 @@ def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]
         raise
     except pickle.UnpicklingError as error:
         raise ExperimentError(
-            f"optimizer: {component.name} keeps in its state what no checkpoint can hold; allowed are tensors,"
+            f"optimizer: {component.name} keeps state that no checkpoint can hold; allowed are tensors,"
             " numbers, strings, and lists and mappings of them"
         ) from error
-    except Exception as error:  # whatever a class of the user's own does
+    except Exception as error:  # the user's class may raise anything
         raise ExperimentError(
             f"optimizer: {component.name} cannot work here ({in_words(error)}{place_of(error)}); allowed are optimizers"
             " whose groups have an 'lr', whose step needs no closure, and whose state leads with the agents if it is"
@@ -177,7 +177,7 @@ def _try_optimizer(setup: Setup, model: nn.Module) -> tuple[LocalOptimizer, int]
 
 
 def _try_subspaces(setup: Setup, optimizer: LocalOptimizer) -> None:
-    """Raise if agents must step along the same directions, and do not."""
+    """Raise if agents have to step along the same directions but do not."""
     config, name = setup.config, setup.config.optimizer.name
     if config.optimizer_state == "mix" and not optimizer.in_common:
         raise ExperimentError(
@@ -189,8 +189,8 @@ def _try_subspaces(setup: Setup, optimizer: LocalOptimizer) -> None:
             SharedSubspaces(optimizer)
         except TypeError:
             raise ExperimentError(
-                f"strategy: {config.strategy.name} exchanges coordinates in common subspaces, and the agents of {name}"
-                " have none as it is set; allowed is golore with shared: true and no random_from"
+                f"strategy: {config.strategy.name} exchanges coordinates in common subspaces, but with these settings"
+                f" the agents of {name} have none; allowed is golore with shared: true and no random_from"
             ) from None
 
 
@@ -204,8 +204,8 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
         for key in ("optimizer_state", "buffers"):
             if getattr(setup.config, key) != "keep":
                 raise ExperimentError(
-                    f"{key}: got {getattr(setup.config, key)}, but {name} does not combine the parameters as such, so"
-                    " that nothing else can go their way; allowed is keep"
+                    f"{key}: got {getattr(setup.config, key)}, but {name} does not combine the parameters themselves,"
+                    " so that nothing can follow them; allowed is keep"
                 )
     if traits.full_gradients:
         needs = f"strategy: {name} needs gradients over all of an agent's data, and"
@@ -217,11 +217,11 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
             )
     if optimizer.evaluates and not optimizer.derivative_free and traits.own_points:
         raise ExperimentError(
-            f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}:"
-            " neither can tell where the other one has been; allowed are optimizers that step with one gradient"
+            f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}, so"
+            " that they cannot be combined; allowed are optimizers that step with one gradient"
         )
     if not hasattr(strategy, "step"):
-        raise ExperimentError(f"strategy: {name} makes nothing that has a method 'step'")
+        raise ExperimentError(f"strategy: {name} returns no object with a method 'step'")
     if optimizer.derivative_free:
         if setup.config.gradient_noise is not None:
             raise ExperimentError(
@@ -230,7 +230,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
             )
         try:
             check_strategy(strategy, optimizer, in_common=optimizer.in_common and not setup.config.personal)
-        except Exception as error:  # whatever a strategy of the user's own does
+        except Exception as error:  # the user's strategy may raise anything
             raise ExperimentError(
                 f"strategy: {name} cannot work with {setup.config.optimizer.name}:"
                 f" {first_line(error)}{place_of(error)}; allowed are strategies that"

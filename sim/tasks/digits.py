@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 × 8 pixels, which come with scikit-learn."""
+"""Handwritten digits of 8 × 8 pixels, included in scikit-learn."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -29,8 +29,8 @@ def digits(
     """Load the 1,797 digits of scikit-learn (Alpaydin and Kaynak, 1998, doi:10.24432/C50P49).
 
     Inputs are [n, 1, 8, 8], scaled from 0 … 16 to [0, 1] and not centred. The split is fixed, whatever the
-    seed: 1,437 training and 360 test samples, stratified by class. A smaller training set is stratified too,
-    and is a part of each larger one; the samples left over go to the test set.
+    seed: 1,437 training and 360 test samples, stratified by class. A smaller training set is stratified, too,
+    and a subset of each larger one; the samples left over are added to the test set.
 
     Args:
         train_size: Training samples, at most 1,437 (the default).
@@ -63,10 +63,10 @@ def digits(
 
 @cache
 def _samples() -> tuple[Tensor, Tensor]:
-    """Load inputs and labels in their order, once a process."""
-    package = find_spec("sklearn")  # to import it would take as long as torch
+    """Load inputs and labels in order, once per process."""
+    package = find_spec("sklearn")  # located, since importing it would take as long as torch
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("the digits come with scikit-learn, which is not installed")
+        raise ModuleNotFoundError("the digits are part of scikit-learn, which is not installed")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels, classes = table[:, :-1], table[:, -1].astype(np.int64)
     order = _stratified_order(classes)
@@ -75,7 +75,7 @@ def _samples() -> tuple[Tensor, Tensor]:
 
 
 def _stratified_order(classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a random order of the samples, of which each prefix is stratified by class."""
+    """Return a random order of the samples in which every prefix is stratified by class."""
     count = len(classes)
     shuffled = permutation(torch.tensor([key(0, "digits")]), torch.tensor([count]), count)[0].numpy()
     place = np.empty(count)
@@ -87,7 +87,7 @@ def _stratified_order(classes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _corrupt(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Return labels of which a fraction has moved to one of the nine other classes."""
+    """Return labels of which a fraction has been replaced by one of the nine other classes."""
     root = torch.tensor([key(seed, "label noise")])
     count = len(labels)
     chosen = permutation(fold(root, 0), torch.tensor([count]), count)[0, : round(fraction * count)]

@@ -1,4 +1,4 @@
-"""A line with a sharp and a flat minimum, to see which of the two an algorithm prefers."""
+"""A one-dimensional landscape with a sharp and a flat minimum, to see which of them an algorithm prefers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class DoubleWell(Landscape):
     """Two quartic wells that meet at the top of the barrier, w = 0 and J = 0.
 
     Attributes:
-        minima: Places of the sharp and the flat minimum, [2].
-        depths: Depth of the two below the barrier, [2].
+        minima: Positions of the sharp and the flat minimum, [2].
+        depths: Depths of the two below the barrier, [2].
     """
 
     minima: Tensor

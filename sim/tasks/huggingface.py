@@ -1,4 +1,4 @@
-"""Image sets of the Hugging Face hub, or of local files in a form that `datasets` reads."""
+"""Image data sets from the Hugging Face hub, or from local files in a format that `datasets` reads."""
 
 import io
 import re
@@ -35,34 +35,34 @@ def huggingface(
     normalize: bool = False,
     loss: ClassLoss = "cross_entropy",
 ) -> Task:
-    """Load an image classification with `datasets.load_dataset`.
+    """Load an image classification task with `datasets.load_dataset`.
 
-    Pixels of 8 and, in grey, of 16 bits are scaled to [0, 1], inputs are float32 [n, channels, height, width]. A column
-    that does not exist or does not hold what it should, and images that differ in shape, are transparent, have several
-    frames or would lose bits, are a ValueError. Labels that are words are numbered in the order of the alphabet.
+    Pixels of 8 bits, or 16 for greyscale, are scaled to [0, 1]; inputs are float32 [n, channels, height, width]. Labels
+    that are words are numbered in alphabetical order.
 
     Args:
-        path: Name of the set on the hub ("ylecun/mnist"), a local folder, or a form of files ("parquet",
-            "imagefolder") that `data_files` lists.
-        name: Configuration of the set, where it has several.
+        path: Name of the data set on the hub ("ylecun/mnist"), a local folder, or a file format ("parquet",
+            "imagefolder") for `data_files`.
+        name: Configuration of the data set, if it has several.
         train_split: Split to train on; "train[:1000]" takes its first thousand samples.
         test_split: Split to test on, or None.
         image: Column of the images.
         label: Column of the labels.
-        data_files: The files of each split, where `path` does not tell them.
-        size: Height and width to which images are resized; by default they are left as they are and have to
-            be of one size.
-        channels: 1 for grey and 3 for colour; by default as each image is stored.
-        normalize: Whether each channel is shifted and scaled so that it has mean 0 and variance 1 over the training
-            images. What an augmentation shifts in, which is 0, is then the mean colour.
+        data_files: The files of each split, unless `path` determines them.
+        size: Height and width to which images are resized; by default they are not resized and must all have the
+            same size.
+        channels: 1 for greyscale, 3 for colour; by default as stored.
+        normalize: Whether to shift and scale each channel to mean 0 and variance 1 over the training images. The zeros
+            that an augmentation shifts in are then the mean colour.
         loss: The cross-entropy, or half the squared distance of the outputs from the class's unit vector.
 
     Returns:
-        A task with as many outputs as the label column names classes, or its largest label plus one.
+        A task with one output per class named by the label column, or the largest label plus one.
 
     Raises:
         ImportError: If `datasets` is not installed.
-        ValueError: See above.
+        ValueError: If a column does not exist or has the wrong contents, or if images differ in shape, are
+            transparent, have several frames or would lose bits.
 
     Example:
         >>> task = huggingface(path="ylecun/mnist")  # doctest: +SKIP
@@ -81,7 +81,7 @@ def huggingface(
             continue
         try:
             data = datasets.load_dataset(path, name, data_files=data_files, split=split)
-        except ValueError as error:  # there is no such split, or nothing in it
+        except ValueError as error:  # the split does not exist or is empty
             raise ValueError(f"huggingface: split {split!r} cannot be loaded: {error}") from error
         _check_columns(data, split, (image, label))
         found = _labels(data, split, label)
@@ -96,7 +96,7 @@ def huggingface(
         raise ValueError(f"huggingface: the images of the splits have the shapes {shapes}; give a size and channels")
     if normalize:
         variance, mean = torch.var_mean(parts[0][0], dim=(0, 2, 3), correction=0, keepdim=True)
-        # A channel that is the same everywhere has nothing to be scaled.
+        # A constant channel is not scaled.
         scale = variance.sqrt().where(variance > 0, 1)
         parts = [((images - mean) / scale, labels) for images, labels in parts]
     task = CLASS_LOSSES[loss](
@@ -118,7 +118,7 @@ def _check_columns(data: "datasets.Dataset", split: str, columns: Sequence[str])
 
 
 def _labels(data: "datasets.Dataset", split: str, column: str) -> NDArray[Any]:
-    """Read the labels, class indices or words."""
+    """Read the labels, which are class indices or words."""
     if len(data) == 0:
         raise ValueError(f"huggingface: split {split!r} is empty")
     values = data[column][:]
@@ -141,7 +141,7 @@ def _labels(data: "datasets.Dataset", split: str, column: str) -> NDArray[Any]:
 
 
 def _numbered(labels: NDArray[Any], words: NDArray[Any], split: str, column: str) -> Tensor:
-    """Return class indices, int64; words are numbered in the order of the alphabet, the same in all splits."""
+    """Return class indices, int64; words are numbered in alphabetical order, identically in all splits."""
     if labels.dtype.kind != words.dtype.kind:
         raise ValueError(f"huggingface: column {column!r} holds words in one split and numbers in the other")
     if words.dtype.kind != "U":
@@ -163,7 +163,7 @@ def _images(data: "datasets.Dataset", column: str, split: str, size: int | None,
             if item is None:
                 raise ValueError("it is null")
             arrays.append(_pixels(item, size, channels))
-        except Exception as error:  # whatever a decoder does
+        except Exception as error:  # a decoder may raise anything
             raise ValueError(f"huggingface: image {index} of split {split!r} cannot be used: {error}") from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
@@ -178,7 +178,7 @@ def _images(data: "datasets.Dataset", column: str, split: str, size: int | None,
 
 
 def _pixels(item: Mapping[str, Any], size: int | None, channels: int | None) -> NDArray[Any]:
-    """Return the pixels of an encoded image, [height, width, channels]: uint8, or float32 in [0, 1] of more bits."""
+    """Return the pixels of an encoded image, [height, width, channels]: uint8, or float32 in [0, 1] for more bits."""
     from PIL.Image import fromarray
 
     image, white = _decoded(item)
@@ -193,7 +193,7 @@ def _pixels(item: Mapping[str, Any], size: int | None, channels: int | None) -> 
     if size is not None:
         image = image.resize((size, size))
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
-    # The splines of a resizing overshoot, which 8 bits cannot show.
+    # Resizing splines overshoot, which 8-bit pixels cannot show.
     return np.repeat(pixels.clip(0, 1), 1 if grey else 3, axis=2) if deep else pixels
 
 
@@ -204,7 +204,7 @@ def _is_transparent(image: Any) -> bool:
 
 
 def _decoded(item: Mapping[str, Any]) -> tuple[Any, int | None]:
-    """Decode an image, and tell which of its numbers is white if they have more than 8 bits."""
+    """Decode an image; return it with its white level if it has more than 8 bits."""
     import fsspec  # type: ignore[import-untyped]
     from PIL.Image import open as open_image
     from PIL.ImageOps import exif_transpose
@@ -220,14 +220,14 @@ def _decoded(item: Mapping[str, Any]) -> tuple[Any, int | None]:
         highest = stored[-1] if image.format == "PPM" and isinstance(stored, tuple) else 0
         if highest > 255 or re.search(";16[BLN]", str(stored)):
             raise ValueError(
-                "it has several channels of 16 bits, of which PIL reads 8; save them with 8, or in grey without"
-                " transparency"
+                "it has several channels of 16 bits, of which PIL only reads 8; save them with 8 bits, or as greyscale"
+                " without transparency"
             )
         return exif_transpose(image), None
 
 
 def _white(image: Any, stored: str) -> int:
-    """Tell which number is white in a grey image of more than 8 bits, as PIL reads it."""
+    """Return the white level of a greyscale image of more than 8 bits, as PIL reads it."""
     if getattr(image, "tag_v2", {}).get(262) == 0:
         raise ValueError("it is a negative, in which 0 is white; invert it first")
     if image.mode == "F":
@@ -237,7 +237,7 @@ def _white(image: Any, stored: str) -> int:
                 f"its pixels are floating-point numbers from {pixels.min():g} to {pixels.max():g}; allowed are 0 to 1"
             )
         return 1
-    # In a TIFF, "I" are integers with a sign, or of 32 bits.
+    # In a TIFF, "I" stands for signed or 32-bit integers.
     if image.format in ("PNG", "PPM", "JPEG2000") or (image.format == "TIFF" and image.mode != "I"):
         return 4095 if "I;12" in stored else 65535
     raise ValueError(

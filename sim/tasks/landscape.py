@@ -1,4 +1,4 @@
-"""Loss landscapes over a few coordinates, with gradient noise of a known law."""
+"""Loss landscapes with gradient noise of a known law."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from basinet.sim.tasks.task import Batch, Task, fit
 
 @dataclass(frozen=True, kw_only=True)
 class Landscape(Task):
-    """A function J of M coordinates; a sample is a random tilt of it.
+    """A function J of M coordinates; each sample tilts it randomly.
 
     The loss of agent k on a sample is Q(w) = (1 + ε) J(w) + (b_k + s)ᵀ(w − origin) with fresh noise s and ε, so that
     its gradient is (1 + ε) ∇J(w) + b_k + s. By default s ~ N(0, R) and ε = 0. The training data is the one sample
@@ -46,9 +46,9 @@ class Landscape(Task):
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch]:
-        """Fresh samples: the inputs are zeros [N, B, 1], the targets are the tilts b_k + s, [N, B, M].
+        """Generator of fresh samples: inputs are zeros [N, B, 1], targets are the tilts b_k + s, [N, B, M].
 
-        With multiplicative noise the targets have one more column, ε.
+        With multiplicative noise, the targets have another column, ε.
         """
         return self._sample
 
@@ -76,7 +76,7 @@ class Landscape(Task):
 
         Args:
             outputs: Points w, [B, ..., M].
-            targets: Tilts, and with multiplicative noise ε, [B, ..., M or M + 1].
+            targets: Tilts, with ε as the last column for multiplicative noise, [B, ..., M or M + 1].
 
         Returns:
             Tensor [B, ...], not reduced.
@@ -120,14 +120,14 @@ def gradient_shifts(heterogeneity: float, num_agents: int, dimension: int, seed:
 
 
 def gradient_noise(noise: float | Sequence[float] | Mapping[str, Any], dimension: int) -> dict[str, Any]:
-    """Read the setting of the noise.
+    """Parse the setting of the noise.
 
     Args:
         noise: The variances of Gaussian noise, M numbers or one for all; or attributes of `Noise` by name.
         dimension: Number of coordinates M.
 
     Returns:
-        `noise` and `law` of a landscape.
+        The attributes `noise` and `law` of a landscape.
     """
     if not isinstance(noise, Mapping):
         return {"noise": per_coordinate("noise", noise, dimension, low=0.0), "law": Noise()}
@@ -136,13 +136,13 @@ def gradient_noise(noise: float | Sequence[float] | Mapping[str, Any], dimension
 
 
 def per_coordinate(name: str, value: float | Sequence[float], dimension: int, *, low: float = -math.inf) -> Tensor:
-    """Spread a setting over the coordinates.
+    """Expand a setting to all coordinates.
 
     Args:
-        name: The setting, for the message of an error.
+        name: The setting's name in error messages.
         value: One number for all coordinates, or one for each.
         dimension: Number of coordinates M.
-        low: The least that a value may be.
+        low: The smallest allowed value.
 
     Returns:
         Tensor [M], float64.

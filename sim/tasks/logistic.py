@@ -73,8 +73,8 @@ def logistic(
 ) -> Logistic:
     """Draw a binary logistic regression without regulariser or intercept.
 
-    Inputs are x ~ N(0, I), labels y ~ Bernoulli(σ(vᵀx)) with a random vector v of length `signal`. As the
-    labels are drawn from the model, they overlap, and the minimum w* of the training loss is finite (not v).
+    Inputs are x ~ N(0, I), labels y ~ Bernoulli(σ(vᵀx)) with a random vector v of length `signal`. The labels are
+    drawn from the model, so the classes overlap, and the minimum w* of the training loss is finite (but not v).
 
     Args:
         samples: Training samples n.
@@ -94,7 +94,7 @@ def logistic(
         >>> task.hessian.shape, task.labels.unique().tolist()
         (torch.Size([3, 3]), [0, 1])
     """
-    # The inputs, those weighted in Newton's method, and its matrix.
+    # The inputs, the weighted inputs in Newton's method, and its matrix.
     require_memory(8 * ((2 * samples + test_samples) * dimension + dimension**2), "logistic: the samples")
     root = key(seed, "logistic")
     v = normal(torch.tensor(key(root, "weights")), (dimension,))
@@ -116,10 +116,10 @@ def _draw(root: int, samples: int, v: Tensor) -> Batch:
 
 
 def _newton(x: Tensor, y: Tensor) -> Tensor | None:
-    """Return where the gradient is below 1e-12, or None where 20 steps do not reach that.
+    """Return the point where the gradient is below 1e-12, or None if 20 steps do not reach it.
 
-    On separable classes the logits grow by about one a step, so that 20 steps end far from those at which the
-    gradient vanishes by rounding.
+    For separable classes, the logits grow by about one per step, so that 20 steps end far from where the gradient
+    vanishes by rounding.
     """
     w = x.new_zeros(x.shape[1])
     for _ in range(20):

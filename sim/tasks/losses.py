@@ -1,4 +1,4 @@
-"""The losses with which a classification can be learned."""
+"""Losses for classification."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,10 +13,10 @@ ClassLoss = Literal["cross_entropy", "squared_error"]
 
 @dataclass(frozen=True, kw_only=True)
 class SquaredError(Task):
-    """A classification by least squares: the loss of a sample is half the squared distance of the outputs from e_y.
+    """Classification by least squares: the loss of a sample is half the squared distance of the outputs from e_y.
 
-    The curvature of a cross-entropy falls with its value; here it does not, and points of different loss can be
-    compared by their flatness.
+    The curvature of the cross-entropy decreases with its value; here it does not, so that the flatness of points of
+    different loss can be compared.
 
     References:
         L. Hui, M. Belkin: Evaluation of neural architectures trained with square loss vs cross-entropy in
@@ -41,4 +41,4 @@ class SquaredError(Task):
 
 
 CLASS_LOSSES: dict[ClassLoss, type[Task]] = {"cross_entropy": Task, "squared_error": SquaredError}
-"""The kind of task that has each loss."""
+"""The class of task for each loss."""

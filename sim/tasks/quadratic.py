@@ -1,4 +1,4 @@
-"""A quadratic with gradient noise: everything about it has a closed form."""
+"""A quadratic with gradient noise, for which everything has a closed form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,15 +55,15 @@ def quadratic(
     num_agents: int = 1,
     seed: int = 0,
 ) -> Quadratic:
-    """Build a quadratic whose agents agree on the Hessian and differ in their own minima.
+    """Build a quadratic whose agents share the Hessian and differ in their minima.
 
     Agent k has J_k(w) = ½ (w − w*)ᵀ H (w − w*) + b_kᵀ(w − w*) with Σ_k b_k = 0, and the gradient of one
     sample is H(w − w*) + b_k + s with s ~ N(0, R). The coordinates are the eigenvectors of H, in which R is
     diagonal.
 
     Args:
-        dimension: Number of coordinates M; needed only where `curvature` is one number.
-        curvature: Eigenvalues of H, not negative: M numbers, or one for all.
+        dimension: Number of coordinates M; only needed if `curvature` is one number.
+        curvature: Eigenvalues of H, nonnegative: M numbers, or one for all.
         noise: Diagonal of R, the variances of the gradient of one sample: M numbers, or one for all; or noise of
             another law, as attributes of `basinet.sim.tasks.Noise` by name.
         minimum: The minimum w*: M numbers, or one for all. The model `point` starts at 0 by default.

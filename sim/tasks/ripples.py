@@ -14,10 +14,10 @@ from basinet.sim.tasks.task import TASKS
 
 @dataclass(frozen=True, kw_only=True)
 class Ripples(Landscape):
-    """J(w) = Σ_i [√(1 + w_i²) − 1 + ½ sin² w_i], least at 0.
+    """J(w) = Σ_i [√(1 + w_i²) − 1 + ½ sin² w_i], minimal at 0.
 
-    Per coordinate |J″| ≤ 2, |J‴| ≤ 2.9 and J′ → ±1 + ½ sin 2w: nowhere but at 0 is the gradient zero. On functions
-    whose gradient vanishes at infinity, such as log(1 + w²), a run that diverges looks like one that converges.
+    Per coordinate, |J″| ≤ 2, |J‴| ≤ 2.9 and J′ → ±1 + ½ sin 2w; the gradient is zero only at 0. With functions whose
+    gradient vanishes at infinity, such as log(1 + w²), divergence would look like convergence.
     """
 
     def value(self, w: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def ripples(
     num_agents: int = 1,
     seed: int = 0,
 ) -> Ripples:
-    """Build a nonconvex landscape on which rates of convergence to a stationary point can be measured.
+    """Build a nonconvex landscape for measuring rates of convergence to a stationary point.
 
     J(w) = Σ_i [√(1 + w_i²) − 1 + ½ sin² w_i]. The gradient of one sample is ∇J(w) + b_k + s.
 

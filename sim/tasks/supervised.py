@@ -1,4 +1,4 @@
-"""A task from the user's own data: torch's data sets, or tensors and arrays."""
+"""Tasks from the user's own data: torch data sets, tensors or arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Data = Dataset[Any] | Sequence[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(Task):
-    """Targets are vectors of numbers, and the loss of a sample is the mean squared error over its outputs."""
+    """Regression with the mean squared error over the outputs as the loss of a sample."""
 
     classification: bool = False
 
     loss_words: ClassVar[str] = "squared error, without an accuracy, since the targets are numbers and not classes"
 
     def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the squared error of each sample, a mean over its outputs.
+        """Compute the squared error of each sample, averaged over its outputs.
 
         Args:
-            outputs: What the model returned, [B, ..., num_outputs], or in any shape where targets are [B, num_outputs].
+            outputs: Outputs of the model, [B, ..., num_outputs], or any shape if targets are [B, num_outputs].
             targets: Numbers of the same shape.
 
         Returns:
@@ -49,22 +49,22 @@ def supervised(
 ) -> Task:
     """Turn a torch Dataset, or a pair of tensors or arrays, into a task.
 
-    The items of a dataset are read once and stacked, so a random augmentation is frozen as it was drawn. Tensors are
-    not copied, and never written to.
+    The items of a dataset are read once and stacked, which freezes any random augmentation. Tensors are not copied, and
+    never written to.
 
     Args:
         train: A Dataset whose items are (input, target), or the tensors or numpy arrays (inputs, targets) themselves.
         test: Test data of the same form, or None.
-        classification: Whether targets are class indices: the loss is the cross-entropy then, and otherwise
-            the squared error. By default they are where targets are integers. A label of −100 does not count.
-        model: Name of the model that is used when an experiment names none.
+        classification: Whether targets are class indices, with the cross-entropy as the loss; otherwise, it is the
+            squared error. By default, integer targets are class indices. A label of −100 does not count.
+        model: Name of the default model.
 
     Returns:
-        A task with as many outputs as there are classes, or numbers in a target.
+        A task with one output per class, or per number in a target.
 
     Raises:
-        ValueError: If the data are no inputs and targets, have no one shape, or test data are unlike the training data;
-            or if targets are not class indices where a classification is wanted.
+        ValueError: If the data are not inputs and targets, items differ in shape, or test data differ in form from the
+            training data; or if the targets of a classification are not class indices.
 
     Example:
         >>> import torch
@@ -82,7 +82,7 @@ def supervised(
         parts = {name: (inputs, _classes(name, targets)) for name, (inputs, targets) in parts.items()}
         num_outputs = 1 + max(0, int(parts["train"][1].max()))
     else:
-        # Integers as float64, which the run's own type then rounds if it has to.
+        # Integers as float64, to be rounded to the run's type if needed.
         parts = {
             name: (inputs, (t if t.is_floating_point() else t.double()).reshape(len(t), -1))
             for name, (inputs, t) in parts.items()
@@ -129,7 +129,7 @@ def _read(name: str, data: Data) -> tuple[Tensor, Tensor]:
 
 
 def is_data_set(given: Any) -> bool:
-    """Tell whether something holds inputs and targets, and is not one of the two.
+    """Return whether something holds inputs and targets, and is not one of the two.
 
     Args:
         given: Anything.
@@ -143,7 +143,7 @@ def is_data_set(given: Any) -> bool:
 
 
 def is_list_of_samples(given: Any) -> bool:
-    """Return whether something is a list of samples (input, target), and not one of data sets.
+    """Return whether something is a list of samples (input, target) rather than of data sets.
 
     Args:
         given: Anything.
@@ -163,7 +163,7 @@ def _is_list_of_items(data: Any) -> bool:
 
 
 def _tensor(what: str, data: Any) -> Tensor:
-    """Take tensors as they are, and make one of an array, a table or a list."""
+    """Return tensors as they are, and convert arrays, tables and lists."""
     if isinstance(data, Tensor):
         found = data.detach()
     else:
@@ -177,7 +177,7 @@ def _tensor(what: str, data: Any) -> Tensor:
             words = array.size and isinstance(array.flat[0], str)
             hint = "; numpy.unique(…, return_inverse=True) turns words into class indices" if words else ""
             raise ValueError(f"{what} are a {type(data).__name__} of {array.dtype}, where numbers are needed{hint}")
-        # In the machine's order of bytes, contiguous and writable, as torch wants it; a copy only where it is not.
+        # Native byte order, contiguous and writable, as torch requires; copied only if needed.
         found = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     if found.ndim == 0:
         raise ValueError(f"{what} are a single number, {data!r}")
@@ -185,7 +185,7 @@ def _tensor(what: str, data: Any) -> Tensor:
 
 
 def _check_alike(train: Batch, test: Batch) -> None:
-    """Refuse test data that are not like the training data."""
+    """Raise if test data differ in shape or type from the training data."""
     for what, ours, theirs in zip(("inputs", "targets"), train, test, strict=True):
         if ours.shape[1:] != theirs.shape[1:]:
             raise ValueError(
@@ -198,11 +198,11 @@ def _check_alike(train: Batch, test: Batch) -> None:
 
 
 def _classes(name: str, targets: Tensor) -> Tensor:
-    """Return class indices, int64; a column of them becomes a list."""
+    """Return class indices, int64; a column is flattened."""
     found = targets.long()
     wrong = (found < 0) & (found != IGNORED)
     if targets.is_floating_point():
-        wrong |= found != targets  # NaN too
+        wrong |= found != targets  # catches NaN, too
     if wrong.any():
         raise ValueError(
             "the targets of a classification have to be integers from 0 on (or"
@@ -221,7 +221,7 @@ def _collate(name: str, data: Any) -> Batch:
     for index in range(len(data)):
         try:
             item = data[index]
-        except Exception as error:  # whatever a data set of the user's own does
+        except Exception as error:  # the user's data set may raise anything
             raise ValueError(f"item {index} of {name} raises {type(error).__name__}: {error}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(f"item {index} of {name} is a {type(item).__name__}, not (input, target)")

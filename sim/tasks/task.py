@@ -1,4 +1,4 @@
-"""What a task is: data, model-facing loss, metrics."""
+"""Tasks: data, loss and metrics."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,22 +15,22 @@ Batch = tuple[Tensor, ...]
 """Tensors that share their first dimension: inputs, then targets."""
 
 IGNORED = -100
-"""The label that means "none", as in torch's cross-entropy: it counts neither in the loss nor in the accuracy."""
+"""The label for "none", as in torch's cross-entropy: ignored by the loss and the accuracy."""
 
 
 def fit(given: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
-    """View a tensor in a shape that differs from its own in axes of length one alone, so that nothing is broadcast.
+    """Reshape a tensor to a shape that only differs in axes of length one, so that nothing is broadcast.
 
     Args:
         given: A tensor [B, ...].
         shape: The shape.
-        what: What the tensor is, for the message of an error.
+        what: What the tensor is, for error messages.
 
     Returns:
         A tensor of that shape.
 
     Raises:
-        ValueError: If the shapes differ in more than that.
+        ValueError: If the shapes differ otherwise.
     """
     if given.shape == shape:
         return given
@@ -45,18 +45,18 @@ def _long(shape: tuple[int, ...]) -> list[int]:
 
 
 def _begins(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Tell whether one shape is how the other begins."""
+    """Return whether one shape begins with the other, up to axes of length one."""
     length = _long(shape)
     return _long(other)[: len(length)] == length
 
 
 def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """View the outputs of a classifier in the shape that goes with its targets.
+    """Reshape the outputs of a classifier to match its targets.
 
     Args:
-        outputs: What the model returned, [B, ..., C].
+        outputs: Outputs of the model, [B, ..., C].
         targets: Class indices, [B, ...].
-        num_classes: How many classes there are, at most C.
+        num_classes: Number of classes, at most C.
 
     Returns:
         Tensor [*targets.shape, C].
@@ -72,18 +72,18 @@ def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Data, a loss and metrics; it knows nothing of agents.
+    """Data, a loss and metrics, for a single model.
 
     A task is supervised: a model maps inputs to outputs, and the loss of a batch is the mean over its
-    elements of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the batched
-    computation over agents then falls back on a general vectorised map. Labels of −100 in a classification do not
-    count: a mean is over the others, of a batch and of all data alike, and 0 where there are no others.
+    elements of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the agents are then batched
+    with `torch.vmap`. Labels of −100 in a classification do not count: means over a batch or over all data are over the
+    others, and 0 if there are none.
 
     Attributes:
         train: Training data, tensors [n, ...] that share their first dimension: inputs, then targets.
         test: Test data of the same form, or None.
-        num_outputs: How many numbers a model returns for a sample (classes, or coordinates).
-        model: Name of the model that is used when an experiment names none.
+        num_outputs: Number of outputs of a model for one sample (classes, or coordinates).
+        model: Name of the default model.
         classification: Whether targets are class indices, so that accuracy is defined.
     """
 
@@ -94,10 +94,10 @@ class Task:
     classification: bool = True
 
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
-    """What the loss is that the class defines, for the record of a run."""
+    """The loss that the class defines, in words, for the record of a run."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is derived from the data."""
+        """Return the attributes without those derived from the data."""
         return {name: value for name, value in vars(self).items() if name != "ignores"}
 
     @property
@@ -107,7 +107,7 @@ class Task:
 
     @property
     def labels(self) -> Tensor | None:
-        """Class of each training sample, int64 [n], or None where a sample has no class or more than one."""
+        """Class of each training sample, int64 [n], or None if samples do not have exactly one class."""
         targets = self.train[-1]
         return targets.flatten() if self.classification and targets.numel() == len(targets) else None
 
@@ -126,24 +126,24 @@ class Task:
             targets: [n, ...].
 
         Returns:
-            int64 [n]; None where all labels of the task count.
+            int64 [n]; None if all labels of the task count.
         """
         return (targets != IGNORED).reshape(len(targets), -1).sum(1) if self.ignores else None
 
     @property
     def about_loss(self) -> str:
-        """Which loss is taken, and how many training labels do not count, in words."""
+        """The loss, and how many training labels do not count, in words."""
         owner = next(kind for kind in type(self).__mro__ if {"loss", "sample_loss"} & vars(kind).keys())
         words = vars(owner).get("loss_words", f"that of {owner.__name__}")
         counts, total = self.counts(self.train[-1]), self.train[-1].numel()
         return words if counts is None else f"{words}; {total - int(counts.sum())} of {total} labels do not count"
 
     def check(self) -> None:
-        """Check what every task must hold to.
+        """Check the requirements on every task.
 
         Raises:
-            ValueError: If the data are not tensors with as many entries each, or if targets are not class indices
-                although the accuracy takes them for such.
+            ValueError: If the data are not tensors of equal length, or the targets of a classification are not class
+                indices.
         """
         for name, data in self.measured().items():
             if not (isinstance(data, tuple) and data and all(isinstance(t, Tensor) and t.ndim for t in data)):
@@ -164,10 +164,10 @@ class Task:
             )
 
     def measured(self) -> dict[str, Batch]:
-        """List the data that `evaluate` measures.
+        """Return the data that `evaluate` measures.
 
         Returns:
-            `train`, and `test` if there is some and the task does not measure in its own way.
+            `train`, and `test` if it exists and the task does not measure in its own way.
         """
         if self.test is None or type(self).evaluate is not Task.evaluate:
             return {"train": self.train}
@@ -189,18 +189,18 @@ class Task:
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:
-        """How to generate fresh samples, or None where samples are drawn from `train`.
+        """A function that generates fresh samples, or None if samples are drawn from `train`.
 
-        The function takes keys (int64 [N], see `basinet.algorithms.draws`), the agent of each key (int64
+        The function takes keys (int64 [N]; see `basinet.algorithms.draws`), the agent of each key (int64
         [N]), the batch size B and a floating type, and returns a batch of tensors [N, B, ...].
         """
         return None
 
     def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the loss of each sample: by default the cross-entropy.
+        """Compute the loss of each sample, by default the cross-entropy.
 
         Args:
-            outputs: What the model returned, [B, ..., num_outputs].
+            outputs: Outputs of the model, [B, ..., num_outputs].
             targets: Class indices, [B, ...].
 
         Returns:
@@ -213,16 +213,16 @@ class Task:
         """Compute the mean loss over the labels that count.
 
         Args:
-            outputs: What the model returned, [B, ...].
+            outputs: Outputs of the model, [B, ...].
             targets: [B, ...].
-            groups: (G,) for a mean of each of G runs of B / G samples.
+            groups: (G,) for the mean of each of G consecutive groups of B / G samples.
 
         Returns:
             A scalar tensor, or [G].
 
         Raises:
-            ValueError: If the loss is not a floating-point number for each sample, as where outputs and targets were
-                broadcast.
+            ValueError: If the loss is not one floating-point number per sample, for example because outputs and targets
+                were broadcast.
         """
         if not isinstance(outputs, Tensor):
             raise ValueError(f"the model returns a {type(outputs).__name__}, not a tensor")
@@ -260,10 +260,10 @@ class Task:
         return self.mean_loss(model(batch[0]), batch[-1])
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Choose a class for each sample: by default that of the largest output.
+        """Choose a class for each sample, by default that of the largest output.
 
         Args:
-            outputs: What the model returned, [B, ..., num_outputs].
+            outputs: Outputs of the model, [B, ..., num_outputs].
 
         Returns:
             Class indices, int64 [B, ...].
@@ -271,36 +271,36 @@ class Task:
         return outputs.argmax(-1)
 
     def evaluate(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
-        """Measure a model, in the mode (training or evaluation) that it is in.
+        """Measure a model in its current mode (training or evaluation).
 
         Args:
             model: A model on the device of the data.
-            chunk: Samples that pass through the model at a time; it bounds the memory and leaves the result
-                as it is, to rounding, unless the model mixes samples (batch normalisation in training mode).
+            chunk: Samples that pass through the model at a time, which bounds the memory; it only affects the result by
+                rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, and where they are defined `test_loss`, `generalization_gap` (how much the test loss is above
-            the training loss) and `test_accuracy`.
+            `train_loss`, and if defined `test_loss`, `generalization_gap` (test loss minus training loss) and
+            `test_accuracy`.
         """
         loss = self._measure(model, self.train, chunk)[0]
         return {"train_loss": loss, **self._test(model, chunk, loss)}
 
     def evaluate_with_gradient(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
-        """Measure a model, and the norm of its training loss's gradient in the same pass.
+        """Measure a model, and the gradient norm of its training loss in the same pass.
 
         Args:
             model: See `evaluate`.
             chunk: See `evaluate`.
 
         Returns:
-            What `evaluate` returns, and `gradient_norm`, which is nan where the loss has no gradient.
+            The metrics of `evaluate`, and `gradient_norm`, which is NaN if the loss has no gradient.
         """
         model.zero_grad(set_to_none=True)
         loss = self._measure(model, self.train, chunk, backward=True)[0]
         squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
         model.zero_grad(set_to_none=True)
         gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt()) if squares else math.nan}
-        if type(self).evaluate is not Task.evaluate:  # a task of the user's own measures in its own way
+        if type(self).evaluate is not Task.evaluate:  # a user's task may measure in its own way
             return {**self.evaluate(model), **gradient}
         return {"train_loss": loss, **gradient, **self._test(model, chunk, loss)}
 
@@ -312,7 +312,7 @@ class Task:
         return {**found, "test_accuracy": accuracy} if self.classification else found
 
     def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
-        """Return the mean loss and, of a classification's test data, the accuracy; differentiate the loss if asked."""
+        """Return the mean loss and, for a classification's test data, the accuracy; differentiate the loss if asked."""
         loss = accuracy = 0.0
         with torch.set_grad_enabled(backward):
             for part, weight in self.chunks(data, chunk):
@@ -328,17 +328,17 @@ class Task:
 
         Args:
             data: Training or test data.
-            size: At most how many samples a chunk has.
+            size: Largest number of samples in a chunk.
 
         Yields:
-            The chunks, and the weight of each one's loss in the mean over all.
+            The chunks, with the weight of each one's loss in the overall mean.
         """
         total = self._size(data) or 1
         for part in zip(*(torch.split(tensor, size) for tensor in data), strict=True):
             yield part, self._size(part) / total
 
     def _size(self, data: Batch) -> int:
-        """Count the samples, or their labels that count."""
+        """Count the samples, or the labels that count."""
         counts = self.counts(data[-1])
         return len(data[0]) if counts is None else int(counts.sum())
 
@@ -346,11 +346,11 @@ class Task:
         inputs, targets = part[0], part[-1]
         outputs: Tensor = model(inputs)
         version = getattr(outputs, "_version", 0)
-        # One pass serves both; a loss that asks for the outputs of other inputs gets these.
+        # One pass serves both; a loss that calls the model on other inputs gets their outputs.
         loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
         if not (classify and self.classification):
             return loss, 0.0
-        if getattr(outputs, "_version", 0) != version:  # the loss has written into them
+        if getattr(outputs, "_version", 0) != version:  # the loss has written into the outputs
             outputs = model(inputs)
         right = fit(self.predict(outputs), targets.shape, "predict returns classes") == targets
         if self.ignores:
@@ -358,11 +358,11 @@ class Task:
         return loss, float(right.double().mean()) if right.numel() else 0.0
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Move every tensor of the task to a device and its floating tensors to a type.
+        """Move all tensors of the task to a device, and floating-point ones to a type.
 
         Args:
-            device: Where the data shall live.
-            dtype: Type of floating tensors, and of the parts of complex ones; integers stay as they are.
+            device: The target device.
+            dtype: Type of floating-point tensors, and of the parts of complex ones; integers keep theirs.
 
         Returns:
             A task on that device.

@@ -91,7 +91,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["run", "tiny.yaml", "steps="], "steps: a value is needed"),
         (["run", "tiny.yaml", "steps=true"], "steps: got True"),
         (["run", "tiny.yaml", "model=cnn", "runtime.engine=stacked"], "runtime.engine: stacked cannot run cnn"),
-        (["run", "tiny.yaml", "strategy=os:getcwd"], "strategy: os:getcwd makes nothing that has a method 'step'"),
+        (["run", "tiny.yaml", "strategy=os:getcwd"], "strategy: os:getcwd returns no object with a method 'step'"),
         (["run", "tiny.yaml", "topology=os:getcwd"], "topology: "),
         (["run", "tiny.yaml", "runtime.threads=-1"], "runtime.threads: got -1"),
         (["run", "tiny.yaml", "model.hidden=8"], "model.hidden: got 8, where a list is needed"),

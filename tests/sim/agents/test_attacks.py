@@ -189,15 +189,15 @@ def test_a_share_is_drawn_anew_in_each_replica(make_setup):
         ({"attack": {"name": "sign_flip", "share": 0.1}}, "attack: a share of 0.1 of 4 agents is none"),
         ({"attack": {"name": "sign_flip", "share": 1.5}}, "attack.share: got 1.5, which should be less than 1"),
         ({"attack": {"name": "sign_flip", "agents": [0, 1, 2, 3]}}, "attack: all 4 agents attack"),
-        ({"attack": {"name": dict}}, "attack: builtins:dict makes no basinet.algorithms.attacks.Attack"),
+        ({"attack": {"name": dict}}, "attack: builtins:dict does not return a basinet.algorithms.attacks.Attack"),
         ({"attack": "sign_flp"}, "attack: there is no attack 'sign_flp'.*did you mean 'sign_flip'"),
         (
             {"task": "quadratic", "model": "point", "attack": {"name": "label_flip", "share": 0.3}},
-            "attack: label_flip is for training data with classes, and quadratic has none",
+            "attack: label_flip needs training data with classes, and quadratic has none",
         ),
         (
             {"strategy": "centralized", "attack": {"name": "alie", "share": 0.3}},
-            "attack: alie is on what neighbours tell each other, and centralized averages over all agents",
+            "attack: alie falsifies messages between neighbours, but centralized averages over all agents",
         ),
         (
             {"strategy": {"name": "robust", "rule": "trimmed_mean"}},
@@ -225,7 +225,7 @@ class Averages:
 
 
 def test_averages_are_refused_where_they_are_found(make_block):
-    with pytest.raises(ExperimentError, match="attack: sign_flip is on what neighbours tell each other"):
+    with pytest.raises(ExperimentError, match="attack: sign_flip falsifies messages between neighbours"):
         make_block(strategy=Averages(), attack={"name": "sign_flip", "agents": [0]})
 
 
@@ -253,7 +253,9 @@ def test_every_strategy_is_attacked_or_refused(make_block, strategy):
     for name in ATTACKS:
         keys["attack"] = name if name == "none" else {"name": name, "agents": [1]}
         if name in LYING and strategy in AVERAGING:
-            with pytest.raises(ExperimentError, match=f"attack: {name} is on what neighbours tell .*{strategy}"):
+            with pytest.raises(
+                ExperimentError, match=f"attack: {name} falsifies messages between neighbours, but {strategy}"
+            ):
                 make_block(**keys)
             continue
         block = make_block(**keys)

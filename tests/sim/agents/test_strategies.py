@@ -369,7 +369,7 @@ def test_push_sum_with_doubly_stochastic_weights_is_diffusion(make_block):
 
 
 def test_push_sum_wants_columns_that_sum_to_one(quadratic_block):
-    with pytest.raises(ExperimentError, match=r"topology.policy: row 0 .*push_sum wants columns that sum to one"):
+    with pytest.raises(ExperimentError, match=r"topology.policy: row 0 .*push_sum needs columns that sum to one"):
         quadratic_block("push_sum", "uniform", topology=LOPSIDED)
 
 

@@ -95,7 +95,9 @@ def test_full_gradients_are_refused_where_there_are_none(make_setup):
 
 
 def test_a_strategy_can_ask_for_one_graph(make_setup):
-    with pytest.raises(ExperimentError, match="needs the same graph at every step, and one_peer_exponential has 2"):
+    with pytest.raises(
+        ExperimentError, match="needs the same graph at every step, but one_peer_exponential alternates between 2"
+    ):
         make_setup(topology={"name": "one_peer_exponential", "agents": 4}, strategy=Steady())
 
 
@@ -167,7 +169,7 @@ def test_runs_with_personal_parameters_are_measured_at_the_agents(make_setup):
         ({"personal": ["3.*"], "analysis": ["hessian_trace"]}, "analysis_points: got centroid"),
         (
             {"personal": ["3.*"], "trajectory": "centroid"},
-            "trajectory: agents with personal parameters have no centroid",
+            "trajectory: agents with personal parameters have no common centroid",
         ),
         *(
             (

@@ -161,8 +161,8 @@ def test_a_number_stays_the_variance_of_gaussian_noise():
             ({"law": law, "tail": math.inf}, "noise.tail is inf, where a finite number is needed")
             for law in ("student", "pareto", "skewed_pareto", "stable")
         ],
-        ({"p": 400.0}, "noise.p is 400.0; .* this gaussian law is too large or too small a number"),
-        ({"p": 4000.0}, "noise.p is 4000.0; .* this gaussian law is too large or too small a number"),
+        ({"p": 400.0}, "noise.p is 400.0; .* this gaussian law is outside the floating-point range"),
+        ({"p": 4000.0}, "noise.p is 4000.0; .* this gaussian law is outside the floating-point range"),
         ({"size": "big"}, "noise.size is 'big', where a number is needed"),
         ({"tails": 3.0}, "noise has no setting 'tails'; allowed are law, tail, size"),
     ],

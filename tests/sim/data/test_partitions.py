@@ -51,7 +51,7 @@ def test_works_without_classes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dirichlet", "shards"])
 def test_needs_classes(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} divides samples by their class"):
+    with pytest.raises(ValueError, match=f"{name} divides samples by class"):
         PARTITIONS[name](50, 4, generator())
 
 

@@ -281,8 +281,8 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"schedule": "cosin"}, "schedule: there is no schedule 'cosin'"),
         (
             {"strategy": {"name": "diffusion", "bach_size": 3}},
-            r"strategy.bach_size: diffusion has no setting 'bach_size', and an experiment no such key; allowed are its"
-            r" own settings \(order, rounds\) and keys of the experiment, .*did you mean 'batch_size'",
+            r"strategy.bach_size: diffusion has no setting 'bach_size', nor is it a key of the experiment; allowed are"
+            r" its own settings \(order, rounds\) and keys of the experiment, .*did you mean 'batch_size'",
         ),
         ({"strategy": {"name": "diffusion", "optimizer.lrr": 3}}, "optimizer.lrr: sgd has no setting 'lrr'"),
         ({"strategy": {"name": "diffusion", "strategy.order": "cta"}}, "strategy.strategy.order: diffusion has no"),
@@ -370,8 +370,8 @@ def test_nothing_else_than_a_boolean_is_one(key, settings, given):
         ("true: 3", "line 1: got true, where a key must be a name"),
         ("optimizer: &a {name: *a}", "line 1: 'a' contains itself"),
         ("a: " + "[" * 3000, "line 1: more than 50 lists and mappings are nested"),
-        ('about: "\\ud800"', r"line 1: got the character '\\ud800', which no file holds"),
-        ('about: "\\0"', r"line 1: got the character '\\x00', which no file holds"),
+        ('about: "\\ud800"', r"line 1: got the character '\\ud800', which no file can hold"),
+        ('about: "\\0"', r"line 1: got the character '\\x00', which no file can hold"),
         ("steps: " + "9" * 5000, "line 1: got a number of 5000 digits"),
         (b"about: f\xfcr", "line 1: it is not text in UTF-8"),
         ("- 3", "an experiment is a mapping of keys to values"),
@@ -570,7 +570,7 @@ class Unled(torch.optim.SGD):
     [
         (torch.optim.LBFGS, "optimizer: torch.optim.lbfgs:LBFGS cannot work here .*no closure"),
         (OnlyPositions, "optimizer: .*OnlyPositions cannot work here .*have an 'lr'"),
-        (Hoarder, "optimizer: .*Hoarder keeps in its state what no checkpoint can hold"),
+        (Hoarder, "optimizer: .*Hoarder keeps state that no checkpoint can hold"),
         (Unled, "optimizer: .*Unled cannot work here .*'basis'.*shared_state"),
     ],
 )

@@ -339,5 +339,5 @@ def test_a_task_may_measure_what_a_few_samples_do_not_have(tmp_path):
     (name,) = setups
     row = load_run(tmp_path / name).metrics[-1]
     assert (row["train_loss"], row["rank"]) == (1.5, 2.0)
-    with pytest.raises(ExperimentError, match=r"^task: .*OfNothing measures no train_loss, .* but \['accuracy'"):
+    with pytest.raises(ExperimentError, match=r"^task: .*OfNothing does not measure train_loss, .* but \['accuracy'"):
         build_setup(Config.parse(BASE | {"task": task(OfNothing)}))

@@ -77,18 +77,18 @@ def test_a_block_adds_to_its_input() -> None:
 
 
 def test_residual_networks_refuse_what_they_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"resnet needs inputs of shape .* but has \(64,\)"):
+    with pytest.raises(ValueError, match=r"resnet needs inputs of shape .* but got \(64,\)"):
         ResNet((64,), 10, norm="none")
     with pytest.raises(ValueError, match="2 widths and 1 numbers of blocks"):
         ResNet((3, 8, 8), 10, norm="none", widths=[2, 2], blocks=[1])
-    with pytest.raises(ValueError, match=r"wide_resnet needs inputs of shape .* but has \(64,\)"):
+    with pytest.raises(ValueError, match=r"wide_resnet needs inputs of shape .* but got \(64,\)"):
         WideResNet((64,), 10, norm="none")
-    with pytest.raises(ValueError, match="6 n \\+ 4, such as 10, 16, 22 or 28, but not 12"):
+    with pytest.raises(ValueError, match="6 n \\+ 4, such as 10, 16, 22 or 28, but got 12"):
         WideResNet((3, 8, 8), 10, norm="none", depth=12)
 
 
 def test_cnn_wants_images() -> None:
-    with pytest.raises(ValueError, match=r"cnn needs inputs of shape .* but has \(64,\)"):
+    with pytest.raises(ValueError, match=r"cnn needs inputs of shape .* but got \(64,\)"):
         CNN((64,), 10)
 
 

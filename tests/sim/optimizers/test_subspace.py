@@ -129,9 +129,9 @@ def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("optimizer_state", "reset", "does not combine the parameters as such"),
-        ("optimizer_state", "mix", "does not combine the parameters as such"),
-        ("buffers", "mix", "does not combine the parameters as such"),
+        ("optimizer_state", "reset", "does not combine the parameters themselves"),
+        ("optimizer_state", "mix", "does not combine the parameters themselves"),
+        ("buffers", "mix", "does not combine the parameters themselves"),
         ("personal", ["3.*"], "cannot leave some parameters out"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_run_goes_on_from_a_checkpoint_within_a_period(make_block):
 @pytest.mark.parametrize("word", ["seed", "agents", "keys"])
 def test_what_the_simulator_gives_is_no_setting(name, word):
     parse = KINDS["optimizer"].parse
-    refusal = f"^optimizer.{word}: the simulator gives {name} its '{word}'; allowed: lr, "
+    refusal = f"^optimizer.{word}: the simulator supplies '{word}' to {name}; allowed: lr, "
     with pytest.raises(ExperimentError, match=refusal):
         parse({"name": name, word: 3})
     assert not {"seed", "agents", "keys"} & parse(name).describe().keys()

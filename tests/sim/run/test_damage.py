@@ -320,7 +320,7 @@ def test_no_name_in_a_file_leads_out_of_the_folder(carry_out, alone, tmp_path, n
     )
     before = contents(victim)
     for work in (load_runs, carry_out, partial(carry_out, fresh=True), write_report, measure_again, basinet.load):
-        with pytest.raises(ExperimentError, match="it is a link" if name == "link" else "no name of a run"):
+        with pytest.raises(ExperimentError, match="it is a link" if name == "link" else "is not the name of a run"):
             work(alone)
     assert contents(victim) == before
 
@@ -429,7 +429,7 @@ def test_the_checkpoint_before_is_taken_if_the_last_one_is_damaged(carry_out, al
     monitor.advanced = lambda run, step, rows: steps.append(step)
     assert carry_out(out, monitor) == {RUN: "done"}
     assert steps == [2, 3, 4] and contents(out) == whole
-    assert "the checkpoint is damaged" in caplog.text and "goes on from its step 1" in caplog.text
+    assert "the checkpoint is damaged" in caplog.text and "continues from step 1" in caplog.text
 
 
 def kill(carry_out, out, number):
@@ -531,7 +531,7 @@ def test_a_finished_run_that_is_interrupted_before_its_analysis_stays_finished(c
 def test_a_folder_that_is_removed_ends_the_run(carry_out, alone):
     monitor = Silent()
     monitor.advanced = lambda *_: shutil.rmtree(alone, ignore_errors=True)
-    with pytest.raises(ExperimentError, match=r"isolated: the folder was removed while the run was at work$"):
+    with pytest.raises(ExperimentError, match=r"isolated: the folder was removed during the run$"):
         carry_out(alone, monitor, fresh=True)
     assert not (alone / RUN).exists()
 

@@ -201,7 +201,7 @@ def test_all_ranks_are_told_the_same(launched):
     assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
     assert said[0]["interrupted"] and not said[0]["initialized"]
     assert said[0]["mistake"] == (
-        "runtime.name: torchrun has started 2 ranks; allowed are at most 1, one an agent of each replica"
+        "runtime.name: torchrun has started 2 ranks; allowed are at most 1, one per agent of each replica"
     )
     assert not (launched / "no").exists()
 

@@ -282,7 +282,7 @@ class Untyped(Extragradient):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"optimizer": Coordinate, "strategy": Delayed()}, "something else than what gradients"),
+        ({"optimizer": Coordinate, "strategy": Delayed()}, "something other than what gradients"),
         ({"optimizer": Adrift}, "its prepare does not leave the parameters as they were"),
         (
             {"optimizer": Silent},

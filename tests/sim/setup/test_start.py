@@ -150,7 +150,7 @@ def test_theory_does_not_mind_where_a_run_started(tmp_path):
         ({"run": "nowhere"}, "start.run: nowhere is not the folder of a run$"),
         ({"run": "{source}/.."}, "start.run: .* is not the folder of a run; its runs are consensus"),
         ({"run": "{source}", "replica": 2}, "start.replica: got 2, but .* has 2 replicas"),
-        ({"run": "{source}", "step": 3}, "start.step: got 3, but .* kept its last state alone"),
+        ({"run": "{source}", "step": 3}, "start.step: got 3, but .* kept only its last state"),
         ({"run": "{source}", "point": 3}, "start.point: got 3, but .* has 3 agents"),
         ({"run": "{source}", "agent": 3}, "start.agent: start has no key 'agent'; allowed: run, replica, point"),
         ({"run": "{source}", "point": "middle"}, "start.point"),
@@ -158,7 +158,7 @@ def test_theory_does_not_mind_where_a_run_started(tmp_path):
         (3, "start: allowed are the folder of a run"),
         (torch.zeros(7), "start: it has 7 parameters, but the model has 385"),
         (torch.zeros(2, 385), "points for 2 replicas, but the run has 3"),
-        ({"layers": torch.zeros(3)}, "start: the state dict is not one of this model"),
+        ({"layers": torch.zeros(3)}, "start: the state dict does not belong to this model"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused(source, make_setup, start, message):

@@ -19,24 +19,24 @@ from tests.module_types import MODULE_TYPES, ModuleType
 STEPS, RATE, MOMENTUM = 3, 0.1, 0.9
 
 REFUSED = {
-    "complex": r"the parameter weight of its layer head \(Linear\) holds complex numbers; allowed are real ones",
-    "complex_buffer": r"the buffer turns of its layer 1 \(Tanh\) holds complex numbers",
+    "complex": r"the parameter weight of its layer head \(Linear\) is complex; allowed are real numbers",
+    "complex_buffer": r"the buffer turns of its layer 1 \(Tanh\) is complex",
     "detached": "the loss does not depend on its parameters",
     "dict_output": "returns a dict, .*; wanted are the outputs of all samples in one tensor",
     "growing_buffer": r"ValueError: the buffer seen has the shape \[1\] before a pass and \[2\] after it",
-    "holding_hook": "a copy of it computes with the parameter scale of the module that it was copied from",
+    "holding_hook": "a copy of it computes with the parameter scale of the original module",
     "meta": r"the parameter weight of its outermost layer \(Linear\) has no values",
     "not_a_number": "cannot be trained from its start: the loss on the first samples is not finite",
     "object_output": "returns a SimpleNamespace, .*; wanted are the outputs of all samples in one tensor",
     "parameter_hook": r"the parameter weight of its layer 0 \(Linear\) has a hook",
     "raising": r"in its outermost layer \(Raising\) KeyError: 'scale' \(.*module_types.py:\d+\)",
-    "remembering": "after a pass the loss is not what a fresh copy of the model has",
+    "remembering": "after a pass, the loss differs from that of a fresh copy of the model",
     "root_of_zero": "cannot be trained from its start: the gradient of head.weight .* is not finite",
     "script": r"its outermost layer \(RecursiveScriptModule\) is compiled by torch.jit",
     "trace": r"its outermost layer \(TopLevelTracedModule\) is compiled by torch.jit",
     "tuple_output": "returns a tuple, .*; wanted are the outputs of all samples in one tensor",
     "uncopied": r"its outermost layer \(Uncopied\) cannot be copied for the agents \(TypeError: this model holds",
-    "written_anew": "after a pass the parameter head.weight is not what a fresh copy of the model has",
+    "written_anew": "after a pass, the parameter head.weight differs from that of a fresh copy of the model",
 }
 """Which types cannot be trained, and why."""
 

@@ -287,8 +287,8 @@ HOLED = torch.where(torch.arange(12)[:, None] == 7, torch.nan, X)
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"model": Number}, "^model: .*parameter weight .* holds complex numbers"),
-        ({"model": Phase}, "^model: .*buffer phase .* holds complex numbers"),
+        ({"model": Number}, "^model: .*parameter weight .* is complex"),
+        ({"model": Phase}, "^model: .*buffer phase .* is complex"),
         ({"task": (HOLED, Y)}, "sample 7 of train holds numbers that are infinite or not a number in float64"),
         ({"task": ((X, Y), (HOLED, Y))}, "sample 7 of test holds"),
         ({"task": (X.double() * 1e300, Y), "runtime": {"dtype": "float32"}}, "sample 0 of train .* in float32"),

@@ -285,7 +285,7 @@ def frames(format: str, count: int) -> bytes:
 
 COLOURS = np.stack([DEEP[0], DEEP[1], DEEP[0]], -1)
 OPAQUE_DEEP = np.full((6, 5), 65535, dtype=np.uint16)
-CUT = "it has several channels of 16 bits, of which PIL reads 8"
+CUT = "it has several channels of 16 bits, of which PIL only reads 8"
 
 
 @pytest.mark.parametrize(
