@@ -1,4 +1,4 @@
-"""What can be measured at a point and of a network, a file a family."""
+"""Measures of points and networks, one file per family."""
 
 from basinet.analysis.measures.disagreement import CostOfDisagreement, ImplicitRegularization
 from basinet.analysis.measures.m_sharpness import MSharpness
@@ -46,7 +46,7 @@ _REGISTERED: tuple[type[Measure], ...] = (
 )
 
 MEASURES: dict[str, type[Measure]] = {name: measure for measure in _REGISTERED for name in measure.quantities}
-"""Measures by the names that an experiment gives them, in the order in which they are taken."""
+"""Measures by their names in an experiment, in the order in which they are taken."""
 
 DEFAULT = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
-"""What is measured where an experiment does not say."""
+"""Measures taken by default."""
