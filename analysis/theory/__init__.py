@@ -1,4 +1,4 @@
-"""What theory predicts of agents at a minimum: excess risk, stability, and the time until they leave it."""
+"""Theory of agents at a minimum: excess risk, stability and exit times."""
 
 from basinet.analysis.theory.mode_recursion import (
     Rule,
