@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from basinet.analysis.theory.mode_recursion import Rule, disagreement_variance
 
-__all__ = ["felt_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
+__all__ = ["effective_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
 
 Array = NDArray[np.float64]
 Potential = Callable[[Array], Array]
@@ -59,7 +59,7 @@ def smoothed(potential: Potential, variance: float | Potential) -> Potential:
     return average
 
 
-def felt_potential(
+def effective_potential(
     rule: Rule,
     W: ArrayLike | csr_array,
     potential: Potential,
