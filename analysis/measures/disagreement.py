@@ -120,7 +120,7 @@ class CostOfDisagreement(NetworkMeasure):
     """Loss of the agents above that of their centroid, and the curvature along their disagreement δ_k = x_k − x̄.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
         eigenvectors: Number of top eigenvectors of the Hessian for the fraction of the disagreement in their span.
 
     References:

@@ -27,7 +27,7 @@ class HessianSpectrum(PointMeasure):
     `basinet.analysis.curvature.spectral.spectra`.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
         Ubaru, Chen, Saad: Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM Journal on Matrix
@@ -183,7 +183,7 @@ class GaussNewtonSpectrum(_MatrixSpectrum):
     With the Jacobian F_i of the outputs of sample i: ``G = Σ_i w_i F_iᵀ ∂²ℓ_i F_i``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
         Schraudolph: Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14,
@@ -213,7 +213,7 @@ class FisherSpectrum(_MatrixSpectrum):
     With per-sample gradients: ``E = Σ_i w_i ∇ℓ_i ∇ℓ_iᵀ``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
         Kunstner, Balles, Hennig: Limitations of the empirical Fisher approximation for natural gradient descent,

@@ -128,7 +128,7 @@ class NoiseCurvature(PointMeasure):
     With weights w_i and mean gradient ḡ: ``Σ = Σ_i w_i (g_i − ḡ)(g_i − ḡ)ᵀ``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
         probes: Probes u with E[u uᵀ] = Σ; each costs one product.
 
     References:

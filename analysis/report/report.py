@@ -293,7 +293,7 @@ def _repeat(name: str, file: str, experiment: Mapping[str, Any], objects: Sequen
     call = "\n".join(["import basinet", "", "basinet.run(", *lines, f"    out={name + '-again'!r},", ")"])
     note = (
         f"Python objects, which no file can hold, were given as {', '.join(objects)}: run the script that passed them"
-        " again, with another folder, or replace the dots by them."
+        " again, with another folder, or replace the dots with them."
     )
     return f"<p>{escape(note)}</p>\n<pre><code>{escape(call)}</code></pre>"
 

@@ -181,7 +181,7 @@ def measure_trajectories(
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):
                 raise ExperimentError(
-                    f"{run.path}: its {key} is another than that of {shown[0].name}, so that they share no loss"
+                    f"{run.path}: its {key} differs from that of {shown[0].name}, so they share no loss"
                 )
     samples, used = str(setup.config.analysis_samples or "all"), digest(analysis_settings(setup))
     if any(

@@ -219,7 +219,7 @@ def first_order_excess_risk(
     $$
     \frac{μ}{4K} \mathrm{Tr} \bar R + \frac{μ²}{2K} \sum_{k≥2} g_k² \left[
     \frac{\mathrm{Tr}(H \hat R_k)}{1 - λ_k²} + \frac{\hat b_kᵀ H \hat b_k}{(1 - λ_k)²} \right], \qquad
-    g_k = λ_k \text{ for ATC, else } 1,
+    g_k = λ_k \text{ for ATC, otherwise } 1,
     $$
 
     and for centralised steps only the first term. Gradient noise falls with the batch size, the shifts do not.

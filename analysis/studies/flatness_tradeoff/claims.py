@@ -140,7 +140,7 @@ def above_one(claim: str, predicted: float, value: float, error: float) -> Check
     """Check that a ratio is above one.
 
     Args:
-        claim: What is compared.
+        claim: The claim in words.
         predicted: The predicted ratio.
         value: The measured ratio.
         error: The standard error of its logarithm.

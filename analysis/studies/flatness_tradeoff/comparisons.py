@@ -71,7 +71,7 @@ def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
     """Check that a is larger than b, by the paired difference.
 
     Args:
-        claim: What is compared.
+        claim: The claim in words.
         a: Values.
         b: Values of the same replicas.
 

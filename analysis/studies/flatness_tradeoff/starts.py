@@ -112,7 +112,7 @@ def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], whe
             best[quantity, label] = table[chosen, np.arange(table.shape[1])]
         steps = " or ".join(f"{factors[index] * regime.lr:g}" for index in sorted(set(chosen)))
         at_edge = {0, len(factors) - 1} & set(chosen)
-        words.append(f"{label} {steps}{' (the last that was tried)' if at_edge else ''}")
+        words.append(f"{label} {steps}{' (the last one tried)' if at_edge else ''}")
     return order_checks(best, f"{where}, batch {regime.batch}, best steps: {', '.join(words)}", note=", tuned")
 
 
@@ -148,7 +148,7 @@ def regressions(rows: Sequence[Mapping[str, Any]], where: str, unit: str) -> lis
     groups = [row[unit] for row in rows]
     pairs = (("flatness", "optimization"), ("optimization", "flatness"))
     claims = [
-        f"5: {other} tells more of the accuracy than {alone} and the batch do alone ({where}" for alone, other in pairs
+        f"5: {other} improves the prediction of accuracy from {alone} and batch ({where}" for alone, other in pairs
     ]
     features = {
         "flatness": np.log([row["hessian_top_eigenvalue"] for row in rows]),
