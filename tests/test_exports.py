@@ -127,9 +127,9 @@ def test_the_trace_names_its_methods():
     [
         (nn.CrossEntropyLoss(), X, "data must be a pair"),
         (nn.CrossEntropyLoss(), (X, Y[:3]), "data must be a pair"),
-        (nn.CrossEntropyLoss(), TensorDataset(X, Y), "a DataLoader makes them of a Dataset"),
+        (nn.CrossEntropyLoss(), TensorDataset(X, Y), "wrap a Dataset in a DataLoader"),
         (nn.CrossEntropyLoss(), [{"inputs": X, "targets": Y}], "data must be a pair"),
-        (nn.CrossEntropyLoss(), [], "there are none"),
+        (nn.CrossEntropyLoss(), [], "at least one sample"),
         (nn.CrossEntropyLoss(reduction="sum"), [(X, Y), (X, Y)], "loss must be the mean"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whether the derivatives that autograd computes are those of the loss: some layers have none, or wrong ones."""
+"""Checks of autograd's second and third derivatives: some layers have none, or silently wrong ones."""
 
 import math
 import warnings
@@ -24,37 +24,37 @@ from basinet.sim.models.modules import copy_model, move_model
 __all__ = ["check_chunk", "find_asymmetry", "find_fault"]
 
 Field = Callable[[Tensor], Tensor]
-"""The gradient of something at a leaf [P], with its graph."""
+"""Maps a leaf [P] to a gradient there, with its graph."""
 
 Product = Callable[[Tensor], Tensor]
-"""Multiplies the matrix at some point with a vector [P]."""
+"""Multiplies the matrix at a point by a vector [P]."""
 
 _SAMPLES = 4
 
 _LARGE = 10**6
-"""Parameters of a model from which on half as many samples are looked at."""
+"""Number of parameters above which half as many samples are checked."""
 
 _TRIES = ((1e-3, 1e-7), (1e-2, 1e-6), (1e-1, 1e-8), (0.5, 1e-5))
-"""Where it is looked, and how: the distance from the point, as a part of each parameter, and half the length of the
-differences, in units of the parameters. At the point itself, ties and zeros are kinks, and a loss near zero is mostly
-rounding; kinks come into the way of long differences, and rounding into that of short ones."""
+"""Pairs tried: relative distance of the check from the point, and half the step of the central differences, in units of
+the parameters. At the point itself, ties and zeros are kinks, and a loss near zero is mostly rounding; long differences
+run into kinks, short ones into rounding."""
 
 _NEARER_TO_ZERO, _VANISHING = (0.1, 0.01), 1e-6
-"""Where a classifier is sure of its samples, derivatives are mostly rounding, and nothing can be said of them: they are
-smaller by this than where its parameters are smaller."""
+"""Where a classifier is certain of its samples, derivatives are mostly rounding and cannot be judged: they are smaller
+by this factor than at scaled-down parameters."""
 
 _NOTICED = 1e-3
-"""A product that is wrong by a smaller part than this is taken for right."""
+"""Relative error below which a product counts as correct."""
 
 
 def check_chunk(objective: Objective) -> Chunk:
-    """Choose a few samples that count, spread over those of the first point.
+    """Choose a few samples with nonzero weight, spread over those of the first point.
 
     Args:
         objective: The losses.
 
     Returns:
-        Samples that all points share.
+        Samples shared by all points.
     """
     counting = objective.samples.places(0)
     count = _SAMPLES // 2 if objective.num_parameters > _LARGE and not objective.training else _SAMPLES
@@ -63,30 +63,30 @@ def check_chunk(objective: Objective) -> Chunk:
 
 
 def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], times: Literal[2, 3]) -> str | None:
-    """Check that what autograd takes for a derivative of the loss near a point is one.
+    """Check that autograd's derivatives of the loss near a point are correct.
 
-    A Hessian is symmetric, and its products are differences of the gradient; the same holds for the third derivative
-    and the Hessian along a vector. A double backward that forgets a path, or a parameter, breaks one of the two. A
-    coordinate without a gradient counts as constant.
+    A Hessian is symmetric, and its products match differences of the gradient; so do the third derivative and
+    differences of a Hessian-vector product. A double backward that misses a path or a parameter breaks one of the two.
+    A coordinate without a gradient counts as constant.
 
     Args:
-        objective: The losses; a few samples are looked at, in float64. Of a model that cannot be evaluated in it,
+        objective: The losses; a few samples are checked, in float64. If the model cannot be evaluated in float64,
             only the symmetry is checked, with a warning.
         point: [P].
-        buffers: Tensors by name, those of the point.
-        times: Which derivative.
+        buffers: The point's buffers by name.
+        times: Order of the derivative.
 
     Returns:
-        A sentence that names the layer, or None where nothing is wrong.
+        A sentence that names the faulty layer, or None.
     """
     matrix = "Hessian" if times == 2 else "third derivative"
     chunk = check_chunk(objective)
     if objective.dtype != torch.float64:
         try:
             objective, point, buffers, chunk = _doubled(objective, point, buffers, chunk)
-        except (RuntimeError, TypeError, ValueError) as error:  # it computes in a type of its own
+        except (RuntimeError, TypeError, ValueError) as error:  # the model fixes its own dtype
             warnings.warn(
-                f"The {matrix} of the loss is checked for symmetry alone, not against differences of the gradient: the"
+                f"The {matrix} of the loss is checked for symmetry only, not against differences of the gradient: the"
                 f" model cannot be evaluated in float64 ({in_words(error)}).",
                 stacklevel=2,
             )
@@ -112,14 +112,14 @@ def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor
 
 
 def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor) -> str | None:
-    """Check that a matrix that should be symmetric is.
+    """Check that a matrix is symmetric.
 
     Args:
-        products: Takes a point [P] near the one given, and returns the products with the matrix there.
+        products: Maps a point [P] near the one given to the products with the matrix there.
         point: [P].
 
     Returns:
-        A sentence, or None where nothing is wrong.
+        A sentence that describes the fault, or None.
     """
     return _fault(lambda near: (products(near), torch.ones_like(near)), point)
 
@@ -127,7 +127,7 @@ def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor) -> str 
 def _doubled(
     objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], chunk: Chunk
 ) -> tuple[Objective, Tensor, Mapping[str, Tensor], Chunk]:
-    """Take the loss of a chunk in float64, where small differences can be told from rounding."""
+    """Convert the loss of a chunk to float64, where small differences stand out from rounding."""
     model = move_model(copy_model(objective.model), point.device, torch.float64)
     batch = tuple(_double(t) for t in chunk.batch)
     statistics = {name: _double(b) for name, b in buffers.items()}
@@ -141,7 +141,7 @@ def _double(tensor: Tensor) -> Tensor:
 
 
 def _products(field: Field, near: Tensor) -> tuple[Product, Tensor]:
-    """Multiply with the derivative of a gradient field, among the coordinates that have a gradient."""
+    """Return products with the derivative of a gradient field, and a mask of the coordinates that have a gradient."""
     leaf = near.clone().requires_grad_()
     slope = field(leaf)
 
@@ -161,7 +161,7 @@ def _fault(
     parts: Mapping[str, int] | None = None,
     field: Field | None = None,
 ) -> str | None:
-    """Look for a fault around a point, or nearer to zero where the products at the point are but rounding."""
+    """Look for a fault near a point, or nearer to zero if the products at the point are mere rounding."""
     fault, size = _fault_at(products, point, parts, field)
     for factor in _NEARER_TO_ZERO:
         if fault is None:
@@ -178,10 +178,10 @@ def _fault_at(
     parts: Mapping[str, int] | None,
     field: Field | None,
 ) -> tuple[str | None, float]:
-    """Compare products with each other, and with differences of the field whose derivative they are said to be.
+    """Check products for symmetry, and against differences of the field that they differentiate.
 
     Returns:
-        A fault, if there is one, and how large a product is.
+        The fault, or None, and the size of a product.
     """
     unit = max(float(point.square().mean().sqrt()), 1e-3)
     wrong = set(parts or {})
@@ -195,14 +195,14 @@ def _fault_at(
             u, v = u * moved, v * moved
             image_u, image_v = product(u) * moved, product(v) * moved
         except RuntimeError as error:
-            return f"cannot be had ({str(error).splitlines()[0]})", size
+            return f"is not available ({str(error).splitlines()[0]})", size
         if not (image_u.isfinite().all() and image_v.isfinite().all()):
             fault = "is not finite"
             continue
         size = float(image_v.norm())
         left, right = u * image_v, v * image_u
         a, b = float(left.sum()), float(right.sum())
-        # Terms of either sum have relative errors far below the root of the machine's precision.
+        # The terms of either sum have relative errors far below √eps.
         if abs(a - b) > torch.finfo(point.dtype).eps ** 0.5 * float(left.abs().sum() + right.abs().sum()):
             fault = f"is not symmetric (uᵀHv = {a:.6g}, vᵀHu = {b:.6g})"
             continue
@@ -221,7 +221,7 @@ def _fault_at(
 
 
 def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
-    """Find the innermost module whose own derivatives are at fault, and the functions of the user's own in it."""
+    """Name the innermost module whose derivatives are wrong, and its autograd functions written in Python."""
     calls: dict[str, tuple[Any, ...]] = {}
     names = {module: name for name, module in model.named_modules()}
 
@@ -238,18 +238,18 @@ def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
     for module, name in reversed(names.items()):  # children come after their parents
         if name in calls and (found := _own_fault(module, calls[name])) is not None:
             where = f"layer '{name}' ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
-            return f"at fault is {where}" + "".join(f", in its {function}" for function in found)
-    return "at fault is the loss of the task"
+            return f"the cause is {where}" + "".join(f", in its {function}" for function in found)
+    return "the cause is the loss of the task"
 
 
 def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
-    """Check a module by itself: None if it is right, or the names of its autograd functions written in Python."""
+    """Check a module in isolation: None if correct, otherwise the names of its autograd functions written in Python."""
     held = {name: p.detach() for name, p in module.named_parameters()}
     floats = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
     leaves = [*held.values(), *floats]
     if not leaves or len({t.dtype for t in leaves}) > 1:
         return None
-    leaves.append(torch.ones_like(leaves[0].flatten()[:1]))  # what comes back from behind changes as well
+    leaves.append(torch.ones_like(leaves[0].flatten()[:1]))  # a factor on the outputs: the incoming gradient varies too
     sizes = [t.numel() for t in leaves]
     functions: list[str] = []
 
@@ -262,7 +262,7 @@ def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
         outputs = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.is_floating_point()]
         functions[:] = dict.fromkeys(name for t in outputs for name in _functions(t))
         total = leaf.new_zeros(())
-        for number, t in enumerate(outputs):  # its square, too: what is linear has no second derivative
+        for number, t in enumerate(outputs):  # squared too: a linear layer has no second derivative
             total = (
                 total + ((gain * t + t.square()) * draws.normal(_keys(100 + number), t.shape, dtype=t.dtype)[0]).sum()
             )
@@ -270,13 +270,13 @@ def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
 
     try:
         fault = _fault(partial(_products, field), torch.cat([t.flatten() for t in leaves]), {"": sum(sizes)}, field)
-    except Exception:  # a layer that cannot be called by itself is not to blame
+    except Exception:  # a layer that cannot be called in isolation is not blamed
         return None
     return functions if fault else None
 
 
 def _functions(output: Tensor) -> Iterator[str]:
-    """Name the functions in a graph whose backward pass is written in Python."""
+    """Yield the names of the functions in a graph whose backward pass is written in Python."""
     seen, todo = set(), [output.grad_fn]
     while todo:
         node: Any = todo.pop()
@@ -293,7 +293,7 @@ def _keys(*numbers: int) -> Tensor:
 
 
 def _slope(value: Tensor, leaf: Tensor) -> Tensor:
-    """Differentiate, with a graph."""
+    """Differentiate, keeping the graph."""
     if not value.requires_grad:
         return torch.zeros_like(leaf, requires_grad=False)
     return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]

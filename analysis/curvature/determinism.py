@@ -1,4 +1,4 @@
-"""Detects what makes a loss random, or dependent on how samples are batched: it has no Hessian of its own."""
+"""Detection of losses that are random or depend on how samples are batched, and so have no Hessian."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
 
     Args:
         model: The model.
-        one_batch: Whether all samples are one batch, by whose statistics layers may normalise.
+        one_batch: Whether all samples form one batch, whose statistics layers may normalise by.
 
     Raises:
         ValueError: If a layer is in such a mode.
@@ -33,20 +33,20 @@ def check_modes(model: nn.Module, *, one_batch: bool = False) -> None:
         by_batch = isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
         if by_batch and not one_batch:
             raise ValueError(
-                f"{kind} {name!r} normalises by the statistics of the batch, so the loss is no mean over "
+                f"{kind} {name!r} normalises by the statistics of the batch, so the loss is not a mean over "
                 "samples: call model.eval() first, and let it track running statistics."
             )
 
 
 @contextmanager
 def differentiable(device: torch.device) -> Iterator[None]:
-    """Evaluate losses so that they can be differentiated twice, and object to random ones.
+    """Make losses twice differentiable in this context, and raise if they draw random numbers.
 
-    The fused kernels of attention have no second derivative, that of weight normalisation a wrong one, and the fused
-    encoder layer cannot be mapped over agents: all are left out. The generators of random numbers stay as they are.
+    Fused attention kernels have no second derivative, fused weight normalisation has a wrong one, and the fused encoder
+    layer cannot be mapped over agents: all are disabled. The state of the random generators is restored.
 
     Args:
-        device: Where the loss is computed.
+        device: Device of the loss.
 
     Yields:
         Nothing.

@@ -1,4 +1,4 @@
-"""Layers in elementary operations, which can be differentiated more than once."""
+"""Layers written in elementary operations, which can be differentiated more than once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -12,18 +12,17 @@ __all__ = ["Elementary"]
 
 
 class Elementary(TorchFunctionMode):
-    """Replaces fused layers of `torch.nn` by their definitions, where torch differentiates them wrongly or not at all.
+    """Mode that replaces fused layers of `torch.nn` by their definitions where torch differentiates them wrongly.
 
-    Differentiated twice or more, fused normalisations silently treat as constant what they saved on the way: weight
-    normalisation the norms, from the second derivative on, and layer, batch and instance normalisation their
-    statistics, from the third on. Normalisation by running statistics is affine, and right as it is; the running
-    statistics are not written to. Bags of embeddings and cuDNN's recurrent layers have no second derivative in torch.
-    Embeddings get the derivative of the loss itself: a dense one, not scaled by how often a word occurs, and where the
-    forward pass cuts vectors to `max_norm`, that of the cut; a row that `padding_idx` names stays constant. The
-    definitions take more time and memory.
+    In higher derivatives, fused normalisations silently treat the values saved in the forward pass as constants:
+    weight normalisation its norms, from the second derivative on; layer, batch and instance normalisation their
+    statistics, from the third on. Normalisation by running statistics is affine and already right; the running
+    statistics are not written to. Embedding bags and cuDNN's recurrent layers have no second derivative in torch.
+    Embeddings get the derivative of the loss itself: dense, not scaled by word frequency, and through the clipping to
+    `max_norm`; the row `padding_idx` stays constant. The definitions take more time and memory.
 
     Args:
-        times: How often the result is going to be differentiated.
+        times: Number of times the result is differentiated.
     """
 
     def __init__(self, times: Literal[2, 3]) -> None:
@@ -87,7 +86,7 @@ def _instance_norm(
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    others = tuple(d for d in range(v.ndim) if dim == -1 or d != dim)  # -1 is torch's word for the norm of the whole
+    others = tuple(d for d in range(v.ndim) if dim == -1 or d != dim)  # in torch, -1 means the norm of the whole tensor
     return v * (g / v.square().sum(others, keepdim=True).sqrt())
 
 
@@ -101,12 +100,12 @@ def _embedding(
     sparse: bool = False,
 ) -> Tensor:
     found = functional.embedding(words, weight)
-    if padding_idx is not None:  # torch's own way is lost where words are mapped
+    if padding_idx is not None:  # torch's own handling is lost under vmap
         found = torch.where((words == padding_idx % len(weight))[..., None], found.detach(), found)
     if max_norm is None:
         return found
     cut = torch.linalg.vector_norm(found.detach(), norm_type, -1, keepdim=True) > max_norm
-    long = torch.where(cut, found, 1.0)  # no norm of zero, which has no derivative
+    long = torch.where(cut, found, 1.0)  # the norm has no derivative at zero
     short = long * (max_norm / (torch.linalg.vector_norm(long, norm_type, -1, keepdim=True) + 1e-7))
     return torch.where(cut, short, found)
 
@@ -125,7 +124,7 @@ def _embedding_bag(
     padding_idx: int | None = None,
 ) -> Tensor:
     inside = torch.ones_like(words, dtype=torch.bool)
-    if offsets is not None:  # bags of unequal size: as rows, with padding
+    if offsets is not None:  # bags of unequal size become padded rows
         ends = torch.cat([offsets[1:], offsets.new_tensor([] if include_last_offset else [len(words)])])
         starts = offsets[: len(ends)]
         columns = torch.arange(max(1, int((ends - starts).max())), device=words.device)
@@ -147,7 +146,7 @@ def _embedding_bag(
 
 
 def _recurrent(layer: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a recurrent layer from cuDNN, which differentiates in training mode alone, and once."""
+    """Run a recurrent layer without cuDNN, which only differentiates in training mode, and only once."""
 
     def call(x: Tensor, *args: Any) -> Any:
         if not x.is_cuda:
@@ -164,7 +163,7 @@ def _standardized(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
 
 
 def _per_channel(x: Tensor, *factors: Tensor | None) -> list[Tensor | None]:
-    """Shape what belongs to the channels, the second dimension, to go with x."""
+    """Reshape per-channel factors (second dimension) to broadcast with x."""
     return [None if factor is None else factor.view(-1, *(1 for _ in x.shape[2:])) for factor in factors]
 
 

@@ -12,15 +12,15 @@ __all__ = ["FunctionalModel", "Loss", "State"]
 State = dict[str, Tensor]
 
 Loss = Callable[[nn.Module, Batch], Tensor]
-"""Maps a model and a batch to the mean loss of the batch's samples, a scalar tensor."""
+"""Maps a model and a batch to the mean loss over the batch's samples, a scalar tensor."""
 
 
 class FunctionalModel:
-    """The loss and the outputs as functions of parameters and buffers, however the loss reads them.
+    """A model's loss and outputs as functions of parameters and buffers, however the loss accesses them.
 
     Args:
         model: The model.
-        loss: Maps the model and a batch to a number.
+        loss: Maps the model and a batch to a scalar.
     """
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
@@ -31,7 +31,7 @@ class FunctionalModel:
         )
         self.attributes = {module: _tensors(module) for module in model.modules()}
         self.leaving = set(self.attributes)
-        # A tensor has a place in each module that holds it; a module that is there under several names is one.
+        # A tensor is listed once per module that holds it; a module under several names counts once.
         names: dict[int, str] = {}
         self.places: dict[str, list[str]] = {}
         for path, module in model.named_modules():
@@ -67,7 +67,7 @@ class FunctionalModel:
         return self._call(self.as_outputs, state, batch)
 
     def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
-        """Call a function of the model with other parameters and buffers."""
+        """Call a function of the model with the given parameters and buffers."""
         swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
         try:
             value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
@@ -76,11 +76,11 @@ class FunctionalModel:
         return value
 
     def _tidy(self) -> None:
-        """Take back what layers have left in their attributes: it has a graph, and cannot be copied with the model."""
+        """Remove tensors that layers left in their attributes: their graphs prevent copying the model."""
         for module in list(self.leaving):
             left, before = _tensors(module), self.attributes[module]
             if all(before.get(name) is tensor for name, tensor in left.items()):
-                self.leaving.remove(module)  # it leaves nothing
+                self.leaving.remove(module)  # it left nothing behind
             for name in left.keys() - before.keys():
                 delattr(module, name)
             vars(module).update(before)
@@ -91,7 +91,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 class _Call(nn.Module):
-    """A function of a model as a module, whose parameters `functional_call` can swap."""
+    """A function of a model wrapped as a module, so that `functional_call` can swap its parameters."""
 
     def __init__(self, model: nn.Module, function: Callable[[Batch], Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Curvature matrices at one point as scipy's linear operators, and as matrices."""
+"""Curvature matrices at one point, as scipy linear operators and as dense matrices."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -38,16 +38,16 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
 
     @classmethod
     def of(cls, curvature: Curvature) -> Self:
-        """Take the curvature at a single point as an operator.
+        """Wrap the curvature at a single point as an operator.
 
         Args:
-            curvature: That of one point, of this class's kind.
+            curvature: Curvature at one point, of this class's kind.
 
         Returns:
             The operator.
 
         Raises:
-            ValueError: If there are several points, or the curvature is of another kind.
+            ValueError: If the curvature has several points or is of another kind.
         """
         if curvature.num_points != 1 or curvature.kind != cls.kind:
             raise ValueError(
@@ -64,7 +64,7 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
 
     @property
     def num_products(self) -> int:
-        """How many products with a vector have been computed so far."""
+        """Number of matrix-vector products computed so far."""
         return self.curvature.num_products
 
     @property
@@ -73,13 +73,13 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
         return _array(self.curvature.points[0].clone())
 
     def at(self, point: Array) -> Self:
-        """Take the same curvature at other parameters.
+        """Return the same curvature at other parameters.
 
         Args:
             point: Parameters, flat [P].
 
         Returns:
-            A new operator; this one and the model stay as they are.
+            A new operator; this one and the model are unchanged.
         """
         return self.of(self.curvature.at(self._tensor(point).unsqueeze(0)))
 
@@ -92,13 +92,13 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
         return _array(self.curvature.gradients()[0])
 
     def agree(self, *numbers: Any) -> list[float]:
-        """Take the numbers of the first of the workers that share the samples, so that all decide alike.
+        """Broadcast numbers from the first of the workers that share the samples, so that all decide alike.
 
         Args:
-            *numbers: Numbers that all have computed, each with its own rounding.
+            *numbers: Numbers that every worker has computed, up to rounding.
 
         Returns:
-            Those of the first worker.
+            The numbers of the first worker.
         """
         values = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
         return self.curvature.objective.share.agree(values.to(self.curvature.points.device)).tolist()
@@ -118,7 +118,7 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
 
 
 class HessianOperator(CurvatureOperator):
-    r"""Hessian of the mean loss over a data set, known by its products with vectors.
+    r"""Hessian of the mean loss over a data set, as a matrix-free operator.
 
     $$
     J(θ) = \frac{1}{n} \sum_{i=1}^n ℓ(θ; x_i) = \sum_c \frac{n_c}{n} J_c(θ), \qquad
@@ -130,24 +130,21 @@ class HessianOperator(CurvatureOperator):
     over reverse differentiation, as in `torch.func.hessian`, is wrong for affine normalisation layers.
 
     J is what `loss` returns: weight decay counts only if `loss` adds it. Coordinates are the trainable parameters
-    in the order of `model.parameters()`; one that several layers share is there once, and one that takes no part
-    in the loss has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the type
-    and on the device of the parameters, so it takes a float64 model to have float64 accuracy. Parameters and
-    buffers (BatchNorm's running statistics) are copied when the operator is made, and the model is never written
-    to.
+    in the order of `model.parameters()`; a shared parameter appears once, and one that the loss does not depend on
+    has zeros. Frozen parameters are constants. Vectors are float64; products are computed in the dtype and on the
+    device of the parameters, so float64 accuracy takes a float64 model. Parameters and buffers (BatchNorm's running
+    statistics) are copied when the operator is made, and the model is never written to.
 
     Args:
-        model: A model in evaluation mode, or one whose layers do the same in both modes.
+        model: A model in evaluation mode, or one whose layers behave the same in both modes.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        chunk: At most how many samples to differentiate at once; None takes all of them. A single chunk
-            keeps the graph of its gradient in memory; several build theirs anew, which doubles the cost of
-            a product.
+        chunk: Maximum number of samples differentiated at once; None for all. A single chunk keeps the graph of its
+            gradient in memory; several rebuild theirs for each product, which doubles its cost.
 
     Raises:
-        ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are
-            batched, if the parameters are not of one floating type on one device, or if data or chunk are
-            empty.
+        ValueError: If a layer's mode makes the loss random or dependent on how samples are batched, if the
+            parameters are not of one floating type on one device, or if data or chunk are empty.
 
     Example:
         The mean of (x θ)² / 2 has the Hessian mean(x²).
@@ -163,22 +160,21 @@ class HessianOperator(CurvatureOperator):
 
 
 class GaussNewtonOperator(CurvatureOperator):
-    r"""Gauss-Newton matrix of the mean loss over a data set, known by its products with vectors.
+    r"""Gauss-Newton matrix of the mean loss over a data set, as a matrix-free operator.
 
     $$
     G = \frac{1}{n} \sum_{i=1}^n F_iᵀ \, ∂²_f ℓ_i \, F_i, \qquad F_i = ∂ f(θ; x_i) / ∂θ ,
     $$
 
-    the Hessian without the curvature of the model's outputs f; it has no negative eigenvalues where the loss is convex
-    in the outputs. For the cross-entropy of a softmax and the squared error it is the Fisher matrix. The loss must
-    read the model through its outputs for the batch's first tensor. Arguments and conventions are those of
-    `HessianOperator`.
+    the Hessian without the curvature of the model's outputs f; it is positive semidefinite if the loss is convex in the
+    outputs. For softmax cross-entropy and squared error it is the Fisher matrix. The loss must depend on the model only
+    through its outputs for the batch's first tensor. Arguments and conventions are those of `HessianOperator`.
 
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        chunk: At most how many samples to differentiate at once; None takes all of them.
+        chunk: Maximum number of samples differentiated at once; None for all.
 
     Example:
         For a linear model and the squared error it is the Hessian.
@@ -194,21 +190,21 @@ class GaussNewtonOperator(CurvatureOperator):
 
 
 class FisherOperator(CurvatureOperator):
-    r"""Empirical Fisher matrix: the second moment of the samples' gradients, known by its products with vectors.
+    r"""Empirical Fisher matrix, the second moment of the per-sample gradients, as a matrix-free operator.
 
     $$
     E = \frac{1}{n} \sum_{i=1}^n ∇ℓ(θ; x_i) ∇ℓ(θ; x_i)ᵀ .
     $$
 
-    It takes the labels of the data, so it is not the Fisher matrix, which takes those that the model itself would
-    draw (Kunstner, Balles, Hennig: Limitations of the empirical Fisher approximation, NeurIPS 2019,
-    arXiv:1905.12558): see `GaussNewtonOperator` for that one. Arguments and conventions are those of `HessianOperator`.
+    It uses the labels of the data, so it is not the Fisher matrix, which uses labels sampled from the model (Kunstner,
+    Balles, Hennig: Limitations of the empirical Fisher approximation, NeurIPS 2019, arXiv:1905.12558): see
+    `GaussNewtonOperator` for that one. Arguments and conventions are those of `HessianOperator`.
 
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        chunk: At most how many samples to differentiate at once; None takes all of them.
+        chunk: Maximum number of samples differentiated at once; None for all.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False).double()
@@ -223,13 +219,13 @@ class FisherOperator(CurvatureOperator):
 
 
 def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> Array:
-    """Compute the Hessian as a matrix: its products with the P unit vectors, for small models.
+    """Compute the dense Hessian of a small model from its products with the P unit vectors.
 
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        chunk: At most how many samples to differentiate at once; None takes all of them.
+        chunk: Maximum number of samples differentiated at once; None for all.
 
     Returns:
         The matrix [P, P], symmetric up to rounding.
@@ -246,7 +242,7 @@ def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, ch
 
 
 def square_operator(operator: Any) -> LinearOperator:
-    """Take a square matrix as a linear operator.
+    """Wrap a square matrix as a linear operator.
 
     Args:
         operator: A matrix or a `scipy.sparse.linalg.LinearOperator`, [P, P].
@@ -264,13 +260,13 @@ def square_operator(operator: Any) -> LinearOperator:
 
 
 def tensor_products(operator: Any) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
-    """Take a symmetric operator as a function of tensors; a curvature matrix stays on the device of its model.
+    """Return a symmetric operator as a function of tensors; a curvature matrix stays on its model's device.
 
     Args:
         operator: A matrix, a `scipy.sparse.linalg.LinearOperator` or a `CurvatureOperator`, [P, P].
 
     Returns:
-        A function that multiplies it with a float64 vector, [1, P] to [1, P]; P; and the device of the vectors.
+        A function that multiplies a float64 vector, [1, P] to [1, P]; P; and the device of the vectors.
     """
     operator = square_operator(operator)
     size = operator.shape[1]

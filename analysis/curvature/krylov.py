@@ -1,4 +1,4 @@
-"""Krylov bases of many symmetric operators at once, by the Lanczos iteration."""
+"""Krylov bases of many symmetric operators at once, by Lanczos iteration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Krylov", "krylov"]
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-13
-"""What is smaller than this part of the operator's norm counts as zero."""
+"""Fraction of the operator's norm below which a number counts as zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +24,12 @@ class Krylov:
     """Orthonormal bases Q of Krylov spaces of N symmetric operators H, with H Q = Q T + β_m q_{m+1} e_mᵀ.
 
     Attributes:
-        basis: The rows q_1, …, q_m of each operator, [N, M, P], float64; M is the largest m, and zeros are added to
-            smaller ones.
-        following: q_{m+1}, zero where the space is invariant, [N, P].
+        basis: The rows q_1, …, q_m of each operator, [N, M, P], float64, zero-padded to the largest m, M.
+        following: q_{m+1}, [N, P]; zero if the space is invariant.
         alpha: Diagonals of the tridiagonal matrices T = Qᵀ H Q, [N, M].
-        beta: Their off-diagonals β_1, …, β_{m-1}, and β_m, [N, M]; zero where the search was begun anew.
-        sizes: m of each operator, which is how many products with it this took, [N].
-        converged: Whether the residuals of all wanted eigenvalues are as small as was asked for, [N].
+        beta: Their off-diagonals β_1, …, β_{m-1}, and β_m, [N, M]; zero at a restart.
+        sizes: m of each operator, also the number of products with it, [N].
+        converged: Whether the residuals of all wanted eigenvalues are within the tolerance, [N].
     """
 
     basis: Tensor
@@ -44,12 +43,12 @@ class Krylov:
         """Diagonalize the tridiagonal matrix of an operator: T = S diag(θ) Sᵀ.
 
         Args:
-            row: Which operator.
+            row: Index of the operator.
 
         Returns:
-            Ritz values θ in ascending order [m], S with its columns s, [m, m], and the residuals
-            ‖H Q s − θ Q s‖ = β_m |s_m| of the Ritz vectors Q s, [m]: within this distance of θ there is an eigenvalue
-            of H, up to the rounding errors of the products.
+            Ritz values θ in ascending order, [m]; S with columns s, [m, m]; and the residuals
+            ‖H Q s − θ Q s‖ = β_m |s_m| of the Ritz vectors Q s, [m]: an eigenvalue of H lies within this distance of θ,
+            up to rounding of the products.
         """
         m = self.sizes[row]
         return _ritz(self.alpha[row, :m], self.beta[row, :m])
@@ -58,7 +57,7 @@ class Krylov:
         """Combine basis vectors.
 
         Args:
-            row: Which operator.
+            row: Index of the operator.
             weights: Columns of S, [m, k].
 
         Returns:
@@ -78,7 +77,7 @@ class Krylov:
         return torch.einsum("nmp,np->nm", self.basis, vectors.to(self.basis))
 
     def remainder(self, vectors: Tensor) -> Tensor:
-        """Remove from vectors what lies in the space: v − Q Qᵀ v.
+        """Project vectors onto the orthogonal complement of the space: v − Q Qᵀ v.
 
         Args:
             vectors: [N, P].
@@ -101,7 +100,7 @@ def krylov(
     max_steps: int = 300,
     agree: Callable[[Tensor], Tensor] = lambda numbers: numbers,
 ) -> Krylov:
-    r"""Run the Lanczos iteration on N symmetric operators side by side, until their extreme eigenvalues are known.
+    r"""Run Lanczos on N symmetric operators side by side, until their extreme eigenvalues have converged.
 
     From random unit vectors q₁ and with β₀ = 0,
 
@@ -110,29 +109,29 @@ def krylov(
     T = Qᵀ H Q = \mathrm{tridiag}(β, α, β), \quad T s = θ s, \quad ‖H Q s - θ Q s‖ = β_m |s_m| ,
     $$
 
-    where every new vector is orthogonalised against all earlier ones, twice, so that no eigenvalue shows up
-    a second time as a ghost. The iteration ends, for each operator by itself, when the residual of each wanted
-    eigenvalue is small enough (or at the level of rounding): at most `tol` times its modulus at the top, and at most
-    `tol` times the largest Ritz value's modulus at the bottom, where eigenvalues of Hessians are near zero. It bounds
-    the error of the eigenvalue, which is mostly near its square. Where an invariant subspace is exhausted, the search
-    goes on from a random direction orthogonal to it.
+    where every new vector is orthogonalised against all earlier ones, twice, to avoid ghost eigenvalues. Each operator
+    stops on its own, when the residual of each wanted eigenvalue is small enough (or at the level of rounding): at most
+    `tol` times its modulus at the top, and at most `tol` times the largest Ritz value's modulus at the bottom, where
+    Hessian eigenvalues are near zero. The residual bounds the error of the eigenvalue, which is mostly near the
+    residual's square. When an invariant subspace is exhausted, the search restarts from a random direction orthogonal
+    to it.
 
     Args:
-        products: Multiplies each operator with its own vector, [N, P] to [N, P], in float64.
+        products: Multiplies each operator by its own vector, [N, P] to [N, P], in float64.
         keys: Keys of the random vectors, int64 [N] on the device of the operators.
         size: P.
-        top: How many of the largest eigenvalues are wanted, at most P.
-        bottom: How many of the smallest.
-        tol: Residual that is small enough, as above.
-        min_steps: Least number of steps, for a larger basis than the eigenvalues need.
-        max_steps: Largest number of steps; each costs one product, and 8 P bytes for each operator.
-        agree: Makes the numbers that decide about the next step the same in all workers that share the products.
+        top: Number of largest eigenvalues wanted, at most P.
+        bottom: Number of smallest eigenvalues wanted.
+        tol: Relative tolerance of the residuals, as above.
+        min_steps: Minimum number of steps, for a larger basis than the eigenvalues need.
+        max_steps: Maximum number of steps; each costs one product, and 8 P bytes per operator.
+        agree: Makes the numbers that decisions rest on identical in all workers that share the products.
 
     Returns:
         The bases.
 
     Raises:
-        ValueError: If a product is not finite, or if the numbers of eigenvalues and steps do not fit together.
+        ValueError: If a product is not finite, or the numbers of eigenvalues and steps are inconsistent.
 
     References:
         Lanczos: An iteration method for the solution of the eigenvalue problem of linear differential and
@@ -149,7 +148,7 @@ def krylov(
     alpha, beta = np.empty((count, limit)), np.zeros((count, limit))
     norm = np.zeros(count)  # largest row sum of T so far
     first = np.zeros(count, dtype=int)  # where the search last (re)started
-    sizes = np.zeros(count, dtype=np.int64)  # zero while an operator is not done
+    sizes = np.zeros(count, dtype=np.int64)  # zero until an operator is done
     converged = np.zeros(count, dtype=bool)
     new = _random_directions(keys, 0, basis[:, :0])
     following = torch.zeros_like(new)
@@ -164,7 +163,7 @@ def krylov(
         row_beta = new.norm(dim=1)
         found = agree(torch.stack([row_alpha, row_beta])).cpu().numpy()
         if not np.isfinite(found).all():
-            raise ValueError(f"The operator returned numbers that are not finite, in step {m} of Lanczos.")
+            raise ValueError(f"The operator returned non-finite numbers in Lanczos step {m}.")
         alpha[:, step], beta[:, step] = found
         norm = np.maximum(norm, beta[:, step - 1] * (step > first) + np.abs(alpha[:, step]) + beta[:, step])
         exhausted = beta[:, step] <= _ROUNDING * norm
@@ -191,14 +190,14 @@ def krylov(
 
 
 def _rows(chosen: NDArray[np.bool_], like: Tensor) -> Tensor:
-    """Move a choice of rows to where they are, [N, 1]."""
+    """Move a mask of rows to a tensor's device, [N, 1]."""
     return torch.from_numpy(chosen).to(like.device)[:, None]
 
 
 def _settled(
     alpha: Array, beta: Array, wanted: int, tol: float, norm: float, first: int, size: int, by_norm: bool
 ) -> bool:
-    """Return whether the largest eigenvalues of T are known well enough."""
+    """Return whether the largest eigenvalues of T have converged."""
     m = len(alpha)
     if m < wanted:
         return False
@@ -210,12 +209,12 @@ def _settled(
 
     settled = small(residuals[:wanted], values[:wanted])
     largest = values[0]
-    if settled and first > 0:  # the largest of the new search must be known to compare it with the others
+    if settled and first > 0:  # after a restart, its largest value must have converged too, to be compared
         news, _, residual = _ritz(alpha[first:], beta[first:])
         largest = news[-1]
         settled = small(residual[-1:], news[-1:])
     if beta[m - 1] == 0 and m < size and wanted > 1:
-        # A copy of an eigenvalue above the last wanted one may be left.
+        # Otherwise a copy of an eigenvalue above the last wanted one may still be missing.
         settled = settled and largest <= values[wanted - 1]
     return settled
 
@@ -226,7 +225,7 @@ def _ritz(alpha: Array, beta: Array) -> tuple[Array, Array, Array]:
 
 
 def _orthogonalized(vectors: Tensor, basis: Tensor) -> Tensor:
-    """Remove the components along orthonormal rows; the second pass takes what rounding left of them."""
+    """Remove the components along orthonormal rows; a second pass removes what rounding left."""
     rows = vectors.unsqueeze(1)  # as rows: five times as fast as with columns on the CPU
     for _ in range(2):
         rows = rows - torch.bmm(torch.bmm(rows, basis.mT), basis)

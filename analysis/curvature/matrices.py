@@ -1,4 +1,4 @@
-"""Curvature matrices of many agents at once, known by their products with vectors."""
+"""Curvature matrices of many agents at once, as matrix-vector products."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -21,7 +21,7 @@ Kind = Literal["hessian", "gauss_newton", "empirical_fisher", "sampled_fisher"]
 
 
 class Curvature:
-    r"""Curvature matrices C_1, …, C_N of an objective at N points, one matrix a point.
+    r"""Curvature matrices C_1, …, C_N of an objective, one for each of N points.
 
     With outputs f_i of sample i, their Jacobian F_i and the sample's weight w_i, at each point
 
@@ -31,14 +31,14 @@ class Curvature:
     E = \sum_i w_i \, ∇ℓ_i ∇ℓ_iᵀ,
     $$
 
-    the Hessian, the Gauss-Newton matrix and the empirical Fisher matrix. For the cross-entropy of a softmax and for the
-    squared error, G is the Fisher matrix itself. `sampled_fisher` is E with labels that are drawn from the
-    model's own softmax: its expectation is G.
+    the Hessian, the Gauss-Newton matrix and the empirical Fisher matrix. For softmax cross-entropy and squared error, G
+    is the Fisher matrix itself. `sampled_fisher` is E with labels sampled from the model's softmax: its expectation
+    is G.
 
     The sum of the agents' losses has a block-diagonal Hessian, so one backward pass through the gradient of the sum
-    multiplies every agent's Hessian with its own vector (Pearlmutter: Fast exact multiplication by the Hessian,
-    Neural Computation 6, 1994, doi:10.1162/neco.1994.6.1.147). The graph of the gradient is kept where all samples
-    are one chunk: a product then costs 1.4 gradients, otherwise 2.4. G and E follow from products with F and its
+    multiplies every agent's Hessian by its own vector (Pearlmutter: Fast exact multiplication by the Hessian,
+    Neural Computation 6, 1994, doi:10.1162/neco.1994.6.1.147). If all samples are one chunk, the graph of the gradient
+    is kept and a product costs 1.4 gradients, otherwise 2.4. G and E follow from products with F and its
     transpose (Schraudolph: Fast curvature matrix-vector products for second-order gradient descent, Neural
     Computation 14, 2002, doi:10.1162/08997660260028683).
 
@@ -46,18 +46,18 @@ class Curvature:
         objective: The losses.
         points: The points, [N, P].
         kind: Which curvature matrix.
-        num_products: How many products each matrix has been multiplied in so far.
+        num_products: Number of products computed with each matrix so far.
 
     Args:
         objective: The losses.
-        points: [N, P], in the type of the model.
-        buffers: Running statistics [N, ...] by name; None takes the model's own for all points.
+        points: [N, P], in the model's dtype.
+        buffers: Running statistics [N, ...] by name; None uses the model's own at all points.
         kind: Which curvature matrix.
-        rows: Which of the objective's holdings belong to the points, where each point has its own samples.
+        rows: The objective's holdings that belong to the points, if each point has its own samples.
         seed: Seed of the labels of `sampled_fisher`.
 
     Raises:
-        ValueError: If the points do not fit the objective.
+        ValueError: If the points do not match the objective.
     """
 
     def __init__(
@@ -96,24 +96,24 @@ class Curvature:
         return self.kind == "hessian" and self.objective.samples.is_one_chunk
 
     def at(self, points: Tensor) -> "Curvature":
-        """Take the same curvature at other points.
+        """Return the same curvature at other points.
 
         Args:
             points: [N, P].
 
         Returns:
-            A new object; this one stays as it is.
+            A new object; this one is unchanged.
         """
         return Curvature(self.objective, points, self.buffers, kind=self.kind, rows=self.rows, seed=self.seed)
 
     def part(self, rows: slice) -> "Curvature":
-        """Take some of the points.
+        """Return the curvature at some of the points.
 
         Args:
-            rows: Which.
+            rows: The points to keep.
 
         Returns:
-            A new object; this one stays as it is.
+            A new object; this one is unchanged.
         """
         start = self.rows.start
         held = slice(start + rows.start, start + rows.stop)
@@ -121,13 +121,13 @@ class Curvature:
         return Curvature(self.objective, self.points[rows], buffers, kind=self.kind, rows=held, seed=self.seed)
 
     def of_kind(self, kind: Kind) -> "Curvature":
-        """Take another curvature matrix at the same points.
+        """Return another curvature matrix at the same points.
 
         Args:
-            kind: Which.
+            kind: Which curvature matrix.
 
         Returns:
-            A new object; this one stays as it is.
+            A new object; this one is unchanged.
         """
         return Curvature(self.objective, self.points, self.buffers, kind=kind, rows=self.rows, seed=self.seed)
 
@@ -135,7 +135,7 @@ class Curvature:
         """Compute J_k at each point.
 
         Args:
-            keep: Whether gradients and products at the points are going to be wanted, and the graph is worth keeping.
+            keep: Whether to keep the graph, for gradients and products at the same points.
 
         Returns:
             [N], in float64.
@@ -154,9 +154,9 @@ class Curvature:
         """Compute the gradient of J_k at each point.
 
         Returns:
-            [N, P], in the type of the points.
+            [N, P], in the dtype of the points.
         """
-        if self._keeps_graph:  # products will want it, too
+        if self._keeps_graph:  # products reuse the graph
             (graph,) = self._graphs()
             assert isinstance(graph, _HessianGraph)
             return self.objective.share.sum(graph.slope.detach().clone())
@@ -170,21 +170,21 @@ class Curvature:
         return self.objective.share.sum(total)
 
     def products(self, vectors: Tensor) -> Tensor:
-        """Multiply each point's matrix with its own vectors.
+        """Multiply each point's matrix by its own vectors.
 
         Args:
-            vectors: [N, P], or [m, N, P] for m vectors a point; of any floating type.
+            vectors: [N, P], or [m, N, P] for m vectors per point; of any floating dtype.
 
         Returns:
-            A tensor of their shape and type; computed in the type of the points.
+            A tensor of the same shape and dtype; computed in the dtype of the points.
 
         Raises:
-            ValueError: If autograd's products are not those of the matrix; the message names the layer at fault.
+            ValueError: If autograd's products are wrong; the message names the layer.
         """
         self._check(self.kind)
         wanted = vectors.to(self.points.dtype).reshape(-1, *self.points.shape)
         products = torch.zeros_like(wanted)
-        # Chunks outside, vectors inside: the graph of a chunk serves all vectors.
+        # Vectors in the inner loop: one graph per chunk serves all of them.
         for graph in self._graphs():
             for vector, product in zip(wanted, products, strict=True):
                 product += graph.product(vector)
@@ -192,22 +192,22 @@ class Curvature:
         return self.objective.share.sum(products).view(vectors.shape).to(vectors.dtype)
 
     def form_gradients(self, vectors: Tensor, weights: Tensor) -> Tensor:
-        r"""Differentiate quadratic forms of the Hessian, the vectors held fixed: $∇_θ \sum_m w_m v_mᵀ H(θ) v_m$.
+        r"""Differentiate quadratic forms of the Hessian with the vectors held fixed: $∇_θ \sum_m w_m v_mᵀ H(θ) v_m$.
 
-        Piecewise linear networks have next to no such third derivatives: they come from the loss alone.
+        Piecewise linear networks have almost no third derivative: it comes from the loss alone.
 
         Args:
-            vectors: v, [m, N, P], m for each point.
+            vectors: v, [m, N, P], m per point.
             weights: w, [m].
 
         Returns:
-            [N, P], float64; computed in the type of the points.
+            [N, P], float64; computed in the dtype of the points.
 
         Raises:
-            ValueError: If these are other matrices than Hessians, or if autograd has no right third derivative.
+            ValueError: If the matrices are not Hessians, or autograd's third derivative is missing or wrong.
         """
         if self.kind != "hessian":
-            raise ValueError(f"Forms of the Hessian are differentiated, not those of {self.kind}.")
+            raise ValueError(f"Only quadratic forms of the Hessian can be differentiated, got {self.kind}.")
         self._check("third derivative")
         total = torch.zeros_like(self.points, dtype=torch.float64)
         for number, chunk in enumerate(self.objective.samples.chunks(self.rows)):
@@ -221,7 +221,7 @@ class Curvature:
         return self.objective.share.sum(total)
 
     def _check(self, derivative: Kind | Literal["third derivative"]) -> None:
-        """Compare products with each other and with differences, at the first point; once for all curvatures alike."""
+        """Raise if the derivative is wrong at the first point; checked once per objective."""
         faults = self.objective.faults
         if derivative not in faults:
             faults[derivative] = self._find_fault(derivative)
@@ -229,7 +229,7 @@ class Curvature:
             raise ExperimentError(fault)
 
     def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
-        """Compare the products of a few samples; return the fault in words, if there is one."""
+        """Check the products for a few samples; return the fault in words, or None."""
         if derivative in ("hessian", "third derivative"):
             buffers = {name: b[0] for name, b in self.buffers.items()}
             return find_fault(self.objective, self.points[0], buffers, 2 if derivative == "hessian" else 3)
@@ -245,7 +245,7 @@ class Curvature:
         return fault and f"the {derivative} matrix, as autograd computes it, {fault}"
 
     def _graphs(self) -> Iterator["_Graph"]:
-        """Yield the graph of each chunk; that of an only chunk is kept."""
+        """Yield the graph of each chunk; the graph of a single chunk is kept."""
         if self._kept is not None:
             yield self._kept
             return
@@ -257,8 +257,8 @@ class Curvature:
 
     @torch.enable_grad()
     def _graph(self, chunk: Chunk, number: int) -> "_Graph":
-        """Evaluate a chunk with the graph that products with this kind of matrix are differentiated from."""
-        # One flat leaf, cut into the parameters inside the graph: each derivative is one flat tensor.
+        """Evaluate a chunk, with the graph that products with this kind of matrix need."""
+        # One flat leaf, split into parameters inside the graph: each derivative is one flat tensor.
         leaf = self.points.clone().requires_grad_()
         objective = self.objective
         if self.kind == "hessian":
@@ -274,21 +274,21 @@ class Curvature:
         if self.kind == "gauss_newton":
             return _OutputGraph(leaf, outputs, lambda v: _derivative(slope, inner, v))
         slope = slope.detach()
-        # Each sample's gradient is weighted once, not twice; padding has none.
+        # Each sample's gradient is weighted once, not twice; padding has weight zero.
         inverse = torch.where(slope != 0, 1 / _per_output(chunk, inner), 0.0)
         dims = tuple(range(2, inner.ndim))
         return _OutputGraph(leaf, outputs, lambda v: slope * inverse * (slope * v).sum(dims, keepdim=True))
 
 
 class _Graph(Protocol):
-    """A chunk's part of the matrices."""
+    """A chunk's contribution to the matrices."""
 
     def product(self, vectors: Tensor) -> Tensor:
-        """Multiply it with a vector for each point, [N, P]."""
+        """Multiply it by one vector per point, [N, P]."""
 
 
 class _HessianGraph:
-    """The losses of a chunk with their graph, and the gradient, from which products are differentiated."""
+    """The losses of a chunk, their graph, and the gradient that is differentiated for products."""
 
     def __init__(self, leaf: Tensor, losses: Tensor) -> None:
         self.leaf = leaf
@@ -314,7 +314,7 @@ class _OutputGraph:
 
     @cached_property
     def pulled(self) -> tuple[Tensor, Tensor]:
-        """A vector u of outputs, and Fᵀ u, which is linear in u: its derivative is F."""
+        """A vector u in output space, and Fᵀ u, which is linear in u: its derivative is F."""
         u = torch.zeros_like(self.outputs, requires_grad=True)
         with torch.enable_grad():
             return u, _gradient((self.outputs * u).sum(), self.leaf)
@@ -327,34 +327,34 @@ class _OutputGraph:
 
 @torch.enable_grad()
 def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
-    if not value.requires_grad:  # no parameter takes part
+    if not value.requires_grad:  # it depends on no parameter
         return torch.zeros_like(leaf, requires_grad=False)
     return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]
 
 
 @torch.enable_grad()
 def _derivative(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply the transposed Jacobian of a value with vectors, keeping the graph."""
+    """Multiply the transposed Jacobian of a value by vectors, keeping the graph."""
     if not value.requires_grad:  # the value is constant
         return torch.zeros_like(leaf, requires_grad=False)
-    # Not by grad's own argument for vectors, with which torch would import sympy; the numbers are the same.
+    # Not with grad_outputs, which makes torch import sympy; the numbers are the same.
     return torch.autograd.grad((value * vectors).sum(), leaf, retain_graph=True, materialize_grads=True)[0]
 
 
 def _per_output(chunk: Chunk, outputs: Tensor) -> Tensor:
-    """Return each sample's weight in its point's mean, shaped to go with the outputs [N, b, ...]."""
+    """Return each sample's weight in its point's mean, shaped to broadcast with the outputs [N, b, ...]."""
     weights = chunk.sample_weights(outputs).expand(outputs.shape[:2])
     return weights.view(*weights.shape, *(1 for _ in outputs.shape[2:]))
 
 
 def _slope_of_drawn_labels(objective: Objective, outputs: Tensor, key: int) -> Tensor:
-    """Draw labels from the model's own softmax [N, b, ..., C]; return the derivative of each sample's loss."""
+    """Sample labels from the model's softmax [N, b, ..., C]; return the derivative of each sample's loss."""
     if not objective.classifies:
-        raise ValueError("Labels can only be drawn from the softmax of a classification task whose labels all count.")
+        raise ValueError("Labels can only be sampled for a classification task all of whose labels count.")
     keys = torch.full(outputs.shape[:-1], key, dtype=torch.int64, device=outputs.device)
     keys = draws.fold(keys, torch.arange(keys.numel(), device=keys.device).view(keys.shape))
     elements = outputs[0, 0, ..., 0].numel()
-    if outputs.shape[-1] == 1:  # a logit of two classes
+    if outputs.shape[-1] == 1:  # one logit for two classes
         p = outputs.sigmoid()
         return (p - (draws.uniform(keys, (1,)) < p).to(p.dtype)) / elements
     p = outputs.softmax(-1)

@@ -1,4 +1,4 @@
-"""The mean losses of many agents' models at once, each over all samples or over its own."""
+"""Mean losses of many agents' models at once, each over all samples or over its own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -21,8 +21,8 @@ Buffers = Mapping[str, Tensor]
 
 
 _SMALL = 2**22
-"""Samples times parameters of an agent up to which the agents are mapped as one on the CPU. Measured on one thread:
-16 agents with 64 samples each run 3.4 times as fast mapped, with 1,437 each 0.8 times."""
+"""Samples times parameters per agent up to which the agents are batched by vmap on the CPU. Measured on one thread:
+16 agents run 3.4 times as fast batched with 64 samples each, 0.8 times with 1,437 each."""
 
 
 class Objective:
@@ -32,21 +32,20 @@ class Objective:
     J_k(θ_k) = \sum_i w_{ki} ℓ(θ_k; x_i), \qquad w_{ki} = \frac{1}{n} \quad \text{or} \quad \frac{1}{n_k} .
     $$
 
-    Agents with unequal data, and ragged chunks, are weighted by their samples, and these by their labels where a task
-    has some that do not count. The models of many agents are evaluated as one, by `torch.vmap`, where that is faster
-    (small models and few samples; not convolutions on the CPU) and one by one into a common graph elsewhere.
+    Unequal holdings and ragged chunks are weighted by their samples, and samples by the labels that count if a task
+    ignores some. The models of many agents are batched by `torch.vmap` where that is faster (small models and few
+    samples; not convolutions on the CPU), otherwise evaluated one by one into a common graph.
 
     Args:
-        model: A model in evaluation mode, or one whose layers do the same in both modes. Its parameters and buffers are
-            never written to.
+        model: A model in evaluation mode, or one whose layers behave the same in both modes. Its parameters and buffers
+            are never written to.
         loss: Maps the model and a batch to the mean loss of the batch; weight decay counts only if it adds it.
         data: Tensors [n, ...] that share their first dimension.
-        holdings: For each point the indices of its samples; None gives all samples to every point.
-        chunk: At most how many samples to differentiate at once; None takes all of them.
-        training: Whether layers may normalise by the statistics of the batch: the loss is then that of the whole
-            data as one batch.
-        share: Which part of the samples this process sums over.
-        faults: What is known to be wrong with derivatives of this loss, by their names; it is added to.
+        holdings: The sample indices of each point; None gives all samples to every point.
+        chunk: Maximum number of samples differentiated at once; None for all.
+        training: Whether layers may normalise by batch statistics: the data then form one batch.
+        share: The share of the samples that this process sums over.
+        faults: Known faults of this loss's derivatives, by name; updated in place.
 
     Raises:
         ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are batched, if
@@ -78,18 +77,18 @@ class Objective:
         self.shapes = {name: p.shape for name, p in parameters.items()}
         self.training = training
         ((self.dtype, self.device),) = kinds
-        # A batch whose statistics count cannot be divided.
+        # A batch whose statistics matter cannot be split.
         self.share = Share() if training or share is None else share
         self._functional = FunctionalModel(model, loss)
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         task = getattr(loss, "__self__", None)
-        # A task whose loss is the mean over its samples' losses can give these in one pass.
+        # A task whose loss is the mean of per-sample losses can return these in one pass.
         self._task = task if isinstance(task, Task) and type(task).loss is Task.loss else None
         counts = None if self._task is None else self._task.counts(data[-1])
         self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)
         self._convolves = any(isinstance(module, _ConvNd) for module in model.modules())
         check_modes(model, one_batch=training)
-        silence_vmap()  # an operation that is mapped in a loop is no slower than all operations would be
+        silence_vmap()  # one operation that vmap runs in a loop is no slower than running all of them so
 
     @property
     def num_parameters(self) -> int:
@@ -98,17 +97,17 @@ class Objective:
 
     @property
     def point(self) -> Tensor:
-        """The model's own parameters, a copy [1, P] in the order of `model.parameters()`."""
+        """A copy of the model's own parameters, [1, P], in the order of `model.parameters()`."""
         parameters = (p for p in self.model.parameters() if p.requires_grad)
         return torch.cat([p.detach().flatten() for p in parameters]).unsqueeze(0)
 
     @property
     def classifies(self) -> bool:
-        """Whether the loss is known to be a cross-entropy, and every label counts in it."""
+        """Whether the loss is known to be a cross-entropy in which every label counts."""
         return self._task is not None and self._task.classification and not self._task.ignores
 
     def buffers(self, num_points: int) -> dict[str, Tensor]:
-        """Repeat the model's own buffers, as they were when the objective was made.
+        """Repeat the model's own buffers, as they were when the objective was created.
 
         Args:
             num_points: N.
@@ -119,7 +118,7 @@ class Objective:
         return {name: b.expand(num_points, *b.shape) for name, b in self._buffers.items()}
 
     def losses(self, points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
-        """Evaluate a chunk's part of each point's loss.
+        """Evaluate a chunk's contribution to each point's loss.
 
         Args:
             points: [N, P].
@@ -127,18 +126,18 @@ class Objective:
             chunk: The samples.
 
         Returns:
-            [N], with a graph if the points want one.
+            [N], with a graph if the points require gradients.
         """
         losses = self._map(self._loss, points, buffers, chunk)
         return losses if chunk.share == 1 else losses * chunk.share
 
     def sample_gradients(self, point: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
-        """Compute the gradient of the loss of each sample of a chunk at one point.
+        """Compute per-sample gradients of a chunk at one point.
 
         Args:
             point: [P].
-            buffers: Tensors by name, those of the point.
-            chunk: The samples, shared by all points or those of this one alone.
+            buffers: The point's buffers by name.
+            chunk: The samples, shared by all points or this point's own.
 
         Returns:
             [b, P].
@@ -149,11 +148,11 @@ class Objective:
         return self._single_gradients(point, buffers, batch)
 
     def gradient(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
-        """Compute the gradient of the loss of a batch at one point.
+        """Compute the gradient of a batch's loss at one point.
 
         Args:
             point: [P].
-            buffers: Tensors by name, those of the point.
+            buffers: The point's buffers by name.
             batch: The samples.
 
         Returns:
@@ -162,7 +161,7 @@ class Objective:
         with differentiable(self.device), torch.enable_grad():
             leaf = point.clone().requires_grad_()
             value = self._at(self._loss, leaf.clone(), buffers, batch)
-        if not value.requires_grad:  # no parameter takes part
+        if not value.requires_grad:  # it depends on no parameter
             return torch.zeros_like(point)
         return torch.autograd.grad(value, leaf)[0]
 
@@ -171,7 +170,7 @@ class Objective:
         return torch.stack([self.gradient(point, buffers, sample) for sample in samples])
 
     def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
-        """Compute the gradient of each sample by `torch.vmap`."""
+        """Compute per-sample gradients by `torch.vmap`."""
 
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
             return self._at(self._loss, theta, buffers, tuple(t.unsqueeze(0) for t in sample))
@@ -190,19 +189,19 @@ class Objective:
             chunk: The samples.
 
         Returns:
-            [N, b, ...], with a graph if the points want one.
+            [N, b, ...], with a graph if the points require gradients.
         """
         return self._map(self._call_model, points, buffers, chunk)
 
     def output_losses(self, outputs: Tensor, chunk: Chunk) -> Tensor:
-        """Evaluate a chunk's part of the loss as a function of the models' outputs.
+        """Evaluate a chunk's contribution to the loss as a function of the models' outputs.
 
         Args:
             outputs: [N, b, ...].
             chunk: The samples.
 
         Returns:
-            [N], with a graph if the outputs want one.
+            [N], with a graph if the outputs require gradients.
         """
         if chunk.weights is None:
             return torch.stack([chunk.share * self._loss_of(z, chunk.batch) for z in outputs])
@@ -213,7 +212,7 @@ class Objective:
         return self.loss(lambda _: outputs, batch)  # type: ignore[arg-type]
 
     def _losses_of(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Evaluate the loss of each sample [b] from the outputs [b, ...]."""
+        """Evaluate per-sample losses [b] from the outputs [b, ...]."""
         if self._task is not None:
             return self._task.mean_loss(outputs, batch[-1], (len(outputs),))
         return self._each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
@@ -224,13 +223,13 @@ class Objective:
         return self._functional.loss(state, batch)
 
     def _sample_losses(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
-        """Evaluate the loss of each sample [b] at a point."""
+        """Evaluate per-sample losses [b] at a point."""
         if self._task is not None:
             return self._losses_of(self._call_model(state, batch, None), batch)
         return self._each(lambda one: self._loss(state, one, None), batch)
 
     def _each(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """Evaluate a mean loss for each sample as a batch of its own, [b]."""
+        """Evaluate a mean loss on each sample as a batch of one, [b]."""
 
         def alone(*sample: Tensor) -> Tensor:
             return loss(tuple(t.unsqueeze(0) for t in sample))
@@ -244,7 +243,7 @@ class Objective:
         return self._functional.outputs(state, batch)
 
     def bytes_per_sample(self) -> int:
-        """Find how much memory the graph of a Hessian product keeps for each sample of a point.
+        """Measure the memory that the graph of a Hessian product takes per sample of a point.
 
         Returns:
             Bytes, at least 1.
@@ -255,7 +254,7 @@ class Objective:
         return max(1, two - one)
 
     def _graph_bytes(self, count: int) -> int:
-        """Count what the graph of the gradient keeps for so many samples."""
+        """Count the bytes that the graph of the gradient keeps for `count` samples."""
         chunk = Chunk(tuple(t[:count].clone() for t in self.samples.data))
 
         def gradient() -> Tensor:
@@ -272,7 +271,7 @@ class Objective:
         check_modes(self.model, one_batch=self.training)  # again: the mode may have changed since
         own = chunk.weights is not None
         points = points.clone()  # some layers write into their parameters
-        each_alone = own and self._task is None and not self._samples_can_be_mapped  # not to be tried while mapping
+        each_alone = own and self._task is None and not self._samples_can_be_mapped  # not to be tried inside vmap
         with differentiable(points.device):
             if len(points) > 1 and not each_alone and self._as_one(chunk.size, own=own):
                 each = 0 if own else None
@@ -301,37 +300,37 @@ class Objective:
     def _state(self, theta: Tensor, buffers: Buffers) -> State:
         parts = torch.split(theta, [shape.numel() for shape in self.shapes.values()])
         state = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        # Clones: a layer that keeps running statistics writes them in place.
+        # Clones, because running statistics are written in place.
         return state | {name: buffer.clone() for name, buffer in buffers.items()}
 
     @cached_property
     def _writes(self) -> bool:
-        """Whether the model or the loss writes into its inputs, and needs clones of them; not so the model of a run."""
+        """Whether the model or the loss writes into its inputs and so needs clones; the model of a run does not."""
         state = self._state(self.point[0], self._buffers)
         try:
             with torch.no_grad(), differentiable(self.device):
                 return writes(lambda *given: self._functional.loss(state, given), *(t[:2] for t in self.samples.data))
-        except Exception:  # it is safe to clone; what the evaluation proper raises is reported
+        except Exception:  # cloning is safe; the evaluation itself reports the error
             return True
 
     def _as_one(self, samples: int, *, own: bool) -> bool:
-        """Return whether the agents are mapped as one, with so many samples each, their own or the same."""
+        """Return whether to batch the agents by vmap, given the samples of each and whether they are its own."""
         if self.device.type == "cpu" and (self._convolves or samples * self.num_parameters > _SMALL):
             return False
         return self._own_can_be_mapped if own else self._can_be_mapped
 
     @cached_property
     def _can_be_mapped(self) -> bool:
-        """Whether every layer has a batched form (nn.LSTM has none)."""
+        """Whether every layer supports vmap (nn.LSTM does not)."""
         return self._maps(tuple(t[:2] for t in self.samples.data), None)
 
     @cached_property
     def _own_can_be_mapped(self) -> bool:
-        """Whether every layer has one where each agent has samples of its own."""
+        """Whether every layer supports vmap when each agent has its own samples."""
         return self._maps(tuple(t[:1].expand(2, *t[:1].shape) for t in self.samples.data), 0)
 
     def _maps(self, batch: Batch, each: int | None) -> bool:
-        """Return whether two points that are mapped have the gradients that they have one by one."""
+        """Return whether the gradients at two points are the same with vmap as one by one."""
 
         def together(points: Tensor) -> Tensor:
             apply = torch.vmap(partial(self._at, self._loss), (0, 0, each), randomness="same")
@@ -353,7 +352,7 @@ class Objective:
 
     @cached_property
     def _samples_can_be_mapped(self) -> bool:
-        """Whether every layer can be mapped over samples: what it does must not depend on their values."""
+        """Whether vmap over samples works: no layer's control flow may depend on their values."""
         batch, buffers = tuple(t[:2] for t in self.samples.data), {n: b[0] for n, b in self.buffers(1).items()}
         return self._agrees(
             lambda: self._mapped_gradients(self.point[0].clone(), buffers, batch),
@@ -361,7 +360,7 @@ class Objective:
         )
 
     def _agrees(self, mapped: Callable[[], Tensor], single: Callable[[], Tensor]) -> bool:
-        """Return whether what is mapped can be computed, and is the same: hooks and some layers get lost on the way."""
+        """Return whether vmap succeeds with the same result; it drops hooks and mistreats some layers."""
         try:
             found = mapped()
         except (RuntimeError, ValueError):

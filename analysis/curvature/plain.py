@@ -1,4 +1,4 @@
-"""Curvature of a plain torch model under a plain torch loss: no experiment and no agents."""
+"""Curvature of a plain torch model and loss, without an experiment or agents."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -27,27 +27,27 @@ T = TypeVar("T", bound=CurvatureOperator)
 
 
 def hessian_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: int | None = None) -> HessianOperator:
-    """Take the Hessian of the mean loss over a data set as a linear operator.
+    """Return the Hessian of the mean loss over a data set as a linear operator.
 
-    The operator is one of scipy's: `H @ v` multiplies, `scipy.sparse.linalg.eigsh(H)` works. `top_eigenvalues(H)`,
-    `spectrum(H)` and `trace(H)` of this package know how to stop at a given accuracy. See `HessianOperator` for the
+    It is a scipy operator: `H @ v` multiplies, and `scipy.sparse.linalg.eigsh(H)` works. This package's
+    `top_eigenvalues(H)`, `spectrum(H)` and `trace(H)` stop at a given accuracy. See `HessianOperator` for the
     conventions.
 
     Args:
         model: A model in evaluation mode. Its trainable parameters, in the order of `model.parameters()`, are the
             coordinates; it is never written to.
         loss: A loss of outputs and targets, such as `nn.CrossEntropyLoss()`: the mean over the samples of a batch.
-        data: A pair (inputs, targets) of tensors, or a `DataLoader`, from which one pass is taken and kept. Tensors
-            are moved to the device of the parameters, and floating ones to their type: a float64 model gives float64
+        data: A pair (inputs, targets) of tensors, or a `DataLoader`, of which one pass is read and kept. Tensors are
+            moved to the device of the parameters, and floating ones to their dtype: a float64 model gives float64
             accuracy.
-        chunk: At most how many samples to differentiate at once; by default those of the largest batch of a loader,
-            and all of a pair of tensors.
+        chunk: Maximum number of samples differentiated at once; by default the largest batch of a loader, or all
+            samples of a pair of tensors.
 
     Returns:
         The operator, [P, P].
 
     Raises:
-        ValueError: If the data are no such tensors, if the loss is no mean, or as for `HessianOperator`.
+        ValueError: If the data are not such tensors, if the loss is not a mean, or as for `HessianOperator`.
 
     Example:
         The mean of (x θ − y)² has the Hessian 2 mean(x xᵀ).
@@ -65,7 +65,7 @@ def hessian_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: in
 def gauss_newton_operator(
     model: nn.Module, loss: Criterion, data: Data, *, chunk: int | None = None
 ) -> GaussNewtonOperator:
-    """Take the Gauss-Newton matrix, for the cross-entropy the Fisher matrix, as a linear operator.
+    """Return the Gauss-Newton matrix (for cross-entropy, the Fisher matrix) as a linear operator.
 
     Args:
         model: As for `hessian_operator`.
@@ -80,7 +80,7 @@ def gauss_newton_operator(
 
 
 def fisher_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: int | None = None) -> FisherOperator:
-    """Take the empirical Fisher matrix, the second moment of the samples' gradients, as a linear operator.
+    """Return the empirical Fisher matrix, the second moment of the per-sample gradients, as a linear operator.
 
     Args:
         model: As for `hessian_operator`.
@@ -95,7 +95,7 @@ def fisher_operator(model: nn.Module, loss: Criterion, data: Data, *, chunk: int
 
 
 def _operator(kind: type[T], model: nn.Module, loss: Criterion, data: Data, chunk: int | None) -> T:
-    """Lay the data out as an operator of some kind wants them."""
+    """Construct an operator from data in any of the accepted forms."""
     like = next((p for p in model.parameters() if p.requires_grad), torch.zeros(()))
     batches = _batches(data)
     tensors = tuple(
@@ -111,23 +111,23 @@ def _operator(kind: type[T], model: nn.Module, loss: Criterion, data: Data, chun
 
 
 def _batches(data: Data) -> list[Batch]:
-    """Take the batches of a data set, each a pair of tensors with as many samples."""
+    """List the batches of a data set, each a pair of tensors with equally many samples."""
     found = list(data)
     batches = [tuple(found)] if found and all(isinstance(part, Tensor) for part in found) else found
     for batch in batches:
         pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
         if not pair or any(t.ndim == 0 for t in batch) or len(batch[0]) != len(batch[1]):
             raise ValueError(
-                "data must be a pair (inputs, targets) of tensors with as many samples each, or yield such batches; "
-                "a DataLoader makes them of a Dataset."
+                "data must be a pair (inputs, targets) of tensors with equally many samples, or yield such batches; "
+                "wrap a Dataset in a DataLoader."
             )
     if not batches:
-        raise ValueError("data must hold samples, and there are none.")
+        raise ValueError("data must hold at least one sample.")
     return [tuple(batch) for batch in batches]
 
 
 def _check_mean(operator: CurvatureOperator, data: Batch) -> None:
-    """Raise unless the loss of two samples is the mean of theirs: chunks are put together as means."""
+    """Raise unless the loss of two samples is the mean of their losses, as combining chunks requires."""
     objective = operator.curvature.objective
 
     def loss(rows: slice) -> float:
@@ -138,6 +138,6 @@ def _check_mean(operator: CurvatureOperator, data: Batch) -> None:
     both, one, other = loss(slice(2)), loss(slice(1)), loss(slice(1, 2))
     if abs(both - (one + other) / 2) > torch.finfo(objective.dtype).eps ** 0.5 * (abs(one) + abs(other)):
         raise ValueError(
-            f"loss must be the mean over the samples of a batch, as with reduction='mean'; of two samples it is "
-            f"{both:.6g}, of each alone {one:.6g} and {other:.6g}."
+            f"loss must be the mean over the samples of a batch, as with reduction='mean'; for two samples it is "
+            f"{both:.6g}, for each alone {one:.6g} and {other:.6g}."
         )

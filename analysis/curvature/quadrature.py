@@ -1,4 +1,4 @@
-"""Functions of a symmetric operator, seen from one vector: nodes and weights of a Gauss quadrature."""
+"""Quadratic forms of functions of a symmetric operator, by Gauss quadrature."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ __all__ = ["quadratic_form"]
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-12
-"""A new direction smaller than this part of the operator's norm is rounding."""
+"""Fraction of the operator's norm below which a new direction is rounding."""
 
 
 def quadratic_form(operator: Any, vector: ArrayLike, *, steps: int = 30) -> tuple[Array, Array]:
-    r"""Find nodes θ and weights ω with vᵀ f(H) v ≈ Σ_i ω_i f(θ_i) for any smooth f.
+    r"""Compute nodes θ and weights ω with vᵀ f(H) v ≈ Σ_i ω_i f(θ_i) for any smooth f.
 
-    The Lanczos iteration from v gives them; m steps are exact for polynomials of degree 2m − 1, and for every f once v
-    is a sum of m eigenvectors.
+    They come from Lanczos started at v; m steps are exact for polynomials of degree 2m − 1, and for every f if v is a
+    sum of m eigenvectors.
 
     Args:
         operator: A symmetric matrix or `scipy.sparse.linalg.LinearOperator` H, [P, P].
         vector: v, [P].
-        steps: Most steps m, each for one product.
+        steps: Maximum number of steps m; each costs one product.
 
     Returns:
-        Nodes and weights, at most m of each; none for a vector of zeros.
+        Nodes and weights, at most m of each; none if v is zero.
 
     Example:
         >>> nodes, weights = quadratic_form(np.diag([1.0, 2.0, 4.0]), [0.0, 3.0, 1.0])
@@ -35,7 +35,7 @@ def quadratic_form(operator: Any, vector: ArrayLike, *, steps: int = 30) -> tupl
         ([2.0, 4.0], [9.0, 1.0])
 
     References:
-        G. H. Golub, G. Meurant: Matrices, moments and quadrature (1994), arXiv:math/9403226.
+        Golub, Meurant: Matrices, moments and quadrature, 1994, arXiv:math/9403226.
     """
     v = np.asarray(vector, dtype=float)
     length = float(np.linalg.norm(v))
@@ -49,7 +49,7 @@ def quadratic_form(operator: Any, vector: ArrayLike, *, steps: int = 30) -> tupl
         new = operator.matvec(rows[-1])
         alpha.append(float(rows[-1] @ new))
         basis = np.array(rows)
-        for _ in range(2):  # twice: the second pass takes what rounding left
+        for _ in range(2):  # the second pass removes what rounding left
             new = new - basis.T @ (basis @ new)
         beta.append(float(np.linalg.norm(new)))
         if beta[-1] <= _ROUNDING * max(map(abs, alpha + beta)):

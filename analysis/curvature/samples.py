@@ -1,4 +1,4 @@
-"""Which samples each agent's loss is the mean of, cut into chunks and divided among the workers of a run."""
+"""The samples of each agent's loss, cut into chunks and divided among the workers of a run."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,22 +19,22 @@ T = TypeVar("T")
 
 
 class AttemptError(Exception):
-    """Work has failed in one of the processes that share it: all are told the reason, and the traceback."""
+    """Raised in every process when shared work has failed in one of them; holds the reason and the traceback."""
 
 
 class _OthersFailedError(Exception):
-    """Another process has failed, and does not take part in what this one is about to do with it."""
+    """Raised when another process has failed and will not join the next collective operation."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the samples this process sums over; the sums of all processes are added.
+    """The part of the samples that this process sums over; the processes' sums are added.
 
-    All processes have to ask for the same sums in the same order.
+    All processes must make the same calls in the same order.
 
     Attributes:
-        rank: This process.
-        workers: How many there are; more than one are joined by torch.distributed.
+        rank: Index of this process.
+        workers: Number of processes; several are joined by torch.distributed.
     """
 
     rank: int = 0
@@ -44,15 +44,15 @@ class Share:
         """Choose this process's part of some samples.
 
         Args:
-            count: How many there are.
+            count: Number of samples.
 
         Returns:
-            Which of them are its own; every sample is exactly one process's.
+            The process's samples; each sample belongs to exactly one process.
         """
         return slice(count * self.rank // self.workers, count * (self.rank + 1) // self.workers)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add the tensors of all processes.
+        """Sum a tensor over all processes (all-reduce).
 
         Args:
             tensor: A tensor of the same shape everywhere; it is overwritten.
@@ -66,13 +66,13 @@ class Share:
         return tensor
 
     def agree(self, tensor: Tensor) -> Tensor:
-        """Take the numbers of the first process: all then decide alike, however each machine has rounded.
+        """Broadcast a tensor from the first process, so that all decide alike whatever their rounding.
 
         Args:
             tensor: A tensor of the same shape everywhere; it is overwritten.
 
         Returns:
-            That of the first process.
+            The tensor of the first process.
         """
         if self.workers > 1:
             self._go_on()
@@ -80,13 +80,13 @@ class Share:
         return tensor
 
     def gather(self, items: list[T]) -> list[T]:
-        """Join the lists of all processes.
+        """Join the lists of all processes (all-gather).
 
         Args:
-            items: This process's part of a list, as `part` cuts it.
+            items: This process's part of a list, as cut by `part`.
 
         Returns:
-            The whole, the same everywhere.
+            The whole list, the same everywhere.
         """
         if self.workers == 1:
             return items
@@ -94,24 +94,24 @@ class Share:
         return self._gathered(items)
 
     def attempt(self, work: Callable[[], T]) -> T:
-        """Do some work that may fail: if it does in one process, it does in all, and none waits for another.
+        """Do work that may fail: if it fails in one process, it fails in all, and none is left waiting.
 
         Args:
-            work: The work; every process does its part of it. No other attempt is made in it: a process that has
-                failed would not come to that one.
+            work: The work, of which every process does its part. Attempts cannot be nested: a process that has failed
+                would not reach the inner one.
 
         Returns:
-            What the work returned.
+            The result of the work.
 
         Raises:
-            AttemptError: If it has failed; the arguments are the reason, a sentence, and the traceback.
+            AttemptError: If the work fails; its arguments are the reason, a sentence, and the traceback.
         """
         failures: list[tuple[str, str]] = []
         together = True
         try:
             value = work()
         except _OthersFailedError:
-            together = False  # the others have said so already
+            together = False  # the others know already
         except Exception as error:
             failures = [(_reason(error), traceback.format_exc())]
         if self.workers > 1 and not (together and self._all_well(well=not failures)):
@@ -121,7 +121,7 @@ class Share:
         return value
 
     def _go_on(self) -> None:
-        """Before processes meet: find whether all are coming."""
+        """Before a collective operation, raise unless all processes will join it."""
         if not self._all_well(well=True):
             raise _OthersFailedError
 
@@ -138,7 +138,7 @@ class Share:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a sentence what has gone wrong, in which layer, if in any, and where in code of the user's."""
+    """Describe an error in one sentence, with the layer and the place in the user's code if known."""
     said, layer = first_line(error) if isinstance(error, ValueError) else in_words(error), layer_at_fault(error)
     return (f"in its {layer} {said}" if layer else said) + place_of(error)
 
@@ -148,12 +148,11 @@ class Chunk:
     """Samples that are differentiated together.
 
     Attributes:
-        batch: Tensors [b, ...] that all points share, or [N, b, ...] where each point has its own.
-        start: The number of its first sample among those of the point.
-        share: The batch's part in the mean over all samples, where it is shared.
-        weights: Weight of each sample in its point's mean, [N, b], where each point has its own; 0 for padding.
-        shared_weights: Weight of each sample in the mean that all points share, [b], where they have other ones than
-            all the same.
+        batch: Tensors [b, ...] shared by all points, or [N, b, ...] if each point has its own.
+        start: Index of the first sample among those of the point.
+        share: Weight of a shared batch in the mean over all samples.
+        weights: Weight of each sample in its point's mean, [N, b], if each point has its own; 0 for padding.
+        shared_weights: Weights of shared samples in the mean, [b], if they are not all equal.
     """
 
     batch: Batch
@@ -164,17 +163,17 @@ class Chunk:
 
     @property
     def size(self) -> int:
-        """How many samples of each point there are."""
+        """Number of samples per point."""
         return self.batch[0].shape[0 if self.weights is None else 1]
 
     def sample_weights(self, like: Tensor) -> Tensor:
         """Return the weight of each sample in its point's mean.
 
         Args:
-            like: A tensor of the type and on the device that are wanted.
+            like: A tensor of the desired dtype and device.
 
         Returns:
-            [N, b]; N is 1 where all points share the samples.
+            [N, b]; N is 1 if all points share the samples.
         """
         if self.weights is not None:
             return self.weights.to(like)
@@ -184,18 +183,18 @@ class Chunk:
 
 
 class Samples:
-    """The samples of N points: all samples for every point, or for each point those that it holds.
+    """The samples of N points: all samples for every point, or each point's own.
 
     Attributes:
         data: Tensors [n, ...] that share their first dimension.
 
     Args:
         data: See above.
-        holdings: For each point the indices of its samples; None gives all samples to every point.
-        chunk: At most how many samples of a point are in a chunk; None takes all of them.
-        share: Which part of them is this process's.
-        dtype: Type of the weights.
-        counts: How much each sample counts in a mean, int64 [n]; None is all the same.
+        holdings: The sample indices of each point; None gives all samples to every point.
+        chunk: Maximum number of a point's samples per chunk; None for all.
+        share: The part of the samples that is this process's.
+        dtype: Dtype of the weights.
+        counts: How much each sample counts in a mean, int64 [n]; None for equal weights.
 
     Raises:
         ValueError: If data, holdings or chunk are empty.
@@ -212,14 +211,14 @@ class Samples:
     ) -> None:
         sizes = [len(t) for t in data]
         if len(set(sizes)) != 1 or sizes[0] == 0:
-            raise ValueError(f"The data must be tensors with as many samples each, and not none, got {sizes}.")
+            raise ValueError(f"The data must be tensors with equally many samples, at least one, got {sizes}.")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk must be at least 1 sample, or None for all of them, got {chunk}.")
         if counts is not None and not counts.any():
-            raise ValueError("The data must have samples that count, and all have labels that do not.")
+            raise ValueError("The data must have labels that count, but all of them are ignored.")
         self.data = data
         self._counts = counts
-        # How much all samples before each one count: on the CPU, so that no chunk waits for the device.
+        # Running totals of the counts, on the CPU so that no chunk waits for the device.
         self._counted = None if counts is None else nn.functional.pad(counts.cumsum(0), (1, 0)).cpu()
         self._indices: Tensor | None = None
         self._weights: Tensor | None = None
@@ -236,17 +235,17 @@ class Samples:
 
     @property
     def num_points(self) -> int:
-        """N, where each point has its own samples; 1 otherwise."""
+        """N if each point has its own samples, otherwise 1."""
         return 1 if self._indices is None else len(self._indices)
 
     def places(self, row: int) -> Tensor:
         """List the samples of a point.
 
         Args:
-            row: Which point.
+            row: Index of the point.
 
         Returns:
-            Their places in the data, int64.
+            Indices into the data, int64.
         """
         if self._indices is None or self._weights is None:
             places = torch.arange(self._count, device=self.data[0].device)
@@ -262,11 +261,11 @@ class Samples:
         """Cut this process's share into chunks.
 
         Args:
-            rows: Which points, where each has its own samples.
-            chunk: At most how many samples a chunk has; by default as many as the constructor says.
+            rows: The points, if each has its own samples.
+            chunk: Maximum number of samples per chunk; by default that of the constructor.
 
         Yields:
-            The chunks; none where there are more processes than samples.
+            The chunks; possibly none, if there are more processes than samples.
         """
         step = chunk or self._step
         for start in range(self._mine.start, self._mine.stop, step):
@@ -287,13 +286,13 @@ class Samples:
 def _padded(
     holdings: Sequence[Any], device: torch.device, dtype: torch.dtype, counts: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Lay out unequal sets of samples as a matrix of indices [N, m], with each sample's weight in its row's mean."""
+    """Pad unequal sets of samples to indices [N, m], with each sample's weight in its row's mean."""
     held = [torch.as_tensor(indices, dtype=torch.int64, device=device) for indices in holdings]
     empty = [k for k, rows in enumerate(held) if not len(rows) or (counts is not None and not counts[rows].any())]
     if empty:
-        raise ValueError(f"Each point needs samples of its own; number {empty[0]} has none.")
+        raise ValueError(f"Each point needs at least one sample; point {empty[0]} has none.")
     longest = max(map(len, held))
-    # Padding repeats the first sample, whose loss is finite where the others are, with weight zero.
+    # Padding repeats the first sample with weight zero: its loss is finite if the others' are.
     indices = torch.stack([torch.cat([rows, rows[:1].expand(longest - len(rows))]) for rows in held])
     weights = torch.zeros(len(held), longest, device=device, dtype=dtype)
     for row, mine in zip(weights, held, strict=True):

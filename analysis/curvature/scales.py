@@ -1,4 +1,4 @@
-"""Scales of the parameters, in which a measure of flatness does not change when a network is rescaled."""
+"""Parameter scales that make flatness measures invariant under rescaling of a network."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,11 +12,11 @@ Scale = Literal["none", "adaptive", "filter"]
 
 
 def split(flat: Tensor, shapes: Mapping[str, Size]) -> dict[str, Tensor]:
-    """Cut flat parameters into those of the layers.
+    """Split flat parameters by name.
 
     Args:
         flat: [N, P].
-        shapes: Shapes of the parameters by name, in their order.
+        shapes: Shapes of the parameters by name, in order.
 
     Returns:
         Views [N, *shape] by name.
@@ -26,17 +26,17 @@ def split(flat: Tensor, shapes: Mapping[str, Size]) -> dict[str, Tensor]:
 
 
 def scales(points: Tensor, shapes: Mapping[str, Size], kind: Scale) -> Tensor:
-    """Find the scale of each parameter.
+    """Compute the scale of each parameter.
 
-    A ReLU layer multiplied by a factor, and the next one divided by it, compute the same and have another Hessian
-    (Dinh et al.: Sharp minima can generalize for deep nets, ICML 2017, arXiv:1703.04933). Perturbations that are
-    multiplied by these scales see no difference.
+    Multiplying a ReLU layer by a factor and dividing the next one by it changes the Hessian but not the function (Dinh
+    et al.: Sharp minima can generalize for deep nets, ICML 2017, arXiv:1703.04933). Perturbations multiplied by these
+    scales are invariant.
 
     Args:
         points: [N, P].
         shapes: Shapes of the parameters by name.
         kind: "none": 1; "adaptive": |θ_i| (Kwon et al.: ASAM, ICML 2021, arXiv:2102.11600); "filter": ‖w‖ / √d for
-            the d numbers w of a filter, that is of a row of a layer's weight, and |θ_i| for biases and other vectors.
+            the d entries w of a filter (a row of a layer's weight), and |θ_i| for biases and other vectors.
 
     Returns:
         [N, P].

@@ -1,4 +1,4 @@
-"""The spectrum of curvature matrices from one Krylov run each: extreme eigenvalues, trace, norm and density."""
+"""Spectra of curvature matrices from one Krylov run each: extreme eigenvalues, trace, norm and density."""
 
 import math
 from collections.abc import Callable
@@ -21,8 +21,8 @@ __all__ = ["Density", "Spectrum", "spectra", "spectrum"]
 Array = NDArray[np.float64]
 
 _SINGLE = 15.0
-"""A component of a random vector along a single direction is a χ² of one degree of freedom, and above this once in
-10⁴; a Ritz value with a larger part of the starting vector stands for several eigenvalues."""
+"""The squared component of a random vector along one direction is χ²₁ distributed and exceeds this once in 10⁴; a Ritz
+value with a larger weight in the starting vector represents several eigenvalues."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class Density:
     """The distribution of eigenvalues, as atoms.
 
     Attributes:
-        nodes: Where the atoms are, ascending, [q].
-        weights: Which part of all eigenvalues each stands for; their sum is one.
+        nodes: Positions of the atoms, ascending, [q].
+        weights: Fraction of the eigenvalues that each represents, with sum one, [q].
     """
 
     nodes: Array
@@ -40,23 +40,22 @@ class Density:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What is known of the spectrum of a symmetric matrix H.
+    """Estimates of the spectrum of a symmetric matrix H.
 
     Attributes:
         size: P.
         top: The largest eigenvalues, descending, [k].
-        top_residuals: ‖H y − θ y‖ of their vectors: an eigenvalue is within this distance.
+        top_residuals: ‖H y − θ y‖ of their Ritz vectors: an eigenvalue lies within this distance.
         bottom: The smallest eigenvalues, ascending, [j].
-        bottom_residuals: The same for these.
-        converged: Whether all residuals are as small as was asked for; if not, these eigenvalues are bounds from the
-            inner side and no more.
+        bottom_residuals: The same for the smallest.
+        converged: Whether all residuals are within the tolerance; if not, these eigenvalues are only inner bounds.
         trace: Tr H.
         squared_norm: ‖H‖_F².
         rank_error: Standard error of the effective rank.
         readings: Linear functions of the diagonal, [J].
         reading_errors: Their standard errors, [J].
         density: The distribution of the eigenvalues.
-        num_products: How many products all this took.
+        num_products: Number of matrix-vector products used.
     """
 
     size: int
@@ -86,7 +85,7 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """(Tr H)² / ‖H‖_F²: the number of eigenvalues where they are all alike."""
+        """(Tr H)² / ‖H‖_F²: the number of nonzero eigenvalues if these are all equal."""
         return self.trace.value**2 / self.squared_norm.value if self.squared_norm.value else 0.0
 
     @property
@@ -113,12 +112,12 @@ def spectrum(
 
     Args:
         operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
-        top: How many of the largest eigenvalues are wanted.
-        bottom: How many of the smallest.
-        tol: Residual that is small enough: a part of the eigenvalue at the top, of the largest at the bottom.
-        max_steps: Largest number of Lanczos steps, each for one product and 8 P bytes.
-        rtol: Standard error of the trace that is small enough, as a part of it.
-        max_probes: Number of probes, each for one product, after which no further ones are drawn.
+        top: Number of largest eigenvalues wanted.
+        bottom: Number of smallest eigenvalues wanted.
+        tol: Tolerance of the residuals, relative to the eigenvalue at the top and to the largest one at the bottom.
+        max_steps: Maximum number of Lanczos steps; each costs one product and 8 P bytes.
+        rtol: Relative standard error of the trace at which probing stops.
+        max_probes: Number of probes after which probing stops; each costs one product.
         seed: Seed of all random vectors.
 
     Returns:
@@ -166,8 +165,8 @@ def spectra(
 ) -> tuple[Krylov, list[Spectrum]]:
     r"""Measure the spectra of N symmetric matrices side by side, from one Krylov basis Q each and a few probes.
 
-    The Lanczos iteration runs for `steps` steps, and on until the extreme eigenvalues are known. Its basis then
-    serves everything else. With random signs g and P = I − QQᵀ,
+    Lanczos runs for at least `steps` steps, and until the extreme eigenvalues have converged. Everything else reuses
+    its basis. With random signs g and P = I − QQᵀ,
 
     $$
     \mathrm{tr} H = \mathrm{tr} T + E[gᵀ P H P g], \qquad
@@ -175,36 +174,36 @@ def spectra(
     \mathrm{diag} H = \mathrm{diag}(Q T Qᵀ) + 2 β_m q_m ∘ q_{m+1} + E[g ∘ P H P g],
     $$
 
-    where the first terms are known and hold the large eigenvalues, which make most of the variance of plain probes
-    (the idea of Hutch++, arXiv:2010.09649, with the basis that is there already). Linear functions of the diagonal,
-    such as the trace of each layer's block, come from the same probes. Probes are drawn in rounds of `num_probes`, for
-    each matrix until the standard error of its own trace is at most `rtol` of it: what is found of a matrix does not
-    depend on those beside it.
+    where the first terms are exact and hold the large eigenvalues, which cause most of the variance of plain probes
+    (the idea of Hutch++, arXiv:2010.09649, with the basis already at hand). Linear functions of the diagonal, such as
+    the trace of each layer's block, come from the same probes. Probes are drawn in rounds of `num_probes`, for each
+    matrix until the relative standard error of its own trace is at most `rtol`: results for one matrix do not depend on
+    the others.
 
     The density is that of stochastic Lanczos quadrature with the single starting vector q₁: an atom at each Ritz value
-    θ_i with weight (e₁ᵀ s_i)². Single eigenvalues that have converged are atoms of their true weight 1 / P
-    instead, and the others share what is left.
+    θ_i with weight (e₁ᵀ s_i)². Converged simple eigenvalues get their true weight 1 / P instead, and the other atoms
+    share the rest.
 
     Args:
-        products: Multiplies each matrix with its own vector, [N, P] to [N, P], in float64.
+        products: Multiplies each matrix by its own vector, [N, P] to [N, P], in float64.
         keys: Keys of all random vectors, int64 [N] on the device of the matrices.
         size: P.
-        top: How many of the largest eigenvalues are wanted.
-        bottom: How many of the smallest.
-        tol: Residual that is small enough: a part of the eigenvalue at the top, of the largest at the bottom.
-        steps: Least number of Lanczos steps.
-        max_steps: Largest number.
-        num_probes: Probes of a round, at least 2; with 0 the trace and what comes with it are not wanted, and NaN.
-        rtol: Standard error of the trace that is small enough, as a part of it.
-        max_probes: Number of probes after which no round is begun.
-        readings: Maps diagonals [N, P] linearly to what is wanted of them, [N, J].
-        agree: Makes numbers that decide the same in all workers that share the products.
+        top: Number of largest eigenvalues wanted.
+        bottom: Number of smallest eigenvalues wanted.
+        tol: Tolerance of the residuals, relative to the eigenvalue at the top and to the largest one at the bottom.
+        steps: Minimum number of Lanczos steps.
+        max_steps: Maximum number of Lanczos steps.
+        num_probes: Probes per round, at least 2; with 0 the trace and all that depends on it are NaN.
+        rtol: Relative standard error of the trace at which probing stops.
+        max_probes: Number of probes after which no further round starts.
+        readings: A linear map from diagonals [N, P] to [N, J].
+        agree: Makes the numbers that decisions rest on identical in all workers that share the products.
 
     Returns:
         The Krylov bases, and the spectrum of each matrix.
 
     Raises:
-        ValueError: If there is a single probe to a round, which has no spread, or as for `krylov`.
+        ValueError: If `num_probes` is 1, which has no spread, or as for `krylov`.
 
     Example:
         >>> matrix = torch.diag(torch.arange(1.0, 6.0, dtype=torch.float64))
@@ -228,7 +227,7 @@ def spectra(
 
 
 class _Probes:
-    """Random signs on what the Krylov bases leave, and what their products tell."""
+    """Random-sign probes of the complement of the Krylov bases, and sums over their products."""
 
     def __init__(
         self,
@@ -240,7 +239,7 @@ class _Probes:
     ) -> None:
         self.products, self.space, self.keys, self.readings, self.agree = products, space, keys, readings, agree
         self.exact = space.sizes == space.basis.shape[2]
-        self.counts = np.zeros(len(space.sizes), dtype=int)  # how many probes serve each matrix
+        self.counts = np.zeros(len(space.sizes), dtype=int)  # probes of each matrix
         self.rows, self.last = np.arange(len(space.sizes)), space.sizes - 1
         self.ends = space.beta[self.rows, self.last]  # β_m
         self.known_trace = space.alpha.sum(1)
@@ -261,7 +260,7 @@ class _Probes:
         return found
 
     def draw_rounds(self, num_probes: int, rtol: float, max_probes: int) -> None:
-        """Draw rounds of probes for each matrix that is not known exactly, until its trace is known well enough."""
+        """Draw rounds of probes for each matrix not known exactly, until its trace is accurate enough."""
         unsure = ~self.exact
         while unsure.any() and len(self.traces) < max_probes:
             for _ in range(num_probes):
@@ -281,7 +280,7 @@ class _Probes:
         self.read.append(self.readings(left).cpu().numpy())
 
     def _errors(self) -> Array:
-        """Compute the standard errors of the traces, as parts of these, [N]."""
+        """Compute the relative standard errors of the traces, [N]."""
         samples = np.array(self.traces)
         error = samples.std(0, ddof=1) / math.sqrt(len(samples))
         scale = np.abs(self.known_trace + samples.mean(0))
@@ -289,7 +288,7 @@ class _Probes:
 
 
 def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int], traced: bool) -> Spectrum:
-    """Put together what basis and probes tell of one matrix."""
+    """Combine basis and probes into the spectrum of one matrix."""
     values, weights, residuals = space.ritz(row)
     top, bottom = wanted
     size = space.basis.shape[2]
@@ -305,7 +304,7 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
         traces, norms, read = (np.array(part)[: probes.counts[row], row] for part in drawn)
         trace = mean_estimate(traces, len(traces), float(probes.known_trace[row]))
         squared_norm = mean_estimate(norms, len(norms), float(probes.known_norm[row]))
-        # The rank t² / f is linear in small changes of t and f, which the probes make together.
+        # Linearise the rank t² / f in t and f, whose errors are correlated: both come from the same probes.
         t, f = trace.value, squared_norm.value
         rank_error = mean_estimate(2 * t / f * traces - (t / f) ** 2 * norms, 0).error if f else 0.0
         readings = readings + read.mean(0)
@@ -328,7 +327,7 @@ def _spectrum(space: Krylov, probes: _Probes, row: int, wanted: tuple[int, int],
 
 
 def _density(values: Array, weights: Array, residuals: Array, size: int, tol: float = 1e-3) -> Density:
-    """Weigh single eigenvalues truly, and spread the rest as the starting vector says."""
+    """Give converged simple eigenvalues their true weight; the others share the rest by the starting vector."""
     scale = max(abs(values[0]), abs(values[-1]))
     single = (residuals <= tol * np.maximum(np.abs(values), tol * scale)) & (weights * size <= _SINGLE)
     if len(values) == size:

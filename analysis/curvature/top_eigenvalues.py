@@ -1,4 +1,4 @@
-"""The largest eigenvalues of a symmetric operator, and the Krylov basis that they were found in."""
+"""The largest eigenvalues of a symmetric operator, with their Krylov basis."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +22,13 @@ class Ritz:
 
     Attributes:
         values: The largest Ritz values θᵢ in descending order, [k].
-        vectors: Their Ritz vectors yᵢ of norm one, in columns [P, k].
-        residuals: Norms ‖H yᵢ − θᵢ yᵢ‖, [k]: within this distance of θᵢ there is an eigenvalue of H, up to
-            the rounding errors of the products.
-        basis: Orthonormal basis Q, in columns [P, m].
+        vectors: Their Ritz vectors yᵢ of norm one, as columns [P, k].
+        residuals: Norms ‖H yᵢ − θᵢ yᵢ‖, [k]: an eigenvalue of H lies within this distance of θᵢ, up to rounding of the
+            products.
+        basis: Orthonormal basis Q, as columns [P, m].
         projection: The tridiagonal matrix Qᵀ H Q, [m, m].
-        converged: Whether all residuals are as small as was asked for.
-        num_products: How many products with H this took.
+        converged: Whether all residuals are within the tolerance.
+        num_products: Number of products with H used.
     """
 
     values: Array
@@ -49,31 +49,30 @@ def top_eigenvalues(
     max_steps: int = 300,
     seed: int = 0,
 ) -> Ritz:
-    """Find the algebraically largest eigenvalues of a symmetric operator H by the Lanczos iteration.
+    """Compute the algebraically largest eigenvalues of a symmetric operator H by Lanczos iteration.
 
-    The iteration is that of `basinet.analysis.curvature.krylov.krylov`, with full orthogonalisation. It ends when the
-    residual of each wanted eigenvalue is at most `tol` times its modulus (or at the level of rounding), which
-    bounds its relative error by `tol`; the error is mostly near the square of that. Where an invariant subspace is
-    exhausted, the search goes on from a random direction orthogonal to it if it can hold a further copy of a wanted
-    eigenvalue.
+    Uses `basinet.analysis.curvature.krylov.krylov`, with full orthogonalisation. It stops when the residual of each
+    wanted eigenvalue is at most `tol` times its modulus (or at the level of rounding), which bounds the relative error
+    by `tol`; the error is mostly near its square. When an invariant subspace is exhausted, the search restarts from a
+    random direction orthogonal to it if that may hold a further copy of a wanted eigenvalue.
 
-    A multiple eigenvalue is found once by a single starting vector. Its copies come with the restarts, so
-    they are only complete if the operator has few distinct eigenvalues.
+    A single starting vector finds a multiple eigenvalue once. Its copies come from restarts, so they are only complete
+    if the operator has few distinct eigenvalues.
 
     Args:
         operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
-        num_eigenvalues: How many eigenvalues k to find, at most P.
-        tol: Residual that is small enough, as a part of the eigenvalue.
-        min_steps: Least number of steps, for a larger basis than the eigenvalues need.
-        max_steps: Largest number of steps; each costs one product and 8 P bytes.
+        num_eigenvalues: Number of eigenvalues k, at most P.
+        tol: Tolerance of the residuals, relative to the eigenvalue.
+        min_steps: Minimum number of steps, for a larger basis than the eigenvalues need.
+        max_steps: Maximum number of steps; each costs one product and 8 P bytes.
         seed: Seed of the starting vector.
 
     Returns:
         The eigenpairs, with the basis.
 
     Raises:
-        ValueError: If the operator is not square or returns numbers that are not finite, or if the numbers of
-            eigenvalues and steps do not fit together.
+        ValueError: If the operator is not square or returns non-finite numbers, or if the numbers of eigenvalues and
+            steps are inconsistent.
 
     Example:
         >>> found = top_eigenvalues(np.diag([3.0, 2.0, -5.0]), 2)

@@ -1,4 +1,4 @@
-"""The trace of a symmetric operator from random probes, with its standard error."""
+"""Stochastic estimates of the trace of a symmetric operator, with standard errors."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _BLOCK = 32
-"""How many probes are held in memory at once."""
+"""Number of probes held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        error: Its standard error, from the spread of the samples; 0 where the value is exact.
-        num_products: How many products with the operator this took.
+        error: Its standard error, from the spread of the samples; 0 if the value is exact.
+        num_products: Number of products with the operator used.
     """
 
     value: float
@@ -43,12 +43,12 @@ class Estimate:
 
 
 def mean_estimate(samples: Array, num_products: int, known: float = 0.0) -> Estimate:
-    """Estimate a number as a known part and the mean of samples.
+    """Estimate a number as an exact part plus the mean of samples.
 
     Args:
-        samples: Independent samples [m] of what is not known, at least 2.
-        num_products: How many products they took.
-        known: The part that is known.
+        samples: Independent samples [m] of the unknown part, at least 2.
+        num_products: Number of products they took.
+        known: The exact part.
 
     Returns:
         The estimate.
@@ -60,20 +60,20 @@ def mean_estimate(samples: Array, num_products: int, known: float = 0.0) -> Esti
 def estimates_in_rounds(
     draw: Callable[[range], Array], *, size: int, most: int, rtol: float, cost: Callable[[int], int]
 ) -> list[Estimate]:
-    """Estimate means side by side, from as many samples as each of them needs by itself.
+    """Estimate several means side by side, each from as many samples as it needs.
 
-    Few samples of a skewed distribution mostly lack its large values, in the mean as in the spread, so that a small
-    standard error says little: the first round should not be small.
+    A few samples of a skewed distribution mostly miss its large values, so both mean and spread are too small, and a
+    small standard error says little: the first round should not be small.
 
     Args:
-        draw: Draws the samples of these numbers, [m, N].
-        size: Samples of a round, at least 2.
-        most: Number of samples after which no round is begun.
-        rtol: Standard error that is small enough, as a part of the mean.
-        cost: How many products so many samples take.
+        draw: Draws the samples of the given indices, [m, N].
+        size: Samples per round, at least 2.
+        most: Number of samples after which no further round starts.
+        rtol: Relative standard error at which sampling stops.
+        cost: Maps a number of samples to the products that they take.
 
     Returns:
-        The estimate of each mean, from the rounds until its own error was small enough.
+        The estimate of each mean, from the rounds until its own error is small enough.
     """
     samples = draw(range(size))
     found: dict[int, Estimate] = {}
@@ -98,16 +98,16 @@ def trace(
 
     Args:
         operator: A symmetric matrix, `scipy.sparse.linalg.LinearOperator` or `CurvatureOperator`, [P, P].
-        method: `xtrace` makes the most of few products, `hutch++` is close to it, and the error bar of `hutchinson`
-            holds for any spectrum.
-        num_products: How many products may be spent.
+        method: `xtrace` is the most accurate for few products, `hutch++` comes close, and the error bar of
+            `hutchinson` holds for any spectrum.
+        num_products: Number of products to spend.
         seed: Seed of the vectors.
 
     Returns:
         The estimate, with its standard error.
 
     Raises:
-        ValueError: If there is no such method, if the products do not suffice for it, or if the operator is not square.
+        ValueError: If the method is unknown, needs more products, or the operator is not square.
 
     Example:
         >>> trace(np.diag([1.0, 2.0, 3.0]), method="hutchinson").value
@@ -120,7 +120,7 @@ def trace(
 
 
 def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Estimate:
-    r"""Estimate a trace by random signs.
+    r"""Estimate a trace with random-sign probes.
 
     $$
     \mathrm{tr} H = E[gᵀ H g] ≈ \frac{1}{m} \sum_{i=1}^m g_iᵀ H g_i, \qquad g \in \{-1, 1\}^P, \qquad
@@ -136,10 +136,10 @@ def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Esti
         The mean over the probes, with its standard error.
 
     Raises:
-        ValueError: If there are fewer than 2 probes, which have no spread.
+        ValueError: If there are fewer than 2 probes, too few for a spread.
 
     Example:
-        Signs see a diagonal matrix exactly.
+        Random signs are exact for a diagonal matrix.
 
         >>> hutchinson(np.diag([1.0, 2.0, 3.0]), num_products=4)
         Estimate(value=6.0, error=0.0, num_products=4)
@@ -156,26 +156,26 @@ def hutchinson(operator: Any, *, num_products: int = 100, seed: int = 0) -> Esti
 
 
 def hutch_plus_plus(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
-    r"""Estimate a trace exactly on the range of a normal sketch S, and by random signs on the rest.
+    r"""Compute a trace exactly on the range of a Gaussian sketch S, and estimate the rest with random signs.
 
     $$
     Q = \mathrm{orth}(H S), \qquad
     \mathrm{tr} H = \mathrm{tr}(Qᵀ H Q) + E[gᵀ (I - QQᵀ) H (I - QQᵀ) g] .
     $$
 
-    A third of the products each is spent on the sketch, on its range and on the probes. Where a Krylov basis is there
-    already, `basinet.analysis.curvature.spectral.spectra` takes it for Q and spends all products on probes.
+    A third of the products each goes to the sketch, its range and the probes. If a Krylov basis is available,
+    `basinet.analysis.curvature.spectral.spectra` uses it as Q and spends all products on probes.
 
     Args:
         operator: A symmetric matrix or `scipy.sparse.linalg.LinearOperator`, [P, P].
-        num_products: How many products may be spent, at least 6.
+        num_products: Number of products to spend, at least 6.
         seed: Seed of the sketch and the signs.
 
     Returns:
         The estimate; its standard error is that of the probes.
 
     Raises:
-        ValueError: If there are fewer than 6 products: two probes are needed for a spread.
+        ValueError: If `num_products` is below 6: a spread needs two probes.
 
     Example:
         >>> vector = np.arange(6.0)
@@ -199,27 +199,27 @@ def hutch_plus_plus(operator: Any, *, num_products: int = 60, seed: int = 0) -> 
 
 
 def xtrace(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
-    r"""Estimate a trace by normal vectors, each of which is probed on what the sketch of the others leaves.
+    r"""Estimate a trace with Gaussian vectors, each probing the complement of the others' sketch.
 
     $$
     \mathrm{tr} H ≈ \frac{1}{k} \sum_{i=1}^k \left[ \mathrm{tr}(Q_iᵀ H Q_i) + g_iᵀ (I - Q_i Q_iᵀ) H (I - Q_i Q_iᵀ)
     g_i \right], \qquad Q_i = \mathrm{orth}(H g_j : j ≠ i) .
     $$
 
-    All k probes serve the sketch and the estimate, and an order of them does not matter.
+    All k probes serve both the sketch and the estimate, and their order does not matter.
 
     Args:
         operator: A symmetric matrix or `scipy.sparse.linalg.LinearOperator`, [P, P].
-        num_products: How many products may be spent, at least 4: two a probe.
+        num_products: Number of products to spend, at least 4: two per probe.
         seed: Seed of the vectors.
 
     Returns:
-        The mean of the k estimates, with the standard error that their spread has if they are taken for independent,
-        as in the paper; they are not, and of less than some 20 the true error is up to twice as large. It is exact,
-        with an error of 0, where the rank of the operator is below k.
+        The mean of the k estimates, with the standard error that they would have if independent, as in the paper; they
+        are not, and for fewer than about 20 the true error is up to twice as large. Exact, with error 0, if the rank of
+        the operator is below k.
 
     Raises:
-        ValueError: If there are fewer than 4 products.
+        ValueError: If `num_products` is below 4.
 
     Example:
         >>> vector = np.arange(6.0)
@@ -243,9 +243,9 @@ def xtrace(operator: Any, *, num_products: int = 60, seed: int = 0) -> Estimate:
     inner = q.T @ moved
     known = float(np.trace(inner))
     spent = count + q.shape[1]
-    if q.shape[1] < count or count == size:  # the range of the operator itself
+    if q.shape[1] < count or count == size:  # the sketch spans the operator's range
         return Estimate(known, 0.0, spent)
-    # s_i is the direction in the range of all that is orthogonal to the others: Q_i Q_iᵀ = Q (I - s_i s_iᵀ) Qᵀ.
+    # s_i is the direction in the full range orthogonal to the others: Q_i Q_iᵀ = Q (I - s_i s_iᵀ) Qᵀ.
     s = solve_triangular(np.linalg.qr(q.T @ sketch, "r"), np.eye(count), trans="T")
     s = np.linalg.qr(q.T @ sketch)[0] @ s
     s /= np.linalg.norm(s, axis=0)

@@ -1,1 +1,1 @@
-"""How figures are drawn: style, layout, legends, legibility."""
+"""Drawing of figures: style, layout, legends, legibility."""

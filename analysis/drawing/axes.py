@@ -1,4 +1,4 @@
-"""Axes: their scales and the labels of their ticks, and what is done before and after drawing on them."""
+"""Axes: scales, tick labels, and the steps before and after drawing on them."""
 
 from collections.abc import Sequence
 from math import log10
@@ -35,7 +35,7 @@ def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
 
     Args:
         metric: Name of the metric; an accuracy is always on a linear axis.
-        values: What will be drawn.
+        values: The values to draw.
 
     Returns:
         `log` or `linear`.
@@ -45,14 +45,14 @@ def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
 
 
 def symmetric_log(ax: Axes, values: ArrayLike) -> None:
-    """Let the horizontal axis be logarithmic to both sides, and linear for a thousandth of the largest value.
+    """Make the horizontal axis symmetric logarithmic, linear up to a thousandth of the largest value.
 
     Args:
         ax: The axes.
-        values: What will be drawn.
+        values: The values to draw.
     """
     largest = float(np.abs(np.asarray(values)).max())
-    # A power of ten: labels within the linear part would lie on each other.
+    # A power of ten: labels within the linear part would overlap.
     ax.set_xscale("symlog", linthresh=10.0 ** round(log10(max(1e-12, 1e-3 * largest))))
 
 
@@ -60,14 +60,14 @@ def new_axes(ax: Axes | None) -> Axes:
     """Return axes to draw on.
 
     Args:
-        ax: The axes, or None for a new pyplot figure, which belongs to the caller. A figure that has no layout engine,
-            or the constrained one, is laid out so that what is drawn can be read.
+        ax: The axes, or None for a new pyplot figure, which belongs to the caller. A figure without a layout engine,
+            or with the constrained one, is laid out for legibility.
 
     Returns:
         The axes.
 
     Raises:
-        ExperimentError: It is something else.
+        ExperimentError: If `ax` is something else.
     """
     if ax is None:
         from matplotlib import pyplot
@@ -80,12 +80,12 @@ def new_axes(ax: Axes | None) -> Axes:
 
 
 def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
-    """Finish what has been drawn: draw once what coincides, label the ticks and explain the marks.
+    """Finish a plot: merge coinciding marks, label the ticks and add a legend.
 
     Args:
         ax: The axes.
         legend: Whether to draw a legend outside the axes, if anything is labelled.
-        **kwargs: Handed to `outside_legend`.
+        **kwargs: Passed to `outside_legend`.
 
     Returns:
         The axes.
@@ -98,15 +98,15 @@ def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
 
 
 def label_log_axes(ax: Axes) -> None:
-    """Label the ticks with plain numbers: where logarithmic axes span few decades, and where there are bytes.
+    """Label ticks with plain numbers on logarithmic axes of few decades and on axes of bytes.
 
     Args:
-        ax: Axes whose limits are settled.
+        ax: Axes with final limits.
     """
     for axis in (ax.xaxis, ax.yaxis):
         low, high = sorted(axis.get_view_interval())
         decades = log10(high / low) if axis.get_scale() == "log" and low > 0 else _FEW_DECADES
-        if decades < 0.7:  # there may be no power of ten
+        if decades < 0.7:  # possibly without a power of ten
             axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             axis.set_minor_locator(NullLocator())
         elif decades < _FEW_DECADES:
@@ -122,7 +122,7 @@ def label_log_axes(ax: Axes) -> None:
 
 
 def _power(value: float) -> str:
-    """Write a power of ten; matplotlib sets it as a formula, which takes many times as long."""
+    """Format a power of ten; matplotlib typesets it as a formula, which takes many times as long."""
     exponent = round(log10(abs(value))) if value else 0
     power = f"10{str(exponent).translate(_SUPERSCRIPTS)}" if value else "0"
     return f"−{power}" if value < 0 else power

@@ -1,4 +1,4 @@
-"""Which runs a figure shows: all, or where these are too many to be told apart, the best."""
+"""The choice of runs in a figure: all, or only the best if there are too many to tell apart."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ __all__ = ["MOST_PANELS", "MOST_SERIES", "WIDE", "Choice", "choose", "choose_tog
 MOST_PANELS = 9
 MOST_SERIES = 12
 WIDE = 8.0
-"""Inches, of a panel with a long legend beside it."""
+"""Width in inches of a panel with a long legend beside it."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a figure shows.
+    """The contents of a figure.
 
     Attributes:
         runs: The runs.
         rows: Their data.
         draw: Makes the figure, as `panels` does.
-        note: A sentence about runs that are left out, after a space; empty if there are none.
+        note: A space and a sentence about runs that are left out; empty if there are none.
     """
 
     runs: Sequence[Run]
@@ -39,19 +39,19 @@ class Choice:
 
     @property
     def notes(self) -> str:
-        """What a caption says of runs that are not shown."""
+        """The sentences of a caption about runs that are not shown."""
         return self.note + _absent(self.runs, self.rows)
 
 
 def choose(runs: Sequence[Run], load: Callable[[Sequence[Run]], list[Row]]) -> Choice:
-    """Choose runs of which there are no more panels, and no more series in a panel, than can be told apart.
+    """Choose runs so that neither the panels nor the series in a panel are too many to tell apart.
 
     Args:
         runs: All runs.
         load: Collects the data of runs, rows with their `label`.
 
     Returns:
-        All of them; or those of the best strategies; or of many conditions the best run of each strategy.
+        All runs; or those of the best strategies; or, for many conditions, the best run of each strategy.
     """
     rows, named, best = load(runs), names(runs), leaders(runs)
     if len({condition for _, condition in named}) > MOST_PANELS:
@@ -67,21 +67,21 @@ def choose(runs: Sequence[Run], load: Callable[[Sequence[Run]], list[Row]]) -> C
 
 
 def choose_together(runs: Sequence[Run], load: Callable[[Sequence[Run]], list[Row]]) -> Choice:
-    """Choose runs for a figure that has all in one panel.
+    """Choose runs for a figure with a single panel.
 
     Args:
         runs: All runs.
         load: Collects the data of runs, rows with their `label`.
 
     Returns:
-        All of them, or the best run of each strategy.
+        All runs, or the best run of each strategy.
     """
     rows = load(runs)
     return _best(runs, load, rows) if len(runs) > 2 * MOST_SERIES else Choice(runs, rows, _together)
 
 
 def _best(runs: Sequence[Run], load: Callable[[Sequence[Run]], list[Row]], rows: list[Row]) -> Choice:
-    """Choose the best run of each strategy among those of which there are data."""
+    """Choose the best run of each strategy among those with data."""
     known = {row["label"] for row in rows}
     measured = [run for run, label in zip(runs, labels(runs), strict=True) if label in known]
     best = leaders(measured)
@@ -98,7 +98,7 @@ def _best(runs: Sequence[Run], load: Callable[[Sequence[Run]], list[Row]], rows:
 
 
 def _together(runs: Sequence[Run], plot: Callable[..., Axes], *, share_x: bool = True, **kwargs: Any) -> Figure:
-    """Draw all runs into one panel, each by its full name; takes what `panels` takes."""
+    """Draw all runs into one panel under their full names; same arguments as `panels`."""
     figure, (ax,) = grid(1, share_x=share_x, share_y=True, width=WIDE, height=4.2)
     plot(runs, ax=ax, legend=True, **kwargs)
     return figure

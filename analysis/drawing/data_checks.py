@@ -1,4 +1,4 @@
-"""What the figures are drawn from: rows of plain values, which also go into the file beside each figure."""
+"""Checks of the data of figures: rows of plain values, which are also written to a file beside each figure."""
 
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
@@ -17,46 +17,46 @@ __all__ = [
 
 
 class NoDataError(ExperimentError):
-    """A figure would show nothing; the message is one sentence that says what there is."""
+    """Raised if a figure would be empty; the message is one sentence that says what data there are."""
 
 
 def require(data: Sized, otherwise: str) -> None:
     """Raise if there is nothing to draw.
 
     Args:
-        data: What is to be drawn.
-        otherwise: The sentence that says why there may be nothing, and what to do.
+        data: The data to draw.
+        otherwise: The message: a sentence that says why there may be no data, and what to do.
 
     Raises:
-        NoDataError: There is nothing.
+        NoDataError: If there are no data.
     """
     if not len(data):
         raise NoDataError(otherwise)
 
 
 def require_runs(runs: Any) -> None:
-    """Raise if something is no list of runs.
+    """Raise unless a value is a list of runs.
 
     Args:
-        runs: What was given.
+        runs: The value.
 
     Raises:
-        ExperimentError: It is something else.
+        ExperimentError: If it is something else.
     """
     if not isinstance(runs, Sequence) or not all(isinstance(run, Run) for run in runs):
         raise ExperimentError(f"runs: expected a list of runs, as load_runs returns it, not {kind_of(runs)}")
 
 
 def require_rows(rows: Any, *columns: str, otherwise: str) -> None:
-    """Raise if something is no table, or an empty one.
+    """Raise unless a value is a nonempty table.
 
     Args:
-        rows: What was given.
-        columns: What each row needs.
-        otherwise: The sentence that says why there may be nothing, and what to do.
+        rows: The value.
+        columns: Columns that each row needs.
+        otherwise: The message for an empty table: why there may be no data, and what to do.
 
     Raises:
-        ExperimentError: It is something else, or columns are missing.
+        ExperimentError: If it is something else, or columns are missing.
     """
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise ExperimentError(f"rows: expected a list of mappings with {', '.join(columns)}, not {kind_of(rows)}")
@@ -67,7 +67,7 @@ def require_rows(rows: Any, *columns: str, otherwise: str) -> None:
 
 
 def kind_of(value: Any) -> str:
-    """Say what was given instead of something else.
+    """Describe the type of an unexpected value.
 
     Args:
         value: Anything.
@@ -84,16 +84,16 @@ def kind_of(value: Any) -> str:
 
 
 def require_measured(rows: Sized, runs: Sequence[Run], *columns: str, agents: bool = False) -> None:
-    """Raise if there is nothing to draw of runs, and say what they have.
+    """Raise if runs have no data to draw, and explain why.
 
     Args:
-        rows: What is to be drawn.
-        runs: The runs that it is from.
+        rows: The data to draw.
+        runs: The runs that they come from.
         columns: Names of the measurements that each row needs.
-        agents: Whether those of single agents are needed, not those of the centroid.
+        agents: Whether measurements of single agents are needed instead of the centroid's.
 
     Raises:
-        NoDataError: There is nothing.
+        NoDataError: If there are no data.
     """
     if len(rows):
         return

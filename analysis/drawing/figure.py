@@ -1,4 +1,4 @@
-"""A figure and what belongs to it."""
+"""A figure with its caption and data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,15 @@ __all__ = ["Drawing"]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and what belongs to it.
+    """A figure with its caption and data.
 
     Attributes:
         name: Name of its files.
         title: What it shows, in a few words.
         caption: What it shows, in sentences.
-        figure: The figure; pyplot does not know it.
+        figure: The figure, not managed by pyplot.
         rows: The data that it was drawn from.
-        finding: What is found in it, in a sentence, for those who do not see it.
+        finding: The main result, in a sentence, for readers who cannot see it.
     """
 
     name: str

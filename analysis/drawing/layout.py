@@ -1,4 +1,4 @@
-"""How figures are laid out: text is wrapped, ticks are thinned and legends make room, so that all can be read."""
+"""Layout of figures: for legibility, text is wrapped, ticks are thinned and legends make room."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,36 +26,36 @@ __all__ = [
 ]
 
 SMALLEST = 5.0
-"""Points below which text is too small to read."""
+"""Font size in points below which text is too small to read."""
 _BELOW = "legend-below"
 _MOST_TURNS = 3
-"""How often a figure is laid out again: text of more lines leaves less room for the rest."""
+"""Maximum number of layout passes: wrapped text leaves less room for the rest."""
 
 
 _WHOLE: WeakKeyDictionary[Text, tuple[str, str]] = WeakKeyDictionary()
-"""What has been wrapped, before and after."""
+"""Wrapped texts, before and after."""
 
 
 class Sheet(Figure):
-    """A figure that embeds its fonts in PDF and PostScript as TrueType, which can be searched and edited.
+    """A figure that embeds TrueType fonts in PDF and PostScript, so that text can be searched and edited.
 
-    In SVG, text is drawn as paths: it looks the same where the fonts are missing.
+    In SVG, text is drawn as paths, so that it looks the same without the fonts.
     """
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
         """Save the figure.
 
         Args:
-            fname: As for any figure.
-            transparent: As for any figure.
-            **kwargs: As for any figure.
+            fname: As for `Figure.savefig`.
+            transparent: As for `Figure.savefig`.
+            **kwargs: As for `Figure.savefig`.
         """
         with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
             super().savefig(fname, transparent=transparent, **kwargs)
 
 
 class Fitted(ConstrainedLayoutEngine):
-    """The constrained layout, after which what does not fit is wrapped or thinned, and laid out again."""
+    """The constrained layout, repeated after wrapping or thinning what does not fit."""
 
     def execute(self, fig: Figure) -> None:
         """Lay a figure out.
@@ -68,12 +68,12 @@ class Fitted(ConstrainedLayoutEngine):
             if not any([_fit_names(fig), *map(_fit_axes, fig.axes)]):
                 break
             super().execute(fig)
-        for ax in fig.axes:  # what lies inside the axes takes no room
+        for ax in fig.axes:  # content inside the axes does not affect the layout
             _fit_inside(ax)
 
 
 def fit_figure(ax: Axes) -> None:
-    """Let the figure of axes be laid out by `Fitted`, unless its owner has chosen another way.
+    """Set `Fitted` as the layout engine of a figure, unless its owner has chosen another.
 
     Args:
         ax: Axes in a grid.
@@ -89,7 +89,7 @@ def fit_figure(ax: Axes) -> None:
 
 
 def _wrap(text: Text, length: float, *, vertical: bool = False) -> bool:
-    """Wrap text that is longer than some pixels; return whether it was."""
+    """Wrap text that is longer than `length` pixels; return whether it changed."""
     if not text.get_text() or not text.get_visible():
         return False
     box = text.get_window_extent()
@@ -106,7 +106,7 @@ def _wrap(text: Text, length: float, *, vertical: bool = False) -> bool:
 
 
 def _fit_names(figure: Figure) -> bool:
-    """Wrap what stands along the edges of a figure."""
+    """Wrap the texts along the edges of a figure."""
     names = [text for text in figure.texts if text.get_transform() == figure.transSubfigure]
     sides = {text: text.get_rotation() == 90 for text in names}
     lengths = {True: 0.96 * figure.bbox.height, False: 0.96 * figure.bbox.width}
@@ -114,14 +114,14 @@ def _fit_names(figure: Figure) -> bool:
 
 
 def _fit_axes(ax: Axes) -> bool:
-    """Wrap the names of axes, thin their ticks and place a legend below; return whether anything changed."""
+    """Wrap axis labels, thin ticks and place a legend below; return whether anything changed."""
     if not ax.get_visible():
         return False
     ax.apply_aspect()
     box = ax.get_window_extent()
     figure = ax.get_figure(root=True)
     assert figure is not None
-    width = ax.get_position(original=True).width * figure.bbox.width  # that of its aspect may be less
+    width = ax.get_position(original=True).width * figure.bbox.width  # a fixed aspect may make the axes narrower
     changed = [_wrap(ax.title, width)]
     if ax.axison:
         changed += [_wrap(ax.xaxis.label, width), _wrap(ax.yaxis.label, box.height, vertical=True)]
@@ -139,7 +139,7 @@ def _fit_axes(ax: Axes) -> bool:
 
 
 def _fit_inside(ax: Axes) -> None:
-    """Leave out the labels of contours that cover each other, and shrink numbers in cells, or leave them all out."""
+    """Remove overlapping contour labels, and shrink or remove the numbers in cells."""
     drawn = [artist for artist in ax.collections if isinstance(artist, ContourSet)]
     lines = [text for artist in drawn for text in getattr(artist, "labelTexts", [])]
     ax.apply_aspect()
@@ -160,7 +160,7 @@ def _fit_inside(ax: Axes) -> None:
 
 
 def _collide(texts: Sequence[Text]) -> bool:
-    """Return whether any of many texts covers another."""
+    """Return whether any two texts overlap."""
     boxes = np.array([text.get_window_extent().extents for text in texts]).reshape(-1, 4)
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     both = ((low < boxes[None, :, 2:]) & (boxes[None, :, :2] < high)).all(-1)
@@ -168,12 +168,12 @@ def _collide(texts: Sequence[Text]) -> bool:
 
 
 def make_room(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
-    """Make a figure of panels higher by the lines that their names will take.
+    """Increase the height of a figure of panels by the lines of their titles.
 
     Args:
         figure: The figure.
         axes: Its panels, row by row.
-        columns: How many are in a row.
+        columns: Number of panels per row.
     """
     width, height = figure.get_size_inches()
     for names in ([ax.title for ax in axes], [ax.xaxis.label for ax in axes]):
@@ -185,11 +185,11 @@ def make_room(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
 
 
 def place_below(ax: Axes, legend: Any, x: float, y: float) -> None:
-    """Place a legend so many inches from the lower left corner of its axes.
+    """Place a legend relative to the lower left corner of its axes.
 
     Args:
         ax: The axes.
-        legend: The legend; `Fitted` moves it on when it knows what lies between.
+        legend: The legend; `Fitted` later moves it below tick labels and axis label.
         x: Inches to the right.
         y: Inches up.
     """

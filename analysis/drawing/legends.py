@@ -1,4 +1,4 @@
-"""Legends outside the axes, and marks that lie on each other, which a legend names together."""
+"""Legends outside the axes, and coinciding marks, which share a legend entry."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ from basinet.analysis.drawing.sizes import cell_of, text_width, wrap_text
 __all__ = ["SAME", "coinciding", "companion", "labelled_lines", "legend_below_panels", "merge_marks", "outside_legend"]
 
 _NARROW = 4.5
-"""Inches of width below which a legend goes under its axes: beside them, it would leave too little."""
+"""Width in inches below which a legend goes below its axes: beside them it would leave too little room."""
 SAME = " ≈ "
-"""Joins the names of marks in one place."""
+"""Joins the names of coinciding marks."""
 _NEAR = 0.005
-"""Part of the axes' size within which one mark covers another."""
+"""Fraction of the axes' size within which marks coincide."""
 _SAFE = 0.91
-"""Part of the room that a legend may fill: letters are wider where there are few pixels."""
+"""Fraction of the room that a legend may fill: text is wider at low resolution."""
 
 
 def _legend_size() -> float:
@@ -32,7 +32,7 @@ def _legend_size() -> float:
 
 
 def _columns(labels: Sequence[str], width: float, size: float) -> tuple[int, list[str], float]:
-    """Arrange a legend so that it is low: the number of columns, the wrapped labels and the height, in points."""
+    """Minimise the height of a legend; return the number of columns, the wrapped labels and the height in points."""
     handle = size * (rcParams["legend.handlelength"] + rcParams["legend.handletextpad"])
     frame = 2 * size * rcParams["legend.borderpad"]
     space = size * rcParams["legend.columnspacing"]
@@ -54,12 +54,12 @@ def _columns(labels: Sequence[str], width: float, size: float) -> tuple[int, lis
 
 
 def legend_below_panels(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put a legend below all panels, and make the figure higher by it.
+    """Put a legend below all panels and increase the figure's height by it.
 
     Args:
         figure: The figure.
-        handles: What is explained.
-        labels: By which names; without any there is no legend.
+        handles: The legend's artists.
+        labels: Their labels; if empty, no legend is drawn.
     """
     if not labels:
         return
@@ -70,14 +70,14 @@ def legend_below_panels(figure: Figure, handles: Sequence[Any], labels: Sequence
 
 
 def outside_legend(ax: Axes, *, below: bool = False, title: str | None = None) -> None:
-    """Put a legend beside the axes, or below them where the figure is narrow: it covers no data.
+    """Put a legend beside the axes, or below them if the figure is narrow, so that it covers no data.
 
-    A figure of these axes alone that the caller has not made grows by a legend below.
+    A figure with only these axes that the caller has not created grows by a legend below.
 
     Args:
-        ax: Axes with labelled artists; without any there is no legend.
-        below: Whether to put it below in any case.
-        title: What stands above it.
+        ax: Axes with labelled artists; without any, no legend is drawn.
+        below: Whether to always put it below.
+        title: Title of the legend.
     """
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
@@ -86,14 +86,14 @@ def outside_legend(ax: Axes, *, below: bool = False, title: str | None = None) -
     assert figure is not None
     looks: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "title": title, "alignment": "left"}
     if not isinstance(figure.get_layout_engine(), Fitted) or ax.get_subplotspec() is None:
-        ax.legend(handles, labels, loc="best")  # nobody would make room for it elsewhere
+        ax.legend(handles, labels, loc="best")  # there is no layout engine to make room outside
         return
     size = _legend_size()
     width, height = (72 * inches for inches in cell_of(ax))
     texts = [wrap_text(label, 0.4 * width - 3 * size, size) for label in labels]
     lines = sum(text.count("\n") + 1 for text in texts) + (1 if title else 0)
     high = 1.2 * size * lines + 0.5 * size * len(texts)
-    room = height * (_SAFE if ax.get_aspect() == "auto" else 0.7)  # square axes are lower than their part
+    room = height * (_SAFE if ax.get_aspect() == "auto" else 0.7)  # axes of fixed aspect are lower than their cell
     if not below and width >= 72 * _NARROW and high <= room:
         ax.legend(handles, texts, loc="upper left", bbox_to_anchor=(1.02, 1.0), **looks)
         return
@@ -109,13 +109,13 @@ def outside_legend(ax: Axes, *, below: bool = False, title: str | None = None) -
 
 
 def labelled_lines(ax: Axes) -> Iterator[tuple[Any, Line2D]]:
-    """Go through what a legend names.
+    """Iterate over the entries of a legend.
 
     Args:
         ax: The axes.
 
     Yields:
-        Each artist that has a label and draws marks or lines at points, and its line.
+        Each labelled artist that draws marks or lines, and its line.
     """
     for handle in ax.get_legend_handles_labels()[0]:
         line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
@@ -124,13 +124,13 @@ def labelled_lines(ax: Axes) -> Iterator[tuple[Any, Line2D]]:
 
 
 def coinciding(ax: Axes) -> Iterator[tuple[Any, Any]]:
-    """Find the labelled marks and lines that cover others.
+    """Find labelled marks and lines that coincide.
 
     Args:
-        ax: Axes whose limits are settled.
+        ax: Axes with final limits.
 
     Yields:
-        Pairs of artists that are drawn in one place, the first one the same in all pairs of that place.
+        Pairs of coinciding artists; all pairs in one place share their first artist.
     """
     kept: list[tuple[Any, Line2D, np.ndarray]] = []
     for handle, line in labelled_lines(ax):
@@ -147,12 +147,12 @@ def coinciding(ax: Axes) -> Iterator[tuple[Any, Any]]:
 
 
 def merge_marks(ax: Axes) -> None:
-    """Draw once, in both colours and under both names, what would be hidden under marks in the same place.
+    """Merge coinciding marks: draw them once, in both colours and under both names.
 
-    Their bands, and the small marks around them, are merged as well: those whose label is `companion` of theirs.
+    Their bands and small marks, labelled with their `companion`, are merged as well.
 
     Args:
-        ax: Axes whose limits are settled.
+        ax: Axes with final limits.
     """
     for first, second in list(coinciding(ax)):
         line, other = (part[0] if isinstance(part, ErrorbarContainer) else part for part in (first, second))
@@ -168,13 +168,13 @@ def merge_marks(ax: Axes) -> None:
 
 
 def companion(label: str) -> str:
-    """Name what is drawn around labelled marks, and is not in a legend.
+    """Return the label of artists that accompany labelled marks and are not in a legend.
 
     Args:
         label: The label of the marks.
 
     Returns:
-        Another one.
+        The label of their companions.
     """
     return f"_around {label}"
 

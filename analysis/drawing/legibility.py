@@ -1,4 +1,4 @@
-"""Whether a figure can be read: nothing cut, nothing over anything else, nothing hidden."""
+"""Legibility of figures: nothing cut off, overlapping or hidden."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -15,21 +15,21 @@ from basinet.analysis.drawing.ticks import tick_labels
 __all__ = ["illegible"]
 
 _SLACK = 1.0
-"""Points by which boxes may overlap: letters do not fill theirs."""
+"""Points by which bounding boxes may overlap, as letters do not fill them."""
 _SMALLEST = 4.9
 _NARROWEST = 30.0
-"""Points that axes need on each side."""
+"""Minimum width and height of axes in points."""
 
 
 def illegible(figure: Figure) -> list[str]:
-    """Find what cannot be read in a figure as it would be saved.
+    """Find what is illegible in a figure as it would be saved.
 
     Args:
-        figure: Any figure; it is laid out by it.
+        figure: Any figure; it is laid out in the process.
 
     Returns:
-        A sentence for each text that is cut, small, or over another text or other axes; for each legend over other axes
-        or over data; for each labelled mark under another one; and for axes without room.
+        A sentence for each text that is cut off, too small, or overlaps another text or other axes; each legend over
+        other axes or data; each labelled mark hidden by another one; and axes without room.
 
     Example:
         ::
@@ -43,7 +43,7 @@ def illegible(figure: Figure) -> list[str]:
 
 
 def _drawn(figure: Figure) -> Iterator[tuple[Axes | None, Text, Bbox]]:
-    """Go through the texts that are drawn, with their axes."""
+    """Iterate over the visible texts, with their axes."""
     inside: set[Text] = set()
     for ax in figure.axes:
         texts = set(ax.findobj(Text))
@@ -69,7 +69,7 @@ def _over(first: Bbox, second: Bbox, slack: float) -> bool:
 
 
 def _texts(figure: Figure) -> Iterator[str]:
-    """Find texts that are cut, too small, over other axes, or over each other."""
+    """Find texts that are cut off, too small, over other axes, or overlapping."""
     slack = _SLACK * figure.dpi / 72
     drawn = list(_drawn(figure))
     for ax, text, box in drawn:
@@ -88,7 +88,7 @@ def _texts(figure: Figure) -> Iterator[str]:
 
 
 def _legends(figure: Figure) -> Iterator[str]:
-    """Find legends over other axes, or over the data of their own."""
+    """Find legends over other axes or over data of their own axes."""
     slack = _SLACK * figure.dpi / 72
     legends: list[tuple[Axes | None, Legend]] = [(None, legend) for legend in figure.legends]
     legends += [(ax, child) for ax in figure.axes for child in ax.get_children() if isinstance(child, Legend)]
@@ -108,7 +108,7 @@ def _legends(figure: Figure) -> Iterator[str]:
 
 
 def _marks(figure: Figure) -> Iterator[str]:
-    """Find axes without room, and lines under other lines."""
+    """Find axes without room, and lines hidden by other lines."""
     for ax in figure.axes:
         box = ax.get_window_extent()
         if min(box.width, box.height) * 72 / figure.dpi < _NARROWEST and not hasattr(ax, "_colorbar"):

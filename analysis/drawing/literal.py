@@ -1,4 +1,4 @@
-"""Names in figures as they are: a dollar sign in a name begins no formula."""
+"""Literal text in figures: a dollar sign in a name does not start a formula."""
 
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ __all__ = ["show_literally"]
 
 
 def show_literally(figure: Figure) -> None:
-    """Let no text of a figure be read as a formula, but the powers of ten at ticks, which matplotlib writes as such.
+    """Show all text of a figure literally, except powers of ten at ticks, which matplotlib writes as formulas.
 
     Args:
         figure: The figure, drawn and not yet saved.

@@ -1,4 +1,4 @@
-"""Figures of several panels."""
+"""Figures with several panels."""
 
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -27,15 +27,15 @@ def grid(
     height: float = 3.2,
     total: float | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of panels, at most three in a row, that pyplot does not know.
+    """Create a figure of panels, at most three in a row, not managed by pyplot.
 
     Args:
-        count: How many panels.
+        count: Number of panels.
         share_x: Whether the panels share their horizontal axes.
         share_y: Whether the panels share their vertical axes.
         width: Width of a panel in inches; a single one is wider.
         height: Height of a panel in inches, less where the figure is narrow.
-        total: Width of the figure in inches, instead of that of a panel.
+        total: Width of the whole figure in inches, overriding `width`.
 
     Returns:
         The figure and its panels.
@@ -62,13 +62,13 @@ def panels(
         plot: A function `plot(runs, *, ax, legend, **kwargs)` of this package.
         share_x: Whether the panels share their horizontal axes.
         width: Width of the figure in inches, such as 3.25 for a column; by default 4 for each panel in a row.
-        **kwargs: Handed to `plot`.
+        **kwargs: Passed to `plot`.
 
     Returns:
-        A figure that pyplot does not know: it needs no closing. A panel for which there are no data says so.
+        A figure not managed by pyplot, which needs no closing. A panel without data says so.
 
     Raises:
-        NoDataError: There are data for no panel.
+        NoDataError: If no panel has data.
     """
     require_runs(runs)
     require(runs, "there are no runs to draw")
@@ -92,10 +92,10 @@ def panels(
 
 
 def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> None:
-    """Finish panels: name their axes at the edges alone, draw once what coincides, and explain all marks below.
+    """Finish panels: label axes at the edges only, merge coinciding marks, and add one legend below.
 
     Args:
-        figure: The figure, of `grid`.
+        figure: The figure, from `grid`.
         axes: Its panels, drawn without legends.
         share_x: Whether they share their horizontal axes.
     """

@@ -1,4 +1,4 @@
-"""How large texts and panels are."""
+"""Sizes of texts and panels."""
 
 import re
 from functools import lru_cache
@@ -13,7 +13,7 @@ __all__ = ["cell_of", "text_width", "wrap_text"]
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: float) -> float:
-    """Measure a line.
+    """Measure the width of a line of text.
 
     Args:
         text: The line.
@@ -26,7 +26,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrap_text(text: str, width: float, size: float) -> str:
-    """Break text into lines: before a parenthesis, at spaces, after punctuation, and within words at last.
+    """Break text into lines: before a parenthesis, at spaces, after punctuation, or as a last resort within words.
 
     Args:
         text: The text; formulas are left as they are.
@@ -55,7 +55,7 @@ def wrap_text(text: str, width: float, size: float) -> str:
 
 
 def cell_of(ax: Axes) -> tuple[float, float]:
-    """Measure the part of a figure that belongs to axes.
+    """Measure the grid cell of axes in their figure.
 
     Args:
         ax: The axes.

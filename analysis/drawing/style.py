@@ -1,4 +1,4 @@
-"""How every figure looks: colours and markers by strategy, and the names of metrics on axes."""
+"""Style of all figures: colours and markers by strategy, and axis labels of metrics."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,15 +30,15 @@ __all__ = [
 
 MAIN, ACCENT, GREY = "#0072B2", "#D55E00", "0.5"
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.2, 0.9, 256)), "shades")
-"""Colours of quantities: without the ends of viridis, its lines can be seen on light and on dark."""
+"""Colour map of quantities: viridis without its ends, visible on light and dark backgrounds."""
 
 _INK = "text"
-"""Stands for the colour of text, which follows the background."""
+"""Placeholder for the text colour, which follows the background."""
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
 class Style(NamedTuple):
-    """How a series is drawn: its colour, and a marker and a line that tell it apart without colour."""
+    """Style of a series: its colour, and a marker and a line style that distinguish it without colour."""
 
     color: str
     marker: str
@@ -64,21 +64,21 @@ _OTHERS = (
 )
 
 _TOGETHER: ContextVar[tuple[str, ...]] = ContextVar("together", default=())
-"""Strategies of the figures that belong together."""
+"""Strategies of the figures drawn within `same_styles`."""
 
 _RUNS: ContextVar[Sequence[Run]] = ContextVar("runs", default=())
-"""Their runs, which know what their metrics are called."""
+"""Runs of these figures, which know the names of their metrics."""
 
 
 def styles(series: Iterable[str]) -> dict[str, Style]:
     """Choose a style for each series.
 
     Args:
-        series: Labels; the usual strategies always look the same, others take what is left in order. A strategy under
-            several conditions, which follow its name after a comma, keeps its colour. See also `same_styles`.
+        series: Labels; well-known strategies always look the same, others get the remaining styles in order. A strategy
+            under several conditions, which follow its name after a comma, keeps its colour. See also `same_styles`.
 
     Returns:
-        A mapping from label to style.
+        Styles by label.
     """
     labels = list(dict.fromkeys(series))
     others = _other_styles()
@@ -95,10 +95,10 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
 
 
 def ink() -> str:
-    """Return the colour of text and lines that stand out from the background.
+    """Return the colour of text and lines that contrast with the background.
 
     Returns:
-        What matplotlib is set to.
+        The text colour of matplotlib's settings.
     """
     return str(rcParams["text.color"])
 
@@ -117,10 +117,10 @@ def contrast(color: Any) -> str:
 
 @contextmanager
 def same_styles(runs: Sequence[Run]) -> Iterator[None]:
-    """Let a strategy look the same in all figures and panels that are drawn meanwhile, whichever runs they show.
+    """Give each strategy the same style in all figures drawn in this context, whichever runs they show.
 
     Args:
-        runs: All runs; within another call, those of that one decide.
+        runs: All runs; in nested calls, those of the outermost count.
 
     Yields:
         Nothing.
@@ -135,7 +135,7 @@ def same_styles(runs: Sequence[Run]) -> Iterator[None]:
 
 
 def _other_styles() -> Iterator[Style]:
-    """Go through the styles that are left; once they are used up, their parts come in other combinations."""
+    """Yield the remaining styles; once they are used up, recombine their parts."""
     colors, markers, lines = zip(*_OTHERS, strict=True)
     count = len(_OTHERS)
     for n in itertools.count():
@@ -144,15 +144,15 @@ def _other_styles() -> Iterator[Style]:
 
 
 def axis_label(metric: str, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
-    """Name a metric on an axis.
+    """Return the axis label of a metric.
 
     Args:
         metric: Name of the metric.
-        runs: Those that have measured it, which know what it is; by default those of `same_styles`.
-        wrap: Whether what is in parentheses goes to a line of its own: a vertical axis is short.
+        runs: Runs that measured it and know its label; by default those of `same_styles`.
+        wrap: Whether to put a parenthesis on its own line, for short vertical axes.
 
     Returns:
-        The name in words, with its unit where it has one.
+        The name in words, with its unit if it has one.
     """
     name = quantity_of(metric, runs or _RUNS.get()).axis
     return name.replace(" (", "\n(", 1) if wrap else name

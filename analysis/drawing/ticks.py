@@ -1,4 +1,4 @@
-"""Labels of ticks: as many as have room."""
+"""Tick labels: as many as fit."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ __all__ = ["fit_ticks", "tick_labels"]
 
 
 def tick_labels(axis: Axis) -> list[Text]:
-    """Collect the labels of the major ticks that are drawn.
+    """Collect the visible labels of the major ticks.
 
     Args:
         axis: The axis.
 
     Returns:
-        Texts in the order of the ticks.
+        Texts in tick order.
     """
     low, high = sorted(axis.get_view_interval())
     room = 1e-9 * (high - low)
@@ -37,7 +37,7 @@ def tick_labels(axis: Axis) -> list[Text]:
 
 
 class _Every(Locator):
-    """Each so-manieth tick of another locator."""
+    """A locator that keeps every n-th tick of another locator."""
 
     def __init__(self, base: Locator, step: int) -> None:
         self.base, self.step = base, step
@@ -56,7 +56,7 @@ class _Every(Locator):
         return self.base.nonsingular(v0, v1)
 
     def _thin(self, places: Sequence[float]) -> list[float]:
-        """Keep one of every `step` places in view, and zero among them."""
+        """Keep every `step`-th position in view, including zero."""
         low, high = sorted(self.axis.get_view_interval()) if self.axis is not None else (-np.inf, np.inf)
         inside = [place for place in places if low <= place <= high]
         whole = [place for place in inside if place == 0][:1] or inside[:1]  # zero stays
@@ -65,14 +65,14 @@ class _Every(Locator):
 
 
 def fit_ticks(axis: Axis, along: int) -> bool:
-    """Turn and shorten names that run into each other; of numbers, leave out as many as it takes.
+    """Rotate and shorten overlapping names; thin out overlapping numbers.
 
     Args:
         axis: The axis.
-        along: In which direction it runs: 0 for a horizontal one, 1 for a vertical one.
+        along: Direction of the axis: 0 for horizontal, 1 for vertical.
 
     Returns:
-        Whether anything was changed.
+        Whether anything changed.
     """
     texts = tick_labels(axis)
     step = _step(texts, along)
@@ -99,7 +99,7 @@ def fit_ticks(axis: Axis, along: int) -> bool:
 
 
 def _shorten(text: str, length: float, size: float) -> str:
-    """Leave out the middle of a name that is longer than some points."""
+    """Cut out the middle of a name longer than `length` points."""
     kept = len(text)
     while kept > 2 and text_width(text, size) > length:
         kept -= 1
@@ -108,7 +108,7 @@ def _shorten(text: str, length: float, size: float) -> str:
 
 
 def _step(texts: Sequence[Text], along: int) -> int:
-    """Find how many labels must go for one to stay."""
+    """Find the n for which every n-th label fits."""
     if len(texts) < 2:
         return 1
     spans = [(box.min[along], box.max[along]) for box in (text.get_window_extent() for text in texts)]

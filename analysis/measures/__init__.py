@@ -1,4 +1,4 @@
-"""What can be measured at a point and of a network, a file a family."""
+"""Measures of points and networks, one file per family."""
 
 import importlib
 import inspect
@@ -50,11 +50,11 @@ _ORDER: tuple[type[Measure], ...] = (
     AgentBarriers,
 )
 
-"""The order in which measures are taken, and so that of their values in a row; others in this folder follow."""
+"""Order in which measures are taken, and of their values in a row; others in this folder follow."""
 
 
 def _found() -> Iterator[type[Measure]]:
-    """Import the modules of this folder, and list the measures in them."""
+    """Import the modules of this folder, and yield the measures in them."""
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for name, thing in vars(importlib.import_module(module.name)).items():
             is_own = isinstance(thing, type) and thing.__module__ == module.name and name[0] != "_"
@@ -65,7 +65,7 @@ def _found() -> Iterator[type[Measure]]:
 MEASURES: dict[str, type[Measure]] = {
     name: measure for measure in dict.fromkeys((*_ORDER, *_found())) for name in measure.quantities
 }
-"""Measures by the names that an experiment gives them."""
+"""Measures by their names in an experiment, in the order in which they are taken."""
 
 DEFAULT = ("hessian_trace", "hessian_top_eigenvalue", "excess_risk")
-"""What is measured where an experiment does not say."""
+"""Measures taken by default."""

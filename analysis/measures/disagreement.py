@@ -1,4 +1,4 @@
-"""What the agents' disagreement costs: the loss above the centroid's, and the curvature along it."""
+"""The cost of the agents' disagreement: loss above the centroid's, and curvature along it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,10 +22,9 @@ class Disagreement:
 
     Attributes:
         sharpness: Consensus sharpness Σ π_k L(θ_k) − L(θ̄), measured.
-        quadratic: ½ Σ π_k δ_kᵀ H δ_k, what it is for small δ.
+        quadratic: ½ Σ π_k δ_kᵀ H δ_k, its value for small δ.
         distance: Consensus distance Σ π_k ‖δ_k‖².
-        captured: Which part of the consensus distance lies in the span of the top eigenvectors; NaN where the agents
-            agree.
+        captured: Fraction of the consensus distance in the span of the top eigenvectors; NaN if the agents agree.
     """
 
     sharpness: float
@@ -41,8 +40,8 @@ class Disagreement:
             size: P.
 
         Returns:
-            (Σ π_k δ_kᵀ H δ_k / Σ π_k ‖δ_k‖²) / (Tr H / P): 1 where the disagreement is isotropic, smaller where the
-            agents differ in flat directions; NaN where they agree or the loss has no curvature.
+            (Σ π_k δ_kᵀ H δ_k / Σ π_k ‖δ_k‖²) / (Tr H / P): 1 if the disagreement is isotropic, smaller if the agents
+            differ in flat directions; NaN if they agree or the loss has no curvature.
         """
         scale = trace * self.distance
         return size * 2 * self.quadratic / scale if scale else float("nan")
@@ -51,32 +50,32 @@ class Disagreement:
 def disagreement(
     agents: Curvature, centroid: Curvature, weights: Tensor, eigenvectors: Tensor | None = None
 ) -> Disagreement:
-    r"""Measure the consensus sharpness, and how the agents' disagreement lies in the loss.
+    r"""Measure the consensus sharpness, and how the agents' disagreement aligns with the curvature.
 
     $$
     \sum_k π_k L(θ_k) - L(\barθ) = \tfrac{1}{2} \sum_k π_k δ_kᵀ H(\barθ) δ_k + O(|δ|³), \qquad \sum_k π_k δ_k = 0,
     $$
 
-    where the first-order term vanishes. By the left side, decentralized SGD minimises the loss averaged over the
-    spread of the agents (Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent,
-    ICML 2023, arXiv:2306.02913), which is flatter than the loss. Where agents have losses of their own, L stands for
-    L_k on the left, and the first-order term remains: it is then what each gains by leaving the centroid.
+    where the first-order term vanishes. Decentralized SGD thus minimises the loss averaged over the spread of the
+    agents (Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
+    arXiv:2306.02913), which is flatter than the loss. If agents have their own losses, L is L_k on the left, and the
+    first-order term remains: it is what each agent gains by leaving the centroid.
 
     Args:
         agents: The Hessians at the agents, K points.
         centroid: The Hessian at their centroid, one point.
         weights: The agents' weights π in the centroid, [K].
-        eigenvectors: Orthonormal top eigenvectors of the Hessian at the centroid, [k, P]; None leaves them out.
+        eigenvectors: Orthonormal top eigenvectors of the Hessian at the centroid, [k, P]; None skips `captured`.
 
     Returns:
         The measures.
 
     Raises:
-        ValueError: If there are not as many agents as weights, or more than one centroid.
+        ValueError: If the numbers of agents and weights differ, or there are several centroids.
     """
     if len(weights) != agents.num_points or centroid.num_points != 1:
         found = f"{agents.num_points} agents, {len(weights)} weights, {centroid.num_points} centroids"
-        raise ValueError(f"The centroid must be one point, and each agent have its weight; got {found}.")
+        raise ValueError(f"The centroid must be one point, and each agent must have one weight; got {found}.")
     weights = weights.to(agents.points.device, torch.float64)
     deltas = agents.points.to(torch.float64) - centroid.points.to(torch.float64)
     images = centroid.products(deltas.unsqueeze(1)).squeeze(1)
@@ -88,16 +87,16 @@ def disagreement(
 
 
 def implicit_regularization(agents: Tensor, centroid: Curvature, weights: Tensor) -> tuple[float, Tensor]:
-    r"""Compute what decentralised training adds to the loss that its centroid descends, and the slope of that.
+    r"""Compute the term that decentralised training adds to its centroid's loss, and the gradient of that term.
 
-    Mixing conserves the centroid, which so descends the mean of the agents' gradients,
+    Mixing preserves the centroid, which therefore descends the mean of the agents' gradients,
 
     $$
     E \barθ_{n+1} = \barθ - μ \, ∇\left[ L(\barθ) + \tfrac{1}{2} \operatorname{Tr}(H(\barθ) Ξ) \right] + O(|δ|³),
     \qquad Ξ = \sum_k π_k δ_k δ_kᵀ,
     $$
 
-    where Ξ is held fixed in the derivative. The agents are to be taken where they evaluate their gradients.
+    where Ξ is held fixed in the derivative. Pass the agents as they are when they evaluate their gradients.
 
     Args:
         agents: The agents' parameters θ_k, [K, P].
@@ -121,8 +120,8 @@ class CostOfDisagreement(NetworkMeasure):
     """Loss of the agents above that of their centroid, and the curvature along their disagreement δ_k = x_k − x̄.
 
     Args:
-        wanted: Which of its names.
-        eigenvectors: How many top eigenvectors of the Hessian the part of the disagreement in them is taken of.
+        wanted: The requested names.
+        eigenvectors: Number of top eigenvectors of the Hessian for the fraction of the disagreement in their span.
 
     References:
         Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
@@ -139,10 +138,10 @@ class CostOfDisagreement(NetworkMeasure):
         "disagreement_alignment": Quantity(
             "alignment of disagreement and curvature",
             "disagreement alignment",
-            about="Curvature along the disagreement over the mean one; its part in top eigenvectors",
+            about="Curvature along the disagreement over the mean curvature; fraction in top eigenvectors",
         ),
     }
-    undefined = frozenset({"disagreement_alignment"})  # where the agents agree
+    undefined = frozenset({"disagreement_alignment"})  # if the agents agree
 
     def __init__(self, wanted: Collection[str], eigenvectors: Count = 5) -> None:
         self.wanted, self.eigenvectors = self.among(wanted), eigenvectors
@@ -175,9 +174,9 @@ def _own_gain(agents: Curvature, centroid: Curvature, weights: Tensor) -> float:
 
 
 class ImplicitRegularization(NetworkMeasure):
-    """Implicit regularisation ½ Tr HΞ, what disagreement adds to the loss that is descended, and its gradient's norm.
+    """Implicit regularisation ½ Tr HΞ that disagreement adds to the loss, and the norm of its gradient.
 
-    The disagreement counts with its covariance: ``Ξ = Σ π_k δ_k δ_kᵀ``.
+    Ξ is the covariance of the disagreement: ``Ξ = Σ π_k δ_k δ_kᵀ``.
 
     References:
         Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,

@@ -1,4 +1,4 @@
-"""How much the losses of single batches rise around a point."""
+"""m-sharpness: the rise of single batches' losses around a point."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from basinet.analysis.measures.sharpness import PERTURBATIONS, worst_sharpness
 __all__ = ["MSharpness", "m_sharpness"]
 
 _BATCHES = 64
-"""How many batches are perturbed side by side."""
+"""Number of batches perturbed side by side."""
 
 
 def m_sharpness(
@@ -28,15 +28,15 @@ def m_sharpness(
     scale: Scale = "none",
     buffers: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    r"""Measure the worst sharpness batch by batch, and take the mean.
+    r"""Compute the mean worst-case sharpness of single batches.
 
     $$
     S_m(ρ) = \frac{1}{|\mathcal{B}|} \sum_{B ∈ \mathcal{B}} \max_{‖e‖ ≤ ρ} J_B(θ + s ∘ e) - J_B(θ) ,
     $$
 
-    by the first step of `worst_sharpness` and a second from a random start. With small batches of m samples it goes
-    with generalization better than the sharpness of the whole loss does (Foret et al., ICLR 2021, arXiv:2010.01412;
-    Andriushchenko, Flammarion, ICML 2022, arXiv:2206.06232).
+    by the first step of `worst_sharpness` and a second one from a random start. For small batches of m samples it
+    correlates with generalization better than the sharpness of the whole loss (Foret et al., ICLR 2021,
+    arXiv:2010.01412; Andriushchenko, Flammarion, ICML 2022, arXiv:2206.06232).
 
     Args:
         batches: The losses, whose holdings are the batches.
@@ -44,7 +44,7 @@ def m_sharpness(
         keys: Keys of the random starts, int64 [N].
         rho: Radius ρ of the ball, in units of the scales.
         scale: The scales s of the coordinates.
-        buffers: Running statistics [N, ...] by name; None takes the model's own.
+        buffers: Running statistics [N, ...] by name; None uses the model's own.
 
     Returns:
         The mean rise at each point, [N] in float64.
@@ -65,13 +65,13 @@ def m_sharpness(
 
 
 class MSharpness(PointMeasure):
-    """Largest rise found in a ball for single batches of samples, and the mean over them.
+    """Largest rise of a single batch's loss found in a ball, averaged over batches.
 
     Over the batches B of m samples: ``S = mean_B max_{‖e‖≤ρ} J_B(x + e) − J_B(x)``.
 
     Args:
         radius: Radius ρ of the ball.
-        samples: m, samples of a batch.
+        samples: m, samples per batch.
 
     References:
         Foret et al.: Sharpness-aware minimization for efficiently improving generalization, ICLR 2021,
@@ -93,7 +93,7 @@ class MSharpness(PointMeasure):
         values = []
         for k in range(hessian.num_points):
             places = objective.samples.places(hessian.rows.start + k)
-            # A remainder that makes no batch would weigh as much as one.
+            # An incomplete last batch is dropped: it would weigh as much as a full one.
             batches = [places[start : start + size] for start in range(0, len(places) - size + 1, size)] or [places]
             losses = Objective(
                 objective.model, objective.loss, objective.samples.data, holdings=batches, share=objective.share

@@ -1,4 +1,4 @@
-"""What the spectra of curvature matrices tell: eigenvalues, traces, norms and densities."""
+"""Measures from spectra of curvature matrices: eigenvalues, traces, norms and densities."""
 
 from collections.abc import Collection
 from functools import reduce
@@ -15,7 +15,7 @@ from basinet.sim.run.records import Row
 __all__ = ["FisherSpectrum", "GaussNewtonSpectrum", "HessianSpectrum"]
 
 NUM_EIGENVALUES = 5
-"""How many eigenvalues there are at either end of `hessian_eigenvalues`."""
+"""Number of eigenvalues at either end in `hessian_eigenvalues`."""
 
 _TR = "Tr\N{NO-BREAK SPACE}"
 
@@ -23,14 +23,14 @@ _TR = "Tr\N{NO-BREAK SPACE}"
 class HessianSpectrum(PointMeasure):
     """Spectrum of the Hessian H, from one Krylov run and a few probes.
 
-    An eigenvalue comes with its residual ‖H y − λ y‖, whatever is estimated with its standard error; see
+    Eigenvalues come with their residuals ‖H y − λ y‖, estimates with their standard errors; see
     `basinet.analysis.curvature.spectral.spectra`.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
-        Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM Journal on Matrix
+        Ubaru, Chen, Saad: Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM Journal on Matrix
         Analysis and Applications 38, 2017, doi:10.1137/16M1104974.
     """
 
@@ -60,7 +60,7 @@ class HessianSpectrum(PointMeasure):
             "condition number of the Hessian λ_max / λ_min",
             "Hessian condition",
             direction="smaller",
-            about="λ_max / λ_min, where λ_min is known to be positive",
+            about="λ_max / λ_min, if λ_min is known to be positive",
         ),
         "hessian_layer_traces": Quantity(
             "Hessian traces of the layers", direction="smaller", about="Trace of each layer's block of H"
@@ -72,7 +72,7 @@ class HessianSpectrum(PointMeasure):
             "adaptive Hessian trace Σ x_i² H_ii",
             "adaptive trace",
             direction="smaller",
-            about="Σ x_i² H_ii, the same after a ReLU network is rescaled",
+            about="Σ x_i² H_ii, invariant under rescaling of a ReLU network",
         ),
         "filter_normalized_trace": Quantity(
             "filter-normalised Hessian trace",
@@ -89,7 +89,7 @@ class HessianSpectrum(PointMeasure):
         "hessian_top_eigenvalue": Needs(),
         "hessian_density": Needs(),
     }
-    """What the names need; all others take probes."""
+    """Needs of these names; all others take probes."""
 
     _EIGENVALUES = frozenset(_NEEDS) - {"hessian_density"}
 
@@ -143,7 +143,7 @@ class HessianSpectrum(PointMeasure):
 
 
 class _MatrixSpectrum(PointMeasure):
-    """Trace and largest eigenvalue of another curvature matrix than the Hessian."""
+    """Trace and largest eigenvalue of a curvature matrix other than the Hessian."""
 
     kind: ClassVar[Kind]
     needs = Needs(krylov=True)
@@ -183,7 +183,7 @@ class GaussNewtonSpectrum(_MatrixSpectrum):
     With the Jacobian F_i of the outputs of sample i: ``G = Σ_i w_i F_iᵀ ∂²ℓ_i F_i``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
         Schraudolph: Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14,
@@ -196,7 +196,7 @@ class GaussNewtonSpectrum(_MatrixSpectrum):
             f"Gauss-Newton trace {_TR}G",
             "Gauss-Newton trace",
             direction="smaller",
-            about="Trace of the Gauss-Newton matrix, for the cross-entropy the Fisher matrix",
+            about="Trace of the Gauss-Newton matrix (for cross-entropy, the Fisher matrix)",
         ),
         "gauss_newton_top_eigenvalue": Quantity(
             "largest Gauss-Newton eigenvalue",
@@ -210,13 +210,13 @@ class GaussNewtonSpectrum(_MatrixSpectrum):
 class FisherSpectrum(_MatrixSpectrum):
     """Trace and largest eigenvalue of the empirical Fisher matrix.
 
-    With the gradients of single samples: ``E = Σ_i w_i ∇ℓ_i ∇ℓ_iᵀ``.
+    With per-sample gradients: ``E = Σ_i w_i ∇ℓ_i ∇ℓ_iᵀ``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
 
     References:
-        Kunstner, Balles and Hennig, Limitations of the empirical Fisher approximation for natural gradient descent,
+        Kunstner, Balles, Hennig: Limitations of the empirical Fisher approximation for natural gradient descent,
         NeurIPS 2019, arXiv:1905.12558.
     """
 

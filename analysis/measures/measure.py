@@ -1,4 +1,4 @@
-"""What a measure is: its names, what it needs, its settings, and the method that takes it."""
+"""Base classes of measures, and the selection of those that an experiment asks for."""
 
 import copy
 import inspect
@@ -38,7 +38,7 @@ __all__ = [
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Spread = Annotated[int, Field(ge=2, le=10**6)]
-"""How many random values are drawn, of which the spread is known."""
+"""A number of random draws, large enough for a spread."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -48,17 +48,17 @@ class Needs:
     """What a measure needs besides a loss.
 
     Attributes:
-        samples: The samples of the agents, one by one.
-        whole: All samples: it is not taken under those of a single agent.
+        samples: Individual samples of the agents.
+        whole: All samples: the measure is not taken on those of a single agent.
         krylov: Memory for a Krylov basis of its own.
-        snapshot: The spectrum of the Hessian that is shared by all measures, see `Points.snapshot`.
-        probes: Random probes of the trace in it.
-        top: How many of the largest eigenvalues, or of their vectors.
-        bottom: How many of the smallest.
+        snapshot: The spectrum of the Hessian shared by all measures, see `Points.snapshot`.
+        probes: Random probes of the trace in the snapshot.
+        top: Number of largest eigenvalues, or their vectors.
+        bottom: Number of smallest eigenvalues.
         centroid: A centroid, whichever points are measured.
         weights: A layer with a weight matrix.
-        graph: The mixing matrix: runs that differ in their graph alone have values of their own.
-        mode: The mode that the analysis gives the model, which the names of what is found then say.
+        graph: The mixing matrix: runs that differ only in their graph have different values.
+        mode: The mode in which the analysis puts the model; the names of the values then state it.
     """
 
     samples: bool = False
@@ -75,7 +75,7 @@ class Needs:
 
     @property
     def basis(self) -> bool:
-        """Whether there must be memory for a Krylov basis."""
+        """Whether memory for a Krylov basis is needed."""
         return self.krylov or self.snapshot
 
     def __or__(self, other: Self) -> Self:
@@ -83,12 +83,12 @@ class Needs:
 
 
 class Found(NamedTuple):
-    """What a measure has found.
+    """The result of a measure.
 
     Attributes:
-        rows: Values by name: of a point measure a row a point, of a network measure rows with their `agent`, or
-            without one, of the centroid.
-        tables: Rows of tables, each with the name of its `table`, and with its `agent` if it belongs to one.
+        rows: Values by name: for a point measure one row per point; for a network measure rows with their `agent`, or
+            without one for the centroid.
+        tables: Rows of tables, each with the name of its `table`, and its `agent` if it belongs to one.
     """
 
     rows: Sequence[Row]
@@ -96,23 +96,23 @@ class Found(NamedTuple):
 
 
 class Measure(ABC):
-    """Something that can be measured of a run, under one name or, where several share their work, under a few.
+    """A quantity measured on a run, or several quantities that share their computation.
 
-    The parameters of `__init__` are its settings. One that goes by several names lists them as `quantities`, and has
-    the parameter `wanted`, the names that are asked for; of all others the attributes of the class say what it is.
+    The parameters of `__init__` are its settings. A measure with several names lists them as `quantities` and takes the
+    parameter `wanted`, the requested names; one with a single name is described by the class attributes.
 
     Attributes:
-        quantities: What can be asked for, by name.
-        beside: What is found beside it and has a label of its own.
+        quantities: What can be requested, by name.
+        beside: Additional values that come with it and have their own labels.
         needs: What it needs.
-        name: Its name; by default that of the class in snake case.
+        name: Its name; by default the class name in snake case.
         label: Its name on an axis; by default the name in words.
         heading: Its short name in tables; by default the label.
         unit: Its unit.
-        direction: Which values are better, "smaller" or "larger"; None where neither are.
-        undefined: Names that have no value at some points, where others would have failed.
-        trial: Settings with which it is tried before a run, with the least effort.
-        wanted: Which of its names are asked for.
+        direction: Which values are better, "smaller" or "larger"; None if neither.
+        undefined: Names that may have no value at some points without having failed.
+        trial: Settings for a trial before the run, with the least effort.
+        wanted: The requested names.
     """
 
     quantities: ClassVar[Mapping[str, Quantity]] = {}
@@ -139,26 +139,26 @@ class Measure(ABC):
 
     @classmethod
     def among(cls, names: Collection[str]) -> frozenset[str]:
-        """Choose what is wanted of a measure that goes by several names.
+        """Select the requested names of a measure that has several.
 
         Args:
-            names: What is asked for.
+            names: The requested names.
 
         Returns:
-            Those of its names that are among them; all, if the measure was named otherwise.
+            Those that are names of this measure; all of its names if none is.
         """
         return frozenset(cls.quantities.keys() & set(names) or cls.quantities)
 
     @property
     def values(self) -> dict[str, Quantity]:
-        """What it finds, by name."""
+        """The quantities that it returns, by name."""
         return {name: known for name, known in self.quantities.items() if name in self.wanted} | dict(self.beside)
 
     def tried(self) -> Self:
-        """Make the same measure with the least effort.
+        """Return the same measure with the least effort, for a trial.
 
         Returns:
-            What tells whether it can be had.
+            The measure with its `trial` settings.
         """
         twin = copy.copy(self)
         vars(twin).update(self.trial)
@@ -166,7 +166,7 @@ class Measure(ABC):
 
 
 class PointMeasure(Measure):
-    """A measure of single points: of the centroid, and of each agent if asked."""
+    """A measure of single points: the centroid, and each agent if requested."""
 
     @abstractmethod
     def at(self, points: "Points") -> Tensor | Sequence[float] | Sequence[Row] | Found:
@@ -176,12 +176,12 @@ class PointMeasure(Measure):
             points: The points.
 
         Returns:
-            A value a point; or a row of values by name each, and rows of tables.
+            One value per point; or one row of values by name per point, optionally with rows of tables.
         """
 
 
 class NetworkMeasure(Measure):
-    """A measure of the agents of a replica together."""
+    """A measure of all agents of a replica together."""
 
     needs = Needs(centroid=True)
 
@@ -193,17 +193,17 @@ class NetworkMeasure(Measure):
             network: The agents of a replica and their centroid.
 
         Returns:
-            A value or values by name, which belong to the centroid; or rows, and rows of tables.
+            A value, or values by name, for the centroid; or rows, and rows of tables.
         """
 
 
 @dataclass
 class Asked:
-    """A measure, and what experiments call it.
+    """A requested measure.
 
     Attributes:
         measure: The measure.
-        names: The names by which it is asked for.
+        names: The names under which it was requested.
     """
 
     measure: Measure
@@ -211,18 +211,18 @@ class Asked:
 
 
 def asked_for(components: Iterable[Component]) -> list[Asked]:
-    """Make the measures that an experiment asks for.
+    """Create the measures that an experiment asks for.
 
     Names of one measure with the same settings are taken together.
 
     Args:
-        components: Its analysis.
+        components: The experiment's `analysis`.
 
     Returns:
-        The measures in the order in which they are registered, and behind them those of the user's own.
+        The measures in registry order, followed by user-defined ones.
 
     Raises:
-        ExperimentError: If something else than a measure is asked for, or two values would have the same name.
+        ExperimentError: If something other than a measure is requested, or two values would have the same name.
     """
     groups: dict[tuple[int, int, str], list[Component]] = {}
     every: set[str] = set()
@@ -241,14 +241,14 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
         measure = group[0].make(wanted=frozenset(names))
         if not isinstance(measure, PointMeasure | NetworkMeasure):
             raise ExperimentError(
-                f"analysis: {names[0]} is no measure; allowed are classes derived from PointMeasure or NetworkMeasure"
-                " of basinet.analysis.measures, and their instances"
+                f"analysis: {names[0]} is not a measure; allowed are subclasses of PointMeasure or NetworkMeasure of"
+                " basinet.analysis.measures, and their instances"
             )
         for value in measure.values:
             if value in owners:
                 raise ExperimentError(
-                    f"analysis: the value of {names[0]} is called {value}, as that of {owners[value]} is; give one of"
-                    " them, or a class of yours with another name"
+                    f"analysis: {names[0]} has a value called {value}, a name that {owners[value]} uses; give one of"
+                    " them, or rename your own class"
                 )
             owners[value] = names[0]
         found.append(Asked(measure, names))
@@ -259,8 +259,8 @@ def add(row: Row, name: str, value: float, error: float) -> None:
     """Add a value and its error to a row.
 
     Args:
-        row: The row.
-        name: The name of the value.
+        row: The row, changed in place.
+        name: Name of the value.
         value: The value.
         error: Its error.
     """
@@ -269,14 +269,14 @@ def add(row: Row, name: str, value: float, error: float) -> None:
 
 
 def estimated(name: str, estimates: Iterable[Estimate]) -> list[Row]:
-    """Make rows of estimates.
+    """Convert estimates to rows.
 
     Args:
-        name: What is estimated.
-        estimates: One a point.
+        name: Name of the estimated value.
+        estimates: One per point.
 
     Returns:
-        A row a point, with the value and its standard error.
+        One row per point, with the value and its standard error.
     """
     rows: list[Row] = []
     for estimate in estimates:

@@ -1,4 +1,4 @@
-"""What measures look at: points side by side, and the network of a replica's agents."""
+"""The objects that measures are taken on: points side by side, and the network of a replica's agents."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from basinet.sim.tasks import Task
 __all__ = ["FULL", "LEAST", "TOL", "Effort", "Network", "Points", "models_at", "repeated", "take_snapshot"]
 
 TOL = 1e-3
-"""Residual of an eigenvalue that is small enough, as a part of it; of the largest at the bottom."""
+"""Tolerance of eigenvalue residuals, relative to the eigenvalue at the top and to the largest one at the bottom."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Effort:
     """How much work goes into the spectra of curvature matrices.
 
     Attributes:
-        lanczos_steps: Steps of a Krylov run, at least and at most; memory may hold fewer.
-        probes: Probes of a round, and probes after which no round is begun.
-        trial: Whether measures are only tried: with the settings that take the least work.
+        lanczos_steps: Minimum and maximum steps of a Krylov run; memory may allow fewer.
+        probes: Probes per round, and the number after which no further round starts.
+        trial: Whether this is a trial, with the settings that take the least work.
     """
 
     lanczos_steps: tuple[int, int] = (30, 100)
@@ -44,7 +44,7 @@ class Effort:
 FULL = Effort()
 
 LEAST = Effort(lanczos_steps=(1, 1), probes=(2, 2), trial=True)
-"""What tells whether a measure can be had."""
+"""Just enough to find out whether a measure is available."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Points:
 
     Attributes:
         hessian: Hessian, gradient and loss at N points.
-        keys: Keys of all random draws there, int64 [N].
-        task: The task, whose samples may be more than those that the losses are the means of.
+        keys: Keys of all random draws at the points, int64 [N].
+        task: The task, which may have more samples than the losses average over.
         model: A model of the task, see `models`.
-        seed: Seed of draws that have no place among the keys.
-        agents: The agent of each point, whose row of metrics the values belong to; None for the centroid's.
-        suffix: What is added to the names of the measures: "" under all samples, "_own" at an agent under its own
-            samples, "_own_at_centroid" at the centroid under the samples of an agent; "_training" in training mode.
-        whole: Whether the losses are those of all samples, not of single agents'.
-        needs: What all measures together need, for which one snapshot of the Hessian is taken.
-        max_steps: Largest number of Lanczos steps that memory permits.
+        seed: Seed of draws that are not made per point.
+        agents: The agent of each point, to whose row of metrics the values belong; None for the centroid.
+        suffix: Suffix of the measures' names: "" on all samples, "_own" at an agent on its own samples,
+            "_own_at_centroid" at the centroid on an agent's samples; "_training" in training mode.
+        whole: Whether the losses are over all samples, not those of single agents.
+        needs: The combined needs of all measures, for which one snapshot of the Hessian is taken.
+        max_steps: Maximum number of Lanczos steps that memory permits.
         effort: How much work goes into spectra.
-        memory: Bytes that a measure may take for what it keeps.
+        memory: Bytes that a measure may use for retained data.
     """
 
     hessian: Curvature
@@ -81,13 +81,13 @@ class Points:
     memory: int = 2**30
 
     def part(self, rows: slice) -> "Points":
-        """Take some of the points.
+        """Return some of the points.
 
         Args:
-            rows: Which.
+            rows: The points to keep.
 
         Returns:
-            The points.
+            These points.
         """
         if rows == slice(0, len(self.agents)):
             return self
@@ -96,49 +96,49 @@ class Points:
 
     @cached_property
     def snapshot(self) -> tuple[Krylov, list[Spectrum]]:
-        """The Krylov bases and the spectra, taken once for all measures."""
+        """The Krylov bases and spectra, computed once for all measures."""
         return take_snapshot(self.hessian, self.keys, self.needs, max_steps=self.max_steps, effort=self.effort)
 
     def folded(self, purpose: int) -> Tensor:
-        """Derive keys of random draws.
+        """Derive keys for random draws.
 
         Args:
-            purpose: Tells draws of one measure from those of another.
+            purpose: Separates the draws of one measure from those of another.
 
         Returns:
-            A key a point, int64 [N].
+            One key per point, int64 [N].
         """
         return draws.fold(self.keys, purpose)
 
     def operators(self) -> list[HessianOperator]:
-        """Give the Hessian of each point as an operator of its own.
+        """Return the Hessian of each point as a separate operator.
 
         Returns:
-            The operators.
+            One operator per point.
         """
         return [HessianOperator.of(self.hessian.part(slice(k, k + 1))) for k in range(len(self.agents))]
 
     def models(self) -> Iterator[nn.Module]:
-        """Give a model the values of each point in turn.
+        """Iterate over the points as models.
 
         Returns:
-            The model, the same one each time.
+            An iterator that loads each point in turn into the same model.
         """
         return models_at(self.model, self.hessian)
 
 
 @dataclass(frozen=True)
 class Network:
-    """The agents of a replica that are measured together: those that do not attack.
+    """The honest agents of a replica, measured together.
 
     Attributes:
         setup: The parts of the run.
-        step: How many steps have been taken.
-        center: The agents' centroid, under all samples.
-        agents: Gives the agents, under all samples.
-        names: Their numbers.
-        weights: Their weights π in the centroid, which sum to one, float64 on the CPU.
-        own: Gives the agents, each under its own samples; None where that is not asked for.
+        step: Number of steps taken.
+        center: The agents' centroid, on all samples.
+        agents: Returns the agents, on all samples.
+        names: Their indices.
+        weights: Their weights π in the centroid, with sum one, float64 on the CPU.
+        own: Returns the agents, each on its own samples; None if not requested.
     """
 
     setup: Setup
@@ -151,14 +151,14 @@ class Network:
 
 
 def models_at(model: nn.Module, points: Curvature) -> Iterator[nn.Module]:
-    """Give a copy of a model the values of each point in turn.
+    """Load each point in turn into a copy of a model.
 
     Args:
-        model: The model, in the mode that is wanted.
+        model: The model, in the desired mode.
         points: The points.
 
     Yields:
-        The copy, the same one each time.
+        The copy, the same object each time.
     """
     model = copy_model(model)
     for k, point in enumerate(points.points):
@@ -170,7 +170,7 @@ def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]
 
     Args:
         centroid: The centroid, one point.
-        count: How many agents there are.
+        count: Number of agents.
 
     Returns:
         Parameters [count, P] and buffers [count, ...] by name.
@@ -182,18 +182,18 @@ def repeated(centroid: Curvature, count: int) -> tuple[Tensor, dict[str, Tensor]
 def take_snapshot(
     hessian: Curvature, keys: Tensor, needs: Needs, *, max_steps: int, effort: Effort = FULL
 ) -> tuple[Krylov, list[Spectrum]]:
-    """Take a snapshot of the Hessian at many points: one Krylov run and a few probes, as measures need them.
+    """Compute the spectrum of the Hessian at many points, as far as measures need it.
 
     Args:
         hessian: The Hessians, at N points.
         keys: Keys of the random draws, int64 [N].
         needs: What the measures need.
-        max_steps: Largest number of Lanczos steps.
+        max_steps: Maximum number of Lanczos steps.
         effort: How much work to put in.
 
     Returns:
-        The Krylov bases, and the spectra. Their readings are the traces of the layers' blocks, then Σ s_i² H_ii with
-        the scales s of the parameters, and with those of the filters.
+        The Krylov bases and the spectra. The readings are the traces of the layers' blocks, then Σ s_i² H_ii with the
+        adaptive and with the filter scales s.
     """
     size = hessian.points.shape[1]
     shapes = hessian.objective.shapes

@@ -1,4 +1,4 @@
-"""The noise of stochastic gradients, and how much of it lies in directions of large curvature."""
+"""Covariance of the gradient noise, and its alignment with the curvature."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from basinet.sim.run.records import Row
 __all__ = ["GradientNoise", "NoiseCurvature", "gradient_noise"]
 
 _BYTES = 2**27
-"""Memory for the gradients of a block of samples."""
+"""Bytes for the gradients of a block of samples."""
 
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """The covariance Σ of a single sample's gradient, against a curvature matrix H.
+    """The covariance Σ of per-sample gradients, relative to a curvature matrix H.
 
     Attributes:
         trace: Tr Σ, exact.
@@ -43,8 +43,8 @@ class GradientNoise:
             size: P.
 
         Returns:
-            1 where the noise is isotropic or the curvature is; larger where noise prefers sharp directions; NaN
-            without noise or curvature.
+            1 if noise or curvature is isotropic, larger if the noise prefers sharp directions; NaN without noise or
+            curvature.
         """
         scale = trace * self.trace
         return size * self.curvature.value / scale if scale else float("nan")
@@ -53,17 +53,17 @@ class GradientNoise:
 def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_probes: int = 10) -> list[GradientNoise]:
     r"""Measure the gradient noise at each point, and the curvature along it.
 
-    With the samples' gradients g_i, their weights w_i and mean ḡ, signs ε_i and a Krylov basis Q with T = Qᵀ H Q,
+    With per-sample gradients g_i, weights w_i, mean ḡ, random signs ε_i and a Krylov basis Q with T = Qᵀ H Q,
 
     $$
     Σ = \sum_i w_i (g_i - ḡ)(g_i - ḡ)ᵀ, \qquad u = \sum_i ε_i \sqrt{w_i} \, (g_i - ḡ), \qquad E[u uᵀ] = Σ, \\
     \mathrm{Tr} HΣ = \mathrm{Tr}(T \, Qᵀ Σ Q) + E[uᵀ H u - (Qᵀ u)ᵀ T (Qᵀ u)] .
     $$
 
-    The first term is exact and holds the large eigenvalues, so that a few probes u are enough for the rest. All come
-    from one pass over the samples' gradients, which are computed in blocks. The noise of a batch of B samples, drawn
-    with replacement, is Σ / B; the network noise of Cao, Wu, Yuan, Sayed (arXiv:2406.20006) and the escape of SGD from
-    sharp minima (Zhu et al., ICML 2019, arXiv:1803.00195) depend on Tr HΣ.
+    The first term is exact and holds the large eigenvalues, so a few probes u suffice for the rest. All come from one
+    pass over the per-sample gradients, in blocks. The noise of a batch of B samples drawn with replacement is Σ / B;
+    the network noise of Cao, Wu, Yuan, Sayed (arXiv:2406.20006) and the escape of SGD from sharp minima (Zhu et al.,
+    ICML 2019, arXiv:1803.00195) depend on Tr HΣ.
 
     Args:
         curvature: The matrices H, at N points.
@@ -72,16 +72,16 @@ def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_pro
         num_probes: Number of probes, at least 2; each costs one product.
 
     Returns:
-        The noise of a single sample at each point.
+        The per-sample noise at each point.
 
     Raises:
-        ValueError: If there are fewer than 2 probes, which have no spread.
+        ValueError: If there are fewer than 2 probes, too few for a spread.
     """
     if num_probes < 2:
         raise ValueError(f"num_probes must be at least 2 to have a spread, got {num_probes}.")
     means = curvature.gradients().to(torch.float64)
     rank, size = space.basis.shape[1:]
-    # One tensor a point, so that a single sum over the workers completes them: Tr Σ, Qᵀ Σ Q and the probes.
+    # Tr Σ, Qᵀ Σ Q and the probes in one tensor per point, so that one all-reduce over the workers suffices.
     sums = means.new_zeros(len(means), 1 + rank * rank + num_probes * size)
     for row, mean in enumerate(means):
         total, inner, probes = sums[row, :1], sums[row, 1 : -num_probes * size], sums[row, -num_probes * size :]
@@ -97,7 +97,7 @@ def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_pro
     samples = (probes * images).sum(2).cpu().numpy()
     coordinates = torch.einsum("njp,nmp->njm", probes, space.basis).cpu().numpy()
     inside = sums[:, 1 : 1 + rank * rank].view(len(means), rank, rank).cpu().numpy()
-    # What rounding leaves of equal gradients is no noise.
+    # Rounding differences of equal gradients are not noise.
     least = (means.norm(dim=1) * 4 * torch.finfo(curvature.points.dtype).eps) ** 2
     traces = torch.where(sums[:, 0] > least, sums[:, 0], 0.0).tolist()
     found = []
@@ -123,12 +123,12 @@ def _blocks(curvature: Curvature, row: int, key: Tensor, num_probes: int) -> Ite
 
 
 class NoiseCurvature(PointMeasure):
-    """Covariance Σ of a single sample's gradient, and the curvature along it.
+    """Covariance Σ of the per-sample gradients, and the curvature along it.
 
     With weights w_i and mean gradient ḡ: ``Σ = Σ_i w_i (g_i − ḡ)(g_i − ḡ)ᵀ``.
 
     Args:
-        wanted: Which of its names.
+        wanted: The requested names.
         probes: Probes u with E[u uᵀ] = Σ; each costs one product.
 
     References:
@@ -140,7 +140,7 @@ class NoiseCurvature(PointMeasure):
         "gradient_noise_trace": Quantity(
             "gradient noise Tr\N{NO-BREAK SPACE}Σ",
             "gradient noise",
-            about="Tr Σ, Σ the covariance of a single sample's gradient",
+            about="Tr Σ, Σ the covariance of the per-sample gradients",
         ),
         "noise_curvature": Quantity(
             "curvature of the gradient noise Tr\N{NO-BREAK SPACE}HΣ",
@@ -151,10 +151,10 @@ class NoiseCurvature(PointMeasure):
         "noise_alignment": Quantity(
             "alignment of gradient noise and curvature",
             "noise alignment",
-            about="P Tr HΣ / (Tr H Tr Σ): 1 where the noise is isotropic",
+            about="P Tr HΣ / (Tr H Tr Σ): 1 if the noise is isotropic",
         ),
     }
-    undefined = frozenset({"noise_alignment"})  # without noise, or curvature
+    undefined = frozenset({"noise_alignment"})  # without noise or curvature
     trial: ClassVar = {"probes": 2}
 
     def __init__(self, wanted: Collection[str], probes: Spread = 10) -> None:

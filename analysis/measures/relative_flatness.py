@@ -1,4 +1,4 @@
-"""Relative flatness: curvature in units of the weights, the same after layers are rescaled."""
+"""Relative flatness: curvature in units of the weights, invariant under rescaling of layers."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -30,16 +30,16 @@ def relative_flatness(
     κ = \sum_l \sum_{s, s'} ⟨w_s, w_{s'}⟩ \, \mathrm{Tr} H_{s s'} = E[vᵀ H v], \qquad v_l = W_l R_l ,
     $$
 
-    where w_s are the rows of W_l [out, in · kernel] and H_{ss'} is the block of their second derivatives; R_l
-    are random signs, independent from layer to layer, so that one product serves all layers. It does not change when
-    layers of a ReLU network are rescaled.
+    where w_s are the rows of W_l [out, in · kernel] and H_{ss'} is the block of their second derivatives; R_l are
+    random signs, independent between layers, so that one product serves all layers. It is invariant under rescaling of
+    the layers of a ReLU network.
 
     Args:
         curvature: The Hessians, at N points.
         keys: Keys of the signs, int64 [N].
-        num_probes: Probes of a round, at least 2; each costs one product. Rounds are drawn as in `average_sharpness`.
-        rtol: Standard error that is small enough, as a part of the estimate.
-        max_probes: Number of probes after which no round is begun.
+        num_probes: Probes per round, at least 2; each costs one product. Rounds are drawn as in `average_sharpness`.
+        rtol: Relative standard error at which probing stops.
+        max_probes: Number of probes after which no further round starts.
 
     Returns:
         The relative flatness at each point; smaller is flatter.
@@ -67,7 +67,7 @@ def relative_flatness(
 
 
 def _weighted_signs(layers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """Make the map from keys [N] to the vectors v = W R of all layers, flat [N, P]."""
+    """Return the map from keys [N] to the vectors v = W R of all layers, flat [N, P]."""
 
     def vectors(keys: Tensor) -> Tensor:
         parts = []
@@ -85,12 +85,12 @@ def _weighted_signs(layers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 class RelativeFlatness(PointMeasure):
-    """Relative flatness κ, by Petzka et al., summed over the layers.
+    """Relative flatness κ of Petzka et al., summed over the layers.
 
     With rows w_s of the weights of layer l: ``κ = Σ_l Σ_ss' ⟨w_s, w_s'⟩ Tr H_ss'``.
 
     Args:
-        probes: Probes of a round, of which there are at most three or four.
+        probes: Probes per round, of which there are at most three or four.
 
     References:
         Petzka et al.: Relative flatness and generalization, NeurIPS 2021, arXiv:2001.00939.

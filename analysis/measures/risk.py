@@ -1,4 +1,4 @@
-"""Excess risk: how far above the minimum of its basin a point lies."""
+"""Excess risk: the loss at a point above the minimum of its basin."""
 
 import math
 from collections import deque
@@ -21,20 +21,20 @@ __all__ = ["BasinDescent", "ExcessRisk", "NewtonDecrement", "descend", "excess_r
 Array = NDArray[np.float64]
 
 _MEMORY = 20
-"""How many pairs of steps and gradient changes the quasi-Newton direction remembers."""
+"""History size of the L-BFGS direction: pairs of steps and gradient changes."""
 
 
 @dataclass(frozen=True)
 class ExcessRisk:
-    """How far above the minimum of its basin a point lies, and how well that minimum is known.
+    """The excess risk of a point, and how well the minimum is known.
 
     Attributes:
         value: Excess risk, `loss` − `minimum`; never negative.
         loss: Loss at the point.
         minimum: Loss where the descent ended.
-        gradient_norm: Norm of the gradient where the descent ended.
+        gradient_norm: Gradient norm where the descent ended.
         converged: Whether that norm is within the tolerance.
-        num_products: How many Hessian products the descent took, one for each step.
+        num_products: Number of Hessian products used by the descent, one per step.
         point: Parameters where the descent ended, flat [P].
     """
 
@@ -62,39 +62,37 @@ def excess_risk(
     \mathrm{ER}(θ) = J(θ) - J(θ^*), \qquad θ^* = \text{the end of a deterministic descent from } θ .
     $$
 
-    The descent takes the direction p of limited-memory BFGS and the length t that minimises the quadratic
-    model of the loss along it, inside a trust region of radius r:
+    The descent follows the L-BFGS direction p for the length t that minimises the quadratic model of the loss along it,
+    inside a trust region of radius r:
 
     $$
     m(t) = J(θ) + t ⟨∇J, p⟩ + \tfrac{1}{2} t² pᵀ H p, \qquad ‖t p‖ ≤ r .
     $$
 
-    So it costs one Hessian product a step, and on a quadratic it is the method of conjugate gradients. A
-    step whose decrease is not within a half of what m predicts is cut to a quarter, even if the decrease is
-    larger: m then does not describe the way there, which may lead over a barrier. The first radius is that
-    of the model's own minimum down the gradient, and it doubles while m predicts well. The loss thus falls
-    at each step, and the descent stays in the basin of θ unless the barrier around it is small beside the
-    slope that leads there.
+    It costs one Hessian product per step, and on a quadratic it is the conjugate gradient method. A step whose decrease
+    differs from the prediction of m by more than a half is cut to a quarter, even if the decrease is larger: m then
+    does not describe the path, which may cross a barrier. The first radius is that of the model's minimum along the
+    gradient, and it doubles while m predicts well. The loss thus falls at each step, and the descent stays in the basin
+    of θ unless the barrier around it is small compared with the slope towards it.
 
-    The descent ends where ‖∇J‖ ≤ `gradient_tolerance`, an absolute norm, where a step would change the loss
-    by less than rounding, or after `max_products` steps. Near a minimum with least positive curvature μ the
-    loss is then above J(θ*) by about ‖∇J‖² / 2μ. Cross-entropy on separable data has its minimum, 0, at
-    infinity; the descent follows it until the gradient is small enough. A ReLU network may stop it at a
-    kink.
+    The descent ends when ‖∇J‖ ≤ `gradient_tolerance` (an absolute norm), when a step would change the loss by less than
+    rounding, or after `max_products` steps. Near a minimum with least positive curvature μ the loss is then above J(θ*)
+    by about ‖∇J‖² / 2μ. Cross-entropy on separable data has its minimum, 0, at infinity; the descent moves towards it
+    until the gradient is small enough. In a ReLU network it may stop at a kink.
 
     Args:
         model: A model, as for `HessianOperator`; it is not changed.
         loss: Maps the model and a batch to the mean loss of the batch.
         data: Tensors [n, ...] that share their first dimension.
-        gradient_tolerance: Norm of the gradient at which the descent has converged.
-        max_products: Largest number of Hessian products; a step costs about three gradients.
-        chunk: At most how many samples to differentiate at once; None takes all of them.
+        gradient_tolerance: Gradient norm at which the descent has converged.
+        max_products: Maximum number of Hessian products; a step costs about three gradients.
+        chunk: Maximum number of samples differentiated at once; None for all.
 
     Returns:
-        The excess risk, with the state in which the descent ended.
+        The excess risk, with the end of the descent.
 
     Example:
-        The line 2 x through (0, 1) and (1, 1) has the mean squared error 1, the best line x has 1 / 2.
+        On the points (0, 1) and (1, 1), the line 2 x has mean squared error 1, the best line x has 1 / 2.
 
         >>> model = nn.Linear(1, 1, bias=False).double()
         >>> _ = nn.init.constant_(model.weight, 2.0)
@@ -113,20 +111,20 @@ def excess_risk(
 
 
 def descend(here: HessianOperator, *, gradient_tolerance: float = 1e-5, max_products: int = 300) -> ExcessRisk:
-    """Descend from the point of a Hessian into its basin: see `excess_risk`.
+    """Descend from the point of a Hessian into its basin; see `excess_risk`.
 
     Args:
-        here: The Hessian at the point, which also gives loss and gradient.
-        gradient_tolerance: Norm of the gradient at which the descent has converged.
-        max_products: Largest number of Hessian products.
+        here: The Hessian at the point, which also provides loss and gradient.
+        gradient_tolerance: Gradient norm at which the descent has converged.
+        max_products: Maximum number of Hessian products.
 
     Returns:
-        The excess risk, with the state in which the descent ended.
+        The excess risk, with the end of the descent.
 
     Raises:
         ValueError: If the loss or its gradient is not finite at the point.
     """
-    # Changes of the loss below this part of it are rounding.
+    # Relative changes of the loss below this are rounding.
     rounding = 4 * torch.finfo(here.curvature.points.dtype).eps
     start = value = here.loss()
     gradient = here.gradient()
@@ -179,19 +177,19 @@ def descend(here: HessianOperator, *, gradient_tolerance: float = 1e-5, max_prod
 
 
 def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
-    r"""Estimate the excess risk from the slope and the curvature at a point, without going down.
+    r"""Estimate the excess risk from gradient and curvature at a point, without a descent.
 
     $$
     \tfrac{1}{2} gᵀ H^+ g ≈ \tfrac{1}{2} ‖g‖² \sum_i s_{1i}² / θ_i, \qquad g = ∇J(θ),
     $$
 
-    with the eigenpairs (θ_i, s_i) of the tridiagonal matrix that the Lanczos iteration builds from g. It is the excess
-    risk of a quadratic loss. Directions in which the loss bends down, or not at all, are left out: they have no
-    minimum that slope and curvature could tell.
+    with the eigenpairs (θ_i, s_i) of the tridiagonal matrix of the Lanczos iteration from g. For a quadratic loss it is
+    the excess risk. Directions of negative or zero curvature are left out: gradient and curvature determine no minimum
+    there.
 
     Args:
-        operator: The Hessian at the point, which also gives the gradient.
-        steps: Length of the iteration, each step for one product.
+        operator: The Hessian at the point, which also provides the gradient.
+        steps: Number of Lanczos steps; each costs one product.
 
     Returns:
         The Newton decrement, never negative.
@@ -205,8 +203,8 @@ def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
         12.0
 
     References:
-        S. Boyd, L. Vandenberghe: Convex optimization, section 9.5 (2004), doi:10.1017/CBO9780511804441. G. H. Golub,
-        G. Meurant: Matrices, moments and quadrature (1994), arXiv:math/9403226.
+        Boyd, Vandenberghe: Convex optimization, section 9.5, 2004, doi:10.1017/CBO9780511804441. Golub, Meurant:
+        Matrices, moments and quadrature, 1994, arXiv:math/9403226.
     """
     nodes, weights = quadratic_form(operator, operator.gradient(), steps=steps)
     inside = nodes > 1e-12 * np.abs(nodes).max(initial=0.0)
@@ -214,7 +212,7 @@ def newton_decrement(operator: HessianOperator, *, steps: int = 30) -> float:
 
 
 def _quasi_newton_direction(gradient: Array, pairs: deque[tuple[Array, Array]]) -> Array:
-    """Multiply the negative gradient with the inverse Hessian that BFGS infers from steps s and changes y."""
+    """Multiply the negative gradient by the inverse Hessian that BFGS infers from steps s and gradient changes y."""
     direction = -gradient
     coefficients = []
     for s, y in reversed(pairs):
@@ -234,11 +232,11 @@ class BasinDescent(PointMeasure):
     Comes with the gradient norm at which the descent stopped; see `basinet.analysis.measures.risk.excess_risk`.
 
     Args:
-        products: Largest number of Hessian products of the descent, one a step.
-        gradient_norm: Norm of the gradient at which it has converged.
+        products: Maximum number of Hessian products of the descent, one per step.
+        gradient_norm: Gradient norm at which it has converged.
 
     References:
-        Liu and Nocedal, On the limited memory BFGS method for large scale optimization, Mathematical Programming 45,
+        Liu, Nocedal: On the limited memory BFGS method for large scale optimization, Mathematical Programming 45,
         1989, doi:10.1007/BF01589116.
     """
 
@@ -259,13 +257,13 @@ class BasinDescent(PointMeasure):
 
 
 class NewtonDecrement(PointMeasure):
-    """Newton decrement ½ gᵀ H⁺ g: the excess risk as slope and curvature tell it, without a descent.
+    """Newton decrement ½ gᵀ H⁺ g: the excess risk estimated from gradient and curvature, without a descent.
 
     Args:
-        steps: Length of the Lanczos iteration from the gradient g.
+        steps: Number of Lanczos steps from the gradient g.
 
     References:
-        S. Boyd, L. Vandenberghe: Convex optimization, section 9.5 (2004), doi:10.1017/CBO9780511804441.
+        Boyd, Vandenberghe: Convex optimization, section 9.5, 2004, doi:10.1017/CBO9780511804441.
     """
 
     label = "Newton decrement ½ gᵀ H⁺ g"

@@ -1,4 +1,4 @@
-"""The loss around the points of a run, as tables to draw: slices, a plane with the agents in it, and barriers."""
+"""Tables of the loss around the points of a run: slices, planes with the agents in them, and barriers."""
 
 from typing import Annotated, ClassVar
 
@@ -23,14 +23,14 @@ Positions = Annotated[int, Field(ge=2, le=10**4)]
 
 
 def random_directions(center: Points, count: int = 2) -> list[Tensor]:
-    """Draw directions whose filters are as long as those of a point; biases and other vectors are zero.
+    """Draw filter-normalised random directions; biases and other vectors are zero.
 
     Args:
-        center: The point.
-        count: How many.
+        center: The point whose filter norms they get.
+        count: Number of directions.
 
     Returns:
-        Directions [1, P], the same ones wherever they are drawn.
+        Directions [1, P], the same at every call.
     """
     point, shapes = center.hessian.points.double(), center.hessian.objective.shapes
     drawn = (draws.normal(center.folded(5 + number), (point.shape[1],)) for number in range(count))
@@ -40,12 +40,12 @@ def random_directions(center: Points, count: int = 2) -> list[Tensor]:
 class LossSlices(NetworkMeasure):
     """Loss along top eigenvectors and random directions (table).
 
-    Random directions have the norms of the filters, where the model has some; eigenvectors are as long as these.
+    Random directions are filter-normalised if the model has filters; eigenvectors are scaled to the same length.
 
     Args:
-        eigenvectors: How many of the largest eigenvalues are cut along.
-        directions: How many random directions.
-        positions: Points of a slice.
+        eigenvectors: Number of top eigenvectors.
+        directions: Number of random directions.
+        positions: Points per slice.
 
     References:
         Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
@@ -68,7 +68,7 @@ class LossSlices(NetworkMeasure):
         if any(len(shape) > 1 for shape in centroid.objective.shapes.values()):
             directions += random_directions(center, self.directions)
             names += [f"random {number + 1}" for number in range(self.directions)]
-            # Eigenvectors are as long as a random direction, so that all slices share one axis.
+            # Eigenvectors get the length of a random direction, so that all slices share one axis.
             length = float(directions[-1].norm())
         positions = np.linspace(-1, 1, self.positions)
         rows = []
@@ -81,13 +81,13 @@ class LossSlices(NetworkMeasure):
 
 
 class LossSurface(NetworkMeasure):
-    """Loss in the plane in which the agents spread most, that of their two principal components (tables).
+    """Loss in the plane of the agents' two principal components (tables).
 
     Args:
-        positions: Points of a side of the plane.
+        positions: Grid points per side of the plane.
 
     References:
-        Antognini and Sohl-Dickstein, PCA of high dimensional random walks with comparison to neural network training,
+        Antognini, Sohl-Dickstein: PCA of high dimensional random walks with comparison to neural network training,
         NeurIPS 2018, arXiv:1806.08805.
     """
 
@@ -101,7 +101,7 @@ class LossSurface(NetworkMeasure):
         centroid, agents = network.center.hessian, network.agents()
         plane = principal_plane(agents.points, network.weights.to(agents.points.device), centroid.points[0])
         reach = 1.5 * float(plane.coordinates.abs().max())
-        if reach == 0:  # the agents agree: there is no plane of theirs
+        if reach == 0:  # the agents agree and span no plane
             return Found([])
         ticks = np.linspace(-reach, reach, self.positions).tolist()
         rows = _plane("surface", centroid, plane.origin, plane.axes, ticks)
@@ -113,10 +113,10 @@ class LossSurface(NetworkMeasure):
 
 
 class RandomPlane(NetworkMeasure):
-    """Loss in a plane of two random directions whose filters have the norms of the model's (tables).
+    """Loss in a plane of two filter-normalised random directions (tables).
 
     Args:
-        positions: Points of a side of the plane.
+        positions: Grid points per side of the plane.
 
     References:
         Li et al.: Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913.
@@ -135,7 +135,7 @@ class RandomPlane(NetworkMeasure):
         ticks = np.linspace(-1, 1, self.positions).tolist()
         rows = _plane("random_plane", centroid, centroid.points[0].double(), axes, ticks)
         deltas = network.agents().points.double() - centroid.points.double()
-        # The nearest points of the plane, whose axes are not quite at right angles.
+        # Least squares, as the axes are not quite orthogonal.
         places = torch.linalg.solve(axes @ axes.T, axes @ deltas.T).T
         off = (deltas - places @ axes).norm(dim=1)
         for k, (x, y), distance in zip(network.names, places.tolist(), off.tolist(), strict=True):
@@ -154,12 +154,12 @@ def _plane(table: str, centroid: Curvature, origin: Tensor, axes: Tensor, ticks:
 
 
 class AgentBarriers(NetworkMeasure):
-    """Rise of the loss on the way from the centroid to each agent (table).
+    """Loss barrier on the straight path from the centroid to each agent (table).
 
-    The largest one above the straight line between the ends: ``B = max_t J(x̄ + t δ_k) − (1 − t) J(x̄) − t J(x_k)``.
+    The largest rise above the line between the ends: ``B = max_t J(x̄ + t δ_k) − (1 − t) J(x̄) − t J(x_k)``.
 
     Args:
-        positions: Points of the way, its ends included.
+        positions: Points per path, ends included.
 
     References:
         Frankle et al.: Linear mode connectivity and the lottery ticket hypothesis, ICML 2020, arXiv:1912.05671.

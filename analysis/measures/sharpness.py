@@ -1,4 +1,4 @@
-"""How much the loss rises around a point: on average, at worst, and up to which radius."""
+"""Sharpness: the rise of the loss around a point, on average and at worst."""
 
 from typing import ClassVar
 
@@ -40,30 +40,30 @@ def average_sharpness(
     rtol: float = 0.1,
     max_pairs: int = 60,
 ) -> list[Estimate]:
-    r"""Measure how much the loss rises on average under normal perturbations.
+    r"""Measure the mean rise of the loss under Gaussian perturbations.
 
     $$
     S_{avg}(ρ) = E_g[J(θ + ρ s ∘ g)] - J(θ) = \tfrac{ρ²}{2} \sum_i s_i² H_{ii} + O(ρ⁴), \qquad g ∼ N(0, I) .
     $$
 
-    Perturbations come in pairs ± g, so that the gradient takes no part in the error. Where few directions hold the
+    Perturbations come in pairs ± g, so that the gradient does not add to the error. If few directions hold the
     curvature, the rises are skewed, and ten of them often miss the large ones: pairs are drawn in rounds until the
-    standard error is at most `rtol` of the estimate. What the estimates count as products are evaluations of the loss.
+    relative standard error is at most `rtol`. The products that the estimates count are evaluations of the loss.
 
     Args:
-        curvature: Gives the losses, at N points.
+        curvature: Provides the losses, at N points.
         keys: Keys of the perturbations, int64 [N].
         rho: Standard deviation ρ of a coordinate, in units of its scale.
         scale: The scales s of the coordinates.
-        num_pairs: Pairs of a round, at least 2.
-        rtol: Standard error that is small enough, as a part of the rise.
-        max_pairs: Number of pairs after which no round is begun.
+        num_pairs: Pairs per round, at least 2.
+        rtol: Relative standard error at which sampling stops.
+        max_pairs: Number of pairs after which no further round starts.
 
     Returns:
         The rise at each point.
 
     Raises:
-        ValueError: If there are fewer than 2 pairs, which have no spread.
+        ValueError: If there are fewer than 2 pairs, too few for a spread.
     """
     if num_pairs < 2:
         raise ValueError(f"num_pairs must be at least 2 to have a spread, got {num_pairs}.")
@@ -95,29 +95,29 @@ def _rises(curvature: Curvature, start: Tensor, keys: Tensor, rho: Tensor, scale
 def worst_sharpness(
     curvature: Curvature, keys: Tensor, *, rho: float, scale: Scale = "none", steps: int = 10
 ) -> Tensor:
-    r"""Measure how much the loss can rise within a ball, by ascent.
+    r"""Measure the largest rise of the loss within a ball, by gradient ascent.
 
     $$
     S_{max}(ρ) = \max_{‖e‖ ≤ ρ} J(θ + s ∘ e) - J(θ), \qquad e ← ρ \, \frac{s ∘ ∇J(θ + s ∘ e)}{‖s ∘ ∇J(θ + s ∘ e)‖} .
     $$
 
     The first step, from e = 0, is that of SAM (Foret et al., ICLR 2021, arXiv:2010.01412), or of ASAM with the
-    adaptive scale (Kwon et al., ICML 2021, arXiv:2102.11600). At a minimum the gradient says little, so a second ascent
-    begins at a random e. On a quadratic these steps are a power iteration; the best point of all is kept. Like every
-    ascent it is a lower bound of the maximum.
+    adaptive scale (Kwon et al., ICML 2021, arXiv:2102.11600). At a minimum the gradient carries little information, so
+    a second ascent starts at a random e. On a quadratic the steps are a power iteration; the best point visited counts.
+    The result is a lower bound of the maximum.
 
     Args:
-        curvature: Gives losses and gradients, at N points.
+        curvature: Provides losses and gradients, at N points.
         keys: Keys of the random starts, int64 [N].
         rho: Radius ρ of the ball, in units of the scales.
         scale: The scales s of the coordinates.
-        steps: Steps of each of the two ascents; with 1 the first is SAM's alone.
+        steps: Steps of each of the two ascents; with 1 the first is SAM's.
 
     Returns:
         The largest rise found at each point, not below 0, [N] in float64.
 
     Raises:
-        ValueError: If there is no step.
+        ValueError: If `steps` is below 1.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}.")
@@ -145,51 +145,51 @@ def pac_bayes_sigma(
     num_pairs: int = 8,
     bisections: int = 13,
 ) -> Tensor:
-    r"""Find the standard deviation of normal perturbations under which the loss rises by a given amount on average.
+    r"""Find the standard deviation of Gaussian perturbations under which the mean loss rises by a given amount.
 
     $$
     σ^* = \max \{ σ : E_g[J(θ + σ s ∘ g)] - J(θ) ≤ \mathrm{target} \} .
     $$
 
-    By bisection of log σ between 1e-6 and 10 with the same directions throughout, to a part in 500 of what these
-    directions give; their choice adds a standard error of up to 25 %, where a single one holds the curvature. 1 / σ*²
-    is the flatness term of a PAC-Bayes bound (Jiang et al.: Fantastic generalization measures and where to find them,
+    By bisection of log σ between 1e-6 and 10 with the same directions throughout, to one part in 500 for these
+    directions; their choice adds a standard error of up to 25 % if a single direction holds the curvature. 1 / σ*² is
+    the flatness term of a PAC-Bayes bound (Jiang et al.: Fantastic generalization measures and where to find them,
     ICLR 2020, arXiv:1912.02178; with the adaptive scale its magnitude-aware form).
 
     Args:
-        curvature: Gives the losses, at N points.
+        curvature: Provides the losses, at N points.
         keys: Keys of the perturbations, int64 [N].
         target: The rise.
         scale: The scales s of the coordinates.
-        num_pairs: How many pairs of perturbations.
-        bisections: How often the interval is halved.
+        num_pairs: Number of pairs of perturbations.
+        bisections: Number of times the interval is halved.
 
     Returns:
-        σ* at each point, [N] in float64; 10 where no smaller one is enough.
+        σ* at each point, [N] in float64; 10 if no smaller one reaches the target.
     """
     start = curvature.losses()
     low, high = (_radii(curvature, log) for log in (np.log(1e-6), np.log(10.0)))
     for _ in range(bisections):
         middle = (low + high) / 2
         risen = _rises(curvature, start, keys, middle.exp(), scale, range(num_pairs)).mean(0)
-        # A loss that overflows has risen.
+        # NaN, as from a loss that overflows, counts as risen.
         below = risen <= target
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return ((low + high) / 2).exp()
 
 
 PERTURBATIONS = 3
-"""Tells the draws of perturbations from others."""
+"""Separates the draws of perturbations from others."""
 
 
 class AverageSharpness(PointMeasure):
-    """Mean rise of the loss under normal perturbations.
+    """Mean rise of the loss under Gaussian perturbations.
 
-    With g normal: ``S = E_g J(x + ρ g) − J(x)``.
+    With g ∼ N(0, I): ``S = E_g J(x + ρ g) − J(x)``.
 
     Args:
         deviation: Standard deviation ρ of a coordinate of the perturbation.
-        pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
+        pairs: Pairs ± g per round; rounds are drawn until the standard error is small enough, up to 60 pairs.
 
     References:
         Zhu et al.: Decentralized SGD and average-direction SAM are asymptotically equivalent, ICML 2023,
@@ -212,13 +212,13 @@ class AverageSharpness(PointMeasure):
 
 
 class AdaptiveAverageSharpness(AverageSharpness):
-    """Mean rise of the loss under normal perturbations in units of the parameters.
+    """Mean rise of the loss under Gaussian perturbations in units of the parameters.
 
-    With g normal: ``S = E_g J(x + ρ |x| ∘ g) − J(x)``.
+    With g ∼ N(0, I): ``S = E_g J(x + ρ |x| ∘ g) − J(x)``.
 
     Args:
-        deviation: Standard deviation ρ of a coordinate of the perturbation, as a part of the parameter.
-        pairs: Pairs ± g of a round; rounds are drawn until the standard error is small enough, at most 60 pairs.
+        deviation: Standard deviation ρ of a coordinate of the perturbation, relative to the parameter.
+        pairs: Pairs ± g per round; rounds are drawn until the standard error is small enough, up to 60 pairs.
 
     References:
         Kwon et al.: ASAM: Adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks,
@@ -282,14 +282,14 @@ class AdaptiveSharpness(WorstSharpness):
 
 
 class PacBayesSigma(PointMeasure):
-    """Perturbation under which the loss rises by a given amount on average.
+    """Standard deviation of Gaussian perturbations under which the mean loss rises by a given amount.
 
-    Of a normal perturbation σ g: ``σ = max{s : E_g J(x + s g) − J(x) ≤ rise}``.
+    With g ∼ N(0, I): ``σ = max{s : E_g J(x + s g) − J(x) ≤ rise}``.
 
     Args:
         rise: The amount.
-        pairs: Pairs ± g of perturbations.
-        bisections: How often the interval of log σ is halved.
+        pairs: Number of pairs ± g of perturbations.
+        bisections: Number of times the interval of log σ is halved.
 
     References:
         Jiang et al.: Fantastic generalization measures and where to find them, ICLR 2020, arXiv:1912.02178.

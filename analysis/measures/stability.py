@@ -1,4 +1,4 @@
-"""The limits of stability: the largest curvatures at which plain SGD stays at a minimum."""
+"""Stability limits: the largest curvatures at which plain SGD stays at a minimum."""
 
 from typing import ClassVar
 
@@ -22,11 +22,11 @@ def stability_limits(setup: Setup, step: int) -> Row:
 
     Args:
         setup: The parts of the run.
-        step: How many steps have been taken.
+        step: Number of steps taken.
 
     Returns:
-        `stability_limit`, and where W is symmetric and the same in each step `consensus_stability_limit`; nothing for
-        an optimizer other than plain SGD.
+        `stability_limit`, and if W is symmetric and constant `consensus_stability_limit`; nothing for an optimizer
+        other than plain SGD.
     """
     optimizer = setup.config.optimizer
     settings = optimizer.describe()
@@ -42,18 +42,18 @@ def stability_limits(setup: Setup, step: int) -> Row:
 
 
 class StabilityLimit(NetworkMeasure):
-    """2 / μ and (1 + λ_min(W)) / μ, the largest curvatures that plain SGD is stable at.
+    """2 / μ and (1 + λ_min(W)) / μ, the largest curvatures at which plain SGD is stable.
 
     References:
-        Tu and Sayed, Diffusion strategies outperform consensus strategies for distributed estimation over adaptive
-        networks, IEEE TSP 60 (2012), arXiv:1205.3993.
+        Tu, Sayed: Diffusion strategies outperform consensus strategies for distributed estimation over adaptive
+        networks, IEEE Transactions on Signal Processing 60, 2012, arXiv:1205.3993.
     """
 
     quantities: ClassVar = {
         "stability_limit": Quantity(
             "limit of stability 2 / μ",
             "2/μ",
-            about="2 / μ and (1 + λ_min(W)) / μ, the largest curvatures that plain SGD is stable at",
+            about="2 / μ and (1 + λ_min(W)) / μ, the largest curvatures at which plain SGD is stable",
             compared=False,
         )
     }

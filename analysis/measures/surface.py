@@ -1,4 +1,4 @@
-"""The loss along lines and planes through points of interest: slices, paths, barriers, principal planes."""
+"""The loss along lines and planes: slices, paths, barriers, principal planes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ def line_losses(curvature: Curvature, directions: Tensor, positions: Sequence[fl
     """Evaluate the loss along straight lines through each point.
 
     Args:
-        curvature: Gives the losses, at N points.
+        curvature: Provides the losses, at N points.
         directions: [N, P], or [J, N, P] for J lines through each.
         positions: Multiples of the directions, [C].
 
     Returns:
-        Losses [..., C], with the leading axes of `directions` but the last.
+        Losses [N, C] or [J, N, C].
     """
     lines = directions.to(curvature.points.dtype).reshape(-1, *curvature.points.shape)
     losses = [[curvature.at(curvature.points + t * line).losses() for t in positions] for line in lines]
@@ -35,24 +35,24 @@ def line_losses(curvature: Curvature, directions: Tensor, positions: Sequence[fl
 def path_losses(starts: Curvature, ends: Curvature, num_points: int = 11) -> tuple[Array, Array]:
     """Evaluate the loss on the straight paths from one point to another, running statistics included.
 
-    Between batch-normalised networks the statistics on the way are not those that the network would have: they
-    are mixed like the parameters.
+    Running statistics are interpolated like the parameters; between batch-normalised networks they are not those that
+    the network would have there.
 
     Args:
         starts: The losses at the starts, N points.
         ends: The losses at the ends, N points of the same objective.
-        num_points: How many points of a path, its ends included, at least 3.
+        num_points: Number of points per path, ends included, at least 3.
 
     Returns:
         Positions from 0 to 1, [num_points], and losses [N, num_points].
 
     Raises:
-        ValueError: If there are fewer than 3 points to a path, or not as many ends as starts.
+        ValueError: If there are fewer than 3 points per path, or the numbers of starts and ends differ.
     """
     if num_points < 3:
-        raise ValueError(f"num_points must be at least 3: the two ends and one between, got {num_points}.")
+        raise ValueError(f"num_points must be at least 3 (both ends and one between), got {num_points}.")
     if starts.num_points != ends.num_points:
-        raise ValueError(f"There must be an end for each start, got {starts.num_points} and {ends.num_points}.")
+        raise ValueError(f"Each start needs one end, got {starts.num_points} starts and {ends.num_points} ends.")
     positions = np.linspace(0, 1, num_points)
     losses = []
     for t in positions:
@@ -70,7 +70,7 @@ def _between(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def barriers(positions: Array, losses: Array) -> Array:
-    r"""Find how far the loss on a path rises above the straight line between its ends.
+    r"""Compute the largest rise of the loss on a path above the line between its ends.
 
     $$
     B = \max_t \; L((1 - t) a + t b) - (1 - t) L(a) - t L(b) .
@@ -90,7 +90,7 @@ def barriers(positions: Array, losses: Array) -> Array:
     References:
         Frankle, Dziugaite, Roy, Carbin: Linear mode connectivity and the lottery ticket hypothesis, ICML 2020,
         arXiv:1912.05671. Entezari, Sedghi, Saukh, Neyshabur: The role of permutation invariance in linear mode
-        connectivity of neural networks, ICLR 2022, arXiv:2110.06296, for the line in place of the larger end.
+        connectivity of neural networks, ICLR 2022, arXiv:2110.06296, for the line instead of the larger end.
     """
     line = (1 - positions) * losses[..., :1] + positions * losses[..., -1:]
     return np.asarray((losses - line).max(-1))
@@ -104,7 +104,7 @@ class Plane:
         origin: Their weighted mean, [P], float64.
         axes: Orthonormal directions of the plane, [2, P].
         coordinates: Each point in the plane, [K, 2].
-        explained: Which part of the squared distances from the mean each axis holds, [2].
+        explained: Fraction of the variance along each axis, [2].
     """
 
     origin: Tensor
@@ -114,19 +114,19 @@ class Plane:
 
 
 def principal_plane(points: Tensor, weights: Tensor | None = None, origin: Tensor | None = None) -> Plane:
-    """Find the two principal components of some points: agents about their centroid, or the steps of a trajectory.
+    """Compute the two principal components of points, such as agents about their centroid or steps of a trajectory.
 
-    The components come from the Gram matrix of the points [K, K]. A random walk in many dimensions has most of its
-    spread in two components, too (Antognini, Sohl-Dickstein: PCA of high dimensional random walks with comparison to
+    The components come from the Gram matrix of the points, [K, K]. A random walk in many dimensions has most of its
+    variance in two components, too (Antognini, Sohl-Dickstein: PCA of high dimensional random walks with comparison to
     neural network training, NeurIPS 2018, arXiv:1806.08805): `explained` alone proves no structure.
 
     Args:
         points: [K, P].
-        weights: Weights of the points, [K], with a sum of one; equal ones by default.
-        origin: Where the plane passes, [P]: their mean by default, or the last step of a trajectory.
+        weights: Weights of the points, [K], with sum one; equal by default.
+        origin: A point on the plane, [P], such as the last step of a trajectory; by default the mean.
 
     Returns:
-        The plane. Where points spread in fewer than two directions, axes are missing directions of zeros.
+        The plane. If the points span fewer than two directions, the missing axes are zero.
     """
     points = points.to(torch.float64)
     if weights is None:
@@ -141,7 +141,7 @@ def principal_plane(points: Tensor, weights: Tensor | None = None, origin: Tenso
     there = values > 1e-12 * total
     axes = points.new_zeros(2, points.shape[1])
     axes[: len(values)] = torch.where(there[:, None], (vectors.T @ scaled) / values.sqrt()[:, None], 0.0)
-    # A sign of their own: the first point that is off the origin along an axis is on its positive side.
+    # Fix the signs: the first point off the origin along an axis lies on its positive side.
     coordinates = deltas @ axes.T
     size = coordinates.abs()
     first = (size > 1e-6 * size.max(0).values).to(torch.int64).argmax(0)
@@ -157,7 +157,7 @@ def plane_losses(
     """Evaluate the loss on a grid in a plane.
 
     Args:
-        curvature: Gives the losses, and the running statistics, of one point.
+        curvature: Provides the losses, and the running statistics of its one point.
         origin: Where both coordinates are zero, [P].
         axes: The directions of the coordinates, [2, P].
         first: Values of the first coordinate, [A].

@@ -20,14 +20,14 @@ __all__ = ["GradientTail", "TailIndex", "gradient_noise_norms", "hill"]
 
 
 class TailIndex(NamedTuple):
-    """An estimate of the tail index α, P(X > x) ~ x^−α, from the largest values.
+    """An estimate of the tail index α, with P(X > x) ~ x^−α.
 
     Attributes:
         value: The estimate.
         error: Its standard error, α / √k.
         low: Lower end of the 95 % interval.
-        high: Upper end.
-        largest: k, how many values it rests on.
+        high: Upper end of the 95 % interval.
+        largest: k, the number of largest values used.
     """
 
     value: float
@@ -44,25 +44,25 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
     1 / \hat α = \frac{1}{k} \sum_{i=1}^k \log X_{(i)} - \log X_{(k+1)}, \qquad X_{(1)} ≥ X_{(2)} ≥ …
     $$
 
-    Where the tail is a power exactly, 2kα / α̂ is χ² distributed with 2k degrees of freedom, which gives the interval.
-    Elsewhere the estimate has a bias that the interval does not know of: of light tails it finds some large index.
+    If the tail is exactly a power law, 2kα / α̂ is χ² distributed with 2k degrees of freedom, which gives the interval.
+    Otherwise the estimate has a bias that the interval does not include; for light tails it is some large index.
 
     Args:
         magnitudes: Independent values, [n]; zeros are the smallest.
-        fraction: The part k / n of the values that counts as the tail.
+        fraction: The fraction k / n of the values that counts as the tail.
 
     Returns:
-        The estimate; infinite where the largest values are all the same.
+        The estimate; infinite if the largest values are all equal.
 
     Raises:
-        ValueError: If there are too few positive values, or some that are not finite.
+        ValueError: If there are too few positive values, or some are not finite.
 
     Example:
         >>> hill(torch.arange(1, 2001) ** -0.5).value  # the quantiles of a tail index of 2
         2.0...
 
     References:
-        B. M. Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3 (1975),
+        Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3, 1975,
         doi:10.1214/aos/1176343247.
     """
     endless = int((~magnitudes.isfinite()).sum())
@@ -84,14 +84,14 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
 def gradient_noise_norms(
     model: nn.Module, task: Task, *, samples: int = 2000, seed: int = 0, memory: int = 2**30
 ) -> Tensor:
-    """Compute ‖g_i − mean g‖ of the gradients g_i of single samples.
+    """Compute the norms ‖g_i − mean g‖ of the noise of per-sample gradients g_i.
 
     Args:
-        model: The point, in the mode and floating type in which it shall be measured.
-        task: Gives the loss and the samples: the training data, or fresh samples of agent 0 where it draws them.
-        samples: How many samples, at most as many as there are training data.
-        seed: Which ones.
-        memory: Bytes that the gradients may take; where they need more, they are computed twice and not kept.
+        model: The point, in the mode and floating type of the measurement.
+        task: Provides the loss and the samples: training data, or fresh samples of agent 0 if the task generates them.
+        samples: Number of samples, at most that of the training data.
+        seed: Seed of the choice of samples.
+        memory: Bytes available for the gradients; if they need more, they are computed twice instead of kept.
 
     Returns:
         The norms [n], float64.
@@ -129,16 +129,16 @@ def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> 
 
 
 class GradientTail(PointMeasure):
-    """Tail index of the norm of a sample's gradient noise, by Hill's estimator.
+    """Tail index of the per-sample gradient noise norm, by Hill's estimator.
 
-    Of the norms X = ‖g_i − ḡ‖ of n samples, in descending order: ``1 / α = (1/k) Σ_{i≤k} log X_i − log X_{k+1}``.
+    With the norms X = ‖g_i − ḡ‖ of n samples in descending order: ``1 / α = (1/k) Σ_{i≤k} log X_i − log X_{k+1}``.
 
     Args:
-        samples: How many samples, at most as many as there are training data.
-        fraction: The part k / n of the norms that counts as the tail.
+        samples: Number of samples, at most that of the training data.
+        fraction: The fraction k / n of the norms that counts as the tail.
 
     References:
-        B. M. Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3 (1975),
+        Hill: A simple general approach to inference about the tail of a distribution, Ann. Statist. 3, 1975,
         doi:10.1214/aos/1176343247.
     """
 
@@ -163,7 +163,7 @@ class GradientTail(PointMeasure):
                 model, points.task, samples=self.samples, seed=points.seed, memory=points.memory
             )
             tail = hill(norms, fraction=self.fraction)
-            # Infinite where the largest values are all the same, which no JSON holds.
+            # Infinite if the largest values are all equal, which JSON cannot represent.
             known = math.isfinite(tail.value)
             found.append({"tail_index": tail.value, "tail_index_error": tail.error} if known else {})
         return found

@@ -1,4 +1,4 @@
-"""Figures: each a function `plot_x(data, *, ax=None, ...) -> Axes` and nothing else."""
+"""Figures: functions `plot_x(data, *, ax=None, ...) -> Axes`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How a measure is spread over the agents of a network."""
+"""Spread of a measure over the agents of a network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["plot_agents"]
 def plot_agents(
     runs: Sequence[Run], metric: str = "hessian_trace", *, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
-    """Draw a metric of each agent, a column a run and replica, and that of the centroid over it.
+    """Draw a metric of each agent and of the centroid, one column per run and replica.
 
     Args:
         runs: Runs whose agents were measured.
@@ -29,7 +29,7 @@ def plot_agents(
         The axes: points are agents, bars the centroid.
 
     Raises:
-        NoDataError: The metric was measured at no agent.
+        NoDataError: If the metric was not measured at any agent.
     """
     require_runs(runs)
     rows = agent_rows(runs, metric)

@@ -17,7 +17,7 @@ from basinet.sim.run.records import Row
 __all__ = ["plot_consensus", "plot_curves"]
 
 _LIMITS = {"consensus": "consensus_stability_limit"}
-"""The limit of λ_max that holds for a strategy; for all others it is 2 / μ."""
+"""The λ_max limit of a strategy, if it is not 2 / μ."""
 
 
 def plot_curves(
@@ -31,22 +31,22 @@ def plot_curves(
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 
-    With λ_max, dotted lines are the limits of stability where they were measured: 2/μ, for consensus (1 + λ_min(W))/μ.
+    For λ_max, dotted lines are the measured stability limits: 2/μ, and (1 + λ_min(W))/μ for consensus.
 
     Args:
-        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
         metric: Name of the metric.
-        x: What to draw it against: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
+        x: The horizontal axis: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
-        yscale: `linear` or `log`, where only positive values are drawn, and a run without any is only named in the
-            legend; chosen by the values if None.
+        yscale: `linear`, or `log`, which draws only positive values and lists a run without any in the legend only;
+            chosen by the values if None.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: No run has both measurements.
+        NoDataError: If no run has both measurements.
     """
     require_runs(runs)
     rows = curve_rows(runs, metric, x=x)
@@ -63,7 +63,7 @@ def plot_curves(
             zero = all(row["mean"] == 0 for row in rows if row["label"] == label)
             missing.append(f"{label}: {'exactly 0' if zero else 'nowhere above 0'}, not drawn")
             continue
-        every = max(1, len(chosen) // 8)  # the marks of lines that meet take turns
+        every = max(1, len(chosen) // 8)  # staggered, so that marks on coinciding lines alternate
         ax.plot(
             places,
             means,
@@ -76,7 +76,7 @@ def plot_curves(
         )
         banded = [row for row in chosen if row["se"] is not None]
         low = [row["mean"] - row["se"] for row in banded]
-        if yscale == "log":  # a band that reaches zero would reach to minus infinity
+        if yscale == "log":  # on a log axis, a band down to zero would extend to −∞
             low = [max(value, row["mean"] / 10) for value, row in zip(low, banded, strict=True)]
         high = [row["mean"] + row["se"] for row in banded]
         band: dict[str, Any] = {"color": style.color, "alpha": 0.18, "linewidth": 0, "label": companion(label)}
@@ -98,7 +98,7 @@ def plot_curves(
 
 
 def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:
-    """Collect the limit of λ_max that holds for each run, by its label."""
+    """Collect the λ_max limit of each run by label."""
     found = {}
     for run, label in zip(runs, labels(runs), strict=True):
         strategy = run.config.get("strategy")
@@ -110,19 +110,19 @@ def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:
 def plot_consensus(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True, **kwargs: Any) -> Axes:
     """Draw the consensus distance on a logarithmic axis.
 
-    Zeros have no place there. They are left out (agents that start from the same parameters, at step 0); a
-    run that is zero throughout, as a centralized one, is only named in the legend.
+    Zeros, such as step 0 of agents with the same initial parameters, are left out; a run that is zero throughout, such
+    as a centralized one, is listed in the legend only.
 
     Args:
-        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
-        **kwargs: Handed to `plot_curves`.
+        **kwargs: Passed to `plot_curves`.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: No run has measured it.
+        NoDataError: If no run measured it.
     """
     return plot_curves(runs, "consensus_distance", ax=ax, legend=legend, yscale="log", **kwargs)

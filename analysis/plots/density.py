@@ -1,4 +1,4 @@
-"""The spectral density of the Hessian: of a run by its atoms, of several runs on the same axes."""
+"""Spectral density of the Hessian: of one run as atoms, of several runs as histograms."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ __all__ = ["plot_density", "plot_spectra", "spectra_rows"]
 
 
 def spectra_rows(runs: Sequence[Run], *, bins: int = 60) -> list[dict[str, Any]]:
-    """Count the eigenvalues at the centroids of runs in common bins, equal in size on a symmetric logarithmic axis.
+    """Bin the Hessian eigenvalues at the centroids of runs, with equal bins on a symmetric logarithmic axis.
 
     Args:
-        runs: The runs; those whose `hessian_density` was not measured are left out.
-        bins: How many.
+        runs: The runs; those without `hessian_density` are left out.
+        bins: Number of bins.
 
     Returns:
-        A row for each run and bin: `label`, `low`, `high`, and `part`, the mean part of all eigenvalues over replicas.
+        One row per run and bin: `label`, `low`, `high`, and `part`, the mean fraction of eigenvalues over replicas.
     """
     tables = []
     for run, label in zip(runs, labels(runs), strict=True):
@@ -52,11 +52,11 @@ def spectra_rows(runs: Sequence[Run], *, bins: int = 60) -> list[dict[str, Any]]
 
 
 def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None, legend: bool = True) -> Axes:
-    """Draw how the eigenvalues of the Hessian are spread at the ends of runs, on a logarithmic axis.
+    """Draw the distribution of Hessian eigenvalues at the end of runs, on a logarithmic axis.
 
     Args:
         runs: Runs with the measure `hessian_density`.
-        bins: How many bins.
+        bins: Number of bins.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
@@ -64,7 +64,7 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
         The axes.
 
     Raises:
-        NoDataError: No run has the measure.
+        NoDataError: If no run has the measure.
     """
     require_runs(runs)
     rows = spectra_rows(runs, bins=bins)
@@ -84,17 +84,17 @@ def plot_spectra(runs: Sequence[Run], *, bins: int = 60, ax: Axes | None = None,
 
 
 def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
-    """Draw a spectral density as its atoms: no bandwidth is chosen, so none can mislead.
+    """Draw a spectral density as its atoms, without the choice of a bandwidth.
 
     Args:
-        rows: `eigenvalue` and `weight`, the part of all eigenvalues that an atom stands for.
+        rows: `eigenvalue` and `weight`, the fraction of eigenvalues that an atom represents.
         ax: Where to draw; new axes if None.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: There are none.
+        NoDataError: If there are no rows.
     """
     missing = "there is no spectral density to draw; measure hessian_density"
     require_rows(rows, "eigenvalue", "weight", otherwise=missing)

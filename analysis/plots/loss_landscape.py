@@ -1,4 +1,4 @@
-"""The loss around the solutions: slices, planes with the agents in them, barriers."""
+"""The loss around solutions: slices, planes with the agents in them, barriers."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def plot_slices(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool = T
         The axes.
 
     Raises:
-        NoDataError: There are none.
+        NoDataError: If there are no rows.
     """
     missing = "there are no slices to draw; measure loss_slices"
     require_rows(rows, "direction", "position", "loss", otherwise=missing)
@@ -54,7 +54,7 @@ def draw_contours(rows: Sequence[Row], ax: Axes) -> None:
     for row in rows:
         losses[ys.index(float(row["y"])), xs.index(float(row["x"]))] = float(row["loss"])
     low, high = float(np.nanmin(losses)), float(np.nanmax(losses))
-    even = np.geomspace(low, high, 14)[1:-1] if 0 < 10 * low < high else 12  # each level so many times the last one
+    even = np.geomspace(low, high, 14)[1:-1] if 0 < 10 * low < high else 12  # levels in geometric progression
     lines = ax.contour(xs, ys, losses, levels=even, cmap=SHADES, norm="log" if low > 0 else None, linewidths=1)
     ax.clabel(lines, fontsize=6, fmt="%.3g")
 
@@ -64,7 +64,7 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
 
     Args:
         rows: `x`, `y` and `loss` on a grid.
-        agents: `x` and `y` of each agent, and for a plane of principal directions `explained_x`, `explained_y`.
+        agents: `x` and `y` of each agent; for a plane of principal directions also `explained_x`, `explained_y`.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
@@ -72,7 +72,7 @@ def plot_surface(rows: Sequence[Row], agents: Sequence[Row], *, ax: Axes | None 
         The axes.
 
     Raises:
-        NoDataError: There are none.
+        NoDataError: If there are no rows.
     """
     missing = "there is no plane to draw; measure loss_surface or random_plane"
     require_rows(rows, "x", "y", "loss", otherwise=missing)
@@ -103,7 +103,7 @@ def plot_barriers(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
         The axes.
 
     Raises:
-        NoDataError: There are none.
+        NoDataError: If there are no rows.
     """
     missing = "there are no barriers to draw; measure agent_barriers"
     require_rows(rows, "agent", "position", "loss", otherwise=missing)
@@ -124,13 +124,13 @@ def plot_solutions(rows: Sequence[Row], *, ax: Axes | None = None, legend: bool 
     Args:
         rows: `first`, `second`, `replica` and `barrier`.
         ax: Where to draw; new axes if None.
-        legend: Whether to say which solution has which number.
+        legend: Whether to draw a legend of the solutions' numbers.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: There are none.
+        NoDataError: If there are no rows.
     """
     missing = "there are no solutions to compare; basinet analyze --between does"
     require_rows(rows, "first", "second", "replica", "barrier", otherwise=missing)

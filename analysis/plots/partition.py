@@ -1,4 +1,4 @@
-"""Who holds what: the samples of each label at each agent."""
+"""The partition of the data: samples of each label at each agent."""
 
 import csv
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ _MOST_NUMBERS = 200
 
 
 def load_partition(run: Run) -> list[dict[str, Any]]:
-    """Read how the data are spread over the agents.
+    """Read the partition of the data over the agents.
 
     Args:
         run: A run.
 
     Returns:
-        Rows with `replica`, `agent`, `label` (text) and `samples`; none where the run has none.
+        Rows with `replica`, `agent`, `label` (text) and `samples`; empty if the run has no partition.
     """
     path = run.path / "partition.csv"
     if not path.exists():
@@ -53,16 +53,16 @@ def plot_partition(
     """Draw the samples of each label at each agent of one replica.
 
     Args:
-        rows: What `load_partition` returns.
-        replica: The replica.
+        rows: Rows from `load_partition`.
+        replica: Index of the replica.
         ax: Where to draw; new axes if None.
-        colorbar: Whether to draw the scale of the colours.
+        colorbar: Whether to draw a colour bar.
 
     Returns:
-        The axes: an image of agents by labels, or bars where there is only one label.
+        The axes: an image of agents by labels, or bars if there is only one label.
 
     Raises:
-        NoDataError: There are no rows of this replica.
+        NoDataError: If there are no rows of this replica.
     """
     require_rows(rows, "replica", "agent", "label", "samples", otherwise="there is no partition to draw")
     chosen = [row for row in rows if row["replica"] == replica]

@@ -1,4 +1,4 @@
-"""The excess risk that theory predicts, beside what was measured."""
+"""Predicted against measured excess risk."""
 
 from collections.abc import Mapping
 from statistics import fmean
@@ -22,14 +22,14 @@ _FILLS = {"full": "filled", "none": "hollow"}
 
 
 def prediction_rows(predictions: "Mapping[str, Prediction]") -> list[dict[str, Any]]:
-    """Lay the two parts of the excess risk side by side, replica by replica.
+    """Tabulate the two parts of the excess risk, replica by replica.
 
     Args:
-        predictions: What `predict_run` found, by label.
+        predictions: Results of `predict_run` by label.
 
     Returns:
-        Rows with `label`, `replica`, `part` (centroid or disagreement), `predicted` and `measured`. Taken at the
-        centroid, the centroid's own risk is not predicted and left out.
+        Rows with `label`, `replica`, `part` (centroid or disagreement), `predicted` and `measured`. Predictions at the
+        centroid do not include the centroid's own risk.
     """
     rows: list[dict[str, Any]] = []
     for label, found in predictions.items():
@@ -45,18 +45,18 @@ def plot_prediction(predictions: "Mapping[str, Prediction]", *, ax: Axes | None 
     """Draw measured against predicted parts of the excess risk.
 
     Args:
-        predictions: What `predict_run` found, by label.
+        predictions: Results of `predict_run` by label.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
     Returns:
-        The axes: filled marks are the risk of the centroid, hollow ones the cost of disagreement; small ones single
-        replicas, large ones their means, with a bar of one standard error. Values that are not above zero, as a
-        centralised run's disagreement, have no place on logarithmic axes.
+        The axes: filled marks are the risk of the centroid, hollow ones the cost of disagreement; small ones are single
+        replicas, large ones their means, with bars of one standard error. The axes are logarithmic: values that are not
+        positive, such as a centralised run's disagreement, are left out.
 
     Raises:
-        ExperimentError: No such mapping was given.
-        NoDataError: There are no others.
+        ExperimentError: If `predictions` is not such a mapping.
+        NoDataError: If no value is positive.
     """
     if not isinstance(predictions, Mapping) or not all(hasattr(found, "predicted") for found in predictions.values()):
         raise ExperimentError(

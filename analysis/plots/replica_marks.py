@@ -1,4 +1,4 @@
-"""A mark a replica: the tail index of the gradient noise, and the curvature below the limit of stability."""
+"""Plots with one mark per replica: tail index of the gradient noise, and curvature against the stability limit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
     """Draw the tail index of each replica that did not diverge, with bars of 1.96 standard errors.
 
     Args:
-        runs: The runs; a row each.
+        runs: The runs; one row each.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend outside the axes.
 
@@ -27,7 +27,7 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
         The axes.
 
     Raises:
-        NoDataError: No run has measured it.
+        NoDataError: If no run measured it.
     """
     require_runs(runs)
     rows = replica_rows(runs, "tail_index", "tail_index_error")
@@ -56,14 +56,14 @@ def plot_tail_index(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool
 
 
 def stability_rows(runs: Sequence[Run]) -> list[Row]:
-    """Collect the largest Hessian eigenvalues and the limits of stability.
+    """Collect the largest Hessian eigenvalues and the stability limits.
 
     Args:
         runs: The runs.
 
     Returns:
-        A row a run and replica that has both: `label`, `replica`, `hessian_top_eigenvalue`, `stability_limit`, and
-        `consensus_stability_limit` where it is known.
+        One row per run and replica that has both: `label`, `replica`, `hessian_top_eigenvalue`, `stability_limit`, and
+        `consensus_stability_limit` if known.
     """
     names = ("hessian_top_eigenvalue", "stability_limit")
     rows = replica_rows(runs, *names, optional="consensus_stability_limit")
@@ -71,10 +71,10 @@ def stability_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool = True) -> Axes:
-    """Draw the largest Hessian eigenvalues below the largest curvatures at which the learning rate μ is stable.
+    """Draw the largest Hessian eigenvalues with the largest curvatures at which the learning rate μ is stable.
 
     Args:
-        runs: The runs; one place on the horizontal axis each.
+        runs: The runs; one position on the horizontal axis each.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
@@ -82,7 +82,7 @@ def plot_stability(runs: Sequence[Run], *, ax: Axes | None = None, legend: bool 
         The axes.
 
     Raises:
-        NoDataError: No replica has both.
+        NoDataError: If no replica has both.
     """
     require_runs(runs)
     rows = stability_rows(runs)

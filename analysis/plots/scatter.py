@@ -1,4 +1,4 @@
-"""Two metrics against each other: a point a replica, a cross for mean ± standard error; and lines of a third."""
+"""Scatter plots of two metrics: a point per replica, a cross for mean ± standard error, and iso-lines of a third."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def plot_scatter(
         The axes.
 
     Raises:
-        NoDataError: No replica has both, above zero where the axis is logarithmic.
+        NoDataError: If no replica has both, positive on logarithmic axes.
     """
     require_runs(runs)
     rows = replica_rows(runs, x, y)
@@ -97,20 +97,20 @@ def plot_flatness_accuracy(
     ax: Axes | None = None,
     **kwargs: Any,
 ) -> Axes:
-    """Draw accuracy against flatness at the end of training, one point a replica.
+    """Draw accuracy against flatness at the end of training, one point per replica.
 
     Args:
-        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
         flatness: `hessian_trace` or `hessian_top_eigenvalue`.
         accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
         ax: Where to draw; new axes if None.
-        **kwargs: Handed to `plot_scatter`.
+        **kwargs: Passed to `plot_scatter`.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: No replica has both.
+        NoDataError: If no replica has both.
 
     Example:
         ::
@@ -124,19 +124,19 @@ def plot_flatness_accuracy(
 def plot_risk_flatness(
     runs: Sequence[Run], *, flatness: str = "hessian_trace", ax: Axes | None = None, **kwargs: Any
 ) -> Axes:
-    """Draw excess risk against flatness at the end of training, one point a replica.
+    """Draw excess risk against flatness at the end of training, one point per replica.
 
     Args:
-        runs: The runs; where other keys than the strategy vary, `panels` draws a panel for each value.
+        runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
         flatness: `hessian_trace` or `hessian_top_eigenvalue`.
         ax: Where to draw; new axes if None.
-        **kwargs: Handed to `plot_scatter`.
+        **kwargs: Passed to `plot_scatter`.
 
     Returns:
         The axes.
 
     Raises:
-        NoDataError: No replica has both.
+        NoDataError: If no replica has both.
     """
     return plot_scatter(runs, flatness, RISK, ax=ax, **kwargs)
 
@@ -147,8 +147,8 @@ class IsoLines:
 
     Attributes:
         coefficients: a, b, c.
-        explained: Part of the variance of y that the fit explains, R².
-        count: Replicas it is from.
+        explained: Fraction R² of the variance of y that the fit explains.
+        count: Number of replicas.
     """
 
     coefficients: tuple[float, float, float]
@@ -170,31 +170,31 @@ class IsoLines:
 
 
 def iso_rows(runs: Sequence[Run], flatness: str, accuracy: str) -> list[dict[str, Any]]:
-    """Collect the replicas that have all three, flatness and risk above zero.
+    """Collect the replicas that have flatness, accuracy and risk, with flatness and risk positive.
 
     Args:
         runs: The runs.
-        flatness: A metric.
-        accuracy: A metric.
+        flatness: The flatness metric.
+        accuracy: The accuracy metric.
 
     Returns:
-        A row a replica: `label`, `replica`, and the three metrics by their names.
+        One row per replica: `label`, `replica`, and the three metrics by name.
     """
     rows = replica_rows(runs, flatness, RISK, accuracy)
     return [row for row in rows if row[flatness] > 0 and row[RISK] > 0]
 
 
 def iso_lines(rows: Sequence[Mapping[str, Any]], flatness: str, accuracy: str, risk: str = RISK) -> IsoLines | None:
-    """Fit accuracy by flatness and excess risk.
+    """Regress accuracy on flatness and excess risk.
 
     Args:
-        rows: As `iso_rows` collects them.
-        flatness: The metric.
-        accuracy: The metric.
-        risk: The metric that stands for the optimization error.
+        rows: Rows from `iso_rows`.
+        flatness: The flatness metric.
+        accuracy: The accuracy metric.
+        risk: The metric of the optimization error.
 
     Returns:
-        The fit; None where there are fewer than five replicas, or they lie on a line.
+        The fit; None if there are fewer than five replicas, or they lie on a line.
     """
     x = np.array([[1.0, np.log(row[flatness]), np.log(row[risk])] for row in rows]).reshape(-1, 3)
     y: NDArray[np.float64] = np.array([row[accuracy] for row in rows], dtype=float)
@@ -214,20 +214,20 @@ def plot_iso_accuracy(
     ax: Axes | None = None,
     **kwargs: Any,
 ) -> Axes:
-    """Draw excess risk against flatness at the end of training, and lines of equal accuracy as a regression sees it.
+    """Draw excess risk against flatness at the end of training, with lines of equal fitted accuracy.
 
     Args:
         runs: The runs; one series each.
         flatness: `hessian_trace` or `hessian_top_eigenvalue`.
         accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
         ax: Where to draw; new axes if None.
-        **kwargs: Handed to `plot_scatter`.
+        **kwargs: Passed to `plot_scatter`.
 
     Returns:
-        The axes; the title has the R² of the regression. No lines are drawn where there is too little to fit.
+        The axes; the title has the R² of the regression. No lines are drawn if there are too few data to fit.
 
     Raises:
-        NoDataError: No replica has all three, flatness and risk above zero.
+        NoDataError: If no replica has all three metrics, with flatness and risk positive.
     """
     require_runs(runs)
     rows = iso_rows(runs, flatness, accuracy)

@@ -1,4 +1,4 @@
-"""How many replicas are still where they started."""
+"""Survival curves of escape times."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def plot_survival(
 
     Args:
         curves: Curves by the label of their strategy.
-        means: Mean times that theory predicts, by label: each is drawn as an exponential in a thin line.
+        means: Predicted mean times by label, each drawn as an exponential in a thin line.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
@@ -35,8 +35,8 @@ def plot_survival(
         The axes.
 
     Raises:
-        ExperimentError: No such mapping was given.
-        NoDataError: There are no curves.
+        ExperimentError: If `curves` is not such a mapping.
+        NoDataError: If there are no curves.
     """
     if not isinstance(curves, Mapping) or not all(isinstance(curve, Survival) for curve in curves.values()):
         raise ExperimentError(
@@ -62,13 +62,13 @@ def plot_survival(
 
 
 def survival_rows(curves: Mapping[str, Survival]) -> list[dict[str, Any]]:
-    """Lay curves out as rows of a table.
+    """Convert curves to rows of a table.
 
     Args:
         curves: Curves by label.
 
     Returns:
-        A row for each fall of each curve: `label`, `step`, `survival`, `lower`, `upper`, `at_risk`.
+        One row per drop of each curve: `label`, `step`, `survival`, `lower`, `upper`, `at_risk`.
     """
     names = ("step", "survival", "lower", "upper", "at_risk")
     return [

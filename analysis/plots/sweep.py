@@ -1,4 +1,4 @@
-"""What a numeric setting does: a metric after the last step against it, a line a strategy."""
+"""Effect of a numeric setting: the final value of a metric against it, one line per strategy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,13 @@ _FEWEST_VALUES = 4
 
 
 def swept(runs: Sequence[Run]) -> str | None:
-    """Find the numeric setting of which the most values were tried, as one of the conditions of the runs.
+    """Find the numeric setting with the most values among the conditions of the runs.
 
     Args:
         runs: The runs.
 
     Returns:
-        Its dotted key; None if no setting has four values.
+        Its dotted key; None if no setting has at least four values.
     """
     conditions = [condition for _, condition in names(runs)]
     counts = {}
@@ -42,7 +42,7 @@ def _rest(condition: str, key: str) -> str:
 
 
 def sweep_rows(runs: Sequence[Run], metric: str, key: str) -> list[dict[str, Any]]:
-    """Collect the last values of a metric and the setting they belong to.
+    """Collect the last values of a metric by the value of a setting.
 
     Args:
         runs: The runs.
@@ -50,8 +50,8 @@ def sweep_rows(runs: Sequence[Run], metric: str, key: str) -> list[dict[str, Any
         key: The setting, a dotted key.
 
     Returns:
-        A row a run with values: `strategy`, `condition` (what varies besides), the key, `mean`, `se` and `n` over the
-        replicas that did not diverge; by the value of the key.
+        One row per run with values: `strategy`, `condition` (what else varies), the key, and `mean`, `se` and `n` over
+        the replicas that did not diverge; sorted by the value of the key.
     """
     rows = []
     for run, (strategy, condition) in zip(runs, names(runs), strict=True):
@@ -71,10 +71,10 @@ def plot_sweep(
     legend: bool = True,
     yscale: AxisScale | None = None,
 ) -> Axes:
-    """Draw a metric against a setting: mean over the replicas, bars of one standard error, a line a strategy.
+    """Draw a metric against a setting: mean over the replicas, bars of one standard error, one line per strategy.
 
     Args:
-        rows: As `sweep_rows` collects them, of one condition.
+        rows: Rows from `sweep_rows`, of one condition.
         metric: Name of the metric.
         key: The setting.
         ax: Where to draw; new axes if None.
@@ -85,7 +85,7 @@ def plot_sweep(
         The axes.
 
     Raises:
-        NoDataError: There are no rows.
+        NoDataError: If there are no rows.
     """
     require(rows, f"no run has a value of {metric}")
     ax = new_axes(ax)

@@ -1,4 +1,4 @@
-"""The graph of the agents with its mixing weights, and the eigenvalues of these."""
+"""The agents' graph with its mixing weights, and the spectrum of the mixing matrix."""
 
 import csv
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from basinet.sim.run.folder import Run
 __all__ = ["load_weights", "plot_spectrum", "plot_topology"]
 
 _MOST_NODES = 60
-_MOST_PLACES = 4096  # where it is known where the agents are
+_MOST_PLACES = 4096  # if the agents' positions are given
 _WEIGHT = "mixing weight"
-_FULL_SIZE = 4.0  # inches of a panel in which nodes and edges need not be smaller
+_FULL_SIZE = 4.0  # inches; in smaller panels nodes and edges shrink
 _SHADES = SHADES.reversed()
 _MOST_MARKERS = 100
 _ROUNDING = 1e-12
@@ -38,7 +38,7 @@ def load_weights(run: Run) -> sparse.csr_array | None:
         run: A run.
 
     Returns:
-        The matrix [K, K]: row k holds the weights that agent k gives; None where the run has none.
+        The matrix [K, K], whose row k holds the weights that agent k gives; None if the run has none.
     """
     path = run.path / "topology.csv"
     if not path.exists():
@@ -59,7 +59,7 @@ def _layout(graph: nx.Graph, wanted: str | None) -> str:
 
 
 def _columns(graph: nx.Graph) -> int:
-    """Find the width of a grid: numbered row by row, each agent has an edge to the one a row further on."""
+    """Find the width of a grid numbered row by row, where each agent has an edge to the one in the next row."""
     size = graph.number_of_nodes()
     for count in range(2, size):
         if size % count == 0 and all(graph.has_edge(node, node + count) for node in range(size - count)):
@@ -104,9 +104,9 @@ def _draw_graph(
             "edge_color": [_SHADES(norm(weight)) for weight in weights],
             "width": [scale * thin * (1 + 4 * norm(weight)) for weight in weights],
         }
-        if small:  # there is no room for arrows
+        if small:  # no room for arrows
             style |= {"arrows": False}
-        elif directed or layout == "grid":  # bent: opposite edges, and those around a torus, hide no others
+        elif directed or layout == "grid":  # curved, so that opposite and wrap-around edges do not hide others
             arrow = "-|>" if directed else "-"
             style |= {
                 "arrows": True,
@@ -170,18 +170,18 @@ def plot_topology(
     scale: float = 1.0,
     colorbar: bool = True,
 ) -> Axes:
-    """Draw a mixing matrix: a graph with its weights, or its nonzero entries where there are over 60 agents.
+    """Draw a mixing matrix as a graph with weights, or as its nonzero entries for more than 60 agents.
 
-    Where the agents' positions are given, up to 4096 of them are drawn as a graph.
+    If the agents' positions are given, up to 4096 are drawn as a graph.
 
-    Edges are coloured (and as wide) by weight, nodes by the weight an agent gives to itself, on one scale.
+    Weights set the colour and width of edges; nodes are coloured by the agents' own weights, on the same scale.
 
     Args:
-        weights: The mixing matrix W [K, K]; where it is not symmetric, arrows point from sender to receiver.
+        weights: The mixing matrix W [K, K]; if it is not symmetric, arrows point from sender to receiver.
         ax: Where to draw; new axes if None.
         layout: `circular`, `grid` (row by row) or `spring`; if None, spring for connected irregular graphs,
             and circular for others.
-        positions: Where the agents are, [K, 2], instead of a layout.
+        positions: Positions of the agents, [K, 2], instead of a layout.
         scale: Factor on the size of nodes and the width of edges, for small axes.
         colorbar: Whether to draw the scale of the weights.
 
@@ -189,8 +189,8 @@ def plot_topology(
         The axes.
 
     Raises:
-        ExperimentError: The matrix is not square.
-        NoDataError: There are no agents.
+        ExperimentError: If the matrix is not square.
+        NoDataError: If there are no agents.
     """
     try:
         matrix = sparse.csr_array(weights, dtype=float)
@@ -215,10 +215,10 @@ def plot_topology(
 
 
 def plot_spectrum(eigenvalues: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """Draw eigenvalues with their mixing rate: in order where they are real, otherwise in the complex plane.
+    """Draw eigenvalues with their mixing rate: sorted if they are real, otherwise in the complex plane.
 
-    The mixing rate is the largest modulus but for that of one eigenvalue 1. The nearer it is to zero, the faster the
-    agents agree.
+    The mixing rate is the largest modulus, excluding one eigenvalue 1. The nearer it is to zero, the faster the agents
+    agree.
 
     Args:
         eigenvalues: All eigenvalues of a matrix whose rows sum to one, [K], real or complex.
@@ -228,8 +228,8 @@ def plot_spectrum(eigenvalues: np.ndarray, *, ax: Axes | None = None) -> Axes:
         The axes.
 
     Raises:
-        ExperimentError: Something else was given.
-        NoDataError: There are none.
+        ExperimentError: If `eigenvalues` is not a vector of numbers.
+        NoDataError: If there are none.
     """
     try:
         values = np.asarray(eigenvalues) + 0.0

@@ -1,4 +1,4 @@
-"""Trajectories of runs in the plane in which they spread most."""
+"""Trajectories of runs in their principal plane."""
 
 from collections.abc import Sequence
 
@@ -20,19 +20,19 @@ __all__ = ["plot_trajectories", "trajectory_drawing"]
 def plot_trajectories(
     runs: Sequence[Run], *, replica: int | None = None, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
-    """Draw where the centroids of runs went, over contours of the loss where it has been evaluated in their plane.
+    """Draw the recorded trajectories of runs' centroids, over contours of the loss if evaluated in their plane.
 
     Args:
         runs: Runs that recorded a trajectory.
-        replica: Which replica; by default the first that has diverged in the fewest runs.
+        replica: Index of the replica; by default the first that diverged in the fewest runs.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend beside the axes.
 
     Returns:
-        The axes; circles are starts, stars ends. The labels have the parts of the variance that the axes hold.
+        The axes; circles are starts, stars ends. The axis labels have the explained fractions of the variance.
 
     Raises:
-        NoDataError: No run has recorded one, or all that did have diverged.
+        NoDataError: If no run recorded a trajectory, or all that did have diverged.
     """
     require_runs(runs)
     found = principal_trajectories(runs, replica)
@@ -54,20 +54,20 @@ def plot_trajectories(
 
 
 def _surface(runs: Sequence[Run], found: Trajectories) -> list[dict[str, str]]:
-    """Read the loss in this very plane, if it was evaluated."""
+    """Read the loss in this plane, if it was evaluated."""
     folders = {run.path for run in runs} | {run.path.parent for run in runs}
     rows = [row for folder in sorted(folders) for row in read_table(folder / TABLE)]
     return [row for row in rows if row["trajectories"] == found.digest]
 
 
 def trajectory_drawing(runs: Sequence[Run]) -> Drawing | None:
-    """Make the figure of a report.
+    """Draw the trajectories for a report.
 
     Args:
         runs: The runs.
 
     Returns:
-        The figure; None if no run has recorded a trajectory that did not diverge.
+        The figure; None if no run recorded a trajectory that did not diverge.
     """
     found = principal_trajectories(runs)
     if found is None:
@@ -77,14 +77,14 @@ def trajectory_drawing(runs: Sequence[Run]) -> Drawing | None:
     farthest = max(float(distances.max()) for distances in found.distances)
     length = max(float(abs(path).max()) for path in found.paths)
     contours = (
-        "Contours: training loss in the plane, which is not the loss of the points that are projected into it. "
+        "Contours: training loss in the plane, which differs from that at the points projected into it. "
         if _surface(runs, found)
         else ""
     )
     caption = (
         f"Centroids of replica {found.replica} at the evaluations, from the circle to the star, in the plane of their "
-        f"first two principal components; the percentages are parts of their variance. {contours}The paths reach "
-        f"{length:.2g} from the middle of the plane, and {farthest:.2g} off it. Random walks have large parts in two "
-        "components, too."
+        f"first two principal components, with percentages of explained variance. {contours}The paths reach "
+        f"{length:.2g} from the middle of the plane, and {farthest:.2g} off it. Random walks, too, have most of their "
+        "variance in two components."
     )
     return Drawing("trajectories", "Where the runs went", caption, figure, found.rows(runs))

@@ -1,4 +1,4 @@
-"""Words of captions, titles and findings."""
+"""Text of captions, titles and findings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -12,19 +12,19 @@ __all__ = ["capital", "coincidences", "extremes", "replicas_a_run", "short_name"
 
 
 def coincidences(drawing: Drawing) -> str:
-    """Say of marks with several names what they are.
+    """Explain the marks with several names in a figure.
 
     Args:
-        drawing: A figure.
+        drawing: The figure.
 
     Returns:
-        A sentence after a space; empty if there are no such marks.
+        A space and a sentence; empty if there are no such marks.
     """
     labels = [label for ax in drawing.figure.axes for label in ax.get_legend_handles_labels()[1]]
     merged = [{name.split(", ")[0] for name in label.split(SAME)} for label in labels if SAME in label]
     if not merged:
         return ""
-    text = " Marks with several names (≈) lie on each other"
+    text = " Marks with several names (≈) coincide"
     of_agents = "consensus" in drawing.name
     if not of_agents and any({"diffusion ATC", "diffusion CTA"} <= names for names in merged):
         text += "; by theory diffusion ATC and CTA have the same centroid"
@@ -37,13 +37,13 @@ def extremes(
     column: str,
     label: Callable[[Mapping[str, Any]], str] = lambda row: str(row["label"]),
 ) -> str:
-    """Say which series has the least and which the largest mean of a column.
+    """Name the series with the smallest and the largest mean of a column.
 
     Args:
         rows: The data of a figure.
-        metric: The metric that the column is of.
+        metric: The metric in the column.
         column: The column.
-        label: Names the series that a row belongs to.
+        label: Maps a row to the name of its series.
 
     Returns:
         A sentence; empty if there are no rows.
@@ -64,17 +64,17 @@ def extremes(
 
 
 def replicas_a_run(counts: Sequence[int]) -> str:
-    """Say how many replicas runs have.
+    """Describe the number of replicas per run.
 
     Args:
-        counts: How many each has.
+        counts: Number of replicas of each run.
 
     Returns:
         A few words.
     """
     least, most = min(counts), max(counts)
     number = str(most) if least == most else f"{least} to {most}"
-    return f"{number} {'replica' if most == 1 else 'replicas'} a run"
+    return f"{number} {'replica' if most == 1 else 'replicas'} per run"
 
 
 def short_name(metric: str) -> str:
@@ -90,7 +90,7 @@ def short_name(metric: str) -> str:
 
 
 def capital(text: str) -> str:
-    """Begin a text with a capital letter; unlike `str.capitalize`, this leaves the others as they are.
+    """Capitalise the first letter of a text; unlike `str.capitalize`, leave the others as they are.
 
     Args:
         text: The text.

@@ -1,4 +1,4 @@
-"""The figures of a report: those that the runs have measurements for."""
+"""The figures of a report: all those for which the runs have measurements."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,14 +35,14 @@ _SWEPT = ("train_loss", "excess_risk", "hessian_trace", "hessian_top_eigenvalue"
 def gallery(runs: Sequence[Run]) -> list[Drawing]:
     """Draw every figure for which there are measurements.
 
-    Of an experiment with many conditions the figures have the best run of each strategy; where many values of a
-    numeric setting were tried, there are figures of the metrics against it.
+    For an experiment with many conditions, figures show the best run of each strategy; if many values of a numeric
+    setting were tried, there are figures of the metrics against it.
 
     Args:
         runs: The runs.
 
     Returns:
-        The figures, in the order in which a report shows them.
+        The figures, in the order of the report.
     """
     with same_styles(runs):
         return _drawings(runs)
@@ -79,7 +79,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
 
 
 def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
-    """Draw the metrics against the numeric setting of which many values were tried."""
+    """Draw the metrics against the numeric setting with many values."""
     key = swept(runs)
     if key is None:
         return []
@@ -105,7 +105,7 @@ def _sweeps(runs: Sequence[Run], quality: str) -> list[Drawing]:
             finish_panels(figure, axes, share_x=False)
         caption = (
             f"{axis_label(metric)} at the centroid after the last step against {key}: mean over the replicas that did "
-            f"not diverge, bars of one standard error. Where all have diverged there is no point."
+            f"not diverge, bars of one standard error. Points where all replicas diverged are missing."
         )
         if len(kept) < len(best):
             caption += f" Of {len(best)} strategies the best {len(kept)} are shown."
@@ -156,8 +156,8 @@ def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing |
     _, b, c = fit.coefficients
     caption = (
         f"Excess risk against {short_name(flatness)} after the last step, and lines of equal {short_name(quality)}: "
-        f"{b:+.2g} for each unit of the logarithm of the flatness and {c:+.2g} for that of the risk, least squares "
-        f"over {fit.count} replicas of all runs, R² = {fit.explained:.2f}."
+        f"{b:+.2g} per unit of log flatness and {c:+.2g} per unit of log risk, by least squares over {fit.count} "
+        f"replicas of all runs, R² = {fit.explained:.2f}."
     )
     caption += "" if told else " There are too many runs to name each."
     finding = extremes(rows, quality, quality)
@@ -185,7 +185,7 @@ def _agents(runs: Sequence[Run], metric: str) -> Drawing | None:
     plot_agents(choice.runs, metric, ax=ax)
     caption = (
         f"{capital(axis_label(metric))} at each agent (points) and at their centroid (bars) after the last step, "
-        "a column a replica."
+        "one column per replica."
     )
     caption += choice.notes
     return Drawing("agents", "Spread over the agents", caption, figure, rows, extremes(rows, metric, metric))
@@ -199,7 +199,7 @@ def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
     scale = choose_scale(metric, [row["mean"] for row in rows])
     figure = choice.draw(choice.runs, plot_curves, share_x=False, metric=metric, yscale=scale)
     limits = any("stability_limit" in row for run in runs for row in run.metrics)
-    extra = " Dotted: the curvature up to which the strategy is stable." if limits and "top_eig" in metric else ""
+    extra = " Dotted: the largest curvature at which the strategy is stable." if limits and "top_eig" in metric else ""
     return _over_steps(choice, metric, metric, figure, extra)
 
 
@@ -221,8 +221,8 @@ def _tail_index(runs: Sequence[Run]) -> Drawing | None:
     plot_tail_index(choice.runs, ax=ax)
     caption = (
         "Hill's estimate of the tail index of ‖g − mean g‖, g the gradient of one sample, at the centroid after the "
-        "last step: a point for each replica, with bars of 1.96 standard errors. Left of the line at 2 the noise has "
-        "no variance."
+        "last step: one point per replica, with bars of 1.96 standard errors. Left of the line at 2 the noise has "
+        "infinite variance."
     )
     caption += choice.notes
     finding = extremes(rows, "tail_index", "tail_index")
@@ -232,7 +232,7 @@ def _tail_index(runs: Sequence[Run]) -> Drawing | None:
 def _over_steps(choice: Choice, metric: str, name: str, figure: Figure, extra: str) -> Drawing:
     caption = (
         f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
-        f"({replicas_a_run([row['n'] for row in choice.rows])}); bands: one standard error up and down.{extra}"
+        f"({replicas_a_run([row['n'] for row in choice.rows])}); bands: ± one standard error.{extra}"
     )
     title = f"{short_name(metric)} over the steps"
     caption = capital(caption) + choice.notes
@@ -251,8 +251,8 @@ def _survival(runs: Sequence[Run]) -> Drawing | None:
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     plot_survival(curves, ax=ax)
     caption = (
-        "Kaplan-Meier estimate of the share of replicas whose centroid has not yet escaped, with pointwise 95 % "
-        "intervals (log-log Greenwood); replicas that are still there at the end of the run are censored."
+        "Kaplan-Meier estimate of the fraction of replicas whose centroid has not yet escaped, with pointwise 95 % "
+        "intervals (log-log Greenwood); replicas that have not escaped by the end of the run are censored."
     )
     return Drawing("escape", "Escape", caption + choice.note, figure, survival_rows(curves))
 
@@ -260,6 +260,6 @@ def _survival(runs: Sequence[Run]) -> Drawing | None:
 def _trajectories(runs: Sequence[Run]) -> Drawing | None:
     if not any(run.config.get("trajectory") for run in runs):
         return None
-    from basinet.analysis.plots.trajectory_plane import trajectory_drawing  # needs torch, as other figures do not
+    from basinet.analysis.plots.trajectory_plane import trajectory_drawing  # the only figure that needs torch
 
     return trajectory_drawing(runs)

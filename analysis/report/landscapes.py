@@ -1,4 +1,4 @@
-"""Figures of what the analysis left in tables: the loss around the solutions."""
+"""Figures of the tables that the analysis wrote: the loss around the solutions."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ __all__ = ["landscape_drawings"]
 
 
 def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
-    """Draw what there are tables of.
+    """Draw the figures for which there are tables.
 
     Args:
         runs: The runs.
@@ -30,7 +30,7 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
     drawings = []
     if rows := stability_rows(runs):
         caption = (
-            "Largest Hessian eigenvalue at the centroid after the last step, a marker a replica, and the largest "
+            "Largest Hessian eigenvalue at the centroid after the last step, one marker per replica, and the largest "
             "curvature at which the last learning rate μ is stable on a quadratic: 2 / μ for centralized SGD and "
             "diffusion, (1 + λ_min(W)) / μ for consensus."
         )
@@ -39,8 +39,8 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
         (
             "density",
             "Spectral density of the Hessian",
-            "Eigenvalues of the Hessian at the centroid, by stochastic Lanczos quadrature: an atom stands for part of "
-            "all eigenvalues, and the least ones for a single eigenvalue.",
+            "Eigenvalues of the Hessian at the centroid, by stochastic Lanczos quadrature: each atom represents a "
+            "fraction of the eigenvalues, the smallest atoms a single one.",
             lambda run, rows, ax: plot_density(rows, ax=ax),
         ),
         (
@@ -53,17 +53,16 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
         (
             "surface",
             "The loss among the agents",
-            "Training loss in the plane through the centroid in which the agents spread most, and the agents projected "
-            "into it; the percentages are parts of the consensus distance. The loss at an agent is not that of its "
-            "projection.",
+            "Training loss in the agents' principal plane through the centroid, and the agents projected into it; the "
+            "percentages are fractions of the consensus distance. The loss at an agent is not that of its projection.",
             lambda run, rows, ax: plot_surface(rows, _table(run, "surface_agents"), ax=ax, legend=False),
         ),
         (
             "random_plane",
             "A random plane",
             "Training loss in the plane through the centroid along two random directions whose filters have the norms "
-            "of the model's and whose biases are zero, and the agents projected into it, who lie off the plane almost "
-            "as far as from their centroid.",
+            "of the model's and whose biases are zero, and the agents projected into it; they are almost as far from "
+            "the plane as from their centroid.",
             lambda run, rows, ax: plot_surface(rows, _table(run, "random_plane_agents"), ax=ax, legend=False),
         ),
         (
@@ -91,7 +90,7 @@ def landscape_drawings(runs: Sequence[Run]) -> list[Drawing]:
 
 
 def _table(run: Run, name: str) -> list[Row]:
-    """Read a table of the first replica that has one, at the centroid where there are several points."""
+    """Read a table of the first replica that has one, at the centroid if there are several points."""
     rows: list[Row] = [dict(row) for row in read_table(run.path / f"{name}.csv")]
     if name == "density":
         rows = [row for row in rows if not row.get("agent")]
@@ -105,7 +104,7 @@ def _side_by_side(
     tables: Sequence[tuple[Run, str, list[Row]]],
     draw: Callable[[Run, list[Row], Axes], Axes],
 ) -> Drawing | None:
-    """Draw a panel for each run that has the table."""
+    """Draw one panel for each run that has the table."""
     shown = tables[:MOST_PANELS]
     if not shown:
         return None
@@ -116,7 +115,7 @@ def _side_by_side(
     found, texts = axes[0].get_legend_handles_labels()
     if found:
         legend_below_panels(figure, found, texts)
-    caption += f" One panel a run, of its replica {shown[0][2][0]['replica']}."
+    caption += f" One panel per run, for replica {shown[0][2][0]['replica']}."
     if len(tables) > len(shown):
         caption += f" The first {len(shown)} of {len(tables)} are shown."
     data = [{"run": label} | row for _, label, rows in shown for row in rows]

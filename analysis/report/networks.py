@@ -1,4 +1,4 @@
-"""Figures of the network: the graph of the agents, and who holds what."""
+"""Figures of the network: the agents' graph and the partition of the data."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,8 +44,8 @@ def topology_drawing(runs: Sequence[Run]) -> Drawing | None:
         return str(topology.get("name") if isinstance(topology, dict) else topology)
 
     caption = (
-        "The agents and the weights with which they mix; an agent's own weight is the colour of its node. "
-        "With more than 60 agents: the nonzero entries of the mixing matrix."
+        "The agents and their mixing weights; the colour of a node is the agent's own weight. "
+        "For more than 60 agents: the nonzero entries of the mixing matrix."
     )
     return _distinct(runs, load, draw, lambda run: run.config.get("topology"), ("topology", "Topology", caption))
 

@@ -1,4 +1,4 @@
-"""Pages that need no other file: the frame that reports share, their tables, and figures with their data."""
+"""Self-contained HTML pages: the frame that reports share, tables, and figures with their data."""
 
 import io
 import re
@@ -22,7 +22,7 @@ from basinet.sim.run.files import write_atomically
 __all__ = ["figure_html", "folded_html", "list_html", "table_html", "text_html", "write_page"]
 
 _FRAME = Path(__file__).with_name("page_template.html")
-_NARROWEST = 36  # rem, of a figure with panels side by side; a telephone scrolls it
+_NARROWEST = 36  # rem, minimum width of a figure with panels side by side; small screens scroll
 _ALMOST = {"#000000": "#010101", "#ffffff": "#fefefe"}
 _OF_THE_PAGE = {"#000000": "currentColor", "#ffffff": "var(--page)"}
 _DARK = 0.128  # luminance: its contrast with a dark page is 3 to 1, as WCAG 2 asks of graphics
@@ -33,8 +33,8 @@ def write_page(page: Path, template: Path, parts: Mapping[str, str]) -> Path:
 
     Args:
         page: The file.
-        template: What the page says, with places for the parts.
-        parts: HTML by place; the frame takes `title` and `lead`, the template the others.
+        template: Template of the page's body.
+        parts: HTML by placeholder; the frame takes `title` and `lead`, the template the others.
 
     Returns:
         The file.
@@ -46,28 +46,28 @@ def write_page(page: Path, template: Path, parts: Mapping[str, str]) -> Path:
 
 
 def figure_html(drawing: Drawing, folder: Path) -> str:
-    """Write a figure as PNG and SVG, and the data it was drawn from as CSV, and place it in a page.
+    """Write a figure as PNG and SVG with its data as CSV, and return it as HTML.
 
     Args:
-        drawing: The figure, laid out by it.
-        folder: Where the files go.
+        drawing: The figure; it is laid out in the process.
+        folder: Folder of the files.
 
     Returns:
-        HTML that holds the picture; what is black or white in it takes the colours of the page.
+        HTML with the picture inline; its black and white follow the colours of the page.
     """
     write_csv(drawing.rows, folder / f"{drawing.name}.csv")
     figure = drawing.figure
     layout = figure.get_layout_engine()
-    if layout is not None:  # laid out once for both files: this takes longer than to draw
+    if layout is not None:  # once for both files: layout takes longer than drawing
         layout.execute(figure)
         figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
-    # `savefig` would draw each of them twice, at first for a layout.
+    # `savefig` would draw each of them twice, first for the layout.
     figure.set_dpi(130)
     FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
     _mark_colors(figure)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    # Nothing depends on when it was written; a name means one thing in all figures of a page.
+    # No time stamp, for reproducible files; ids must be unique among the figures of a page.
     with matplotlib.rc_context({"svg.hashsalt": f"basinet {drawing.name}"}):
         FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)  # type: ignore[no-untyped-call]
     write_atomically(folder / f"{drawing.name}.png", png.getvalue())
@@ -81,9 +81,9 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
 
 
 def _mark_colors(figure: Figure) -> None:
-    """Mark black and white texts on coloured areas, which stay so on a dark page, unlike those on the page itself."""
+    """Mark black and white texts on coloured areas: unlike other text, they keep their colour on a dark page."""
     for ax in figure.axes:
-        ax.patch.set_visible(False)  # that of the figure is behind it
+        ax.patch.set_visible(False)  # the figure's own background remains
         if any(mapped.get_array() is not None for mapped in (*ax.images, *ax.collections)):
             for text in ax.texts:
                 color = to_hex(text.get_color())
@@ -92,15 +92,15 @@ def _mark_colors(figure: Figure) -> None:
 
 
 def _inline(svg: str, description: str) -> str:
-    """Make a part of a page of a file, shorter and in the colours of the page."""
+    """Convert an SVG file to inline SVG, shortened and in the colours of the page."""
     head, body = svg[svg.index("<svg") :].split(">", 1)
     width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', head))
     style = f"--least: {min(_NARROWEST, width / 12):.3g}rem"
     body = re.sub(r' (d|x|y)="([^"]*)"', lambda found: f' {found[1]}="{_shorter(found[2])}"', body)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # it would hold for the page
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to group ids
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # it would apply to the whole page
     body = re.sub(r"\s*\n\s*", "\n", body)
-    body = body.replace("#ffffff", "none", 1)  # behind the figure is the page
+    body = body.replace("#ffffff", "none", 1)  # a transparent background
     body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _adapt(found[0]), body)
     return (
         f'<svg role="img" aria-label="{escape(description)}" width="{width:g}pt" height="{height:g}pt" '
@@ -110,7 +110,7 @@ def _inline(svg: str, description: str) -> str:
 
 
 def _adapt(color: str) -> str:
-    """Let black and white be those of the page, and let a dark page lighten what is dark."""
+    """Map black and white to those of the page, and lighten dark colours on a dark page."""
     light = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
     luminance = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2]
     if color in _OF_THE_PAGE or color in _ALMOST.values() or luminance >= _DARK:
@@ -119,12 +119,12 @@ def _adapt(color: str) -> str:
 
 
 def _shorter(path: str) -> str:
-    """Write coordinates, which are in points, to a hundredth."""
+    """Round coordinates to a hundredth of a point."""
     return re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", path).replace("\n", "").strip()
 
 
 def _describe(drawing: Drawing) -> str:
-    """Say in words what a picture shows: its axes, its panels, its series, and what is found in it."""
+    """Describe a picture in words: axes, panels, series, and the main result."""
     axes = [ax for ax in drawing.figure.axes if ax.get_label() != "<colorbar>"]
     sentences = [f"{drawing.title}."]
     for side, name in (("Horizontal", Axes.get_xlabel), ("Vertical", Axes.get_ylabel)):
@@ -139,7 +139,7 @@ def _describe(drawing: Drawing) -> str:
 
 
 def text_html(text: str) -> str:
-    """Write a text with code between backticks.
+    """Convert a text with code between backticks to HTML.
 
     Args:
         text: Plain text.
@@ -155,7 +155,7 @@ def text_html(text: str) -> str:
 
 
 def list_html(sentences: Iterable[str]) -> str:
-    """Write sentences as a list.
+    """Convert sentences to an HTML list.
 
     Args:
         sentences: Plain text.
@@ -167,10 +167,10 @@ def list_html(sentences: Iterable[str]) -> str:
 
 
 def folded_html(summary: str, content: str) -> str:
-    """Hide a part of a page until it is asked for.
+    """Fold a part of a page.
 
     Args:
-        summary: What it is, in plain text.
+        summary: Its heading, in plain text.
         content: HTML.
 
     Returns:
@@ -182,23 +182,23 @@ def folded_html(summary: str, content: str) -> str:
 def table_html(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], grouped: bool = False
 ) -> str:
-    """Write a table without the columns that are empty in every row.
+    """Convert a table to HTML, without columns that are empty in every row.
 
     Args:
-        headings: Plain text, one a column.
-        rows: Plain text, one a column each.
-        numbers: Which columns hold numbers.
+        headings: Plain text, one per column.
+        rows: Plain text, one per column each.
+        numbers: Indices of the columns that hold numbers.
         grouped: Whether the first column becomes a heading above each group of rows that share it.
 
     Returns:
-        HTML. On a narrow screen each row is a list, which takes the headings from its cells.
+        HTML. On a narrow screen each row becomes a list with the headings, which are stored in the cells.
     """
     shown = [column for column in range(grouped, len(headings)) if any(row[column] for row in rows)]
 
     def cell(row: Sequence[str], column: int) -> str:
         kind = ' class="number"' if column in numbers else ""
         text = text_html(row[column])
-        if kind:  # an amount may go to two lines, a number may not
+        if kind:  # break lines between numbers only, not within one
             text = " ".join(f"<span>{number}</span>" for number in re.split(r" (?=±|to )", text))
         if column == shown[0]:
             return f'<th scope="row"{kind}>{text}</th>'

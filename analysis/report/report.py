@@ -1,4 +1,4 @@
-"""The report of an experiment: one page that can be sent to someone, and the files it was made from."""
+"""The report of an experiment: one self-contained page, and the files it was made from."""
 
 import hashlib
 import re
@@ -36,7 +36,7 @@ _TEMPLATE = Path(__file__).with_name("report_template.html")
 _MOST_SENTENCES = 12
 
 _DRAWN = re.compile(r"<!-- figures: (\w+) (\w+)((?: [\w.-]+)*) -->\n(.*)\n<!-- end of figures -->", re.DOTALL)
-"""The figures of a page: digests of what they were drawn from and of what was drawn, their names, and the HTML."""
+"""The figures of a page: digests of their sources and of the files, their names, and the HTML."""
 
 _FLATNESS = ("hessian_trace", "hessian_top_eigenvalue")
 _TERMS = (
@@ -44,26 +44,26 @@ _TERMS = (
     (
         _FLATNESS,
         "Hessian trace and largest eigenvalue",
-        "Of the Hessian of the mean training loss over all data, at the centroid. Smaller is flatter. Where they are "
-        "estimated, the error of the estimate is in the columns `_error` of summary.csv.",
+        "Of the Hessian of the mean training loss over all data, at the centroid. Smaller is flatter. Errors of "
+        "estimates are in the columns `_error` of summary.csv.",
     ),
     (
         ("excess_risk",),
         "Excess risk",
         "The training loss at the centroid minus the loss at the minimum of its basin, which is found by descent from "
-        "there.",
+        "the centroid.",
     ),
 )
-"""What is explained where one of the metrics was measured."""
+"""Explanations of terms, shown if one of their metrics was measured."""
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write the report of an experiment, finished or not, or still at work.
+    """Write the report of an experiment, whether finished, unfinished or still running.
 
     Args:
         folder: The folder that `basinet run` wrote, or that of a single run. It receives `summary.csv`,
-            `points.csv` if agents were measured, `figures/NAME.png`, `.svg` and `.csv`, and `report.html`, which
-            needs no other file. Figures are drawn again only if something has changed that they are drawn from.
+            `points.csv` if agents were measured, `figures/NAME.png`, `.svg` and `.csv`, and the self-contained
+            `report.html`. Figures are redrawn only if their sources have changed.
 
     Returns:
         The page.
@@ -113,7 +113,7 @@ def _lead(runs: Sequence[Run], planned: int) -> str:
 
 
 def _figures(runs: Sequence[Run], folder: Path) -> str:
-    """Draw the figures, or take them from the last report if nothing has changed."""
+    """Draw the figures, or reuse those of the last report if nothing has changed."""
     page, sources = folder / "report.html", _digest_sources(runs)
     found = _DRAWN.search(page.read_text("utf-8", "replace")) if page.exists() else None
     if found and found[1] == sources and found[2] == _digest_figures(folder, found[3].split(), found[4]):
@@ -127,7 +127,7 @@ def _figures(runs: Sequence[Run], folder: Path) -> str:
 
 
 def _digest_sources(runs: Sequence[Run]) -> str:
-    """Digest all that figures may be drawn from and by: measurements, tables, trajectories, code, and settings."""
+    """Digest everything that figures depend on: measurements, tables, trajectories, code and settings."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(
         repr((sorted(matplotlib.rcParams.items()), *map(version, ("matplotlib", "numpy", "networkx")))).encode()
@@ -144,7 +144,7 @@ def _digest_sources(runs: Sequence[Run]) -> str:
 
 
 def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
-    """Digest the files of figures, and the part of the page that shows them."""
+    """Digest the files of figures and their part of the page."""
     digest = hashlib.blake2b(content.encode(), digest_size=16)
     for path in (folder / "figures" / f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")):
         digest.update(path.read_bytes() if path.exists() else b"none")
@@ -152,7 +152,7 @@ def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
 
 
 def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[str]) -> str:
-    """Lay out what a reader must know before the numbers."""
+    """Format what a reader must know before the numbers."""
     sentences = [*incidents(runs), *(f"{name}: not started." for name in missing), *left_out]
     if not sentences:
         return ""
@@ -162,7 +162,7 @@ def _incidents(runs: Sequence[Run], missing: Sequence[str], left_out: Sequence[s
 
 
 def summary_html(runs: Sequence[Run]) -> str:
-    """Write the summary of runs as a table; of many runs the best of each strategy, and all behind a fold.
+    """Format the summary of runs as a table; for many runs, the best of each strategy, with all runs folded.
 
     Args:
         runs: The runs.
@@ -177,25 +177,25 @@ def summary_html(runs: Sequence[Run]) -> str:
     conditions = [condition for _, condition in names(runs)]
     row_of = dict(zip(by_condition(range(len(runs)), lambda place: conditions[place]), rows, strict=True))
     best = [row_of[place] for place in leaders(runs)[:MOST_ROWS]]
-    order = [1, 0, *range(2, len(headings))]  # sorted: the condition of each is in its row
+    order = [1, 0, *range(2, len(headings))]  # not grouped by condition, so each row names its own
     short = [[row[column] for column in order] for row in best]
     table = table_html([headings[column] for column in order], short, numbers=range(2, len(headings)))
     return f"<p>{escape(best_of(runs))}</p>\n{table}\n" + folded_html(
-        f"All {len(rows)} runs, which are in summary.csv, too", whole
+        f"All {len(rows)} runs (also in summary.csv)", whole
     )
 
 
 def _points(runs: Sequence[Run]) -> str:
-    """Lay out the values at the centroids and the agents."""
+    """Format the values at the centroids and the agents."""
     headings, rows = point_cells(runs)
     if not rows:
         return ""
     note = (
-        "The centroid and the agents after the last step, mean ± standard error over the replicas. At the agents a "
-        "replica counts with the mean over its agents, for they are not independent; the spread is the standard "
-        "deviation among them. Where a value is an estimate, its mean error at an agent stands below: of a trace the "
-        "standard error over random probes, which are the same at all points of a replica, so that equal points have "
-        "equal values. Each point's values are in points.csv."
+        "The centroid and the agents after the last step, mean ± standard error over the replicas. For the agents, "
+        "each replica contributes the mean over its agents, which are not independent; the spread is the standard "
+        "deviation among them. For estimates, the mean error of a single agent's value is given below: for a trace, "
+        "the standard error over random probes, which are the same at all points of a replica, so that equal points "
+        "have equal values. The values of each point are in points.csv."
     )
     table = table_html(headings, rows, numbers=range(3, len(headings)), grouped=True)
     many = len(rows) > MOST_ROWS
@@ -203,7 +203,7 @@ def _points(runs: Sequence[Run]) -> str:
 
 
 def _differences(runs: Sequence[Run]) -> str:
-    """Lay out the comparisons with the baseline."""
+    """Format the comparisons with the baseline."""
     named = names(runs)
     strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
@@ -219,16 +219,16 @@ def _differences(runs: Sequence[Run]) -> str:
     note = (
         f"Each strategy minus {baseline}, replica by replica: replicas of the same index share seed, initial "
         "parameters and samples. Mean ± standard error of the differences, and the 95 % t-interval of their "
-        "mean; no difference is shown where the interval covers zero, and from the sixth digit on differences are "
-        "those of rounding. The intervals are not corrected for "
-        "their number. Unfinished runs, and pairs of which one diverged, are left out."
+        "mean; no difference is shown if the interval covers zero, and differences from the sixth digit on count as "
+        "rounding. The intervals are not corrected for multiple comparisons. Unfinished runs and pairs with a diverged "
+        "replica are left out."
     )
     whole = _difference_table(runs, differences)
     if len(differences) <= MOST_ROWS:
         return f"<p>{escape(note)}</p>\n{whole}"
     best = {named[place] for place in leaders(runs)}
     short = _difference_table(runs, [d for d in differences if (d.strategy, d.condition) in best])
-    note += f" Of {len(differences)} comparisons those under the best condition of each strategy come first."
+    note += f" Of {len(differences)} comparisons, those under the best condition of each strategy are shown first."
     return f"<p>{escape(note)}</p>\n{short}\n" + folded_html(f"All {len(differences)} comparisons", whole)
 
 
@@ -242,7 +242,7 @@ def _difference_table(runs: Sequence[Run], differences: Iterable[PairedDifferenc
 
 
 def _measured(runs: Sequence[Run]) -> str:
-    """Explain what was measured, nothing else."""
+    """Explain the terms of the metrics that were measured."""
     known = _names(runs)
     parts = ["losses", "accuracy"] if "test_accuracy" in known else ["losses"]
     parts += [word for names, word in ((_FLATNESS, "flatness"), (("excess_risk",), "excess risk")) if known & {*names}]
@@ -268,7 +268,7 @@ def _names(runs: Sequence[Run]) -> set[str]:
 
 
 def _experiment(experiment: Mapping[str, Any]) -> str:
-    """Lay out the settings of the experiment."""
+    """Format the settings of the experiment."""
     rows = []
     for key, value in experiment.items():
         if key == "cases" and value is not None:
@@ -282,7 +282,7 @@ def _experiment(experiment: Mapping[str, Any]) -> str:
 
 
 def _repeat(name: str, file: str, experiment: Mapping[str, Any], objects: Sequence[str]) -> str:
-    """Write the command that runs the experiment again; or where no file holds it, the call in Python."""
+    """Return the command that repeats the experiment, or the Python call if no file can hold it."""
     if not objects:
         command = f"basinet run {shlex.quote(f'{name}/{file}')} --out {shlex.quote(f'{name}-again')}"
         return f"<pre><code>{escape(command)}</code></pre>"
@@ -292,8 +292,8 @@ def _repeat(name: str, file: str, experiment: Mapping[str, Any], objects: Sequen
             lines.append(f"    {key}=...,  # {describe(value)}" if key in objects else f"    {key}={value!r},")
     call = "\n".join(["import basinet", "", "basinet.run(", *lines, f"    out={name + '-again'!r},", ")"])
     note = (
-        f"Objects from Python, which no file holds, were given as {', '.join(objects)}: run the script again that gave"
-        " them, with another folder, or put them in place of the dots."
+        f"Python objects, which no file can hold, were given as {', '.join(objects)}: run the script that passed them"
+        " again, with another folder, or replace the dots with them."
     )
     return f"<p>{escape(note)}</p>\n<pre><code>{escape(call)}</code></pre>"
 

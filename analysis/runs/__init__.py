@@ -1,1 +1,1 @@
-"""How the states of runs are measured."""
+"""Measurement of the states of runs."""

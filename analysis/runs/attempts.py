@@ -1,4 +1,4 @@
-"""Measures are taken one family at a time, so that one that fails, fails alone."""
+"""Isolation of failures: a measure that fails does not affect the others."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Attempts:
-    """Does the work of measures, and takes note of what fails.
+    """Runs the work of measures and records failures.
 
     Args:
-        share: The processes that measure together; a failure of one is one of all.
+        share: The processes that measure together; a failure in one counts for all.
 
     Attributes:
-        failures: The first reason for which a measure failed, a sentence, and the traceback, by the measure's name.
+        failures: The first failure of each measure by name: the reason, a sentence, and the traceback.
     """
 
     def __init__(self, share: Share) -> None:
@@ -25,14 +25,14 @@ class Attempts:
         self.failures: dict[str, tuple[str, str]] = {}
 
     def take(self, names: Iterable[str], work: Callable[[], T]) -> T | None:
-        """Do some work; where it fails, the measures that need it do.
+        """Do some work; if it fails, record a failure of the measures that need it.
 
         Args:
-            names: Their names.
-            work: The work, with no other attempt in it.
+            names: Names of the measures.
+            work: The work, with no nested attempt.
 
         Returns:
-            What the work returned; None where it failed.
+            The result of the work; None if it failed.
         """
         try:
             return self.share.attempt(work)

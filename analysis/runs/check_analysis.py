@@ -1,4 +1,4 @@
-"""Which analyses cannot be had: said in one sentence before the run that they belong to."""
+"""Check of the analysis before a run: whether every requested measure is available."""
 
 import json
 from collections.abc import Callable
@@ -19,20 +19,19 @@ __all__ = ["check_analysis"]
 _MOST_NAMED = 6
 
 _passed: set[str] = set()
-"""Analyses that have been tried in this process, and can be had."""
+"""Analyses that have passed the check in this process."""
 
 
 def check_analysis(setup: Setup) -> None:
-    """Raise if an analysis cannot be had, before the run that it belongs to.
+    """Raise before a run if its analysis is not available.
 
-    Each measure is taken with the least effort, of a few samples near the initial values.
+    Each measure is tried with the least effort, on a few samples near the initial values.
 
     Args:
         setup: The parts of the run.
 
     Raises:
-        ExperimentError: If task or model do not have what a measure needs, if there is too little memory for it, or if
-            a measure fails.
+        ExperimentError: If task or model lack what a measure needs, memory is too small, or a measure fails.
     """
     config = setup.config
     if not config.analysis:
@@ -77,12 +76,12 @@ def check_analysis(setup: Setup) -> None:
 
 
 def _matters(key: str) -> bool:
-    """Return whether a key of an experiment has a say in what can be measured."""
+    """Return whether a key of an experiment affects what can be measured."""
     return key in ("task", "model", "optimizer", "personal", "seed", "runtime") or key.startswith("analysis")
 
 
 def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list[str]]) -> None:
-    """Raise if this task, model or mode does not have what a measure needs."""
+    """Raise if task, model or mode lack what a measure needs."""
     config = setup.config
     model = move_model(setup.template(), "cpu", setup.dtype)
     if config.personal and "centroid" in config.analysis_points:

@@ -1,4 +1,4 @@
-"""What the points of a run are measured with: model, task and samples, and which points there are."""
+"""The context of an analysis: model, task, samples and points of a run."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -26,21 +26,21 @@ from basinet.sim.tasks import Task
 __all__ = ["AnalysisContext", "lanczos_steps"]
 
 _LEAST_STEPS = 10
-"""Lanczos steps below which neither an eigenvalue nor the trace is worth their cost."""
+"""Minimum number of Lanczos steps for useful eigenvalues and traces."""
 
 
 def lanczos_steps(memory: int, num_parameters: int) -> int:
-    """Choose how many steps a Krylov run may take.
+    """Choose the maximum number of Lanczos steps.
 
     Args:
-        memory: What the analysis may take, in MiB; half of it is for the Krylov basis.
+        memory: Memory for the analysis in MiB, half of it for the Krylov basis.
         num_parameters: P.
 
     Returns:
-        As many as there is memory for, at most 100.
+        As many steps as fit into memory, at most 100.
 
     Raises:
-        ExperimentError: If there is memory for fewer than 10.
+        ExperimentError: If fewer than 10 fit.
     """
     steps = room_for_steps(memory, num_parameters)
     if steps < min(_LEAST_STEPS, num_parameters):
@@ -54,16 +54,16 @@ def lanczos_steps(memory: int, num_parameters: int) -> int:
 
 @dataclass
 class AnalysisContext:
-    """What the points of a run are measured with: model, task and samples in the type and mode of the analysis.
+    """Model, task and samples of a run, in the dtype and mode of the analysis.
 
     Args:
         setup: The parts of the run.
-        share: Which part of the samples this worker sums over.
-        needs: What all measures together need.
+        share: The share of the samples that this worker sums over.
+        needs: The combined needs of all measures.
         effort: How much work goes into spectra.
 
     Raises:
-        ExperimentError: If a part of the analysis cannot be had.
+        ExperimentError: If a part of the analysis is not available.
     """
 
     setup: Setup
@@ -79,16 +79,16 @@ class AnalysisContext:
         self.model: nn.Module = move_model(self.setup.template(), self.device, self.dtype)
         self.training = config.analysis_mode == "training"
         self.model.train(self.training)
-        # As the run evaluates it, whatever the mode of the analysis.
+        # In evaluation mode, as during the run, whatever the mode of the analysis.
         self.evaluated = copy_model(self.model).eval() if self.training else self.model
         self.suffix = "_training" if self.training else ""
         self.budget: int = config.analysis_memory * 2**20
-        self.faults: dict[str, str | None] = {}  # of the derivatives, which all objectives share
+        self.faults: dict[str, str | None] = {}  # faults of derivatives, shared by all objectives
         self.chosen = self._chosen()
         self.data = tuple(t if self.chosen is None else t[self.chosen] for t in self.task.train)
 
     def _chosen(self) -> Tensor | None:
-        """Draw the fixed subset of the samples, ascending; None is all of them."""
+        """Draw the fixed subset of the samples, ascending; None for all."""
         total, count = len(self.task.train[0]), self.setup.config.analysis_samples
         if count is None or count >= total:
             return None
@@ -97,36 +97,36 @@ class AnalysisContext:
         return order[:count].sort().values.to(self.device)
 
     def honest(self, replica: int) -> list[int]:
-        """List the agents that are measured: those that do not attack.
+        """List the honest agents, which are the ones measured.
 
         Args:
-            replica: Which replica.
+            replica: Index of the replica.
 
         Returns:
-            Their numbers.
+            Their indices.
         """
         honest: list[int] = (~self.setup.attackers[replica]).nonzero()[0].tolist()
         return honest
 
     def weights(self, replica: int) -> Tensor:
-        """Give their weights in the centroid.
+        """Return the weights of the honest agents in the centroid.
 
         Args:
-            replica: Which replica.
+            replica: Index of the replica.
 
         Returns:
-            π, which sum to one, float64 on the CPU.
+            π, with sum one, float64 on the CPU.
         """
         return torch.from_numpy(self.setup.honest_weights[replica, self.honest(replica)])
 
     def holdings(self, replica: int) -> list[Tensor]:
-        """List the samples that each honest agent holds, as places in the chosen data.
+        """List the samples that each honest agent holds, as indices into the chosen data.
 
         Args:
-            replica: Which replica.
+            replica: Index of the replica.
 
         Returns:
-            For each agent the places, int64.
+            The indices of each agent, int64.
 
         Raises:
             ExperimentError: If an agent holds none of the chosen samples.
@@ -148,14 +148,14 @@ class AnalysisContext:
         return found
 
     def objective(self, count: int, holdings: list[Tensor] | None = None) -> Objective:
-        """Make the losses over all chosen samples, or over those that each agent holds.
+        """Construct the losses over all chosen samples, or over those of each agent.
 
         Args:
-            count: How many points there are to be measured.
-            holdings: For each point the places of its samples.
+            count: Number of points to measure.
+            holdings: The sample indices of each point.
 
         Returns:
-            The losses, cut into chunks that fit into half of the memory that the analysis may take.
+            The losses, in chunks that fit into half of the memory of the analysis.
         """
 
         def make(chunk: int | None) -> Objective:
@@ -175,34 +175,34 @@ class AnalysisContext:
         return whole if self.training or most >= len(self.data[0]) else make(max(1, most))
 
     def most_samples(self, objective: Objective, count: int) -> int:
-        """Choose how many samples are differentiated together.
+        """Choose the number of samples differentiated at once.
 
         Args:
             objective: The losses.
-            count: How many points there are to be measured.
+            count: Number of points to measure.
 
         Returns:
-            As many as fit into half of the memory that the analysis may take.
+            As many as fit into half of the memory of the analysis.
         """
         return self.budget // 2 // (objective.bytes_per_sample() * min(count, self.group(objective.num_parameters)))
 
     def group(self, num_parameters: int) -> int:
-        """Choose how many points are measured side by side.
+        """Choose the number of points measured side by side.
 
         Args:
             num_parameters: P.
 
         Returns:
-            As many as have room for their Krylov bases in half of the memory, at least 1 and at most 64.
+            As many as fit their Krylov bases into half of the memory, from 1 to 64.
         """
         return max(1, min(64, self.budget // 2 // (STEP_BYTES * num_parameters * MOST_STEPS)))
 
     def network(self, state: dict[str, Any], replica: int) -> Network:
-        """Lay out the agents of a replica and their centroid.
+        """Collect the agents of a replica and their centroid.
 
         Args:
             state: The state of the replica's rows.
-            replica: Which replica it is.
+            replica: Index of the replica.
 
         Returns:
             The network.
@@ -219,14 +219,14 @@ class AnalysisContext:
         return Network(self.setup, state["step"], center, agents, names, weights, own if asked else None)
 
     def points(self, network: Network, replica: int) -> Iterator[Points]:
-        """Lay out the points of a replica, under each view of the data that the run asks for.
+        """Iterate over the points of a replica, for each view of the data that the run asks for.
 
         Args:
-            network: Its agents and their centroid.
-            replica: Which replica it is.
+            network: The agents and their centroid.
+            replica: Index of the replica.
 
         Yields:
-            As many points at once as have room; those of one view follow one another.
+            Groups of as many points as fit into memory, view by view.
         """
         for points in self._views(network, replica):
             count = len(points.agents)
@@ -258,7 +258,7 @@ class AnalysisContext:
         view: str,
     ) -> Points:
         config = self.setup.config
-        # The same draws at all points of a replica: the errors of estimates then differ no more than the points do.
+        # The same draws at all points of a replica, so that estimation errors largely cancel in comparisons.
         keys = torch.tensor([draws.key(config.seed, "analysis", replica)] * len(agents), device=self.device)
         steps = lanczos_steps(config.analysis_memory, objective.num_parameters) if self.needs.basis else MOST_STEPS
         return Points(
@@ -277,25 +277,25 @@ class AnalysisContext:
         )
 
     def agents(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take the honest agents of a replica.
+        """Return the honest agents of a replica.
 
         Args:
             state: The state of the replica's rows.
-            replica: Which replica it is.
+            replica: Index of the replica.
 
         Returns:
-            Parameters [H, P] and buffers [H, ...] by name, in the type and on the device of the analysis.
+            Parameters [H, P] and buffers [H, ...] by name, in the dtype and on the device of the analysis.
         """
         rows, honest = state["rows"], self.honest(replica)
         buffers = {name: self._moved(b[honest]) for name, b in rows["buffers"].items()}
         return self._moved(rows["parameters"][honest]), buffers
 
     def centroid(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Average the honest agents of a replica.
+        """Return the centroid of the honest agents of a replica.
 
         Args:
             state: The state of the replica's rows.
-            replica: Which replica it is.
+            replica: Index of the replica.
 
         Returns:
             Parameters [1, P] and buffers [1, ...] by name.

@@ -1,4 +1,4 @@
-"""Finished runs are measured again, with other measures or settings."""
+"""Renewed measurement of finished runs, with other measures or settings."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ __all__ = ["measure_again"]
 
 
 def _again(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over those of a run."""
+    """Override the analysis settings of a run."""
     asked = {**config, **settings}
     if config.get("personal") and set(settings.get("analysis_points", [])) == {"centroid", "agents"}:
         asked["analysis_points"] = ["agents"]  # there is no centroid
@@ -36,19 +36,19 @@ def measure_again(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[float, str], None] = lambda done, text: None,
 ) -> None:
-    """Measure finished runs once more, in all states that they kept, and append what is found to their folders.
+    """Measure finished runs again, in all states that they kept, and append the results to their folders.
 
-    What has been measured already, at the same state and with the same settings, is not measured again; what has failed
-    is. The ranks of `basinet.sim.runtimes.torchrun.together` share the samples.
+    Values that were measured at the same state with the same settings are kept; failed ones are retried. The ranks of
+    `basinet.sim.runtimes.torchrun.together` share the samples.
 
     Args:
         folder: Folder of a run or of an experiment.
-        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs. Of points that are
-            the centroid and the agents, runs with personal parameters have the agents alone.
-        progress: Is told how much is done, from 0 to 1, and which run is being measured.
+        settings: Keys of an experiment that begin with `analysis`, which override those of the runs. For runs with
+            personal parameters, which have no centroid, only the agents are measured.
+        progress: Called with the fraction done, from 0 to 1, and the run being measured.
 
     Raises:
-        ExperimentError: If a measure is not known or cannot be had, or a run is not finished.
+        ExperimentError: If a measure is unknown or not available, or a run is not finished.
     """
     settings = settings or {}
     runs = load_runs(folder)

@@ -1,4 +1,4 @@
-"""Flatness and optimization error of runs, measured from their states."""
+"""Measurement of flatness and optimization error from the states of runs."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,27 +30,27 @@ __all__ = ["measure_point", "measure_replica"]
 M = TypeVar("M", bound=Measure)
 
 CHUNK = 4096
-"""Samples at a time, which bounds the memory of the retained graph."""
+"""Number of samples at a time, which bounds the memory of the retained graph."""
 
 
 def measure_point(
     model: nn.Module, task: Task, measures: Iterable[Any], *, seed: int = 0, replica: int = 0
 ) -> dict[str, float]:
-    """Measure one point of a task's training loss, or the gradients of its samples.
+    """Measure one point of a task's training loss, or its per-sample gradients.
 
     Args:
-        model: The point, in the mode and floating type in which it shall be measured.
-        task: Gives the loss and the training data, in the same type and on the same device.
-        measures: What to measure, as in an experiment; measures of a network are left out.
-        seed: Seed of the starting vector, of the probes, and of the samples whose tail index is estimated.
-        replica: Gives replicas samples of their own.
+        model: The point, in the mode and floating type of the measurement.
+        task: Provides the loss and the training data, in the same dtype and on the same device.
+        measures: What to measure, as in an experiment; network measures are ignored.
+        seed: Seed of all random draws.
+        replica: Index of the replica, for separate draws.
 
     Returns:
-        Values by name; an estimate comes with its error: a standard error for the trace and the tail index, a residual
+        Values by name; estimates come with their errors: a standard error for the trace and the tail index, a residual
         bound for the eigenvalue, the gradient norm at which the descent stopped for the excess risk.
 
     Raises:
-        ValueError: If a measure cannot be had.
+        ValueError: If a measure is not available.
 
     Example:
         >>> from basinet.sim.models import Point
@@ -85,21 +85,21 @@ def _needs(asked: Iterable[Asked]) -> Needs:
 def measure_replica(
     setup: Setup, state: dict[str, Any], replica: int, rank: int = 0, workers: int = 1, *, effort: Effort = FULL
 ) -> list[Row]:
-    """Measure a replica of a run, as the run's configuration asks.
+    """Measure a replica of a run, as its configuration asks.
 
-    Several workers call it alike: each sums over its share of the samples, and all know the result.
+    All workers call it together: each sums over its share of the samples, and all get the result.
 
     Args:
         setup: The parts of the run.
         state: The state of the replica's rows.
-        replica: Which replica it is.
-        rank: This worker.
-        workers: How many there are.
+        replica: Index of the replica.
+        rank: Index of this worker.
+        workers: Number of workers.
         effort: How much work to put in.
 
     Returns:
-        A row a point: the centroid of the honest agents, and each of them if asked; rows of tables, each with the
-        name of its `table`; and for each measure that failed a row with its name as `failed`, and the `reason`.
+        One row per point: the centroid of the honest agents, and each of them if requested; rows of tables, each with
+        the name of its `table`; and for each failed measure a row with its name as `failed` and the `reason`.
     """
     components = setup.config.analysis
     if not components:
@@ -121,7 +121,7 @@ def measure_replica(
 
 @dataclass(frozen=True)
 class _Layout:
-    """What is measured of a replica, and with what; all that can fail in making it has been done."""
+    """The points of a replica and their context; construction may fail, use of it does not."""
 
     context: AnalysisContext
     network: Network
@@ -138,7 +138,7 @@ def _measured(layout: _Layout, asked: list[Asked], names: list[str], attempts: A
     of_network = [each for each in asked if isinstance(each.measure, NetworkMeasure)]
     rows: list[Row] = []
     while layout.parts:
-        part = layout.parts.pop(0)  # its Krylov bases and graphs go with it
+        part = layout.parts.pop(0)  # popped, to free its Krylov bases and graphs
         found, tables = _measure_points(part, asked, attempts, of_network if part is network.center else [])
         rows += [{"agent": agent, **values} for agent, values in zip(part.agents, found, strict=True)]
         rows += tables
@@ -153,7 +153,7 @@ def _measured(layout: _Layout, asked: list[Asked], names: list[str], attempts: A
 def _measure_points(
     points: Points, asked: Iterable[Asked], attempts: Attempts, sharing: Iterable[Asked] = ()
 ) -> tuple[list[Row], list[Row]]:
-    """Measure some points, whose snapshot others share: values by name at each of them, and rows of tables."""
+    """Measure some points: values by name at each, and rows of tables; `sharing` measures use their snapshot, too."""
     found: list[Row] = [{} for _ in points.agents]
     tables: list[Row] = []
     chosen = [(each.measure, each.names) for each in asked if isinstance(each.measure, PointMeasure)]
@@ -169,7 +169,7 @@ def _measure_points(
 
 
 def _measure_network(network: Network, asked: Iterable[Asked], attempts: Attempts) -> tuple[list[Row], list[Row]]:
-    """Measure a network: values by name, which belong to the centroid or to an agent, and rows of tables."""
+    """Measure a network: values by name for the centroid or for an agent, and rows of tables."""
     found: list[Row] = []
     tables: list[Row] = []
     known = [each for each in asked if not attempts.failures.keys() & set(each.names)]
@@ -185,7 +185,7 @@ def _measure_network(network: Network, asked: Iterable[Asked], attempts: Attempt
 def _measurable(
     points: Points, asked: Sequence[tuple[M, list[str]]], attempts: Attempts, sharing: Iterable[Asked] = ()
 ) -> Iterator[tuple[M, list[str]]]:
-    """Take the snapshot that measures share; where it fails, they all do, and those are left that do without."""
+    """Yield the measures that remain after taking their shared snapshot; if it fails, those that need it fail."""
     every = [Asked(*each) for each in asked] + [*sharing]
     needing = [name for each in every if each.measure.needs.snapshot for name in each.names]
     known = not needing or attempts.take(needing, lambda: points.snapshot) is not None
@@ -210,13 +210,13 @@ def _of(measure: NetworkMeasure, network: Network) -> Found:
 
 
 def _row(measure: PointMeasure | NetworkMeasure, value: Any) -> Row:
-    """Write values as plain numbers; one that is alone is the only one of its measure."""
+    """Convert values to plain numbers by name; a single value is the only one of its measure."""
     named = value if isinstance(value, Mapping) else dict.fromkeys(measure.wanted, value)
     return {name: number if isinstance(number, int | float) else float(number) for name, number in named.items()}
 
 
 def _finite(measure: PointMeasure | NetworkMeasure, row: Row, place: str) -> Row:
-    """Leave out what is not finite; raise ValueError if it is what was asked for."""
+    """Leave out non-finite values; raise ValueError if a requested one is not finite."""
     for name in sorted(measure.wanted & row.keys() - measure.undefined):
         if not math.isfinite(row[name]):
             raise ValueError(f"at {place} it is {row[name]}")
@@ -228,7 +228,7 @@ def _suffixed(tables: Iterable[Row], suffix: str) -> list[Row]:
 
 
 def _named(name: str, suffix: str) -> str:
-    """Add the view to the name of a measure; what is said of a value keeps its place after it."""
+    """Insert the view's suffix after the name of a measure, before endings such as `_error`."""
     for tail in ("_error", "_gradient_norm"):
         if name.endswith(tail):
             return name.removesuffix(tail) + suffix + tail
@@ -236,17 +236,17 @@ def _named(name: str, suffix: str) -> str:
 
 
 def _evaluated(context: AnalysisContext, points: Curvature) -> list[Row]:
-    """Evaluate each point as the run does its centroids: over all samples, each point at one of the workers."""
+    """Evaluate each point as the run evaluates centroids: over all samples, each point on one of the workers."""
     mine = points.part(context.share.part(points.num_points))
     model, portions = context.evaluated, {}
-    if type(context.task).evaluate is Task.evaluate:  # a task of the user's own measures in its own way
+    if type(context.task).evaluate is Task.evaluate:  # a custom `evaluate` chooses its own chunks
         portions["chunk"] = measured_together(copy_model(model), context.task, context.budget // 2)
     found = [context.task.evaluate(at_point, **portions) for at_point in models_at(model, mine)]
     return context.share.gather(found)
 
 
 def _merged(rows: list[Row]) -> list[Row]:
-    """Put what belongs to one point into one row; rows of tables stay as they are."""
+    """Merge the rows of each point; rows of tables stay as they are."""
     points: dict[int | None, Row] = {}
     tables: list[Row] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""A run in small: a few samples, a few agents and where they could be, to try an analysis on before the run."""
+"""A miniature of a run, with few samples and agents, for a trial of its analysis."""
 
 import dataclasses
 from typing import Any
@@ -16,12 +16,12 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["in_small", "mixes_samples", "sums_parts"]
 
 _SAMPLES = 3
-"""The least of which a tail can be told."""
+"""Minimum number of samples for a tail index."""
 
 _AGENTS = 2
 
 _DISTANCE = 0.05
-"""How far the agents are from the initial values, where ties and zeros could hide something, as a part of each."""
+"""Relative distance of the agents from the initial values, where ties and zeros could hide faults."""
 
 
 def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
@@ -36,7 +36,7 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     agents = min(_AGENTS, int((~setup.attackers[0]).sum()))
     task, config = setup.task, setup.config
     runtime = config.runtime
-    if runtime_of(runtime).workers_here is None:  # nor is anything known of their GPUs
+    if runtime_of(runtime).workers_here is None:  # nothing is known about the workers' GPUs
         runtime = runtime.model_copy(update={"device": "cpu"})
     train = _spread(task.train)
     small = dataclasses.replace(
@@ -57,25 +57,25 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
 
 
 def _spread(data: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Take a few samples from all over the data."""
+    """Choose a few samples, spread over the data."""
     places = torch.linspace(0, len(data[0]) - 1, min(_SAMPLES, len(data[0]))).long()
     return tuple(t[places] for t in data)
 
 
 def _dealt(samples: int, agents: int) -> list[np.ndarray]:
-    """Deal samples to agents, of which each gets one at least."""
+    """Deal samples to agents, at least one each."""
     return [np.unique(np.arange(agent, max(samples, agent + 1), agents) % samples) for agent in range(agents)]
 
 
 def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
-    """Return whether the loss of a batch is another number than the mean of its samples' losses.
+    """Return whether the loss of a batch differs from the mean of its samples' losses.
 
     Args:
         context: Model, task and a few samples.
-        state: Where to look.
+        state: The state to check at.
 
     Returns:
-        Whether it is; in training mode nothing else is expected, and the answer is no.
+        Whether they differ; False in training mode, where this is expected.
     """
     objective, (point, buffers) = context.objective(1), context.centroid(state, 0)
     if context.training:
@@ -84,20 +84,20 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         whole = float(objective.losses(point, buffers, Chunk(context.data)))
         singles = [Chunk(tuple(t[i : i + 1] for t in context.data)) for i in range(len(context.data[0]))]
         losses = torch.cat([objective.losses(point, buffers, single) for single in singles])
-    # The two are sums of the same terms, whose relative errors are far below the root of the machine's precision.
+    # Both are sums of the same terms, whose relative errors are far below √eps.
     tolerance = float(torch.finfo(context.dtype).eps ** 0.5 * losses.abs().mean())
     return abs(whole - float(losses.mean())) > tolerance
 
 
 def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
-    """Return whether a run's loss is summed up from parts of the samples.
+    """Return whether a run's loss is summed from parts of the samples.
 
     Args:
         setup: The parts of the run.
         context: Model, task and a few samples.
 
     Returns:
-        Whether there are several workers, or too many samples for the memory to hold them together.
+        Whether there are several workers, or too many samples to fit into memory together.
     """
     config = setup.config
     workers = runtime_of(config.runtime).workers

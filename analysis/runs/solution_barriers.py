@@ -1,4 +1,4 @@
-"""The loss between the solutions of different runs: whether strategies end in one basin."""
+"""Loss barriers between the solutions of different runs."""
 
 from collections.abc import Callable, Mapping
 from itertools import combinations
@@ -40,17 +40,17 @@ def measure_between(
     """Measure the loss on the straight paths between the centroids of the runs of an experiment.
 
     Runs of the same task and model are compared, replica by replica: replicas of the same index have the same initial
-    values and training samples. Replicas that diverged are left out, and runs with personal parameters, which have no
-    centroid; pairs whose states have been compared, under the same settings and on the same training data, stay.
+    values and training samples. Diverged replicas are left out, as are runs with personal parameters, which have no
+    centroid; pairs already compared with the same states, settings and training data are kept.
 
     Args:
         folder: The experiment's folder; it receives `solution_barriers.csv`.
-        settings: Keys of an experiment that begin with `analysis`, in place of those of the runs.
-        progress: Is told how much is done, from 0 to 1, and which pair is being measured.
+        settings: Keys of an experiment that begin with `analysis`, which override those of the runs.
+        progress: Called with the fraction done, from 0 to 1, and the pair being measured.
 
     Returns:
-        A row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`, `barrier`,
-        and `states`, which tells the two states, and what they were compared with, from others.
+        One row for each pair of runs, replica and position: `first`, `second`, `replica`, `position`, `loss`,
+        `barrier`, and `states`, which identifies the two states and the settings of the comparison.
 
     Raises:
         ExperimentError: If fewer than two finished runs have the same task and model.
@@ -98,7 +98,7 @@ def _between(
     replicas: list[int],
     names: tuple[str, str],
 ) -> list[Row]:
-    """Walk from each replica of a run to the same replica of another."""
+    """Evaluate the paths from each replica of a run to the same replica of another."""
     context = AnalysisContext(setups[0])
     objective = context.objective(1)
     ends = []

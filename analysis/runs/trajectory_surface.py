@@ -1,4 +1,4 @@
-"""The ways of several runs in one plane, and the loss there."""
+"""The trajectories of several runs in one plane, and the loss there."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from basinet.sim.setup.build import build_setup
 __all__ = ["TABLE", "Trajectories", "measure_trajectories", "principal_trajectories", "whole_replica"]
 
 TABLE = "trajectory_surface.csv"
-"""The loss in the plane, beside the runs of the experiment."""
+"""File of the loss in the plane, in the experiment's folder."""
 
 GRID = 21
 
@@ -40,14 +40,14 @@ class Trajectories:
     """The centroids of some runs at their evaluations, projected into the plane in which they spread most.
 
     Attributes:
-        replica: Whose they are.
-        labels: Of the runs.
-        plane: Through the mean of the points, each run having the same weight; `explained` are the parts of their
-            variance that the two axes hold.
+        replica: Index of the replica.
+        labels: Labels of the runs.
+        plane: The plane through the mean of the points, with equal weight for each run; `explained` is the fraction of
+            their variance along each axis.
         steps: Steps of each run, [F] each.
-        paths: Its centroids in the plane, [F, 2] each.
+        paths: Centroids of each run in the plane, [F, 2] each.
         distances: Their distances from the plane, [F] each.
-        digest: Tells the points from those of other runs.
+        digest: Identifies the points.
     """
 
     replica: int
@@ -65,8 +65,8 @@ class Trajectories:
             runs: The runs.
 
         Returns:
-            A row a point: `label`, `step`, `x`, `y`, `off_plane`, its distance from the plane, and `train_loss`, that
-            of the point itself, not of its projection.
+            One row per point: `label`, `step`, `x`, `y`, `off_plane` (distance from the plane), and `train_loss` (of
+            the point itself, not of its projection).
         """
         known = {
             (label, row["step"]): row.get("train_loss")
@@ -82,14 +82,13 @@ class Trajectories:
 
 
 def whole_replica(runs: Sequence[Run]) -> int:
-    """Choose a replica whose way can be shown.
+    """Choose a replica whose recorded trajectories can be shown.
 
     Args:
         runs: The runs.
 
     Returns:
-        The first that has diverged in none of the runs that recorded trajectories, or in the fewest of them; 0 if there
-        are none.
+        The first replica that diverged in the fewest of the runs that recorded trajectories; 0 if none did.
     """
     recorded = [(found.points.shape[1], run.diverged) for run in runs if (found := load_trajectory(run.path))]
     counts = [
@@ -100,19 +99,19 @@ def whole_replica(runs: Sequence[Run]) -> int:
 
 
 def principal_trajectories(runs: Sequence[Run], replica: int | None = None) -> Trajectories | None:
-    """Find the plane in which the centroids of runs spread most over their steps.
+    """Compute the principal plane of the recorded trajectories of runs' centroids.
 
-    A random walk in many dimensions has most of its spread in two components, too (Antognini, Sohl-Dickstein: PCA of
+    A random walk in many dimensions has most of its variance in two components, too (Antognini, Sohl-Dickstein: PCA of
     high dimensional random walks, NeurIPS 2018, arXiv:1806.08805), and what looks like a path along the contours of the
-    loss may lie far off the plane: look at the distances beside the picture.
+    loss may lie far off the plane: check the distances as well.
 
     Args:
-        runs: The runs; those without a trajectory, in which the replica diverged, or with another number of parameters
-            than the first are left out.
-        replica: Which replica; by default `whole_replica`.
+        runs: The runs; left out are those without a trajectory, in which the replica diverged, or whose number of
+            parameters differs from the first.
+        replica: Index of the replica; by default `whole_replica`.
 
     Returns:
-        The trajectories; None where there is none.
+        The trajectories, or None.
     """
     replica = whole_replica(runs) if replica is None else replica
     names: list[str] = []
@@ -156,21 +155,20 @@ def measure_trajectories(
 ) -> Trajectories:
     """Evaluate the loss in the plane of the trajectories of an experiment.
 
-    A loss that has been evaluated in this very plane, under the same settings and on the same training data, stays. All
-    samples that the analysis takes count. Where the model has running statistics, those at the end of the first run
-    are taken in the whole plane.
+    A loss already evaluated in the same plane, with the same settings and training data, is kept. The loss is over all
+    samples of the analysis. Running statistics of the model are those at the end of the first run, in the whole plane.
 
     Args:
         folder: The folder of an experiment or of a run; it receives `trajectory_surface.csv`.
-        settings: Keys of an experiment that begin with `analysis`, in place of those of the first run.
-        progress: Is told how much is done, from 0 to 1.
-        replica: Whose trajectories; by default `whole_replica`.
+        settings: Keys of an experiment that begin with `analysis`, which override those of the first run.
+        progress: Called with the fraction done, from 0 to 1, and a description.
+        replica: Index of the replica; by default `whole_replica`.
 
     Returns:
         The trajectories.
 
     Raises:
-        ExperimentError: If none was recorded, all have diverged, or the runs are not of one task and model.
+        ExperimentError: If none was recorded, all have diverged, or the runs differ in task or model.
     """
     runs = load_runs(folder)
     found = principal_trajectories(runs, replica)
@@ -183,7 +181,7 @@ def measure_trajectories(
         for key in ("task", "model"):
             if run.config.get(key) != shown[0].config.get(key):
                 raise ExperimentError(
-                    f"{run.path}: its {key} is another than that of {shown[0].name}, so that they share no loss"
+                    f"{run.path}: its {key} differs from that of {shown[0].name}, so they share no loss"
                 )
     samples, used = str(setup.config.analysis_samples or "all"), digest(analysis_settings(setup))
     if any(
@@ -217,7 +215,7 @@ def measure_trajectories(
 
 
 def _lacking(runs: Sequence[Run], replica: int | None) -> str:
-    """Say why there is no trajectory."""
+    """Explain why there is no trajectory."""
     recorded = [(run, found.points.shape[1]) for run in runs if (found := load_trajectory(run.path))]
     if not recorded:
         return "no trajectory was recorded; give the experiment trajectory: centroid"
@@ -229,7 +227,7 @@ def _lacking(runs: Sequence[Run], replica: int | None) -> str:
 
 
 def _ticks(values: Array) -> list[float]:
-    """Spread a grid over some values, and a fifth of their range beyond."""
+    """Choose grid positions over the range of some values, extended by a fifth."""
     low, high = float(values.min()), float(values.max())
     margin = 0.2 * (high - low) or 1e-6
     return [float(t) for t in np.linspace(low - margin, high + margin, GRID)]

@@ -1,4 +1,4 @@
-"""How tables fit a terminal: no column is narrower than its longest word, and what does not fit is a further table."""
+"""Layout of tables for a terminal: words are not broken, and columns that do not fit go to a further table."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ _LONGEST_WORD = 30  # longer ones, such as paths, are broken
 
 
 def split_columns(widths: Sequence[int], limit: int) -> list[list[int]]:
-    """Share the columns of a table among as many tables as it takes for none to be wider than a limit.
+    """Split the columns of a table into as few tables as fit a width.
 
     Args:
         widths: Width of each column; the first one names the rows and is in all tables.
-        limit: The width of a table.
+        limit: Maximum width of a table.
 
     Returns:
-        The columns of each table; a single column that is too wide for any has a table of its own.
+        The columns of each table; a column too wide for any table gets its own.
 
     Example:
         >>> split_columns([10, 8, 8, 8], 30)
@@ -33,15 +33,15 @@ def split_columns(widths: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def column_widths(columns: Sequence[Sequence[str]], limit: int, *, frame: int) -> list[dict[int, int]]:
-    """Lay out a table, or several with the same first column, so that no number and no other word is broken.
+    """Lay out one or more tables with the same first column, so that no number or other word is broken.
 
     Args:
-        columns: The texts of each column, its heading among them.
-        limit: The width of the terminal.
-        frame: What a column takes beside its text.
+        columns: The texts of each column, with its heading.
+        limit: Width of the terminal.
+        frame: Width that a column takes besides its text.
 
     Returns:
-        For each table the columns in it and the width of their texts.
+        For each table, its columns and the width of their texts.
     """
     least = [min(_LONGEST_WORD, max((cell_len(word) for text in texts for word in text.split()), default=1))
              for texts in columns]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a reader of the numbers must know: what diverged, was measured otherwise or not at all, or was left out."""
+"""Notes on results: what diverged, was measured with other settings or not at all, or was left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ _NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype")
 
 
 def provenance(run: Run) -> list[str]:
-    """Say which values of the last state were measured with other settings than those of the run.
+    """Describe which values of the last state were measured with other settings than the run's.
 
-    A later measurement takes the place of an earlier one value by value, so that values beside each other may come from
-    different samples, floating types or data.
+    A later measurement replaces an earlier one value by value, so adjacent values may come from different samples,
+    floating types or data.
 
     Args:
         run: The run.
 
     Returns:
-        A sentence for each difference, without a full stop.
+        One sentence per difference, without a full stop.
     """
     otherwise: dict[str, dict[str, None]] = {}
     asked = {part["name"]: part for part in run.config.get("analysis", []) if isinstance(part, dict)}
@@ -52,13 +52,13 @@ def provenance(run: Run) -> list[str]:
 
 
 def failures(run: Run) -> list[str]:
-    """Say which measures could not be taken.
+    """Describe which measures failed.
 
     Args:
         run: The run.
 
     Returns:
-        A sentence for each state and reason, without a full stop.
+        One sentence per state and reason, without a full stop.
     """
     found: dict[tuple[str, str], tuple[dict[str, None], set[str]]] = {}
     for state, taken in load_journal(run.path).items():
@@ -76,7 +76,7 @@ def failures(run: Run) -> list[str]:
 
 
 def _taken(state: dict[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
-    """List what has been taken of a state: measure, replica, how it was taken or failed, and place."""
+    """List the measurements of a state: measure, replica, its settings or failure, and place."""
     return [
         (name, replica, entry, place)
         for name, replicas in state.get("measured", {}).items()
@@ -87,13 +87,13 @@ def _taken(state: dict[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
 
 
 def excuses(impossible: Mapping[str, str]) -> list[str]:
-    """Say which runs are left out, reason by reason.
+    """Describe which runs are left out, grouped by reason.
 
     Args:
-        impossible: Why each of them is impossible, by its name.
+        impossible: The reason by name of the run.
 
     Returns:
-        A sentence a reason.
+        One sentence per reason.
     """
     reasons: dict[str, list[str]] = {}
     for name, reason in impossible.items():
@@ -102,16 +102,16 @@ def excuses(impossible: Mapping[str, str]) -> list[str]:
 
 
 def incidents(runs: Sequence[Run]) -> list[str]:
-    """Say what a reader of the numbers must know.
+    """List what a reader of the numbers must know.
 
-    Which replicas diverged, which eigenvalues have not converged, which values were measured otherwise than the run
-    says, which could not be measured, and which runs are unfinished.
+    Diverged replicas, eigenvalues that have not converged, values measured with other settings than the run's, failed
+    measures, and unfinished runs.
 
     Args:
         runs: The runs.
 
     Returns:
-        A sentence each.
+        The sentences.
     """
     sentences = []
     for label, run in zip(labels(runs), runs, strict=True):

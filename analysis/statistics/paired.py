@@ -1,4 +1,4 @@
-"""Differences between strategies, replica by replica."""
+"""Paired differences between strategies, replica by replica."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from basinet.sim.run.records import FINISHED
 __all__ = ["ROUNDING", "PairedDifference", "paired_differences"]
 
 ROUNDING = 1e-5
-"""Smaller differences are those of sums in float32: strategies that coincide agree to some of its units of 1e-7."""
+"""Relative difference below which values are equal up to float32 summation errors."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How a strategy differs from the baseline under equal other keys, replica by replica.
+    """The difference of a strategy from the baseline with all other keys equal, paired by replica.
 
     Attributes:
         metric: Name of the metric.
@@ -27,8 +27,8 @@ class PairedDifference:
         strategy: The strategy.
         baseline: The strategy that it is compared with.
         mean: Mean of the differences, strategy minus baseline.
-        error: Their standard error, None for a single pair.
-        n: How many pairs.
+        error: Its standard error, None for a single pair.
+        n: Number of pairs.
         interval: The 95 % t-interval of the mean, None for a single pair.
     """
 
@@ -43,20 +43,20 @@ class PairedDifference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
     @property
     def verdict(self) -> str:
-        """What the pairs carry, and no more: smaller, larger, or no difference shown."""
+        """What the pairs show: smaller, larger, or no difference."""
         if self.interval is None:
-            return "a single pair carries no interval"
+            return "a single pair has no interval"
         if not self.shown:
             return "no difference shown"
         return "larger" if self.mean > 0 else "smaller"
 
     def cells(self) -> list[str]:
-        """Write the comparison as cells of a table.
+        """Format the comparison as cells of a table.
 
         Returns:
             The two strategies, the mean difference ± its standard error, its interval, the pairs, the verdict.
@@ -72,16 +72,16 @@ class PairedDifference:
 def paired_differences(runs: Sequence[Run], metric: str, baseline: str = "centralized") -> list[PairedDifference]:
     """Compare strategies with a baseline, pairing their replicas by index.
 
-    Replicas of the same index share seed, initial parameters and samples. Unfinished runs, and pairs of which
-    one diverged, are left out. Values that agree in five digits do not differ.
+    Replicas of the same index share seed, initial parameters and samples. Unfinished runs and pairs with a diverged
+    replica are left out. Values that agree in five digits count as equal.
 
     Args:
         runs: The runs.
-        metric: Name of the metric; its last values are compared.
+        metric: Name of the metric, whose last values are compared.
         baseline: Label of the strategy to compare with.
 
     Returns:
-        One comparison for each condition and strategy that has pairs.
+        One comparison per condition and strategy that has pairs.
     """
     named = [(run, *name) for run, name in zip(runs, names(runs), strict=True) if run.status.get("state") in FINISHED]
     references = {condition: finals(run, metric) for run, name, condition in named if name == baseline}

@@ -1,4 +1,4 @@
-"""The centroid beside the agents: how each generalises, how flat it is, how well it is optimised."""
+"""Comparison of the centroid with the agents: generalisation, flatness and optimisation."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -17,15 +17,15 @@ _GAP = {"generalization_gap": "test − train loss ↓"}
 
 
 def final_points(runs: Sequence[Run]) -> list[Row]:
-    """List what is known of each centroid and each agent after the last step.
+    """List the measured values of each centroid and each agent after the last step.
 
     Args:
         runs: The runs.
 
     Returns:
-        A row a point: `run`, `label`, `replica`, `point` (centroid, or the agent's number), and the measures by
-        name; `generalization_gap` is the test loss minus the training loss. Diverged replicas are left out, and so
-        are runs in which no agent was measured.
+        One row per point: `run`, `label`, `replica`, `point` (centroid, or the agent's index), and the measures by
+        name; `generalization_gap` is the test loss minus the training loss. Diverged replicas and runs without
+        measured agents are left out.
     """
     found = []
     for run, label in zip(runs, labels(runs), strict=True):
@@ -43,15 +43,15 @@ def _last(run: Run) -> list[Row]:
 
 
 def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """Lay the centroids and the agents out as text.
+    """Format centroids and agents as a table of text.
 
     Args:
         runs: The runs.
 
     Returns:
-        The headings and the rows: condition, strategy, where, and the metrics. At the agents, a replica counts with the
-        mean over its agents; `spread` is the standard deviation among the agents of a replica, as a mean over the
-        replicas, and `error` the mean error of a single agent's value, where one is an estimate.
+        The headings and the rows: condition, strategy, place, and the metrics. For the agents, each replica contributes
+        the mean over its agents; `spread` is the standard deviation among the agents of a replica, averaged over the
+        replicas, and `error` the mean error of a single agent's value, if there are estimates.
     """
     texts: list[list[str]] = []
     titles = _GAP | headings(runs)
@@ -69,14 +69,14 @@ def point_cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
             cells["spread"].append(plus_minus(*moments([stdev(group) for group in groups if len(group) > 1])[:2]))
             errors = [fmean(group) for group in _groups(rows, f"{metric}_error")]
             cells["error"].append(plus_minus(*moments(errors)[:2]))
-        if all(text == plus_minus(None, None) for text in cells["error"]):  # nothing is an estimate
+        if all(text == plus_minus(None, None) for text in cells["error"]):  # there are no estimates
             del cells["error"]
         texts += [[condition, strategy, where, *values] for where, values in cells.items()]
     return ["condition", "strategy", "at", *(titles[name] for name in shown)], by_condition(texts, lambda t: t[0])
 
 
 def _groups(rows: Sequence[Row], metric: str) -> list[list[float]]:
-    """Collect a metric of the agents, replica by replica."""
+    """Collect a metric of the agents by replica."""
     groups: dict[int, list[float]] = {}
     for row in rows:
         if "agent" in row and metric in row:

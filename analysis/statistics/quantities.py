@@ -1,4 +1,4 @@
-"""What the metrics of runs are called, and which direction is better: as the runs have recorded it."""
+"""Names, units and better directions of metrics, as recorded by the runs."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ __all__ = ["headings", "quantities", "quantity_of"]
 
 
 def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
-    """Collect what is known of the metrics of runs.
+    """Collect the descriptions of the metrics of runs.
 
     Args:
         runs: The runs.
 
     Returns:
-        Quantities by the names of metrics: those of every run first, then what was measured.
+        Quantities by metric: those that every run has first, then the measured ones.
     """
     found = dict(METRICS)
     for run in runs:
         found |= run.quantities
-    # Runs of before have recorded none; what can be measured takes torch to import, and others need no torch.
+    # Older runs recorded none; the registry of measures, which imports torch, is needed only for these.
     older = (run.metrics for run in runs if not run.quantities)
     if any(name not in METRICS for rows in older for row in rows for name in row):
         found |= {name: known for name, known in _registered().items() if name not in found}
@@ -29,14 +29,14 @@ def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
 
 
 def quantity_of(metric: str, runs: Sequence[Run] = ()) -> Quantity:
-    """Look up what is known of a metric.
+    """Look up the description of a metric.
 
     Args:
         metric: Its name.
-        runs: Those that have measured it.
+        runs: The runs that measured it.
 
     Returns:
-        The quantity; of an unknown one the name in words.
+        The quantity; for an unknown metric, one labelled with the name in words.
     """
     for known in (METRICS, *(run.quantities for run in runs)):
         if metric in known:
@@ -51,7 +51,7 @@ def headings(runs: Sequence[Run]) -> dict[str, str]:
         runs: The runs.
 
     Returns:
-        Headings by metric, with an arrow towards better values; what strategies are not compared by comes last.
+        Headings by metric, with an arrow towards better values; metrics that do not compare strategies come last.
     """
     shown = [(name, known) for name, known in quantities(runs).items() if known.heading]
     return {name: known.title for name, known in sorted(shown, key=lambda item: not item[1].compared)}

@@ -1,4 +1,4 @@
-"""Which runs are better, and which of many a table shows."""
+"""Ranking of runs, and the choice of those that a table shows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,36 +14,36 @@ __all__ = ["MOST_ROWS", "best_of", "by_condition", "leaders", "ranking"]
 T = TypeVar("T")
 
 MOST_ROWS = 30
-"""Rows of a table that are read; of more runs it has the best of each strategy."""
+"""Maximum number of runs in a table; beyond it, only the best of each strategy is shown."""
 
 
 def by_condition(items: Sequence[T], condition: Callable[[T], str]) -> list[T]:
-    """Bring items of one condition together, in the order in which conditions first appear."""
+    """Group items by condition, in the order in which conditions first appear."""
     order = list(dict.fromkeys(map(condition, items)))
     return sorted(items, key=lambda item: order.index(condition(item)))
 
 
 def ranking(runs: Sequence[Run]) -> str | None:
-    """Choose the metric by which runs are called better or worse.
+    """Choose the metric that ranks runs.
 
     Args:
         runs: The runs.
 
     Returns:
-        The first metric of the summary that was measured and has a better direction; None if there is none.
+        The first measured metric of the summary that has a better direction, or None.
     """
     found, known = measured(runs), quantities(runs)
     return next((name for name in known if known[name].heading and known[name].direction and name in found), None)
 
 
 def leaders(runs: Sequence[Run]) -> list[int]:
-    """Find the best run of each strategy by the mean of the metric that ranks them.
+    """Find the best run of each strategy by the mean of the ranking metric.
 
     Args:
         runs: The runs.
 
     Returns:
-        Their places among the runs, best first; a strategy without a value is last.
+        Their indices, best first; strategies without a value come last.
     """
     metric = ranking(runs)
     sign = -1.0 if metric and quantities(runs)[metric].direction == "larger" else 1.0
@@ -57,7 +57,7 @@ def leaders(runs: Sequence[Run]) -> list[int]:
 
 
 def best_of(runs: Sequence[Run]) -> str:
-    """Say which of many runs a table shows.
+    """Describe which of many runs a table shows.
 
     Args:
         runs: All runs.

@@ -1,4 +1,4 @@
-"""Values of replicas as rows: at the end of runs, at agents, over the steps; and their means and errors."""
+"""Values of replicas as rows (at the end of runs, at agents, over the steps), and their means and errors."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -21,7 +21,7 @@ def finals(run: Run, metric: str) -> dict[int, float]:
         metric: Name of the metric.
 
     Returns:
-        A mapping from replica to value.
+        Values by replica.
     """
     values = run.final(metric).items()
     return {
@@ -36,7 +36,7 @@ def moments(values: Collection[float]) -> tuple[float | None, float | None, int]
         values: Independent values.
 
     Returns:
-        The mean (None of no value), its standard error s / √n with n - 1 in s (None below two values), and n.
+        The mean (None without values), its standard error s / √n with n − 1 in s (None below two values), and n.
     """
     count = len(values)
     error = stdev(values) / math.sqrt(count) if count > 1 else None
@@ -49,16 +49,16 @@ def _heads(runs: Sequence[Run]) -> list[Row]:
 
 
 def replica_rows(runs: Sequence[Run], *metrics: str, optional: str | None = None) -> list[Row]:
-    """Collect the last values of metrics, replica by replica.
+    """Collect the last values of metrics by replica.
 
     Args:
         runs: The runs.
         *metrics: Names of the metrics.
-        optional: A further metric, which not all replicas need have.
+        optional: A further metric, which replicas may lack.
 
     Returns:
-        A row for each replica that did not diverge and has all of them: `label`, `strategy`, `condition`, `replica`,
-        and the metrics by their names.
+        One row per replica that did not diverge and has all metrics: `label`, `strategy`, `condition`, `replica`, and
+        the metrics by name.
     """
     rows = []
     for run, head in zip(runs, _heads(runs), strict=True):
@@ -76,11 +76,11 @@ def curve_rows(runs: Sequence[Run], metric: str, *, x: str = "step") -> list[Row
     Args:
         runs: The runs.
         metric: Name of the metric.
-        x: What to plot it against: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
+        x: The horizontal axis: `step`, or another measurement, such as `epoch` or `communicated_bytes`.
 
     Returns:
-        A row for each run and step: `label`, `strategy`, `condition`, `step`, the mean of `x`, `mean`, `se`
-        and `n` over the replicas that did not diverge.
+        One row per run and step: `label`, `strategy`, `condition`, `step`, the mean of `x`, and `mean`, `se` and `n`
+        over the replicas that did not diverge.
     """
     rows = []
     for run, head in zip(runs, _heads(runs), strict=True):
@@ -106,8 +106,8 @@ def agent_rows(runs: Sequence[Run], metric: str) -> list[Row]:
         metric: The metric.
 
     Returns:
-        A row an agent: `label`, `replica`, `agent`, the metric by its name; and one for the centroid where it was
-        measured, whose `agent` is "centroid".
+        One row per agent: `label`, `replica`, `agent`, and the metric by name; and one for the centroid if measured,
+        whose `agent` is "centroid".
     """
     rows: list[Row] = []
     for run, label in zip(runs, labels(runs), strict=True):
@@ -125,12 +125,12 @@ def agent_rows(runs: Sequence[Run], metric: str) -> list[Row]:
 
 
 def t_interval(mean: float, error: float, count: int) -> tuple[float, float]:
-    """Find the 95 % interval of a mean by Student's t distribution.
+    """Compute the 95 % interval of a mean by Student's t distribution.
 
     Args:
         mean: The mean.
         error: Its standard error.
-        count: From how many values, at least 2.
+        count: Number of values, at least 2.
 
     Returns:
         The ends of the interval.
@@ -144,13 +144,13 @@ def t_interval(mean: float, error: float, count: int) -> tuple[float, float]:
 
 
 def measured(runs: Iterable[Run]) -> list[str]:
-    """List what was measured at the centroids.
+    """List the metrics measured at the centroids.
 
     Args:
         runs: The runs.
 
     Returns:
-        The names, in the order in which they first appear.
+        The names, in order of first appearance.
     """
     rows = (row for run in runs for row in run.metrics if "agent" not in row)
     return [name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "replica")]
@@ -163,6 +163,6 @@ def num_replicas(run: Run) -> int:
         run: The run.
 
     Returns:
-        Their number, those that diverged included.
+        Their number, including those that diverged.
     """
     return run.config.get("replicas") or len({line["replica"] for line in run.metrics})

@@ -1,4 +1,4 @@
-"""Numbers with as many digits as their errors carry."""
+"""Formatting of numbers with as many digits as their errors justify."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ __all__ = ["plus_minus", "write_digits"]
 
 
 def write_digits(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
-    """Write values with as many digits as two significant digits of a standard error carry.
+    """Format values down to the second significant digit of a standard error.
 
     Args:
-        values: What to write.
-        mean: The mean, which chooses the power of ten.
-        error: Its standard error, which chooses the digits; next to none stands for a value that is exact.
-        join: What stands between the values.
-        sign: "+" writes the sign of positive values, too.
+        values: The values.
+        mean: The mean, which determines the power of ten.
+        error: Its standard error, which determines the digits; a negligible one stands for exact values.
+        join: Separator of the values.
+        sign: "+" also writes the sign of positive values.
 
     Returns:
         The text.
     """
     if error <= 1e-6 * abs(mean):
-        # What rounding to float32 or less has made of a number is none.
+        # Values below float32 rounding of the mean are zeros.
         return join.join(f"{value:{sign}.4g}" if abs(value) > 2**-23 * abs(mean) else "0" for value in values)
     power = math.floor(math.log10(max(abs(mean), error)))
     power = 0 if -4 < power < 5 else power
@@ -30,12 +30,12 @@ def write_digits(values: Sequence[float], mean: float, error: float, *, join: st
 
 
 def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -> str:
-    """Write a mean with as many digits as its standard error carries.
+    """Format a mean with as many digits as its standard error justifies.
 
     Args:
         mean: The mean, or None.
-        error: Its standard error, or None where it is unknown: the mean alone is written.
-        join: What stands between the two.
+        error: Its standard error; if None, only the mean is written.
+        join: Separator of the two.
 
     Returns:
         The text.

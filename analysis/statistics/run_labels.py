@@ -1,4 +1,4 @@
-"""What tables, legends and panels call a run: its strategy, and the other settings in which runs differ."""
+"""Labels of runs in tables, legends and panels: the strategy, and the other settings in which runs differ."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from basinet.sim.run.folder import Run
 
 __all__ = ["describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
 
-# The label of the strategy says the first three; the others do not change what a replica computes.
+# The strategy's label covers the first three; the others do not change what a replica computes.
 _UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
 
 _SPELLING = {
@@ -19,7 +19,7 @@ _SPELLING = {
 
 
 def describe(value: Any) -> str:
-    """Write a value of an experiment in short.
+    """Format a value of an experiment compactly.
 
     Args:
         value: A plain value; a component is a mapping with `name`.
@@ -44,7 +44,7 @@ def describe(value: Any) -> str:
 
 
 def _name(component: Mapping[str, Any]) -> str:
-    """Name a component; an object of the user's own by its label, or by its class."""
+    """Name a component; a user-defined object by its label or its class."""
     name = str(component.get("name", ""))
     if "digest" not in component:
         return name
@@ -61,7 +61,7 @@ def _flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _look_up(config: Mapping[str, Any], key: str) -> tuple[tuple[Any, ...], Any] | None:
-    """Return the components around a key and its value; None where there are no such components."""
+    """Return the components around a key and its value; None if there are no such components."""
     *parents, last = key.split(".")
     owners: list[Any] = []
     inner: Any = config
@@ -90,8 +90,8 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 def varied(runs: Sequence[Run]) -> list[str]:
     """Find the configuration keys that differ between runs.
 
-    A component's setting counts only where it differs between runs that use the same component: a ring and a
-    torus differ in `topology.name`, not in the rows that a ring does not have.
+    A component's setting counts only if it differs between runs that use the same component: a ring and a torus differ
+    in `topology.name`, not in the rows that a ring does not have.
 
     Args:
         runs: The runs.
@@ -104,7 +104,7 @@ def varied(runs: Sequence[Run]) -> list[str]:
     same = {part for part in parts if len({repr(run.config.get(part, "none")) for run in runs}) == 1}
     changing = ({part: value for part, value in run.config.items() if part not in same} for run in runs)
     for key in dict.fromkeys(key for config in changing for key in _flat_keys(config)):
-        if key == "strategy_keys" or key.endswith(".code_digest"):  # how code is told, not what was chosen
+        if key == "strategy_keys" or key.endswith(".code_digest"):  # these identify code, not choices
             continue
         values: dict[tuple[Any, ...], set[str]] = {}
         for found in (_look_up(run.config, key) for run in runs):
@@ -137,29 +137,29 @@ def _join(*parts: str) -> str:
 
 
 def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Name each run by its strategy and by the other keys that vary, its condition.
+    """Name each run by its strategy and by its condition, the other keys that vary.
 
-    What the experiment sets for a strategy alone belongs to the strategy: it is no condition, and said where runs of
-    the same strategy differ in it.
+    Keys set for a single strategy are not part of the condition; they are named with the strategy if its runs differ in
+    them.
 
     Args:
         runs: The runs.
 
     Returns:
-        Strategy and condition of each run; the condition is empty where nothing else varies. Runs that share
-        both are told apart by their folders.
+        Strategy and condition of each run; the condition is empty if nothing else varies. Runs that share both are
+        distinguished by their folders.
     """
     keys = [key for key in varied(runs) if key not in _UNNAMED]
     owned = {key for run in runs for key in run.config.get("strategy_keys") or ()}
     own = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owned)]
     if "case" in keys and "case" not in own:
-        # The case stands for the keys that it sets.
+        # The case implies the keys that it sets.
         keys = [key for key in keys if key == "case" or not _follows_case(runs, key)]
     settings = [key for key in keys if key.split(".")[0] == "strategy"]
     others = [key for key in keys if key not in own and key not in settings]
     strategies = list(map(_join, _strategies(runs), _said(runs, settings)))
     conditions = _said(runs, others)
-    for key in sorted(own, key=lambda key: key == "case"):  # the name of a case where nothing else tells
+    for key in sorted(own, key=lambda key: key == "case"):  # the name of a case only as a last resort
         groups: dict[tuple[str, str], list[int]] = {}
         for number, pair in enumerate(zip(strategies, conditions, strict=True)):
             groups.setdefault(pair, []).append(number)
@@ -184,7 +184,7 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _strategies(runs: Sequence[Run]) -> list[str]:
-    """Name strategies; objects of the user's own by a number where only that tells them apart."""
+    """Name strategies; user-defined objects of the same name are numbered."""
     found = [setting(run.config, "strategy") for run in runs]
     objects = _object_names(found)
     return [
@@ -194,14 +194,14 @@ def _strategies(runs: Sequence[Run]) -> list[str]:
 
 
 def _said(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """Write for each run what keys are in it, nothing of those that have no meaning there."""
+    """Format the values of keys for each run, without keys that do not apply to it."""
     texts: dict[str, list[str]] = {}
     for key in keys:
         place, _, last = key.rpartition(".")
         parts = [setting(run.config, place) if place else None for run in runs]
         short = key.removesuffix(".name").removeprefix("strategy.")
         if last in ("name", "digest", "label") and any(isinstance(p, Mapping) and "digest" in p for p in parts):
-            if place != "strategy":  # objects are in its name
+            if place != "strategy":  # the strategy's name covers objects
                 texts[place] = [f"{place}={name}" for name in _object_names(parts)]
             continue
         found = [_look_up(run.config, key) for run in runs]
@@ -217,7 +217,7 @@ def _said(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
 
 
 def _object_names(components: Sequence[Any]) -> list[str]:
-    """Name components; objects of the user's own that have a name in common get a number."""
+    """Name components; user-defined objects that share a name are numbered."""
     known: dict[str, list[str]] = {}
     names = [_name(part) if isinstance(part, Mapping) else describe(part) for part in components]
     told = [str(part["digest"]) if isinstance(part, Mapping) and "digest" in part else "" for part in components]
@@ -238,7 +238,7 @@ def _follows_case(runs: Sequence[Run], key: str) -> bool:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Label each run in short.
+    """Label each run on one line.
 
     Args:
         runs: The runs.
@@ -250,11 +250,11 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def listed(names: Sequence[str], join: str = ", ") -> str:
-    """Write names one after the other, of many the first five.
+    """Join names; of many, only the first five.
 
     Args:
         names: The names.
-        join: What stands between them.
+        join: The separator.
 
     Returns:
         The text.

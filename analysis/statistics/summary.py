@@ -1,4 +1,4 @@
-"""What runs came to: means and standard errors over the replicas."""
+"""Summaries of runs: means and standard errors over the replicas."""
 
 import csv
 import io
@@ -29,10 +29,10 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
         runs: The runs.
 
     Returns:
-        A row a run: `run`, `label`, the keys that vary, `state`, `step`, `replicas`, `diverged` (how many;
-        they are in no mean), and for each metric `_mean`, `_se` (standard error) and `_n` of the last values. Of
-        escapes, for which not all replicas have a value: `escaped` (how many), `escape_time_mean` of exponential times
-        and `escape_time_median` after Kaplan and Meier, each with `_lower` and `_upper` ends of its 95 % interval.
+        One row per run: `run`, `label`, the keys that vary, `state`, `step`, `replicas`, `diverged` (a number,
+        excluded from all means), and for each metric `_mean`, `_se` (standard error) and `_n` of the last values. For
+        escapes, which may be censored: `escaped` (number of replicas), `escape_time_mean` for exponential times and
+        `escape_time_median` (Kaplan-Meier), each with `_lower` and `_upper` ends of its 95 % interval.
     """
     keys, rows = varied(runs), []
     for run, label in zip(runs, labels(runs), strict=True):
@@ -52,7 +52,7 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
 
 
 def _escapes(run: Run) -> Row:
-    """Summarize the times until the replicas escaped."""
+    """Summarize the escape times of the replicas."""
     times, happened = escape_times(run)
     mean, curve = mean_time(times, happened), kaplan_meier(times, happened)
     numbers = {
@@ -67,7 +67,7 @@ def _escapes(run: Run) -> Row:
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as a table; what a row does not have stays empty, and no text is taken for a formula.
+    """Write rows as CSV; missing values are empty, and text that looks like a formula is escaped.
 
     Args:
         rows: The rows.
@@ -82,10 +82,10 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _as_cell(value: Any) -> Any:
-    """Mark as text what a spreadsheet would take for a formula."""
+    """Escape text that a spreadsheet would take for a formula."""
     if not isinstance(value, str):
         return value
-    text = value.replace("\r", " ")  # which would end a row
+    text = value.replace("\r", " ")  # it would end the row
     return f"'{text}" if text.startswith(_COMPUTED) and not _NUMBERS.fullmatch(text) else text
 
 

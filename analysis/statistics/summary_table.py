@@ -28,16 +28,15 @@ __all__ = [
 def cells(
     runs: Sequence[Run], *, join: str = " ± ", places: Sequence[int] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Lay out the summary as text.
+    """Format the summary as text.
 
     Args:
         runs: The runs.
-        join: What stands between mean and standard error.
-        places: Which of the runs are shown, in this order; all of them, by condition, if None.
+        join: Separator of mean and standard error.
+        places: Indices of the runs to show, in this order; None for all, by condition.
 
     Returns:
-        The headings and the rows: condition, strategy, replicas (used / all), then the metrics that were
-        measured.
+        The headings and the rows: condition, strategy, replicas (used / all), then the measured metrics.
     """
     rows = summarize(runs)
     titles = headings(runs)
@@ -55,16 +54,15 @@ def cells(
 
 
 def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
-    """Lay out the summary for a terminal.
+    """Format the summary for a terminal.
 
     Args:
         runs: The runs.
-        width: Columns of the terminal; where they do not suffice for all metrics, there is a table below for the
-            others. No number is broken.
+        width: Width of the terminal; metrics that do not fit go to a further table below.
 
     Returns:
-        Tables: mean ± standard error over the replicas that did not diverge, by condition; of many runs, the best of
-        each strategy.
+        Tables of mean ± standard error over the replicas that did not diverge, by condition; for many runs, of the best
+        run of each strategy.
     """
     many = len(runs) > MOST_ROWS
     titles, rows = cells(runs, join=" ±", places=leaders(runs)[:MOST_ROWS] if many else None)
@@ -74,9 +72,9 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
         notes[-1] += "; a smaller Hessian is flatter"
     if any(setting(run.config, "attack.name") not in (None, "none") for run in runs):
         notes[-1] += "; under attack, of the honest agents"
-    if many:  # sorted, so that a condition is said in its row
+    if many:  # not grouped by condition, so each row names its own
         rows = [["", f"{row[1]}\n{row[0]}" if row[0] else row[1], *row[2:]] for row in rows]
-    # A wide table leaves to the report what accuracy and strategy already say.
+    # A wide table leaves redundant metrics to the report.
     spare = (METRICS["test_loss"].title, METRICS["consensus_distance"].title) if len(titles) > 8 else ()
     kept = [i for i in range(1, len(titles)) if titles[i] not in spare]
     lines = {i: [titles[i].replace(" ", "\n", 1), *(row[i].replace(" (", "\n(") for row in rows)] for i in kept}

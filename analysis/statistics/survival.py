@@ -1,4 +1,4 @@
-"""Times until something happens, of which some are only known to be longer than the run."""
+"""Survival analysis: times to an event, some of them censored by the end of the run."""
 
 import math
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ Array = NDArray[np.float64]
 
 
 def escape_times(run: Run) -> tuple[Array, NDArray[np.bool_]]:
-    """Collect when the replicas of a run escaped; one that diverged has left by then.
+    """Collect the escape times of a run's replicas; a replica that diverged has escaped.
 
     Args:
-        run: A run whose experiment says what an escape is.
+        run: A run whose experiment defines an escape.
 
     Returns:
-        Steps and whether the replica escaped then, [R] each; one that is still there has the last step of the run.
+        Steps, and whether the replica escaped then, [R] each; for the others, the last step of the run.
     """
     found = {row["replica"]: row["escape_step"] for row in run.metrics if "escape_step" in row}
     found = run.diverged | found
@@ -39,12 +39,12 @@ class Survival:
     """The Kaplan-Meier estimate of P(T > t), a step function.
 
     Attributes:
-        times: Where it falls, ascending, [n].
-        survival: Its value from there on, [n].
+        times: Times at which it falls, ascending, [n].
+        survival: Its value from each time on, [n].
         lower: Lower end of its pointwise interval, [n].
         upper: Upper end, [n].
-        at_risk: How many were still there just before, [n].
-        median: The first time at which no more than half are left, exactly; infinite if there is none.
+        at_risk: Number at risk just before each time, [n].
+        median: The first time at which at most half survive, computed exactly; infinite if there is none.
     """
 
     times: Array
@@ -56,7 +56,7 @@ class Survival:
 
     @property
     def median_interval(self) -> tuple[float, float]:
-        """Where the intervals of the curve leave one half (R. Brookmeyer, J. Crowley, Biometrics 38, 1982)."""
+        """Interval of the median: the times whose pointwise interval covers one half (Brookmeyer, Crowley 1982)."""
         return _first_below(self.times, self.lower), _first_below(self.times, self.upper)
 
 
@@ -65,27 +65,27 @@ def _first_below(times: Array, values: Array | Sequence[Fraction]) -> float:
 
 
 def kaplan_meier(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) -> Survival:
-    r"""Estimate how many are left after a time, from times of which some are censored.
+    r"""Estimate the survival function from censored times (Kaplan-Meier).
 
     $$
     \hat S(t) = \prod_{t_i ≤ t} \left(1 - \frac{d_i}{n_i}\right), \qquad
     \widehat{\mathrm{Var}} \log(-\log \hat S) = \frac{1}{\log² \hat S} \sum_{t_i ≤ t} \frac{d_i}{n_i (n_i - d_i)} .
     $$
 
-    The product is taken in fractions, so that it is one half where it should be. The interval is Greenwood's on the
-    scale log(−log S), which keeps it between 0 and 1; of 30 times it covers S with the stated probability but for some
-    3 %. Once nobody is left it has no width that could be estimated, and its lower end is 0.
+    The product is computed in fractions, so that it is exactly one half where it should be. The interval is Greenwood's
+    on the log(−log S) scale, which keeps it between 0 and 1; for 30 times its coverage is within about 3 % of the
+    nominal one. Once none survive, its width cannot be estimated, and its lower end is 0.
 
     Args:
-        times: When it happened, or until when it had not, [R].
-        happened: Which of the two, [R].
+        times: Times of the event or of censoring, [R].
+        happened: Whether the event happened then, [R].
         level: Coverage of the pointwise intervals, in large samples.
 
     Returns:
         The curve.
 
     Raises:
-        ValueError: If there are no times, not as many of both, or some that no clock shows.
+        ValueError: If there are no times, the lengths differ, or a time is negative or NaN.
 
     Example:
         >>> curve = kaplan_meier([1, 2, 2, 3], [True, True, False, True])
@@ -93,12 +93,13 @@ def kaplan_meier(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) 
         ([1.0, 2.0, 3.0], [0.75, 0.5, 0.0])
 
     References:
-        E. L. Kaplan, P. Meier, JASA 53 (1958), doi:10.1080/01621459.1958.10501452. J. D. Kalbfleisch, R. L. Prentice:
-        The statistical analysis of failure time data (2002), doi:10.1002/9781118032985.
+        Kaplan, Meier: Nonparametric estimation from incomplete observations, JASA 53, 1958,
+        doi:10.1080/01621459.1958.10501452. Kalbfleisch, Prentice: The statistical analysis of failure time data, 2002,
+        doi:10.1002/9781118032985.
     """
     t, d = np.asarray(times, dtype=float), np.asarray(happened, dtype=bool)
     if t.shape != d.shape or t.ndim != 1 or not len(t):
-        raise ValueError(f"times {t.shape} and happened {d.shape} must be as many, at least one")
+        raise ValueError(f"times {t.shape} and happened {d.shape} must have the same length, at least one")
     if not (t >= 0).all():
         raise ValueError(f"times must be at least 0, got {t[~(t >= 0)][0]}")
     falls, deaths = np.unique(t[d], return_counts=True)
@@ -122,10 +123,10 @@ class MeanTime:
     """The mean of exponential times, some of them censored.
 
     Attributes:
-        value: Time that all have waited together, divided by how often it happened; infinite if never.
+        value: Total time at risk divided by the number of events; infinite without events.
         lower: Lower end of its interval.
         upper: Upper end.
-        happened: How often it happened.
+        happened: Number of events d.
     """
 
     value: float
@@ -140,18 +141,17 @@ class MeanTime:
 
 
 def mean_time(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) -> MeanTime:
-    """Estimate the mean of exponential times, of which some are censored, by maximum likelihood.
+    """Estimate the mean of exponential, possibly censored times by maximum likelihood.
 
-    The time until a high barrier is crossed is exponential but for a short beginning. With the total time T and d
-    events the interval is 2T / χ², between quantiles of 2d degrees of freedom if no time is censored: it then has
-    exactly the stated coverage. Otherwise its lower end has 2d + 2 of them, as for a Poisson count, and it covers
-    somewhat more often: in 95.6 % of samples of 30 times that are cut off at three times their mean, in 97 % at a third
-    of it.
+    The time until a high barrier is crossed is exponential except for a short initial phase. With total time T and d
+    events the interval is 2T / χ² with quantiles of 2d degrees of freedom if no time is censored: the coverage is then
+    exact. Otherwise the lower end uses 2d + 2 degrees of freedom, as for a Poisson count, and the coverage is somewhat
+    larger: 95.6 % for samples of 30 times censored at three times their mean, 97 % at a third of it.
 
     Args:
-        times: When it happened, or until when it had not, [R].
-        happened: Which of the two, [R].
-        level: Coverage of the interval; the least one where times are censored.
+        times: Times of the event or of censoring, [R].
+        happened: Whether the event happened then, [R].
+        level: Coverage of the interval; a lower bound if times are censored.
 
     Returns:
         The mean.
@@ -161,7 +161,7 @@ def mean_time(times: ArrayLike, happened: ArrayLike, *, level: float = 0.95) -> 
         4.5
 
     References:
-        J. F. Lawless: Statistical models and methods for lifetime data (2003), doi:10.1002/9781118033005.
+        Lawless: Statistical models and methods for lifetime data, 2003, doi:10.1002/9781118033005.
     """
     total, count = float(np.sum(times)), int(np.sum(happened))
     tail = (1 - level) / 2
@@ -182,7 +182,7 @@ class SpeedUp:
         ratio: The slower mean divided by the faster.
         lower: Lower end of its interval.
         upper: Upper end.
-        z: The logarithm of the ratio in its standard errors, those of logarithms of means of exponential times.
+        z: The logarithm of the ratio divided by its standard error, for means of exponential times.
     """
 
     ratio: float
@@ -192,28 +192,28 @@ class SpeedUp:
 
 
 def speed_up(slow: MeanTime, fast: MeanTime, *, level: float = 0.95) -> SpeedUp:
-    """Compare two mean times by their ratio, a multiple of an F variable of 2d and 2d' degrees of freedom.
+    """Compare two mean times by their ratio, a multiple of an F variable with 2d and 2d' degrees of freedom.
 
-    That is exact if no time is censored, and close to it otherwise. The times are taken as independent. Those of
-    replicas that share their draws mostly go together, which makes the interval too wide rather than too narrow.
+    This is exact if no time is censored, otherwise approximate. The times are taken as independent. Replicas that share
+    their draws are mostly positively correlated, which makes the interval too wide rather than too narrow.
 
     Args:
-        slow: The mean time above the fraction line.
-        fast: That below.
+        slow: The mean time in the numerator.
+        fast: The mean time in the denominator.
         level: Coverage of the interval.
 
     Returns:
         The ratio.
 
     Raises:
-        ValueError: If it never happened in one of the two.
+        ValueError: If one of the two has no events.
 
     Example:
         >>> round(speed_up(mean_time([4.0, 8.0], [True, True]), mean_time([1.0, 2.0], [True, True])).ratio, 9)
         4.0
     """
     if not (slow.happened and fast.happened):
-        raise ValueError("nothing happened in one of the two, so that their times have no ratio")
+        raise ValueError("one of the two has no events, so their mean times have no ratio")
     ratio = slow.value / fast.value
     error = math.sqrt(sum(float(polygamma(1, time.happened)) for time in (slow, fast)))
     low, high = (float(fdtri(2 * slow.happened, 2 * fast.happened, q)) for q in ((1 - level) / 2, (1 + level) / 2))

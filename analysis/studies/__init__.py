@@ -1,4 +1,4 @@
-"""Studies that `basinet reproduce` knows: published claims, measured anew in a few minutes."""
+"""Studies of `basinet reproduce`: published claims, measured again in a few minutes."""
 
 from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample

@@ -1,4 +1,4 @@
-"""Many repetitions of a descent at once: how large the gradient is on the way."""
+"""Mean gradient norms along many repetitions of a descent at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,11 +14,11 @@ from basinet.sim.tasks import Ripples
 __all__ = ["Descent", "mean_gradient_norms"]
 
 _CHUNK = 200
-"""Steps whose noise is drawn at once."""
+"""Number of steps whose noise is drawn at once."""
 
 
 class Descent(NamedTuple):
-    """A method, as an optimizer class and its settings."""
+    """A method: an optimizer class and its settings."""
 
     kind: type[NSGD]
     settings: Mapping[str, Any]
@@ -35,23 +35,23 @@ def mean_gradient_norms(
     looks: int = 1000,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Average ‖∇J(x_t)‖ over the steps t of descents that see the same draws.
+    """Average ‖∇J(x_t)‖ over the steps t of descents that share their random draws.
 
-    The repetitions on all tasks are the agents of one optimizer. The norm is that of the true gradient. (The least of
-    the norms is no measure: it is that of a random walk that comes by.)
+    The repetitions on all tasks are the agents of one optimizer. The norm is that of the true gradient. (The smallest
+    norm would be no measure of convergence: a random walk reaches small ones by chance.)
 
     Args:
-        tasks: The same landscape S times, with noise of different laws.
+        tasks: The same landscape S times, with different noise distributions.
         descents: The methods by name.
-        steps: How many steps each takes.
-        start: Where every coordinate starts.
-        repeats: How many repetitions R.
-        skip: The part of the steps that is left out of the average, from the first one on.
-        looks: At how many steps, evenly spaced, the norm is taken at least, or at all.
+        steps: Number of steps of each descent.
+        start: Initial value of every coordinate.
+        repeats: Number of repetitions R.
+        skip: Fraction of initial steps left out of the average.
+        looks: Minimum number of evenly spaced steps at which the norm is evaluated, up to all steps.
         seed: Seed of the noise.
 
     Returns:
-        For each method the averages of the repetitions, [S, R].
+        The averages of each repetition by method, [S, R].
     """
     rows, gradient = len(tasks) * repeats, tasks[0].gradient
     points = [nn.Parameter(torch.full((rows, tasks[0].num_outputs), start, dtype=torch.float64)) for _ in descents]
@@ -82,5 +82,5 @@ def _samples(task: Ripples, keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _evaluate(gradient: Callable[[Tensor], Tensor], x: nn.Parameter, tilt: Tensor, factor: Tensor) -> None:
-    """Compute the gradients of a sample."""
+    """Write the gradients for a sample into the parameter."""
     x.grad = gradient(x.detach()).mul_(factor).add_(tilt)

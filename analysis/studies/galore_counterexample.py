@@ -1,4 +1,4 @@
-"""Where GaLore stops short of the minimum, where exactly, and what gets it there: random subspaces, larger batches."""
+"""A quadratic on which GaLore stops short of the minimum, and two remedies: random subspaces and larger batches."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,11 +35,11 @@ _SMALL = 5e-3
 
 @dataclass(frozen=True)
 class Counterexample:
-    """J(X) = ½ ‖A X‖² + ⟨B, X⟩, whose gradient noise lies where the signal does not; one instance a seed.
+    """J(X) = ½ ‖A X‖² + ⟨B, X⟩ with gradient noise orthogonal to the signal; one instance per seed.
 
-    A = [I 0] picks the first 6 of 10 rows, B = diag(D, 0) with a normal D [6, 6]. The gradient of a sample is
-    ∇J(X) + ξ σ diag(0, I₄) with ξ = ±1 and σ = 1: four singular values are σ whatever the sample. The start has σ/2 on
-    the diagonal of its first rows, and normal numbers in the others.
+    A = [I 0] selects the first 6 of 10 rows, B = diag(D, 0) with a Gaussian D [6, 6]. The gradient of a sample is
+    ∇J(X) + ξ σ diag(0, I₄) with ξ = ±1 and σ = 1: four singular values are σ for every sample. The start has σ/2 on the
+    diagonal of its first rows, and Gaussian entries in the others.
 
     Attributes:
         signal: D, [N, 6, 6].
@@ -53,10 +53,10 @@ class Counterexample:
 
     @classmethod
     def draw(cls, seeds: Sequence[int]) -> "Counterexample":
-        """Draw instances: for seed 42, that of the paper's experiment.
+        """Draw instances; seed 42 gives that of the paper's experiment.
 
         Args:
-            seeds: One an instance.
+            seeds: One per instance.
 
         Returns:
             The instances.
@@ -82,11 +82,11 @@ class Counterexample:
         return 0.5 * self._signal_gradient(x).square().sum((1, 2))
 
     def gradient(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Compute the gradient of samples.
+        """Compute the gradient for samples.
 
         Args:
             x: [N, 10, 10].
-            noise: ξ of one sample, or its mean over a batch, [N].
+            noise: ξ of one sample, or the mean of ξ over a batch, [N].
 
         Returns:
             [N, 10, 10].
@@ -103,8 +103,8 @@ class Counterexample:
         """Draw ξ.
 
         Args:
-            step: Which step's, or those of many, [T].
-            batch: How many are averaged.
+            step: Index of the step, or indices [T].
+            batch: Number of samples averaged.
 
         Returns:
             [N], or [N, T].
@@ -115,17 +115,17 @@ class Counterexample:
     def stall(self, rate: float = 0.0, period: int = 1, batch: int = 1) -> Tensor:
         """Predict the gap at which GaLore with plain SGD stops.
 
-        The singular values of the signal's gradient start as those of D + I σ/2, each with its own singular vectors.
-        Those above the noise's are chosen and shrink by (1 − μ)^τ a period; once they are below it, the noise is
-        chosen for ever. With an odd batch B at a refresh the noise's are σ / B at the least, again and again.
+        The singular values of the signal's gradient start as those of D + I σ/2, with fixed singular vectors. Those
+        above the noise's are selected and shrink by (1 − μ)^τ per period; once they are below it, the noise is selected
+        forever. For an odd batch B at a refresh, the noise's singular values are σ / B at the smallest, repeatedly.
 
         Args:
-            rate: μ; the limit of small μ τ by default.
+            rate: μ; by default the limit of small μ τ.
             period: τ.
             batch: B, odd.
 
         Returns:
-            ½ Σ s² over what they end at, [N]: in the limit over min(s, σ / B).
+            ½ Σ s² over the final singular values, [N]: min(s, σ / B) in the limit.
         """
         s = batch * torch.linalg.svdvals(self.signal + torch.eye(_SIGNAL, dtype=torch.float64) / 2)
         if rate:
@@ -146,12 +146,12 @@ def descend(
 
     Args:
         problem: The instances, which are the optimizer's agents.
-        make: Makes the optimizer.
-        steps: How many steps, of one sample each unless the optimizer asks for more.
-        every: Steps between two looks at the gap; by default there is one look, at the end.
+        make: Constructs the optimizer.
+        steps: Number of steps, of one sample each unless the optimizer requests more.
+        every: Steps between evaluations of the gap; by default it is evaluated once, at the end.
 
     Returns:
-        The gaps, [looks, N].
+        The gaps, [evaluations, N].
     """
     x = nn.Parameter(problem.start.clone())
     optimizer = make([x])
@@ -169,7 +169,7 @@ def galore_counterexample(progress: Progress, *, steps: Annotated[int, Field(ge=
     """Reproduce how GaLore fails on a quadratic with structured noise, and how GoLore does not.
 
     Args:
-        progress: Is told how far the study is.
+        progress: Called with the fraction done and a description.
         steps: Steps of the runs with the published settings; their learning rate is 6 / steps.
 
     Returns:
@@ -204,9 +204,9 @@ def galore_counterexample(progress: Progress, *, steps: Annotated[int, Field(ge=
         about=[
             "J(X) = ½ ‖A X‖² + ⟨B, X⟩ over 10 × 10 matrices. The signal lies in the first six rows, and the gradient"
             " noise, four singular values of size 1 in every sample, in the others. Once all singular values of the"
-            " signal are below 1, the subspace of rank 4 that keeps the most of a gradient is the noise's, at every"
+            " signal are below 1, the subspace of rank 4 that keeps most of a gradient is that of the noise, at every"
             " refresh: GaLore stops there, at J − min J = ½ Σ min(s_i(D + I/2), 1)² if the learning rate times the"
-            " period is small, and at a value known exactly if it is not.",
+            " period is small, and otherwise at another exactly known value.",
             f"The published settings are plain SGD with learning rate {rate:g}, rank 4, a refresh every"
             f" {_PUBLISHED_PERIOD} steps and {steps} steps; the others are {_RATE:g}, {_PERIOD} and {_STEPS}, on four"
             " instances. GoLore@75% draws its subspaces at random in the last three quarters.",
@@ -262,16 +262,16 @@ def galore_counterexample(progress: Progress, *, steps: Annotated[int, Field(ge=
             ),
         ],
         sources=[
-            "Y. He, P. Li, Y. Hu, C. Chen, K. Yuan: Subspace optimization for large language models with convergence"
-            " guarantees, ICML 2025, arXiv:2410.11289.",
-            "J. Zhao et al.: GaLore: memory-efficient LLM training by gradient low-rank projection, ICML 2024,"
+            "He, Li, Hu, Chen, Yuan: Subspace optimization for large language models with convergence guarantees, ICML"
+            " 2025, arXiv:2410.11289.",
+            "Zhao et al.: GaLore: memory-efficient LLM training by gradient low-rank projection, ICML 2024,"
             " arXiv:2403.03507.",
         ],
     )
 
 
 def _methods(rate: float, period: int, steps: int, *, agents: int) -> dict[str, Callable[..., optim.Optimizer]]:
-    """Make optimizers, by name."""
+    """Return constructors of the optimizers by name."""
     golore = partial(GoLore, lr=rate, rank=_RANK, period=period, agents=agents)
     return {
         "SGD": partial(optim.SGD, lr=rate),
@@ -300,15 +300,15 @@ def _batches(problem: Counterexample) -> list[dict[str, Any]]:
 
 
 def _small(claim: str, measured: float, bound: float) -> Check:
-    """Check that a gap has closed, but for what the noise leaves at a constant learning rate."""
+    """Check that a gap has closed, up to what the noise leaves at a constant learning rate."""
     return Check(claim, 0.0, measured, f"below {bound:g}", measured < bound)
 
 
 def _random_walk(first: float, measured: float, rate: float, steps: int) -> Check:
-    """Check how far GoLore comes: a period leaves 1 − (1 − (1 − μ)^2τ) r / n of the gap on average.
+    """Check the progress of GoLore: a period leaves 1 − (1 − (1 − μ)^2τ) r / n of the gap on average.
 
-    The share of a direction's square that a random subspace holds has the law Beta(r / 2, (n − r) / 2), whose standard
-    deviation makes that of the logarithm of the gap.
+    The fraction of a direction's squared norm in a random subspace is Beta(r / 2, (n − r) / 2) distributed, which gives
+    the standard deviation of the logarithm of the gap.
 
     Returns:
         The check.

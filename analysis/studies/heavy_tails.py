@@ -1,4 +1,4 @@
-"""Normalised SGD under heavy tails: how the gradient norm falls with the number of steps."""
+"""Normalised SGD under heavy-tailed noise: decay of the gradient norm with the number of steps."""
 
 import math
 import os
@@ -46,7 +46,7 @@ _METHODS: dict[str, type[NSGD]] = {
     "A-NSGDC": ANSGDC,
 }
 _PROBLEM: dict[str, Any] = {"smoothness": 2.0, "gap": 21.72, "gradient": 2.56}
-"""L, Δ and ‖∇J‖ at the start of the task ripples in ten dimensions from 3 (1, …, 1)."""
+"""L, Δ and ‖∇J‖ at the start 3 (1, …, 1) of the task `ripples` in ten dimensions."""
 
 _HESSIAN_LIPSCHITZ = 2.9
 _TOLERANCE = 0.03
@@ -55,14 +55,14 @@ _QUIET, _ASKEW = "no noise", "skewed noise, p = 1.5"
 
 
 def noise_of(p: float) -> dict[str, Any]:
-    """Describe noise whose p-th moment is one and whose moments beyond p are soon infinite.
+    """Describe noise whose p-th moment is one and whose moments slightly beyond p are infinite.
 
     Args:
         p: The order, in (1, 2]; with 2 the noise is Gaussian.
 
     Returns:
-        Attributes of `Noise`: symmetric Pareto noise of tail index p + 0.1 in a random direction, and besides it
-        the same law multiplying the gradient, since additive noise alone is no work for variance reduction.
+        Attributes of `Noise`: symmetric Pareto noise of tail index p + 0.1 in a random direction, and multiplicative
+        noise of the same distribution, since additive noise alone would not exercise variance reduction.
     """
     if p == 2:
         return {"size": ripples().num_outputs ** -0.5, "multiplicative": 0.3}
@@ -70,25 +70,25 @@ def noise_of(p: float) -> dict[str, Any]:
 
 
 def edge_noise_of(p: float) -> dict[str, Any]:
-    """Describe noise of which all moments below p are finite, and that of order p is not.
+    """Describe noise whose moments are finite below order p and infinite at p.
 
     Args:
         p: The tail index, in (1, 2).
 
     Returns:
-        Attributes of `Noise`: radii of at least 1 with the tail index p, in a random direction; the factor on the
-        gradient has the same law, with a mean size of 0.3.
+        Attributes of `Noise`: radii of at least 1 with tail index p, in a random direction; the factor on the gradient
+        has the same distribution, with mean size 0.3.
     """
     return {"law": "pareto", "tail": p, "p": 1.0, "size": p / (p - 1), "shape": "radial", "multiplicative": 0.3}
 
 
 def tuned(kind: type[NSGD], steps: int, p: float | None, sigma: float = 1.0) -> Descent:
-    """Set an optimizer for a horizon, as the theory says.
+    """Choose an optimizer's settings for a horizon according to the theory.
 
     Args:
-        kind: Its class.
+        kind: The optimizer class.
         steps: The horizon T.
-        p: The order of the bounded moment; None if it may not be used.
+        p: The order of the bounded moment; None if it is unknown.
         sigma: The size of the noise.
 
     Returns:
@@ -121,7 +121,7 @@ def slope(rows: Sequence[Row]) -> float:
 
 
 class _Job(NamedTuple):
-    """Descents that are run together: conditions by name, with their noise, the horizon, methods, what is left out."""
+    """Descents that are run together: noise by condition, horizon, methods, and the skipped fraction of steps."""
 
     conditions: Mapping[str, Mapping[str, Any] | float]
     steps: int
@@ -130,7 +130,7 @@ class _Job(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """How many steps are taken."""
+        """Number of steps in total."""
         return self.steps * len(self.descents)
 
 
@@ -144,10 +144,10 @@ def heavy_tails(
     """Measure the rates of normalised SGD under heavy-tailed gradient noise.
 
     Args:
-        progress: Is told how far the study is.
+        progress: Called with the fraction done and a description.
         horizons: Numbers of steps T.
         repeats: Repetitions of each descent.
-        processes: How many share the work; by default as many as there are processors.
+        processes: Number of processes; by default the number of processors.
 
     Returns:
         The findings.
@@ -166,15 +166,15 @@ def heavy_tails(
         about=[
             "The gradient noise has moments up to the order p and hardly any beyond: E‖noise‖^p = 1, tail index "
             "p + 0.1 (symmetric Pareto; Gaussian for p = 2), and a factor on the gradient with the same tails, 0.3 as "
-            "large. Each method is set by what the theory says for a horizon of T steps, and the mean over these steps "
-            f"of the norm of the true gradient is measured, over {repeats} repetitions. The task is ripples in ten "
+            "large. Each method has the settings of the theory for a horizon of T steps, and the mean norm of the true "
+            f"gradient over these steps is measured, over {repeats} repetitions. The task is `ripples` in ten "
             "dimensions.",
-            "Where the tail index is p itself, the moment of order p is infinite, if only just: E‖noise‖^q is finite "
-            "for every q below p. Radii are at least 1 there, P(‖noise‖ > x) = x^−p, and the methods are set as if σ "
-            "were 1. That is the edge of what the theory speaks of, and the slopes may be less steep.",
-            "Where p is unknown the theory promises less, and only an upper bound: the measured rate may be faster.",
-            "Without momentum, normalised steps follow the median of the noise: where its mean is zero and its median "
-            "is not, they stop where the gradient is the median's negative. Symmetric noise does not show this.",
+            "If the tail index is p itself, the moment of order p is just infinite: E‖noise‖^q is finite for every q "
+            "below p. Radii are then at least 1, P(‖noise‖ > x) = x^−p, and the methods are set as if σ were 1. This "
+            "is at the edge of the theory's assumptions, and the slopes may be less steep.",
+            "If p is unknown, the theory gives only a weaker upper bound: the measured rate may be faster.",
+            "Without momentum, normalised steps follow the median of the noise: if its mean is zero and its median is "
+            "not, they stop where the gradient is minus the median. Symmetric noise does not show this.",
         ],
         checks=[*_checks(rows), _hill_check(norms)],
         drawings=[
@@ -198,16 +198,16 @@ def heavy_tails(
             _hill_drawing(norms),
         ],
         sources=[
-            "T. Sun, X. Liu, K. Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under "
-            "heavy-tailed noise: necessity, sufficiency, and acceleration, JMLR 26 (2025), arXiv:2410.16561.",
-            "Z. Liu, Z. Zhou: Nonconvex stochastic optimization under heavy-tailed noises: optimal convergence without "
+            "Sun, Liu, Yuan: Revisiting gradient normalization and clipping for nonconvex SGD under heavy-tailed "
+            "noise: necessity, sufficiency, and acceleration, JMLR 26, 2025, arXiv:2410.16561.",
+            "Liu, Zhou: Nonconvex stochastic optimization under heavy-tailed noises: optimal convergence without "
             "gradient clipping, ICLR 2025, arXiv:2412.19529 (p unknown).",
         ],
     )
 
 
 def _plan(horizons: Sequence[int]) -> Iterator[_Job]:
-    """List what is run."""
+    """List the jobs of the study."""
     everywhere = {name: noise for p in _ORDERS for name, noise in _noises(p).items()}
     for steps in horizons:
         yield _Job({_QUIET: 0.0}, steps, {"NSGD": tuned(NSGD, steps, 2.0, sigma=0.0)})
@@ -222,7 +222,7 @@ def _plan(horizons: Sequence[int]) -> Iterator[_Job]:
 
 
 def _noises(p: float) -> dict[str, dict[str, Any]]:
-    """Return the noises under which methods that are set for p are run, by condition."""
+    """Return the noises for methods set for p, by condition."""
     edge = {_edge(p): edge_noise_of(p)} if p < 2 else {}
     return {_inside(p): noise_of(p), **edge}
 
@@ -236,7 +236,7 @@ def _edge(p: float) -> str:
 
 
 def _run_all(plan: Sequence[_Job], repeats: int, processes: int) -> Iterator[tuple[int, list[Row]]]:
-    """Run a plan in some processes; of each job its place and its rows come as soon as it is done."""
+    """Run a plan in several processes; yield the index and rows of each job as soon as it is done."""
     told = [_in_plain(job, repeats) for job in plan]
     known = {place: rows for place in range(len(plan)) for rows in kept("descent", **told[place])}
     yield from known.items()
@@ -257,7 +257,7 @@ def _run_at(place: int, job: _Job, repeats: int) -> tuple[int, list[Row]]:
 
 
 def _run(job: _Job, repeats: int) -> list[Row]:
-    """Run the descents of a job, and lay out their means by method and noise."""
+    """Run the descents of a job, and tabulate their means by method and noise."""
     quiet = list(job.conditions) == [_QUIET]
     found = mean_gradient_norms(
         [ripples(noise=noise) for noise in job.conditions.values()],
@@ -265,7 +265,7 @@ def _run(job: _Job, repeats: int) -> list[Row]:
         job.steps,
         repeats=1 if quiet else repeats,
         skip=job.skip,
-        looks=job.steps if quiet else 1000,  # without noise the norm is periodic at last, and so every step counts
+        looks=job.steps if quiet else 1000,  # without noise the norm becomes periodic, so every step counts
     )
     return [
         _row(condition, name, job.steps, values)
@@ -281,7 +281,7 @@ def _row(condition: str, name: str, steps: int, values: Tensor) -> Row:
 
 
 def _series(rows: Sequence[Row], condition: str) -> dict[str, list[Row]]:
-    """Sort the rows of a condition by method."""
+    """Group the rows of a condition by method."""
     series: dict[str, list[Row]] = {}
     for row in rows:
         if row["condition"] == condition:
@@ -294,7 +294,7 @@ def _rate(method: str, p: float) -> float:
 
 
 def _checks(rows: Sequence[Row]) -> Iterator[Check]:
-    """Compare the slopes that were measured with the rates of theory."""
+    """Compare the measured slopes with the rates of the theory."""
     quiet = _series(rows, _QUIET)["NSGD"]
     yield Check.near("slope without noise", -0.5, slope(quiet), within=0.01)
     orders = {condition: p for p in _ORDERS for condition in _noises(p)}
@@ -308,14 +308,14 @@ def _checks(rows: Sequence[Row]) -> Iterator[Check]:
                 yield Check.near(f"slope of {name}, {condition}", rate, measured, within=_TOLERANCE)
     askew = _series(rows, _ASKEW)
     last = askew["NSGD"][-1]
-    # It is exact for short steps; those here may change the gradient by L μ.
+    # Exact for small steps; those here may change the gradient by L μ.
     change = _PROBLEM["smoothness"] * heavy_tail_settings("nsgd", steps=last["steps"], **_PROBLEM)["lr"]
     yield Check.near("where NSGD without momentum stops", _floor(), last["gradient_norm"], within=change)
     yield Check.near("slope of NSGDC, skewed noise, p = 1.5", _rate("NSGDC", 1.5), slope(askew["NSGDC"]), _TOLERANCE)
 
 
 def _floor() -> float:
-    """The mean of the skewed noise, zero, minus its median."""
+    """Return the mean of the skewed noise, zero, minus its median."""
     noise = Noise.parse(_SKEWED)
     return -noise.size * noise.median
 
@@ -347,7 +347,7 @@ def _extremes() -> dict[str, dict[str, float]]:
 
 
 def _draw(rows: Sequence[Row], slopes: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draw a panel a condition, with dotted lines of the given slopes."""
+    """Draw one panel per condition, with dotted lines of the given slopes."""
     figure, axes = grid(len(slopes), share_x=False, share_y=False)
     looks = styles(["NSGD", *_METHODS])
     labelled: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The journal of a study: what its parts have found, so that a study which was interrupted goes on from there."""
+"""The journal of a study: the results of its parts, from which an interrupted study resumes."""
 
 import hashlib
 import json
@@ -21,18 +21,17 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 JOURNAL = "parts.jsonl"
-"""File of the journal in the folder of a study: a line of JSON for each part."""
+"""File of the journal in the folder of a study, one line of JSON per part."""
 
 _ROOMS = Path(__file__).parents[2]
 
 
 class _Journal:
-    """Reads a journal and adds to it.
+    """A journal that is read once and appended to.
 
     Args:
-        file: The file. Behind the last whole line is what a crash has cut short; of a damaged line what it held is
-            found again.
-        study: What the study is called.
+        file: The file. An incomplete last line, left by a crash, is ignored; parts in damaged lines are done again.
+        study: Name of the study.
         held: Keeps the folder locked from the first part on.
     """
 
@@ -68,7 +67,7 @@ _current: ContextVar[_Journal | None] = ContextVar("journal", default=None)
 
 @cache
 def _code() -> str:
-    """Digest the code: what another version has found counts for nothing."""
+    """Digest the code: results of other versions are not reused."""
     digest = hashlib.sha256()
     for room in ("analysis", "sim", "algorithms", "topologies"):
         for file in sorted((_ROOMS / room).rglob("*.py")):
@@ -78,14 +77,14 @@ def _code() -> str:
 
 @contextmanager
 def journal(folder: Path, study: str) -> Iterator[None]:
-    """Keep what the parts of a study find.
+    """Keep the results of the parts of a study.
 
     Args:
         folder: The folder of the study.
-        study: What it is called.
+        study: Name of the study.
 
     Yields:
-        Nothing: inside, `once` and `record` write to the folder's journal, and then keep other processes out.
+        Nothing; in this context, `once` and `record` write to the folder's journal and lock out other processes.
     """
     with ExitStack() as held:
         token = _current.set(_Journal(folder / JOURNAL, study, held))
@@ -96,29 +95,29 @@ def journal(folder: Path, study: str) -> Iterator[None]:
 
 
 def once(part: str, find: Callable[[], T], **settings: Any) -> T:
-    """Find something out, unless the journal has it.
+    """Compute a result, unless the journal has it.
 
     Args:
-        part: What is found out.
-        find: Finds it: plain values that JSON holds.
-        **settings: What it depends on besides the code, in plain values.
+        part: Name of the part.
+        find: Computes its result, in plain JSON values.
+        **settings: Plain values that it depends on, besides the code.
 
     Returns:
-        What was found, now or before.
+        The result, new or from the journal.
     """
     known: list[T] = kept(part, **settings)
     return known[0] if known else record(part, find(), **settings)
 
 
 def kept(part: str, **settings: Any) -> list[Any]:
-    """Look something up in the journal.
+    """Look up a result in the journal.
 
     Args:
-        part: What was found out.
+        part: Name of the part.
         **settings: As for `once`.
 
     Returns:
-        What was found, alone in a list that is empty if nothing was, or if no journal is kept.
+        A list with the result, or an empty one if there is no result or no journal.
     """
     current = _current.get()
     key = current.key(part, settings) if current else ""
@@ -126,15 +125,15 @@ def kept(part: str, **settings: Any) -> list[Any]:
 
 
 def record(part: str, found: T, **settings: Any) -> T:
-    """Write something to the journal, if one is kept.
+    """Write a result to the journal, if one is kept.
 
     Args:
-        part: What was found out.
-        found: What was found: plain values that JSON holds.
+        part: Name of the part.
+        found: The result, in plain JSON values.
         **settings: As for `once`.
 
     Returns:
-        The same, as it would be read back.
+        The result as it would be read back.
     """
     current = _current.get()
     if current is None:

@@ -1,4 +1,4 @@
-"""The memory that optimizers hold, counted tensor by tensor."""
+"""Memory of optimizers, counted tensor by tensor."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,7 +19,7 @@ __all__ = ["BATCH", "COMPARED", "draw_memory", "memory_checks", "memory_of"]
 
 
 BATCH = 2048
-"""Samples of the step whose memory is counted."""
+"""Batch size of the step whose memory is counted."""
 
 COMPARED: dict[str, Callable[[Iterable[nn.Parameter]], optim.Optimizer]] = {
     "SGD": lambda parameters: optim.SGD(parameters, lr=1e-3),
@@ -36,12 +36,12 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
     """Count the bytes of the second step of an MLP 784-512-512-10 in float32.
 
     Args:
-        name: The optimizer.
-        make: Makes it.
+        name: Name of the optimizer.
+        make: Constructs the optimizer.
 
     Returns:
-        `method`, and the bytes of the `parameters`, of what is `kept` between steps, of the `momentum of low rank` that
-        LOZO-M should keep, and of what else is held at most during the step (`transient`).
+        `method`, and the bytes of the `parameters`, of the state `kept` between steps, of the `momentum of low rank`
+        that LOZO-M should keep, and the peak of everything else during the step (`transient`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -70,17 +70,17 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
         "method": name,
         "parameters": sum(4 * p.numel() for p in parameters),
         "kept": sum(t.untyped_storage().nbytes() for t in kept),
-        # and the number of its period, for each parameter
+        # plus the index of its period, for each parameter
         "momentum of low rank": sum(4 * len(p) * (2 if p.ndim > 1 else 1) + 8 for p in parameters),
         "transient": memory.peak,
     }
 
 
 def memory_checks(memory: list[Row]) -> list[Check]:
-    """Compare what optimizers keep with what they should keep.
+    """Compare the state that optimizers keep with what they should keep.
 
     Args:
-        memory: As `memory_of` counts it.
+        memory: Rows from `memory_of`.
 
     Returns:
         The checks.
@@ -105,10 +105,10 @@ def memory_checks(memory: list[Row]) -> list[Check]:
 
 
 def draw_memory(memory: list[Row]) -> Figure:
-    """Draw what optimizers keep between steps, and what they hold during one.
+    """Draw the memory that optimizers keep between steps and hold during one.
 
     Args:
-        memory: As `memory_of` counts it.
+        memory: Rows from `memory_of`.
 
     Returns:
         The figure.

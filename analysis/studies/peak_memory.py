@@ -1,4 +1,4 @@
-"""How much memory a computation holds at most, counted tensor by tensor, on any device."""
+"""Peak memory of a computation, counted tensor by tensor, on any device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,10 @@ __all__ = ["PeakMemory"]
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are made while it is active, and still there.
+    """Mode that counts the bytes of live tensors created while it is active.
 
     Attributes:
-        peak: The most bytes that were there at a time.
+        peak: Maximum number of bytes alive at a time.
     """
 
     def __init__(self) -> None:
@@ -37,5 +37,5 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _place(tensor: Tensor) -> Any:
-    """Refer to the place of a tensor, without keeping it there."""
+    """Return a weak reference to the storage of a tensor."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]

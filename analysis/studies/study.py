@@ -1,4 +1,4 @@
-"""What a study is: a published claim, measured anew, and written down beside what its theory predicts."""
+"""Studies: published claims, measured again and compared with the predictions of their theory."""
 
 import os
 import shutil
@@ -26,21 +26,21 @@ _CHECKS = "checks.csv"
 _ROOM = 32 * 2**20
 
 TRAININGS = "trainings"
-"""Folder of the experiments of a study, in its own."""
+"""Subfolder of a study's experiments."""
 
 Progress = Callable[[float, str], None]
-"""Is told how much of the work is done, from 0 to 1, and what is being done."""
+"""Called with the fraction done, from 0 to 1, and a description of the current work."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One claim: what the theory predicts and what was measured.
+    """One claim: prediction and measurement.
 
     Attributes:
-        claim: What is compared.
-        predicted: What the theory says, a number or words.
-        measured: What came out.
-        rule: When the two agree, in words.
+        claim: The claim in words.
+        predicted: The prediction, a number or words.
+        measured: The measurement, a number or words.
+        rule: The rule by which the two agree, in words.
         agrees: Whether they do.
         otherwise: The verdict if they do not.
     """
@@ -57,10 +57,10 @@ class Check:
         """Compare two numbers.
 
         Args:
-            claim: What is compared.
-            predicted: What the theory says.
-            measured: What came out.
-            within: How far apart they may be.
+            claim: The claim in words.
+            predicted: The prediction.
+            measured: The measurement.
+            within: Maximum absolute difference.
 
         Returns:
             The check.
@@ -73,11 +73,11 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """The verdict in a word."""
+        """The verdict in a word or two."""
         return "agrees" if self.agrees else self.otherwise
 
     def row(self) -> dict[str, float | str]:
-        """Lay the check out as a row of a table.
+        """Convert the check to a row of a table.
 
         Returns:
             Claim, prediction, measurement, rule and verdict by name.
@@ -91,22 +91,22 @@ class Check:
         }
 
     def cells(self) -> list[str]:
-        """Write the row as text.
+        """Format the row as text.
 
         Returns:
-            One text a column.
+            One text per column.
         """
         return [value if isinstance(value, str) else f"{value:.4g}" for value in self.row().values()]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study has found.
+    """The findings of a study.
 
     Attributes:
-        title: What was studied.
-        about: What was run and measured, a paragraph each.
-        checks: Theory and measurement.
+        title: Title of the study.
+        about: Paragraphs on what was run and measured.
+        checks: Comparisons of theory and measurement.
         drawings: The figures, with their data.
         sources: The papers.
     """
@@ -119,31 +119,31 @@ class Findings:
 
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
-"""How many repetitions, replicas or processes a study may have."""
+"""A number of repetitions, replicas or processes."""
 
 Study = Callable[..., Findings]
-"""A function that runs a study, by default in minutes on two processors; its first line says what it is.
+"""A function that runs a study, by default in minutes on two processors; its docstring's first line describes it.
 
-It takes `progress`, and if it has trainings that are to be resumed the `folder` of its findings. Its other parameters
-are settings, with defaults. What takes long it finds by `once`, so that it is not done again after an interruption.
+It takes `progress`, and if it has resumable trainings, the `folder` of its findings. Its other parameters are settings,
+with defaults. Long computations go through `once`, so that they are not repeated after an interruption.
 """
 
 
 def check_folder(folder: Path) -> None:
-    """Raise if a folder holds something else than a study, or cannot be written.
+    """Raise if a folder holds something other than a study, or cannot be written.
 
     Args:
-        folder: Where the findings shall go.
+        folder: Folder for the findings.
 
     Raises:
-        ExperimentError: It is a file, it holds files, but no study, or nothing can be written there.
+        ExperimentError: If it is a file, holds files but no study, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise ExperimentError(f"--out: {folder} is a file; choose a folder")
     known = any((folder / name).exists() for name in (_CHECKS, JOURNAL))
     known = known or any((folder / TRAININGS).glob("*/*/config.yaml"))
     if folder.exists() and not known and any(not is_leftover(path) for path in folder.iterdir()):
-        raise ExperimentError(f"--out: {folder} holds something else than a study; choose another folder")
+        raise ExperimentError(f"--out: {folder} holds something other than a study; choose another folder")
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise ExperimentError(f"--out: {folder} cannot be written, since nothing can be written into {nearest}")
@@ -154,13 +154,13 @@ def check_folder(folder: Path) -> None:
 
 
 def write_findings(findings: Findings, folder: Path, *, command: str, seconds: float) -> Path:
-    """Write what a study has found.
+    """Write the findings of a study.
 
     Args:
-        findings: What it has found.
+        findings: The findings.
         folder: Receives `checks.csv`, `figures/NAME.png`, `.svg` and `.csv`, and `report.html`.
-        command: What repeats the study.
-        seconds: How long it took.
+        command: The command that repeats the study.
+        seconds: Duration of the study in seconds.
 
     Returns:
         The page.

@@ -1,4 +1,4 @@
-"""LOZO and MeZO: what training without gradients costs in evaluations, and what it saves in memory."""
+"""LOZO and MeZO: the cost in evaluations and the savings in memory of training without gradients."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ __all__ = ["METHODS", "Method", "find_out", "zeroth_order"]
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 
 _RANK = 6
-"""k: the quadratic has k × k directions that matter."""
+"""k: the quadratic has k × k nonzero eigenvalues."""
 
 _SHAPE = (24, 20)
 _TOLERANCE = 0.01
@@ -45,10 +45,10 @@ class Method:
     """A method on the digits.
 
     Attributes:
-        label: What it is called.
+        label: Its label.
         optimizer: Its settings without the learning rate.
-        rates: The learning rates that are tried.
-        cost: How many evaluations a step costs.
+        rates: The learning rates tried.
+        cost: Evaluations per step.
     """
 
     label: str
@@ -72,10 +72,10 @@ def zeroth_order(progress: Progress, *, runs: Count = 100, replicas: Count = 3, 
     """Count evaluations to a target for MeZO, LOZO and SGD, and the memory that they hold.
 
     Args:
-        progress: Is told how far the study is.
+        progress: Called with the fraction done and a description.
         runs: Independent runs on the quadratic.
         replicas: Independent runs on the digits.
-        steps: Steps on the digits at most.
+        steps: Maximum number of steps on the digits.
 
     Returns:
         The findings.
@@ -87,11 +87,11 @@ def find_out(progress: Progress, methods: Sequence[Method], *, runs: int, replic
     """Count the evaluations of some methods.
 
     Args:
-        progress: Is told how far the study is.
+        progress: Called with the fraction done and a description.
         methods: The methods on the digits.
         runs: Independent runs on the quadratic.
         replicas: Independent runs on the digits.
-        steps: Steps on the digits at most.
+        steps: Maximum number of steps on the digits.
 
     Returns:
         The findings.
@@ -117,25 +117,25 @@ def find_out(progress: Progress, methods: Sequence[Method], *, runs: int, replic
         title="Training without gradients: evaluations and memory",
         about=[
             f"Quadratic: J(X) = ½ ‖Pᵀ X Q‖² on {_SHAPE[0]} × {_SHAPE[1]} matrices, with k = {_RANK} orthonormal columns"
-            " in P and in Q. The mean of J falls by the factor 1 − 2μ + μ²κ a step, with κ = k² + 2 for MeZO and"
+            " in P and in Q. The mean of J falls by the factor 1 − 2μ + μ²κ per step, with κ = k² + 2 for MeZO and"
             " κ = k² + 2 + (4k + 2)/r for LOZO with fresh factors: 2 κ ln(1/tol) evaluations at the best rate μ = 1/κ,"
             f" however large the matrices are. {runs} runs each.",
             "Digits: an MLP 64-32-10 from its initial values, batches of 64, until the loss of all training data is"
             f" below {_TARGET:g}; each method at the best learning rate of a grid, {replicas} runs each. A step of MeZO"
             f" or LOZO takes two evaluations; a gradient is counted as {1 + _BACKWARD}. The published comparisons of"
-            " LOZO with MeZO are of language models, each method at a learning rate of its own.",
-            f"Memory: of one step of an MLP 784-512-512-10 in float32, batch {BATCH}: what is kept between steps, and"
-            " the most that is held beside this and the parameters. MeZO and LOZO keep no activations; they hold a copy"
-            " of the parameters while they evaluate, so that these come back bit by bit. It is as large as a gradient:"
-            " where activations are small, they hold no less than SGD.",
+            " LOZO with MeZO use language models, with a separate learning rate for each method.",
+            f"Memory: for one step of an MLP 784-512-512-10 in float32, batch {BATCH}: the state kept between steps,"
+            " and the peak of everything else besides the parameters. MeZO and LOZO keep no activations; they hold a"
+            " copy of the parameters during evaluation, to restore them exactly. It is as large as a gradient: if"
+            " activations are small, they hold no less than SGD.",
         ],
         checks=[*_rate_checks(fresh), *_lazy_checks(lazy), *_cost_checks(costs), *memory_checks(memory), *_travel()],
         drawings=[
             Drawing(
                 "quadratic",
                 "Evaluations on a quadratic of low rank",
-                "Mean and standard deviation over the runs; lines: what the theory says. Left: new factors at each"
-                " step, at the best rate. Right: V is kept for ν steps, at half the best rate of ν = 1.",
+                "Mean and standard deviation over the runs; lines: theory. Left: new factors at each step, at the best"
+                " rate. Right: V is kept for ν steps, at half the best rate of ν = 1.",
                 _draw_quadratic(fresh, lazy),
                 [*fresh, *lazy],
             ),
@@ -149,21 +149,21 @@ def find_out(progress: Progress, methods: Sequence[Method], *, runs: int, replic
             Drawing(
                 "memory",
                 "Memory of a step",
-                "What is held beside the parameters.",
+                "Memory held besides the parameters.",
                 draw_memory(memory),
                 memory,
             ),
         ],
         sources=[
-            "Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen: Enhancing zeroth-order fine-tuning for language models with"
-            " low-rank structures, ICLR 2025, arXiv:2410.07698.",
-            "S. Malladi et al.: Fine-tuning language models with just forward passes, NeurIPS 2023, arXiv:2305.17333.",
+            "Chen, Zhang, Cao, Yuan, Wen: Enhancing zeroth-order fine-tuning for language models with low-rank"
+            " structures, ICLR 2025, arXiv:2410.07698.",
+            "Malladi et al.: Fine-tuning language models with just forward passes, NeurIPS 2023, arXiv:2305.17333.",
         ],
     )
 
 
 def _quadratic(rank: int | None, period: int, share: float, runs: int) -> Row:
-    """Count the evaluations until J has fallen to the tolerance, at `share` of the rate that is best for ν = 1."""
+    """Count the evaluations until J has fallen to the tolerance, at a fraction `share` of the best rate for ν = 1."""
     kappa = _RANK**2 + 2 + (0 if rank is None else (4 * _RANK + 2) / rank)
     generator = torch.Generator().manual_seed(0)
     shapes = [(size, _RANK) for size in _SHAPE]
@@ -198,7 +198,7 @@ def _quadratic(rank: int | None, period: int, share: float, runs: int) -> Row:
 
 
 def _train(method: Method, replicas: int, steps: int) -> list[list[Row]]:
-    """Train on the digits at each learning rate, until all runs have reached the target, or one has diverged."""
+    """Train on the digits at each learning rate, until all runs have reached the target or one has diverged."""
     curves = []
     for rate in method.rates:
         block = _digits(method.optimizer | {"lr": rate}, agents=1, replicas=replicas, strategy="isolated")
@@ -221,7 +221,7 @@ def _train(method: Method, replicas: int, steps: int) -> list[list[Row]]:
 
 
 def _digits(optimizer: dict[str, Any], *, agents: int, replicas: int, strategy: str) -> Block:
-    """Make agents that train an MLP on the digits."""
+    """Set up agents that train an MLP on the digits."""
     config = {
         "task": "digits",
         "model": {"name": "mlp", "hidden": [32]},
@@ -237,7 +237,7 @@ def _digits(optimizer: dict[str, Any], *, agents: int, replicas: int, strategy: 
 
 
 def _reached(curve: list[Row]) -> float:
-    """Average over the runs the evaluations to the target; infinite if one did not get there."""
+    """Return the mean number of evaluations to the target over the runs; infinite if one did not reach it."""
     first: dict[int, float] = {row["replica"]: math.inf for row in curve}
     for row in reversed(curve):
         if row["loss"] < _TARGET:
@@ -284,13 +284,13 @@ def _cost_checks(costs: dict[str, float]) -> list[Check]:
 
 
 def _travel() -> list[Check]:
-    """Let five agents average their coefficients."""
+    """Check a step in which five agents average their coefficients."""
     block = _digits({"name": "lozo", "lr": 0.005, "shared": True}, agents=5, replicas=1, strategy="centralized")
     block.advance(10)
     sent = block.channel.bytes_sent / 10 / 5
     apart = float((block.x - block.x[:1]).abs().max())
-    claim = "bytes that an agent and the server exchange a step, directions shared"
-    return [Check.near(claim, 8, sent, within=0), Check.near("how far agents then are apart", 0, apart, within=0)]
+    claim = "bytes that an agent and the server exchange per step with shared directions"
+    return [Check.near(claim, 8, sent, within=0), Check.near("distance of the agents afterwards", 0, apart, within=0)]
 
 
 def _draw_quadratic(fresh: Sequence[Row], lazy: Sequence[Row]) -> Figure:
@@ -326,7 +326,7 @@ def _draw_curves(trained: list[list[list[Row]]]) -> Figure:
         ax.plot(places, means, color=looks[label].color, linestyle=looks[label].line, label=label)
     ax.axhline(_TARGET, color=ink(), linestyle=":", linewidth=1)
     ax.set_xscale("log")
-    ax.set_xlabel("evaluations (a gradient counts three)")
+    ax.set_xlabel("evaluations (a gradient counts as three)")
     ax.set_ylabel("training loss")
     outside_legend(ax)
     label_log_axes(ax)

@@ -1,4 +1,4 @@
-"""What theory predicts of agents at a minimum: excess risk, stability, and the time until they leave it."""
+"""Theory of agents at a minimum: excess risk, stability and exit times."""
 
 from basinet.analysis.theory.mode_recursion import (
     Rule,
@@ -11,7 +11,13 @@ from basinet.analysis.theory.mode_recursion import (
     steady_excess_risk,
 )
 from basinet.analysis.theory.parts import RiskParts
-from basinet.analysis.theory.passage import felt_potential, kramers_time, mean_passage_time, smoothed, well_probability
+from basinet.analysis.theory.passage import (
+    effective_potential,
+    kramers_time,
+    mean_passage_time,
+    smoothed,
+    well_probability,
+)
 from basinet.analysis.theory.probe import probe, probed_excess_risk, probed_stability_limit
 from basinet.analysis.theory.recursion import Quadratics, Recursion
 
@@ -21,8 +27,8 @@ __all__ = [
     "RiskParts",
     "Rule",
     "disagreement_variance",
+    "effective_potential",
     "excess_risk_after",
-    "felt_potential",
     "first_order_excess_risk",
     "kramers_time",
     "mean_passage_time",

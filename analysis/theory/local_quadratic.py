@@ -1,4 +1,4 @@
-"""A loss around its minimum: Hessian, gradient noise and heterogeneity, as far as the excess risk depends on them."""
+"""A quadratic model of a loss around its minimum: Hessian, gradient noise and heterogeneity."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ __all__ = ["DENSE_PARAMETERS", "OWN_NUMBERS", "LocalQuadratic", "local_quadratic
 Array = NDArray[np.float64]
 
 DENSE_PARAMETERS = 3000
-"""Up to so many parameters the Hessian is taken apart into all of its eigenvectors."""
+"""Number of parameters up to which the Hessian is fully diagonalised."""
 
 OWN_NUMBERS = 800
-"""Up to so many numbers in the parameters of all agents together each agent has its own Hessian."""
+"""Number of parameters of all agents together up to which each agent has its own Hessian."""
 
 _DIFFERENCES = 8
-"""Vectors on which the agents' Hessians are compared."""
+"""Number of vectors on which the agents' Hessians are compared."""
 
 _ALIKE = 1e-9
-"""Hessians that differ by no more than this part are the same but for rounding."""
+"""Relative difference below which Hessians are equal up to rounding."""
 
 _BATCH = 512
-"""Samples whose gradients are held at a time."""
+"""Number of samples whose gradients are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +45,14 @@ class LocalQuadratic:
     """A loss around its minimum, along directions in which the Hessian is diagonal.
 
     Attributes:
-        curvature: Eigenvalues of H, or nodes that stand for them, [J].
-        noise: Variance of a single sample's gradient along each direction, agent by agent, [K, J].
-        shifts: What each agent's gradient is at the minimum, [K, J].
-        spread: How far the agents' own Hessians are from H: ‖H_k − H‖_F, root mean square over the agents, as a part of
-            ‖H‖_F; 0 where they are the same.
-        own: The agents' losses with their own Hessians and the noise of a single sample, in the same directions; None
-            where all have the same, or where they are too large.
-        probes: How many random vectors stand for the noise, which then is the agents' mean; None where it is exact.
-        method: How all this was found, in words.
+        curvature: Eigenvalues of H, or quadrature nodes, [J].
+        noise: Variance of the per-sample gradient along each direction, per agent, [K, J].
+        shifts: Each agent's gradient at the minimum, [K, J].
+        spread: Root mean square of ‖H_k − H‖_F / ‖H‖_F over the agents; 0 if all Hessians are equal.
+        own: The agents' losses with their own Hessians and per-sample noise, in the same directions; None if all
+            Hessians are equal, or if they are too large.
+        probes: Number of random vectors that represent the noise, then averaged over agents; None if it is exact.
+        method: How this was computed, in words.
     """
 
     curvature: Array
@@ -77,26 +76,25 @@ def local_quadratic(
 ) -> LocalQuadratic:
     """Measure Hessian, gradient noise and heterogeneity at a minimum, as far as the excess risk depends on them.
 
-    Up to 3000 parameters by all eigenvectors of H, and with each agent's own Hessian where K P is at most 800. Beyond,
-    by quadrature: the noise enters as Tr φ(H) Σ = E uᵀ φ(H) u with vectors u of covariance Σ, which are sums of the
-    samples' centred gradients with random signs, the same for all agents; the heterogeneity as b̂ᵀ ψ(H) b̂ for each mode
-    of W; and each such form has nodes and weights.
+    Up to 3000 parameters, H is fully diagonalised, and each agent has its own Hessian if K P is at most 800. Larger
+    models use Gauss quadrature: the noise enters as Tr φ(H) Σ = E uᵀ φ(H) u with vectors u of covariance Σ (sums of
+    centred per-sample gradients with random signs, the same for all agents), the heterogeneity as b̂ᵀ ψ(H) b̂ for each
+    mode of W.
 
     Args:
         model: The minimum, in evaluation mode and float64.
-        task: Gives loss and data, on the same device.
-        holdings: Indices of each agent's samples; empty for a landscape, which knows its noise.
-        W: Mixing matrix [K, K]; where the Hessian is large it has to be symmetric, and the shifts are measured for its
-            modes.
+        task: Provides loss and data, on the same device.
+        holdings: Indices of each agent's samples; empty for a landscape, whose noise is known.
+        W: Mixing matrix [K, K]; must be symmetric for quadrature, where the shifts are measured in its modes.
         agents: K.
         seed: Seed of the random signs.
-        probes: How many vectors u are drawn.
+        probes: Number of vectors u.
 
     Returns:
         The quadratic.
 
     Raises:
-        ExperimentError: If the task generates samples whose noise nobody knows, or W is not symmetric and should be.
+        ExperimentError: If the task generates samples of unknown noise, or W must be symmetric and is not.
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if isinstance(task, Landscape):
@@ -104,7 +102,7 @@ def local_quadratic(
     elif holdings:
         gradients = _Sampled(model, task, holdings)
     else:
-        raise ExperimentError("task: it generates its samples, and theory needs to know the noise of their gradients")
+        raise ExperimentError("task: it generates its samples, but theory needs to know the noise of their gradients")
     operator = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
     hessians = gradients.hessians()
     spread = _spread(operator, hessians, seed)
@@ -120,8 +118,8 @@ def local_quadratic(
         return LocalQuadratic(curvature, noise, shifts, spread, own, None, method)
     if abs(W - W.T).max() > 1e-8:
         raise ExperimentError(
-            f"topology: of more than {DENSE_PARAMETERS} parameters theory follows symmetric weights alone, and these"
-            " are not"
+            f"topology: its weights are not symmetric; for more than {DENSE_PARAMETERS} parameters theory covers only"
+            " symmetric ones"
         )
     nodes, noises, shifts_at = [], [], []
     for gradient in gradients.draw(probes, np.random.default_rng(seed)):
@@ -141,7 +139,7 @@ def local_quadratic(
 
 
 def _spread(hessian: HessianOperator, own: Sequence[HessianOperator], seed: int) -> float:
-    """Estimate ‖H_k − H‖_F, root mean square over the agents, as a part of ‖H‖_F; 0 where it is rounding."""
+    """Estimate the root mean square of ‖H_k − H‖_F / ‖H‖_F over the agents; 0 if it is rounding."""
     signs = np.random.default_rng([seed, 1]).choice([-1.0, 1.0], size=(hessian.shape[0], _DIFFERENCES))
     common = hessian @ signs
     squares = [np.linalg.norm(h @ signs - common) ** 2 for h in own]
@@ -150,7 +148,7 @@ def _spread(hessian: HessianOperator, own: Sequence[HessianOperator], seed: int)
 
 
 class _Gradients(ABC):
-    """The distribution of each agent's sample gradients at a point."""
+    """The distribution of each agent's per-sample gradients at a point."""
 
     @abstractmethod
     def along(self, vectors: Array) -> tuple[Array, Array]:
@@ -162,7 +160,7 @@ class _Gradients(ABC):
 
     @abstractmethod
     def hessians(self) -> Sequence[HessianOperator]:
-        """Return each agent's own Hessian; none where all have that of the whole loss."""
+        """Return each agent's own Hessian; empty if all share that of the whole loss."""
 
     @abstractmethod
     def means(self) -> Array:

@@ -1,4 +1,4 @@
-r"""Quadratic minima, mode by mode: one scalar recursion for each eigenvalue of a symmetric W and of a common Hessian.
+r"""Quadratic minima mode by mode: one scalar recursion per eigenvalue of a symmetric W and of a common Hessian.
 
 Agent k has the loss J_k(w) = ½ (w − w*)ᵀ H (w − w*) + b_kᵀ (w − w*) with Σ_k b_k = 0 and gradient noise of covariance
 R_k, independent over agents and steps. In the eigenvectors of W (eigenvalues λ) and of H (eigenvalues h) the step is
@@ -9,7 +9,7 @@ x ← β x − μ g (b̂ + ŝ), \qquad
 \text{consensus} & β = λ − μ h & g = 1 \\
 \text{ATC} & β = λ (1 − μ h) & g = λ \\
 \text{CTA} & β = λ (1 − μ h) & g = 1 \\
-\text{centralized} & β = 1 − μ h \text{ for } λ_1 = 1, \text{ and no other mode}
+\text{centralized} & β = 1 − μ h \text{ for } λ_1 = 1, \text{ the only mode}
 \end{array}
 $$
 
@@ -44,13 +44,13 @@ Rule = Literal["centralized", "consensus", "atc", "cta"]
 
 
 def rule_of(strategy: Strategy) -> tuple[Rule, int] | None:
-    """Find the rule by which a strategy steps.
+    """Find the update rule of a strategy.
 
     Args:
         strategy: A strategy.
 
     Returns:
-        The rule, and how often agents combine in a step; None for a strategy that has no scalar recursions here.
+        The rule, and the number of combinations per step; None for a strategy without scalar recursions here.
     """
     known: Any = strategy
     if type(strategy) is STRATEGIES["diffusion"]:
@@ -67,7 +67,7 @@ class _Modes:
     Args:
         W: Symmetric mixing matrix [K, K].
         curvature: Eigenvalues of H, [J].
-        noise: Variance of the gradient along each eigenvector of H, [J], or agent by agent, [K, J].
+        noise: Variance of the gradient along each eigenvector of H, [J], or per agent, [K, J].
         shifts: The b_k along the eigenvectors of H, [K, J]; None for agents with the same data.
     """
 
@@ -80,7 +80,7 @@ class _Modes:
         self.h = np.asarray(curvature, dtype=float)
         r = np.asarray(noise, dtype=float)
         b = np.zeros((self.agents, len(self.h))) if shifts is None else np.asarray(shifts, dtype=float)
-        # Of a common variance each mode of W, a unit vector, has the same.
+        # The modes of W are unit vectors, so a common variance is the same in each.
         self.r = np.broadcast_to(r, (self.agents, len(self.h))) if r.ndim == 1 else vectors.T**2 @ r
         self.b = vectors.T @ b
 
@@ -96,21 +96,21 @@ class _Modes:
         return self.values * kept, self.values if rule == "atc" else np.ones_like(self.values)
 
     def settled(self, rule: Rule, lr: float) -> tuple[Array, Array]:
-        """Return the mean and the variance of each mode in the long run, [K, J]."""
+        """Return the steady-state mean and variance of each mode, [K, J]."""
         beta, gain = self.factors(rule, lr)
         excited = (gain != 0) & ((self.r > 0) | (self.b != 0))
         if (np.abs(beta)[excited] >= 1).any():
             least, largest = self.h.min(), self.h.max()
             raise ValueError(
-                f"{rule} with the step size {lr:g} has no steady state here: curvatures from {least:.4g} to "
-                f"{largest:.4g}, where all have to be above 0 and the step size below "
+                f"{rule} with the step size {lr:g} has no steady state for curvatures from {least:.4g} to "
+                f"{largest:.4g}; all must be above 0, and the step size below "
                 f"{_limit(rule, self.values[-1, 0], largest):.4g}"
             )
         beta = np.where(excited, beta, 0)
         return -lr * gain * self.b / (1 - beta), lr**2 * gain**2 * self.r / (1 - beta**2)
 
     def after(self, rule: Rule, rates: Iterable[float]) -> tuple[Array, Array]:
-        """Return the mean and the variance of each mode after steps of these sizes from the minimum, [K, J]."""
+        """Return the mean and variance of each mode after steps of these sizes from the minimum, [K, J]."""
         mean, variance = np.zeros(self.r.shape), np.zeros(self.r.shape)
         for lr in rates:
             beta, gain = self.factors(rule, lr)
@@ -124,7 +124,7 @@ class _Modes:
 
 
 def _eigen(W: ArrayLike | csr_array) -> tuple[Array, Array]:
-    """Return the eigenvalues of a symmetric W, the largest (one) first, and the eigenvectors."""
+    """Return the eigenvalues of a symmetric W, the largest (1) first, and the eigenvectors."""
     matrix = check_mixing_matrix(W)
     try:
         require_symmetric(matrix)
@@ -143,22 +143,22 @@ def steady_excess_risk(
     noise: ArrayLike,
     shifts: ArrayLike | None = None,
 ) -> RiskParts:
-    """Compute the excess risk in the long run, exactly.
+    """Compute the exact steady-state excess risk.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         lr: Step size μ.
         curvature: Eigenvalues of H, all above 0, [J].
-        noise: Variance of the gradient along each eigenvector of H, [J], or agent by agent, [K, J]; that of a batch
-            is the B-th part of a sample's.
+        noise: Variance of the gradient along each eigenvector of H, [J], or per agent, [K, J]; that of a batch of B
+            samples is 1/B of a single sample's.
         shifts: The gradient shifts b_k along the eigenvectors of H, [K, J]; None for agents with the same data.
 
     Returns:
         The parts of the excess risk.
 
     Raises:
-        ValueError: The step is too large, or a curvature not positive, so that there is no steady state.
+        ValueError: If there is no steady state: the step is too large, or a curvature is not positive.
 
     Example:
         One agent: E J = ½ · μ r / (2 − μ h).
@@ -168,7 +168,7 @@ def steady_excess_risk(
         0.5
 
     References:
-        A. H. Sayed: Adaptation, learning, and optimization over networks (2014), doi:10.1561/2200000051.
+        Sayed: Adaptation, learning, and optimization over networks, 2014, doi:10.1561/2200000051.
     """
     modes = _Modes(W, curvature, noise, shifts)
     return modes.parts(*modes.settled(rule, lr))
@@ -183,13 +183,13 @@ def excess_risk_after(
     noise: ArrayLike,
     shifts: ArrayLike | None = None,
 ) -> RiskParts:
-    """Compute the excess risk after a number of steps from the minimum, exactly.
+    """Compute the exact excess risk after a number of steps from the minimum.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         rates: The step size of each step.
-        curvature: See `steady_excess_risk`; a flat direction, 0, is allowed here.
+        curvature: See `steady_excess_risk`; flat directions (0) are allowed here.
         noise: See `steady_excess_risk`.
         shifts: See `steady_excess_risk`.
 
@@ -214,18 +214,18 @@ def first_order_excess_risk(
     noise: ArrayLike,
     shifts: ArrayLike | None = None,
 ) -> RiskParts:
-    r"""Compute the leading terms of the excess risk in the long run for small steps.
+    r"""Compute the leading terms of the steady-state excess risk for small steps.
 
     $$
     \frac{μ}{4K} \mathrm{Tr} \bar R + \frac{μ²}{2K} \sum_{k≥2} g_k² \left[
     \frac{\mathrm{Tr}(H \hat R_k)}{1 - λ_k²} + \frac{\hat b_kᵀ H \hat b_k}{(1 - λ_k)²} \right], \qquad
-    g_k = λ_k \text{ for ATC, else } 1,
+    g_k = λ_k \text{ for ATC, otherwise } 1,
     $$
 
-    and for centralised steps the first term alone. The noise of the gradients falls with the batch, the shifts do not.
+    and for centralised steps only the first term. Gradient noise falls with the batch size, the shifts do not.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         lr: Step size μ.
         curvature: See `steady_excess_risk`.
@@ -251,13 +251,13 @@ def first_order_excess_risk(
 
 
 def network_factor(rule: Rule, W: ArrayLike | csr_array) -> float:
-    r"""Compute what of the graph enters the excess risk: S = Σ_{k≥2} g_k² / (1 − λ_k²).
+    r"""Compute the graph's factor in the excess risk: S = Σ_{k≥2} g_k² / (1 − λ_k²).
 
-    For small steps the disagreement of agents with the same data adds (μ² / 2K) Tr(H R) S to the excess risk. S of
-    consensus and CTA is S of ATC plus K − 1, whatever the graph.
+    For small steps the disagreement of agents with the same data adds (μ² / 2K) Tr(H R) S to the excess risk. On any
+    graph, S of consensus and CTA is S of ATC plus K − 1.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
 
     Returns:
@@ -282,12 +282,12 @@ def disagreement_variance(
     noise: ArrayLike,
     shifts: ArrayLike | None = None,
 ) -> Array:
-    """Compute how far apart the agents are where they evaluate their gradients, in the long run.
+    """Compute the steady-state variance of the agents about their centroid where they evaluate their gradients.
 
-    Diffusion evaluates them after combining, whichever half of its step comes first; consensus before it.
+    Diffusion evaluates gradients after combining, whether ATC or CTA; consensus before combining.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         lr: Step size μ.
         curvature: See `steady_excess_risk`.
@@ -298,10 +298,10 @@ def disagreement_variance(
         (1/K) Σ_k E (x_k − x̄)² along each eigenvector of H, [J].
 
     Raises:
-        ValueError: The agents drift apart.
+        ValueError: If the agents drift apart.
 
     Example:
-        Two agents that consensus averages exactly: each still has the noise of its own last gradient.
+        Two agents that consensus averages exactly still differ by the noise of their last gradients.
 
         >>> disagreement_variance("consensus", np.full((2, 2), 0.5), lr=0.1, curvature=[0.0], noise=[1.0])
         array([0.005])
@@ -316,13 +316,13 @@ def disagreement_variance(
 
 
 def stability_limit(rule: Rule, W: ArrayLike | csr_array, top_eigenvalue: float) -> float:
-    """Find the step size from which on a minimum is left for its curvature alone.
+    """Compute the step size at and above which a minimum is unstable because of its curvature alone.
 
-    It is 2 / h, but for consensus (1 + λ_min(W)) / h. Read the other way: no rule can rest at a minimum whose largest
-    eigenvalue is above 2 / μ, and consensus at none above (1 + λ_min(W)) / μ.
+    It is 2 / h, and (1 + λ_min(W)) / h for consensus. Conversely, no rule can stay at a minimum whose largest
+    eigenvalue is above 2 / μ, nor consensus at one above (1 + λ_min(W)) / μ.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         top_eigenvalue: Largest eigenvalue h of the Hessian, above 0.
 
@@ -334,8 +334,8 @@ def stability_limit(rule: Rule, W: ArrayLike | csr_array, top_eigenvalue: float)
         0.25
 
     References:
-        S.-Y. Tu, A. H. Sayed: Diffusion strategies outperform consensus strategies for distributed estimation over
-        adaptive networks, IEEE TSP 60 (2012), doi:10.1109/TSP.2012.2217338.
+        Tu, Sayed: Diffusion strategies outperform consensus strategies for distributed estimation over adaptive
+        networks, IEEE Transactions on Signal Processing 60, 2012, doi:10.1109/TSP.2012.2217338.
     """
     return _limit(rule, _eigen(W)[0][-1], top_eigenvalue)
 

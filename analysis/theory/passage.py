@@ -1,14 +1,14 @@
-r"""Leaving a basin of one coordinate: the potential that the network feels, and the mean time until it is out.
+r"""Escape from a one-dimensional basin: the network's effective potential and mean passage times.
 
-The centroid of K agents with gradient noise of variance σ² moves, in the time t = μ n, like a particle of the diffusion
-D = μ σ² / (2K) in the smoothed potential
+The centroid of K agents with gradient noise of variance σ² moves, in the time t = μ n, like a particle with diffusion
+coefficient D = μ σ² / (2K) in the smoothed potential
 
 $$
 U(w) = E J(w + δ), \qquad δ \sim N(0, V),
 $$
 
-where V is the variance of the agents' disagreement at the points where they evaluate their gradients
-(`disagreement_variance`): centralised steps feel J itself, diffusion a smoother potential, consensus the smoothest.
+where V is the variance of the agents' disagreement where they evaluate their gradients (`disagreement_variance`):
+centralised steps see J itself, diffusion a smoother potential, consensus the smoothest.
 """
 
 import math
@@ -21,22 +21,22 @@ from scipy.sparse import csr_array
 
 from basinet.analysis.theory.mode_recursion import Rule, disagreement_variance
 
-__all__ = ["felt_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
+__all__ = ["effective_potential", "kramers_time", "mean_passage_time", "smoothed", "well_probability"]
 
 Array = NDArray[np.float64]
 Potential = Callable[[Array], Array]
 
 _DEPTH = 40.0
-"""A point so many D above the start is visited with a probability of e^−40: integrals end there."""
+"""Height above the start, in units of D, at which integrals are cut off: visited with probability e^−40."""
 
 _NODES = 60
-"""Points of the Gauss-Hermite rule."""
+"""Number of points of the Gauss-Hermite rule."""
 
 _GRID = 20_001
 
 
 def smoothed(potential: Potential, variance: float | Potential) -> Potential:
-    """Average a potential over Gaussian displacements: U(w) = E J(w + δ).
+    """Smooth a potential by Gaussian displacements: U(w) = E J(w + δ).
 
     Args:
         potential: J, on arrays of points.
@@ -59,7 +59,7 @@ def smoothed(potential: Potential, variance: float | Potential) -> Potential:
     return average
 
 
-def felt_potential(
+def effective_potential(
     rule: Rule,
     W: ArrayLike | csr_array,
     potential: Potential,
@@ -70,29 +70,30 @@ def felt_potential(
     shifts: ArrayLike | None = None,
     between: tuple[float, float],
 ) -> Potential:
-    """Compute the potential that the centroid of a network feels.
+    """Compute the effective potential of a network's centroid.
 
-    The agents' disagreement is taken as settled at each point, with the curvature there, from 0 up to the largest in
-    between: where the potential bends down, the centroid is gone before its agents have drifted apart.
+    At each point the agents' disagreement is taken to be in the steady state for the curvature there, clipped to the
+    range from 0 to the largest within `between`: where the curvature is negative, the centroid has left before the
+    agents drift apart.
 
     Args:
-        rule: How agents step.
+        rule: The update rule.
         W: Symmetric mixing matrix [K, K].
         potential: J, on arrays of points.
         curvature: Its second derivative.
         lr: Step size μ.
         noise: Variance of an agent's gradient, σ².
         shifts: The gradient shift b_k of each agent, [K]; None for agents with the same data.
-        between: The points between which the walk matters, from the start to the end.
+        between: Start and end of the path.
 
     Returns:
         U.
 
     Raises:
-        ValueError: The agents cannot keep together at the sharpest point in between.
+        ValueError: If the agents drift apart at the sharpest point in between.
     """
     top = float(curvature(np.linspace(*between, 1001)).max())
-    # V is smooth in the curvature, and costs a sum over all modes: tabulated once, and constant beyond its ends.
+    # V is smooth in the curvature and costs a sum over all modes: tabulate it once, constant beyond the ends.
     h = np.linspace(0, max(top, 1e-9), 257)
     b = None if shifts is None else np.asarray(shifts, dtype=float)[:, None] * np.ones_like(h)
     table = disagreement_variance(rule, W, lr=lr, curvature=h, noise=np.full_like(h, noise), shifts=b)
@@ -100,31 +101,31 @@ def felt_potential(
 
 
 def mean_passage_time(potential: Potential, diffusion: float, *, start: float, threshold: float, lr: float) -> float:
-    r"""Compute the mean number of steps until a point is first passed, exactly in the limit of small steps.
+    r"""Compute the mean first-passage time in steps, exact in the limit of small steps.
 
     $$
     E n = \frac{1}{μ D} \int_a^{c} e^{U(y)/D} \int_{-∞}^y e^{-U(z)/D} \, dz \, dy .
     $$
 
     Args:
-        potential: U, which has to grow beyond the start, on the side away from the threshold.
+        potential: U, which must grow beyond the start, on the side away from the threshold.
         diffusion: D = μ σ² / (2K).
-        start: Where the walk begins, a.
-        threshold: Where it ends, c, on either side.
+        start: Start a of the walk.
+        threshold: End c of the walk, on either side.
         lr: Step size μ.
 
     Returns:
         The mean number of steps.
 
     Example:
-        Without a potential, from a wall at 0 (steep enough to be one) to 1: E t = 1 / (2D).
+        Free diffusion from a (steep) wall at 0 to 1: E t = 1 / (2D).
 
         >>> wall = lambda w: np.where(w < 0, 1e6 * w**2, 0.0)
         >>> round(mean_passage_time(wall, 0.5, start=0.0, threshold=1.0, lr=1.0), 2)
         1.0
 
     References:
-        C. W. Gardiner: Handbook of stochastic methods, section 5.2.7 (2004), doi:10.1007/978-3-662-05389-8.
+        Gardiner: Handbook of stochastic methods, section 5.2.7, 2004, doi:10.1007/978-3-662-05389-8.
     """
     sign = 1.0 if threshold > start else -1.0
 
@@ -146,12 +147,12 @@ def _far_end(u: Potential, start: float, scale: float) -> float:
     while u(np.array(start - step)) < u(np.array(start)) + _DEPTH:
         step *= 1.25
         if step > 1e9 * scale:
-            raise ValueError("the potential does not grow beyond the start, so that there is no mean passage time")
+            raise ValueError("the potential does not grow beyond the start, so there is no mean passage time")
     return start - step
 
 
 def kramers_time(barrier: float, curvature: float, top_curvature: float, *, diffusion: float, lr: float) -> float:
-    r"""Compute the mean number of steps until a high barrier is crossed for good.
+    r"""Compute the mean number of steps until a high barrier is crossed for good (Kramers' formula).
 
     $$
     E n ≈ \frac{2π}{μ \sqrt{h |h_b|}} e^{ΔU / D}, \qquad ΔU ≫ D .
@@ -168,19 +169,20 @@ def kramers_time(barrier: float, curvature: float, top_curvature: float, *, diff
         The mean number of steps.
 
     References:
-        H. A. Kramers, Physica 7 (1940), doi:10.1016/S0031-8914(40)90098-2. Z. Xie, I. Sato, M. Sugiyama: A diffusion
-        theory for deep learning dynamics, ICLR 2021, arXiv:2002.03495.
+        Kramers: Brownian motion in a field of force and the diffusion model of chemical reactions, Physica 7, 1940,
+        doi:10.1016/S0031-8914(40)90098-2. Xie, Sato, Sugiyama: A diffusion theory for deep learning dynamics, ICLR
+        2021, arXiv:2002.03495.
     """
     return 2 * math.pi / (lr * math.sqrt(curvature * top_curvature)) * math.exp(barrier / diffusion)
 
 
 def well_probability(potential: Potential, diffusion: float, *, barrier: float, low: float, high: float) -> float:
-    """Compute how probable the side above a barrier is in the long run, by the density e^(−U/D).
+    """Compute the stationary probability of the side above a barrier, by the density e^(−U/D).
 
     Args:
         potential: U.
         diffusion: D = μ σ² / (2K).
-        barrier: Where the side begins.
+        barrier: Position of the barrier.
         low: Lower end of the range, far outside the wells.
         high: Upper end of the range.
 

@@ -1,4 +1,4 @@
-"""What theory predicts of a finished run at the minimum that it has found, beside what is measured there."""
+"""Predicted and measured excess risk of a finished run at its minimum."""
 
 import dataclasses
 from collections import defaultdict
@@ -47,18 +47,18 @@ class Prediction:
     """Theory and measurement at the end of a run, replica by replica.
 
     Attributes:
-        replicas: Which replicas.
-        at: Where Hessian, noise and heterogeneity were measured. What is predicted at the centroid is the disagreement
-            around it alone: the centroid is not at rest there.
-        predicted: Parts of the excess risk that theory gives.
+        replicas: Indices of the replicas.
+        at: Where Hessian, noise and heterogeneity were measured. At the centroid only the disagreement is predicted, as
+            the centroid is not at rest there.
+        predicted: Predicted parts of the excess risk.
         centroid: Measured excess risk of the centroid, J(x̄) − J(x*).
-        disagreement: What the agents' mean loss was measured above it, Σ_k π_k J(x_k) − J(x̄).
+        disagreement: Measured mean loss of the agents above the centroid's, Σ_k π_k J(x_k) − J(x̄).
         newton: Newton decrement at the centroid.
-        top_eigenvalue: λ_max there.
+        top_eigenvalue: λ_max at the place `at`.
         lr: The largest learning rate of the run.
-        stability_limit: The learning rate from which the minimum cannot be kept, in each replica.
+        stability_limit: The learning rate at and above which the minimum is unstable, in each replica.
         method: How Hessian and noise were measured.
-        assumptions: What theory leaves out.
+        assumptions: The approximations of the theory.
     """
 
     replicas: list[int]
@@ -74,11 +74,11 @@ class Prediction:
     assumptions: list[str]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Lay prediction and measurement side by side.
+        """Tabulate prediction and measurement.
 
         Returns:
-            A row a part: `part`, `predicted`, `measured` (means over the replicas; the smallest of the limits of
-            stability) and `error`, the standard error of the mean difference.
+            One row per part: `part`, `predicted`, `measured` (means over the replicas; the smallest stability limit)
+            and `error`, the standard error of the mean difference.
         """
         total = [a + b for a, b in zip(self.centroid, self.disagreement, strict=True)]
         at_rest = self.at == "minimum"
@@ -111,21 +111,21 @@ class Prediction:
 def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = None) -> Prediction:
     """Predict the excess risk at the end of a finished run, and measure it.
 
-    From the centroid of each replica a descent finds the minimum of its basin. Hessian, gradient noise and
-    heterogeneity there make a quadratic, on which the run is followed from the minimum through all of its steps, with
-    its own learning rates. Where the minimum is far, as that of a cross-entropy on separable data, take them at the
-    centroid: the agents' disagreement follows it much faster than it moves.
+    A descent from the centroid of each replica finds the minimum of its basin. Hessian, gradient noise and
+    heterogeneity there define a quadratic, on which all steps of the run are followed from the minimum, with its own
+    learning rates. If the minimum is far away, as for cross-entropy on separable data, measure them at the centroid:
+    the agents' disagreement adapts much faster than the centroid moves.
 
     Args:
         folder: Folder of the run.
         at: Where Hessian, noise and heterogeneity are measured: "minimum" or "centroid".
-        replicas: How many replicas to look at; None takes all.
+        replicas: Number of replicas; None for all.
 
     Returns:
         Theory and measurement.
 
     Raises:
-        ExperimentError: If the run is not finished, has diverged in all replicas, or is none that theory can follow.
+        ExperimentError: If the run is not finished, all of its replicas have diverged, or theory does not cover it.
     """
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
@@ -135,7 +135,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
     if not chosen:
-        raise ExperimentError(f"{folder}: no replica is left, all have diverged")
+        raise ExperimentError(f"{folder}: all replicas have diverged")
     device = runtime_of(setup.config.runtime).device()
     task = setup.task.to(device, torch.float64)
     found: dict[str, list[Any]] = defaultdict(list)
@@ -145,7 +145,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         rows = slice(replica * setup.num_agents, (replica + 1) * setup.num_agents)
         x = state["rows"]["parameters"][rows].to(device, torch.float64)
         if state["rows"]["buffers"]:
-            raise ExperimentError("model: it has buffers (running statistics), which move the minimum as they change")
+            raise ExperimentError("model: its buffers (running statistics) move the minimum as they change")
         pi = torch.from_numpy(setup.centroid_weights).to(x)
         load_vector(model, x[0] + pi @ (x - x[0]), {})
         here = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
@@ -167,26 +167,26 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
         top = float(local.curvature.max())
         found["top"].append(top)
         found["limit"].append(product / top)
-    assumptions = [f"each replica is taken to have been around its {at} for the whole run, and the loss as quadratic"]
+    assumptions = [f"each replica is assumed to stay around its {at} for the whole run, and the loss to be quadratic"]
     if len(setup.sequence) > 1:
         assumptions.append("the graph changes from step to step")
     if setup.config.sampling == "epochs" and holdings:
         assumptions.append(
-            "samples are taken as drawn with replacement, where each was drawn once an epoch; agents whose batches are"
-            " all of their samples have no noise"
+            "samples are assumed to be drawn with replacement, though each was drawn once per epoch; agents whose"
+            " batches are all of their samples have no noise"
         )
     if not isinstance(task, Landscape) or task.law.multiplicative:
-        assumptions.append(f"the noise of the gradients is taken to be that at the {at}, wherever an agent is")
+        assumptions.append(f"the gradient noise is assumed to be that at the {at}, wherever an agent is")
     if max(found["spread"]) > 0:
-        one = "all agents are taken to have the Hessian of all samples"
+        one = "all agents are assumed to have the Hessian of all samples"
         if local.own is not None:
-            one = "the largest stable learning rate is that under the Hessian of all samples for all agents"
+            one = "the largest stable learning rate assumes the Hessian of all samples for all agents"
         assumptions.append(
             f"{one}, from which their own differ by {max(found['spread']):.2g} of its norm (root mean square)"
         )
     if local.probes is not None:
         assumptions.append(
-            f"all agents are taken to have the mean noise, known from {local.probes} vectors: what comes of it has a"
+            f"all agents are assumed to have the mean noise, estimated from {local.probes} vectors, which adds a"
             f" standard error of up to {np.sqrt(2 / local.probes):.0%}"
         )
     lr = _rates(setup).max()
@@ -198,37 +198,37 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
 
 
 def _doubts(at: Place, risks: Sequence[ExcessRisk], lr: float, limits: Sequence[float]) -> list[str]:
-    """Name the replicas in which there is no minimum to rest at, or none was reached."""
+    """Describe the replicas whose minimum was not reached or is not stable."""
     found = []
     count, norms = len(risks), [risk.gradient_norm for risk in risks if not risk.converged]
     if norms:
         what = (
-            "there the prediction is of another place than the run's; --at centroid takes that"
+            "there the prediction is for another place than the run's; use --at centroid"
             if at == "minimum"
             else "the measured excess risk is a lower bound"
         )
         found.append(
-            f"in {len(norms)} of {count} replicas the descent reached no minimum, but ended at a gradient norm of up to"
+            f"in {len(norms)} of {count} replicas the descent reached no minimum and ended at a gradient norm of up to"
             f" {max(norms):.2g}: {what}"
         )
     unstable = sum(lr >= limit for limit in limits)
     if unstable:
         found.append(
-            f"in {unstable} of {count} replicas the learning rate {lr:.4g} is not below the largest stable one, so that"
-            f" the {at} could not be kept"
+            f"in {unstable} of {count} replicas the learning rate {lr:.4g} is not below the largest stable one, so the"
+            f" {at} is unstable"
         )
     return found
 
 
 def _check(setup: Setup) -> None:
-    """Raise if theory does not know what a run does."""
+    """Raise if theory does not cover a run."""
     settings = setup.config.optimizer.describe()
     if setup.attackers.any() or setup.config.personal:
-        raise ExperimentError("attack, personal: theory knows agents who combine all of their parameters honestly")
+        raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
     if setup.config.gradient_noise is not None:
-        raise ExperimentError("gradient_noise: theory knows the noise of a batch of samples, and no other")
+        raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
     if setup.task.ignores:
-        raise ExperimentError("task: theory takes a batch for the mean of its samples, and some labels do not count")
+        raise ExperimentError("task: some labels do not count, but theory takes a batch as the mean of its samples")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 
@@ -240,7 +240,7 @@ def _rates(setup: Setup) -> Array:
 
 
 def _plain_rule(setup: Setup) -> tuple[Any, Any] | None:
-    """Return the rule and the weights of a run that has scalar recursions; None for others."""
+    """Return the rule and the weights of a run with scalar recursions, otherwise None."""
     settings = setup.config.optimizer.describe()
     found = rule_of(setup.strategy())
     plain = setup.config.optimizer.target is optim.SGD and not settings.get("momentum")
@@ -251,14 +251,14 @@ def _plain_rule(setup: Setup) -> tuple[Any, Any] | None:
 
 
 def _count_alike(setup: Setup, held: Sequence[int]) -> bool:
-    """Return whether agents' losses enter as their mean over all samples: they are at one point, and hold as many."""
+    """Return whether the agents' losses average to that of all samples: all at one point, with equally many samples."""
     known = rule_of(setup.strategy())
     return known is not None and known[0] == "centralized" and len(set(held)) == 1
 
 
 def _predict(setup: Setup, local: LocalQuadratic, at: Place, held: Sequence[int]) -> RiskParts:
     """Predict the excess risk after the last step on a local quadratic."""
-    # A minimum bends down nowhere; what the descent has left is rounding, and adds no risk.
+    # A minimum has no negative curvature; what remains after the descent is rounding and adds no risk.
     curvature = np.maximum(local.curvature, 0) if at == "minimum" else local.curvature
     batch = setup.config.batch_size
     share = np.full(setup.num_agents, 1 / batch)

@@ -1,8 +1,8 @@
-"""The recursion that a strategy's own step follows on quadratics, and up to which step size it is stable.
+"""The affine recursion of a strategy's own step on quadratics, and the step size up to which it is stable.
 
-Any strategy whose step is affine in the state and the noise is probed: its step is taken from the unit vectors of the
-whole state (parameters, memory, optimizer) and of the noise, which gives the matrices of its recursion. The weights may
-be any, the agents' Hessians and noise may differ.
+Works for any strategy whose step is affine in state and noise: taking the step from the unit vectors of the whole state
+(parameters, memory, optimizer) and of the noise gives the matrices of its recursion. The weights are arbitrary, and the
+agents' Hessians and noise may differ.
 """
 
 import dataclasses
@@ -31,17 +31,17 @@ __all__ = ["probe", "probed_excess_risk", "probed_stability_limit"]
 Array = NDArray[np.float64]
 
 _NUMBERS = 2**24
-"""Numbers in the states that are probed at a time."""
+"""Size of the states that are probed at a time."""
 
 _SIZES = (1.0, 1000.0)
-"""Sizes of random states and noise, from which an affine step goes where those from the unit vectors tell."""
+"""Sizes of the random states and noise on which a step is checked to be affine."""
 
 _STABLE = 1 + 1e-9
-"""A spectral radius up to this counts as one, for rounding."""
+"""Spectral radius up to which a recursion counts as stable, allowing for rounding."""
 
 
 class _LinearEngine:
-    """Gives each agent the gradient of its quadratic, H_k x_k + b_k + ξ, with ξ as it is told."""
+    """Engine that returns the gradient of each agent's quadratic, H_k x_k + b_k + ξ, with prescribed ξ."""
 
     name = "linear"
     needs_keys = False
@@ -58,31 +58,31 @@ class _LinearEngine:
         found = torch.einsum("kbij,rkbj->rkbi", self.hessians, x.view(-1, *self.shifts.shape)) + self.shifts
         if self.noise is not None:
             if not self.noise:
-                raise ExperimentError("strategy: it takes several gradients in a step, which theory does not follow")
+                raise ExperimentError("strategy: it takes several gradients in a step, which theory does not cover")
             found += self.noise.pop(0)
         self.state.gradients.copy_(found.reshape(x.shape))
         return x.new_zeros(len(x))
 
     def losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Raise: what is made of losses alone is not affine."""
-        raise ExperimentError("optimizer: it evaluates losses, which theory does not follow")
+        """Raise: steps based on losses are not affine."""
+        raise ExperimentError("optimizer: it evaluates losses, which theory does not cover")
 
 
 class _NoData:
     """Draws nothing."""
 
     def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw no batch."""
+        """Return an empty batch."""
         return ()
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Raise: a gradient over all data has no noise."""
-        raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not follow")
+        raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not cover")
 
 
 def _no_layers(x: Tensor) -> list[Tensor]:
-    """Raise: the coordinates here are eigenvectors of a Hessian, and make no matrices."""
-    raise ExperimentError("strategy: it goes through the layers one by one, which theory does not follow")
+    """Raise: the coordinates are along eigenvectors of a Hessian and form no layers."""
+    raise ExperimentError("strategy: it handles layers one by one, which theory does not cover")
 
 
 class _Probe:
@@ -119,11 +119,11 @@ class _Probe:
             self.block.layers = _no_layers  # type: ignore[method-assign]
 
     def parts(self) -> list[Tensor]:
-        """Collect what the next step depends on."""
+        """Collect all state that the next step depends on."""
         block = self.block
         found = [block.x, *(block.memory[name] for name in sorted(block.memory)), *block.optimizer.rows()]
         if any(part.shape != block.x.shape for part in found):
-            raise ExperimentError("strategy: it remembers more than vectors like the parameters: theory cannot follow")
+            raise ExperimentError("strategy: theory covers only memory in the shape of the parameters")
         return found
 
     def read(self) -> Array:
@@ -148,9 +148,9 @@ class _Probe:
 
 
 class _Steps:
-    """The steps of a run on some blocks, each as the affine map that it is.
+    """The steps of a run on some blocks, as affine maps.
 
-    The first one has no state to act on: agents start equal, and what is remembered begins with it.
+    The first step has no state to act on: agents start equal, and memory begins with it.
     """
 
     def __init__(self, setup: Setup, quadratics: Quadratics) -> None:
@@ -160,14 +160,14 @@ class _Steps:
         self.first = self._map(first, 0, 0)
         self.size = self.first.c.shape[1]
         self.later = _Probe(setup, quadratics, self.size + K * m + 1 + len(_SIZES))
-        self.later.take(0)  # memory is there from the first step on
+        self.later.take(0)  # memory exists from the first step on
 
     def step(self, number: int) -> Recursion:
         """Return the map of a step after the first."""
         return self._map(self.later, number, self.size)
 
     def _map(self, probe: _Probe, number: int, size: int) -> Recursion:
-        """Take a step from unit vectors, a replica each: first of the state, [S], then of the noise."""
+        """Take a step from unit vectors of the state, [S], and of the noise, one replica each."""
         K, B, m = probe.shape
         inputs = np.zeros((B, probe.replicas, size + K * m))
         inputs[:, : -1 - len(_SIZES)] = np.eye(size + K * m)  # then a replica of zeros, and some of random numbers
@@ -179,7 +179,7 @@ class _Steps:
         probe.take(number, noise)
         after = probe.read()
         if size not in (0, after.shape[2]):
-            raise ExperimentError("strategy: it begins to remember after its first step: theory cannot follow it")
+            raise ExperimentError("strategy: its memory begins after its first step, which theory does not cover")
         c = after[:, -1 - len(_SIZES)]
         moved = after - c[:, None]
         response = moved[:, : -1 - len(_SIZES)].swapaxes(1, 2)
@@ -188,7 +188,7 @@ class _Steps:
         if not (wrong <= 1e-9 * inputs.shape[2] * scale).all():
             names = f"{self.setup.config.strategy.name} with {self.setup.config.optimizer.name}"
             raise ExperimentError(
-                f"strategy: a step of {names} is not affine in state and noise: theory cannot follow it"
+                f"strategy: a step of {names} is not affine in state and noise, which theory does not cover"
             )
         F, G = response[..., :size], response[..., size:].reshape(B, -1, K, m)
         Q = np.einsum("bski,kbij,btkj->bst", G, self.quadratics.noise, G, optimize=True)
@@ -196,10 +196,10 @@ class _Steps:
 
 
 def _chunks(setup: Setup, quadratics: Quadratics) -> Iterator[_Steps]:
-    """Take the blocks, a few at a time."""
+    """Yield the steps of a few blocks at a time."""
     if setup.config.personal:
         raise ExperimentError(
-            "personal: parameters that are not mixed have a minimum at each agent, not one that theory knows"
+            "personal: unmixed parameters have a different minimum at each agent, which theory does not cover"
         )
     K, B, m = quadratics.shifts.shape
     size = _Steps(setup, quadratics.blocks(slice(0, 1))).size
@@ -209,25 +209,25 @@ def _chunks(setup: Setup, quadratics: Quadratics) -> Iterator[_Steps]:
 
 
 def _period(setup: Setup) -> int:
-    """Return after how many steps the same ones follow, but for their learning rate."""
+    """Return the period of the steps, apart from their learning rate."""
     return math.lcm(len(setup.sequence), int(getattr(setup.strategy(), "period", 1)))
 
 
 def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
-    """Find the recursion that the step of a run follows on quadratics.
+    """Compute the recursion of a run's step on quadratics.
 
     Strategy, weights, optimizer and learning rate are the run's; the schedule is taken as constant.
 
     Args:
-        setup: The parts of a run; its task, model and data play no part.
+        setup: The parts of a run; its task, model and data do not matter.
         quadratics: The agents' losses.
 
     Returns:
         The recursion, over the period of the strategy and of its sequence of graphs.
 
     Raises:
-        ExperimentError: The step is not affine: the strategy compresses, say, or the optimizer normalises; or some
-            parameters are personal, or agents attack.
+        ExperimentError: If the step is not affine (for example, the strategy compresses or the optimizer normalises),
+            some parameters are personal, or agents attack.
 
     Example:
         >>> from basinet.sim.experiment.config import Config
@@ -247,12 +247,12 @@ def probe(setup: Setup, quadratics: Quadratics) -> Recursion:
 
 
 def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> RiskParts:
-    """Compute the excess risk after a number of steps from the minimum, exactly: each step is the run's own.
+    """Compute the exact excess risk after a number of the run's own steps from the minimum.
 
     Args:
-        setup: The parts of a run; its task, model and data play no part.
+        setup: The parts of a run; its task, model and data do not matter.
         quadratics: The agents' losses.
-        num_steps: How many steps are taken, at least 1; with the learning rates of the run's first ones.
+        num_steps: Number of steps, at least 1, with the run's first learning rates.
 
     Returns:
         The parts of the excess risk.
@@ -274,7 +274,7 @@ def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> 
     for steps in _chunks(setup, quadratics):
         recursion = steps.first
         moments = recursion.c, recursion.Q
-        # Under one learning rate whole periods repeat.
+        # At constant learning rate, whole periods repeat.
         for _, same in groupby(range(1, num_steps), key=setup.rate_factor):
             numbers = list(same)
             periods = len(numbers) // period
@@ -289,18 +289,18 @@ def probed_excess_risk(setup: Setup, quadratics: Quadratics, num_steps: int) -> 
 
 
 def probed_stability_limit(setup: Setup, top_eigenvalue: float) -> float:
-    """Find the step size from which a minimum is left for its curvature alone, from the strategy's own step.
+    """Compute the step size at and above which a minimum is unstable, from the strategy's own step.
 
     Args:
         setup: The parts of a run.
-        top_eigenvalue: Largest eigenvalue of the Hessian, which all agents share.
+        top_eigenvalue: Largest eigenvalue of the agents' common Hessian.
 
     Returns:
-        The step size, to about 1e-4 of it; for an optimizer with momentum, its `lr`.
+        The step size, to a relative accuracy of about 1e-4; for an optimizer with momentum, its `lr`.
 
     Raises:
-        ExperimentError: The step is not affine.
-        ValueError: No step size up to 4 / `top_eigenvalue` is too large.
+        ExperimentError: If the step is not affine.
+        ValueError: If all step sizes up to 4 / `top_eigenvalue` are stable.
     """
     low, high = 0.0, 4.0
     for points in (401, 201):

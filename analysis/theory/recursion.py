@@ -1,4 +1,4 @@
-"""Quadratic minima in general: agents whose Hessians and noise may differ, and affine recursions of their state."""
+"""General quadratic minima: agents whose Hessians and noise may differ, and affine recursions of their state."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ __all__ = ["Quadratics", "Recursion"]
 Array = NDArray[np.float64]
 
 _DOUBLINGS = 50
-"""2^50 steps are for ever."""
+"""Number of doublings of the recursion: 2^50 steps count as infinity."""
 
 _SETTLED = 1e-10
-"""A steady state is reached when as many steps again change it by no more than this part: the rest is its square."""
+"""Relative change over a doubling of the steps at which the steady state is reached: the remainder is its square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Quadratics:
         hessians: H_k, [K, B, m, m].
         noise: R_k, [K, B, m, m].
         shifts: b_k, [K, B, m].
-        risk_hessian: Hessian of the loss whose excess risk is asked for, [B, m, m]; None for that of Σ_k π_k J_k.
+        risk_hessian: Hessian of the loss whose excess risk is wanted, [B, m, m]; None for that of Σ_k π_k J_k.
     """
 
     hessians: Array
@@ -37,13 +37,13 @@ class Quadratics:
 
     @classmethod
     def of(cls, hessian: ArrayLike, noise: ArrayLike, shifts: ArrayLike | None = None, *, agents: int) -> "Quadratics":
-        """Read the agents' losses; what all agents share is taken apart into its eigenvectors.
+        """Construct the agents' losses; a common Hessian is diagonalised.
 
         Args:
-            hessian: [M], the eigenvalues of a Hessian that all share, whose eigenvectors are the coordinates; [M, M],
-                that Hessian; or [K, M, M], one for each agent.
-            noise: Covariance of the gradient. With eigenvalues given, the variances along the eigenvectors, [M], or
-                agent by agent, [K, M]; else [M, M] or [K, M, M].
+            hessian: [M], the eigenvalues of a common Hessian whose eigenvectors are the coordinates; [M, M], a common
+                Hessian; or [K, M, M], one for each agent.
+            noise: Covariance of the gradient. For given eigenvalues, the variances along the eigenvectors, [M], or per
+                agent, [K, M]; otherwise [M, M] or [K, M, M].
             shifts: b_k, [K, M]; None for 0.
             agents: K.
 
@@ -51,7 +51,7 @@ class Quadratics:
             The losses.
 
         Raises:
-            ValueError: Shapes do not go together.
+            ValueError: If the shapes do not match.
         """
         h, r = np.asarray(hessian, dtype=float), np.asarray(noise, dtype=float)
         size = h.shape[-1]
@@ -59,7 +59,7 @@ class Quadratics:
         wanted = {1: [(size,), (agents, size)], 2: [(size,) * 2, (agents, size, size)]}.get(min(h.ndim, 2), [])
         if h.shape not in ((size,), (size, size), (agents, size, size)) or r.shape not in wanted:
             raise ValueError(
-                f"hessian {h.shape} and noise {r.shape} of {agents} agents do not go together; allowed are [M] with [M]"
+                f"hessian {h.shape} and noise {r.shape} of {agents} agents do not match; allowed are [M] with [M]"
                 " or [K, M], and [M, M] or [K, M, M] with either of these"
             )
         if b.shape != (agents, size):
@@ -70,26 +70,26 @@ class Quadratics:
         if h.ndim == 2:
             h, vectors = np.linalg.eigh(h)
             b = b @ vectors
-            # Of the noise, only the variances along the eigenvectors act on any second moment that is asked for.
+            # Only the variances of the noise along the eigenvectors affect the second moments of interest.
             r = np.einsum("...ij,ib,jb->...b", r, vectors, vectors)
         every = np.broadcast_to(h, (agents, size))[..., None, None]
         return cls(every, np.broadcast_to(r, (agents, size))[..., None, None], b[..., None])
 
     def blocks(self, which: slice) -> "Quadratics":
-        """Take some of the independent blocks."""
+        """Return some of the independent blocks."""
         risk = None if self.risk_hessian is None else self.risk_hessian[which]
         return Quadratics(self.hessians[:, which], self.noise[:, which], self.shifts[:, which], risk)
 
 
 @dataclass(frozen=True, eq=False)
 class Recursion:
-    """s ← F s + c + ζ with ζ of covariance Q, over one step or several, in B independent blocks.
+    """Affine recursion s ← F s + c + ζ with ζ of covariance Q, over one or several steps, in B independent blocks.
 
     Attributes:
         F: [B, S, S]; the parameters of the K agents come first in the state, agent by agent.
         Q: [B, S, S].
         c: [B, S].
-        steps: How many steps of the run it takes.
+        steps: Number of steps of the run that it covers.
         quadratics: The agents' losses.
         centroid_weights: π, [K].
     """
@@ -102,11 +102,11 @@ class Recursion:
     centroid_weights: Array
 
     def after(self, times: int, start: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
-        """Compute mean and covariance of the state after the recursion has been applied some times.
+        """Compute mean and covariance of the state after applying the recursion a number of times.
 
         Args:
-            times: How often.
-            start: Mean and covariance before; None for zeros, the minimum.
+            times: Number of applications.
+            start: Initial mean and covariance; None for zeros, the minimum.
 
         Returns:
             [B, S] and [B, S, S].
@@ -122,10 +122,10 @@ class Recursion:
         return mean, covariance
 
     def then(self, later: "Recursion") -> "Recursion":
-        """Put two recursions together.
+        """Compose two recursions.
 
         Args:
-            later: That of the steps that follow.
+            later: The recursion of the steps that follow.
 
         Returns:
             The recursion over the steps of both.
@@ -134,13 +134,13 @@ class Recursion:
         return dataclasses.replace(later, F=later.F @ self.F, Q=Q, c=c, steps=self.steps + later.steps)
 
     def settled(self) -> tuple[Array, Array]:
-        """Compute mean and covariance of the state in the long run; modes that nothing excites do no harm.
+        """Compute the steady-state mean and covariance of the state; modes that are never excited do not matter.
 
         Returns:
             [B, S] and [B, S, S].
 
         Raises:
-            ValueError: There is no steady state.
+            ValueError: If there is no steady state.
         """
         power = self
         with np.errstate(over="ignore", invalid="ignore"):
@@ -154,7 +154,7 @@ class Recursion:
         raise ValueError("there is no steady state: the step size is too large, or a direction has no curvature")
 
     def excess_risk(self, moments: tuple[Array, Array]) -> RiskParts:
-        """Compute the excess risk at the minimum, of Σ_k π_k J_k or of the loss that is asked for.
+        """Compute the excess risk of Σ_k π_k J_k, or of the loss with `risk_hessian`.
 
         Args:
             moments: Mean and covariance of the state.
@@ -179,9 +179,9 @@ class Recursion:
         return RiskParts(centroid_bias, centroid_noise, disagreement_bias, disagreement_noise)
 
     def radii(self) -> Array:
-        """Compute the spectral radius of each block on what shifts and noise can reach.
+        """Compute the spectral radius of each block on the subspace that shifts and noise can reach.
 
-        Copies of one model that start equal, for example, stay so: their differences are not reached.
+        For example, copies of one model that start equal stay equal: their differences are not reached.
 
         Returns:
             [B]; stable below 1.
@@ -194,12 +194,12 @@ class Recursion:
         return np.asarray(found)
 
     def _follow(self, mean: Array, covariance: Array) -> tuple[Array, Array]:
-        """Return the moments after its steps."""
+        """Return the moments after the recursion's steps."""
         later = np.einsum("bij,bj->bi", self.F, mean) + self.c
         return later, self.F @ covariance @ self.F.swapaxes(1, 2) + self.Q
 
     def _agrees(self, other: "Recursion") -> bool:
-        """Return whether two recursions give the parameters the same moments, as far as can be told."""
+        """Return whether two recursions give the parameters the same moments, up to rounding."""
         size = self.quadratics.shifts[:, 0].size
         variance = np.diagonal(other.Q, axis1=1, axis2=2)[:, :size].max(axis=1, keepdims=True)
         length = np.maximum(np.abs(other.c[:, :size]).max(axis=1, keepdims=True), np.sqrt(variance))
@@ -208,7 +208,7 @@ class Recursion:
 
 
 def _reachable(F: Array, excited: Array) -> Array:
-    """Return an orthonormal basis of the smallest space that F keeps and that holds the range of a matrix, [S, D]."""
+    """Return an orthonormal basis, [S, D], of the smallest F-invariant subspace that contains a matrix's range."""
     basis = np.zeros((len(F), 0))
     new = excited
     while new.size:

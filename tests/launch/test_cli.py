@@ -83,7 +83,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["compare", "nowhere"], "holds no runs"),
         (["report", "nowhere"], "holds no runs"),
         (["reproduce", "heavy-tail"], "did you mean 'heavy-tails'"),
-        (["reproduce", "heavy-tails", "--out", "."], "holds something else than a study"),
+        (["reproduce", "heavy-tails", "--out", "."], "holds something other than a study"),
         (["reproduce", "heavy-tails", "repeat=2"], "heavy-tails has no setting 'repeat'"),
         (["reproduce", "heavy-tails", "16"], "16: an override is written key=value"),
         (["reproduce", "flatness-tradeoff", "scale=cifar"], "flatness-tradeoff.scale: got 'cifar'"),

@@ -1,4 +1,4 @@
-"""What the parts of the study of flatness and optimization share: its strategies, its sizes, its checks."""
+"""Shared parts of the study of flatness and optimization: strategies, sizes, checks."""
 
 import math
 from collections.abc import Mapping
@@ -32,19 +32,19 @@ __all__ = [
 ]
 
 RULES: dict[str, Rule] = {"centralized": "centralized", "diffusion ATC": "atc", "consensus": "consensus"}
-"""The strategies by their labels, in the order in which they are claimed to leave a minimum."""
+"""Update rules by label, from the strategy claimed to leave a minimum last to the one claimed to leave it first."""
 
 STRATEGIES = {"centralized": "centralized", "diffusion ATC": "diffusion", "consensus": "consensus"}
-"""Their names in an experiment."""
+"""Names of the strategies in an experiment, by label."""
 
 AGENTS = 16
-"""They are on a ring with Metropolis weights."""
+"""Number of agents, on a ring with Metropolis weights."""
 
 SEED = 1
-"""Settings were looked for under the seed 0."""
+"""Seed of the study; settings were tuned under seed 0."""
 
 SURE = float(ndtri(0.975))
-"""Standard errors to either side that a 95 % interval reaches."""
+"""Half-width of a 95 % interval in standard errors."""
 
 
 def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
@@ -53,7 +53,7 @@ def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
     Args:
         label: The strategy.
         lr: Step size.
-        replicas: How many replicas.
+        replicas: Number of replicas.
         **keys: Further keys of an experiment.
 
     Returns:
@@ -71,11 +71,11 @@ def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
 
 
 def on_landscape(task: Mapping[str, Any], start: float) -> dict[str, Any]:
-    """Describe agents on a landscape, for as long as one likes.
+    """Describe agents on a landscape, without a limit on the steps.
 
     Args:
         task: The landscape.
-        start: Where every agent starts.
+        start: Initial value of every agent.
 
     Returns:
         Keys of an experiment.
@@ -85,13 +85,13 @@ def on_landscape(task: Mapping[str, Any], start: float) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done, from a test of the study to the study.
+    """The size of the study on landscapes, reduced in tests.
 
     Attributes:
         replicas: Replicas on landscapes.
-        settled: Steps until the excess risk of a quadratic has settled.
-        batches: Batches for which exit times are measured.
-        visits: Steps for which two wells are visited.
+        settled: Steps until the excess risk on a quadratic is stationary.
+        batches: Batch sizes for which exit times are measured.
+        visits: Steps in the landscape with two wells.
     """
 
     replicas: int
@@ -105,15 +105,15 @@ SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100)
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:
-    """Report on a part of the work.
+    """Return a progress callback for a part of the work.
 
     Args:
-        progress: Is told how far the whole is.
-        start: Where the part begins, from 0 to 1.
-        share: How much of the whole it is.
+        progress: The callback for the whole work.
+        start: Start of the part, from 0 to 1.
+        share: Fraction of the whole work.
 
     Returns:
-        Is told how far the part is.
+        A callback for the part.
     """
 
     def part(done: float, what: str) -> None:
@@ -123,7 +123,7 @@ def part_of(progress: Progress, start: float, share: float) -> Progress:
 
 
 def interval(value: float, lower: float, upper: float) -> str:
-    """Write an effect with its interval.
+    """Format an effect with its interval.
 
     Args:
         value: The effect.
@@ -140,9 +140,9 @@ def above_one(claim: str, predicted: float, value: float, error: float) -> Check
     """Check that a ratio is above one.
 
     Args:
-        claim: What is compared.
-        predicted: The ratio that theory gives.
-        value: That which was measured.
+        claim: The claim in words.
+        predicted: The predicted ratio.
+        value: The measured ratio.
         error: The standard error of its logarithm.
 
     Returns:

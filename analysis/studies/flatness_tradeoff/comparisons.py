@@ -1,4 +1,4 @@
-"""Comparisons of a study: replicas are paired, intervals are t-intervals, trainings are matched by their loss."""
+"""Statistical comparisons of a study: paired differences, Holm's correction, matching by loss, and regressions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,24 +16,24 @@ from basinet.analysis.studies.study import Check
 __all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "larger", "nested_errors"]
 
 PAIRED = "the paired 95 % interval lies above 0"
-"""The rule of a comparison of pairs."""
+"""The rule of a paired comparison."""
 
 
 class Difference:
     """A mean paired difference and its 95 % t-interval.
 
     Args:
-        a: Values: shares, or logarithms.
-        b: Values of the same replicas, which are taken off. Pairs of which one is not finite are left out, and where
-            they differ by rounding they do not differ.
+        a: Values, such as fractions or logarithms.
+        b: Values of the same replicas, to be subtracted. Pairs with a non-finite value are left out, and differences of
+            rounding count as zero.
 
     Attributes:
-        pairs: How many pairs are left.
-        left_out: How many are not.
+        pairs: Number of pairs used.
+        left_out: Number of pairs left out.
         mean: The mean of a − b.
-        low: Lower end of the interval; −∞ for less than two pairs.
+        low: Lower end of the interval; −∞ for fewer than two pairs.
         high: Upper end.
-        p: Two-sided p-value of the t-test that nothing differs; NaN for less than two pairs.
+        p: Two-sided p-value of the t-test of zero difference; NaN for fewer than two pairs.
 
     Example:
         >>> str(Difference([3.0, 4.0, 5.0, float("nan")], [1.0, 3.0, 2.0, 0.0]))
@@ -50,13 +50,13 @@ class Difference:
         self.low, self.high, self.p = -math.inf, math.inf, math.nan
         if error is not None:
             self.low, self.high = t_interval(self.mean, error, len(d))
-            # Where all pairs differ alike there is no error, and any difference shows.
+            # If all pairs differ by the same amount, the error is zero, and any difference is significant.
             t = abs(self.mean) / error if error else math.inf if self.mean else 0.0
             self.p = 2 * float(stdtr(len(d) - 1, -t))
 
     @property
     def verdict(self) -> str:
-        """Whether a is the larger: "holds" or "reversed" where the interval leaves out 0, else "not shown"."""
+        """Whether a is larger: "holds" or "reversed" if the interval excludes 0, otherwise "not shown"."""
         if self.pairs < 2:
             return "too few pairs"
         return "holds" if self.low > 0 else "reversed" if self.high < 0 else "not shown"
@@ -71,7 +71,7 @@ def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
     """Check that a is larger than b, by the paired difference.
 
     Args:
-        claim: What is compared.
+        claim: The claim in words.
         a: Values.
         b: Values of the same replicas.
 
@@ -84,14 +84,15 @@ def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
 
 
 def holm(p: ArrayLike, level: float = 0.05) -> NDArray[np.bool_]:
-    """Find which of several tests show something, so that by chance any does with a probability of `level` at most.
+    """Find the significant ones of several tests by Holm's method, with a family-wise error rate of at most `level`.
 
     Args:
-        p: Their p-values, [n]; NaN for what could not be tested, which does not count.
-        level: The probability.
+        p: The p-values, [n]; NaN for tests that could not be made, which are not counted.
+        level: The family-wise error rate.
 
     Returns:
-        Whether each shows something, [n] (S. Holm, Scand. J. Statist. 6, 1979).
+        Whether each is significant, [n] (Holm: A simple sequentially rejective multiple test procedure, Scand. J.
+        Statist. 6, 1979).
 
     Example:
         >>> holm([0.03, 0.001, 0.02, float("nan")]).tolist()
@@ -101,7 +102,7 @@ def holm(p: ArrayLike, level: float = 0.05) -> NDArray[np.bool_]:
     """
     values = np.asarray(p, dtype=float)
     tested = int(np.isfinite(values).sum())
-    order = np.argsort(values)[:tested]  # NaN come last
+    order = np.argsort(values)[:tested]  # NaNs come last
     enough = values[order] <= level / np.arange(tested, 0, -1)
     shown = np.zeros(len(values), dtype=bool)
     shown[order] = np.logical_and.accumulate(enough)
@@ -109,17 +110,17 @@ def holm(p: ArrayLike, level: float = 0.05) -> NDArray[np.bool_]:
 
 
 def at_the_loss(losses: Sequence[Array], values: Sequence[Array], wanted: Array) -> Array:
-    """Interpolate a value between trainings of different length, where they have a given training loss.
+    """Interpolate a value between trainings of different length to a given training loss.
 
-    Replica by replica, in the logarithm of the loss; beyond the shortest and the longest training nothing is known.
+    The interpolation is linear in the logarithm of the loss, replica by replica, without extrapolation.
 
     Args:
-        losses: Training losses of each training, [R] each.
-        values: The value at its end, [R] each.
-        wanted: The loss at which it is wanted, [R].
+        losses: Final training losses of each training, [R] each.
+        values: The final value of each training, [R] each.
+        wanted: The training loss to interpolate to, [R].
 
     Returns:
-        The value of each replica, NaN where nothing is known.
+        The value of each replica, NaN outside the range of losses.
     """
     found = np.full(len(wanted), np.nan)
     ends, series = np.array(losses), np.array(values)
@@ -133,16 +134,14 @@ def at_the_loss(losses: Sequence[Array], values: Sequence[Array], wanted: Array)
 
 
 def best_of_others(losses: Sequence[Array]) -> NDArray[np.int64]:
-    """Choose a setting for each replica by what the other replicas have come to.
-
-    So a choice does not see the replica that it is made for.
+    """Choose a setting for each replica by the results of the other replicas (leave-one-out).
 
     Args:
-        losses: Losses under each setting, [R] each; NaN of a replica that diverged.
+        losses: Losses under each setting, [R] each; NaN for a replica that diverged.
 
     Returns:
-        The index of the setting under which the fewest of the other replicas diverged, and among these their mean loss
-        is the smallest, [R].
+        The index of the setting under which the fewest of the other replicas diverged, and of these the one with the
+        smallest mean loss, [R].
     """
     table = np.asarray(losses, dtype=float)
     chosen = np.empty(table.shape[1], dtype=np.int64)
@@ -157,19 +156,19 @@ def best_of_others(losses: Sequence[Array]) -> NDArray[np.int64]:
 def nested_errors(
     features: Mapping[str, ArrayLike], target: ArrayLike, groups: ArrayLike, *, factor: ArrayLike | None = None
 ) -> dict[str, Array]:
-    """Predict a target by linear regressions on one feature, on another, and on all of them, cross-validated.
+    """Cross-validate linear regressions of a target on each feature alone and on all features.
 
     Each group in turn is left out and predicted from the others.
 
     Args:
         features: Values by name, [n] each.
-        target: What is to be predicted, [n].
-        groups: Which points belong together, [n].
-        factor: Levels of a condition, [n], for each of which all regressions have a mean of its own.
+        target: Values to predict, [n].
+        groups: Group of each point, [n].
+        factor: Level of a condition, [n]; all regressions have a separate mean for each level.
 
     Returns:
-        The mean squared error on each group, [G]: by "nothing" but the means, by each name, and by "all". A group of a
-        level that is in no other cannot be predicted, and is left out.
+        The mean squared error on each group, [G]: "nothing" for the means alone, each feature by name, and "all". A
+        group with a level that no other group has cannot be predicted and is left out.
 
     Example:
         >>> x, y = np.arange(12.0), np.arange(12.0) % 5

@@ -1,4 +1,4 @@
-"""Controls of a study: strategies against centralised trainings that end at the same training loss."""
+"""Controls of a study: strategies against centralised training at the same training loss."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ def lengths_of(regime: Regime, parts: Sequence[float]) -> dict[str, Keys]:
 
     Args:
         regime: The training.
-        parts: Of its steps.
+        parts: Multiples of its number of steps.
 
     Returns:
-        A case for each.
+        One case per multiple.
     """
     return {f"{part:g} of the steps": {**regime.keys(), "steps": max(1, round(part * regime.steps))} for part in parts}
 
@@ -27,15 +27,15 @@ def lengths_of(regime: Regime, parts: Sequence[float]) -> dict[str, Keys]:
 def control_checks(
     ends: Outcomes, case: str, central: Outcomes, cases: Sequence[str], than: str, quantities: Sequence[Quantity]
 ) -> list[Check]:
-    """Compare decentralised trainings with centralised ones, at the same training loss.
+    """Compare decentralised with centralised trainings at the same training loss.
 
     Args:
-        ends: The trainings.
-        case: Theirs.
+        ends: The decentralised trainings.
+        case: Their case.
         central: Centralised trainings with several training losses, between which values are interpolated.
-        cases: Theirs.
-        than: What these are, and where.
-        quantities: What is compared: accuracy, flatness.
+        cases: Their cases.
+        than: Description of the centralised trainings, for the claims.
+        quantities: The quantities to compare: accuracy, flatness.
 
     Returns:
         The checks.

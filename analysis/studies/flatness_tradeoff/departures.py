@@ -1,4 +1,4 @@
-"""Claims about who leaves a minimum: all strategies start where a centralised training has ended."""
+"""Claims about leaving a minimum: all strategies start where a centralised training ended."""
 
 from pathlib import Path
 
@@ -26,10 +26,10 @@ __all__ = ["departure_claims", "rest_checks"]
 def departure_claims(
     progress: Progress, folder: Path, setting: Setting, departure: Departure
 ) -> tuple[list[Check], list[Drawing]]:
-    """Compare how strategies leave a minimum, and where they are then.
+    """Compare how strategies leave a minimum, and where they go.
 
     Args:
-        progress: Is told how far it is.
+        progress: Called with the fraction done and a description.
         folder: The folder of the study.
         setting: The task and the model.
         departure: The start and the regimes.
@@ -64,8 +64,8 @@ def departure_claims(
     left = {(label, case): escape_times(ends.run(label, case)) for label in STRATEGIES for case in cases}
     checks = [
         larger(
-            f"1: {fast} leaves a minimum sooner than {slow} ({where}, {large}; log ratio of exit steps; who has not "
-            "left counts with the last step)",
+            f"1: {fast} leaves a minimum sooner than {slow} ({where}, {large}; log ratio of exit steps; the last step "
+            "for replicas that have not left)",
             log(left[slow, large][0]),
             log(left[fast, large][0]),
         )
@@ -73,14 +73,14 @@ def departure_claims(
     ]
 
     def exits(label: str, case: str) -> Array:
-        """Logarithms of the exit steps of those who left."""
+        """Logarithms of the exit steps of the replicas that left."""
         steps, gone = left[label, case]
         return np.where(gone, log(steps), np.nan)
 
     taught_loss = Outcomes([taught]).get("train_loss", "centralized", "start")
 
     def risk(label: str, case: str) -> Array:
-        """How much the agents' mean training loss is above that of the start."""
+        """The agents' mean training loss minus that of the start."""
         return ends.get("train_loss", label, case) + ends.get("consensus_sharpness", label, case) - taught_loss
 
     for label in ("diffusion ATC", "consensus"):
@@ -88,11 +88,11 @@ def departure_claims(
         checks.append(
             larger(
                 f"1b: how much sooner {label} leaves a minimum than centralized grows with batch and step ({where}, "
-                f"{small} to {large}; log ratio of ratios of exit steps, of replicas that leave in all four)",
+                f"{small} to {large}; log ratio of ratios of exit steps, for replicas that leave in all four)",
                 *gains,
             )
         )
-        # A difference, not a ratio: at small steps a centralised training may still fall below the start.
+        # A difference, not a ratio: with small steps the loss of centralised training may fall below the start.
         excesses = [risk(label, case) - risk("centralized", case) for case in (large, small)]
         checks.append(
             larger(
@@ -115,7 +115,7 @@ def departure_claims(
         steps = {f"step {f * larger_batch.lr:g}": larger_batch.keys(f) for f in departure.factors}
         description = setting.describe(keys, steps, strategies=["centralized"])
         central = Outcomes(carry_out(folder, f"{name}_steps", description, part_of(progress, 0.7, 0.15)))
-        than = f"centralised training with other steps and the same training loss, from a minimum ({where}, {large}"
+        than = f"centralised training with other step sizes at the same training loss, from a minimum ({where}, {large}"
         checks += control_checks(ends, large, central, [*steps], than, ["flatness"])
     if departure.rest:
         checks += _cap(part_of(progress, 0.85, 0.15), folder, setting, departure, start, taught)
@@ -124,8 +124,8 @@ def departure_claims(
     plot_survival(curves, ax=ax)
     ax.set_xscale("symlog", linthresh=1)
     caption = (
-        f"From one minimum of {setting.name}, {departure.name}, {large}: share of replicas whose training loss has not "
-        f"yet risen by {departure.level:g} (Kaplan and Meier, pointwise 95 % intervals)."
+        f"From one minimum of {setting.name}, {departure.name}, {large}: fraction of replicas whose training loss has "
+        f"not yet risen by {departure.level:g} (Kaplan-Meier, pointwise 95 % intervals)."
     )
     title = f"Leaving a minimum: {setting.name}, {departure.name}"
     return checks, [Drawing(f"survival_{name}", title, caption, figure, survival_rows(curves))]
@@ -134,7 +134,7 @@ def departure_claims(
 def _cap(
     progress: Progress, folder: Path, setting: Setting, departure: Departure, start: nn.Module, taught: Run
 ) -> list[Check]:
-    """The largest eigenvalue where consensus and diffusion go with whole-shard gradients, from the same minimum."""
+    """Compare λ_max where consensus and diffusion end with whole-shard gradients, from the same minimum."""
     assert departure.rest is not None
     keys = {
         **departure.keys, **departure.rest.keys(), "model": start, "task.partition": "iid", "sampling": "epochs",
@@ -158,17 +158,17 @@ def _cap(
 
 
 def rest_checks(*, start: float, cap: float | None, consensus: Array, diffusion: Array, where: str) -> list[Check]:
-    """Check that consensus does not rest at a minimum that is too sharp for its graph.
+    """Check that consensus does not stay at a minimum that is too sharp for its graph.
 
     Args:
         start: λ_max of the minimum.
-        cap: (1 + λ_min(W)) / μ; None where none is known, as with momentum.
+        cap: (1 + λ_min(W)) / μ; None if unknown, for example with momentum.
         consensus: λ_max where consensus ended, [R].
         diffusion: λ_max where diffusion ended, [R].
-        where: What was trained.
+        where: Description of the training.
 
     Returns:
-        That consensus ends flatter than diffusion, and below the cap; not tested, unless the minimum is above it.
+        Checks that consensus ends flatter than diffusion and below the cap; not tested unless the start is above it.
     """
     top = Difference(consensus, np.zeros(len(consensus)))
     below, limit = f"6, where it ends: λ_max of consensus is below (1 + λ_min(W)) / μ ({where})", 1.05
@@ -198,7 +198,7 @@ def _folder(departure: Departure) -> str:
 
 
 def _end(run: Run) -> nn.Module:
-    """Read the model at which a centralised training of one replica has ended."""
+    """Read the final model of a centralised training of one replica."""
     saved = load_checkpoint(RunFolder(run.path).checkpoint)
     rows, model = saved["rows"], build_setup(Config.parse(run.config)).template()
     buffers = {name: b.double().mean(0).to(b.dtype) for name, b in rows["buffers"].items()}

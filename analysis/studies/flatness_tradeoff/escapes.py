@@ -1,4 +1,4 @@
-"""Claims about escapes: how long agents stay at a minimum."""
+"""Claims about escapes: the time that agents stay at a minimum."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from basinet.analysis.studies.flatness_tradeoff.claims import (
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
-from basinet.analysis.theory import felt_potential, mean_passage_time
+from basinet.analysis.theory import effective_potential, mean_passage_time
 from basinet.sim.agents.block import Block
 from basinet.sim.run.records import Row
 
@@ -47,11 +47,11 @@ BARRIER = 0.25
 """Height of the barrier of w⁴/4 − w²/2."""
 
 START, THRESHOLD = -1.0, 0.5
-"""Where walks begin, at a minimum, and where they have left its well."""
+"""Start of the walks, at a minimum, and the threshold beyond which they have left its well."""
 
 
 def quartic(w: Array) -> Array:
-    """Compute J.
+    """Evaluate J.
 
     Args:
         w: Points.
@@ -63,7 +63,7 @@ def quartic(w: Array) -> Array:
 
 
 def bend(w: Array) -> Array:
-    """Compute J″.
+    """Evaluate J″.
 
     Args:
         w: Points.
@@ -75,11 +75,11 @@ def bend(w: Array) -> Array:
 
 
 def in_the_well(variance: float, *, batch: int, heterogeneity: float = 0.0) -> dict[str, Any]:
-    """Describe agents at the minimum of a quartic well, to be watched until they leave it.
+    """Describe agents at the minimum of a quartic well, observed until they leave it.
 
     Args:
-        variance: Of the gradient of one sample.
-        batch: Samples a step and agent.
+        variance: Variance of the per-sample gradient.
+        batch: Samples per step and agent.
         heterogeneity: Standard deviation of the agents' gradient shifts.
 
     Returns:
@@ -97,13 +97,13 @@ def exits(block: Block, predicted: float, progress: Progress, what: str) -> tupl
     """Advance until three quarters of the replicas have left, or four times the predicted mean has passed.
 
     Args:
-        block: Replicas that are watched.
-        predicted: The mean.
-        progress: Is told how far it is.
-        what: What is being done.
+        block: The replicas.
+        predicted: The predicted mean exit time.
+        progress: Called with the fraction done and a description.
+        what: The description.
 
     Returns:
-        Steps at which replicas left, or until when they had not, and which of the two, [R] each.
+        Steps of exit or of censoring, and whether the replica left then, [R] each.
     """
     assert block.escape is not None
     stride = max(50, round(predicted / 20))
@@ -118,11 +118,11 @@ def exits(block: Block, predicted: float, progress: Progress, what: str) -> tupl
 
 
 def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
-    """Exit times from a well, the step growing with the batch.
+    """Measure exit times from a well, with step sizes proportional to the batch size.
 
     Args:
-        progress: Is told how far it is.
-        sizes: How much is done.
+        progress: Called with the fraction done and a description.
+        sizes: The size of the study.
 
     Returns:
         Checks and figures.
@@ -179,11 +179,11 @@ def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int) ->
     """Predict the mean exit time, and measure exit times and which replicas have left."""
     height, unit = 3.0, 0.01
     diffusion = BARRIER / height
-    # The noise of a batch of B samples and a step that is B times as large: D = μ σ² / (2 K B) stays the same.
+    # The step size grows with the batch size B, so that D = μ σ² / (2 K B) stays the same.
     lr = unit * batch
     variance = 2 * AGENTS * diffusion / lr
     block = make_block(label, lr=lr, replicas=replicas, **in_the_well(variance * batch, batch=batch))
-    felt = felt_potential(
+    felt = effective_potential(
         RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
     )
     mean = float(mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr))
@@ -204,13 +204,13 @@ def _draw_times(rows: Sequence[Row]) -> Drawing:
         ax.errorbar(batches, [row["mean"] for row in own], spread, color=style.color, marker=style.marker, ls="")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("batch of an agent; the step grows with it")
+    ax.set_xlabel("batch size per agent (step size proportional)")
     ax.set_ylabel("mean exit time (steps)")
     label_log_axes(ax)
     outside_legend(ax)
     caption = (
         "From a well of w⁴/4 − w²/2 with a barrier of 3 D, 16 agents on a ring with the same data. Lines: mean passage "
-        "time in the potential that the network feels; markers: maximum likelihood, with 95 % intervals."
+        "time in the network's effective potential; markers: maximum likelihood, with 95 % intervals."
     )
     return Drawing("exit_times", "Time until a minimum is left", caption, figure, list(rows))
 
@@ -219,7 +219,7 @@ def _draw_survival(curves: Mapping[str, Any], means: Mapping[str, float]) -> Dra
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     plot_survival(curves, means=means, ax=ax)
     caption = (
-        "Share of the replicas that are still in the well (Kaplan and Meier, pointwise 95 % intervals), and "
-        "exponentials with the mean that theory predicts (thin)."
+        "Fraction of the replicas still in the well (Kaplan-Meier, pointwise 95 % intervals), and exponentials with "
+        "the predicted mean (thin)."
     )
     return Drawing("survival", "Who is still there", caption, figure, survival_rows(curves))

@@ -1,4 +1,4 @@
-"""Claims about escapes: how exit times scale with step, batch, mixing of the graph, disagreement, and unlike data."""
+"""Claims about escapes: how exit times scale with step, batch, graph, disagreement and heterogeneous data."""
 
 import math
 from collections.abc import Sequence
@@ -36,19 +36,19 @@ from basinet.analysis.studies.flatness_tradeoff.escapes import (
 )
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
-from basinet.analysis.theory import disagreement_variance, felt_potential, mean_passage_time
+from basinet.analysis.theory import disagreement_variance, effective_potential, mean_passage_time
 from basinet.topologies import spectral_gap
 
 __all__ = ["scaling_claims"]
 
 _GRAPHS = ("complete", "torus", "ring", "path")
-"""From the one that mixes best to the one that mixes worst."""
+"""Graphs from the best to the worst mixing."""
 
 _HEIGHT = 1.5
-"""Barrier over D for single samples at the middle step; it grows with the batch."""
+"""Barrier over D for batches of one sample at the middle step size; it grows with the batch size."""
 
 _UNLIKE = 1.5
-"""Standard deviation of the agents' gradient shifts where their data differ."""
+"""Standard deviation of the agents' gradient shifts if their data differ."""
 
 _CURVATURE = 2.0
 """J″ at the minimum."""
@@ -56,7 +56,7 @@ _CURVATURE = 2.0
 
 @dataclass(frozen=True)
 class _Case:
-    """A network whose exit time is measured."""
+    """A network to measure the exit time of."""
 
     strategy: str = "consensus"
     graph: str = "ring"
@@ -67,15 +67,15 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Found:
-    """Its exit time, and what theory knows about it.
+    """Measured and predicted exit time of a network.
 
     Attributes:
-        time: As measured.
-        predicted: The mean passage time in the potential that the network feels.
-        disagreement: Variance of the agents about their centroid at the minimum, V.
+        time: The measured time.
+        predicted: The mean passage time in the network's effective potential.
+        disagreement: Variance V of the agents about their centroid at the minimum.
         gap: Spectral gap of the graph.
-        dropped: Size of what the theory of small steps leaves out of the logarithm of the time: a part μ h of the
-            curvature's effect, in front of the exponential and in its exponent.
+        dropped: Magnitude of the terms that the small-step theory neglects in the log time: a relative μ h, in the
+            prefactor and in the exponent.
     """
 
     time: MeanTime
@@ -105,7 +105,7 @@ _CASES = [
 
 
 def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> list[Any]:
-    """Find the values of `_Found` for a case; the noise of a sample is the same in all."""
+    """Compute the values of `_Found` for a case; the per-sample noise is the same in all."""
     variance = 2 * AGENTS * (BARRIER / _HEIGHT) / lr
     lr = lr * case.step
     block = make_block(
@@ -118,7 +118,7 @@ def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> li
     rule, weights, noise = RULES[case.strategy], block.setup.weights, variance / case.batch
     task: Any = block.setup.task
     shifts = task.shifts[:, 0].double().numpy()
-    felt = felt_potential(
+    felt = effective_potential(
         rule, weights, quartic, bend, lr=lr, noise=noise, shifts=shifts, between=(START, THRESHOLD)
     )  # fmt: skip
     diffusion = lr * noise / (2 * AGENTS)
@@ -133,16 +133,16 @@ def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> li
 
 
 def scaling_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
-    """Exit times from a well over the step, the batch, the graph and the agents' data, one changed at a time.
+    """Measure exit times from a well, varying step, batch, graph and the agents' data one at a time.
 
     Args:
-        progress: Is told how far it is.
-        sizes: How much is done.
+        progress: Called with the fraction done and a description.
+        sizes: The size of the study.
 
     Returns:
         Checks and figures.
     """
-    lr = min(0.04, 0.01 * sizes.batches[1])  # theory is that of small steps
+    lr = min(0.04, 0.01 * sizes.batches[1])  # the theory is for small steps
     found: dict[_Case, _Found] = {}
     for number, case in enumerate(_CASES):
         own = part_of(progress, number / len(_CASES), 1 / len(_CASES))
@@ -170,7 +170,7 @@ def _ratio(claim: str, slow: _Found, fast: _Found) -> Check:
 
 
 def _slope(found: dict[_Case, _Found]) -> Check:
-    """Regress the logarithm of the exit time on the disagreement, where step, batch and noise are the same."""
+    """Regress the log exit time on the disagreement, for equal step, batch and noise."""
     same = [value for case, value in found.items() if case.step == 1 and case.batch == 2]
     V = np.array([value.disagreement for value in same])
     weights = np.array([value.error**-2 for value in same])
@@ -187,7 +187,7 @@ def _slope(found: dict[_Case, _Found]) -> Check:
 
 
 def _unlike_data(found: dict[_Case, _Found]) -> Check:
-    """Compare how much a larger batch slows down centralised training and agents whose data differ, at one step."""
+    """Compare how much a larger batch slows the exit of centralised training and of heterogeneous agents."""
     slow, fast = ([found[_Case("centralized", batch=b)], found[_Case(unlike=True, batch=b)]] for b in (2, 1))
     logs = [math.log(many.time.value / one.time.value) for many, one in zip(slow, fast, strict=True)]
     hints = [many.predicted / one.predicted for many, one in zip(slow, fast, strict=True)]
@@ -202,7 +202,7 @@ def _theory(found: dict[_Case, _Found]) -> Check:
     beyond = {case: gaps[case] - SURE * value.error for case, value in found.items()}
     worst = max(beyond, key=lambda case: beyond[case] / found[case].dropped)
     return Check(
-        f"1: exit times are those of the potential that the network feels ({len(found)} networks; |log ratio|)",
+        f"1: exit times are those of the network's effective potential ({len(found)} networks; |log ratio|)",
         0.0,
         f"{np.mean(list(gaps.values())):.2g} on average, {max(gaps.values()):.2g} at most",
         f"beyond its 95 % interval, each at most μ h (1 + ΔJ / D), here {found[worst].dropped:.2g}",
@@ -211,7 +211,7 @@ def _theory(found: dict[_Case, _Found]) -> Check:
 
 
 def _rows(found: dict[_Case, _Found]) -> list[dict[str, Any]]:
-    """Lay out what was found as rows of a table."""
+    """Convert the results to rows of a table."""
     return [
         {
             "strategy": case.strategy, "graph": case.graph, "step": case.step, "batch": case.batch,
@@ -229,7 +229,7 @@ def _draw(found: dict[_Case, _Found]) -> Drawing:
     ring = {"strategy": "consensus", "graph": "ring", "step": 1.0, "batch": 2, "data": "the same"}
     panels: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("step", "step, over the smallest", ("step",)),
-        ("batch", "batch of an agent", ("batch", "strategy", "data")),
+        ("batch", "batch size per agent", ("batch", "strategy", "data")),
         ("spectral_gap", "spectral gap of the graph", ("graph",)),
         ("disagreement", "disagreement V", ("strategy", "graph", "data")),
     )
@@ -256,14 +256,14 @@ def _draw(found: dict[_Case, _Found]) -> Drawing:
         ax.set_ylabel("mean exit time (steps)")
         label_log_axes(ax)
     caption = (
-        f"From a well of w⁴/4 − w²/2 with {AGENTS} agents, one thing changed at a time from consensus on a ring with "
-        "two samples a step. Lines: mean passage time in the potential that the network feels; markers: maximum "
+        f"From a well of w⁴/4 − w²/2 with {AGENTS} agents, changing one factor at a time from consensus on a ring with "
+        "two samples per step. Lines: mean passage time in the network's effective potential; markers: maximum "
         "likelihood, with 95 % intervals."
     )
     return Drawing("exit_scaling", "What exit times depend on", caption, figure, rows)
 
 
 def _bars(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """Lengths of the intervals below and above, [2, n]."""
+    """Return the lengths of the error bars below and above, [2, n]."""
     means, lower, upper = (np.array([row[name] for row in rows], dtype=float) for name in ("mean", "lower", "upper"))
     return np.stack([means - lower, np.minimum(upper, 1e12) - means])

@@ -1,4 +1,4 @@
-"""Claims about a minimum: the excess risk of agents who stay there, and who can rest there at all."""
+"""Claims about a minimum: the excess risk of agents that stay there, and which strategies can."""
 
 import math
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ from basinet.sim.run.records import Row
 __all__ = ["excess_risk_claims", "rest_claims"]
 
 _AT_REST = 0.02
-"""Agents rest if they stay this near to a minimum, as a part of its distance from the barrier."""
+"""Agents are at rest within this fraction of the distance from the minimum to the barrier."""
 
 
 def excess_risk_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
-    """Excess risk on a quadratic, with agents whose data differ, for growing batches.
+    """Measure the excess risk on a quadratic of agents whose data differ, for growing batches.
 
     Args:
-        progress: Is told how far it is.
-        sizes: How much is done.
+        progress: Called with the fraction done and a description.
+        sizes: The size of the study.
 
     Returns:
         Checks and figures.
@@ -51,7 +51,7 @@ def excess_risk_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], l
     found = {(row["strategy"], row["batch"]): row for row in rows}
 
     def ratio(label: str, other: str, batch: int) -> tuple[float, float, float]:
-        """Ratio of excess risks, the standard error of its logarithm, and the predicted ratio."""
+        """Return the ratio of excess risks, the standard error of its logarithm, and the predicted ratio."""
         a, b = found[label, batch], found[other, batch]
         error = math.hypot(a["error"] / a["measured"], b["error"] / b["measured"])
         return a["measured"] / b["measured"], error, a["predicted"] / b["predicted"]
@@ -73,7 +73,7 @@ def excess_risk_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], l
 
 
 def _excess_risk(*, label: str, batch: int, replicas: int, settled: int) -> Row:
-    """Measure the excess risk of a strategy beside what theory says."""
+    """Measure and predict the excess risk of a strategy."""
     curvature, lr, scale = np.array([2.0, 1.0, 0.5]), 0.05, 0.2
     task = {"name": "quadratic", "curvature": curvature.tolist(), "heterogeneity": scale, "minimum": 0.0}
     block = make_block(label, lr=lr, replicas=2 * replicas, **on_landscape(task, 0.0) | {"batch_size": batch})
@@ -99,7 +99,7 @@ def _draw_risk(rows: Sequence[Row]) -> Drawing:
         ax.errorbar(batches, [row["measured"] for row in own], errors, color=style.color, marker=style.marker, ls="")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("batch of an agent")
+    ax.set_xlabel("batch size per agent")
     ax.set_ylabel("mean excess risk of the agents")
     label_log_axes(ax)
     outside_legend(ax)
@@ -111,11 +111,11 @@ def _draw_risk(rows: Sequence[Row]) -> Drawing:
 
 
 def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
-    """Up to which curvature a strategy rests at a minimum, almost without noise.
+    """Find the curvature up to which a strategy rests at a minimum, almost without noise.
 
     Args:
-        progress: Is told how far it is.
-        sizes: How much is done.
+        progress: Called with the fraction done and a description.
+        sizes: The size of the study.
 
     Returns:
         Checks and figures.
@@ -141,8 +141,8 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
             Check(
                 f"6: {label} cannot rest where λ_max(H) is above {name}",
                 bounds[label],
-                f"rests up to {low:.3g}, not from {high:.3g} on",
-                "the limit lies between",
+                f"rests up to {low:.3g}, but not at {high:.3g}",
+                "the limit lies in between",
                 low < bounds[label] < high,
             )
         )
@@ -150,7 +150,7 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
 
 
 def _rest(*, label: str, factor: float, replicas: int) -> Row:
-    """Find how many replicas rest at a minimum whose curvature is a multiple of the limit."""
+    """Measure the fraction of replicas that rest at a minimum whose curvature is a multiple of the limit."""
     lr = 0.1
     flat = make_block(label, lr=lr, replicas=1, **on_landscape({"name": "double_well"}, 0.0))
     cap = float(stability_limit(RULES[label], flat.setup.weights, 1.0) / lr)
@@ -173,7 +173,7 @@ def _draw_cap(rows: Sequence[Row]) -> Drawing:
         )  # fmt: skip
         ax.axvline(own[0]["cap"], color=style.color, linewidth=0.8)
     ax.set_xlabel("curvature of the minimum")
-    ax.set_ylabel("share of replicas at rest after 600 steps")
+    ax.set_ylabel("fraction of replicas at rest after 600 steps")
     outside_legend(ax)
     caption = (
         "Every agent starts at a minimum, almost without noise, with the step size 0.1. Vertical lines: 2/μ, and "

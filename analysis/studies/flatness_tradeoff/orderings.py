@@ -1,4 +1,4 @@
-"""The order in which strategies are claimed to end, and the comparisons that test it."""
+"""Claimed orderings of the strategies, and the comparisons that test them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,14 +20,14 @@ UNITS: dict[Quantity, str] = {
 
 @dataclass(frozen=True)
 class Ordering:
-    """One quantity is claimed to be larger with one strategy than with another.
+    """A claim that a quantity is larger for one strategy than for another.
 
     Attributes:
         number: Number of the claim.
-        words: The claim.
-        quantity: What is compared.
-        more: The strategy with which it is larger.
-        less: The other.
+        words: The claim in words.
+        quantity: The quantity compared.
+        more: The strategy with the larger value.
+        less: The strategy with the smaller value.
     """
 
     number: str
@@ -50,16 +50,16 @@ ORDERINGS = (
 
 
 def compared(ends: Outcomes, quantity: Quantity, label: str, case: str) -> Array:
-    """Look up what is compared.
+    """Look up the values of a quantity.
 
     Args:
         ends: The trainings.
-        quantity: What is compared: flatness and loss by their logarithms.
+        quantity: The quantity; flatness and loss as logarithms.
         label: The strategy.
         case: The case.
 
     Returns:
-        A value for each replica; NaN where it diverged.
+        One value per replica; NaN if it diverged.
     """
     if quantity == "accuracy":
         return ends.get("test_accuracy", label, case)
@@ -70,9 +70,9 @@ def order_checks(values: dict[tuple[Quantity, str], Array], where: str, note: st
     """Test all orderings under one condition.
 
     Args:
-        values: What is compared, by quantity and strategy.
-        where: The condition.
-        note: What kind of comparison it is, before the claim.
+        values: The values, by quantity and strategy.
+        where: Description of the condition.
+        note: Kind of comparison, shown before the claim.
 
     Returns:
         The checks.

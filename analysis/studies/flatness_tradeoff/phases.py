@@ -1,4 +1,4 @@
-"""Phase diagrams: over batch, step size and graph, where an ordering of the strategies holds and where not."""
+"""Phase diagrams over batch, step size and graph: where an ordering of the strategies holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Cell:
 
     Attributes:
         regime: Batch, learning rate and steps.
-        factor: On the learning rate.
+        factor: Factor on the learning rate.
         topology: The graph.
     """
 
@@ -47,7 +47,7 @@ class Cell:
         return self.factor * self.regime.lr
 
     def keys(self) -> Keys:
-        """Write it as keys of an experiment.
+        """Return the cell as keys of an experiment.
 
         Returns:
             The keys.
@@ -56,15 +56,15 @@ class Cell:
 
 
 def phase_checks(values: Mapping[Cell, Values], name: str, where: str) -> tuple[list[Check], list[Drawing]]:
-    """Find where each ordering holds, and draw it.
+    """Test in which cells each ordering holds, and draw the diagrams.
 
     Args:
-        values: What is compared in each cell, by quantity and strategy.
-        name: Ends the name of the files.
-        where: What was trained.
+        values: The values in each cell, by quantity and strategy.
+        name: End of the file names.
+        where: Description of the training.
 
     Returns:
-        A check for each ordering, and a figure for each.
+        One check and one figure per ordering.
     """
     checks, drawings = [], []
     for number, ordering in enumerate(ORDERINGS):
@@ -79,7 +79,7 @@ def phase_checks(values: Mapping[Cell, Values], name: str, where: str) -> tuple[
 
 
 def _verdicts(found: Mapping[Cell, Difference]) -> dict[Cell, str]:
-    """The verdict of each cell, where there are many in which chance may show something."""
+    """Return the verdict of each cell, corrected for the number of cells."""
     shown = holm([each.p for each in found.values()])
     return {
         cell: "too few pairs"
@@ -120,12 +120,12 @@ def _draw(
     for ax, graph in zip(axes, graphs, strict=True):
         _panel(ax, {cell: each for cell, each in found.items() if cell.topology == graph}, verdicts)
         ax.set_title(graph, fontsize="medium")
-        ax.set_xlabel("batch of an agent")
+        ax.set_xlabel("batch size per agent")
     axes[0].set_ylabel("learning rate / batch")
     caption = (
         f"{where}: {ordering.words}. Mean paired difference ({UNITS[ordering.quantity]}), and whether a t-test finds "
         "it above 0 (+, blue), below (−, orange) or neither (0, grey), at 5 % after Holm's correction over all cells; "
-        "× where less than two pairs did not diverge. The intervals of the data are of 95 %, each by itself."
+        "× if fewer than two pairs did not diverge. The intervals in the data are 95 % intervals without correction."
     )
     rows = [
         {
@@ -154,5 +154,5 @@ def _panel(ax: Axes, found: Mapping[Cell, Difference], verdicts: Mapping[Cell, s
 
 
 def _rate(cell: Cell) -> float:
-    # Rounded: regimes that follow one rule share a row, whatever the last digit of a quotient.
+    # Rounded, so that regimes that follow one rule share a row.
     return float(f"{cell.lr / cell.regime.batch:.6g}")

@@ -1,4 +1,4 @@
-"""Where trainings end in the plane of flatness and training loss, and how accurate they are there."""
+"""Accuracy of trainings in the plane of flatness and training loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +21,8 @@ def draw_plane(rows: Sequence[Mapping[str, Any]], name: str, where: str) -> Draw
 
     Args:
         rows: Trainings: strategy, batch, hessian_top_eigenvalue, train_loss, test_accuracy.
-        name: Ends the name of the files.
-        where: What was trained.
+        name: End of the file names.
+        where: Description of the training.
 
     Returns:
         The figure.
@@ -54,8 +54,8 @@ def draw_plane(rows: Sequence[Mapping[str, Any]], name: str, where: str) -> Draw
     axes[0].set_ylabel("training loss")
     outside_legend(axes[-1])
     caption = (
-        f"{where}, from random starts at equal steps: where each replica ends. The brighter, the more accurate on the "
-        "test set; lines: the same accuracy in a regression on both logarithms over all trainings."
+        f"{where}, from random starts at equal steps: where each replica ends. Brighter marks are more accurate on the "
+        "test set; lines: equal accuracy in a regression on both logarithms over all trainings."
     )
     return Drawing(
         f"plane_{name}", f"Flatness, optimization and accuracy: {where}", caption, figure, [dict(r) for r in rows]

@@ -14,15 +14,15 @@ _LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.5)
 
 
 def _digits(batch: int, rate: float, samples: int = 8000) -> Regime:
-    """An agent sees so many samples; the learning rate grows with the batch."""
+    """Return a regime in which an agent sees a given number of samples; the learning rate grows with the batch."""
     return Regime(batch=batch, lr=rate * batch, steps=samples // batch)
 
 
 DIGITS = Setting(
     name="digits",
     about=(
-        "Digits: a network of 1810 parameters, 448 training samples of whose labels a fifth are wrong, 16 agents on a "
-        "ring who all see all of them, where nothing else is said. Learning rates grow with the batch; an agent sees "
+        "Digits: a network of 1810 parameters, 448 training samples with a fifth of the labels wrong, and 16 agents on "
+        "a ring that all see all samples, unless stated otherwise. Learning rates grow with the batch; an agent sees "
         "8,000 samples from random starts."
     ),
     task={"name": "digits", "train_size": 448, "label_noise": 0.2, "partition": "shared"},
@@ -97,7 +97,7 @@ DIGITS = Setting(
             keys={"topology.agents": 4},
             lengths=_LENGTHS,
         ),
-        Variant(  # all strategies coincide, which needs no control
+        Variant(  # all strategies coincide, so no control is needed
             name="gradients of all data, the same for all",
             regime=Regime(batch=448, lr=0.1, steps=100),
             keys={"sampling": "epochs"},
@@ -122,7 +122,7 @@ def _cifar(name: str, about: str, path: str, label: str, model: dict[str, Any]) 
     return Setting(
         name=name,
         about=(
-            f"{about}: 16 agents on a ring, among whom the images are dealt out; total batches of 1,024 and 8,192, "
+            f"{about}: 16 agents on a ring, among which the images are divided; total batches of 1,024 and 8,192, "
             "with learning rates that grow with the batch."
         ),
         task=task,
@@ -136,8 +136,8 @@ def _cifar(name: str, about: str, path: str, label: str, model: dict[str, Any]) 
                 level=0.1,
                 every=100,
                 factors=(1.0, 2.0, 4.0, 8.0),
-                # At the first learning rate of the teacher, so that its minimum is one at which others may rest.
-                # One pass over 3,125 images keeps some tens of GiB of activations.
+                # At the first learning rate of the teacher, so that other strategies may rest at its minimum.
+                # One pass over 3,125 images keeps tens of GiB of activations.
                 rest=Regime(batch=3125, lr=0.1, steps=300),
                 rest_keys={"task.augmentation": None},
             ),
@@ -157,7 +157,7 @@ def _cifar(name: str, about: str, path: str, label: str, model: dict[str, Any]) 
         ),
         replicas=3,
         seed=SEED,
-        # The analysis looks at a fixed part of the images, in the type in which the network is trained.
+        # The analysis uses a fixed subset of the images, in the dtype of the training.
         experiment={
             "sampling": "epochs",
             "evaluate_every": 500,

@@ -1,4 +1,4 @@
-"""What the claims about a network are tested on: the task, the model, the regimes, and how much is done."""
+"""Settings of the study on networks: task, model, regimes, and size."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -12,7 +12,7 @@ from basinet.sim.experiment.signatures import sentence
 __all__ = ["Departure", "Family", "Regime", "Setting", "Variant"]
 
 Keys = dict[str, Any]
-"""Keys of an experiment, dotted, and their values."""
+"""Dotted keys of an experiment and their values."""
 
 
 class _Frozen(BaseModel):
@@ -20,17 +20,17 @@ class _Frozen(BaseModel):
 
 
 class Regime(_Frozen):
-    """Batch of an agent, learning rate and number of steps."""
+    """Batch size per agent, learning rate and number of steps."""
 
     batch: PositiveInt
     lr: PositiveFloat
     steps: PositiveInt
 
     def keys(self, factor: float = 1.0) -> Keys:
-        """Write it as keys of an experiment.
+        """Return the regime as keys of an experiment.
 
         Args:
-            factor: On the learning rate.
+            factor: Factor on the learning rate.
 
         Returns:
             The keys.
@@ -39,19 +39,19 @@ class Regime(_Frozen):
 
 
 class Departure(_Frozen):
-    """Every strategy starts where a centralised training has ended.
+    """Trainings of every strategy from the end of a centralised training.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         keys: Further keys of the experiment.
-        teacher: The training that gives the start.
+        teacher: The centralised training.
         regimes: A smaller and a larger batch, at constant learning rates.
-        level: How far the training loss has to rise for the minimum to have been left.
-        every: Steps between two looks.
-        factors: On the learning rate of the larger batch, with which centralised trainings leave the minimum that the
-            others are compared with at the same training loss.
-        rest: Steps with the gradient of the whole shard of each agent, after which consensus has to be below its cap.
-        rest_keys: Further keys of these.
+        level: Rise of the training loss at which the minimum has been left.
+        every: Steps between two evaluations.
+        factors: Factors on the learning rate of the larger batch, for centralised trainings to compare with at the same
+            training loss.
+        rest: Training with the gradient of each agent's whole shard, at whose end consensus must be below its cap.
+        rest_keys: Further keys of `rest`.
     """
 
     name: str
@@ -66,16 +66,15 @@ class Departure(_Frozen):
 
 
 class Family(_Frozen):
-    """Every strategy starts from the same random parameters, in several regimes.
+    """Trainings of every strategy from the same random parameters, in several regimes.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         keys: Further keys of the experiment.
-        regimes: Growing batches.
-        factors: On the learning rates; with several of them strategies are compared at the best of each, too.
-        topologies: The graphs; strategies are compared on the first in detail.
-        lengths: Parts of the steps, after which shorter and longer centralised trainings end that the others are
-            compared with at the same training loss.
+        regimes: Regimes with growing batches.
+        factors: Factors on the learning rates; if there are several, strategies are also compared at their best ones.
+        topologies: The graphs; strategies are compared in detail on the first.
+        lengths: Multiples of the number of steps, for centralised trainings to compare with at the same training loss.
     """
 
     name: str
@@ -87,13 +86,13 @@ class Family(_Frozen):
 
 
 class Variant(_Frozen):
-    """One more condition for a comparison from random starts.
+    """A further condition for a comparison from random starts.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         regime: Batch, learning rate and steps.
         keys: Further keys of the experiment.
-        lengths: As those of a `Family`.
+        lengths: As in `Family`.
     """
 
     name: str
@@ -103,21 +102,21 @@ class Variant(_Frozen):
 
 
 class Setting(_Frozen):
-    """What the claims are tested on.
+    """The setting in which the claims are tested.
 
     Attributes:
-        name: What it is called in the claims.
-        about: What it is, in a sentence.
+        name: Its name in the claims.
+        about: A description in a sentence.
         task: The task of all experiments.
         model: The model.
-        agents: How many agents.
+        agents: Number of agents.
         optimizer: Settings of SGD besides the learning rate.
-        schedule: From random starts.
+        schedule: Learning-rate schedule from random starts.
         departures: Trainings that start at a minimum.
         families: Trainings that start from random parameters.
         variants: Further conditions for these.
-        replicas: Independent repetitions, which are paired.
-        seed: Root of all draws.
+        replicas: Number of replicas, which are paired.
+        seed: Seed of all random draws.
         experiment: Further keys of all experiments, such as `runtime`.
     """
 
@@ -136,16 +135,16 @@ class Setting(_Frozen):
     experiment: Keys = Field(default_factory=dict)
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """Lay values over it.
+        """Return a copy with some values changed.
 
         Args:
-            changes: Values by name; a mapping is laid over a mapping, unless its `name` is another.
+            changes: Values by name; mappings are merged, unless their `name` differs.
 
         Returns:
-            The setting.
+            The changed setting.
 
         Raises:
-            ExperimentError: There is no such key, or a value is not allowed.
+            ExperimentError: If a key is unknown or a value is not allowed.
         """
         values = self.model_dump()
         for key, value in changes.items():
@@ -161,12 +160,12 @@ class Setting(_Frozen):
         """Describe an experiment.
 
         Args:
-            keys: Its keys, dotted, which go before those of the setting.
+            keys: Its dotted keys, which override those of the setting.
             cases: Its cases.
             strategies: Names of its strategies.
 
         Returns:
-            What `Experiment` reads.
+            The description of an `Experiment`.
         """
         return {
             "task": dict(self.task),
@@ -182,7 +181,7 @@ class Setting(_Frozen):
 
 
 def _laid_over(old: Any, new: Any) -> Any:
-    """Lay a value over another: a mapping over a mapping, unless it names another component."""
+    """Override a value; mappings are merged, unless the new one names another component."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)) or new.get("name", old.get("name")) != old.get(
         "name"
     ):

@@ -1,4 +1,4 @@
-"""Claims about where trainings end that start from random parameters."""
+"""Claims about trainings from random parameters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def family_claims(
     """Compare strategies in several regimes, at equal steps, at the best steps of each, and at equal training loss.
 
     Args:
-        progress: Is told how far it is.
+        progress: Called with the fraction done and a description.
         folder: The folder of the study.
         setting: The task and the model.
         family: The regimes.
@@ -41,7 +41,7 @@ def family_claims(
     name = "starting_" + family.name.replace(",", "").replace(" ", "_")
     cells = [Cell(r, f, t) for r in family.regimes for f in family.factors for t in family.topologies]
     first = [cell for cell in cells if cell.topology == family.topologies[0]]
-    # On a server there is no graph, so that one run stands for all of them.
+    # Centralised training has no graph, so one run serves all topologies.
     work: list[tuple[str, Mapping[str, Keys], list[str]]] = [
         (f"{name}_centralized", {cell.name: cell.keys() for cell in first}, ["centralized"]),
         (name, {cell.name: cell.keys() for cell in cells}, ["diffusion", "consensus"]),
@@ -81,7 +81,7 @@ def family_claims(
             )
     rows = [row for cell in plain for row in _rows(ends, cell, family)]
     drawings = []
-    if rows:  # else everything has diverged
+    if rows:  # empty if everything diverged
         checks += regressions(rows, where, "replica") + regressions(rows, where, "condition")
         drawings.append(draw_plane(rows, name, where))
     if len(cells) > len(plain):
@@ -92,7 +92,7 @@ def family_claims(
 
 
 def _cost(case: Keys) -> float:
-    """A step costs about as much as a few samples, besides those that it takes."""
+    """Estimate the cost of a case; a step has an overhead of a few samples."""
     return float(case["steps"] * (8 + case["batch_size"]))
 
 
@@ -101,7 +101,7 @@ def _case(cell: Cell, label: str, family: Family) -> str:
 
 
 def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], where: str, regime: Regime) -> list[Check]:
-    """Compare strategies at the steps with which each fits best, chosen for a replica by the others."""
+    """Compare strategies at the step sizes with which each fits best, chosen for each replica by the others."""
     factors = list(found)
     best: dict[tuple[Quantity, str], Array] = {}
     words = []
@@ -112,7 +112,7 @@ def _at_best_steps(found: Mapping[float, dict[tuple[Quantity, str], Array]], whe
             best[quantity, label] = table[chosen, np.arange(table.shape[1])]
         steps = " or ".join(f"{factors[index] * regime.lr:g}" for index in sorted(set(chosen)))
         at_edge = {0, len(factors) - 1} & set(chosen)
-        words.append(f"{label} {steps}{' (the last that was tried)' if at_edge else ''}")
+        words.append(f"{label} {steps}{' (the last one tried)' if at_edge else ''}")
     return order_checks(best, f"{where}, batch {regime.batch}, best steps: {', '.join(words)}", note=", tuned")
 
 
@@ -133,13 +133,13 @@ def _rows(ends: Outcomes, cell: Cell, family: Family) -> list[dict[str, Any]]:
 
 
 def regressions(rows: Sequence[Mapping[str, Any]], where: str, unit: str) -> list[Check]:
-    """Check whether accuracy follows from flatness and training loss together better than from either.
+    """Check whether flatness and training loss together predict accuracy better than either alone.
 
-    The batch goes before both. Each unit in turn is predicted from the others.
+    All regressions include the batch as a factor. Each unit in turn is predicted from the others.
 
     Args:
         rows: Ends of trainings, with accuracy, λ_max, training loss, batch and unit.
-        where: What was trained.
+        where: Description of the training.
         unit: "replica", or "condition": a strategy at a batch.
 
     Returns:
@@ -148,7 +148,7 @@ def regressions(rows: Sequence[Mapping[str, Any]], where: str, unit: str) -> lis
     groups = [row[unit] for row in rows]
     pairs = (("flatness", "optimization"), ("optimization", "flatness"))
     claims = [
-        f"5: {other} tells more of the accuracy than {alone} and the batch do alone ({where}" for alone, other in pairs
+        f"5: {other} improves the prediction of accuracy from {alone} and batch ({where}" for alone, other in pairs
     ]
     features = {
         "flatness": np.log([row["hessian_top_eigenvalue"] for row in rows]),
@@ -174,7 +174,7 @@ def variant_claims(progress: Progress, folder: Path, setting: Setting) -> list[C
     """Compare strategies from random starts under further conditions.
 
     Args:
-        progress: Is told how far it is.
+        progress: Called with the fraction done and a description.
         folder: The folder of the study.
         setting: The task, the model and the conditions.
 

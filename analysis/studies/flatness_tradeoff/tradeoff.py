@@ -1,4 +1,4 @@
-"""Flatness and optimization in distributed learning: who leaves sharp minima, where they end, how accurate it is."""
+"""The study of flatness and optimization in distributed learning."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ _LANDSCAPES: tuple[tuple[float, Callable[[Progress, Sizes], Found]], ...] = (
     (0.13, wells_claims),
     (0.1, rest_claims),
 )
-"""The parts on landscapes, and how long each takes beside the others."""
+"""The parts on landscapes, with their relative durations."""
 
 _SETTINGS = {"small": DIGITS, "cifar10": CIFAR10, "cifar100": CIFAR100, "cifar100_wrn": CIFAR100_WRN}
 
@@ -41,13 +41,13 @@ def flatness_tradeoff(
     scale: Literal["small", "cifar10", "cifar100", "cifar100_wrn"] = "small",
     **changes: Any,
 ) -> Findings:
-    """Decentralised training leaves sharp minima sooner, ends flatter, and is more or less accurate for it.
+    """Decentralised training leaves sharp minima sooner and ends flatter, with an effect on accuracy.
 
     Args:
-        progress: Is told how far the study is.
-        folder: Holds the trainings, so that what is finished is not done again.
-        scale: "small": landscapes, and digits; or photographs, for hours or days on GPUs.
-        **changes: Values that are laid over those of the `Setting`.
+        progress: Called with the fraction done and a description.
+        folder: Folder of the trainings; finished ones are not repeated.
+        scale: "small" for landscapes and digits; otherwise photographs, for hours or days on GPUs.
+        **changes: Values that override those of the `Setting`.
 
     Returns:
         The findings.
@@ -59,10 +59,10 @@ def find_out(progress: Progress, folder: Path, setting: Setting, sizes: Sizes | 
     """Test the claims.
 
     Args:
-        progress: Is told how far it is.
-        folder: Holds the trainings.
+        progress: Called with the fraction done and a description.
+        folder: Folder of the trainings.
         setting: The task and the model.
-        sizes: How much is done on landscapes; nothing if None.
+        sizes: The size of the study on landscapes; None to leave them out.
 
     Returns:
         The findings.
@@ -91,24 +91,24 @@ def find_out(progress: Progress, folder: Path, setting: Setting, sizes: Sizes | 
             "Claims of the paper, numbered: 1, decentralised strategies leave a sharp minimum sooner than "
             "centralised training, consensus before diffusion; 1b, the more so the larger the batch; 2, they end in "
             "flatter minima; 3, diffusion has a smaller excess risk than consensus; 4, decentralised strategies are "
-            "the more accurate, diffusion before consensus from random starts; 5, accuracy follows from flatness and "
-            "optimization together; 6, consensus cannot rest at a minimum that is too sharp for its graph.",
+            "more accurate, from random starts diffusion most; 5, accuracy follows from flatness and optimization "
+            "together; 6, consensus cannot rest at a minimum that is too sharp for its graph.",
             *(["They are tested on landscapes, where theory has closed forms, and on a network."] if sizes else []),
             setting.about,
-            "Controls compare with centralised trainings that end at the same training loss, and strategies at the "
-            "step sizes with which each fits best, which are chosen for a replica by the training losses of the "
-            f"others. Strategies share initial values and samples, replica by replica; there are {setting.replicas}, "
-            f"under the seed {setting.seed} (settings were looked for under the seed 0), and a replica is the unit of "
-            "every interval, but for those of claim 5 in which whole conditions are predicted. A comparison whose "
-            "interval lies on the other side of zero is reversed; one whose interval covers zero is not shown.",
-            f"{paired} rows are comparisons of pairs, each by its own interval of 95 %: if nothing differed in any of "
-            f"them, about {paired / 40:.1f} would agree by chance, and as many be reversed. The cells of a phase "
-            "diagram are counted after Holm's correction, so that by chance any shows in one diagram of twenty.",
+            "Controls compare with centralised trainings at the same training loss, and compare strategies at the step "
+            "sizes with which each fits best, chosen for each replica by the training losses of the others. Strategies "
+            f"share initial values and samples, replica by replica. There are {setting.replicas} replicas, under seed "
+            f"{setting.seed} (settings were tuned under seed 0); a replica is the unit of every interval, except in "
+            "claim 5 where whole conditions are predicted. A comparison is reversed if its interval lies on the other "
+            "side of zero, and not shown if it covers zero.",
+            f"{paired} rows are paired comparisons, each with its own 95 % interval: if there were no differences at "
+            f"all, about {paired / 40:.1f} would agree by chance, and as many would be reversed. The cells of a phase "
+            "diagram are counted after Holm's correction: without differences, one diagram in twenty would show any.",
         ],
         checks=checks,
         drawings=drawings,
         sources=[
-            "Y. Cao, Z. Wu, K. Yuan, A. H. Sayed: On the trade-off between flatness and optimization in distributed "
-            "learning, IEEE TPAMI (2025), arXiv:2406.20006, doi:10.1109/TPAMI.2025.3583104.",
+            "Cao, Wu, Yuan, Sayed: On the trade-off between flatness and optimization in distributed learning, IEEE "
+            "TPAMI, 2025, arXiv:2406.20006, doi:10.1109/TPAMI.2025.3583104.",
         ],
     )

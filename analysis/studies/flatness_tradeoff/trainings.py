@@ -24,11 +24,11 @@ Array = NDArray[np.float64]
 
 
 class _Teller:
-    """Tells a study how far an experiment is.
+    """Reports the progress of an experiment to a study.
 
     Args:
-        progress: Is told.
-        total: Runs of the experiment.
+        progress: The study's callback.
+        total: Number of runs of the experiment.
     """
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -55,23 +55,23 @@ class _Teller:
 
 
 def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress: Progress) -> list[Run]:
-    """Carry out an experiment that belongs to a study, and measure it.
+    """Run and measure an experiment that belongs to a study.
 
-    What is finished is not done again, and what was begun goes on from its checkpoint.
+    Finished runs are not repeated, and interrupted ones resume from their checkpoints.
 
     Args:
         folder: The folder of the study.
-        name: What the experiment is called in it.
+        name: Name of the experiment in it.
         description: The experiment.
-        progress: Is told how far it is.
+        progress: Called with the fraction done and a description.
 
     Returns:
         Its runs.
 
     Raises:
-        ExperimentError: Something in it is not allowed, or the folder holds another experiment.
-        Interrupted: It was stopped; the same study goes on from there.
-        RunFailed: A run has failed.
+        ExperimentError: If the experiment is invalid, or the folder holds another one.
+        Interrupted: If it was interrupted; the same study resumes from there.
+        RunFailed: If a run failed.
     """
     experiment = Experiment(description)
     out = folder / TRAININGS / name
@@ -87,7 +87,7 @@ def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress:
 
 
 class Outcomes:
-    """Where the trainings of experiments have ended, by strategy and case.
+    """Final values of the trainings of experiments, by strategy and case.
 
     Args:
         runs: The trainings.
@@ -117,33 +117,33 @@ class Outcomes:
             case: The case.
 
         Returns:
-            A value for each replica; NaN for those that diverged.
+            One value per replica; NaN for those that diverged.
         """
         run = self.run(label, case)
         found = finals(run, metric)
         return np.array([found.get(replica, np.nan) for replica in range(run.config["replicas"])])
 
     def flatness(self, label: str, case: str) -> Array:
-        """Look up the logarithm of λ_max, of which a difference is a log ratio; NaN where λ_max is not positive.
+        """Look up the logarithm of λ_max, so that differences are log ratios; NaN if λ_max is not positive.
 
         Args:
             label: The strategy.
             case: The case.
 
         Returns:
-            A value for each replica.
+            One value per replica.
         """
         return log(self.get("hessian_top_eigenvalue", label, case))
 
 
 def log(values: Array) -> Array:
-    """Take logarithms of what is positive.
+    """Compute logarithms of positive numbers.
 
     Args:
         values: Numbers.
 
     Returns:
-        Their logarithms; NaN for the others.
+        Their logarithms; NaN for those that are not positive.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(values > 0, np.log(values), np.nan)

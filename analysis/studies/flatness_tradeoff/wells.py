@@ -1,4 +1,4 @@
-"""Claims about two minima of the same depth: which of them agents prefer."""
+"""Claims about which of two minima of the same depth agents prefer."""
 
 import math
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ from basinet.analysis.studies.flatness_tradeoff.claims import (
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Progress
-from basinet.analysis.theory import felt_potential, well_probability
+from basinet.analysis.theory import effective_potential, well_probability
 from basinet.sim.run.records import Row
 
 __all__ = ["wells_claims"]
 
 
 def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Drawing]]:
-    """Which of a sharp and a flat minimum of the same depth is visited how often.
+    """Measure the time spent in a sharp and in a flat minimum of the same depth.
 
     Args:
-        progress: Is told how far it is.
-        sizes: How much is done.
+        progress: Called with the fraction done and a description.
+        sizes: The size of the study.
 
     Returns:
         Checks and figures.
@@ -61,7 +61,7 @@ def wells_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dr
 
 
 def _wells(progress: Progress, *, label: str, replicas: int, visits: int) -> Row:
-    """Measure how much time a strategy spends in the flat well beside what theory says."""
+    """Measure and predict the fraction of time that a strategy spends in the flat well."""
     diffusion, lr = 0.2, 0.02
     variance = 2 * AGENTS * diffusion / lr
     task = {"name": "double_well", "noise": math.sqrt(variance)}
@@ -77,7 +77,7 @@ def _wells(progress: Progress, *, label: str, replicas: int, visits: int) -> Row
         curvature: Array = np.where(w <= 0, sharp * (3 * (w / a) ** 2 - 1) / 2, flat * (3 * (w / b) ** 2 - 1) / 2)
         return curvature
 
-    felt = felt_potential(RULES[label], block.setup.weights, value, bend, lr=lr, noise=variance, between=(a, b))
+    felt = effective_potential(RULES[label], block.setup.weights, value, bend, lr=lr, noise=variance, between=(a, b))
     predicted = well_probability(felt, diffusion, barrier=0.0, low=2 * a, high=2 * b)
     shares = np.zeros(replicas)
     looks = 0
@@ -104,9 +104,9 @@ def _draw_wells(rows: Sequence[Row]) -> Drawing:
         )
         ax.hlines(row["predicted"], place - 0.25, place + 0.25, color=style.color, linestyle=style.line)
     ax.set_xticks(range(len(RULES)), list(RULES))
-    ax.set_ylabel("share of time in the flat well")
+    ax.set_ylabel("fraction of time in the flat well")
     caption = (
         "Two wells of the same depth, 2.5 D below the barrier, with curvatures 6 and 1; every agent starts in the "
-        "sharp one. Lines: density of the potential that the network feels; markers with 95 % intervals: simulation."
+        "sharp one. Lines: density of the network's effective potential; markers with 95 % intervals: simulation."
     )
     return Drawing("wells", "Which minimum is preferred", caption, figure, list(rows))

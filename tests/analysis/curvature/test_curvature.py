@@ -275,7 +275,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Curvature(Objective(case.model, plain, case.data), case.points[:, :5])
     with pytest.raises(ValueError, match="3 points and 2 holdings"):
         case.curvature(holdings=[[0], [1]])
-    with pytest.raises(ValueError, match="number 1 has none"):
+    with pytest.raises(ValueError, match="point 1 has none"):
         case.curvature(holdings=[[0], [], [1]])
 
 

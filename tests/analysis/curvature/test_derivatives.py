@@ -114,13 +114,13 @@ def make(model: nn.Module, loss: Any = plain, dtype: torch.dtype = torch.float64
         (Detached, "disagrees with differences of the gradient in 0.weight, 0.bias"),
         (Lopsided, "is not symmetric|disagrees"),
         (Marked, "is not symmetric"),
-        (Segmented, "cannot be had .*_segment_reduce_backward"),
+        (Segmented, "is not available .*_segment_reduce_backward"),
     ],
 )
 def test_a_wrong_second_derivative_is_refused_with_its_layer(function: Any, what: str, dtype: torch.dtype) -> None:
     curvature = make(network(Layer(function.apply), nn.Tanh()), dtype=dtype)
     ones = torch.ones_like(curvature.points)
-    with pytest.raises(ValueError, match=rf"{what}.*; at fault is layer '1' \(Layer\)") as refusal:
+    with pytest.raises(ValueError, match=rf"{what}.*; the cause is layer '1' \(Layer\)") as refusal:
         curvature.products(ones)
     assert function is Segmented or f"in its {function.__name__}" in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -137,7 +137,7 @@ class Single(nn.Module):
 @pytest.mark.parametrize(("function", "fault"), [(torch.tanh, None), (Marked.apply, "is not symmetric")])
 def test_of_a_model_of_one_type_the_symmetry_alone_is_checked(function: Any, fault: str | None) -> None:
     curvature = make(network(Layer(function), Single()), dtype=torch.float32)
-    with pytest.warns(UserWarning, match="Hessian of the loss is checked for symmetry alone.*in float64"):
+    with pytest.warns(UserWarning, match="Hessian of the loss is checked for symmetry only.*in float64"):
         if fault is None:
             assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
         else:
@@ -223,7 +223,7 @@ def test_a_third_derivative_is_looked_at_by_itself() -> None:
 
 def test_a_loss_that_hides_a_path_is_at_fault_itself() -> None:
     curvature = make(network(nn.Tanh()), stopped)
-    with pytest.raises(ValueError, match="at fault is the loss of the task"):
+    with pytest.raises(ValueError, match="the cause is the loss of the task"):
         curvature.products(torch.ones_like(curvature.points))
 
 
@@ -302,5 +302,5 @@ class Root(nn.Module):
 
 def test_a_layer_whose_second_derivative_is_not_finite_is_named() -> None:
     curvature = make(network(Root()))
-    with pytest.raises(ValueError, match=r"is not finite; at fault is layer '1' \(Root\)"):
+    with pytest.raises(ValueError, match=r"is not finite; the cause is layer '1' \(Root\)"):
         curvature.products(torch.ones_like(curvature.points))

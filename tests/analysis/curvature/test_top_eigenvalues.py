@@ -146,5 +146,5 @@ def test_what_does_not_fit_is_refused() -> None:
         top_eigenvalues(np.eye(3), num_eigenvalues=0)
     with pytest.raises(ValueError, match=r"min_steps \(9\)"):
         top_eigenvalues(np.eye(3), min_steps=9, max_steps=4)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         top_eigenvalues(np.full((3, 3), np.nan))

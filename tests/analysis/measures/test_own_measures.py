@@ -231,9 +231,9 @@ def test_runs_that_share_their_steps_have_what_is_measured_of_the_graph_of_their
     [
         (["hessian_trace", "excess_risk", "hessian_trace"], "analysis: hessian_trace is named twice"),
         ([Steepness, Steepness(2.0)], "analysis: .*Steepness is named twice"),
-        ([GradientNorm], "the value of .*GradientNorm is called gradient_norm, as that of every run is"),
+        ([GradientNorm], "GradientNorm has a value called gradient_norm, a name that every run uses"),
         ([torch.nn.Linear], "analysis.in_features: .*Linear needs the setting 'in_features'"),
-        ([dict], "analysis: builtins:dict is no measure; allowed are classes derived from PointMeasure or NetworkM"),
+        ([dict], "analysis: builtins:dict is not a measure; allowed are subclasses of PointMeasure or NetworkM"),
         (
             [Broken],
             "analysis: .*Broken cannot be measured: ZeroDivisionError: division by zero .*test_own_measures.py:",

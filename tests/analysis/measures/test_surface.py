@@ -103,5 +103,5 @@ def test_the_grid_of_a_plane() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 3"):
         path_losses(at([1.0, 0.0]), at([1.0, 0.0]), 2)
-    with pytest.raises(ValueError, match="an end for each start, got 1 and 2"):
+    with pytest.raises(ValueError, match="needs one end, got 1 starts and 2 ends"):
         path_losses(at([1.0, 0.0]), at([1.0, 0.0], [0.0, 0.0]))

@@ -374,7 +374,7 @@ def test_what_came_from_python_is_not_repeated_by_a_command(tmp_path, of_run):
     folder = tmp_path / "e" / "one" if of_run else tmp_path / "e"
     text = html.unescape(write_report(folder).read_text())
     (call,) = re.findall(r"<pre><code>(.*?)</code></pre>", text, flags=re.DOTALL)
-    assert "basinet run" not in text and "were given as model: run the script again" in text
+    assert "basinet run" not in text and "were given as model: run the script that passed them again" in text
     (given,) = [node for node in ast.walk(ast.parse(call)) if isinstance(node, ast.Call)]
     values = {word.arg: ast.literal_eval(word.value) for word in given.keywords}
     assert values == {**settings, "model": ..., "out": f"{folder.name}-again"}

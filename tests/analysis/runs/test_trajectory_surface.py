@@ -162,5 +162,5 @@ def test_runs_of_different_tasks_share_no_loss(tmp_path):
     tasks = [{"name": "quadratic", "curvature": 1.0, "dimension": d} for d in (3,)]
     tasks.append({"name": "quadratic", "curvature": 2.0, "dimension": 3})
     run(**BASE | {"task": tasks, "strategy": "consensus"}, out=tmp_path / "out", quiet=True)
-    with pytest.raises(ExperimentError, match="its task is another"):
+    with pytest.raises(ExperimentError, match="its task differs from"):
         measure_trajectories(tmp_path / "out")

@@ -403,7 +403,7 @@ def test_rounding_is_no_difference(scale):
 def test_a_single_pair_carries_no_interval():
     (found,) = paired_differences([make(values=[0.5]), make("consensus", [0.75])], "test_accuracy")
     assert (found.interval, found.error, found.shown) == (None, None, False)
-    assert found.cells()[1:] == ["+0.25", "", "1", "a single pair carries no interval"]
+    assert found.cells()[1:] == ["+0.25", "", "1", "a single pair has no interval"]
 
 
 def test_needs_neither_torch_nor_matplotlib():

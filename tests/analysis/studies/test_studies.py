@@ -53,7 +53,7 @@ def test_a_study_writes_over_studies_alone(tmp_path):
     check_folder(tmp_path / "out")
     (tmp_path / "trainings").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ExperimentError, match="holds something else than a study"):
+    with pytest.raises(ExperimentError, match="holds something other than a study"):
         check_folder(tmp_path)
     begun = tmp_path / "begun" / "trainings" / "one" / "diffusion"
     begun.mkdir(parents=True)

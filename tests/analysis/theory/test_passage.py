@@ -8,7 +8,7 @@ import torch
 
 from basinet.analysis.statistics.survival import mean_time
 from basinet.analysis.theory import (
-    felt_potential,
+    effective_potential,
     kramers_time,
     mean_passage_time,
     rule_of,
@@ -81,7 +81,7 @@ def test_the_felt_barrier_is_lower_where_agents_disagree_more():
     W = metropolis(ring(16))
     barriers = []
     for rule in ("centralized", "atc", "consensus"):
-        felt = felt_potential(rule, W, quartic, bend, lr=0.02, noise=20.0, between=(-1.0, 0.5))
+        felt = effective_potential(rule, W, quartic, bend, lr=0.02, noise=20.0, between=(-1.0, 0.5))
         values = felt(np.linspace(-1.5, 0.5, 401))
         barriers.append(values[200:].max() - values[:301].min())
     assert barriers[0] == pytest.approx(0.25, abs=1e-4)
@@ -111,7 +111,7 @@ def test_exit_times_are_those_of_the_felt_potential(make_block, strategy):
         escape={"name": "passes", "value": 0.5},
     )  # fmt: skip
     rule, _ = rule_of(block.strategy)
-    felt = felt_potential(rule, block.setup.weights, quartic, bend, lr=lr, noise=noise, between=(-1.0, 0.5))
+    felt = effective_potential(rule, block.setup.weights, quartic, bend, lr=lr, noise=noise, between=(-1.0, 0.5))
     predicted = mean_passage_time(felt, diffusion, start=-1.0, threshold=0.5, lr=lr)
     block.advance(round(1.4 * predicted))
     steps = block.escape.steps.numpy()
@@ -139,7 +139,9 @@ def test_the_flat_well_is_occupied_as_the_felt_potential_says(make_block):
     def curvature(w):
         return np.where(w <= 0, sharp * (3 * (w / a) ** 2 - 1) / 2, flat * (3 * (w / b) ** 2 - 1) / 2)
 
-    felt = felt_potential("consensus", block.setup.weights, potential, curvature, lr=lr, noise=noise, between=(a, b))
+    felt = effective_potential(
+        "consensus", block.setup.weights, potential, curvature, lr=lr, noise=noise, between=(a, b)
+    )
     predicted, bare = (
         well_probability(u, diffusion, barrier=0.0, low=2 * a, high=2 * b) for u in (felt, potential)
     )  # fmt: skip

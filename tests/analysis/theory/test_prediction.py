@@ -149,7 +149,7 @@ def test_how_far_the_agents_hessians_are_apart_is_said(tmp_path, monkeypatch):
     (held,) = build_setup(Config.parse(load_run(path).config)).holdings
     own = np.array([2 * x[places].T @ x[places] / len(places) for places in held])
     spread = np.sqrt(((own - own.mean(0)) ** 2).sum((1, 2)).mean()) / np.linalg.norm(own.mean(0))
-    for numbers, what in ((800, "the largest stable learning rate is"), (0, "all agents are taken to have")):
+    for numbers, what in ((800, "the largest stable learning rate assumes"), (0, "all agents are assumed to have")):
         monkeypatch.setattr(basins, "OWN_NUMBERS", numbers)
         (sentence,) = (text for text in predict_run(path).assumptions if "their own differ by" in text)
         assert sentence.startswith(what)
@@ -186,7 +186,7 @@ def test_a_descent_that_reached_no_minimum_is_named(tmp_path, monkeypatch):
     keys |= {"strategy": "consensus", "optimizer": {"name": "sgd", "lr": 0.1}, "steps": 5, "replicas": 2}
     path = run(**keys, out=tmp_path / "out").runs[0].path
     monkeypatch.setattr(prediction, "excess_risk", partial(prediction.excess_risk, max_products=3))
-    for at, said in (("minimum", "--at centroid takes that"), ("centroid", "excess risk is a lower bound")):
+    for at, said in (("minimum", "use --at centroid"), ("centroid", "excess risk is a lower bound")):
         found = predict_run(path, at=at)
         (sentence,) = (text for text in found.assumptions if "gradient norm" in text)
         assert sentence.startswith("in 2 of 2 replicas the descent reached no minimum") and sentence.endswith(said)
@@ -209,7 +209,7 @@ def test_what_theory_cannot_follow_is_refused(tmp_path):
     keys = QUADRATIC | {"steps": 10, "replicas": 2}
     for index, (change, message) in enumerate([
         ({"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}, "weight_decay"),
-        ({"strategy": "diffusion", "gradient_noise": {"size": 0.1}}, "gradient_noise: theory knows"),
+        ({"strategy": "diffusion", "gradient_noise": {"size": 0.1}}, "gradient_noise: theory covers"),
         ({"strategy": "diffusion", "optimizer": {"name": "adam", "lr": 0.1}}, "not affine"),
     ]):  # fmt: skip
         path = run(**(keys | change), out=tmp_path / str(index)).runs[0].path

@@ -360,7 +360,7 @@ def test_where_gradients_are_evaluated():
 
 
 def test_shapes_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="do not match"):
         Quadratics.of(np.ones(3), np.ones((2, 3, 3)), agents=2)
     with pytest.raises(ValueError, match="are not"):
         Quadratics.of(np.ones(3), np.ones(3), np.ones((4, 3)), agents=2)
