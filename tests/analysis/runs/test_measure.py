@@ -441,11 +441,8 @@ def test_agents_are_evaluated_in_portions_that_have_room(make_block, monkeypatch
         model=model,
     )
     sizes = []
-    monkeypatch.setattr(
-        type(setup.task),
-        "_measure_part",
-        watched(type(setup.task)._measure_part, lambda part: sizes.append(len(part[0]))),
-    )
+    watching = watched(type(setup.task).chunks, lambda data, size: sizes.append(min(size, len(data[0]))))
+    monkeypatch.setattr(type(setup.task), "chunks", watching)
     found = by_point(measure_replica(setup, state, 1))
     assert set(found) - {None} == {0, 1, 2}
     assert max(sizes) <= memory * 2**20 // 2 // (8 * 330)
@@ -454,9 +451,9 @@ def test_agents_are_evaluated_in_portions_that_have_room(make_block, monkeypatch
 
 
 def watched(function, see):
-    def watching(self, model, part, **more):
-        see(part)
-        return function(self, model, part, **more)
+    def watching(self, *words, **more):
+        see(*words, **more)
+        return function(self, *words, **more)
 
     return watching
 
