@@ -255,7 +255,7 @@ check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
 check(unused | drawing | {"numba"}, "list", "--json")
 check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
-check(unused, "run", "tiny.yaml", "optimizer=sgd,adam", "--out", "out", "--json")
+check(unused, "run", "tiny.yaml", "strategy=diffusion", "optimizer=sgd,adam", "steps=4", "--out", "out", "--json")
 
 # What was put off is done as soon as something is compiled.
 import torch
