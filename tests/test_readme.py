@@ -31,7 +31,7 @@ SMALL = {
     "model": {"name": "mlp", "hidden": [6]},
     "topology": {"name": "ring", "agents": 4},
     "steps": 4,
-    "replicas": 2,
+    "replicas": 1,
 }
 every_page = pytest.mark.parametrize("page", sorted(PAGES))
 

@@ -19,9 +19,6 @@ from basinet.sim.run.records import Row
 
 __all__ = ["GradientNoise", "NoiseCurvature", "gradient_noise"]
 
-_BYTES = 2**27
-"""Bytes for the gradients of a block of samples."""
-
 
 @dataclass(frozen=True)
 class GradientNoise:
@@ -50,7 +47,9 @@ class GradientNoise:
         return size * self.curvature.value / scale if scale else float("nan")
 
 
-def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_probes: int = 10) -> list[GradientNoise]:
+def gradient_noise(
+    curvature: Curvature, space: Krylov, keys: Tensor, *, num_probes: int = 10, memory: int = 2**27
+) -> list[GradientNoise]:
     r"""Measure the gradient noise at each point, and the curvature along it.
 
     With per-sample gradients g_i, weights w_i, mean ḡ, random signs ε_i and a Krylov basis Q with T = Qᵀ H Q,
@@ -70,6 +69,7 @@ def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_pro
         space: Their Krylov bases.
         keys: Keys of the signs, int64 [N].
         num_probes: Number of probes, at least 2; each costs one product.
+        memory: Bytes for the gradients of a block of samples.
 
     Returns:
         The per-sample noise at each point.
@@ -85,7 +85,7 @@ def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_pro
     sums = means.new_zeros(len(means), 1 + rank * rank + num_probes * size)
     for row, mean in enumerate(means):
         total, inner, probes = sums[row, :1], sums[row, 1 : -num_probes * size], sums[row, -num_probes * size :]
-        for gradients, weights, signs in _blocks(curvature, row, keys[row], num_probes):
+        for gradients, weights, signs in _blocks(curvature, row, keys[row], num_probes, memory):
             scaled = (gradients.to(torch.float64) - mean) * weights.sqrt()[:, None]
             coordinates = scaled @ space.basis[row].T
             total += scaled.square().sum()
@@ -110,12 +110,14 @@ def gradient_noise(curvature: Curvature, space: Krylov, keys: Tensor, *, num_pro
     return found
 
 
-def _blocks(curvature: Curvature, row: int, key: Tensor, num_probes: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _blocks(
+    curvature: Curvature, row: int, key: Tensor, num_probes: int, memory: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield the gradients [b, P] of blocks of a point's samples, their weights [b] and signs [b, num_probes]."""
     objective = curvature.objective
     point, buffers = curvature.points[row], {name: b[row] for name, b in curvature.buffers.items()}
     place = curvature.rows.start + row
-    block = max(1, _BYTES // (8 * len(point)))
+    block = max(1, memory // (8 * len(point)))
     for chunk in objective.samples.chunks(slice(place, place + 1), block):
         numbers = torch.arange(chunk.start, chunk.start + chunk.size, device=point.device)
         signs = 1.0 - 2.0 * draws.integers(draws.fold(key, numbers), 2, (num_probes,)).to(torch.float64)

@@ -135,10 +135,11 @@ def mean_passage_time(potential: Potential, diffusion: float, *, start: float, t
     a, c = sign * start, sign * threshold
     before = np.linspace(_far_end(u, a, c - a), a, _GRID)
     after = np.linspace(a, c, _GRID)
-    low = min(u(before).min(), u(after).min())
-    inner = np.trapezoid(np.exp(low - u(before)), before)
-    inner = inner + cumulative_trapezoid(np.exp(low - u(after)), after, initial=0.0)
-    return float(np.trapezoid(np.exp(u(after) - low) * inner, after) / (diffusion * lr))
+    wall, way = u(before), u(after)
+    low = min(wall.min(), way.min())
+    inner = np.trapezoid(np.exp(low - wall), before)
+    inner = inner + cumulative_trapezoid(np.exp(low - way), after, initial=0.0)
+    return float(np.trapezoid(np.exp(way - low) * inner, after) / (diffusion * lr))
 
 
 def _far_end(u: Potential, start: float, scale: float) -> float:

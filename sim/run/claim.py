@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def _objects(given: Any, *path: str) -> Iterator[str]:
             yield path[0]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Collect package versions.
 

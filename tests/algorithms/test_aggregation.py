@@ -227,5 +227,5 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_a_share_of_the_neighbours_is_rounded_up():
     neighbors = torch.tensor([0, 1, 10, 11, 30])
-    assert Robust(tolerated=0.1)._attackers(neighbors).tolist() == [0, 1, 1, 2, 3]
-    assert Robust(tolerated=2)._attackers(neighbors).tolist() == [2] * 5
+    assert Robust(tolerated=0.1).attackers_among(neighbors).tolist() == [0, 1, 1, 2, 3]
+    assert Robust(tolerated=2).attackers_among(neighbors).tolist() == [2] * 5

@@ -26,6 +26,15 @@ def estimates(kind, shapes, slopes, **settings):
     return [-p.detach() for p in layers]
 
 
+def factors(optimizer, step):
+    """U and Vᵀ of a step of the first group."""
+    (group,) = optimizer.param_groups
+    now, group["step"] = group["step"], step
+    (found,) = optimizer.next_factors()
+    group["step"] = now
+    return found
+
+
 def second_moment(shape, rank):
     """E‖ĝ‖² / ‖G‖² of one matrix, or vector."""
     m, n = (*shape, 1)[:2]
@@ -112,7 +121,7 @@ def test_the_step_goes_along_the_direction_of_the_evaluations(name):
         values = [a.square().sum() + c.sin().sum() + a.sum() * c.sum() for a, c in (above, below)]
         slope = (values[0] - values[1]) / (2 * eps)
         if name == "lozo_m" and step and step % 3 == 0:
-            v = optimizer._right(*next(iter(optimizer._keyed_groups())), step // 3)[0][0].mT
+            v = factors(optimizer, step)[1][0][0].mT
             momentum[0] = momentum[0] @ v @ v.mT / len(v)
         optimizer.step()
         for place, (x, plus, minus, now) in enumerate(zip(before, above, below, (w, b), strict=True)):
@@ -416,7 +425,7 @@ def test_momentum_that_rested_is_carried_to_the_present_subspace():
     optimizer.step(lambda: (x - 1).square().sum())
     (group,) = optimizer.param_groups
     group["step"] = 7  # of the third period
-    v_old, v_new = (optimizer._right(*next(iter(optimizer._keyed_groups())), period)[0][0].mT for period in (0, 2))
+    v_old, v_new = (factors(optimizer, step)[1][0][0].mT for step in (0, 7))
     expected = optimizer.state[x]["momentum"][0] @ v_old.mT @ v_new @ v_new.mT / 4
     before = x.detach().clone()
     optimizer.step(lambda: torch.zeros(()))  # no slope: the momentum alone
@@ -443,10 +452,9 @@ def test_gossip_of_models_is_gossip_of_the_low_rank_factor_within_a_period():
     settings = {"lr": lr, "eps": eps, "rank": rank, "period": period, "shared": True, "agents": agents, "keys": keys}
     optimizer = LOZO([x], **settings)
     b = torch.zeros(agents, m, rank, dtype=torch.float64)
-    ((group, own),) = optimizer._keyed_groups()
-    v = optimizer._right(group, own, 0)[0].mT
-    for _ in range(period):
-        (u,) = optimizer._left(group, own)
+    for step in range(period):
+        ((u,), (right,)) = factors(optimizer, step)
+        v = right.mT
         here, direction = start + b @ v.mT, eps * u @ v.mT
         slopes = (losses(here + direction) - losses(here - direction)) / (2 * eps)
         b = torch.einsum("kl,lmr->kmr", mixing, b - lr * slopes[:, None, None] * u / rank)
@@ -454,7 +462,7 @@ def test_gossip_of_models_is_gossip_of_the_low_rank_factor_within_a_period():
         with torch.no_grad():
             x.copy_(torch.einsum("kl,lmn->kmn", mixing, x))
         torch.testing.assert_close(x.detach(), start + b @ v.mT, rtol=1e-12, atol=1e-12)
-    rest, after = x.detach() - x.detach().mean(0), optimizer._right(group, own, 1)[0].mT
+    rest, after = x.detach() - x.detach().mean(0), factors(optimizer, period)[1][0].mT
     seen = rest @ torch.linalg.pinv(after.mT) @ after.mT
     assert 0.01 < float(seen.norm()) < 0.9 * float(rest.norm())
 
@@ -465,8 +473,7 @@ def test_momentum_carried_to_a_new_subspace_keeps_r_over_n_of_its_energy():
     x = nn.Parameter(torch.zeros(agents, m, n, dtype=torch.float64))
     optimizer = LOZOM([x], lr=0.0, rank=rank, period=1, momentum=beta, agents=agents)
     optimizer.step(lambda: x.sum((1, 2)))
-    ((group, own),) = optimizer._keyed_groups()
-    old, new = (optimizer._right(group, own, period)[0].mT for period in (0, 1))
+    old, new = (factors(optimizer, step)[1][0].mT for step in (0, 1))
     before = (optimizer.state[x]["momentum"] @ old.mT).square().sum((1, 2))
     optimizer.step(lambda: torch.zeros(agents))  # no slope: what is carried, times β
     after = (optimizer.state[x]["momentum"] @ new.mT / beta).square().sum((1, 2))
@@ -503,9 +510,7 @@ def test_a_step_adds_its_factors(rank, agents):
     for step in range(7):
         layers[0].requires_grad_(step not in {1, 2})
         fresh = LOZO(layers, **settings)
-        fresh.param_groups[0]["step"] = step
-        group, keys = next(iter(fresh._keyed_groups()))
-        left, right = fresh._draw(group, keys)
+        left, right = factors(fresh, step)
         trained = [p for p in layers if p.requires_grad]
         before = [p.detach().clone() for p in layers]
         loss = optimizer.step(lambda: sum(p.square().flatten(int(bool(agents))).sum(-1) for p in layers))

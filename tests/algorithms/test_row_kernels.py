@@ -5,7 +5,7 @@ import torch
 
 from basinet.algorithms import row_kernels
 from basinet.algorithms.row_kernels import CompiledMath
-from basinet.algorithms.row_norms import _TorchMath, row_math
+from basinet.algorithms.row_norms import row_math
 
 AGENTS = 3
 SHAPES = ((5,), (), (0,), (2, 3), (40_000,), (7,))
@@ -19,7 +19,8 @@ def make(dtype, agents=AGENTS):
 
 
 def both(agents, dtype):
-    return CompiledMath(agents, dtype), _TorchMath(agents, dtype, torch.device("cpu"))
+    laid_out, other = torch.zeros(2, 3, dtype=dtype), torch.zeros(3, 2, dtype=dtype).mT
+    return row_math(agents, [laid_out]), row_math(agents, [other])
 
 
 @pytest.mark.parametrize("agents", [1, AGENTS])
@@ -31,7 +32,7 @@ def test_both_ways_agree_to_rounding(agents, dtype, rate, keep, with_factors):
     for rows in both(agents, dtype):
         own, along, factors = make(dtype, agents)
         own_table, squares = rows.table(own), rows.zeros()
-        chosen = factors if isinstance(rows, _TorchMath) else factors.numpy()
+        chosen = factors.numpy() if isinstance(rows, CompiledMath) else factors
         rows.step(own_table, rows.table(along), chosen if with_factors else None, rate, keep, squares)
         ends.append(own)
         # A piece of 2¹⁴ squares is summed in two lanes of a processor or more.
@@ -49,7 +50,7 @@ def test_both_ways_agree_to_rounding(agents, dtype, rate, keep, with_factors):
 def test_inverse_roots_are_finite_and_bounded(dtype):
     squares = torch.tensor([0.0, 4.0, 1e-90, torch.inf, torch.nan, 1e-300], dtype=torch.float64)
     for rows in both(len(squares), dtype):
-        given = squares if isinstance(rows, _TorchMath) else squares.numpy()
+        given = squares.numpy() if isinstance(rows, CompiledMath) else squares
         most = torch.finfo(dtype).max
         wanted = torch.tensor([0.0, 1.5, min(3e45, most), 0.0, 0.0, min(3e150, most)], dtype=dtype)
         torch.testing.assert_close(torch.as_tensor(rows.inverse_roots(given, 3.0)), wanted)
@@ -78,7 +79,7 @@ def test_what_is_not_laid_out_for_the_loops_is_torchs():
     x = torch.zeros(4, 6)
     assert isinstance(row_math(4, [x], [x.clone()]), CompiledMath)
     for other in (x.bfloat16(), x.double(), torch.zeros(6, 4).mT, x.to("meta")):
-        assert isinstance(row_math(4, [x], [other]), _TorchMath)
+        assert not isinstance(row_math(4, [x], [other]), CompiledMath)
 
 
 def test_autograd_notices_a_step():

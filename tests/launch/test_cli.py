@@ -20,7 +20,7 @@ from basinet.launch.cli import main
 from tests.processes import HANGS
 
 TINY = {
-    "task": "digits",
+    "task": {"name": "digits", "train_size": 100},
     "model": {"name": "mlp", "hidden": [6]},
     "topology": {"name": "ring", "agents": 4},
     "strategy": ["centralized", "diffusion"],
@@ -193,10 +193,10 @@ def test_a_dry_run_shows_what_runs_differ_in_and_have_in_common(folder, capsys):
         "left out as impossible: centralized_topology=hypercube-6_seed=3, " in found.err and "power of two" in found.err
     )
     assert found.err.endswith("4 runs, nothing written\n")
-    assert main(["run", "tiny.yaml", f"seed={list(range(150))}", "--dry-run"]) == 0
+    assert main(["run", "tiny.yaml", f"seed={list(range(105))}", "--dry-run"]) == 0
     found = capsys.readouterr()
-    assert found.err.startswith("300 runs to check\n")
-    assert "100 more runs; --json prints all" in found.err and len(found.out.splitlines()) < 260
+    assert found.err.startswith("210 runs to check\n")
+    assert "10 more runs; --json prints all" in found.err and len(found.out.splitlines()) < 260
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
@@ -255,7 +255,7 @@ check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
 check(unused | drawing | {"numba"}, "list", "--json")
 check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
-check(unused, "run", "tiny.yaml", "optimizer=sgd,adam", "--out", "out", "--json")
+check(unused, "run", "tiny.yaml", "strategy=diffusion", "optimizer=sgd,adam", "steps=4", "--out", "out", "--json")
 
 # What was put off is done as soon as something is compiled.
 import torch

@@ -55,6 +55,16 @@ class LowRankOptimizer(DirectionalOptimizer):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_held": {}, "_period": {}}
 
+    @torch.no_grad()
+    def next_factors(self) -> list[Factors]:
+        """Draw U and V of the next step, whose direction is U Vᵀ in each matrix.
+
+        Returns:
+            U [N, m, r] and Vᵀ [N, r, n] of each parameter that is trained, one pair of lists a group; a row for each
+            key that there is.
+        """
+        return [self._draw(group, keys) for group, keys in self._keyed_groups()]
+
     def _explore(self, group: dict[str, Any], keys: Keys) -> None:
         left, right = self._held[id(group)] = self._draw(group, keys)
         self._add_products(group, left, right, None, [group["eps"]] * len(left))

@@ -75,7 +75,7 @@ class Robust:
             ValueError: One is too small.
         """
         neighbors = np.asarray((weights != 0).sum(axis=1)).ravel() - (weights.diagonal() != 0)
-        f = self._attackers(torch.from_numpy(neighbors)).numpy()
+        f = self.attackers_among(torch.from_numpy(neighbors)).numpy()
         least = 2 * f + {"trimmed_mean": 1 + (f > 0), "krum": 3, "multi_krum": 3}.get(self.rule, 1)
         agent = int((neighbors + 1 - least).argmin())
         if neighbors[agent] + 1 < least[agent]:
@@ -84,8 +84,15 @@ class Robust:
                 f" {least[agent]} or more, and agent {agent} has {neighbors[agent]} neighbours"
             )
 
-    def _attackers(self, neighbors: Tensor) -> Tensor:
-        """Compute f from the numbers of neighbours, int64 [N]."""
+    def attackers_among(self, neighbors: Tensor) -> Tensor:
+        """Compute the number f of attackers that are tolerated.
+
+        Args:
+            neighbors: Number of neighbours of each agent, int64 [N].
+
+        Returns:
+            int64 [N].
+        """
         if isinstance(self.tolerated, int):
             return torch.full_like(neighbors, self.tolerated)
         return (self.tolerated * neighbors.double() - 1e-9).ceil().long()  # so that rounding adds no attacker
@@ -95,7 +102,7 @@ class Robust:
         return Neighborhood(
             members=torch.cat([heard.new_ones(len(heard), 1), heard], 1),
             weights=torch.cat([neighbors.own[:, None], neighbors.weights], 1).double(),
-            tolerated=self._attackers(heard.sum(1)),
+            tolerated=self.attackers_among(heard.sum(1)),
             most=self.tolerated if isinstance(self.tolerated, int) else math.ceil(self.tolerated * heard.shape[1]),
         )
 

@@ -11,7 +11,6 @@ from basinet.analysis.curvature.krylov import krylov
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
-from basinet.analysis.measures import noise
 from basinet.analysis.measures.noise import gradient_noise
 
 HELD = [[0, 3, 7], [1, 2, 4, 5, 8, 9, 10, 11], [6]]
@@ -55,17 +54,15 @@ def exact(own: bool) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("small_blocks", [False, True])
-def test_trace_and_curvature_of_the_noise(own: bool, small_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if small_blocks:
-        monkeypatch.setattr(noise, "_BYTES", 1500)
+@pytest.mark.parametrize("memory", [1500, 2**27])  # blocks of some samples, or of all
+def test_trace_and_curvature_of_the_noise(own: bool, memory: int) -> None:
     curvature, _ = make(own)
     size = curvature.points.shape[1]
     whole = krylov(curvature.products, keys(), size, min_steps=size)
     part = krylov(curvature.products, keys(), size, min_steps=6, max_steps=6)
     for known, probed, (trace, bent, total) in zip(
-        gradient_noise(curvature, whole, keys()),
-        gradient_noise(curvature, part, keys(), num_probes=40),
+        gradient_noise(curvature, whole, keys(), memory=memory),
+        gradient_noise(curvature, part, keys(), num_probes=40, memory=memory),
         exact(own),
         strict=True,
     ):

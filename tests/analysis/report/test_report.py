@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from subprocess import run as run_process
@@ -288,12 +289,28 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_figures_are_drawn_again_only_after_a_change(tmp_path, monkeypatch, what):
-    folder = tmp_path / "one"
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run of a few figures with its report, which is moved away."""
+    folder = tmp_path_factory.mktemp("reported") / "one"
     write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
     keep_only(folder, "train_loss")
-    first = write_report(folder).read_text()
+    write_report(folder)
+    return folder.rename(folder.with_name("kept"))
+
+
+@pytest.fixture
+def reported(kept):
+    """The run where its report was written."""
+    folder = shutil.copytree(kept, kept.with_name("one"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_figures_are_drawn_again_only_after_a_change(reported, monkeypatch, what):
+    folder = reported
+    first = (folder / "report.html").read_text()
     calls = []
     monkeypatch.setattr("basinet.analysis.report.report.gallery", lambda runs: calls.append(1) or gallery(runs))
     change, draws = CHANGES[what]

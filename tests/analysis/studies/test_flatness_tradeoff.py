@@ -238,7 +238,7 @@ SMALL = Setting(
             name="two",
             regimes=(Regime(batch=8, lr=0.4, steps=10),),
             factors=(0.5, 1.0),
-            topologies=("ring", "complete"),
+            topologies=("ring",),
             lengths=(0.5, 2.0),
         ),
     ),
@@ -311,7 +311,7 @@ def at_small_size(setting, folder, label, model):
     family |= {
         "regimes": [short(setting.families[0].regimes[-1])],
         "lengths": [0.5],
-        "factors": [0.5, 1.0],
+        "factors": [1.0],
         "topologies": ["ring", "complete"],
     }
     return setting.changed({

@@ -88,7 +88,8 @@ def test_subspaces_are_those_of_the_larger_gradient(make_block, engine, sampling
         block.adapt(gradients)
         if large:
             g = gradients[:, : 6 * 64].view(-1, 6, 64)
-            p = block.optimizer.optimizers[0].state[block.optimizer._parameters[0]]["basis"]
+            optimizer = block.optimizer.optimizers[0]
+            p = optimizer.state[optimizer.param_groups[0]["params"][0]]["basis"]
             s = torch.linalg.svdvals(g)[:, :2]
             torch.testing.assert_close((p.mT @ g).square().sum((1, 2)), s.square().sum(1), rtol=1e-9, atol=0)
         block.step += 1
