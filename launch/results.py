@@ -203,7 +203,6 @@ def _model(
             live = results.experiment
             # Only the model is needed, which any machine can make.
             config = Config.parse({**found.config, "analysis": []}) if live is None else live.runs[name]
-            # Only the model is needed, which any machine can make.
             here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
             module = build_setup(config.model_copy(update={"runtime": here})).plain_model()
         except ExperimentError as error:

@@ -228,7 +228,9 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
     every: set[str] = set()
     for component in components:
         if component.name in every:
-            raise ExperimentError(f"analysis: {component.name} is named twice; give it once")
+            raise ExperimentError(
+                f"analysis: {component.name} is named twice; a measure has one value per run, so give it once"
+            )
         every.add(component.name)
         known = list(component.kind.registry.values())
         place = known.index(component.target) if component.target in known else len(known)
@@ -244,7 +246,10 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
                 f"analysis: {names[0]} is not a measure; allowed are subclasses of PointMeasure or NetworkMeasure of"
                 " basinet.analysis.measures, and their instances"
             )
+        built_in = group[0].kind.registry
         for value in measure.values:
+            if value in built_in and type(measure) is not built_in[value]:
+                owners.setdefault(value, "a built-in measure")
             if value in owners:
                 raise ExperimentError(
                     f"analysis: {names[0]} has a value called {value}, a name that {owners[value]} uses; give one of"

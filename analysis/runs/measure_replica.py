@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from operator import or_
 from typing import Any, Self, TypeVar
 
@@ -14,6 +14,7 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
+from basinet.analysis.measures import MEASURES
 from basinet.analysis.measures.measure import Asked, Found, Measure, Needs, NetworkMeasure, PointMeasure, asked_for
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, models_at
 from basinet.analysis.runs.attempts import Attempts
@@ -21,6 +22,7 @@ from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.agents.worker import measured_together
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.models.modules import copy_model
+from basinet.sim.run.quantity import METRICS
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
@@ -212,7 +214,15 @@ def _of(measure: NetworkMeasure, network: Network) -> Found:
 def _row(measure: PointMeasure | NetworkMeasure, value: Any) -> Row:
     """Convert values to plain numbers by name; a single value is the only one of its measure."""
     named = value if isinstance(value, Mapping) else dict.fromkeys(measure.wanted, value)
+    if taken := sorted(named.keys() & _taken() - {*measure.quantities, *measure.beside, "agent"}):
+        raise ValueError(f"it returns a value called {taken[0]}, which is the name of another number")
     return {name: number if isinstance(number, int | float) else float(number) for name, number in named.items()}
+
+
+@cache
+def _taken() -> set[str]:
+    """Collect the names that runs and built-in measures give to their values."""
+    return {*METRICS, *(name for measure in MEASURES.values() for name in {**measure.quantities, **measure.beside})}
 
 
 def _finite(measure: PointMeasure | NetworkMeasure, row: Row, place: str) -> Row:

@@ -145,8 +145,8 @@ def _component(kind: str) -> BeforeValidator:
 
 
 def _measures(given: Any) -> Any:
-    """Parse the measures; anything but a list is left for validation to reject."""
-    return tuple(map(KINDS["analysis"].parse, given)) if isinstance(given, list | tuple) else given
+    """Parse the measures: a list of them, or a single one."""
+    return tuple(map(KINDS["analysis"].parse, given if isinstance(given, list | tuple) else [given]))
 
 
 class _Part(BaseModel):

@@ -149,6 +149,10 @@ class _Walk:
         self.how_read = ""
 
     def visit(self, value: Any) -> None:
+        if isinstance(value, types.FunctionType) and hasattr(value, "hooked"):
+            value = vars(value)[
+                "__wrapped__"
+            ]  # torch wraps the step of an optimizer's class when it is first instantiated
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
             self.note(source.spell_value(value))
         elif id(value) in self.places:

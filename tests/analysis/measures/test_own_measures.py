@@ -226,9 +226,22 @@ def test_runs_that_share_their_steps_have_what_is_measured_of_the_graph_of_their
     assert rows[0]["centred_mean"] == rows[1]["centred_mean"]
 
 
+class HessianTrace(Few):
+    """Called as another measure."""
+
+
+class Overwriting(PointMeasure):
+    """Returns the value of another measure."""
+
+    def at(self, points):
+        return [{"overwriting": 1.0, "test_loss": 77.0} for _ in points.agents]
+
+
 @pytest.mark.parametrize(
     ("analysis", "said"),
     [
+        ([HessianTrace], "HessianTrace has a value called hessian_trace, a name that a built-in measure uses"),
+        ([Overwriting], "Overwriting cannot be measured: .*it returns a value called test_loss"),
         (["hessian_trace", "excess_risk", "hessian_trace"], "analysis: hessian_trace is named twice"),
         ([Steepness, Steepness(2.0)], "analysis: .*Steepness is named twice"),
         ([GradientNorm], "GradientNorm has a value called gradient_norm, a name that every run uses"),
