@@ -21,6 +21,7 @@ from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
 from basinet.analysis.report.captions import capital, coincidences, extremes, replicas_a_run, short_name
 from basinet.analysis.report.landscapes import landscape_drawings
 from basinet.analysis.report.networks import partition_drawing, topology_drawing
+from basinet.analysis.statistics.quantities import own_quantities
 from basinet.analysis.statistics.ranking import leaders
 from basinet.analysis.statistics.replica_values import agent_rows, curve_rows, replica_rows
 from basinet.analysis.statistics.run_labels import labels, names
@@ -57,6 +58,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _scatter(runs, "hessian_trace", quality, "flatness_accuracy"),
         _scatter(runs, "hessian_top_eigenvalue", quality, "flatness_accuracy_eigenvalue"),
         _scatter(runs, flatness, "excess_risk", "risk_flatness"),
+        *(_scatter(runs, name, quality, f"{name}_accuracy") for name in own_quantities(runs)),
         _iso_accuracy(runs, flatness, quality),
         _curves(runs, "train_loss"),
         _curves(runs, quality),

@@ -6,7 +6,7 @@ from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.folder import Run
 from basinet.sim.run.quantity import METRICS, Quantity
 
-__all__ = ["headings", "quantities", "quantity_of"]
+__all__ = ["headings", "own_quantities", "quantities", "quantity_of"]
 
 
 def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
@@ -26,6 +26,19 @@ def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
     if any(name not in METRICS for rows in older for row in rows for name in row):
         found |= {name: known for name, known in _registered().items() if name not in found}
     return found
+
+
+def own_quantities(runs: Sequence[Run]) -> list[str]:
+    """List the recorded quantities of user-defined measures.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        Names of metrics.
+    """
+    recorded = dict.fromkeys(name for run in runs for name in run.quantities)
+    return [name for name in recorded if name not in _registered()]
 
 
 def quantity_of(metric: str, runs: Sequence[Run] = ()) -> Quantity:

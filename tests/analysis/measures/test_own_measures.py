@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 import basinet
 from basinet.analysis.measures import Needs, NetworkMeasure, PointMeasure
@@ -165,11 +166,13 @@ def test_from_a_file_to_tables_report_and_plots(mine, tmp_path, capsys):
     Path(f"{mine}.py").unlink()
     write_report("out")
     page = Path("out/report.html").read_text()
+    assert Path("out/figures/steepness_accuracy.png").exists()
     assert "steepness\N{NO-BREAK SPACE}↓" in page and "Steepness ‖∇J‖" in page
     assert plot_curves(runs, "steepness").get_ylabel() == "steepness ‖∇J‖"
     assert plot_agents(runs, "steepness").get_ylabel() == "steepness ‖∇J‖"
     axes = plot_scatter(runs, "steepness", "farthest_agent")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("steepness ‖∇J‖", "farthest agent")
+    pyplot.close("all")
 
 
 def test_finished_runs_are_measured_with_it_and_again_with_other_settings_or_code(mine, tmp_path):
