@@ -49,7 +49,7 @@ def test_keys_are_described_from_the_model_and_its_documentation():
     found = describe_keys()
     about = "Where and how the run is executed."
     assert found["runtime"] == {"type": "name | mapping", "about": about}
-    about = "How many Ray actors share the agents of a run."
+    about = "Number of Ray actors that share the agents of a run."
     assert found["runtime.actors"] == {"type": "int > 0 and ≤ 1000000000000", "default": 1, "about": about}
     assert found["topology.name"]["needed"] and found["topology.agents"]["default"] is None
     assert all(known["about"] for known in found.values())

@@ -52,7 +52,7 @@ def test_the_lines_of_equal_accuracy_are_those_of_the_regression():
         if len(path.vertices):
             np.testing.assert_allclose(fit.at(*path.vertices.T), level, atol=1e-4)
     drawings = {drawing.name: drawing for drawing in gallery(runs)}
-    assert "-0.02 for each unit" in drawings["iso_accuracy"].caption
+    assert "-0.02 per unit" in drawings["iso_accuracy"].caption
 
 
 def test_too_few_replicas_have_no_regression():

@@ -408,7 +408,7 @@ def test_gallery_draws_what_was_measured(tmp_path):
 
 def test_gallery_says_how_many_replicas():
     drawings = {drawing.name: drawing for drawing in gallery([RUNS[0], make("consensus", diverged={"0": 9})])}
-    assert "3 to 4 replicas a run" in drawings["flatness_accuracy"].caption
+    assert "3 to 4 replicas per run" in drawings["flatness_accuracy"].caption
     assert "Zeros" in drawings["consensus"].caption
     assert pyplot.get_fignums() == []
 

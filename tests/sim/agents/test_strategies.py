@@ -336,7 +336,7 @@ def test_state_of_separate_optimizers_cannot_be_mixed(make_block):
     class Separate(torch.optim.SGD):
         pass
 
-    with pytest.raises(ExperimentError, match=r"Separate cannot work here .*once an agent"):
+    with pytest.raises(ExperimentError, match=r"Separate cannot work here .*once per agent"):
         make_block(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
 
 
