@@ -1,6 +1,7 @@
 """Shared by all rooms' tests."""
 
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,14 @@ for device in (torch.cuda, torch.xpu, torch.mtia):
         device.manual_seed_all = lambda seed: None
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Close the figures of pyplot that a test has made: others look whether any are left."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

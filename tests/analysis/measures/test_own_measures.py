@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot
 
 import basinet
 from basinet.analysis.measures import Needs, NetworkMeasure, PointMeasure
@@ -172,7 +171,6 @@ def test_from_a_file_to_tables_report_and_plots(mine, tmp_path, capsys):
     assert plot_agents(runs, "steepness").get_ylabel() == "steepness ‖∇J‖"
     axes = plot_scatter(runs, "steepness", "farthest_agent")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("steepness ‖∇J‖", "farthest agent")
-    pyplot.close("all")
 
 
 def test_finished_runs_are_measured_with_it_and_again_with_other_settings_or_code(mine, tmp_path):
