@@ -110,16 +110,16 @@ class StackedState:
             other: [N, P]; the gradients, or any tensor like them.
         """
         x.data, other.data = other.data, x.data
-        self._follow()
+        self._refresh_views()
 
-    def _follow(self) -> None:
+    def _refresh_views(self) -> None:
         """Recreate the views."""
         for flat, views in ((self.parameters, self.parameter_views), (self.gradients, self.gradient_views)):
             for view, moved in zip(views.values(), self.split(flat), strict=True):
                 view.data = moved
         for rows, part in self._parts:
             part.parameters.data, part.gradients.data = self.parameters[rows], self.gradients[rows]
-            part._follow()
+            part._refresh_views()
 
     def differentiate(self, loss: Tensor) -> None:
         """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.

@@ -84,7 +84,7 @@ def together(work: Callable[[], T]) -> T:
     if ranks.leading:
         return work()
     if ranks.rank > 0:
-        outcome: T = ranks.serve(_Seat(ranks))
+        outcome: T = ranks.serve(_RankSession(ranks))
         return outcome
     ranks.leading, ranks.asked_to_stop = True, False
     try:
@@ -98,7 +98,7 @@ def together(work: Callable[[], T]) -> T:
     return value
 
 
-class _Seat:
+class _RankSession:
     """One rank's part in a run."""
 
     def __init__(self, ranks: Ranks) -> None:
@@ -164,7 +164,7 @@ class TorchrunTeam(Team):
         self.ranks = _ranks()
         if not self.ranks.leading:
             raise RuntimeError("A team of ranks is led by one of them: call this inside `together`.")
-        self.seat = _Seat(self.ranks)
+        self.session = _RankSession(self.ranks)
         self.stop = stop
         try:
             devices = self._all("take", setup)
@@ -182,10 +182,10 @@ class TorchrunTeam(Team):
         try:
             self._all("leave")
         except RankLostError:
-            self.seat.leave()
+            self.session.leave()
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        results = self.ranks.call(self.seat, method, *arguments)
+        results = self.ranks.call(self.session, method, *arguments)
         if self.ranks.asked_to_stop and self.stop is not None:
             self.stop.set()
         return results

@@ -38,7 +38,7 @@ class _OneNeighbor:
     heard: Tensor
 
 
-class _Stage:
+class _DryRunBlock:
     """A block of two agents that only has the strategies' operations, and tracks the use of coefficients.
 
     Args:
@@ -104,7 +104,7 @@ def check_strategy(strategy: Strategy, optimizer: LocalOptimizer, *, in_common: 
     Raises:
         ValueError: It uses them in another way; the message says how.
     """
-    stage = _Stage(optimizer, in_common=in_common)
-    while stage.step < _STEPS:
-        strategy.step(stage)
-        stage.step += 1
+    block = _DryRunBlock(optimizer, in_common=in_common)
+    while block.step < _STEPS:
+        strategy.step(block)
+        block.step += 1
