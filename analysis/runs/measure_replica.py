@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any, Self, TypeVar
 
@@ -14,11 +14,11 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
-from basinet.analysis.measures import MEASURES
 from basinet.analysis.measures.measure import Asked, Found, Measure, Needs, NetworkMeasure, PointMeasure, asked_for
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, models_at
 from basinet.analysis.runs.attempts import Attempts
 from basinet.analysis.runs.context import AnalysisContext
+from basinet.analysis.statistics.quantities import registered
 from basinet.sim.agents.worker import measured_together
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.models.modules import copy_model
@@ -214,15 +214,10 @@ def _of(measure: NetworkMeasure, network: Network) -> Found:
 def _row(measure: PointMeasure | NetworkMeasure, value: Any) -> Row:
     """Convert values to plain numbers by name; a single value is the only one of its measure."""
     named = value if isinstance(value, Mapping) else dict.fromkeys(measure.wanted, value)
-    if taken := sorted(named.keys() & _taken() - {*measure.quantities, *measure.beside, "agent"}):
+    others = {*METRICS, *registered()} - {*measure.quantities, *measure.beside, "agent"}
+    if taken := sorted(named.keys() & others):
         raise ValueError(f"it returns a value called {taken[0]}, which is the name of another number")
     return {name: number if isinstance(number, int | float) else float(number) for name, number in named.items()}
-
-
-@cache
-def _taken() -> set[str]:
-    """Collect the names that runs and built-in measures give to their values."""
-    return {*METRICS, *(name for measure in MEASURES.values() for name in {**measure.quantities, **measure.beside})}
 
 
 def _finite(measure: PointMeasure | NetworkMeasure, row: Row, place: str) -> Row:

@@ -1,12 +1,13 @@
 """Names, units and better directions of metrics, as recorded by the runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.folder import Run
 from basinet.sim.run.quantity import METRICS, Quantity
 
-__all__ = ["headings", "own_quantities", "quantities", "quantity_of"]
+__all__ = ["headings", "own_quantities", "quantities", "quantity_of", "registered"]
 
 
 def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
@@ -24,7 +25,7 @@ def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
     # Older runs recorded none; the registry of measures, which imports torch, is needed only for these.
     older = (run.metrics for run in runs if not run.quantities)
     if any(name not in METRICS for rows in older for row in rows for name in row):
-        found |= {name: known for name, known in _registered().items() if name not in found}
+        found |= {name: known for name, known in registered().items() if name not in found}
     return found
 
 
@@ -38,7 +39,7 @@ def own_quantities(runs: Sequence[Run]) -> list[str]:
         Names of metrics.
     """
     recorded = dict.fromkeys(name for run in runs for name in run.quantities)
-    return [name for name in recorded if name not in _registered()]
+    return [name for name in recorded if name not in registered()]
 
 
 def quantity_of(metric: str, runs: Sequence[Run] = ()) -> Quantity:
@@ -54,7 +55,7 @@ def quantity_of(metric: str, runs: Sequence[Run] = ()) -> Quantity:
     for known in (METRICS, *(run.quantities for run in runs)):
         if metric in known:
             return known[metric]
-    return _registered().get(metric) or Quantity(metric.replace("_", " "))
+    return registered().get(metric) or Quantity(metric.replace("_", " "))
 
 
 def headings(runs: Sequence[Run]) -> dict[str, str]:
@@ -70,7 +71,13 @@ def headings(runs: Sequence[Run]) -> dict[str, str]:
     return {name: known.title for name, known in sorted(shown, key=lambda item: not item[1].compared)}
 
 
-def _registered() -> dict[str, Quantity]:
+@cache
+def registered() -> Mapping[str, Quantity]:
+    """Collect the descriptions of the values of built-in measures.
+
+    Returns:
+        Quantities by metric.
+    """
     return {
         name: known
         for measure in plugged("measures").values()
