@@ -99,5 +99,5 @@ def check_remembered(config: Config, remembered: Sequence[Tensor], size: int) ->
     if config.personal and any(rows[0].numel() != size for rows in remembered):
         raise ExperimentError(
             f"optimizer_state: got {config.optimizer_state}, but {config.optimizer.name} does not keep one number per"
-            " parameter, so that the part of the personal ones cannot be separated; allowed is keep"
+            " parameter, in their order, so that the part of the personal ones cannot be separated; allowed is keep"
         )

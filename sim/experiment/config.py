@@ -32,8 +32,9 @@ from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.optimizer_groups import groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
-from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
+from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.models import MODELS
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
@@ -79,11 +80,17 @@ def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
     return (*stacked, "keys", "seed") if traits.keyed else stacked
 
 
-def _tuned(maker: Any) -> dict[str, inspect.Parameter]:
-    """Return the setting `tuned` for an optimizer that can be tuned."""
-    if OptimizerTraits.of(maker).tuning is None:
-        return {}
-    return {"tuned": inspect.Parameter("tuned", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Tuned)}
+def _beside_optimizers(maker: Any) -> dict[str, inspect.Parameter]:
+    """Return the settings of every optimizer: its `groups`, and `tuned` if it can be tuned."""
+    supplied = KINDS["optimizer"].supplied
+    own = settings_in(maker, supplied, _given_to_optimizers(maker))
+    annotations: dict[str, Any] = {"groups": groups_of(own, _bounds_of_torch(maker))}
+    if OptimizerTraits.of(maker).tuning is not None:
+        annotations["tuned"] = Tuned
+    return {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in annotations.items()
+    }
 
 
 def _bounds_of_torch(maker: Any) -> dict[str, Any]:
@@ -116,9 +123,9 @@ KINDS: dict[str, Kind] = {
         ("params",),
         reserved=_given_to_optimizers,
         bounds=_bounds_of_torch,
-        beside=_tuned,
+        beside=_beside_optimizers,
     ),
-    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
+    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
 }

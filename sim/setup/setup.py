@@ -19,6 +19,7 @@ from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
+from basinet.sim.experiment.optimizer_groups import divide_parameters
 from basinet.sim.models.modules import move_model
 from basinet.sim.setup.reached import layout_of
 from basinet.sim.tasks import Task
@@ -131,9 +132,13 @@ class Setup:
 
         Returns:
             The optimizers of the parameters in the state.
+
+        Raises:
+            ExperimentError: A group of parameters is empty.
         """
         kind, names = self.config.optimizer.target, list(state.shapes)
-        return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names)
+        groups = divide_parameters(self.config.optimizer, names)
+        return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names, groups)
 
     def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:
         """Derive the keys for the optimizers' random draws.
@@ -207,12 +212,17 @@ class Setup:
         return strategy
 
     def optimizer(
-        self, parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]], **defaults: Any
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]],
+        *,
+        group: Mapping[str, Any] | None = None,
+        **defaults: Any,
     ) -> optim.Optimizer:
         """Build the optimizer of some parameters.
 
         Args:
             parameters: The parameters, with or without names.
+            group: Settings of their own.
             **defaults: Settings that the experiment may override: `fused` is used unless the experiment chooses one of
                 torch's implementations.
 
@@ -220,20 +230,28 @@ class Setup:
             An optimizer.
 
         Raises:
-            ExperimentError: The optimizer rejects its settings.
+            ExperimentError: The optimizer rejects its settings, or has no groups with these.
         """
         component = self.config.optimizer
-        target, settings = component.target, dict(component.settings)
+        target, settings, own = component.target, dict(component.settings), dict(group or {})
+        settings.pop("groups", None)
         if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
         tuning = OptimizerTraits.of(target).tuning
         try:
             if tuning is not None:
                 settings = tuned_settings(tuning, settings, self.num_steps)
-            optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
+            optimizer: optim.Optimizer = target(parameters, **(defaults | settings | own))
         except (TypeError, ValueError) as error:
             reason = f"{first_line(error)}{place_of(error)}"
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {reason}") from error
+        known = optimizer.param_groups[0]
+        common = next((key for key in own if key not in known), None)
+        if common is not None:
+            allowed = ", ".join(key for key in known if key in optimizer.defaults)
+            raise ExperimentError(
+                f"optimizer.groups: {component.name} has one '{common}' for all parameters; allowed: {allowed}"
+            )
         return optimizer
 
     def rate_factor(self, step: int) -> float:
