@@ -229,6 +229,13 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
     if setup.task.ignores:
         raise ExperimentError("task: some labels do not count, but theory takes a batch as the mean of its samples")
+    for key in ("averaging", "clipping", "stop_early"):
+        if getattr(setup.config, key) is not None:
+            raise ExperimentError(f"{key}: theory covers only plain steps, up to the last one")
+    if setup.rates_depend_on_evaluations:
+        raise ExperimentError(f"schedule: {setup.config.schedule.name} sets rates that are not known before the run")
+    if settings.get("groups"):
+        raise ExperimentError("optimizer.groups: theory covers only one learning rate for all parameters")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -166,14 +166,19 @@ class Channel:
         neighbors = self._send(self._edges, step, self._personal.row_bytes(x)).neighbors
         return _Broadcast(neighbors, x, self._attackers, step, self._personal, self.piece)
 
-    def centroid(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def centroid(self, x: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Average parameters and buffers over the agents of each replica.
+
+        Args:
+            x: Points [N, P] of the agents; by default their parameters.
 
         Returns:
             Parameters [R, P], and buffers by name, [R, ...].
         """
         mean = self.replicas.centroid
-        return mean(self._state.parameters), {name: mean(b) for name, b in self._state.buffers.items()}
+        return mean(self._state.parameters if x is None else x), {
+            name: mean(b) for name, b in self._state.buffers.items()
+        }
 
     def _error(self, edges: _Edges, x: Tensor, step: int) -> Tensor | None:
         """Compute by how much attackers falsify the mix of rows [N, ...]."""

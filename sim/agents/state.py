@@ -24,6 +24,7 @@ __all__ = [
     "join_rows",
     "load_checkpoint",
     "load_vector",
+    "measured_parameters",
     "take_rows",
     "weighted_mean",
 ]
@@ -34,7 +35,7 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; `parameter_views` and `gradient_views` are views [N, *shape]
     into them, by the model's parameter names. The parameter views are autograd leaves. Frozen parameters stay in the
-    model and are shared by all agents.
+    model and are shared by all agents. `loss_scale`, if set, is a factor on each agent's loss [N] in backward passes.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
@@ -59,6 +60,7 @@ class StackedState:
             for name, b in model.named_buffers()
         }
         self.autocast = autocast
+        self.loss_scale: Tensor | None = None
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
 
     def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:
@@ -87,6 +89,7 @@ class StackedState:
         part = copy.copy(self)
         buffers = {name: b[rows] for name, b in self.buffers.items()}
         part._set(self.parameters[rows], self.gradients[rows], buffers)
+        part.loss_scale = None if self.loss_scale is None else self.loss_scale[rows]
         self._parts.append((rows, part))
         return part
 
@@ -121,13 +124,14 @@ class StackedState:
             part.parameters.data, part.gradients.data = self.parameters[rows], self.gradients[rows]
             part._refresh_views()
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
+    def differentiate(self, losses: Tensor) -> None:
+        """Write the gradient of each agent's loss, scaled if there is a scale, into its rows of `gradients`.
 
         Args:
-            loss: A sum over agents, so that each agent's rows get the gradient of its own term.
+            losses: [N]; the gradient of their sum has the gradient of an agent's loss in its rows.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = losses if self.loss_scale is None else losses * self.loss_scale
+        scaled.sum().backward()  # type: ignore[no-untyped-call]
         for name, leaf in self.parameter_views.items():
             if leaf.grad is None:  # the loss does not depend on it
                 self.gradient_views[name].zero_()
@@ -275,6 +279,19 @@ def _check_origin(path: Path, state: dict[str, Any]) -> None:
         expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
     if state["step"] != expected:
         raise Damaged(path, f"it is from step {state['step']}, not {expected}")
+
+
+def measured_parameters(state: dict[str, Any]) -> Tensor:
+    """Return what is measured of the agents in a checkpoint.
+
+    Args:
+        state: The checkpoint, or a part of its rows.
+
+    Returns:
+        Their parameters [N, P], or the averages of these over the steps, if the experiment asks for that.
+    """
+    found: Tensor = state["rows"][state.get("measured", "parameters")]
+    return found
 
 
 def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from basinet.algorithms.attacks import ATTACKS
+from basinet.algorithms.averaging import AVERAGINGS
 from basinet.algorithms.optimizers import OPTIMIZERS, TORCH, TORCH_BOUNDS, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import Tuned
 from basinet.algorithms.schedules import SCHEDULES
@@ -35,6 +36,7 @@ from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.optimizer_groups import groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
+from basinet.sim.experiment.training import ClippingPart, StopPart
 from basinet.sim.models import MODELS
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
@@ -126,13 +128,14 @@ KINDS: dict[str, Kind] = {
         beside=_beside_optimizers,
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
+    "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
 }
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
-_PLAIN = {"topology": ("agents",), "escape": ("every", "stop")}
+_PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -224,6 +227,18 @@ def _noise(given: Any) -> Any:
         raise ExperimentError(f"gradient_{error}") from None
 
 
+class AveragingPart(_Part):
+    """How each agent's parameters are averaged over the steps, and what the average is for.
+
+    Attributes:
+        component: Computes the weight of the newest point in the average.
+        evaluate: Whether evaluations, the analysis and the models read from the run are those of the averages.
+    """
+
+    component: Annotated[Component, _component("averaging")]
+    evaluate: Annotated[bool, BOOLEAN] = True
+
+
 class EscapePart(_Part):
     """When a replica has escaped from where it started, how often this is checked, and whether the run then ends.
 
@@ -265,7 +280,8 @@ class RuntimePart(_Part):
             torchrun).
         device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
-        autocast: "bfloat16" computes products and convolutions of the gradients in this type, by torch's autocast.
+        autocast: "bfloat16" or "float16" computes products and convolutions of the gradients in this type, by torch's
+            autocast. With "float16" each agent's loss is scaled, and an agent whose gradient overflows skips the step.
         engine: How the agents' forward and backward passes are executed; "auto" takes the fastest engine.
         threads: Most threads that each worker uses, if its work is large enough; None for as many as its processors.
         actors: Number of Ray actors that share the agents of a run.
@@ -276,7 +292,7 @@ class RuntimePart(_Part):
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
-    autocast: Literal["bfloat16"] | None = None
+    autocast: Literal["bfloat16", "float16"] | None = None
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     actors: PositiveInt = 1
@@ -302,6 +318,13 @@ class Config(_Part):
         gradient_noise: Noise of each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name: it becomes
             (1 + ε) g + s, with one draw per agent and step, whatever the batch. All gradients of a step share the
             draw; gradients over all of an agent's data, and the analysis, have no noise.
+        clipping: What each agent's stochastic gradients are clipped at, after noise is added; a gradient over all of an
+            agent's data is not. An optimizer or strategy that evaluates at several points gets each gradient clipped.
+            `clipped_share` is the share of gradients clipped since the last evaluation.
+        accumulate: Number of parts in which the gradient of a batch is computed, one after another, to save memory; it
+            is that of the whole batch, except that running statistics follow the parts.
+        averaging: How each agent's parameters are averaged over the steps; None for not at all. The steps are taken
+            from the parameters themselves; running statistics are not averaged.
         optimizer_state: What happens to an optimizer's state of an agent (momentum, second moments) when parameters are
             combined or averaged: it is kept, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.
@@ -319,6 +342,7 @@ class Config(_Part):
             None keeps no others.
         escape: When a replica's centroid has escaped: the first step at which it is outside is its `escape_step`.
             `every` is the number of steps between two checks; with `stop`, the run ends once all have escaped.
+        stop_early: When the run ends before its last step; None for never.
         trajectory: What is recorded of the run's trajectory at each evaluation; None for nothing.
         analysis: What is measured at the end of the run, in the last checkpoint and all kept ones.
         analysis_points: Where to measure: at the centroid, and optionally at each agent.
@@ -343,6 +367,9 @@ class Config(_Part):
         default=DEFAULTS["optimizer"], validate_default=True
     )
     gradient_noise: Annotated[InstanceOf[Noise] | None, BeforeValidator(_noise)] = None
+    clipping: ClippingPart | None = None
+    accumulate: PositiveInt | None = None
+    averaging: Annotated[AveragingPart | None, _unpack("averaging")] = None
     optimizer_state: Literal["keep", "mix", "reset"] = "keep"
     buffers: Literal["keep", "mix"] = "keep"
     personal: tuple[str, ...] = ()
@@ -356,6 +383,7 @@ class Config(_Part):
     evaluate_every: PositiveInt | None = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
+    stop_early: StopPart | None = None
     trajectory: Annotated[
         TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
     ] = None
@@ -421,7 +449,7 @@ class Config(_Part):
                 value = value.describe()
             elif isinstance(value, Start):
                 value = value.description
-            elif isinstance(value, TaskPart | TopologyPart | EscapePart):
+            elif isinstance(value, TaskPart | TopologyPart | AveragingPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields
@@ -431,12 +459,21 @@ class Config(_Part):
             elif isinstance(value, Noise):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
-                value = value.model_dump()
+                value = value.model_dump(exclude_none=isinstance(value, ClippingPart))
             elif isinstance(value, tuple):
                 value = [part.brief() if isinstance(part, Component) else part for part in value]
             if value is not None:
                 plain[key] = value
         return plain
+
+
+_KEYED: dict[str, type[BaseModel]] = {
+    "clipping": ClippingPart,
+    "runtime": RuntimePart,
+    "stop_early": StopPart,
+    "trajectory": TrajectoryPart,
+}
+"""Keys that are mappings of keys of their own."""
 
 
 def _complaint(error: ValidationError) -> str:
@@ -446,8 +483,9 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    if places[:1] == ["runtime"] and len(places) > 1 and first["type"] == "extra_forbidden":
-        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], RuntimePart.model_fields)}"
+    part = _KEYED.get(places[0]) if len(places) > 1 and first["type"] == "extra_forbidden" else None
+    if part is not None:
+        return f"{'.'.join(places)}: {places[0]} has no key '{places[1]}'; {nearest(places[1], part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

@@ -15,9 +15,10 @@ import torch
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
 from basinet.sim.agents.worker import measure_some
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.records import METRICS, Row, lines_of, read_lines
+from basinet.sim.run.records import FINISHED, METRICS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
 from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
@@ -94,6 +95,8 @@ class Progress:
         self.rhythm = rhythm
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
+        asked = setup.config.stop_early
+        self.early_stop = None if asked is None else EarlyStop(asked)
         records = setup.config.trajectory is not None
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
@@ -172,7 +175,11 @@ class Progress:
         """Return whether no replica remains for which the run would have to continue."""
         escape = self.setup.config.escape
         ended = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
-        return len(ended) == self.setup.config.replicas
+        return len(ended) == self.setup.config.replicas or self._stalls() is not None
+
+    def _stalls(self) -> str | None:
+        """Return why the run stops early, or None."""
+        return None if self.early_stop is None else self.early_stop.reason
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse the kept checkpoints, and write the results.
@@ -219,7 +226,10 @@ class Progress:
         for name, file in self._files().items():
             file.cut(files[name])
         # Escapes are only known from evaluations, so that a resumed run ends at the same step as an uninterrupted one.
-        self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
+        rows = read_lines(self.folder.metrics.path)
+        self.escaped = {row["replica"] for row in rows if _ESCAPE in row}
+        if self.early_stop is not None:
+            self.early_stop.restart(rows)
         self._notify_started(step)
         if not saved:
             write_tables(self.setup, self.folder)
@@ -250,6 +260,8 @@ class Progress:
             self.diverged.setdefault(replica, at)
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
         self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
+        if self.early_stop is not None:
+            self.early_stop.add(rows)
         self.folder.metrics.append(lines_of(rows))
         if self.trajectory is not None:
             self.trajectory.add(*self.team.points())
@@ -271,6 +283,8 @@ class Progress:
         return checkpoint_bytes({**self.team.state(), **own})
 
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
+        early = state in FINISHED and step < self.setup.num_steps
+        stopped = self._stalls() if early else None
         status = {
             "state": state,
             "step": step,
@@ -280,6 +294,7 @@ class Progress:
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
             "loss": self.loss,
+            **({} if stopped is None else {"stopped": stopped}),
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }

@@ -265,7 +265,9 @@ def _run(
             reason += f"; its status could not be written either: {first_line(unwritten)}"
         monitor.finished(name, f"failed: {reason}")
         return "failed"
-    at = f" at step {load_status(folder.path)['step']} of {setup.num_steps}" if state == "interrupted" else ""
+    status = load_status(folder.path)
+    early = state == "interrupted" or "stopped" in status
+    at = f" at step {status['step']} of {setup.num_steps}" if early else ""
     monitor.finished(name, state + at + note)
     return state
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.agents.state import load_checkpoint, load_vector, weighted_mean
+from basinet.sim.agents.state import load_checkpoint, load_vector, measured_parameters, weighted_mean
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.modules import copy_model, move_model
@@ -127,7 +127,7 @@ def read_points(
         return torch.cat(found)
 
     buffers = {name: points(b) for name, b in rows["buffers"].items()}
-    return Reached(points(rows["parameters"]), buffers, saved["layout"], rows["parameters"].dtype)
+    return Reached(points(measured_parameters(saved)), buffers, saved["layout"], rows["parameters"].dtype)
 
 
 def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:

@@ -1,5 +1,6 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NoReturn
@@ -11,13 +12,15 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.state import load_vector
 from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import complaint, in_words, place_of
+from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
+from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
@@ -218,8 +221,11 @@ def rehearse(setup: Setup) -> None:
     Raises:
         ExperimentError: Something fails; the message is one sentence.
     """
+    average = setup.config.averaging
     for step in {0, setup.num_steps // 2, setup.num_steps - 1}:
         setup.rate_factor(step)
+        if average is not None:
+            Averages(average.component, setup.num_steps).weight(step)
     try:
         _step_and_measure(setup, few=True)
     except Exception:
@@ -234,10 +240,20 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
         with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
             _try_augmentation(team)
             team.advance(1)
-            team.measure()
+            rows, _ = team.measure()
             team.state()
+            setup.rate_factor(1, team.worker.block.evaluations)
+            _check_metric(setup, rows)
     except Exception as error:
         _blame(setup, error)
+
+
+def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
+    """Raise if the metric that a run may stop by is not among those of an evaluation."""
+    asked = setup.config.stop_early
+    if asked is not None and rows and asked.metric not in rows[0]:
+        names = [name for name in rows[0] if name not in ("step", "replica")]
+        raise ExperimentError(f"stop_early.metric: '{asked.metric}' is not measured; {nearest(asked.metric, names)}")
 
 
 def _small(setup: Setup, *, few: bool) -> Setup:

@@ -254,11 +254,13 @@ class Setup:
             )
         return optimizer
 
-    def rate_factor(self, step: int) -> float:
+    def rate_factor(self, step: int, evaluations: Mapping[str, Sequence[float]] | None = None) -> float:
         """Evaluate the learning-rate schedule.
 
         Args:
             step: Step, from 0.
+            evaluations: Values of each metric at the evaluations so far; those of which larger ones are better are
+                negated.
 
         Returns:
             The factor on the learning rate.
@@ -267,11 +269,16 @@ class Setup:
             ExperimentError: The schedule does not return a number.
         """
         schedule = self.config.schedule
-        factor = schedule.make(t=step, num_steps=self.num_steps)
+        factor = schedule.make(t=step, num_steps=self.num_steps, evaluations=evaluations or {})
         try:
             return float(factor)
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"schedule: {schedule.name} returns {factor!r}, where a number is wanted") from error
+
+    @property
+    def rates_depend_on_evaluations(self) -> bool:
+        """Whether the schedule needs the evaluations so far."""
+        return self.config.schedule.takes("evaluations")
 
 
 def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

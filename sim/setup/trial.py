@@ -215,6 +215,11 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
             raise ExperimentError(
                 f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
             )
+        if setup.config.clipping is not None:
+            raise ExperimentError(
+                f"clipping: {name} corrects gradients of batches by those over all of an agent's data, which clipping"
+                " would bias; allowed are none, or an optimizer that clips, such as clipped_sgd"
+            )
     if optimizer.evaluates and not optimizer.derivative_free and traits.own_points:
         raise ExperimentError(
             f"strategy: {name} evaluates gradients at points of its own, and so does {setup.config.optimizer.name}, so"
@@ -223,6 +228,10 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
     if not hasattr(strategy, "step"):
         raise ExperimentError(f"strategy: {name} returns no object with a method 'step'")
     if optimizer.derivative_free:
+        if setup.config.clipping is not None:
+            raise ExperimentError(
+                f"clipping: {setup.config.optimizer.name} computes no gradients that could be clipped; allowed is none"
+            )
         if setup.config.gradient_noise is not None:
             raise ExperimentError(
                 f"gradient_noise: {setup.config.optimizer.name} computes no gradients that could be noisy; allowed are"
