@@ -14,6 +14,8 @@ from basinet.sim.experiment.signatures import sentence, settings_model
 
 __all__ = ["divide_parameters", "groups_of"]
 
+_KEY = "optimizer.groups"
+
 _IMPLEMENTATION = frozenset({"capturable", "differentiable", "foreach", "fused"})
 """Settings of torch's optimizers that say how a step is executed, which is the same for all groups."""
 
@@ -40,21 +42,24 @@ def groups_of(settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, An
 
     def parse(given: Any) -> dict[str, Any]:
         if not isinstance(given, Mapping) or not given.get("match"):
-            raise ValueError(
-                f"got {shown(given)}; allowed are mappings with match, names of parameters such as '*.bias', and"
+            raise ExperimentError(
+                f"{_KEY}: got {shown(given)}; allowed are mappings with match, names of parameters such as '*.bias', and"
                 " settings of their own"
             )
         match = [given["match"]] if isinstance(given["match"], str) else given["match"]
         if not (isinstance(match, list | tuple) and all(isinstance(pattern, str) for pattern in match)):
-            raise ValueError(f"match: got {shown(match)}; allowed is a name of parameters, or a list of them")
+            raise ExperimentError(
+                f"{_KEY}.match: got {shown(match)}; allowed is a name of parameters, or a list of them"
+            )
         own = {key: value for key, value in given.items() if key != "match"}
         unknown = next((key for key in own if key not in names and model.model_config.get("extra") != "allow"), None)
         if unknown is not None:
-            raise ValueError(f"a group has no setting '{unknown}'; {nearest(str(unknown), ['match', *names])}")
+            choice = nearest(str(unknown), ["match", *names])
+            raise ExperimentError(f"{_KEY}.{unknown}: a group has no setting '{unknown}'; {choice}")
         try:
             checked = model.model_validate(own)
         except ValidationError as error:
-            raise ValueError(sentence(error, "", names)) from None
+            raise ExperimentError(sentence(error, _KEY, names)) from None
         values = {info.alias or key: getattr(checked, key) for key, info in type(checked).model_fields.items()}
         return {"match": list(match), **{key: values.get(key, value) for key, value in own.items()}}
 
@@ -86,13 +91,13 @@ def divide_parameters(optimizer: Component, names: Sequence[str]) -> list[Parame
         for pattern in group["match"]:
             if not fnmatch.filter(names, pattern):
                 raise ExperimentError(
-                    f"optimizer.groups: no parameter fits '{pattern}' of group {number}; {nearest(pattern, names)}"
+                    f"{_KEY}: no parameter fits '{pattern}' of group {number}; {nearest(pattern, names)}"
                 )
     groups = divide(given, names)
     for number, (_, layers) in enumerate(groups[:-1], 1):
         if not layers:
             raise ExperimentError(
-                f"optimizer.groups: group {number} is empty, since earlier ones match all of its parameters; a"
+                f"{_KEY}: group {number} is empty, since earlier ones match all of its parameters; a"
                 " parameter belongs to the first group that matches"
             )
     return [group for group in groups if group[1]] if given else []
