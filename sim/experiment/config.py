@@ -436,6 +436,11 @@ class Config(_Part):
         """The measures of the analysis by component name, each made to compute what its name asks for."""
         return {asked.name: asked.make(wanted=frozenset([asked.name])) for asked in self.analysis}
 
+    @property
+    def part_size(self) -> int:
+        """The smallest number of an agent's samples that pass through the model together in a step."""
+        return self.batch_size // (self.accumulate or 1)
+
     def describe(self) -> dict[str, Any]:
         """Describe the run in plain values.
 

@@ -43,8 +43,8 @@ def groups_of(settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, An
     def parse(given: Any) -> dict[str, Any]:
         if not isinstance(given, Mapping) or not given.get("match"):
             raise ExperimentError(
-                f"{_KEY}: got {shown(given)}; allowed are mappings with match, names of parameters such as '*.bias', and"
-                " settings of their own"
+                f"{_KEY}: got {shown(given)}; allowed are mappings with match, names of parameters such as '*.bias',"
+                " and settings of their own"
             )
         match = [given["match"]] if isinstance(given["match"], str) else given["match"]
         if not (isinstance(match, list | tuple) and all(isinstance(pattern, str) for pattern in match)):

@@ -52,7 +52,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     state = setup.state(model, _FEW, torch.device("cpu"))
     state.fill(slice(None), _with_known_start(setup).start(0, setup.layout(setup.template())))
     state.parameters[1:].mul_(1.01).add_(0.001)  # so that swapped values would be noticed
-    picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
+    picks = torch.arange(_FEW * min(_FEW, config.part_size)).view(_FEW, -1) % len(task.train[0])
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
     expected = []
     for n in range(_FEW):
@@ -260,10 +260,11 @@ def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
     setup = _with_known_start(setup)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
-    escape = config.escape
+    escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(
         update={
-            "batch_size": min(_FEW, config.batch_size),
+            "batch_size": min(_FEW, config.part_size) * parts,
+            "accumulate": config.accumulate and parts,
             "replicas": 1,
             "escape": None if escape is None else escape.model_copy(update={"every": 1}),
             "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),

@@ -42,7 +42,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     try_model(setup, verb)
     try_data(setup, model)
     optimizer, remembered = _try_optimizer(setup, model)
-    engine, few = config.runtime.engine, min(2, config.batch_size)
+    engine, few = config.runtime.engine, min(2, config.part_size)
     if engine != "auto":
         try:
             make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), few, verb=verb)
