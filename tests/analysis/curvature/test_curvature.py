@@ -171,7 +171,7 @@ def test_gauss_newton_of_the_squared_error() -> None:
     targets = torch.randn(13, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     task = supervised((case.data[0], targets))
     case.data = task.train
-    found = matrices(case.curvature("gauss_newton", task.loss))
+    found = matrices(case.curvature("gauss_newton", task.objective))
     for agent in range(AGENTS):
         model = case.at(agent)
         f = torch.stack([jacobian(model, x) for x in case.data[0]])
@@ -182,8 +182,8 @@ def test_drawn_labels_have_the_gauss_newton_matrix_as_their_mean() -> None:
     case = make("tanh", num_samples=5)
     task = supervised((case.data[0], torch.tensor([0, 1, 2, 0, 1])))
     case.data = task.train
-    expected = matrices(case.curvature("gauss_newton", task.loss))
-    objective = Objective(case.model, task.loss, task.train)
+    expected = matrices(case.curvature("gauss_newton", task.objective))
+    objective = Objective(case.model, task.objective, task.train)
     draws = np.stack(
         [
             matrices(Curvature(objective, case.points, case.buffers, kind="sampled_fisher", seed=seed))

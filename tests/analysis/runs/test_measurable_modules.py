@@ -387,7 +387,7 @@ def test_mapped_and_one_by_one(name: str, own: bool) -> None:
         return  # refused: its loss is not that of single samples
     holdings = [[0, 3, 5, 7, 8], list(range(9, 20)), [1, 2]] if own else None
     model = exact.setup.template().double().eval()
-    objective = Objective(model, exact.setup.task.loss, (exact.x, exact.y), holdings=holdings)
+    objective = Objective(model, exact.setup.task.objective, (exact.x, exact.y), holdings=holdings)
     points = torch.cat([exact.agents, exact.point[None]])
     together = Curvature(objective, points)
     vectors = torch.ones_like(points)
