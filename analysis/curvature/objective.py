@@ -16,6 +16,7 @@ from basinet.sim.data.rows import length, singles, take
 from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.calls import called
+from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["Objective"]
@@ -87,7 +88,7 @@ class Objective:
         # A task whose loss is the mean of per-sample losses can return these in one pass.
         self._task = task if task is not None and task.mean_over == "samples" else None
         outputs = called if task is None else task.outputs
-        self._functional = FunctionalModel(model, loss, outputs)
+        self._functional = FunctionalModel(model, loss, lambda model, batch: output_of(outputs(model, batch)))
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         counts = None if self._task is None else self._task.counts(data)
         self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)

@@ -111,7 +111,7 @@ def held(case: Case, agent: int) -> tuple[Tensor, ...]:
 def test_each_agent_has_its_own_hessian(name: str, own: bool) -> None:
     case = make(name)
     # A layer that has no batched form cannot be mapped over the samples of a loss that is only known as a mean.
-    loss = supervised(case.data).loss if name == "recurrent" else plain
+    loss = supervised(case.data).objective if name == "recurrent" else plain
     found = matrices(case.curvature(loss=loss, holdings=HELD if own else None, chunk=4 if name == "tanh" else None))
     for agent in range(AGENTS):
         expected = explicit(case.at(agent), held(case, agent) if own else case.data)
@@ -149,7 +149,7 @@ def test_agents_weighted_by_their_samples_make_the_global_hessian() -> None:
 @pytest.mark.parametrize("name", ["tanh", "layer norm"])
 def test_gauss_newton_and_fisher_by_their_definitions(name: str, own: bool, chunk: int | None, loss: str) -> None:
     case = make(name)
-    function = plain if loss == "plain" else supervised(case.data).loss
+    function = plain if loss == "plain" else supervised(case.data).objective
     settings = {"holdings": HELD if own else None, "chunk": chunk, "loss": function}
     gauss_newton, fisher = (matrices(case.curvature(kind, **settings)) for kind in ("gauss_newton", "empirical_fisher"))
     for agent in range(AGENTS):

@@ -128,8 +128,7 @@ class Exact:
 
     def outputs(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         nn.utils.vector_to_parameters(theta.clone(), [p for p in self.model.parameters() if p.requires_grad])
-        found = self.model(self.x[rows].clone())
-        return found
+        return output_of(self.model(self.x[rows].clone()))
 
     def loss(self, theta: Tensor) -> float:
         with torch.no_grad():

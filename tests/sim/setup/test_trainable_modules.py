@@ -63,7 +63,7 @@ STACKED = {
 }  # fmt: skip
 """Which of them have layers with a stacked form alone."""
 
-NOT_STACKED = "has no stacked form|has hooks|has frozen or shared parameters|cannot be traced"
+NOT_STACKED = "has no stacked form|has hooks|has frozen or shared parameters|cannot be traced|is not its last operation"
 
 
 def build(kind: ModuleType, agents: int = 4, **keys) -> Setup:
