@@ -20,6 +20,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks.model_outputs import output_of
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WORDS, Bag, words
 from tests.sim.setup.test_trainable_modules import REFUSED as UNTRAINABLE
 
