@@ -13,6 +13,7 @@ from basinet.sim.agents.divergence import DivergenceWatch
 from basinet.sim.agents.gradients import Clipping, LossScaling, MicroBatches
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import leaves, rebuild
 from basinet.sim.data.sampling import Sampler, make_sampler
 from basinet.sim.data.spoilt_labels import SpoiltSampler
 from basinet.sim.engines import Engine, EngineName, Verb, make_engine
@@ -65,7 +66,8 @@ class Oracle:
         verb: Verb = "losses" if optimizer.derivative_free else "gradients"
         config, num_agents, device = setup.config, len(placement.rows), state.parameters.device
         self.clipping = None if config.clipping is None else Clipping(config.clipping, num_agents, device)
-        self.scaling = LossScaling(num_agents, device) if state.autocast == torch.float16 else None
+        scales = state.autocast == torch.float16 and not optimizer.derivative_free
+        self.scaling = LossScaling(num_agents, device) if scales else None
         if self.scaling is not None:
             state.loss_scale = self.scaling.scale
         count = config.accumulate or 1
@@ -99,7 +101,7 @@ class Oracle:
         if not setup.attack.spoils_labels:
             return sampler
         attacks = torch.from_numpy(setup.attackers).to(agents.device)[replicas, agents]
-        return SpoiltSampler(sampler, attacks, max(2, task.num_outputs))
+        return SpoiltSampler(sampler, attacks, task)
 
     def keys(self, purpose: str, step: int) -> Tensor:
         """Return one key per agent for the random draws of a step and purpose, int64 [N]."""
@@ -141,7 +143,7 @@ class Oracle:
                 state.buffers[name].copy_(buffer)
             losses = self._pass(batch, keys)
             self.watch.add(losses, step + 1)
-            if self.scaling is not None and not optimizer.derivative_free:
+            if self.scaling is not None:
                 self.scaling.unscale(state.gradients)
             if noise is not None:
                 noise.disturb(state.gradients, noise_keys)
@@ -199,4 +201,5 @@ class Oracle:
         augmentation = self._setup.config.task.augmentation
         if augmentation is None:
             return batch
-        return augmentation.make(images=batch[0], keys=self.keys("augmentation", step)), *batch[1:]
+        images, *others = leaves(batch)
+        return rebuild(batch, (augmentation.make(images=images, keys=self.keys("augmentation", step)), *others))

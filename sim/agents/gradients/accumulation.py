@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["MicroBatches"]
@@ -39,7 +41,7 @@ class MicroBatches:
 
         Args:
             verb: The engine's pass.
-            batch: Tensors [N, B, ...].
+            batch: A nest of tensors [N, B, ...].
             keys: One key per agent for the draws inside the model, int64 [N].
             differentiate: Whether the pass writes gradients.
 
@@ -59,16 +61,18 @@ class MicroBatches:
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor]]:
         """Cut a batch into parts, with each agent's share of what counts, [N]."""
-        size = batch[0].shape[1]
+        size = leaves(batch)[0].shape[1]
         count = min(size, math.ceil(self._count * size / self._batch_size))
-        cut = [t.tensor_split(count, dim=1) for t in batch]
-        parts = [tuple(pieces) for pieces in zip(*cut, strict=True)]
-        weights = torch.stack([self._weight(part) for part in parts]).to(self._gradients)
-        yield from zip(parts, weights / weights.sum(0).clamp(min=1), strict=True)
+        bounds = [size * number // count for number in range(count + 1)]
+        parts = [map_nest(lambda t, a=a, b=b: t[:, a:b], batch) for a, b in pairwise(bounds)]
+        weights = torch.stack([self._weight(part, b - a) for part, (a, b) in zip(parts, pairwise(bounds), strict=True)])
+        total = weights.sum(0)
+        yield from zip(parts, weights / total.where(total > 0, 1), strict=True)
 
-    def _weight(self, part: Batch) -> Tensor:
-        """Count what counts in each agent's part, [N]."""
-        targets = part[-1]
-        counts = self._task.counts(targets.flatten(0, 1))
-        agents, size = targets.shape[:2]
-        return targets.new_full((agents,), size) if counts is None else counts.view(agents, size).sum(1)
+    def _weight(self, part: Batch, size: int) -> Tensor:
+        """Sum the weights of each agent's part, [N]."""
+        agents = self._gradients[:, 0]
+        counts = self._task.counts(map_nest(lambda t: t.flatten(0, 1), part))
+        if counts is None:
+            return torch.full_like(agents, size)
+        return counts.view(len(agents), size).sum(1).to(agents.dtype)
