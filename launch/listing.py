@@ -28,6 +28,7 @@ _KINDS: dict[str, Kind] = {
     "attacks": KINDS["attack"],
     "optimizers": KINDS["optimizer"],
     "schedules": KINDS["schedule"],
+    "averagings": KINDS["averaging"],
     "tunings": Kind("optimizer.tuned", TUNINGS, ("method", "steps")),
     "tasks": KINDS["task"],
     "models": KINDS["model"],

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from basinet.sim.experiment.signatures import NUMBER
+from basinet.sim.experiment.signatures import BOOLEAN, NUMBER
 
 __all__ = ["ClippingPart", "StopPart"]
 
@@ -39,8 +39,10 @@ class StopPart(_Part):
         metric: Name of the metric; its mean over the replicas that have not diverged is compared.
         patience: Number of evaluations in a row without improvement at which the run ends.
         min_delta: Smallest change from the best value that counts as an improvement.
+        keep_best: Whether the state at the best evaluation is kept and analysed, besides the last one.
     """
 
     metric: str = "test_loss"
     patience: Annotated[int, Field(ge=1, strict=True)] = 5
     min_delta: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+    keep_best: Annotated[bool, BOOLEAN] = False

@@ -40,6 +40,9 @@ class EarlyStop:
 
     Args:
         asked: The metric, and how long it may stall.
+
+    Attributes:
+        best_step: Step of the best evaluation; None before the first.
     """
 
     def __init__(self, asked: StopPart) -> None:
@@ -53,7 +56,8 @@ class EarlyStop:
         Args:
             rows: Measurements in the order taken.
         """
-        self._best, self._best_step, self._stalled = math.inf, 0, 0
+        self.best_step: int | None = None
+        self._best, self._stalled = math.inf, 0
         for _, same in groupby((row for row in rows if "agent" not in row), key=lambda row: row["step"]):
             self.add(list(same))
 
@@ -67,7 +71,7 @@ class EarlyStop:
             return
         value = self._sign * mean_metrics(rows).get(self._asked.metric, math.inf)
         if value < self._best - self._asked.min_delta:
-            self._best, self._best_step, self._stalled = value, rows[0]["step"], 0
+            self._best, self.best_step, self._stalled = value, int(rows[0]["step"]), 0
         else:
             self._stalled += 1
 
@@ -78,5 +82,5 @@ class EarlyStop:
             return None
         return (
             f"{self._asked.metric} has not improved for {self._stalled} evaluations; its best was"
-            f" {self._sign * self._best:.4g} at step {self._best_step}"
+            f" {self._sign * self._best:.4g} at step {self.best_step}"
         )

@@ -165,7 +165,12 @@ class Progress:
         """Do what is due at a step: evaluate, and keep a checkpoint."""
         last, keep = step == self.setup.num_steps, self.setup.config.keep_every
         if step % self.setup.evaluate_every == 0 or last:
+            before = self.best_step
             self._measure(step)
+            if before is not None and before != self.best_step and not (keep and before % keep == 0):
+                self.folder.kept(before).unlink(missing_ok=True)
+            if step == self.best_step and not last:
+                self.folder.write(self.folder.kept(step), self._state())
         else:
             self.monitor.advanced(self.name, step, [])
         if keep and step % keep == 0 and not last:
@@ -176,6 +181,12 @@ class Progress:
         escape = self.setup.config.escape
         ended = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
         return len(ended) == self.setup.config.replicas or self._stalls() is not None
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best evaluation so far, if its state is to be kept."""
+        asked = self.setup.config.stop_early
+        return self.early_stop.best_step if self.early_stop is not None and asked and asked.keep_best else None
 
     def _stalls(self) -> str | None:
         """Return why the run stops early, or None."""
@@ -295,6 +306,7 @@ class Progress:
             "engine": self.engine,
             "loss": self.loss,
             **({} if stopped is None else {"stopped": stopped}),
+            **({} if self.best_step is None else {"best_step": self.best_step}),
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }

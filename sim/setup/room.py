@@ -117,6 +117,7 @@ def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
     for setup in setups.values():
         keep = setup.config.keep_every
         kept = 0 if keep is None else math.ceil(setup.num_steps / keep)
+        kept += setup.config.stop_early is not None and setup.config.stop_early.keep_best
         parts["checkpoints"] += (1 + kept) * state_bytes(setup)
         parts["trajectories"] += _trajectory_bytes(setup)
         parts["metrics"] += _evaluations(setup) * setup.config.replicas * _ROW_OF_METRICS

@@ -13,7 +13,7 @@ from basinet.sim.agents.state import load_vector, measured_parameters
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.training import ClippingPart
-from basinet.sim.tasks import supervised
+from basinet.sim.tasks import Task, supervised
 
 ALONE = {"strategy": "isolated", "replicas": 1, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.9}}
 
@@ -94,17 +94,34 @@ def ragged():
     return inputs, targets
 
 
+class Weighted(Task):
+    """Weights of samples, some of them 0, and far from adding up to one."""
+
+    def weights(self, batch):
+        return (batch[0][:, 0].abs() * 1e-3).where(batch[0][:, 1] > -0.5, 0)
+
+
+class WholeBatch(Task):
+    def loss(self, outputs, batch):
+        return nn.functional.cross_entropy(outputs, batch[1])
+
+
 MEZO = {"name": "mezo", "lr": 1e-2, "eps": 1e-2}
 
 
 @pytest.mark.parametrize("engine", ["loop", "vectorized", "stacked"])
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.5}, {"name": "a_nsgdc", "lr": 0.1}, MEZO])
-@pytest.mark.parametrize("kind", ["samples", "labels"])
+@pytest.mark.parametrize("kind", ["samples", "labels", "weights"])
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(make_block, engine, optimizer, kind):
     keys = {"optimizer": optimizer, "batch_size": 7, "runtime": in_type(engine)}
     if kind == "labels":
         model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
         keys |= {"task": supervised(ragged()), "model": model}
+    elif kind == "weights":
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+        targets = torch.randint(0, 3, (40,), generator=generator)
+        keys |= {"task": Weighted(train=(inputs, targets), num_outputs=3)}
     whole, parts = (make_block(**keys, accumulate=count) for count in (None, 3))  # 3, 2 and 2 samples
     for step in range(1, 4):
         whole.advance(step)
@@ -229,6 +246,14 @@ def test_half_precision_scales_every_agents_loss(make_block, strategy):
         ({"clipping": {"norm": 1}, "optimizer": MEZO}, "clipping: mezo computes no gradients that could be clipped"),
         ({"clipping": {"norm": 1}, "strategy": "gt_sarah"}, "clipping: gt_sarah corrects gradients of batches by"),
         ({"accumulate": 6}, "accumulate: got 6, but a batch has 5 samples; allowed are at most as many parts"),
+        (
+            {
+                "accumulate": 2,
+                "task": WholeBatch(train=(torch.randn(9, 4), torch.arange(9) % 3), num_outputs=3, mean_over="batch"),
+                "analysis": [],
+            },
+            "accumulate: the loss of WholeBatch is one of a whole batch, and not the mean of its samples' losses",
+        ),
         ({"accumulate": 0}, "accumulate: got 0, which should be greater than 0"),
         ({"averaging": "emma"}, "averaging: there is no averaging 'emma'; allowed: ema, swa; did you mean 'ema'"),
         ({"averaging": {"name": "swa", "strat": 1}}, "averaging.strat: swa has no setting 'strat'; .* mean 'start'"),

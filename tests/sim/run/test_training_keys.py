@@ -90,3 +90,27 @@ def test_a_plateau_scales_the_rate_of_later_steps(tmp_path):
     carry_out(tmp_path / "long", **keys | {"schedule": plateau})
     short, long = (final_state(tmp_path / name / "isolated")["rows"]["parameters"] for name in ("short", "long"))
     torch.testing.assert_close(long, short, rtol=0, atol=1e-15)
+
+
+def bursting(t):
+    """Spoil what has been learnt in the second half."""
+    return 1.0 if t < 20 else 200.0
+
+
+@pytest.mark.parametrize("keep_every", [None, 8])
+def test_the_state_of_the_best_evaluation_is_kept(tmp_path, keep_every):
+    keys = SMALL | {"schedule": bursting, "keep_every": keep_every, "strategy": "centralized"}
+    stop = {"metric": "test_accuracy", "patience": 100, "keep_best": True}
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path, rhythm=LOOKS_AT_EVERY_STEP, at=14, **keys, stop_early=stop)
+    carry_out(tmp_path, rhythm=LOOKS_AT_EVERY_STEP, **keys, stop_early=stop)
+    run = load_run(tmp_path / "centralized")
+    accuracy = {}
+    for row in run.metrics:
+        accuracy[row["step"]] = accuracy.get(row["step"], 0) + row["test_accuracy"] / 2
+    best = max(accuracy, key=accuracy.get)
+    assert 0 < best < 40 and run.status["best_step"] == best
+    kept = {f"step-{step}.pt" for step in [best, *range(0, 40, keep_every or 40)][: None if keep_every else 1]}
+    assert {file.name for file in (run.path / "checkpoint").glob("step-*.pt")} == kept
+    found = read_points(run.path, 1, "centroid", best, keys=KEYS)
+    assert found.parameters.shape[0] == 1
