@@ -58,6 +58,7 @@ class LocalOptimizer:
         self._one_each = not traits.elementwise and traits.stacked is None
         self._reassigns = not (self._built_in or traits.evaluates)
         self._columns: Columns | None = None
+        self._room: list[Tensor] | None = None
         order = [layer for _, layers in groups for layer in layers]
 
         def ordered(flat: Tensor) -> Sequence[Tensor]:
@@ -127,12 +128,16 @@ class LocalOptimizer:
 
     def _point(self, gradients: Tensor) -> None:
         """Point the parameters at x, and their gradients at the given ones."""
-        for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
-            parameter.data = place.clone() if self._reassigns else place.detach()
+        if self._columns is not None and self._built_in:  # allocating the copies anew would take longer than the step
+            self._columns.gather(self._x, [parameter.data for parameter in self._parameters])
+            self._room = self._columns.gather(gradients, self._room)
+        else:
+            for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
+                parameter.data = place.clone() if self._reassigns else place.detach()
         if not self._built_in:
             self._given = [parameter.data_ptr() for parameter in self._parameters]
         if not self.derivative_free:
-            for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
+            for parameter, gradient in zip(self._parameters, self._room or self.split(gradients), strict=True):
                 parameter.grad = gradient
 
     def _take_back(self) -> None:

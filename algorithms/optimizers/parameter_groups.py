@@ -57,6 +57,8 @@ def join(optimizers: Sequence[optim.Optimizer]) -> optim.Optimizer:
 class Columns:
     """Each group's columns of the flat state [N, P], as one contiguous tensor: a single kernel steps a group.
 
+    Torch's fused kernels take the memory of a tensor as contiguous, whatever its strides.
+
     Args:
         groups: Indices of the layers of each group.
         sizes: Number of columns of each layer.
@@ -77,16 +79,21 @@ class Columns:
         places = sorted((run.start, g, r) for g, runs in enumerate(self._runs) for r, run in enumerate(runs))
         self._order = [(g, r) for _, g, r in places]
 
-    def gather(self, flat: Tensor) -> list[Tensor]:
+    def gather(self, flat: Tensor, into: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Copy the groups' columns.
 
         Args:
             flat: [N, P].
+            into: Tensors that receive them; by default new ones.
 
         Returns:
-            A new tensor [N, Q] for each group of Q columns.
+            A tensor [N, Q] for each group of Q columns.
         """
-        return [torch.cat([flat[:, run] for run in runs], dim=1) for runs in self._runs]
+        rooms: Sequence[Tensor | None] = into or [None for _ in self._runs]
+        return [
+            torch.cat([flat[:, run] for run in runs], dim=1, out=room)
+            for runs, room in zip(self._runs, rooms, strict=True)
+        ]
 
     def scatter(self, parts: Sequence[Tensor], flat: Tensor) -> None:
         """Copy the groups' columns back.
