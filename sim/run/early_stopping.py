@@ -80,7 +80,8 @@ class EarlyStop:
         """Why the run ends, in words; None if it goes on."""
         if self._stalled < self._asked.patience:
             return None
+        least = f" by more than {self._asked.min_delta:g}" if self._asked.min_delta else ""
         return (
-            f"{self._asked.metric} has not improved for {self._stalled} evaluations; its best was"
-            f" {self._sign * self._best:.4g} at step {self.best_step}"
+            f"{self._asked.metric} has not improved{least} for {self._stalled} evaluations on the"
+            f" {self._sign * self._best:.4g} of step {self.best_step}"
         )

@@ -110,7 +110,7 @@ def check_size(config: Config, task: Task, num_agents: int, parameters: int, rem
         task: Its task.
         num_agents: K.
         parameters: P.
-        remembered: Bytes of the optimizer's state of an agent.
+        remembered: Bytes of an agent's optimizer state and averages.
 
     Raises:
         ExperimentError: They do not fit.

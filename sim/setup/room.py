@@ -141,7 +141,7 @@ def state_bytes(setup: Setup) -> int:
         setup: The parts of the run.
 
     Returns:
-        Bytes of the parameters and the optimizer's state.
+        Bytes of the parameters, the optimizer's state and the averages.
     """
     of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
     return setup.config.replicas * setup.num_agents * of_agent

@@ -32,7 +32,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         setup: The parts; `Setup.tried` lists everything that may matter here.
 
     Returns:
-        The number of trained parameters, and the bytes of the optimizer's state of an agent.
+        The number of trained parameters, and the bytes of an agent's optimizer state and averages.
 
     Raises:
         ExperimentError: Some parts do not fit together; the message is one sentence.
@@ -55,7 +55,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     rehearse(setup)
-    return size, remembered
+    return size, remembered + size * setup.dtype.itemsize * (config.averaging is not None)
 
 
 def try_mixing(setup: Setup) -> None:

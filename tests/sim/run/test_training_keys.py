@@ -66,7 +66,7 @@ def test_a_run_stops_when_its_metric_stalls(tmp_path):
             wanted = step
             break
     assert wanted is not None and run.status["step"] == max(means) == wanted < 40
-    assert run.status["stopped"].startswith("test_loss has not improved for 3 evaluations; its best was ")
+    assert run.status["stopped"].startswith("test_loss has not improved by more than 0.5 for 3 evaluations on the ")
     before = (run.path / "status.json").read_text()
     assert carry_out(tmp_path, **SMALL, stop_early=stop) == {"diffusion-atc": "done"}  # there is nothing left to do
     assert (run.path / "status.json").read_text() == before

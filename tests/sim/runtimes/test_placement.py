@@ -20,10 +20,10 @@ from tests.structures import STRUCTURES
 
 SETTINGS = {
     "sgd": {"momentum": 0.9, "nesterov": True},
-    "adam": {"lr": 0.01},
+    "adam": {"lr": 0.01, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "adamw": {"lr": 0.01},
     "galore": {"rank": 2, "period": 3},
-    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True},
+    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "lozo": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "lozo_m": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "mezo": {"lr": 0.01, "eps": 0.1},
