@@ -95,7 +95,7 @@ class Block:
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x; see `Oracle.gradients`."""
         self._gradients_used_up = self.optimizer.derivative_free
-        return self.oracle.gradients(self.step, self._rate())
+        return self.oracle.gradients(self.step, self._rate)
 
     def _rate(self) -> float:
         """Compute the schedule's factor on the learning rate at this step."""

@@ -1,6 +1,7 @@
 """The oracle: how the agents' stochastic gradients are computed."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class Oracle:
             run(batch, keys) if self._micro is None else self._micro.run(run, batch, keys, differentiate=differentiate)
         )
 
-    def gradients(self, step: int, rate: float) -> Tensor:
+    def gradients(self, step: int, rate: Callable[[], float]) -> Tensor:
         """Draw each agent's batch and compute its gradient at its parameters.
 
         An optimizer that evaluates gradients itself does so here. All evaluations of a step share the batch, the draws
@@ -125,7 +126,7 @@ class Oracle:
 
         Args:
             step: The step.
-            rate: The schedule's factor on the learning rate.
+            rate: Computes the schedule's factor on the learning rate.
 
         Returns:
             [N, P], the state's gradients or the optimizer's version of them; for a derivative-free optimizer,
@@ -152,7 +153,7 @@ class Oracle:
             return losses
 
         if optimizer.evaluates:
-            return optimizer.prepare(evaluate, state.gradients, rate)
+            return optimizer.prepare(evaluate, state.gradients, rate())
         evaluate()
         return state.gradients
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.agents.gradients import Clipping, LossScaling
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.state import load_vector, measured_parameters
+from basinet.sim.agents.state import load_vector, measured_parameters, take_rows
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.training import ClippingPart
@@ -183,6 +184,8 @@ def test_evaluations_are_those_of_the_averages(make_setup, evaluate):
     assert row["consensus_distance"] == other["consensus_distance"]
     x = (worker.block.averages.mean if evaluate else worker.block.x)[:4].mean(0)
     model = load_vector(worker.block.template, x, {}).eval()
+    found, _ = AnalysisContext(worker.setup).centroid(take_rows(worker.state(), slice(0, 4)), 0)
+    torch.testing.assert_close(found[0], x, rtol=1e-12, atol=1e-14)
     assert row["train_loss"] == pytest.approx(worker.block.task.evaluate(model)["train_loss"], rel=1e-12)
 
 
@@ -194,8 +197,8 @@ def test_scales_are_those_of_torch():
     x = torch.zeros(2, 3)
     ours.steady.fill_(1996)
     for scaler in theirs:
+        scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 1996})
         scaler.scale(torch.zeros(()))
-        scaler._growth_tracker.fill_(1996)
     for t in range(8):
         g = torch.full((2, 3), float(t))
         g[0, 1] = math.inf if t == 2 else 1.0
