@@ -130,7 +130,7 @@ class LocalOptimizer:
         """Point the parameters at x, and their gradients at the given ones."""
         if self._columns is not None and self._built_in:  # allocating the copies anew would take longer than the step
             self._columns.gather(self._x, [parameter.data for parameter in self._parameters])
-            self._room = self._columns.gather(gradients, self._room)
+            self._room = None if self.derivative_free else self._columns.gather(gradients, self._room)
         else:
             for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
                 parameter.data = place.clone() if self._reassigns else place.detach()

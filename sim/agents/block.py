@@ -107,7 +107,10 @@ class Block:
         return self.oracle.full_gradients(self.step)
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
-        """Take each agent's optimizer step, x ← adapt(x, g); the tensor from `gradients` is then used up."""
+        """Take each agent's optimizer step, x ← adapt(x, g); the tensor from `gradients` is then used up.
+
+        An agent whose gradient has overflowed in half precision does not step.
+        """
         if any(gradients is held for held in self.memory.values()) and not self.optimizer.keeps_gradients:
             gradients = gradients.clone()
         if self.oracle.scaling is not None:

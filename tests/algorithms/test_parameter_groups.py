@@ -15,6 +15,7 @@ from basinet.algorithms.optimizers import (
     GaLore,
     LocalOptimizer,
     MeZO,
+    OptimizerTraits,
 )
 from basinet.algorithms.optimizers.parameter_groups import Columns, divide
 
@@ -50,6 +51,21 @@ class Assigning(optim.Optimizer):
                 p.data = p.data - group["lr"] * p.grad / p.grad.norm()
 
 
+class FlatSigns(optim.Optimizer):
+    """A user's optimizer of all agents' parameters at once, which replaces their data."""
+
+    traits = OptimizerTraits(stacked="flat")
+
+    def __init__(self, params, lr=0.1, agents=None):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data = p.data - group["lr"] * p.grad.sign()
+
+
 def test_layers_go_to_the_first_group_that_matches():
     assert divide(GROUPS, list(SHAPES)) == [({"lr": 0.03}, [1, 3]), ({"lr": 0.2}, [2]), ({}, [0, 4])]
 
@@ -69,6 +85,7 @@ CASES = {
     "adamw": (optim.AdamW, {"lr": 0.1, "weight_decay": 0.3}, {"betas": (0.5, 0.7)}),
     "rmsprop": (optim.RMSprop, {"lr": 0.1}, {"alpha": 0.5}),
     "one each": (Assigning, {"lr": 0.1}, {}),
+    "own, flat": (FlatSigns, {"lr": 0.1}, {}),
     "nsgdc": (NSGDC, {"lr": 0.1, "clip": 0.5}, {"momentum": 0.5, "weight_decay": 0.1}),
     "clipped": (ClippedSGD, {"lr": 0.1, "clip": 0.5}, {"clip": 0.1}),
     "galore": (GaLore, {"lr": 0.1, "rank": 2, "momentum": 0.9}, {"rank": 1}),
