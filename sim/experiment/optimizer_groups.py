@@ -64,7 +64,7 @@ def groups_of(settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, An
         return {"match": list(match), **{key: values.get(key, value) for key, value in own.items()}}
 
     return Annotated[
-        tuple[Annotated[Any, BeforeValidator(parse)], ...] | None,
+        tuple[Annotated[Mapping[str, Any], BeforeValidator(parse)], ...] | None,
         Field(
             description="Parameters with settings of their own: mappings of match, a name or several with * for any"
             " characters, and the settings. A parameter belongs to the first group that matches, or else has the"

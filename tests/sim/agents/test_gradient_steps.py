@@ -10,8 +10,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.agents.gradients import Clipping, LossScaling
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.state import load_vector, measured_parameters, take_rows
+from basinet.sim.agents.state import StackedState, load_vector, measured_parameters, take_rows
 from basinet.sim.agents.worker import Worker
+from basinet.sim.engines import ENGINES
+from basinet.sim.engines.divided import DividedEngine
+from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.training import ClippingPart
 from basinet.sim.tasks import Task, supervised
@@ -214,6 +217,24 @@ def test_scales_are_those_of_torch():
         ours.update()
         assert ours.scale.tolist() == [scaler.get_scale() for scaler in theirs]
         torch.testing.assert_close(x, torch.stack([q.detach() for q in p]))
+
+
+@pytest.mark.parametrize("kind", ["loop", "vectorized", "divided"])
+def test_engines_scale_every_agents_loss_in_the_backward_pass(make_setup, kind):
+    setup = make_setup()
+    gradients, losses = [], []
+    scale = torch.tensor([1.0, 2.0, 8.0, 0.5], dtype=torch.float64)
+    batch = tuple(t[:12].view(4, 3, *t.shape[1:]) for t in setup.task.train)
+    for asked in (None, scale):
+        state = StackedState(setup.template().double(), 4, torch.device("cpu"), torch.float64)
+        state.fill(slice(None), setup.start(0, setup.layout(setup.template())))
+        state.loss_scale = asked
+        parts = setup.template().double(), setup.task, state
+        engine = DividedEngine(LoopEngine, *parts, 2, 1) if kind == "divided" else ENGINES[kind](*parts)
+        losses.append(engine.gradients(batch, torch.arange(4)))
+        gradients.append(state.gradients)
+    assert torch.equal(*losses)
+    torch.testing.assert_close(gradients[1], gradients[0] * scale[:, None], rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("strategy", ["diffusion", "gradient_tracking"])
