@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.launch.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.sim.experiment.experiment import Experiment
@@ -98,7 +99,7 @@ def _carry_out(
     held.enter_context(locked(out))
     with TerminalMonitor(len(setups), quiet=quiet) as monitor, stopping(monitor.say) as stop:
         monitor.say(f"{how_many(len(setups))} into {out}")
-        for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
-            monitor.say(f"loss: {loss}")
+        for line in about(setups.values()):
+            monitor.say(line)
         states = simulate(setups, out, monitor, stop, measure_replica)
     return states, failures(out, states)

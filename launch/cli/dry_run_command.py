@@ -8,7 +8,7 @@ from basinet.analysis.statistics.incidents import excuses
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.tables import write_table
-from basinet.launch.preview import preview
+from basinet.launch.preview import about, preview
 from basinet.launch.progress_bar import checking, how_many
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.simulation import build
@@ -38,7 +38,7 @@ def execute(options: argparse.Namespace) -> int:
         say(f"{len(configs) - _MOST_SHOWN:,} more runs; --json prints all")
     for sentence in excuses(impossible):
         say(sentence)
-    for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
-        say(f"loss: {loss}")
+    for line in about(setups.values()):
+        say(line)
     say(f"{how_many(len(configs))}, nothing written")
     return DONE

@@ -35,6 +35,7 @@ from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
 from basinet.sim.models import MODELS
+from basinet.sim.models.adapters import ADAPTERS
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
@@ -96,6 +97,7 @@ KINDS: dict[str, Kind] = {
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
         {**TOPOLOGIES, **SEQUENCES},
@@ -286,8 +288,14 @@ class Config(_Part):
             comparison.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
-        start: Where the agents of each replica start: at the end of another run, or at given values (see
-            `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each replica.
+        adapters: Small trained additions to the model's layers, whose own parameters are then frozen unless `trained`
+            names them; None for no adapters.
+        frozen: Parameters that are neither trained nor sent, by name, where * stands for any characters. All agents
+            share their values.
+        trained: If given, the only parameters of the model that are trained, by name; all others are frozen.
+        start: Where the agents of each replica start: at the end of another run, at values in a file, or at given ones
+            (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
+            replica.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
@@ -328,6 +336,9 @@ class Config(_Part):
     strategy_keys: tuple[str, ...] | None = None
     task: Annotated[TaskPart, _unpack("task")]
     model: Annotated[Component | None, _component("model")] = None
+    adapters: Annotated[Component | None, _component("adapters")] = None
+    frozen: tuple[str, ...] | None = None
+    trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]

@@ -11,7 +11,7 @@ RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyz
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`
 RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one, during the run; step-N.pt,
-                     those that the experiment keeps
+                     those that the experiment keeps; frozen.pt, the frozen parameters, if any
 """
 
 import os
@@ -137,6 +137,7 @@ class RunFolder:
         self.path = path
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.before = self.checkpoint.with_name("before.pt")
+        self.frozen = self.checkpoint.with_name("frozen.pt")
         self.metrics = GrowingFile(path / METRICS)
 
     @cached_property

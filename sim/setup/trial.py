@@ -13,6 +13,7 @@ from basinet.sim.agents.personal import check_personal, check_remembered
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
+from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model, move_model, writes
 from basinet.sim.setup.coefficients import check_strategy
 from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
@@ -211,7 +212,8 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
         needs = f"strategy: {name} needs gradients over all of an agent's data, and"
         if setup.task.draw is not None:
             raise ExperimentError(f"{needs} the task generates its samples")
-        if any(b.is_floating_point() for b in model.buffers()):
+        held = held_parameters(model)
+        if any(b.is_floating_point() for name, b in model.named_buffers() if name not in held):
             raise ExperimentError(
                 f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
             )
