@@ -15,9 +15,10 @@ from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.adapters import merge as merge_adapters
 from basinet.sim.run.folder import Run, RunFolder, load_runs
-from basinet.sim.run.records import load_record
+from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.weights import write_weights
@@ -41,7 +42,7 @@ class Results:
     report: Path
     states: dict[str, str]
     failures: tuple[str, ...] = ()
-    experiment: Experiment | None = field(default=None, compare=False)
+    experiment: Experiment | Pipeline | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in Counter(self.states.values()).items())
@@ -59,7 +60,9 @@ class Results:
     @property
     def impossible(self) -> dict[str, str]:
         """Why runs were left out, by their names, where the experiment skips what is impossible."""
-        return dict(load_record(self.folder).get("impossible", {}))
+        places = {f"{stage.name}/": stage for stage in stages_of(self.folder)} or {"": self.folder}
+        known = {prefix: load_record(place) for prefix, place in places.items() if (place / "experiment.yaml").exists()}
+        return {f"{p}{run}": why for p, record in known.items() for run, why in record.get("impossible", {}).items()}
 
     def summary(self) -> list[dict[str, Any]]:
         """Summarise the runs over their replicas.

@@ -25,7 +25,7 @@ from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.setup.reached import layout_of
+from basinet.sim.setup.reached import Reached, layout_of
 from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
 
@@ -188,6 +188,17 @@ class Setup:
                 values = start.frozen(copy_model(model), layout)
         load_values(model, values or {})
         return model
+
+    def expected(self) -> Reached:
+        """Return points of the run's model as they will be, up to their values, to check what may start from them."""
+        model = self.template()
+        layout = self.layout(model)
+        move_model(model, "cpu", self.dtype)
+        values = [p.detach().flatten() for p in model.parameters() if p.requires_grad]
+        count = self.config.replicas
+        buffers = {name: b.expand(count, *b.shape) for name, b in model.named_buffers()}
+        parameters = torch.cat(values).expand(count, -1)
+        return Reached(parameters, buffers, layout, self.dtype, frozen_parameters(model))
 
     def with_frozen(self, folder: Path) -> "Setup":
         """Return the parts of a run with the frozen parameters in its folder, whose source may be gone.

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -105,14 +105,19 @@ class Start:
         given: Parameters [P], or [R, P] for R replicas; a state dict; or points of a run. None if it was read from the
             folder of the run that started there, or is a stage.
         source: Where the values come from, and how they fit the model; None for given values.
+        missing: Why the point of a stage does not exist.
     """
 
     description: dict[str, Any]
     given: "Tensor | dict[str, Tensor] | Reached | None" = None
     source: _Source | None = field(default=None, repr=False)
+    missing: str = field(default="", repr=False)
 
     LISTS: ClassVar[tuple[str, ...]] = ("reinitialize",)
     """Keys whose values are lists."""
+
+    FITTING: ClassVar[tuple[str, ...]] = ("replica", "point", "step", "rename", "strict", "reinitialize")
+    """Keys that say which point of a run is meant, and how it fits the model."""
 
     @classmethod
     def parse(cls, given: Any) -> "Start | None":
@@ -179,6 +184,58 @@ class Start:
     def is_of_each_replica(self) -> bool:
         """Whether each replica starts at the point that the replica of the same number has reached."""
         return isinstance(self.source, _Point) and self.source.replica == "own"
+
+    def of_run(self, folder: Path) -> dict[str, Any]:
+        """Return what to give for the same point of a run, where a stage was named.
+
+        Args:
+            folder: The run's folder.
+
+        Returns:
+            A mapping as for `parse`.
+        """
+        return {key: value for key, value in self.description.items() if key != "stage"} | {"run": str(folder)}
+
+    def reached(self, there: Mapping[str, Any]) -> "Start":
+        """Return the start from a run of a stage that is finished.
+
+        Args:
+            there: See `of_run`.
+
+        Returns:
+            The start; the same one, which cannot be placed, if the point does not exist.
+        """
+        try:
+            return type(self).parse(there) or self
+        except ExperimentError as error:
+            return replace(self, missing=str(error))
+
+    def expecting(self, stage: str, run: str, point: Reached) -> "Start":
+        """Return the start from a stage that is not finished, to check whether its points will fit.
+
+        Args:
+            stage: The stage.
+            run: The run of it.
+            point: Points of its model.
+
+        Returns:
+            The start.
+        """
+        return replace(self, description={**self.description, "stage": stage, "run": run}, given=point)
+
+    def check_reached(self) -> None:
+        """Raise if the start is a stage that has not been found.
+
+        Raises:
+            NotFound: It is one.
+        """
+        if self.missing:
+            raise NotFound(self.missing)
+        if isinstance(self.source, _OfStage):
+            raise NotFound(
+                f"start.stage: got {shown(self.source.stage)}, but the experiment is not one of several stages; allowed"
+                " are run, file and folder"
+            )
 
     @property
     def stage(self) -> _OfStage | None:
@@ -260,7 +317,7 @@ class Start:
         known: set[str] = set()
         if isinstance(content, Reached):
             if not how.options:
-                _compare(str(self.description["run"]), content.layout, layout)
+                _compare(self._who, content.layout, layout)
             if len(content.parameters) > 1:
                 _check_replicas(len(content.parameters), replicas)
             if content.frozen is None and content.layout["frozen"] == layout["frozen"]:
@@ -287,7 +344,8 @@ class Start:
         if self.source is None:
             return "start: the state dict"
         key = next(key for key in _SOURCES if key in self.description)
-        return f"start.{key}: {self.description[key]}"
+        run = f"/{self.description['run']}" if key == "stage" and "run" in self.description else ""
+        return f"start.{key}: {self.description[key]}{run}"
 
     @cached_property
     def _content(self) -> "Tensor | dict[str, Tensor] | Reached":
@@ -296,11 +354,8 @@ class Start:
             return self.given
         if self.source is None:
             raise NotFound(f"start: the {self.description['name']} that was given is not in the run's folder")
-        if isinstance(self.source, _OfStage):
-            raise NotFound(
-                f"start.stage: there is no stage {shown(self.source.stage)}, since the experiment is not itself one of"
-                " several stages"
-            )
+        self.check_reached()
+        assert not isinstance(self.source, _OfStage)
         try:
             content = _read(self.source)
         except ExperimentError as error:
@@ -358,12 +413,13 @@ def _check_replicas(points: int, replicas: int) -> None:
         )
 
 
-def _compare(run: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def _compare(who: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise if a point belongs to another model."""
+    key, _, run = who.partition(": ")
     named = theirs["model"] and ours["model"] and changes("model", theirs["model"], ours["model"])
     if any(change.sure for change in named or ()):
         raise ExperimentError(
-            f"start.run: the model of {run} is {_in_words(theirs)}, and that of this run {_in_words(ours)}; they must"
+            f"{key}: the model of {run} is {_in_words(theirs)}, and that of this run {_in_words(ours)}; they must"
             " be the same, unless start.rename, start.reinitialize or start.strict says how they fit"
         )
 
