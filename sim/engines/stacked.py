@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from basinet.algorithms import draws
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import map_nest
 from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Flatten, Layer, Local, Views, cross_entropy
 from basinet.sim.engines.randomness import keyed_dropout
 from basinet.sim.models import Point
@@ -275,7 +276,6 @@ class StackedEngine:
         model: The model of one agent.
         task: Supplies the loss of single samples.
         state: The agents' state.
-        sample: Not used: the trace needs no data.
 
     Raises:
         ValueError: A layer has no stacked form, the task has its own loss, or autocast is asked for.
@@ -286,8 +286,8 @@ class StackedEngine:
     # multiples of this, they do not depend on how the agents are divided.
     grain = 32
 
-    def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
-        if type(task).loss is not Task.loss:
+    def __init__(self, model: nn.Module, task: Task, state: StackedState) -> None:
+        if type(task).objective is not Task.objective:
             raise ValueError(f"{type(task).__name__} has a loss of its own, which is not a mean over samples")
         if state.autocast is not None:
             raise ValueError("its layers compute in the type of the parameters")
@@ -295,15 +295,15 @@ class StackedEngine:
         self.tape = _Tape(model, state, self.keys)
         self.needs_keys = self.tape.dropouts > 0
         self.task = task
-        self.ordinary = type(task).sample_loss is Task.sample_loss and task.draw is None and not task.ignores
+        self.ordinary = type(task).loss is Task.loss and task.draw is None and not task.weighs
 
     @torch.no_grad()
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         self.keys.now = keys
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            loss = cross_entropy if self.ordinary else self._any_loss
-            losses, gradient = loss(self.tape.forward(batch[0]), batch[-1])
+            outputs = self.tape.forward(batch[0])
+            losses, gradient = cross_entropy(outputs, batch[-1]) if self.ordinary else self._any_loss(outputs, batch)
             self.tape.backward(gradient)
         return losses
 
@@ -312,16 +312,16 @@ class StackedEngine:
         """Compute each agent's loss only; see `Engine`."""
         self.keys.now = keys
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            return self._sample_losses(self.tape.value(batch[0]), batch[-1])
+            return self._sample_losses(self.tape.value(batch[0]), batch)
 
-    def _sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _sample_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Average the losses of each agent's samples, [N]; a sample's loss does not depend on its agent."""
-        return self.task.mean_loss(outputs.flatten(0, 1), targets.flatten(0, 1), (len(outputs),))
+        return self.task.mean_loss(outputs.flatten(0, 1), map_nest(lambda t: t.flatten(0, 1), batch), (len(outputs),))
 
-    def _any_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _any_loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute the agents' losses and the gradient of their sum with respect to the outputs."""
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
-            losses = self._sample_losses(outputs, targets)
+            losses = self._sample_losses(outputs, batch)
             (gradient,) = torch.autograd.grad(losses.sum(), outputs)
         return losses.detach(), gradient

@@ -78,7 +78,7 @@ def test_gradients_equal_a_loop_of_autograd(name, engine, task):
     picks = torch.arange(N * B).view(N, B) * 7
     batch = tuple(t[picks] for t in task.train)
     keys = torch.arange(N) + 11
-    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    runner = ENGINES[engine](model, task, state)
     for _ in range(2):  # twice: nothing of the first pass may leak into the second
         expected, losses, buffers = reference(model, task, state, batch, keys)
         before = {name: b.clone() for name, b in state.buffers.items()}
@@ -98,7 +98,7 @@ def test_losses_keep_no_activations_and_leave_the_gradients(engine, task):
     model = MODELS["mlp-tanh-layer-norm"]().double()
     state = make_state(model)
     state.gradients.fill_(7.0)
-    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    runner = ENGINES[engine](model, task, state)
     batch, keys = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N)
     gc.collect()
     held = {id(o) for o in gc.get_objects() if issubclass(type(o), torch.Tensor)}
@@ -127,8 +127,8 @@ def test_a_loss_without_derivative_can_be_evaluated(verb, task):
     class Errors(type(task)):
         """The share of errors: its slope is zero, or none at all."""
 
-        def sample_loss(self, outputs, targets):
-            return (outputs.argmax(-1) != targets).double()
+        def loss(self, outputs, batch):
+            return (outputs.argmax(-1) != batch[1]).double()
 
     own = Errors(train=task.train, test=None, num_outputs=10)
     model = MODELS["mlp"]().double()
@@ -153,7 +153,7 @@ def test_a_point_has_the_gradient_of_its_landscape(engine):
     model = Point(task.num_outputs).double()
     state = make_state(model)
     batch = task.draw(torch.arange(N), torch.arange(N), B, torch.float64)
-    ENGINES[engine](model, task, state, task.train[0]).gradients(batch, torch.arange(N))
+    ENGINES[engine](model, task, state).gradients(batch, torch.arange(N))
     for n in range(N):
         expected = task.hessian.to(torch.float64) @ (state.parameters[n] - task.minimum) + batch[1][n].mean(0)
         torch.testing.assert_close(state.gradients[n], expected, rtol=1e-12, atol=1e-12)
@@ -193,10 +193,10 @@ def test_a_model_used_twice_or_tied_is_not_stacked_but_runs(task):
         batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
         keys = torch.arange(N)
         with pytest.raises(ValueError):
-            ENGINES["stacked"](model, task, state, task.train[0][:2])
+            ENGINES["stacked"](model, task, state)
         expected, _, _ = reference(model, task, state, batch, keys)
         for engine in ("vectorized", "loop"):
-            ENGINES[engine](model, task, state, task.train[0][:2]).gradients(batch, keys)
+            ENGINES[engine](model, task, state).gradients(batch, keys)
             torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -207,9 +207,9 @@ def test_frozen_parameters_are_no_agents_own(task):
     assert list(state.parameter_views) == ["1.bias", "3.weight", "3.bias"]
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     with pytest.raises(ValueError, match="frozen or shared"):
-        ENGINES["stacked"](model, task, state, task.train[0][:2])
+        ENGINES["stacked"](model, task, state)
     for engine in ("vectorized", "loop"):
-        ENGINES[engine](model, task, state, task.train[0][:2]).gradients(batch, torch.arange(N))
+        ENGINES[engine](model, task, state).gradients(batch, torch.arange(N))
         for n in range(N):
             agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
             nn.functional.cross_entropy(agent(batch[0][n]), batch[1][n]).backward()
@@ -241,8 +241,8 @@ def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
 
 def test_a_loss_of_its_own_is_not_stacked(task):
     class Penalised(type(task)):
-        def loss(self, model, batch):
-            return super().loss(model, batch) ** 2
+        def objective(self, model, batch):
+            return super().objective(model, batch) ** 2
 
     own = Penalised(train=task.train, test=None, num_outputs=10)
     model = Softmax((1, 8, 8), 10).double()
@@ -250,7 +250,7 @@ def test_a_loss_of_its_own_is_not_stacked(task):
     engine, _, _ = make_engine("auto", model, own, state, B)
     assert engine.name in ("vectorized", "loop")
     with pytest.raises(ValueError, match="a loss of its own"):
-        ENGINES["stacked"](model, own, state, own.train[0][:2])
+        ENGINES["stacked"](model, own, state)
 
 
 def test_the_choice_leaves_the_state_alone(task):
@@ -280,7 +280,7 @@ def test_regression_targets_run_on_all_engines():
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     found = []
     for engine in ENGINES.values():
-        engine(model, task, state, x[:2]).gradients(batch, torch.arange(N))
+        engine(model, task, state).gradients(batch, torch.arange(N))
         found.append(state.gradients.clone())
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1], found[2])
