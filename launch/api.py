@@ -117,7 +117,9 @@ def _run_stages(pipeline: Pipeline, out: Path, *, fresh: bool, quiet: bool) -> R
         states = results.states | {f"{stage}/{run}": state for run, state in found.states.items()}
         results = replace(results, states=states, failures=found.failures)
         if failed:
-            raise RunFailed(f"{failed}; the stages after {stage} have not begun", results)
+            reason = f"{stage} has failed runs, so that the stages after it have not begun"
+            results = replace(results, failures=(*found.failures, reason))
+            raise RunFailed(f"{failed}\n{reason}", results)
     return results
 
 

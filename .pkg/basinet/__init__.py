@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from basinet.launch.api import run
     from basinet.launch.results import Results, compare, export, load
     from basinet.sim.experiment.experiment import Experiment
+    from basinet.sim.experiment.pipeline import Pipeline
     from basinet.sim.run.simulation import Interrupted, RunFailed
 
 __all__ = [
     "PLUGGED",
     "Experiment",
     "Interrupted",
+    "Pipeline",
     "Results",
     "RunFailed",
     "__version__",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.api": ("run",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
         "basinet.sim.experiment.experiment": ("Experiment",),
+        "basinet.sim.experiment.pipeline": ("Pipeline",),
         "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),
     },
 )

@@ -396,8 +396,10 @@ class Config(_Part):
             ExperimentError: Something in it is not allowed; the message is one sentence.
         """
         unknown = next((key for key in description if key not in cls.model_fields), None)
+        if unknown == "stages":
+            raise ExperimentError("stages: an experiment in stages is a basinet.Pipeline, which basinet.run also takes")
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about"])
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "stages"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:

@@ -12,7 +12,7 @@ from basinet.sim.experiment.experiment import Experiment, read_description
 from basinet.sim.experiment.grid import INSTEAD
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.words import as_typed, override
-from basinet.sim.setup.start import Start
+from basinet.sim.setup.start import PointOfStage, Start
 
 __all__ = ["Pipeline", "Source", "read_experiment"]
 
@@ -84,6 +84,25 @@ class Pipeline:
             }
             self.stages[place] = experiment
 
+    @classmethod
+    def load(cls, path: str | Path, words: Sequence[str] = ()) -> "Pipeline":
+        """Read an experiment in stages from a YAML file.
+
+        Args:
+            path: The file; the files of its stages are looked for beside it.
+            words: Overrides `key=value` of all stages, or `STAGE.key=value`.
+
+        Returns:
+            The stages.
+
+        Raises:
+            ExperimentError: A file cannot be read, or something in it is not allowed.
+        """
+        description = read_description(Path(path))
+        if "stages" not in description:
+            raise ExperimentError(f"{path}: stages: a value is needed; an experiment without stages is an Experiment")
+        return cls(description, Path(path).parent, words)
+
     def __repr__(self) -> str:
         return f"Pipeline({', '.join(f'{name}: {len(stage.runs)} runs' for name, stage in self.stages.items())})"
 
@@ -118,19 +137,20 @@ class Pipeline:
         assert wanted is not None
         stage = self._earlier(name, wanted.stage)
         runs = self.stages[stage].runs
+        found = _corresponding(config, runs)
         if wanted.run is not None:
             if wanted.run not in runs:
-                raise ExperimentError(
-                    f"{name}: start.run: {stage} has no run '{wanted.run}'; {nearest(wanted.run, runs)}"
-                )
-            return Source(stage, wanted.run)
-        found = _corresponding(config, runs)
+                choice = nearest(wanted.run, runs)
+                raise ExperimentError(f"{name}: start.run: {stage} has no run '{wanted.run}'; {choice}")
+            found = [wanted.run]
         if len(found) != 1:
             several = f"{len(found)} of them: {', '.join(found[:6])}" if found else f"none of {', '.join(runs)}"
             raise ExperimentError(
                 f"{name}: start.stage: of the runs of {stage}, {run} corresponds to {several}; name one of them:"
                 " start: {stage: " + wanted.stage + ", run: …}"
             )
+        if (problem := _lacking(wanted, runs[found[0]], f"{stage}/{found[0]}")) is not None:
+            raise ExperimentError(f"{name}: {problem}")
         return Source(stage, found[0])
 
     def _earlier(self, name: str, wanted: str) -> str:
@@ -160,10 +180,20 @@ def read_experiment(path: Path, words: Sequence[str] = ()) -> Experiment | Pipel
     Raises:
         ExperimentError: A file cannot be read, or something in it is not allowed.
     """
-    description = read_description(path)
-    if "stages" not in description:
-        return Experiment.load(path, words)
-    return Pipeline(description, path.parent, words)
+    return (Pipeline if "stages" in read_description(path) else Experiment).load(path, words)
+
+
+def _lacking(wanted: PointOfStage, source: Config, who: str) -> str | None:
+    """Say why a run will not have a point, as far as its configuration tells."""
+    if wanted.replica != "own" and wanted.replica >= source.replicas:
+        return f"start.replica: got {wanted.replica}, but {who} has {source.replicas} replicas"
+    if wanted.point == "centroid" and source.personal:
+        return f"start.point: agents of {who} have personal parameters and so no centroid; allowed are their numbers"
+    if wanted.step is not None and (source.keep_every is None or wanted.step % source.keep_every):
+        return (
+            f"start.step: got {wanted.step}, but {who} keeps the states at multiples of keep_every: {source.keep_every}"
+        )
+    return None
 
 
 def _start_of(config: Config) -> Start:

@@ -39,10 +39,12 @@ def choose_trained(
             matched(patterns, names)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    # A tensor with several names is frozen if one of them says so.
+    of_each: dict[nn.Parameter, list[str]] = {}  # a tensor may have several names
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        left_out = (trained or added) and name not in added and not fits(name, trained)
-        if left_out or fits(name, frozen):
+        of_each.setdefault(parameter, []).append(name)
+    for parameter, own in of_each.items():
+        chosen = not (trained or added) or any(name in added or fits(name, trained) for name in own)
+        if not chosen or any(fits(name, frozen) for name in own):
             parameter.requires_grad_(False)
     return model
 

@@ -54,7 +54,7 @@ class Setup:
         push: Mixing matrices whose columns sum to one, like `sequence`, for strategies that use both kinds.
         clones_inputs: Whether the model writes into its inputs and has to be given clones.
         num_parameters: P, the number of trained parameters.
-        remembered: Bytes of the optimizer's state of an agent.
+        remembered: Bytes of an agent's optimizer state, and of frozen values of its own.
         about_start: What does not fit between the start and the model, if that is allowed.
         frozen: Values of the frozen parameters, if they are read from a run's folder.
     """

@@ -25,7 +25,7 @@ from basinet.sim.models.loading import Misfit, load_values, rename_values
 from basinet.sim.setup.reached import Reached, read_points
 from basinet.sim.setup.weights import SUFFIXES, folder_files, read_folder, read_weights
 
-__all__ = ["NotFound", "Start"]
+__all__ = ["NotFound", "PointOfStage", "Start"]
 
 
 class NotFound(ExperimentError):
@@ -86,14 +86,14 @@ class _OfRun(_Point):
     digest: str | None = None
 
 
-class _OfStage(_Point):
+class PointOfStage(_Point):
     """A point of a run of an earlier stage, which is known once that stage is finished."""
 
     stage: str
     run: str | None = None
 
 
-_Source = _OfFile | _OfFolder | _OfRun | _OfStage
+_Source = _OfFile | _OfFolder | _OfRun | PointOfStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ class Start:
             raise ExperimentError(sentence(error, "start", [*own, *_Fitting.model_fields])) from None
         dumped = source.model_dump(exclude_none=True, exclude=set(_Fitting.model_fields)) | source.options
         description = {key: dumped[key] for key in (*_SOURCES, *dumped) if key in dumped}
-        if isinstance(source, _OfStage) or source.digest is not None:  # the source may not exist yet, or be gone
+        if isinstance(source, PointOfStage) or source.digest is not None:  # the source may not exist yet, or be gone
             return cls(description, source=source)
         content = _read(source)
         return cls({**description, "digest": _digest(content)}, content, source)
@@ -231,16 +231,16 @@ class Start:
         """
         if self.missing:
             raise NotFound(self.missing)
-        if isinstance(self.source, _OfStage):
+        if isinstance(self.source, PointOfStage):
             raise NotFound(
                 f"start.stage: got {shown(self.source.stage)}, but the experiment is not one of several stages; allowed"
                 " are run, file and folder"
             )
 
     @property
-    def stage(self) -> _OfStage | None:
+    def stage(self) -> PointOfStage | None:
         """The stage that it refers to, before that is finished."""
-        return self.source if isinstance(self.source, _OfStage) else None
+        return self.source if isinstance(self.source, PointOfStage) else None
 
     def place(self, model: nn.Module, layout: Mapping[str, Any], replicas: int, replica: int) -> nn.Module:
         """Load the start of a replica into a model.
@@ -355,7 +355,7 @@ class Start:
         if self.source is None:
             raise NotFound(f"start: the {self.description['name']} that was given is not in the run's folder")
         self.check_reached()
-        assert not isinstance(self.source, _OfStage)
+        assert not isinstance(self.source, PointOfStage)
         try:
             content = _read(self.source)
         except ExperimentError as error:
@@ -365,7 +365,7 @@ class Start:
         return content
 
 
-_SOURCES: dict[str, type[_Source]] = {"stage": _OfStage, "file": _OfFile, "folder": _OfFolder, "run": _OfRun}
+_SOURCES: dict[str, type[_Source]] = {"stage": PointOfStage, "file": _OfFile, "folder": _OfFolder, "run": _OfRun}
 """The kinds of source by the key that chooses them."""
 
 _KEYS = {name: f"start.{name}" for name in ("run", "replica", "point", "step")}

@@ -33,7 +33,8 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         setup: The parts; `Setup.tried` lists everything that may matter here.
 
     Returns:
-        The number of trained parameters, and the bytes of the optimizer's state of an agent.
+        The number of trained parameters, and the bytes that an agent needs for its optimizer's state and for frozen
+        values of its own.
 
     Raises:
         ExperimentError: Some parts do not fit together; the message is one sentence.
@@ -56,7 +57,8 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     rehearse(setup)
-    return size, remembered
+    held = held_parameters(model)
+    return size, remembered + sum(b.nbytes for name, b in model.named_buffers() if name in held)
 
 
 def try_mixing(setup: Setup) -> None:

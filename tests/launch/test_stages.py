@@ -174,6 +174,8 @@ def test_a_failure_ends_the_stages(tmp_path, no_reports, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     keys = PIPELINE | {"strategy": "isolated", "stages": [{"steps": 60, "optimizer": "basinettest_stages:Breaks"}, {}]}
-    with pytest.raises(basinet.RunFailed, match="the stages after 1-stage have not begun") as caught:
+    with pytest.raises(
+        basinet.RunFailed, match="1-stage has failed runs, so that the stages after it have not begun"
+    ) as caught:
         basinet.run(**keys, steps=2, out=tmp_path / "out", quiet=True)
     assert caught.value.results.states == {"1-stage/isolated": "failed"}

@@ -54,7 +54,12 @@ def attach(model: nn.Module, adapter: Adapter) -> nn.Module:
         if fits(name, adapter.targets) and (adapted := adapter.adapt(layer)) is not None:
             able[name] = layer, adapted
     matched(adapter.targets, able, "layer that can be adapted", dict(model.named_modules()))
-    return _replace(model, {id(layer): adapted for layer, adapted in able.values()})
+    model = _replace(model, {id(layer): adapted for layer, adapted in able.values()})
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer) and added_parameters(layer):
+            # Its fast path in evaluation mode reads the weights of its layers without calling them.
+            layer.activation_relu_or_gelu = 0
+    return model
 
 
 def added_parameters(model: nn.Module) -> set[str]:

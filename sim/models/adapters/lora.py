@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from basinet.sim.models.adapters.adapter import ADAPTERS, AdaptedLayer
 
-__all__ = ["LoRA", "LoRAEmbedding", "LoRALinear"]
+__all__ = ["LoRA", "LoRAConv1D", "LoRAEmbedding", "LoRALinear"]
 
 
 @ADAPTERS.register("lora")
@@ -20,8 +20,8 @@ class LoRA:
     """Low-rank adapters: the weight W of a layer becomes W + s B A, of which B and A are trained.
 
     A [rank, inputs] is drawn as the weight of a linear layer is, and B [outputs, rank] is zero, so that the model first
-    computes what it did before. The factor is s = alpha / rank. Layers of the types `nn.Linear` and `nn.Embedding` are
-    adapted; a linear layer without an adapter passes dropout by.
+    computes what it did before. The factor is s = alpha / rank. Adapted are layers of the types `nn.Linear`,
+    `nn.Embedding` and transformers' `Conv1D`. Dropout is that of the inputs of A alone.
 
     Source: Hu et al., LoRA: Low-rank adaptation of large language models, 2021, arXiv:2106.09685; `stabilized` is that
     of Kalajdzievski, A rank stabilization scaling factor for fine-tuning with LoRA, 2023, arXiv:2312.03732.
@@ -60,6 +60,8 @@ class LoRA:
         # Exact types: a subclass may compute something else, or be computed by the layer that it is in.
         if type(layer) is nn.Linear:
             return LoRALinear(layer, self.rank, self.scale, self.dropout)
+        if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf"):  # of transformers, which need not be installed
+            return LoRAConv1D(layer, self.rank, self.scale, self.dropout)
         if type(layer) is nn.Embedding and layer.max_norm is None and not layer.sparse:
             return LoRAEmbedding(layer, self.rank, self.scale)
         return None
@@ -73,7 +75,7 @@ def _attributes(layer: nn.Module) -> dict[str, Any]:
 def _plain(layer: nn.Module, kind: type[nn.Module], weight: Tensor) -> nn.Module:
     """Return a layer without its adapter, with another weight."""
     plain = kind.__new__(kind)
-    own = ("scale", "dropout", "lora_A", "lora_B")
+    own = ("scale", "dropout", "kind", "lora_A", "lora_B")
     for name, held in _attributes(layer).items():
         kept = {key: value for key, value in held.items() if key not in own} if name == "_parameters" else held
         if name not in own:
@@ -114,6 +116,42 @@ class LoRALinear(AdaptedLayer, nn.Linear):
         with torch.no_grad():
             weight = self.weight + self.scale * (self.lora_B @ self.lora_A)
         return _plain(self, nn.Linear, weight)
+
+
+class LoRAConv1D(AdaptedLayer):
+    """A layer of transformers that computes x W + b, with a low-rank adapter: x W + b + s x (B A)ᵀ.
+
+    Args:
+        layer: The plain layer, whose parameters it shares.
+        rank: Rank of B A.
+        scale: The factor s.
+        dropout: Probability of dropping an input of A in training.
+    """
+
+    added = ("lora_A", "lora_B")
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        vars(self).update(_attributes(layer))
+        self.kind, self.scale, self.dropout = type(layer), scale, dropout
+        inputs, outputs = self.weight.shape
+        self.lora_A = nn.Parameter(self.weight.new_empty(rank, inputs))
+        self.lora_B = nn.Parameter(self.weight.new_zeros(outputs, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs [..., outputs] of inputs [..., inputs]."""
+        kept = functional.dropout(x, self.dropout, self.training) if self.dropout else x
+        low = functional.linear(functional.linear(kept, self.lora_A), self.lora_B)
+        return functional.linear(x, self.weight.mT, self.bias) + self.scale * low
+
+    def merged(self) -> nn.Module:
+        """Return the layer with the weight W + s (B A)ᵀ."""
+        with torch.no_grad():
+            weight = self.weight + self.scale * (self.lora_B @ self.lora_A).mT
+        return _plain(self, self.kind, weight)
 
 
 class LoRAEmbedding(AdaptedLayer, nn.Embedding):

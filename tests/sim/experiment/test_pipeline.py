@@ -79,6 +79,9 @@ def test_options_of_a_start_alone_mean_the_stage_before():
         ),
         ([{}, {"start": {"stage": "pretrain"}}], "s2: start.stage: got 'pretrain'; allowed: previous, s1"),
         ([{}, {"start": {"stage": "s1", "run": "consensus"}}], "s2: start.run: 1-s1 has no run 'consensus'; allowed"),
+        ([{}, {"start": {"replica": 5}}], "s2: start.replica: got 5, but 1-s1/diffusion-atc has 5 replicas"),
+        ([{"personal": ["1.*"]}, {}], "s2: start.point: agents of 1-s1/diffusion-atc have personal parameters"),
+        ([{"keep_every": 4}, {"start": {"step": 6}}], "s2: start.step: got 6, but 1-s1/diffusion-atc keeps the states"),
         ([{"start": {"stage": "previous"}}], "s1: start.stage: got 'previous', but there is no stage before the first"),
         ([{}, {"start": {"stage": "previous", "repilca": 0}}], "s2: start.repilca: start has no key 'repilca'"),
         ([{}, {"batch_sise": 3}], "s2: batch_sise: an experiment has no key 'batch_sise'"),
@@ -97,6 +100,15 @@ def test_what_is_not_clear_is_refused(stages, sentence):
 def test_stages_have_names_for_folders(stages):
     with pytest.raises(ExperimentError, match=r"^stages: got "):
         Pipeline({**COMMON, "stages": stages})
+
+
+def test_an_experiment_without_stages_is_none(tmp_path):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(COMMON))
+    assert isinstance(read_experiment(tmp_path / "e.yaml"), Experiment)
+    with pytest.raises(ExperimentError, match=r"e.yaml: stages: a value is needed"):
+        Pipeline.load(tmp_path / "e.yaml")
+    with pytest.raises(ExperimentError, match=r"^stages: an experiment in stages is a basinet.Pipeline"):
+        Experiment({**COMMON, "stages": [{}]})
 
 
 def test_no_other_experiment_has_a_stage_to_start_from(tmp_path):

@@ -9,6 +9,7 @@ from torch import nn
 
 from basinet.sim.models.adapters import added_parameters, attach, merge
 from basinet.sim.models.adapters.lora import LoRA
+from basinet.sim.models.freezing import choose_trained
 
 
 class Words(nn.Module):
@@ -88,6 +89,50 @@ def test_layers_that_others_compute_are_not_adapted():
     attention = nn.MultiheadAttention(4, 2)  # it reads the weight of its layer out_proj, and does not call it
     with pytest.raises(ValueError, match="no layer that can be adapted"):
         attach(attention, LoRA())
+
+
+class Conv1D(nn.Module):
+    """What transformers calls so."""
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight, self.bias = nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+def test_the_transposed_layers_of_transformers_are_adapted_as_linear_ones_are():
+    plain = Conv1D(3, 4).double()
+    layer = disturbed(attach(copy.deepcopy(plain), LoRA(rank=2, alpha=3.0)))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    wanted = x @ (layer.weight + 1.5 * (layer.lora_B @ layer.lora_A).T) + layer.bias
+    torch.testing.assert_close(layer(x), wanted, rtol=1e-12, atol=1e-12)
+    merged = merge(copy.deepcopy(layer))
+    assert type(merged) is Conv1D and merged.state_dict().keys() == plain.state_dict().keys() and merged.nf == 3
+    torch.testing.assert_close(merged(x), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_no_fast_path_of_torch_passes_adapters_by():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double().eval()
+    model = disturbed(attach(layer, LoRA(targets=["linear*"])))
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        found = model(x)
+    torch.testing.assert_close(found, model(x).detach(), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(merge(copy.deepcopy(model))(x), found, rtol=1e-12, atol=1e-12)
+
+
+def test_a_tied_tensor_is_trained_if_one_of_its_names_is():
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False), "other": nn.Linear(2, 2)})
+    model["head"].weight = model["embed"].weight
+    choose_trained(model, (), ("head.*",))
+    assert model["embed"].weight.requires_grad and not model["other"].weight.requires_grad
+    choose_trained(model, ("embed.*",), ("head.*",))
+    assert not model["head"].weight.requires_grad
 
 
 def test_tied_weights_stay_tied_and_are_not_merged():
