@@ -13,10 +13,12 @@ from basinet.analysis.report.report import summary_html
 from basinet.analysis.statistics.summary import summarize
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
+from basinet.sim.models.adapters import added_parameters, attach
 from basinet.sim.models.adapters import merge as merge_adapters
+from basinet.sim.models.modules import copy_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.build import build_setup
@@ -88,8 +90,8 @@ class Results:
             replica: Number of the replica.
             agent: An agent's number; or "centroid", the honest agents' average, weighted as in the run: the point of
                 the test loss and accuracy.
-            module: A module of the run's model, to be copied if the run cannot make one: its model or data were objects
-                of another process.
+            module: A module of the run's model, without its adapters, to be copied if the run cannot make one: its
+                model or data were objects of another process.
             merge: Whether to fold adapters into the layers.
 
         Returns:
@@ -240,6 +242,8 @@ def _model(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
                 " same structure instead"
             ) from error
+    elif (adapters := found.config.get("adapters")) and not added_parameters(module):
+        module = attach(copy_model(module), KINDS["adapters"].parse(adapters).make())
     model = trained_model(found.path, module, replica, agent, keys=keys)
     try:
         return merge_adapters(model) if merge else model

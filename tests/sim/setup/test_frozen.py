@@ -83,6 +83,21 @@ def test_adapters_alone_are_trained_and_sent(make_block):
     assert block.channel.bytes_sent / plain.channel.bytes_sent == size / plain.x.shape[1]
 
 
+def test_a_module_of_ones_own_is_adapted_and_stays_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 10)).double()
+    before = copy.deepcopy(module.state_dict())
+    keys = BASE | {"model": module, "adapters": {"name": "lora", "targets": ["1"]}}
+    results = basinet.run(**keys, out=tmp_path, quiet=True)
+    assert [type(layer) for layer in module] == [nn.Flatten, nn.Linear, nn.Tanh, nn.Linear]
+    first, second = (results.state_dict(NAME, replica) for replica in range(2))
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]) and torch.equal(first[name], value) and torch.equal(second[name], value)
+    assert not torch.equal(first["1.lora_A"], second["1.lora_A"])  # each replica has its own draws
+    again = basinet.load(tmp_path).state_dict(NAME, 1, module=module)
+    assert again.keys() == second.keys() and all(torch.equal(again[name], second[name]) for name in second)
+
+
 @pytest.mark.parametrize("start", [None, "own", 0])
 @pytest.mark.parametrize("keys", [LORA, FROZEN], ids=["lora", "frozen"])
 def test_engines_agree(keys, start, source, make_setup):
