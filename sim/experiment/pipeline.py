@@ -248,6 +248,10 @@ def _by_stage(names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each stage."""
     split = [(word, *word.partition(".")[::2]) for word in words]
     common = [word for word, first, _ in split if first not in names]
+    known = [*names, *Config.model_fields, "cases", "skip", "about"]
+    wrong = next((key for word in common if (key := word.partition("=")[0].partition(".")[0]) not in known), None)
+    if wrong is not None:
+        raise ExperimentError(f"{wrong}: got neither a key of an experiment nor a stage; {nearest(wrong, known)}")
     found = []
     for name in names:
         own = [rest for _, first, rest in split if first == name]

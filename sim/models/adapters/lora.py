@@ -17,22 +17,25 @@ __all__ = ["LoRA", "LoRAConv1D", "LoRAEmbedding", "LoRALinear"]
 
 @ADAPTERS.register("lora")
 class LoRA:
-    """Low-rank adapters: the weight W of a layer becomes W + s B A, of which B and A are trained.
+    """Low-rank adapters: the weight of a layer is kept, and a product of two small matrices is trained and added.
+
+    W ← W + s B A, with s = alpha / rank.
 
     A [rank, inputs] is drawn as the weight of a linear layer is, and B [outputs, rank] is zero, so that the model first
-    computes what it did before. The factor is s = alpha / rank. Adapted are layers of the types `nn.Linear`,
-    `nn.Embedding` and transformers' `Conv1D`. Dropout is that of the inputs of A alone.
-
-    Source: Hu et al., LoRA: Low-rank adaptation of large language models, 2021, arXiv:2106.09685; `stabilized` is that
-    of Kalajdzievski, A rank stabilization scaling factor for fine-tuning with LoRA, 2023, arXiv:2312.03732.
+    computes what it did before. Adapted are layers of the types `nn.Linear`, `nn.Embedding` and transformers' `Conv1D`.
 
     Args:
         rank: Rank of B A.
         alpha: Scale of B A.
         targets: Layers to adapt, by name, where * stands for any characters, such as "*.q_proj"; by default, all that
             can be.
-        dropout: Probability of dropping an input of A, in linear layers, in training.
-        stabilized: Whether the factor is s = alpha / √rank, so that it does not shrink updates of high rank.
+        dropout: Probability of dropping an input of A in training; embeddings have none.
+        stabilized: Whether s = alpha / √rank, which does not shrink the updates of high ranks.
+
+    References:
+        E. J. Hu, Y. Shen, P. Wallis, Z. Allen-Zhu, Y. Li, S. Wang, L. Wang, W. Chen: LoRA: Low-rank adaptation of large
+        language models, ICLR 2022, arXiv:2106.09685. `stabilized`: D. Kalajdzievski: A rank stabilization scaling
+        factor for fine-tuning with LoRA (2023), arXiv:2312.03732.
 
     Example:
         >>> layer = LoRA(rank=2, alpha=4).adapt(nn.Linear(5, 3))

@@ -46,6 +46,8 @@ def test_words_override_all_stages_or_one():
     assert second.optimizer.settings == {"lr": 0.5, "momentum": 0.9}
     with pytest.raises(ExperimentError, match=r"^b: batch_sise: an experiment has no key"):
         Pipeline({**COMMON, "stages": stages}, words=["b.batch_sise=3"])
+    with pytest.raises(ExperimentError, match=r"^bb: got neither a key of an experiment nor a stage; allowed: a, b,"):
+        Pipeline({**COMMON, "stages": stages}, words=["bb.steps=3"])
 
 
 def test_a_run_starts_from_the_one_with_the_same_values():
