@@ -32,6 +32,7 @@ _KINDS: dict[str, Kind] = {
     "tunings": Kind("optimizer.tuned", TUNINGS, ("method", "steps")),
     "tasks": KINDS["task"],
     "models": KINDS["model"],
+    "adapters": KINDS["adapters"],
     "partitions": KINDS["partition"],
     "augmentations": KINDS["augmentation"],
     "escapes": KINDS["escape"],

@@ -130,7 +130,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"{folder}: the run is not finished, but {run.status['state']}")
-    setup = build_setup(Config.parse({**run.config, "analysis": []}))
+    setup = build_setup(Config.parse({**run.config, "analysis": []})).with_frozen(run.path)
     _check(setup)
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]

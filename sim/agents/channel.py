@@ -218,7 +218,8 @@ class Channel:
         elif self._config.optimizer_state == "mix":
             followers += self._optimizer.rows()
         if self._config.buffers == "mix":
-            followers += [b for b in self._state.buffers.values() if b.is_floating_point()]
+            statistics = [b for name, b in self._state.buffers.items() if name not in self._state.held]
+            followers += [b for b in statistics if b.is_floating_point()]
         for tensor in followers:
             flat = tensor.reshape(len(tensor), -1).to(self._state.parameters.dtype, copy=True)
             verb(flat)

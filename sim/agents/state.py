@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.files import Damaged, not_a_link, plain_file
 from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
@@ -23,6 +25,7 @@ __all__ = [
     "interchangeable",
     "join_rows",
     "load_checkpoint",
+    "load_frozen",
     "load_vector",
     "measured_parameters",
     "take_rows",
@@ -35,7 +38,8 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; `parameter_views` and `gradient_views` are views [N, *shape]
     into them, by the model's parameter names. The parameter views are autograd leaves. Frozen parameters stay in the
-    model and are shared by all agents. `loss_scale`, if set, is a factor on each agent's loss [N] in backward passes.
+    model and are shared by all agents, unless the model holds them as buffers, whose names are `held`. `loss_scale`, if
+    set, is a factor on each agent's loss [N] in backward passes.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
@@ -59,6 +63,7 @@ class StackedState:
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
+        self.held = held_parameters(model)
         self.autocast = autocast
         self.loss_scale: Tensor | None = None
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
@@ -244,23 +249,48 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         Damaged: The file is missing, corrupt, or from another run or step.
     """
+    state: dict[str, Any] = _load(path)
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
+        raise Damaged(path, "it does not hold the state of a run")
+    _check_origin(path, state)
+    return state
+
+
+def load_frozen(path: Path, expected: str | None = None) -> dict[str, Tensor] | None:
+    """Read the frozen parameters of a run, which its checkpoints do not hold.
+
+    Args:
+        path: The file.
+        expected: Their digest, which every checkpoint records; None if it is not known.
+
+    Returns:
+        Tensors by name; None if the file does not hold them.
+    """
+    if expected == digest({}):
+        return {}
+    try:
+        values: dict[str, Tensor] = _load(path)
+    except Damaged:
+        return None
+    return values if expected in (None, digest(values)) else None
+
+
+def _load(path: Path) -> Any:
+    """Read a file written by `checkpoint_bytes`; raise `Damaged` if it does not hold what was written."""
     not_a_link(path.parent)
     if not plain_file(path).exists():
         raise Damaged(path, "it is missing")
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not verify them
             wrong = archive.testzip()
-        state: dict[str, Any] = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
+        state = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         if isinstance(error, PermissionError | MemoryError):
             raise
         raise Damaged(path, first_line(error)) from error
     if wrong:
         raise Damaged(path, f"the checksum of {wrong} is wrong")
-    rows = state.get("rows") if isinstance(state, dict) else None
-    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
-        raise Damaged(path, "it does not hold the state of a run")
-    _check_origin(path, state)
     return state
 
 

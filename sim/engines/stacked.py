@@ -19,6 +19,7 @@ from basinet.sim.data.nests import map_nest
 from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Flatten, Layer, Local, Views, cross_entropy
 from basinet.sim.engines.randomness import keyed_dropout
 from basinet.sim.models import Point
+from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
 from basinet.sim.tasks.task import Batch, Task
 
@@ -178,7 +179,7 @@ class _Tape:
         name = f"{type(module).__name__} {prefix.removesuffix('.')}".strip()
         parameters, buffers = _below(prefix, self.state.parameter_views), _below(prefix, self.state.buffers)
         gradients = _below(prefix, self.state.gradient_views)
-        if len(parameters) < sum(1 for _ in module.parameters()):
+        if len(parameters) < sum(1 for _ in module.parameters()) or held_parameters(module):
             raise ValueError(f"{name} has frozen or shared parameters")
         names = {prefix + parameter for parameter in parameters}
         if names & self.used:

@@ -38,6 +38,7 @@ from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart
 from basinet.sim.models import MODELS
+from basinet.sim.models.adapters import ADAPTERS
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
@@ -105,6 +106,7 @@ KINDS: dict[str, Kind] = {
     "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
         {**TOPOLOGIES, **SEQUENCES},
@@ -309,8 +311,14 @@ class Config(_Part):
             comparison.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
-        start: Where the agents of each replica start: at the end of another run, or at given values (see
-            `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each replica.
+        adapters: Small trained additions to the model's layers, whose own parameters are then frozen unless `trained`
+            names them; None for no adapters.
+        frozen: Parameters that are neither trained nor sent, by name, where * stands for any characters. All agents
+            share their values.
+        trained: If given, the only parameters of the model that are trained, by name; all others are frozen.
+        start: Where the agents of each replica start: at the end of another run, at values in a file, or at given ones
+            (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
+            replica.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
@@ -359,6 +367,9 @@ class Config(_Part):
     strategy_keys: tuple[str, ...] | None = None
     task: Annotated[TaskPart, _unpack("task")]
     model: Annotated[Component | None, _component("model")] = None
+    adapters: Annotated[Component | None, _component("adapters")] = None
+    frozen: tuple[str, ...] | None = None
+    trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
@@ -420,8 +431,10 @@ class Config(_Part):
             ExperimentError: Something in it is not allowed; the message is one sentence.
         """
         unknown = next((key for key in description if key not in cls.model_fields), None)
+        if unknown == "stages":
+            raise ExperimentError("stages: an experiment in stages is a basinet.Pipeline, which basinet.run also takes")
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about"])
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "stages"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:

@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
+from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, load_frozen, take_rows
 from basinet.sim.agents.worker import measure_some
+from basinet.sim.experiment.digest import digest
+from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
@@ -100,7 +102,7 @@ class Progress:
         records = setup.config.trajectory is not None
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
-        self.loss = setup.task.about_loss
+        self.about = {"loss": setup.task.about_loss} | ({"start": setup.about_start} if setup.about_start else {})
         self.saved_at = self.told_at = time.monotonic()
         expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
         self.pause = min(rhythm.checkpoint, expected)
@@ -230,6 +232,7 @@ class Progress:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
         self.folder.begin()
+        self._keep_frozen()
         files = self._files_until(saved)
         # No record may refer to what is cut off.
         self.folder.forget_analysis()
@@ -247,6 +250,12 @@ class Progress:
         if not looked:
             self._look(step)
         return step
+
+    def _keep_frozen(self) -> None:
+        """Write the frozen parameters, which no checkpoint holds, unless they are there."""
+        values = frozen_parameters(self.setup.template())
+        if values and load_frozen(self.folder.frozen, digest(values)) is None:
+            self.folder.write(self.folder.frozen, checkpoint_bytes(values))
 
     def _files(self) -> dict[str, GrowingFile]:
         """Return the files that grow during the run, by name."""
@@ -304,7 +313,7 @@ class Progress:
             "agents": self.setup.num_agents,
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
-            "loss": self.loss,
+            **self.about,
             **({} if stopped is None else {"stopped": stopped}),
             **({} if self.best_step is None else {"best_step": self.best_step}),
             "run": self.folder.identity,

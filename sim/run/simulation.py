@@ -147,6 +147,8 @@ def prepare(
     """
 
     def fits(setup: Setup) -> None:
+        if setup.config.start is not None:
+            setup.config.start.check_reached()
         runtime_of(setup.config.runtime).check(setup)
         check(setup)
 

@@ -25,6 +25,7 @@ from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["rehearse", "try_data", "try_model"]
@@ -46,7 +47,8 @@ def try_model(setup: Setup, verb: Verb) -> None:
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-        model = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
+        made = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
+        model = trainable(config, made)
     model = move_model(model, "cpu", setup.dtype)
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")

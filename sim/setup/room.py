@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import KINDS, Config, RuntimePart
 from basinet.sim.run.trajectory import trajectory_bytes
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Task
 
 __all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
@@ -23,20 +24,22 @@ _ROW_OF_METRICS = 60
 """Lower bound of the bytes of a line of metrics."""
 
 
-def parameters_of(component: Component, task: Task) -> int:
+def parameters_of(config: Config, task: Task) -> int:
     """Count the parameters of a model before it is built, where possible.
 
     Args:
-        component: The model.
+        config: The run.
         task: Its task.
 
     Returns:
         The number of trained parameters; 0 for the user's own code.
     """
+    component = config.model or KINDS["model"].parse(task.model)
     if component.is_own:
         return 0
     with torch.device("meta"):
-        model: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        made: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        model = trainable(config, made)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

@@ -1,7 +1,9 @@
 """The parts of a run: task, graph, weights, partition and model, as built by `build_setup`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -15,14 +17,18 @@ from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
-from basinet.sim.agents.state import StackedState, instantiate
+from basinet.sim.agents.state import StackedState, instantiate, load_frozen
 from basinet.sim.data.nests import map_nest
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
 from basinet.sim.experiment.optimizer_groups import divide_parameters
-from basinet.sim.models.modules import move_model
-from basinet.sim.setup.reached import layout_of
+from basinet.sim.models.freezing import frozen_parameters
+from basinet.sim.models.loading import load_values
+from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.setup.reached import Reached, layout_of
+from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
 
 __all__ = ["Setup", "mean_weights"]
@@ -49,7 +55,9 @@ class Setup:
         push: Mixing matrices whose columns sum to one, like `sequence`, for strategies that use both kinds.
         clones_inputs: Whether the model writes into its inputs and has to be given clones.
         num_parameters: P, the number of trained parameters.
-        remembered: Bytes of an agent's optimizer state and averages.
+        remembered: Bytes of an agent's optimizer state and averages, and of frozen values of its own.
+        about_start: What does not fit between the start and the model, if that is allowed.
+        frozen: Values of the frozen parameters, if they are read from a run's folder.
     """
 
     config: Config
@@ -67,6 +75,8 @@ class Setup:
     clones_inputs: bool = False
     num_parameters: int = 0
     remembered: int = 0
+    about_start: str = ""
+    frozen: Mapping[str, Tensor] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -170,9 +180,42 @@ class Setup:
         """Build the same model as `template`, as written by the user: without cloned inputs.
 
         Returns:
-            A model on the CPU, in the floating type in which it is built.
+            A model on the CPU, in the floating type in which it is built, or in which it starts if that is given. It
+            holds the frozen values that all replicas share, unless their source is gone.
         """
-        return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        model = instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        start, values = self.config.start, self.frozen
+        if not frozen_parameters(model) or (start is None and values is None):
+            return model
+        layout = self.layout(model)
+        move_model(model, "cpu", self.dtype)
+        if values is None and start is not None:
+            with suppress(NotFound):
+                values = start.frozen(copy_model(model), layout)
+        load_values(model, values or {})
+        return model
+
+    def expected(self) -> Reached:
+        """Return points of the run's model as they will be, up to their values, to check what may start from them."""
+        model = self.template()
+        layout = self.layout(model)
+        move_model(model, "cpu", self.dtype)
+        values = [p.detach().flatten() for p in model.parameters() if p.requires_grad]
+        count = self.config.replicas
+        buffers = {name: b.expand(count, *b.shape) for name, b in model.named_buffers()}
+        parameters = torch.cat(values).expand(count, -1)
+        return Reached(parameters, buffers, layout, self.dtype, frozen_parameters(model))
+
+    def with_frozen(self, folder: Path) -> "Setup":
+        """Return the parts of a run with the frozen parameters in its folder, whose source may be gone.
+
+        Args:
+            folder: The run's folder.
+
+        Returns:
+            The parts.
+        """
+        return replace(self, frozen=load_frozen(RunFolder(folder).frozen))
 
     def start(self, replica: int, layout: Mapping[str, Any]) -> nn.Module:
         """Build the model from which a replica starts: the experiment's, or one with keyed initial values.
@@ -187,8 +230,8 @@ class Setup:
         start, seed = self.config.start, self.config.seed
         if start is None:
             return instantiate(self.model, draws.key(seed, "initial values", replica))
-        template = move_model(self.template(), "cpu", self.dtype)
-        return start.place(template, layout, self.config.replicas, replica)
+        model = instantiate(self.model, draws.key(seed, "initial values", replica))
+        return start.place(move_model(model, "cpu", self.dtype), layout, self.config.replicas, replica)
 
     def layout(self, template: nn.Module) -> dict[str, Any]:
         """Describe the model in plain values, so that its points can be distinguished from another model's.

@@ -74,6 +74,12 @@ ATTACKED = {
 }
 
 
+PARTLY_TRAINED = {
+    "diffusion lora": {"adapters": {"name": "lora", "rank": 2, "dropout": 0.2}, "trained": ["*.bias"]},
+    "gradient_tracking frozen": {"frozen": ["*.bias"]},
+}
+
+
 def build():
     """Build all pairs, or find why they are refused: five agents and three replicas, so that a replica is split."""
     setups, refused, shared = {}, {}, Shared()
@@ -83,7 +89,8 @@ def build():
         for j, optimizer in enumerate(OPTIMIZERS)
     ]
     attacked = [(name, strategy, "sgd", "constant", attack) for name, (strategy, attack) in ATTACKED.items()]
-    for name, strategy, optimizer, schedule, attack in pairs + attacked:
+    partly = [(name, name.partition(" ")[0], "sgd", "constant", "none") for name in PARTLY_TRAINED]
+    for name, strategy, optimizer, schedule, attack in pairs + attacked + partly:
         mixes = optimizer == "adam" and StrategyTraits.of(STRATEGIES[str(strategy)]()).combines_x
         config = {
             "task": "digits",
@@ -99,6 +106,8 @@ def build():
             "replicas": 3,
             "runtime": {"dtype": "float64", "engine": "stacked"},
         }
+        if name in PARTLY_TRAINED:
+            config |= PARTLY_TRAINED[name] | {"runtime": {"dtype": "float64", "engine": "vectorized"}}
         try:
             setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:
