@@ -248,7 +248,8 @@ class Block:
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.oracle.load_state_dict(state)
-        self.evaluations = state.get("evaluations", {})  # not in checkpoints of an earlier version
+        known = state.get("evaluations", {})  # not in checkpoints of an earlier version
+        self.evaluations = {name: list(values) for name, values in known.items()}
         if self.averages is not None:
             held = rows.get("averages")
             self.averages.mean = None if held is None else held.to(self.x.device, copy=True)
