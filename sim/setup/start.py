@@ -275,12 +275,13 @@ class Start:
         """
         return "" if self._how.strict else str(self._load(model, layout, 1, 0))
 
-    def frozen(self, model: nn.Module, layout: Mapping[str, Any]) -> dict[str, Tensor]:
+    def frozen(self, model: nn.Module, layout: Mapping[str, Any], replicas: int) -> dict[str, Tensor]:
         """Return the frozen parameters of a model, with the values that they start at.
 
         Args:
             model: A model on the CPU; changed in place.
             layout: Its description; see `Setup.layout`.
+            replicas: R.
 
         Returns:
             Tensors by name, shared by all replicas.
@@ -291,8 +292,8 @@ class Start:
         content = self._content
         points = len(content.parameters) if isinstance(content, Reached) else 1
         found: dict[str, Tensor] = {}
-        for replica in range(points):
-            self._load(model, layout, points, replica)
+        for replica in range(min(points, replicas)):
+            self._load(model, layout, replicas, replica)
             here = {name: value.clone() for name, value in frozen_parameters(model).items()}
             for name in here:
                 if replica and not torch.equal(here[name], found[name]):
