@@ -12,7 +12,8 @@ from basinet.sim.experiment.experiment import Experiment, read_description
 from basinet.sim.experiment.grid import INSTEAD
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.words import as_typed, override
-from basinet.sim.setup.start import PointOfStage, Start
+from basinet.sim.setup.sources import OfStage
+from basinet.sim.setup.start import Start
 
 __all__ = ["Pipeline", "Source", "read_experiment"]
 
@@ -183,7 +184,7 @@ def read_experiment(path: Path, words: Sequence[str] = ()) -> Experiment | Pipel
     return (Pipeline if "stages" in read_description(path) else Experiment).load(path, words)
 
 
-def _lacking(wanted: PointOfStage, source: Config, who: str) -> str | None:
+def _lacking(wanted: OfStage, source: Config, who: str) -> str | None:
     """Say why a run will not have a point, as far as its configuration tells."""
     if wanted.replica != "own" and wanted.replica >= source.replicas:
         return f"start.replica: got {wanted.replica}, but {who} has {source.replicas} replicas"

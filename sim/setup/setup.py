@@ -191,7 +191,7 @@ class Setup:
         move_model(model, "cpu", self.dtype)
         if values is None and start is not None:
             with suppress(NotFound):
-                values = start.frozen(copy_model(model), layout)
+                values = start.frozen(copy_model(model), layout, self.config.replicas)
         load_values(model, values or {})
         return model
 

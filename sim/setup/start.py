@@ -1,16 +1,15 @@
 """The starting point of a run's agents: a point that another run has reached, weights in a file, or given values."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import load_vector
@@ -18,82 +17,18 @@ from basinet.sim.experiment.changes import changes
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest, name_of
 from basinet.sim.experiment.mistakes import first_line, shown
-from basinet.sim.experiment.signatures import BOOLEAN, sentence
+from basinet.sim.experiment.signatures import sentence
 from basinet.sim.models.adapters import added_parameters
 from basinet.sim.models.freezing import frozen_parameters, held_parameters
 from basinet.sim.models.loading import Misfit, load_values, rename_values
-from basinet.sim.setup.reached import Reached, read_points
-from basinet.sim.setup.weights import SUFFIXES, folder_files, read_folder, read_weights
+from basinet.sim.setup.reached import Reached
+from basinet.sim.setup.sources import SOURCES, Fitting, OfRun, OfStage, RunPoint, StartSource, kind_of
 
-__all__ = ["NotFound", "PointOfStage", "Start"]
+__all__ = ["NotFound", "Start"]
 
 
 class NotFound(ExperimentError):
     """The values of a start are no longer, or not yet, where it says."""
-
-
-class _Fitting(BaseModel):
-    """How values fit the model.
-
-    Attributes:
-        rename: Names in the model by names in the source, where * stands for any characters.
-        strict: Whether every value must have its place, and every parameter and buffer its value.
-        reinitialize: Names that keep the model's own initial values, drawn anew for each replica.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rename: dict[str, str] = {}
-    strict: Annotated[bool, BOOLEAN] = True
-    reinitialize: Annotated[
-        tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
-    ] = ()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The settings that differ from their defaults, in plain values."""
-        chosen = {key: getattr(self, key) for key in _Fitting.model_fields}
-        usual = {key: known.default for key, known in _Fitting.model_fields.items()}
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items() if v != usual[key]}
-
-
-class _OfFile(_Fitting):
-    """The weights in a file."""
-
-    file: str
-    digest: str | None = None
-
-
-class _OfFolder(_Fitting):
-    """The weights in the folder of a hub's model."""
-
-    folder: str
-    digest: str | None = None
-
-
-class _Point(_Fitting):
-    """Which point of a finished run."""
-
-    replica: Literal["own"] | Annotated[int, Field(ge=0, strict=True)] = "own"
-    point: Literal["centroid"] | Annotated[int, Field(ge=0, strict=True)] = "centroid"
-    step: Annotated[int, Field(ge=0, strict=True)] | None = None
-
-
-class _OfRun(_Point):
-    """A point of a finished run."""
-
-    run: str
-    digest: str | None = None
-
-
-class PointOfStage(_Point):
-    """A point of a run of an earlier stage, which is known once that stage is finished."""
-
-    stage: str
-    run: str | None = None
-
-
-_Source = _OfFile | _OfFolder | _OfRun | PointOfStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +45,7 @@ class Start:
 
     description: dict[str, Any]
     given: "Tensor | dict[str, Tensor] | Reached | None" = None
-    source: _Source | None = field(default=None, repr=False)
+    source: StartSource | None = field(default=None, repr=False)
     missing: str = field(default="", repr=False)
 
     LISTS: ClassVar[tuple[str, ...]] = ("reinitialize",)
@@ -143,7 +78,7 @@ class Start:
             return given
         name = name_of(type(given))
         if isinstance(given, str | Path):
-            given = {_kind(Path(given)): str(given)}
+            given = {kind_of(Path(given)): str(given)}
         elif isinstance(given, nn.Module):
             given = given.state_dict()
         elif isinstance(given, np.ndarray):
@@ -161,18 +96,18 @@ class Start:
             return cls({"name": name, "digest": digest(state)}, state)
         if set(given) == {"name", "digest"}:  # read from the folder of a run
             return cls(dict(given))
-        kind = next((kind for key, kind in _SOURCES.items() if key in given), _OfRun)
+        kind = next((kind for key, kind in SOURCES.items() if key in given), OfRun)
         try:
             source = kind.model_validate(dict(given))
         except ValidationError as error:
-            own = [key for key in kind.model_fields if key not in ("digest", *_Fitting.model_fields)]
-            own.sort(key=lambda key: key not in _SOURCES)
-            raise ExperimentError(sentence(error, "start", [*own, *_Fitting.model_fields])) from None
-        dumped = source.model_dump(exclude_none=True, exclude=set(_Fitting.model_fields)) | source.options
-        description = {key: dumped[key] for key in (*_SOURCES, *dumped) if key in dumped}
-        if isinstance(source, PointOfStage) or source.digest is not None:  # the source may not exist yet, or be gone
+            own = [key for key in kind.model_fields if key not in ("digest", *Fitting.model_fields)]
+            own.sort(key=lambda key: key not in SOURCES)
+            raise ExperimentError(sentence(error, "start", [*own, *Fitting.model_fields])) from None
+        dumped = source.model_dump(exclude_none=True, exclude=set(Fitting.model_fields)) | source.options
+        description = {key: dumped[key] for key in (*SOURCES, *dumped) if key in dumped}
+        if isinstance(source, OfStage) or source.digest is not None:  # the source may not exist yet, or be gone
             return cls(description, source=source)
-        content = _read(source)
+        content = source.read()
         return cls({**description, "digest": _digest(content)}, content, source)
 
     @property
@@ -183,7 +118,7 @@ class Start:
     @property
     def is_of_each_replica(self) -> bool:
         """Whether each replica starts at the point that the replica of the same number has reached."""
-        return isinstance(self.source, _Point) and self.source.replica == "own"
+        return isinstance(self.source, RunPoint) and self.source.replica == "own"
 
     def of_run(self, folder: Path) -> dict[str, Any]:
         """Return what to give for the same point of a run, where a stage was named.
@@ -231,16 +166,16 @@ class Start:
         """
         if self.missing:
             raise NotFound(self.missing)
-        if isinstance(self.source, PointOfStage):
+        if isinstance(self.source, OfStage):
             raise NotFound(
                 f"start.stage: got {shown(self.source.stage)}, but the experiment is not one of several stages; allowed"
                 " are run, file and folder"
             )
 
     @property
-    def stage(self) -> PointOfStage | None:
+    def stage(self) -> OfStage | None:
         """The stage that it refers to, before that is finished."""
-        return self.source if isinstance(self.source, PointOfStage) else None
+        return self.source if isinstance(self.source, OfStage) else None
 
     def place(self, model: nn.Module, layout: Mapping[str, Any], replicas: int, replica: int) -> nn.Module:
         """Load the start of a replica into a model.
@@ -275,12 +210,13 @@ class Start:
         """
         return "" if self._how.strict else str(self._load(model, layout, 1, 0))
 
-    def frozen(self, model: nn.Module, layout: Mapping[str, Any]) -> dict[str, Tensor]:
+    def frozen(self, model: nn.Module, layout: Mapping[str, Any], replicas: int) -> dict[str, Tensor]:
         """Return the frozen parameters of a model, with the values that they start at.
 
         Args:
             model: A model on the CPU; changed in place.
             layout: Its description; see `Setup.layout`.
+            replicas: R.
 
         Returns:
             Tensors by name, shared by all replicas.
@@ -291,8 +227,8 @@ class Start:
         content = self._content
         points = len(content.parameters) if isinstance(content, Reached) else 1
         found: dict[str, Tensor] = {}
-        for replica in range(points):
-            self._load(model, layout, points, replica)
+        for replica in range(min(points, replicas)):
+            self._load(model, layout, replicas, replica)
             here = {name: value.clone() for name, value in frozen_parameters(model).items()}
             for name in here:
                 if replica and not torch.equal(here[name], found[name]):
@@ -336,14 +272,14 @@ class Start:
         return Misfit(tuple(n for n in misfit.missing if n not in known), misfit.unexpected, misfit.other)
 
     @property
-    def _how(self) -> _Fitting:
-        return self.source or _Fitting()
+    def _how(self) -> Fitting:
+        return self.source or Fitting()
 
     @property
     def _who(self) -> str:
         if self.source is None:
             return "start: the state dict"
-        key = next(key for key in _SOURCES if key in self.description)
+        key = next(key for key in SOURCES if key in self.description)
         run = f"/{self.description['run']}" if key == "stage" and "run" in self.description else ""
         return f"start.{key}: {self.description[key]}{run}"
 
@@ -355,40 +291,14 @@ class Start:
         if self.source is None:
             raise NotFound(f"start: the {self.description['name']} that was given is not in the run's folder")
         self.check_reached()
-        assert not isinstance(self.source, PointOfStage)
+        assert not isinstance(self.source, OfStage)
         try:
-            content = _read(self.source)
+            content = self.source.read()
         except ExperimentError as error:
             raise NotFound(str(error)) from error
         if _digest(content) != self.description["digest"]:
             raise NotFound(f"{self._who} no longer holds what the run started from")
         return content
-
-
-_SOURCES: dict[str, type[_Source]] = {"stage": PointOfStage, "file": _OfFile, "folder": _OfFolder, "run": _OfRun}
-"""The kinds of source by the key that chooses them."""
-
-_KEYS = {name: f"start.{name}" for name in ("run", "replica", "point", "step")}
-
-
-def _kind(path: Path) -> str:
-    """Return what a path is: a file of weights, the folder of a hub's model, or that of a run."""
-    if path.suffix in SUFFIXES and not os.path.isdir(path):
-        return "file"
-    return "folder" if folder_files(path) else "run"
-
-
-def _read(source: _OfFile | _OfFolder | _OfRun) -> "dict[str, Tensor] | Reached":
-    """Read the values."""
-    if isinstance(source, _OfFile):
-        return read_weights(Path(source.file), "start.file")
-    if isinstance(source, _OfFolder):
-        return read_folder(Path(source.folder), "start.folder")
-    replica = None if source.replica == "own" else source.replica
-    try:
-        return read_points(source.run, replica, source.point, source.step, keys=_KEYS)
-    except OSError as error:
-        raise ExperimentError(f"start.run: {source.run} cannot be read: {error.strerror}") from None
 
 
 def _digest(content: "dict[str, Tensor] | Reached") -> str:

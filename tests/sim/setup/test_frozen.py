@@ -180,7 +180,10 @@ def test_replicas_cannot_share_frozen_values_that_differ(source, make_setup):
     module[1].requires_grad_(False)
     with pytest.raises(ExperimentError, match=r"other values of the frozen parameter 1.weight, .*start.replica: 0"):
         make_setup(**BASE | {"model": module, "start": str(source)})
-    setup = make_setup(**BASE | {"model": module, "start": {"run": str(source), "replica": 0}})
+    for begin in ({"start": str(source), "replicas": 1}, {"start": {"run": str(source), "replica": 0}}):
+        setup = make_setup(**BASE | {"model": module} | begin)
+        assert torch.equal(setup.template()[1].weight, basinet.load(source).state_dict(NAME)["1.weight"])
+    setup = make_setup(**BASE | {"frozen": ["1.*"], "start": str(source), "replicas": 1})
     assert torch.equal(
         setup.template()[1].weight.flatten(), basinet.load(source).state_dict(NAME)["1.weight"].flatten()
     )
