@@ -11,11 +11,13 @@ from torch.overrides import TorchFunctionMode
 from basinet.algorithms import draws
 from basinet.sim.models.modules import copy_model
 
-__all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
+__all__ = ["CHANNEL_DROPOUTS", "DROPOUTS", "KeyedDropout", "dropout_of", "keyed_dropout", "randomness_of", "seeded"]
 
+CHANNEL_DROPOUTS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functional.dropout3d)
+"""Those of torch's functions that drop full channels."""
 
-_ELEMENTS = (nn.functional.dropout,)
-_CHANNELS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functional.dropout3d)
+DROPOUTS = (nn.functional.dropout, *CHANNEL_DROPOUTS)
+"""Those of torch's functions that are drawn by keys."""
 
 
 def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) -> Tensor:
@@ -52,9 +54,9 @@ class KeyedDropout(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func not in _ELEMENTS + _CHANNELS:
+        if func not in DROPOUTS:
             return func(*args, **(kwargs or {}))
-        return self._dropout(func in _CHANNELS, *args, **(kwargs or {}))
+        return self._dropout(func in CHANNEL_DROPOUTS, *args, **(kwargs or {}))
 
     def _dropout(
         self, channels: bool, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -98,6 +100,25 @@ def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
             model(inputs.clone())  # the model may write into its inputs
         changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True))
     return mode.calls > 0, changed
+
+
+def dropout_of(model: nn.Module, inputs: Tensor) -> bool:
+    """Find out whether a model uses dropout, and draws nothing else: then all agents can be computed together.
+
+    Args:
+        model: The model; it is not changed.
+        inputs: A small batch.
+
+    Returns:
+        Whether it uses dropout.
+
+    Raises:
+        ValueError: It draws from torch's global generators, which no batched computation can key.
+    """
+    dropout, random = randomness_of(model, inputs)
+    if random:
+        raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
+    return dropout
 
 
 def _generator_states(device: torch.device) -> list[Tensor]:
