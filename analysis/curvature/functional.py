@@ -1,10 +1,12 @@
 """A model and its loss as functions of parameters and buffers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.models.modules import FunctionOf
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["FunctionalModel", "Loss", "State"]
@@ -15,19 +17,24 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 """Maps a model and a batch to the mean loss over the batch's samples, a scalar tensor."""
 
 
+Outputs = Callable[[nn.Module, Batch], Any]
+"""Applies a model to a batch."""
+
+
 class FunctionalModel:
     """A model's loss and outputs as functions of parameters and buffers, however the loss accesses them.
 
     Args:
         model: The model.
         loss: Maps the model and a batch to a scalar.
+        outputs: Applies the model to a batch.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, outputs: Outputs) -> None:
         self.model = model
         self.as_loss, self.as_outputs = (
-            _Call(model, lambda batch: loss(model, batch)),
-            _Call(model, lambda batch: model(batch[0])),
+            FunctionOf(model, loss),
+            FunctionOf(model, outputs),
         )
         self.attributes = {module: _tensors(module) for module in model.modules()}
         self.leaving = set(self.attributes)
@@ -55,7 +62,7 @@ class FunctionalModel:
         return self._call(self.as_loss, state, batch)
 
     def outputs(self, state: State, batch: Batch) -> Tensor:
-        """Evaluate the outputs for the first tensor of a batch.
+        """Evaluate the outputs for a batch.
 
         Args:
             state: Parameters and buffers by name.
@@ -88,15 +95,3 @@ class FunctionalModel:
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
-
-
-class _Call(nn.Module):
-    """A function of a model wrapped as a module, so that `functional_call` can swap its parameters."""
-
-    def __init__(self, model: nn.Module, function: Callable[[Batch], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self.function = function
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.function(batch)

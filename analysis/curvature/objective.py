@@ -11,8 +11,12 @@ from torch.nn.modules.conv import _ConvNd
 from basinet.analysis.curvature.determinism import check_modes, differentiable
 from basinet.analysis.curvature.functional import FunctionalModel, Loss, State
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
+from basinet.sim.data.nests import leaves, map_nest, rebuild
+from basinet.sim.data.rows import length, singles, take
 from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.calls import called
+from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["Objective"]
@@ -79,12 +83,14 @@ class Objective:
         ((self.dtype, self.device),) = kinds
         # A batch whose statistics matter cannot be split.
         self.share = Share() if training or share is None else share
-        self._functional = FunctionalModel(model, loss)
-        self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         task = getattr(loss, "__self__", None)
+        task = task if isinstance(task, Task) and type(task).objective is Task.objective else None
         # A task whose loss is the mean of per-sample losses can return these in one pass.
-        self._task = task if isinstance(task, Task) and type(task).loss is Task.loss else None
-        counts = None if self._task is None else self._task.counts(data[-1])
+        self._task = task if task is not None and task.mean_over == "samples" else None
+        outputs = called if task is None else task.outputs
+        self._functional = FunctionalModel(model, loss, lambda model, batch: output_of(outputs(model, batch)))
+        self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+        counts = None if self._task is None else self._task.counts(data)
         self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)
         self._convolves = any(isinstance(module, _ConvNd) for module in model.modules())
         check_modes(model, one_batch=training)
@@ -104,7 +110,7 @@ class Objective:
     @property
     def classifies(self) -> bool:
         """Whether the loss is known to be a cross-entropy in which every label counts."""
-        return self._task is not None and self._task.classification and not self._task.ignores
+        return self._task is not None and self._task.classification and not self._task.weighs
 
     def buffers(self, num_points: int) -> dict[str, Tensor]:
         """Repeat the model's own buffers, as they were when the objective was created.
@@ -142,7 +148,7 @@ class Objective:
         Returns:
             [b, P].
         """
-        batch = chunk.batch if chunk.weights is None else tuple(t[0] for t in chunk.batch)
+        batch = chunk.batch if chunk.weights is None else take(chunk.batch, 0)
         if self._samples_can_be_mapped:
             return self._mapped_gradients(point, buffers, batch)
         return self._single_gradients(point, buffers, batch)
@@ -166,18 +172,18 @@ class Objective:
         return torch.autograd.grad(value, leaf)[0]
 
     def _single_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
-        samples = zip(*(torch.split(t, 1) for t in batch), strict=True)
-        return torch.stack([self.gradient(point, buffers, sample) for sample in samples])
+        return torch.stack([self.gradient(point, buffers, sample) for sample in singles(batch)])
 
     def _mapped_gradients(self, point: Tensor, buffers: Buffers, batch: Batch) -> Tensor:
         """Compute per-sample gradients by `torch.vmap`."""
 
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
-            return self._at(self._loss, theta, buffers, tuple(t.unsqueeze(0) for t in sample))
+            return self._at(self._loss, theta, buffers, rebuild(batch, (t.unsqueeze(0) for t in sample)))
 
-        dims = (None, *(0 for _ in batch))
+        tensors = leaves(batch)
+        dims = (None, *(0 for _ in tensors))
         with differentiable(self.device):
-            gradients: Tensor = torch.vmap(torch.func.grad(loss), dims, randomness="same")(point, *batch)
+            gradients: Tensor = torch.vmap(torch.func.grad(loss), dims, randomness="same")(point, *tensors)
         return gradients
 
     def outputs(self, points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
@@ -205,16 +211,18 @@ class Objective:
         """
         if chunk.weights is None:
             return torch.stack([chunk.share * self._loss_of(z, chunk.batch) for z in outputs])
-        parts = zip(outputs, chunk.weights, *chunk.batch, strict=True)
-        return torch.stack([(self._losses_of(z, tuple(batch)) * weights).sum() for z, weights, *batch in parts])
+        parts = zip(outputs, chunk.weights, strict=True)
+        return torch.stack([
+            (self._losses_of(z, take(chunk.batch, k)) * weights).sum() for k, (z, weights) in enumerate(parts)
+        ])  # fmt: skip
 
     def _loss_of(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.loss(lambda _: outputs, batch)  # type: ignore[arg-type]
+        return self.loss(lambda *_, **__: outputs, batch)  # type: ignore[arg-type]
 
     def _losses_of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Evaluate per-sample losses [b] from the outputs [b, ...]."""
         if self._task is not None:
-            return self._task.mean_loss(outputs, batch[-1], (len(outputs),))
+            return self._task.mean_loss(outputs, batch, (len(outputs),))
         return self._each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
 
     def _loss(self, state: State, batch: Batch, weights: Tensor | None) -> Tensor:
@@ -232,11 +240,11 @@ class Objective:
         """Evaluate a mean loss on each sample as a batch of one, [b]."""
 
         def alone(*sample: Tensor) -> Tensor:
-            return loss(tuple(t.unsqueeze(0) for t in sample))
+            return loss(rebuild(batch, (t.unsqueeze(0) for t in sample)))
 
         if not self._samples_can_be_mapped:
-            return torch.stack([alone(*sample) for sample in zip(*batch, strict=True)])
-        losses: Tensor = torch.vmap(alone, randomness="same")(*batch)
+            return torch.stack([loss(sample) for sample in singles(batch)])
+        losses: Tensor = torch.vmap(alone, randomness="same")(*leaves(batch))
         return losses
 
     def _call_model(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
@@ -248,14 +256,14 @@ class Objective:
         Returns:
             Bytes, at least 1.
         """
-        if len(self.samples.data[0]) < 2 or self.training:
+        if length(self.samples.data) < 2 or self.training:
             return 1
         one, two = (self._graph_bytes(count) for count in (1, 2))
         return max(1, two - one)
 
     def _graph_bytes(self, count: int) -> int:
         """Count the bytes that the graph of the gradient keeps for `count` samples."""
-        chunk = Chunk(tuple(t[:count].clone() for t in self.samples.data))
+        chunk = Chunk(map_nest(torch.clone, take(self.samples.data, slice(0, count))))
 
         def gradient() -> Tensor:
             leaf = self.point.requires_grad_()
@@ -280,7 +288,7 @@ class Objective:
                 return values
             found = []
             for k, theta in enumerate(points.unbind()):
-                batch = tuple(t[k] for t in chunk.batch) if own else chunk.batch
+                batch = take(chunk.batch, k) if own else chunk.batch
                 weights = None if chunk.weights is None else chunk.weights[k]
                 found.append(self._at(function, theta, {name: b[k] for name, b in buffers.items()}, batch, weights))
             return torch.stack(found)
@@ -294,7 +302,7 @@ class Objective:
         weights: Tensor | None = None,
     ) -> Tensor:
         """Apply a function of (state, batch, weights) at one point."""
-        given = tuple(t.clone() for t in batch) if self._writes else batch
+        given = map_nest(torch.clone, batch) if self._writes else batch
         return function(self._state(theta, buffers), given, weights)
 
     def _state(self, theta: Tensor, buffers: Buffers) -> State:
@@ -309,7 +317,7 @@ class Objective:
         state = self._state(self.point[0], self._buffers)
         try:
             with torch.no_grad(), differentiable(self.device):
-                return writes(lambda *given: self._functional.loss(state, given), *(t[:2] for t in self.samples.data))
+                return writes(lambda given: self._functional.loss(state, given), take(self.samples.data, slice(0, 2)))
         except Exception:  # cloning is safe; the evaluation itself reports the error
             return True
 
@@ -322,12 +330,12 @@ class Objective:
     @cached_property
     def _can_be_mapped(self) -> bool:
         """Whether every layer supports vmap (nn.LSTM does not)."""
-        return self._maps(tuple(t[:2] for t in self.samples.data), None)
+        return self._maps(take(self.samples.data, slice(0, 2)), None)
 
     @cached_property
     def _own_can_be_mapped(self) -> bool:
         """Whether every layer supports vmap when each agent has its own samples."""
-        return self._maps(tuple(t[:1].expand(2, *t[:1].shape) for t in self.samples.data), 0)
+        return self._maps(map_nest(lambda t: t.expand(2, *t.shape), take(self.samples.data, slice(0, 1))), 0)
 
     def _maps(self, batch: Batch, each: int | None) -> bool:
         """Return whether the gradients at two points are the same with vmap as one by one."""
@@ -338,7 +346,7 @@ class Objective:
             return losses
 
         def one_by_one(points: Tensor) -> Tensor:
-            batches = [batch if each is None else tuple(t[k] for t in batch) for k in range(2)]
+            batches = [batch if each is None else take(batch, k) for k in range(2)]
             buffers = {name: b[0] for name, b in self.buffers(1).items()}
             return torch.stack([self._at(self._loss, points[k], buffers, batches[k]) for k in range(2)])
 
@@ -353,7 +361,7 @@ class Objective:
     @cached_property
     def _samples_can_be_mapped(self) -> bool:
         """Whether vmap over samples works: no layer's control flow may depend on their values."""
-        batch, buffers = tuple(t[:2] for t in self.samples.data), {n: b[0] for n, b in self.buffers(1).items()}
+        batch, buffers = take(self.samples.data, slice(0, 2)), {n: b[0] for n, b in self.buffers(1).items()}
         return self._agrees(
             lambda: self._mapped_gradients(self.point[0].clone(), buffers, batch),
             lambda: self._single_gradients(self.point[0], buffers, batch),

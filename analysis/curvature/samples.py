@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from basinet.sim.data.nests import leaves
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of
 from basinet.sim.models.modules import layer_at_fault
 from basinet.sim.tasks.task import Batch
@@ -164,7 +166,7 @@ class Chunk:
     @property
     def size(self) -> int:
         """Number of samples per point."""
-        return self.batch[0].shape[0 if self.weights is None else 1]
+        return leaves(self.batch)[0].shape[0 if self.weights is None else 1]
 
     def sample_weights(self, like: Tensor) -> Tensor:
         """Return the weight of each sample in its point's mean.
@@ -209,7 +211,7 @@ class Samples:
         dtype: torch.dtype,
         counts: Tensor | None = None,
     ) -> None:
-        sizes = [len(t) for t in data]
+        sizes = [len(t) for t in leaves(data)]
         if len(set(sizes)) != 1 or sizes[0] == 0:
             raise ValueError(f"The data must be tensors with equally many samples, at least one, got {sizes}.")
         if chunk is not None and chunk < 1:
@@ -223,7 +225,7 @@ class Samples:
         self._indices: Tensor | None = None
         self._weights: Tensor | None = None
         if holdings is not None:
-            self._indices, self._weights = _padded(holdings, data[0].device, dtype, counts)
+            self._indices, self._weights = _padded(holdings, leaves(data)[0].device, dtype, counts)
         self._count = sizes[0] if self._indices is None else self._indices.shape[1]
         self._mine = share.part(self._count)
         self._step = chunk or self._count
@@ -248,7 +250,7 @@ class Samples:
             Indices into the data, int64.
         """
         if self._indices is None or self._weights is None:
-            places = torch.arange(self._count, device=self.data[0].device)
+            places = torch.arange(self._count, device=leaves(self.data)[0].device)
             return places if self._counts is None else places[self._counts > 0]
         return self._indices[row][self._weights[row] > 0]
 
@@ -271,15 +273,15 @@ class Samples:
         for start in range(self._mine.start, self._mine.stop, step):
             columns = slice(start, min(start + step, self._mine.stop))
             if self._indices is None or self._weights is None:
-                batch = tuple(t[columns] for t in self.data)
+                batch = take(self.data, columns)
                 if self._counts is None or self._counted is None:
-                    yield Chunk(batch, len(batch[0]) / self._count, start)
+                    yield Chunk(batch, (columns.stop - columns.start) / self._count, start)
                 else:
-                    counts, total = self._counts[columns], int(self._counted[-1])
-                    part = int(self._counted[columns.stop] - self._counted[columns.start])
+                    counts, total = self._counts[columns], self._counted[-1].item()
+                    part = (self._counted[columns.stop] - self._counted[columns.start]).item()
                     yield Chunk(batch, part / total, start, shared_weights=counts.double() / total)
             else:
-                batch = tuple(t[self._indices[rows, columns]] for t in self.data)
+                batch = take(self.data, self._indices[rows, columns])
                 yield Chunk(batch, start=start, weights=self._weights[rows, columns])
 
 

@@ -13,6 +13,7 @@ from basinet.algorithms.draws import fold, key, permutation
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.measures.measure import Needs, PointMeasure
 from basinet.analysis.measures.measured import Points
+from basinet.sim.data.rows import length, take
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import Batch, Task
 
@@ -96,9 +97,9 @@ def gradient_noise_norms(
     Returns:
         The norms [n], float64.
     """
-    objective = Objective(model, task.loss, task.train, training=model.training)
+    objective = Objective(model, task.objective, task.train, training=model.training)
     point, buffers = objective.point[0], {name: b[0] for name, b in objective.buffers(1).items()}
-    batches = _single_samples(task, samples, seed, point.dtype)
+    batches = _single_samples(task, samples, seed, point)
 
     def gradients() -> Iterator[Tensor]:
         return (objective.gradient(point, buffers, batch) for batch in batches)
@@ -112,20 +113,20 @@ def gradient_noise_norms(
     return torch.stack([torch.linalg.vector_norm(gradient - mean) for gradient in kept or gradients()])
 
 
-def _single_samples(task: Task, samples: int, seed: int, dtype: torch.dtype) -> list[Batch]:
-    device = task.train[0].device
+def _single_samples(task: Task, samples: int, seed: int, like: Tensor) -> list[Batch]:
+    device = like.device
     root = torch.tensor([key(seed, "tail index")], device=device)
     if task.draw is not None:
         keys = fold(root, torch.arange(samples, device=device))
-        drawn = task.draw(keys, torch.zeros_like(keys), 1, dtype)
-        return [tuple(tensor[n] for tensor in drawn) for n in range(samples)]
-    held = len(task.train[0])
+        drawn = task.draw(keys, torch.zeros_like(keys), 1, like.dtype)
+        return [take(drawn, n) for n in range(samples)]
+    held = length(task.train)
     order = permutation(root, torch.tensor([held], device=device), held)[0]
-    counts = task.counts(task.train[-1])
+    counts = task.counts(task.train)
     if counts is not None:
         order = order[counts[order] > 0]
     order = order[:samples]
-    return [tuple(tensor[n, None] for tensor in task.train) for n in order]
+    return [take(task.train, place) for place in torch.split(order, 1)]
 
 
 class GradientTail(PointMeasure):

@@ -10,6 +10,8 @@ from basinet.analysis.measures.measured import LEAST
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.analysis.runs.small_run import in_small, mixes_samples, sums_parts
+from basinet.sim.data.nests import map_nest
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.setup.setup import Setup
@@ -107,7 +109,7 @@ def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
         # A copy, whose running statistics may change.
-        setup.task.loss(copy_model(model), tuple(t[:2].clone() for t in setup.task.train))
+        setup.task.objective(copy_model(model), map_nest(torch.clone, take(setup.task.train, slice(0, 2))))
         if not torch.equal(before, torch.get_rng_state()):
             raise ExperimentError(
                 f"analysis_mode: in {config.analysis_mode} mode the loss draws random numbers (as dropout does), so it"

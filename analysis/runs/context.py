@@ -16,6 +16,7 @@ from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Needs
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, repeated
 from basinet.sim.agents.state import weighted_mean
+from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
@@ -85,11 +86,11 @@ class AnalysisContext:
         self.budget: int = config.analysis_memory * 2**20
         self.faults: dict[str, str | None] = {}  # faults of derivatives, shared by all objectives
         self.chosen = self._chosen()
-        self.data = tuple(t if self.chosen is None else t[self.chosen] for t in self.task.train)
+        self.data = self.task.train if self.chosen is None else take(self.task.train, self.chosen)
 
     def _chosen(self) -> Tensor | None:
         """Draw the fixed subset of the samples, ascending; None for all."""
-        total, count = len(self.task.train[0]), self.setup.config.analysis_samples
+        total, count = length(self.task.train), self.setup.config.analysis_samples
         if count is None or count >= total:
             return None
         key = torch.tensor([draws.key(self.setup.config.seed, "analysis samples")])
@@ -136,7 +137,7 @@ class AnalysisContext:
         if self.chosen is None:
             return held
         found = []
-        counts = self.task.counts(self.data[-1])
+        counts = self.task.counts(self.data)
         for agent, mine in zip(honest, held, strict=True):
             places = torch.isin(self.chosen, mine).nonzero()[:, 0]
             if not len(places if counts is None else counts[places].nonzero()):
@@ -161,7 +162,7 @@ class AnalysisContext:
         def make(chunk: int | None) -> Objective:
             return Objective(
                 self.model,
-                self.task.loss,
+                self.task.objective,
                 self.data,
                 holdings=holdings,
                 chunk=chunk,
@@ -172,7 +173,7 @@ class AnalysisContext:
 
         whole = make(None)
         most = self.most_samples(whole, count)
-        return whole if self.training or most >= len(self.data[0]) else make(max(1, most))
+        return whole if self.training or most >= length(self.data) else make(max(1, most))
 
     def most_samples(self, objective: Objective, count: int) -> int:
         """Choose the number of samples differentiated at once.

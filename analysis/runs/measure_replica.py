@@ -63,7 +63,7 @@ def measure_point(
         (2.5, 1.25)
     """
     asked = asked_for(KINDS["analysis"].parse(given) for given in measures)
-    objective = Objective(model, task.loss, task.train, chunk=CHUNK)
+    objective = Objective(model, task.objective, task.train, chunk=CHUNK)
     points = Points(
         hessian=Curvature(objective, objective.point),
         keys=torch.tensor([draws.key(seed, "analysis")], device=objective.device),

@@ -9,9 +9,11 @@ import torch
 from basinet.algorithms import draws
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.context import AnalysisContext
+from basinet.sim.data.rows import Data, length, singles, take
 from basinet.sim.models.modules import move_model
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Batch
 
 __all__ = ["in_small", "mixes_samples", "sums_parts"]
 
@@ -45,7 +47,7 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
         task=dataclasses.replace(task, train=train, test=None if task.test is None else _spread(task.test)),
         centroid_weights=np.full(agents, 1 / agents),
         attackers=np.zeros((1, agents), dtype=bool),
-        holdings=[_dealt(len(train[0]), agents)] if setup.holdings else [],
+        holdings=[_dealt(length(train), agents)] if setup.holdings else [],
     )
     model = move_model(setup.template(), "cpu", setup.dtype)
     values = torch.cat([p.detach().double().flatten() for p in model.parameters() if p.requires_grad])
@@ -56,10 +58,10 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     return small, {"step": setup.num_steps, "rows": {"parameters": points, "buffers": buffers}}
 
 
-def _spread(data: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _spread(data: Data) -> Batch:
     """Choose a few samples, spread over the data."""
-    places = torch.linspace(0, len(data[0]) - 1, min(_SAMPLES, len(data[0]))).long()
-    return tuple(t[places] for t in data)
+    count = length(data)
+    return take(data, torch.linspace(0, count - 1, min(_SAMPLES, count)).long())
 
 
 def _dealt(samples: int, agents: int) -> list[np.ndarray]:
@@ -82,8 +84,7 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         return False
     with torch.no_grad():
         whole = float(objective.losses(point, buffers, Chunk(context.data)))
-        singles = [Chunk(tuple(t[i : i + 1] for t in context.data)) for i in range(len(context.data[0]))]
-        losses = torch.cat([objective.losses(point, buffers, single) for single in singles])
+        losses = torch.cat([objective.losses(point, buffers, Chunk(one)) for one in singles(context.data)])
     # Both are sums of the same terms, whose relative errors are far below √eps.
     tolerance = float(torch.finfo(context.dtype).eps ** 0.5 * losses.abs().mean())
     return abs(whole - float(losses.mean())) > tolerance
@@ -101,5 +102,5 @@ def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
     """
     config = setup.config
     workers = runtime_of(config.runtime).workers
-    samples = min(len(setup.task.train[0]), config.analysis_samples or len(setup.task.train[0]))
+    samples = min(length(setup.task.train), config.analysis_samples or length(setup.task.train))
     return bool(workers > 1 or context.most_samples(context.objective(1), 1) < samples)

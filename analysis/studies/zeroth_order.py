@@ -22,6 +22,7 @@ from basinet.analysis.studies.optimizer_memory import BATCH, COMPARED, draw_memo
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
+from basinet.sim.data.nests import map_nest
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.records import Row
 from basinet.sim.setup.build import build_setup
@@ -202,7 +203,7 @@ def _train(method: Method, replicas: int, steps: int) -> list[list[Row]]:
     curves = []
     for rate in method.rates:
         block = _digits(method.optimizer | {"lr": rate}, agents=1, replicas=replicas, strategy="isolated")
-        data = tuple(t.expand(replicas, *t.shape) for t in block.task.train)
+        data = map_nest(lambda t: t.expand(replicas, *t.shape), block.task.train)
         every = 20 if method.cost == 2 else 2
         curve: list[Row] = []
         reached = torch.zeros(replicas, dtype=torch.bool)

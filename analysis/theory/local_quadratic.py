@@ -16,6 +16,7 @@ from basinet.analysis.curvature.quadrature import quadratic_form
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.measure_replica import CHUNK
 from basinet.analysis.theory import Quadratics
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.landscape import Landscape
@@ -103,11 +104,11 @@ def local_quadratic(
         gradients = _Sampled(model, task, holdings)
     else:
         raise ExperimentError("task: it generates its samples, but theory needs to know the noise of their gradients")
-    operator = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
+    operator = HessianOperator(model, task.objective, task.train, chunk=CHUNK)
     hessians = gradients.hessians()
     spread = _spread(operator, hessians, seed)
     if size <= DENSE_PARAMETERS:
-        curvature, vectors = np.linalg.eigh(hessian_matrix(model, task.loss, task.train, chunk=CHUNK))
+        curvature, vectors = np.linalg.eigh(hessian_matrix(model, task.objective, task.train, chunk=CHUNK))
         method = f"all {size} eigenvectors of the Hessian"
         noise, shifts = gradients.along(vectors)
         own = None
@@ -197,14 +198,14 @@ class _Known(_Gradients):
 class _Sampled(_Gradients):
     def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]]) -> None:
         self.model, self.task, self.holdings = model, task, holdings
-        self.objective = Objective(model, task.loss, task.train)
+        self.objective = Objective(model, task.objective, task.train)
         self.point = self.objective.point[0]
         self.buffers = {name: b[0] for name, b in self.objective.buffers(1).items()}
 
     def _of(self, samples: NDArray[Any]) -> Array:
         """Compute the gradients of some samples, [n, P]."""
         places = torch.from_numpy(samples).to(self.point.device)
-        chunk = Chunk(tuple(t[places] for t in self.task.train))
+        chunk = Chunk(take(self.task.train, places))
         array: Array = self.objective.sample_gradients(self.point, self.buffers, chunk).double().cpu().numpy()
         return array
 
@@ -227,8 +228,8 @@ class _Sampled(_Gradients):
 
     def hessians(self) -> Sequence[HessianOperator]:
         def own(held: NDArray[Any]) -> HessianOperator:
-            places = torch.from_numpy(held).to(self.task.train[0].device)
-            return HessianOperator(self.model, self.task.loss, tuple(t[places] for t in self.task.train), chunk=CHUNK)
+            places = torch.from_numpy(held).to(self.point.device)
+            return HessianOperator(self.model, self.task.objective, take(self.task.train, places), chunk=CHUNK)
 
         return [own(held) for held in self.holdings]
 

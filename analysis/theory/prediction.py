@@ -148,8 +148,8 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
             raise ExperimentError("model: its buffers (running statistics) move the minimum as they change")
         pi = torch.from_numpy(setup.centroid_weights).to(x)
         load_vector(model, x[0] + pi @ (x - x[0]), {})
-        here = HessianOperator(model, task.loss, task.train, chunk=CHUNK)
-        risk = excess_risk(model, task.loss, task.train, chunk=CHUNK)
+        here = HessianOperator(model, task.objective, task.train, chunk=CHUNK)
+        risk = excess_risk(model, task.objective, task.train, chunk=CHUNK)
         losses = np.array([here.at(point.cpu().numpy()).loss() for point in x])
         found["centroid"].append(risk.value)
         found["risk"].append(risk)
@@ -227,8 +227,10 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
     if setup.config.gradient_noise is not None:
         raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
-    if setup.task.ignores:
-        raise ExperimentError("task: some labels do not count, but theory takes a batch as the mean of its samples")
+    if setup.task.weighs or setup.task.mean_over == "batch":
+        raise ExperimentError(
+            "task: theory takes a batch as the mean of its samples, which all count alike, and this loss is not"
+        )
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -119,5 +119,5 @@ class EscapeWatch:
         for replica, parameters in enumerate(centroids):
             load_vector(self.model, parameters, {name: b[replica] for name, b in buffers.items()})
             for part, weight in self.task.chunks(self.task.train, _CHUNK):
-                losses[replica] += weight * self.task.loss(self.model, part)
+                losses[replica] += weight * self.task.objective(self.model, part)
         return losses

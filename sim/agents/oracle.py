@@ -11,6 +11,7 @@ from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.sim.agents.divergence import DivergenceWatch
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import leaves, rebuild
 from basinet.sim.data.sampling import Sampler, make_sampler
 from basinet.sim.data.spoilt_labels import SpoiltSampler
 from basinet.sim.engines import Engine, EngineName, Verb, make_engine
@@ -88,7 +89,7 @@ class Oracle:
         if not setup.attack.spoils_labels:
             return sampler
         attacks = torch.from_numpy(setup.attackers).to(agents.device)[replicas, agents]
-        return SpoiltSampler(sampler, attacks, max(2, task.num_outputs))
+        return SpoiltSampler(sampler, attacks, task)
 
     def keys(self, purpose: str, step: int) -> Tensor:
         """Return one key per agent for the random draws of a step and purpose, int64 [N]."""
@@ -146,4 +147,5 @@ class Oracle:
         augmentation = self._setup.config.task.augmentation
         if augmentation is None:
             return batch
-        return augmentation.make(images=batch[0], keys=self.keys("augmentation", step)), *batch[1:]
+        images, *others = leaves(batch)
+        return rebuild(batch, (augmentation.make(images=images, keys=self.keys("augmentation", step)), *others))

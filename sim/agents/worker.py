@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
+from basinet.sim.data.nests import map_nest
+from basinet.sim.data.rows import length, take
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
@@ -63,10 +65,12 @@ def measured_together(model: nn.Module, task: Task, memory: int = _MEASURE_MEMOR
     """
 
     def kept(count: int) -> int:
-        batch = tuple(t[:count].clone() for t in task.train)  # cloned: a view would count the storage of all samples
-        return saved_bytes(lambda: task.loss(model, batch))
+        batch = map_nest(
+            torch.clone, take(task.train, slice(0, count))
+        )  # cloned: a view would count the storage of all samples
+        return saved_bytes(lambda: task.objective(model, batch))
 
-    each = (kept(4) - kept(2)) // 2 if len(task.train[0]) >= 4 else 0
+    each = (kept(4) - kept(2)) // 2 if length(task.train) >= 4 else 0
     return max(1, min(_MEASURED_TOGETHER, memory // max(1, each)))
 
 

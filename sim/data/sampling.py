@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.sim.data.rows import Data, take
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
@@ -67,11 +68,6 @@ class _Holdings:
         return self.indices[self.offsets[:, None] + slots]
 
 
-def _take(data: Batch, samples: Tensor) -> Batch:
-    """Gather samples [N, B]."""
-    return tuple(t.index_select(0, samples.view(-1)).view(*samples.shape, *t.shape[1:]) for t in data)
-
-
 class _DataSampler(ABC):
     """Draws from the agents' own data.
 
@@ -85,7 +81,7 @@ class _DataSampler(ABC):
 
     def __init__(
         self,
-        data: Batch,
+        data: Data,
         holdings: Sequence[np.ndarray],
         keys: Tensor,
         batch_size: int,
@@ -119,7 +115,7 @@ class _DataSampler(ABC):
         """Take the samples in the agents' slots [N, B], and the share of the agent's data that they are."""
         samples = self.holdings.find(slots.clamp(max=self.holdings.sizes[:, None] - 1))
         mine = held if self.counts is None else held * self.counts[samples]
-        return _take(self.data, samples), mine.sum(1).double() / total
+        return take(self.data, samples), mine.sum(1).double() / total
 
     def _count_all(self, counts: Tensor) -> Tensor:
         """Count the labels that count in each agent's data, [N]."""
@@ -137,11 +133,11 @@ class IndependentSampler(_DataSampler):
     def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step; see `Sampler`."""
         if size not in (None, self.batch_size):
-            return _take(self.data, self._draw(step, 1, size)[0])
+            return take(self.data, self._draw(step, 1, size)[0])
         if not 0 <= step - self.first < self.ahead:
             self.samples = self._draw(step, self.ahead, self.batch_size)
             self.first = step
-        return _take(self.data, self.samples[step - self.first])
+        return take(self.data, self.samples[step - self.first])
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -177,7 +173,7 @@ class EpochSampler(_DataSampler):
         position = step * self.batch_size + torch.arange(size, device=self.keys.device)
         epoch = position // sizes
         place = (epoch - epoch[:, :1]) * self.length + position % sizes
-        return _take(self.data, self.holdings.find(self.orders.gather(1, place)))
+        return take(self.data, self.holdings.find(self.orders.gather(1, place)))
 
     def _order(self, first: np.ndarray) -> None:
         """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""
@@ -254,4 +250,4 @@ def make_sampler(
     if task.draw is not None:
         return StreamSampler(task, agents, keys, batch_size, dtype)
     kind = EpochSampler if sampling == "epochs" else IndependentSampler
-    return kind(task.train, holdings, keys, batch_size, task.counts(task.train[-1]))
+    return kind(task.train, holdings, keys, batch_size, task.counts(task.train))

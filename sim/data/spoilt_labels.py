@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from basinet.sim.data.sampling import Sampler
-from basinet.sim.tasks.task import IGNORED, Batch
+from basinet.sim.tasks.task import IGNORED, Batch, Task
 
 __all__ = ["SpoiltSampler"]
 
@@ -15,20 +15,21 @@ class SpoiltSampler:
     """Gives attackers wrong labels, y → C − 1 − y.
 
     Args:
-        sampler: Draws the batches, with the targets as the last tensor.
+        sampler: Draws the batches, of class labels.
         attacks: Whether each row attacks, bool [N].
-        num_classes: C.
+        task: The task, a classification.
     """
 
-    def __init__(self, sampler: Sampler, attacks: Tensor, num_classes: int) -> None:
+    def __init__(self, sampler: Sampler, attacks: Tensor, task: Task) -> None:
         self.sampler = sampler
         self.attacks = attacks
-        self.num_classes = num_classes
+        self.task = task
+        self.num_classes = max(2, task.num_outputs)
 
     def _spoil(self, batch: Batch) -> Batch:
-        targets = batch[-1]
+        targets = self.task.targets(batch)
         attacks = self.attacks.view(-1, *(1 for _ in targets.shape[1:])) & (targets != IGNORED)
-        return *batch[:-1], torch.where(attacks, self.num_classes - 1 - targets, targets)
+        return self.task.with_targets(batch, torch.where(attacks, self.num_classes - 1 - targets, targets))
 
     def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step; see `Sampler`."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.rows import length, take
 from basinet.sim.engines.divided import DividedEngine
 from basinet.sim.engines.engine import Engine, EngineKind
 from basinet.sim.engines.graphed import GraphedEngine
@@ -81,7 +82,7 @@ def make_engine(
         ValueError: The named engine cannot run this model; the message says why.
     """
     kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
-    engine = kind(model, task, state, task.train[0][:2])
+    engine = kind(model, task, state)
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
     shares = min(threads, state.num_agents // engine.grain) if engine.grain else 1
@@ -129,7 +130,7 @@ def _choose(
 
 
 def _recorded(kind: EngineKind) -> EngineKind:
-    return lambda model, task, state, sample: GraphedEngine(kind(model, task, state, sample), state)
+    return lambda model, task, state: GraphedEngine(kind(model, task, state), state)
 
 
 class _Trial:
@@ -145,16 +146,15 @@ class _Trial:
         batch_size: int,
         verb: Verb = "gradients",
     ) -> None:
-        data = task.train
         device, dtype = like.parameters.device, like.parameters.dtype
         state = StackedState(model, num_agents, device, dtype, like.autocast)
         state.fill(slice(None), model)
         # Neighbouring agents differ, so that swapped values would be noticed.
         shift = torch.arange(num_agents, device=device)[:, None] % 8
         state.parameters.mul_(1 + 0.01 * shift).add_(0.001 * shift)
-        run = getattr(kind(model, task, state, data[0][:2]), verb)
-        picks = torch.arange(num_agents * batch_size, device=device).view(num_agents, batch_size) % len(data[0])
-        batch = tuple(t[picks] for t in data)
+        run = getattr(kind(model, task, state), verb)
+        picks = torch.arange(num_agents * batch_size, device=device).view(num_agents, batch_size) % length(task.train)
+        batch = take(task.train, picks)
         keys = torch.arange(num_agents, device=device)
         clock = time.perf_counter if device.type == "cuda" else time.process_time
         times: list[float] = []

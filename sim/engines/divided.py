@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.rows import take
 from basinet.sim.engines.engine import EngineKind
 from basinet.sim.tasks.task import Batch, Task
 
@@ -41,7 +42,7 @@ class DividedEngine:
         bounds = [state.num_agents * share // threads // grain * grain for share in range(threads)]
         bounds = [*sorted(set(bounds)), state.num_agents]
         self.shares = [slice(first, last) for first, last in pairwise(bounds)]
-        self.engines = [kind(model, task, state.part(share), task.train[0][:2]) for share in self.shares]
+        self.engines = [kind(model, task, state.part(share)) for share in self.shares]
         self.name = self.engines[0].name
         self.needs_keys = self.engines[0].needs_keys
         self.grain = grain
@@ -57,7 +58,7 @@ class DividedEngine:
 
     def _side_by_side(self, passes: list[Callable[[Batch, Tensor], Tensor]], batch: Batch, keys: Tensor) -> Tensor:
         jobs = [
-            self.pool.submit(run, tuple(t[share] for t in batch), keys[share])
+            self.pool.submit(run, take(batch, share), keys[share])
             for run, share in zip(passes, self.shares, strict=True)
         ]
         return torch.cat([job.result() for job in jobs])

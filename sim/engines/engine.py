@@ -23,7 +23,7 @@ class Engine(Protocol):
         """Write each agent's gradient into the state.
 
         Args:
-            batch: Tensors [N, B, ...].
+            batch: A nest of tensors [N, B, ...].
             keys: One key per agent for the draws inside the model, int64 [N].
 
         Returns:
@@ -34,4 +34,4 @@ class Engine(Protocol):
         """Compute each agent's loss only: like `gradients`, without keeping activations."""
 
 
-EngineKind = Callable[[nn.Module, Task, StackedState, Tensor], Engine]
+EngineKind = Callable[[nn.Module, Task, StackedState], Engine]

@@ -1,11 +1,13 @@
 """An engine recorded once as a CUDA graph and replayed at each step, which saves the kernel launches."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.engines.engine import Engine
 from basinet.sim.tasks.task import Batch
 
@@ -33,7 +35,7 @@ class GraphedEngine:
         self.name = engine.name
         self.needs_keys = engine.needs_keys
         self.grain = 0
-        self.graphs: dict[tuple[str | int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
+        self.graphs: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]] = {}
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
@@ -45,13 +47,18 @@ class GraphedEngine:
 
     def _replay(self, name: str, batch: Batch, keys: Tensor) -> Tensor:
         """Replay the engine's pass of this name, recording it first if there is no graph for this place."""
-        place = name, self.state.parameters.data_ptr(), self.state.gradients.data_ptr(), batch[0].shape[1]
+        place = (
+            name,
+            self.state.parameters.data_ptr(),
+            self.state.gradients.data_ptr(),
+            tuple(t.shape for t in leaves(batch)),
+        )
         if place not in self.graphs:
             if len(self.graphs) == _MOST_GRAPHS:
                 self.graphs.clear()
             self.graphs[place] = self._record(getattr(self.engine, name), batch, keys)
         graph, held_batch, held_keys, losses = self.graphs[place]
-        for held, given in zip((*held_batch, held_keys), (*batch, keys), strict=True):
+        for held, given in zip((*leaves(held_batch), held_keys), (*leaves(batch), keys), strict=True):
             held.copy_(given, non_blocking=True)
         graph.replay()
         return losses.clone()
@@ -60,7 +67,7 @@ class GraphedEngine:
         self, run: Callable[[Batch, Tensor], Tensor], batch: Batch, keys: Tensor
     ) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor, Tensor]:
         """Record a pass after some warm-up passes; running statistics are restored."""
-        batch, keys = tuple(t.clone() for t in batch), keys.clone()
+        batch, keys = map_nest(torch.clone, batch), keys.clone()
         buffers = {name: b.clone() for name, b in self.state.buffers.items()}
         side = torch.cuda.Stream(keys.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(keys.device))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.rows import take
 from basinet.sim.engines.randomness import KeyedDropout, randomness_of, seeded
 from basinet.sim.models.modules import copy_model
 from basinet.sim.tasks.task import Batch, Task
@@ -23,16 +24,15 @@ class LoopEngine:
         model: The model of one agent.
         task: Supplies the loss.
         state: The agents' state.
-        sample: Inputs of a small batch, on which the model is tried out.
     """
 
     name = "loop"
 
-    def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
+    def __init__(self, model: nn.Module, task: Task, state: StackedState) -> None:
         self.model = copy_model(model).train()
         self.task = task
         self.state = state
-        self.dropout, self.random = randomness_of(model, sample)
+        self.dropout, self.random = randomness_of(model, task)
         self.needs_keys = self.dropout or self.random
         self.grain = 0 if self.random else 1  # torch's generators are shared by all threads
         self.parameters = [self.model.get_parameter(name) for name in state.parameter_views]
@@ -58,7 +58,7 @@ class LoopEngine:
         return self._agents(batch, keys)
 
     def _agents(self, batch: Batch, keys: Tensor) -> Tensor:
-        losses = [self._agent(n, tuple(t[n] for t in batch), keys[n]).detach() for n in range(self.state.num_agents)]
+        losses = [self._agent(n, take(batch, n), keys[n]).detach() for n in range(self.state.num_agents)]
         return torch.stack(losses)
 
     def _agent(self, n: int, batch: Batch, key: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class LoopEngine:
             KeyedDropout(key) if self.dropout else nullcontext(),
             torch.autocast(key.device.type, self.state.autocast, enabled=self.state.autocast is not None),
         ):
-            loss = self.task.loss(self.model, batch)
+            loss = self.task.objective(self.model, batch)
         if torch.is_grad_enabled():
             loss.backward()  # type: ignore[no-untyped-call]
         for places, buffer in zip(self.buffers, buffers, strict=True):

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from basinet.algorithms import draws
+from basinet.sim.data.nests import leaves, map_nest
+from basinet.sim.data.rows import take
 from basinet.sim.models.modules import copy_model
+from basinet.sim.tasks.task import Task
 
 __all__ = ["CHANNEL_DROPOUTS", "DROPOUTS", "KeyedDropout", "dropout_of", "keyed_dropout", "randomness_of", "seeded"]
 
@@ -82,32 +85,34 @@ def seeded(key: int) -> Iterator[None]:
         yield
 
 
-def randomness_of(model: nn.Module, inputs: Tensor) -> tuple[bool, bool]:
+def randomness_of(model: nn.Module, task: Task) -> tuple[bool, bool]:
     """Find out whether a model draws random numbers in training mode.
 
     Args:
         model: The model; it is not changed.
-        inputs: A small batch.
+        task: Gives a small batch, and applies the model to it.
 
     Returns:
         Whether it uses dropout, and whether it draws anything else from torch's global generators.
     """
     model = copy_model(model).train()
-    mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=inputs.device))
+    batch = map_nest(torch.clone, take(task.train, slice(0, 2)))  # the model may write into its inputs
+    device = leaves(batch)[0].device
+    mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=device))
     with torch.random.fork_rng(), torch.no_grad():
-        states = _generator_states(inputs.device)
+        states = _generator_states(device)
         with mode:
-            model(inputs.clone())  # the model may write into its inputs
-        changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(inputs.device), strict=True))
+            task.outputs(model, batch)
+        changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(device), strict=True))
     return mode.calls > 0, changed
 
 
-def dropout_of(model: nn.Module, inputs: Tensor) -> bool:
+def dropout_of(model: nn.Module, task: Task) -> bool:
     """Find out whether a model uses dropout, and draws nothing else: then all agents can be computed together.
 
     Args:
         model: The model; it is not changed.
-        inputs: A small batch.
+        task: See `randomness_of`.
 
     Returns:
         Whether it uses dropout.
@@ -115,7 +120,7 @@ def dropout_of(model: nn.Module, inputs: Tensor) -> bool:
     Raises:
         ValueError: It draws from torch's global generators, which no batched computation can key.
     """
-    dropout, random = randomness_of(model, inputs)
+    dropout, random = randomness_of(model, task)
     if random:
         raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
     return dropout

@@ -4,19 +4,20 @@ The computation of one agent is recorded once for each shape of its batch. A mod
 another engine.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import leaves, map_nest, rebuild
+from basinet.sim.data.rows import take
 from basinet.sim.engines.functions import Keys
 from basinet.sim.engines.layers import cross_entropy
 from basinet.sim.engines.randomness import dropout_of
 from basinet.sim.engines.recording import record
 from basinet.sim.engines.tape import Tape
 from basinet.sim.models.modules import copy_model, silence_vmap
+from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["StackedEngine"]
@@ -32,7 +33,6 @@ class StackedEngine:
         model: The model of one agent.
         task: Supplies the loss.
         state: The agents' state.
-        sample: Inputs of a small batch, on which the model is tried out.
 
     Raises:
         ValueError: The model cannot be recorded, draws from torch's global generators, or autocast is asked for.
@@ -43,23 +43,23 @@ class StackedEngine:
     # multiples of this, they do not depend on how the agents are divided.
     grain = 32
 
-    def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
+    def __init__(self, model: nn.Module, task: Task, state: StackedState) -> None:
         if state.autocast is not None:
             raise ValueError("its layers compute in the type of the parameters")
         silence_vmap()
-        self.needs_keys = dropout_of(model, sample)
+        self.needs_keys = dropout_of(model, task)
         self.model = copy_model(model).train()
         self.task = task
         self.state = state
         self.keys = Keys()
         self.tapes: dict[tuple[object, ...], Tape] = {}
-        plain = type(task).loss is Task.loss and type(task).sample_loss is Task.sample_loss
-        self.ordinary = plain and task.draw is None and not task.ignores
-        self._tape(tuple(t[:2].expand(state.num_agents, *t[:2].shape) for t in task.train))
+        plain = type(task).objective is Task.objective and type(task).loss is Task.loss and task.mean_over == "samples"
+        self.ordinary = plain and task.draw is None and not task.weighs
+        self._record(map_nest(lambda t: t[None], take(task.train, slice(0, 2))))  # it may raise
 
     def _tape(self, batch: Batch) -> Tape:
         """Return the tape for a batch of this shape, recording it first if there is none."""
-        shape = tuple([t.shape for t in batch])
+        shape = tuple([t.shape for t in leaves(batch)])
         if shape not in self.tapes:
             if len(self.tapes) == _MOST_TAPES:
                 self.tapes.clear()
@@ -67,24 +67,22 @@ class StackedEngine:
         return self.tapes[shape]
 
     def _record(self, batch: Batch) -> Tape:
-        """Record what the first agent computes: its outputs, if the loss has a form of its own, or its loss."""
-        state, model = self.state, self.model
+        """Record what the first agent computes: its loss, or its outputs if the loss has a form of its own."""
+        state, model, task = self.state, self.model, self.task
         parameters: dict[str, Tensor] = {name: model.get_parameter(name) for name in state.parameter_views}
         for name, parameter in parameters.items():
             parameter.data = state.parameter_views[name][0].detach().clone()
-        buffers = {}
-        for name, stacked in state.buffers.items():
-            held = model.get_buffer(name)
-            held.data = stacked[0].clone()
-            buffers[name] = held
-        compute: Callable[[list[Tensor]], object]
-        if self.ordinary:
-            compute = lambda inputs: model(inputs[0])  # noqa: E731
-        else:
-            compute = lambda inputs: self.task.loss(model, tuple(inputs))  # noqa: E731
-        recording = record(compute, [t[0] for t in batch], parameters, buffers)
-        for name, held in buffers.items():
-            if model.get_buffer(name) is not held:
+        buffers = {name: model.get_buffer(name) for name in state.buffers}
+        for name, buffer in buffers.items():
+            buffer.data = state.buffers[name][0].clone()
+
+        def compute(tensors: list[Tensor]) -> Tensor:
+            mine = rebuild(batch, tensors)
+            return output_of(task.outputs(model, mine)) if self.ordinary else task.objective(model, mine)
+
+        recording = record(compute, [t[0] for t in leaves(batch)], parameters, buffers)
+        for name, buffer in buffers.items():
+            if model.get_buffer(name) is not buffer:
                 raise ValueError(f"the model puts another tensor in the place of its buffer {name}")
         return Tape(recording, state, self.keys)
 
@@ -94,12 +92,9 @@ class StackedEngine:
         self.keys.now = keys
         tape = self._tape(batch)
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            losses = tape.forward(batch)
-            if self.ordinary:
-                losses, gradient = cross_entropy(losses, batch[-1])
-                tape.backward(gradient)
-            else:
-                tape.backward(torch.ones_like(losses))
+            found = tape.forward(leaves(batch))
+            losses, gradient = self._losses(found, batch) if self.ordinary else (found, torch.ones_like(found))
+            tape.backward(gradient)
         return losses
 
     @torch.no_grad()
@@ -107,5 +102,8 @@ class StackedEngine:
         """Compute each agent's loss only; see `Engine`."""
         self.keys.now = keys
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            found = self._tape(batch).value(batch)
-            return cross_entropy(found, batch[-1])[0] if self.ordinary else found
+            found = self._tape(batch).value(leaves(batch))
+            return self._losses(found, batch)[0] if self.ordinary else found
+
+    def _losses(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return cross_entropy(outputs, self.task.targets(batch))

@@ -1,14 +1,16 @@
 """All agents as one computation with `torch.vmap`."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.nests import leaves, rebuild
 from basinet.sim.engines.randomness import KeyedDropout, dropout_of
-from basinet.sim.models.modules import copy_model, silence_vmap
+from basinet.sim.models.modules import FunctionOf, copy_model, silence_vmap
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["VectorizedEngine"]
@@ -23,7 +25,6 @@ class VectorizedEngine:
         model: The model of one agent.
         task: Gives the loss.
         state: The agents' state.
-        sample: Inputs of a small batch, to try the model on.
 
     Raises:
         ValueError: The model draws from torch's global generators, which no batched computation can key.
@@ -32,12 +33,11 @@ class VectorizedEngine:
     name = "vectorized"
     grain = 0
 
-    def __init__(self, model: nn.Module, task: Task, state: StackedState, sample: Tensor) -> None:
+    def __init__(self, model: nn.Module, task: Task, state: StackedState) -> None:
         silence_vmap()
-        self.model = copy_model(model).train()
-        self.task = task
+        self.objective = FunctionOf(copy_model(model).train(), task.objective)
         self.state = state
-        self.dropout = self.needs_keys = dropout_of(model, sample)
+        self.dropout = self.needs_keys = dropout_of(model, task)
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
@@ -57,17 +57,25 @@ class VectorizedEngine:
         """Compute the losses [N] and the updated buffers."""
         autocast = self.state.autocast
         with torch.autocast(keys.device.type, autocast, enabled=autocast is not None):
-            return torch.vmap(self._agent)(self.state.parameter_views, self.state.buffers, batch, keys)
+            return torch.vmap(partial(self._agent, batch))(
+                self.state.parameter_views, self.state.buffers, tuple(leaves(batch)), keys
+            )
 
     def _keep(self, buffers: dict[str, Tensor]) -> None:
         for name, value in buffers.items():
             self.state.buffers[name].copy_(value)
 
     def _agent(
-        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, key: Tensor
+        self,
+        like: Batch,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        tensors: tuple[Tensor, ...],
+        key: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         # Running statistics are updated in place by the model: on copies, which go back to the state.
         buffers = {name: b.clone() for name, b in buffers.items()}
         with KeyedDropout(key) if self.dropout else nullcontext():
-            loss = self.task.loss(lambda inputs: functional_call(self.model, (parameters, buffers), (inputs,)), batch)
+            state = {f"model.{name}": t for name, t in (parameters | buffers).items()}
+            loss = functional_call(self.objective, state, (rebuild(like, tensors),))
         return loss, buffers

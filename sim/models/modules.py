@@ -4,14 +4,17 @@ import copy
 import itertools
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
+from basinet.sim.data.nests import Nest, leaves, map_nest
 from basinet.sim.experiment.mistakes import in_words, place_of
 
 __all__ = [
+    "FunctionOf",
     "check_module",
     "copy_model",
     "evaluation_mode",
@@ -65,6 +68,24 @@ def _can_be_copied(model: nn.Module) -> bool:
     return True
 
 
+class FunctionOf(nn.Module):
+    """A function of a model and a batch as a module, so that `torch.func.functional_call` can swap its parameters.
+
+    Args:
+        model: The model, whose parameters are those of the module with the prefix "model.".
+        function: Maps the model and a batch to anything.
+    """
+
+    def __init__(self, model: nn.Module, function: Callable[[nn.Module, Nest], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, batch: Nest) -> Any:
+        """Evaluate the function."""
+        return self.function(self.model, batch)
+
+
 def check_module(model: nn.Module) -> None:
     """Raise if the parameters of a model cannot be rows of real numbers that agents train and mix.
 
@@ -97,12 +118,13 @@ def check_module(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
+def materialize(model: nn.Module, apply: Callable[[nn.Module, Nest], object], batch: Nest) -> nn.Module:
     """Initialise lazy layers by a forward pass; their values are drawn from torch's global generators.
 
     Args:
         model: A model; changed in place where it has lazy layers.
-        inputs: A few samples.
+        apply: Applies a model to a batch.
+        batch: A few samples.
 
     Returns:
         The model.
@@ -111,7 +133,7 @@ def materialize(model: nn.Module, inputs: Tensor) -> nn.Module:
     if any(is_lazy(tensor) for tensor in held):
         types = [tensor.dtype for tensor in held if tensor.is_floating_point()]
         # In evaluation mode, so that running statistics keep their initial values.
-        model.eval()(inputs.to(types[0] if inputs.is_floating_point() else None, copy=True))
+        apply(model.eval(), map_nest(lambda t: t.to(types[0] if t.is_floating_point() else None, copy=True), batch))
         model.train()
     return model
 
@@ -138,22 +160,22 @@ def move_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype 
     return model
 
 
-def writes(function: Callable[..., object], *given: Tensor) -> bool:
+def writes(function: Callable[..., object], *given: Nest) -> bool:
     """Return whether a function writes into its arguments.
 
     Args:
         function: The user's code; it is called with clones.
-        *given: The arguments.
+        *given: The arguments, nests of tensors.
 
     Returns:
         Whether it does, by torch's version counters and by the values.
     """
-    clones = [tensor.clone() for tensor in given]
+    clones = map_nest(torch.clone, given)
     function(*clones)
     # NaN is not equal to itself.
     return any(
         clone._version > 0 or not bool(((clone == before) | (before != before)).all())
-        for clone, before in zip(clones, given, strict=True)
+        for clone, before in zip(leaves(clones), leaves(given), strict=True)
     )
 
 

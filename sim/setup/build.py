@@ -15,6 +15,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
+from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import staying, user_code
@@ -223,16 +224,16 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
                 made = copy_model(made)  # the user may continue to use it, or parts of it
             except ValueError as error:
                 raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
-            return move_model(materialize(made, task.train[0][:2]), "cpu")
+            return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
 
     # A ready-made model has its values.
     return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
-    counts = task.counts(task.train[-1])
+    counts = None if isinstance(task.train, Stored) else task.counts(task.train)
     partition = config.task.partition
-    num_samples = len(task.train[0])
+    num_samples = length(task.train)
     holdings = []
     for replica in range(config.replicas):
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))

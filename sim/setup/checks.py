@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from basinet.sim.data.nests import leaves
+from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes.runtime import runtime_of
@@ -49,7 +51,7 @@ def check_batch(config: Config, task: Task) -> None:
     Raises:
         ExperimentError: It has more.
     """
-    samples = len(task.train[0])
+    samples = length(task.train)
     # With the default batch size, fewer samples are not an error.
     if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
         raise ExperimentError(
@@ -103,7 +105,7 @@ def check_size(config: Config, task: Task, num_agents: int, parameters: int, rem
     Raises:
         ExperimentError: They do not fit.
     """
-    samples, sizes = len(task.train[0]), [t[:1].nbytes for t in task.train]
+    samples, sizes = length(task.train), [t.nbytes for t in leaves(take(task.train, slice(0, 1)))]
     check_memory(
         config.runtime,
         replicas=config.replicas,

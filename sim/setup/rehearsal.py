@@ -1,7 +1,6 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
 from dataclasses import replace
-from itertools import chain
 from typing import NoReturn
 
 import networkx as nx
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from basinet.sim.agents.state import load_vector
+from basinet.sim.data.nests import leaves, map_nest
+from basinet.sim.data.rows import length, take
 from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
@@ -42,24 +43,24 @@ def try_model(setup: Setup, verb: Verb) -> None:
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-        model = materialize(copy_model(source), task.train[0][:_FEW])
+        model = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
     model = move_model(model, "cpu", setup.dtype)
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
     state.fill(slice(None), _with_known_start(setup).start(0, setup.layout(setup.template())))
     state.parameters[1:].mul_(1.01).add_(0.001)  # so that swapped values would be noticed
-    picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % len(task.train[0])
-    batch, keys = tuple(t[picks] for t in task.train), torch.arange(_FEW)
+    picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % length(task.train)
+    batch, keys = take(task.train, picks), torch.arange(_FEW)
     expected = []
     for n in range(_FEW):
         own = load_vector(copy_model(model), state.parameters[n], {name: b[n] for name, b in state.buffers.items()})
-        expected.append(_pass(setup, own.train(), source, tuple(t[n].clone() for t in batch), keys[n], verb))
+        expected.append(_pass(setup, own.train(), source, map_nest(torch.clone, take(batch, n)), keys[n], verb))
     _check_finite(component.name, expected[0])
     try:
-        found = {"loss": getattr(LoopEngine(model, task, state, task.train[0][:_FEW]), verb)(batch, keys)}
+        found = {"loss": getattr(LoopEngine(model, task, state), verb)(batch, keys)}
     except Exception as error:
-        _raise_misfit(setup, model, tuple(t[0] for t in batch), error)
+        _raise_misfit(setup, model, take(batch, 0), error)
     if verb == "gradients":
         found |= {f"gradient of {name}": g for name, g in state.gradient_views.items()}
     found |= {f"parameter {name}": p.detach() for name, p in state.parameter_views.items()}
@@ -99,7 +100,7 @@ def _pass(
             KeyedDropout(key),
             torch.autocast("cpu", getattr(torch, autocast or "bfloat16"), enabled=autocast is not None),
         ):
-            loss = setup.task.loss(model, batch)
+            loss = setup.task.objective(model, batch)
         _check_loss(setup, loss, verb)
         if verb == "gradients":
             wanted = [*trained.values(), *foreign.values()]
@@ -143,17 +144,18 @@ def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception
     name = setup.model_component.name
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            outputs = model(batch[0].clone())
+            outputs = setup.task.outputs(model, map_nest(torch.clone, batch))
         except Exception:  # whatever caused the original error
-            outputs = batch[0]
-    if not isinstance(outputs, Tensor):
+            outputs = batch
+    if not leaves(outputs):
         raise ExperimentError(
             f"model: {name} returns a {type(outputs).__name__}, which the task's loss cannot take; wanted are the"
-            " outputs of all samples in one tensor"
+            " outputs of all samples, in a tensor or a nest of tensors"
         ) from error
     layer = layer_at_fault(error)
     raise ExperimentError(
-        f"model: {name} cannot be trained on inputs of shape {tuple(batch[0].shape[1:])}, {len(batch[0])} at a time:"
+        f"model: {name} cannot be trained on inputs of shape {tuple(leaves(batch)[0].shape[1:])}, {length(batch)} at"
+        " a time:"
         f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}"
     ) from error
 
@@ -178,19 +180,18 @@ def try_data(setup: Setup, model: nn.Module) -> None:
         ExperimentError: They cannot be measured, or are written into.
     """
     task = setup.task
-    few = {name: tuple(t[:_FEW] for t in data) for name, data in task.measured().items()}
+    few = {name: take(data, slice(0, _FEW)) for name, data in task.measured().items()}
 
-    def measure(*given: Tensor) -> None:
-        train, test = given[: len(task.train)], given[len(task.train) :]
+    def measure(train: Batch, test: Batch | None = None) -> None:
         if type(task).evaluate is Task.evaluate:  # a user's task may measure in its own way
-            replace(task, train=train, test=test or None).evaluate(copied)
+            replace(task, train=train, test=test).evaluate(copied)
         else:
-            task.loss(copied, train)
+            task.objective(copied, train)
 
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             copied = copy_model(model).eval()
-            written = writes(measure, *chain.from_iterable(few.values()))
+            written = writes(measure, *few.values())
     except Exception as error:
         _blame(setup, error)
     if written:
@@ -255,19 +256,20 @@ def _small(setup: Setup, *, few: bool) -> Setup:
     )
     if not few:
         return replace(setup, config=config, holdings=setup.holdings[:1], attackers=setup.attackers[:1])
-    test = None if task.test is None else tuple(t[:_FEW] for t in task.test)
+    train = take(task.train, slice(0, _FEW))
+    test = None if task.test is None else take(task.test, slice(0, _FEW))
     weights = (csr_array(np.full((agents, agents), 1 / agents)),)
     attackers = np.zeros((1, agents), dtype=bool)
     attackers[0, 1:] = setup.attackers.any()
     return replace(
         setup,
         config=config,
-        task=replace(task, train=tuple(t[:_FEW] for t in task.train), test=test),
+        task=replace(task, train=train, test=test),
         graph=nx.complete_graph(agents),
         sequence=weights,
         push=weights if setup.push else (),
         centroid_weights=np.full(agents, 1 / agents),
-        holdings=[[np.arange(min(_FEW, len(task.train[0])))] * agents] if setup.holdings else [],
+        holdings=[[np.arange(length(train))] * agents] if setup.holdings else [],
         attackers=attackers,
     )
 
@@ -278,7 +280,7 @@ def _try_augmentation(team: InlineTeam) -> None:
     augmentation = block.setup.config.task.augmentation
     if augmentation is None:
         return
-    images = block.oracle.sampler.batch(0)[0]
+    images = leaves(block.oracle.sampler.batch(0))[0]
     made = augmentation.make(images=images, keys=block.keys("augmentation"))
     if not isinstance(made, Tensor) or made.shape[:2] != images.shape[:2] or made.dtype != images.dtype:
         got = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"

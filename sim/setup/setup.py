@@ -16,6 +16,7 @@ from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.state import StackedState, instantiate
+from basinet.sim.data.nests import map_nest
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
@@ -157,7 +158,7 @@ class Setup:
         """
         model = self.plain_model()
         if self.clones_inputs:
-            model.register_forward_pre_hook(_clones)
+            model.register_forward_pre_hook(_clones, with_kwargs=True)
         return model
 
     def plain_model(self) -> nn.Module:
@@ -256,8 +257,8 @@ class Setup:
             raise ExperimentError(f"schedule: {schedule.name} returns {factor!r}, where a number is wanted") from error
 
 
-def _clones(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.clone() for x in inputs)
+def _clones(model: nn.Module, by_position: tuple[Any, ...], by_name: dict[str, Any]) -> tuple[Any, Any]:
+    return map_nest(torch.clone, by_position), map_nest(torch.clone, by_name)
 
 
 def mean_weights(sequence: Sequence[csr_array]) -> csr_array:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits, SharedSubspaces
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.personal import check_personal, check_remembered
+from basinet.sim.data.nests import leaves, map_nest
+from basinet.sim.data.rows import Data, take
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
@@ -18,7 +21,6 @@ from basinet.sim.setup.coefficients import check_strategy
 from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
 from basinet.sim.setup.room import bytes_of
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks import Batch
 
 __all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
 
@@ -93,12 +95,12 @@ def writes_to_inputs(setup: Setup) -> bool:
     Returns:
         Whether it does; False for a model that fails, which `try_parts` reports.
     """
-    inputs = setup.task.train[0][:2]
+    few = take(setup.task.train, slice(0, 2))
     model = move_model(setup.template(), "cpu", setup.dtype)
     for training in (True, False):
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                if writes(model.train(training), inputs):
+                if writes(partial(setup.task.outputs, model.train(training)), few):
                     return True
         except Exception:  # the user's model may raise anything
             return False
@@ -112,7 +114,8 @@ def _check_numbers(setup: Setup, model: nn.Module) -> None:
         for index in _not_finite(data):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    loss = task.loss(copy_model(model).eval(), tuple(t[index, None].clone() for t in data))
+                    sample = map_nest(torch.clone, take(data, slice(index, index + 1)))
+                    loss = task.objective(copy_model(model).eval(), sample)
             except Exception:  # a failing model is reported by `try_model`
                 return
             if not torch.isfinite(loss).all():
@@ -122,9 +125,9 @@ def _check_numbers(setup: Setup, model: nn.Module) -> None:
                 )
 
 
-def _not_finite(data: Batch) -> list[int]:
+def _not_finite(data: Data) -> list[int]:
     """Find the first sample with a non-finite number, if there is one."""
-    for t in data:
+    for t in leaves(data):
         # A finite sum proves that almost all data are finite, without extra memory; otherwise, each number is checked.
         if (t.is_floating_point() or t.is_complex()) and not t.sum().isfinite():
             rows = (~t.isfinite()).reshape(len(t), -1).any(1).nonzero()

@@ -11,7 +11,8 @@ from torch import Tensor
 from basinet.algorithms.draws import fold, key, normal
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.setup.memory import require_memory
-from basinet.sim.tasks.task import Batch, Task, fit
+from basinet.sim.tasks.model_outputs import fit, output_of
+from basinet.sim.tasks.task import Batch, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +72,24 @@ class Landscape(Task):
         """
         raise NotImplementedError
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the loss of each sample, (1 + ε) J(w) + tiltᵀ(w − origin).
 
         Args:
             outputs: Points w, [B, ..., M].
-            targets: Tilts, with ε as the last column for multiplicative noise, [B, ..., M or M + 1].
+            batch: Its targets are tilts, with ε as the last column for multiplicative noise, [B, ..., M or M + 1].
 
         Returns:
             Tensor [B, ...], not reduced.
         """
+        targets: Tensor = self.targets(batch)
         tilt = targets[..., : self.num_outputs]
-        outputs = fit(outputs, tilt.shape, "the model returns points")
-        value = self.value(outputs)
+        outputs = fit(output_of(outputs), tilt.shape, "the model returns points")
+        value: Tensor = self.value(outputs)
         if targets.shape[-1] > self.num_outputs:
             value = (1 + targets[..., -1]) * value
-        return value + (tilt * (outputs - self.origin)).sum(-1)
+        tilted: Tensor = value + (tilt * (outputs - self.origin)).sum(-1)
+        return tilted
 
 
 def still_sample(dimension: int) -> Batch:

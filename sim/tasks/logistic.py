@@ -1,7 +1,7 @@
 """Synthetic logistic regression: convex, with a minimum and a Hessian known to machine precision."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from basinet.algorithms.draws import key, normal, uniform
 from basinet.sim.setup.memory import require_memory
-from basinet.sim.tasks.task import TASKS, Batch, Task, fit
+from basinet.sim.tasks.model_outputs import fit, output_of
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +38,21 @@ class Logistic(Task):
         p = (self.train[0] @ self.minimum).sigmoid()
         return _weighted_covariance(self.train[0], (p - self.train[1]).square())
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the loss of each sample, the cross-entropy of one logit.
 
         Args:
             outputs: Logits, [B, ..., 1].
-            targets: Classes 0 or 1, [B, ...].
+            batch: Its targets are classes 0 or 1, [B, ...].
 
         Returns:
             Tensor [B, ...], not reduced.
         """
-        logits = fit(outputs, targets.shape, "the model returns logits")
+        targets = self.targets(batch)
+        logits = fit(output_of(outputs), targets.shape, "the model returns logits")
         return nn.functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
 
-    def predict(self, outputs: Tensor) -> Tensor:
+    def predict(self, outputs: Any) -> Tensor:
         """Choose class 1 where the logit is positive.
 
         Args:
@@ -59,7 +61,7 @@ class Logistic(Task):
         Returns:
             Class indices, int64 [B, ..., 1].
         """
-        return (outputs > 0).long()
+        return (output_of(outputs) > 0).long()
 
 
 @TASKS.register()

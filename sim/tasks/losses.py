@@ -1,12 +1,13 @@
 """Losses for classification."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from basinet.sim.tasks.task import Task, class_scores
+from basinet.sim.tasks.model_outputs import class_scores, output_of
+from basinet.sim.tasks.task import Batch, Task
 
 ClassLoss = Literal["cross_entropy", "squared_error"]
 
@@ -25,19 +26,21 @@ class SquaredError(Task):
 
     loss_words: ClassVar[str] = "squared distance from the class's unit vector, halved"
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute ½ ‖f(x) − e_y‖² of each sample.
 
         Args:
             outputs: What the model returned, [B, ..., num_outputs].
-            targets: Class indices, [B, ...].
+            batch: Its targets are class indices, [B, ...].
 
         Returns:
             Tensor [B, ...], not reduced.
         """
-        outputs = class_scores(outputs, targets, self.num_outputs)
+        targets = self.targets(batch)
+        outputs = class_scores(output_of(outputs), targets, self.num_outputs)
         wanted = targets[..., None] == torch.arange(outputs.shape[-1], device=outputs.device)
-        return (outputs - wanted.to(outputs.dtype)).square().sum(-1) / 2
+        errors: Tensor = outputs - wanted.to(outputs.dtype)
+        return errors.square().sum(-1) / 2
 
 
 CLASS_LOSSES: dict[ClassLoss, type[Task]] = {"cross_entropy": Task, "squared_error": SquaredError}

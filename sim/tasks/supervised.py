@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from basinet.sim.tasks.task import IGNORED, Batch, Task, fit
+from basinet.sim.tasks.model_outputs import fit, output_of
+from basinet.sim.tasks.task import IGNORED, Batch, Task
 
 Data = Dataset[Any] | Sequence[Any]
 """A Dataset or list whose items are (input, target); or a pair of inputs and targets, tensors or arrays."""
@@ -23,16 +24,17 @@ class Regression(Task):
 
     loss_words: ClassVar[str] = "squared error, without an accuracy, since the targets are numbers and not classes"
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the squared error of each sample, averaged over its outputs.
 
         Args:
             outputs: Outputs of the model, [B, ..., num_outputs], or any shape if targets are [B, num_outputs].
-            targets: Numbers of the same shape.
+            batch: Its targets are numbers of the same shape.
 
         Returns:
             Tensor [B, ...], not reduced.
         """
+        outputs, targets = output_of(outputs), self.targets(batch)
         if outputs.ndim > 1 and targets.ndim == 2:
             outputs = outputs.flatten(1)
         outputs = fit(outputs, targets.shape, "the model returns outputs")

@@ -4,139 +4,157 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest
+from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.tasks.calls import called, field
+from basinet.sim.tasks.model_outputs import begins, class_scores, fit, output_of
 from basinet.topologies.registry import Registry
 
-Batch = tuple[Tensor, ...]
-"""Tensors that share their first dimension: inputs, then targets."""
+Batch = Nest
+"""A nest of tensors that share their first dimension, such as (inputs, targets)."""
+
+_AT_ONCE = 1024
+"""Samples that are read at a time to sum their weights."""
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the accuracy."""
-
-
-def fit(given: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
-    """Reshape a tensor to a shape that only differs in axes of length one, so that nothing is broadcast.
-
-    Args:
-        given: A tensor [B, ...].
-        shape: The shape.
-        what: What the tensor is, for error messages.
-
-    Returns:
-        A tensor of that shape.
-
-    Raises:
-        ValueError: If the shapes differ otherwise.
-    """
-    if given.shape == shape:
-        return given
-    if given.shape[:1] == shape[:1] and _long(given.shape) == _long(shape):
-        return given.reshape(shape)
-    raise ValueError(f"{what} of shape {tuple(given.shape)}, where {tuple(shape)} is wanted")
-
-
-def _long(shape: tuple[int, ...]) -> list[int]:
-    """List the axes of a sample that are longer than one."""
-    return [length for length in shape[1:] if length != 1]
-
-
-def _begins(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Return whether one shape begins with the other, up to axes of length one."""
-    length = _long(shape)
-    return _long(other)[: len(length)] == length
-
-
-def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Reshape the outputs of a classifier to match its targets.
-
-    Args:
-        outputs: Outputs of the model, [B, ..., C].
-        targets: Class indices, [B, ...].
-        num_classes: Number of classes, at most C.
-
-    Returns:
-        Tensor [*targets.shape, C].
-
-    Raises:
-        ValueError: If there is not one score for each class and target.
-    """
-    if outputs.ndim == 0 or outputs.shape[-1] < num_classes:
-        raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
-    what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
-    return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """Data, a loss and metrics, for a single model.
 
-    A task is supervised: a model maps inputs to outputs, and the loss of a batch is the mean over its
-    elements of `sample_loss(outputs, targets)`. A task with another loss overrides `loss`; the agents are then batched
-    with `torch.vmap`. Labels of −100 in a classification do not count: means over a batch or over all data are over the
-    others, and 0 if there are none.
+    A model maps the inputs of a batch to outputs, as `outputs` says. The loss is a mean over the elements of
+    `loss(outputs, batch)`, each with its weight; labels of −100 in a classification have none. The mean is 0 if nothing
+    counts. Or the loss is that of a whole batch, and then no mean: see `mean_over`.
 
     Attributes:
-        train: Training data, tensors [n, ...] that share their first dimension: inputs, then targets.
+        train: Training data: a nest of tensors [n, ...] that share their first dimension, such as (inputs, targets), or
+            samples that are read when they are needed.
         test: Test data of the same form, or None.
         num_outputs: Number of outputs of a model for one sample (classes, or coordinates).
         model: Name of the default model.
         classification: Whether targets are class indices, so that accuracy is defined.
+        target: The field of a batch that holds the targets; None for the last part of a tuple, or the field with a
+            usual name (targets, target, labels, label or y).
+        mean_over: "samples" if `loss` returns the loss of each sample, or of each of its elements; "batch" if it
+            returns that of the whole batch, a scalar, which batches of other sizes do not add up to.
     """
 
-    train: Batch
-    test: Batch | None = None
+    train: Data
+    test: Data | None = None
     num_outputs: int
     model: str = "mlp"
     classification: bool = True
+    target: str | None = None
+    mean_over: Literal["samples", "batch"] = "samples"
 
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
     """The loss that the class defines, in words, for the record of a run."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes without those derived from the data."""
-        return {name: value for name, value in vars(self).items() if name != "ignores"}
+        return {name: value for name, value in vars(self).items() if name not in {"ignores", "_sizes"}}
+
+    def targets(self, batch: Batch) -> Any:
+        """Return the targets of a batch.
+
+        Args:
+            batch: A batch.
+
+        Returns:
+            The part of the batch that holds them; None if there is none.
+        """
+        return field(batch, self.target)
+
+    def with_targets(self, batch: Batch, targets: Tensor) -> Batch:
+        """Return a batch with other targets.
+
+        Args:
+            batch: A batch whose targets are a tensor.
+            targets: The others.
+
+        Returns:
+            A batch that shares everything else with it.
+        """
+        old = self.targets(batch)
+        return map_nest(lambda part: targets if part is old else part, batch)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input sample."""
-        return tuple(self.train[0].shape[1:])
+        """Shape of one input sample; of the first input, if there are several."""
+        return tuple(leaves(take(self.train, slice(0, 1)))[0].shape[1:])
 
     @property
     def labels(self) -> Tensor | None:
         """Class of each training sample, int64 [n], or None if samples do not have exactly one class."""
-        targets = self.train[-1]
-        return targets.flatten() if self.classification and targets.numel() == len(targets) else None
+        if not self.classification:
+            return None
+        targets = self.train.labels if isinstance(self.train, Stored) else self.targets(self.train)
+        return targets.flatten() if isinstance(targets, Tensor) and targets.numel() == len(targets) else None
 
     @cached_property
     def ignores(self) -> bool:
-        """Whether some labels are −100, or may be, as in fresh samples."""
+        """Whether some labels are −100, or may be, as in samples that are generated or read when needed."""
         if not self.classification:
             return False
-        targets = [data[-1] for data in self.measured().values()]
-        return self.draw is not None or any(t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
+        data = self.measured().values()
+        if self.draw is not None or any(isinstance(part, Stored) and part.labels is None for part in data):
+            return True
+        targets = [part.labels if isinstance(part, Stored) else self.targets(part) for part in data]
+        return any(isinstance(t, Tensor) and t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
 
-    def counts(self, targets: Tensor) -> Tensor | None:
-        """Count the labels of each sample that are not −100.
+    @cached_property
+    def _sizes(self) -> dict[int, float]:
+        """What samples that are read when needed count in all, by the identity of the data."""
+        return {}
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Return how much each element of the loss counts, by default 0 for labels of −100 and 1 for others.
 
         Args:
-            targets: [n, ...].
+            batch: A batch.
 
         Returns:
-            int64 [n]; None if all labels of the task count.
+            Numbers of at least 0, or bool, of the shape of the loss or of its first dimensions, [B, ...]; None if all
+            count alike. Whether it is None must not depend on the batch.
         """
-        return (targets != IGNORED).reshape(len(targets), -1).sum(1) if self.ignores else None
+        return self.targets(batch) != IGNORED if self.ignores else None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether elements of the loss have weights."""
+        return self.ignores or type(self).weights is not Task.weights
+
+    def counts(self, data: Batch) -> Tensor | None:
+        """Sum the weights of each sample.
+
+        Args:
+            data: Samples.
+
+        Returns:
+            [n], int64 if the weights are bool; None if all elements count alike.
+        """
+        weights = self.weights(data)
+        return None if weights is None else weights.reshape(len(weights), -1).sum(1)
 
     @property
     def about_loss(self) -> str:
-        """The loss, and how many training labels do not count, in words."""
-        owner = next(kind for kind in type(self).__mro__ if {"loss", "sample_loss"} & vars(kind).keys())
-        words = vars(owner).get("loss_words", f"that of {owner.__name__}")
-        counts, total = self.counts(self.train[-1]), self.train[-1].numel()
-        return words if counts is None else f"{words}; {total - int(counts.sum())} of {total} labels do not count"
+        """The loss, what its mean is over, and how many training labels do not count, in words."""
+        owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
+        words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
+        if self.mean_over == "batch":
+            return f"{words}; of a whole batch, which is no mean over samples"
+        if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
+            return words
+        if weights.dtype != torch.bool:
+            return f"{words}; a weighted mean over {weights.numel()} elements"
+        return f"{words}; {int((~weights).sum())} of {weights.numel()} labels do not count"
 
     def check(self) -> None:
         """Check the requirements on every task.
@@ -146,24 +164,33 @@ class Task:
                 indices.
         """
         for name, data in self.measured().items():
-            if not (isinstance(data, tuple) and data and all(isinstance(t, Tensor) and t.ndim for t in data)):
-                raise ValueError(f"{name} has to be a tuple of tensors (inputs, targets); `supervised` makes such")
-            if len({len(t) for t in data}) > 1 or len(data[0]) == 0:
-                raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in data)} entries, not as many each")
-            if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in data):
+            if isinstance(data, Stored):
+                if len(data) == 0:
+                    raise ValueError(f"{name} is empty")
+                continue
+            found = leaves(data)
+            if not found or not all(t.ndim for t in found) or not _all_tensors(data):
+                raise ValueError(
+                    f"{name} has to be a nest of tensors, such as (inputs, targets); `supervised` makes such"
+                )
+            if len({len(t) for t in found}) > 1 or len(found[0]) == 0:
+                raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
+            if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
                 raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
         for name, data in self.measured().items():
+            if isinstance(data, Stored):
+                continue
             if self.classification and type(self).predict is Task.predict:
-                self._check_labels(name, data[-1])
+                self._check_labels(name, self.targets(data))
             if self._size(data) == 0:
                 raise ValueError(f"no label of {name} counts: all are {IGNORED}")
-        if self.ignores and self.draw is None and type(self).loss is not Task.loss:
+        if self.ignores and self.draw is None and type(self).objective is not Task.objective:
             raise ValueError(
-                f"labels of {IGNORED} are left out of the mean over a `sample_loss`, and {type(self).__name__} has a"
-                " `loss` of its own"
+                f"labels of {IGNORED} are left out of the mean over a `loss`, and {type(self).__name__} has an"
+                " `objective` of its own"
             )
 
-    def measured(self) -> dict[str, Batch]:
+    def measured(self) -> dict[str, Data]:
         """Return the data that `evaluate` measures.
 
         Returns:
@@ -196,25 +223,41 @@ class Task:
         """
         return None
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def outputs(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Apply a model to a batch: by default to its parts by position or name, without the targets.
+
+        Args:
+            model: The model.
+            batch: A tensor, which the model takes; a tuple or list, whose parts but the last it takes by position; or a
+                mapping or dataclass, of which it takes the fields that its forward names.
+
+        Returns:
+            What the model returns: a tensor, or any nest.
+        """
+        if type(batch) is tuple and len(batch) == 2:  # the usual case
+            return model(batch[0])
+        return called(model, batch, self.target)
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the loss of each sample, by default the cross-entropy.
 
         Args:
-            outputs: Outputs of the model, [B, ..., num_outputs].
-            targets: Class indices, [B, ...].
+            outputs: Outputs of the model, [B, ..., num_outputs], or a nest with a field `logits`.
+            batch: The batch; its targets are class indices, [B, ...].
 
         Returns:
-            Tensor [B, ...], not reduced.
+            Tensor [B, ...], not reduced; or a scalar, if the mean is over a batch.
         """
-        scores = class_scores(outputs, targets, self.num_outputs).flatten(0, -2)
+        targets = self.targets(batch)
+        scores = class_scores(output_of(outputs), targets, self.num_outputs).flatten(0, -2)
         return nn.functional.cross_entropy(scores, targets.flatten(), reduction="none").view_as(targets)
 
-    def mean_loss(self, outputs: Tensor, targets: Tensor, groups: tuple[int, ...] = ()) -> Tensor:
-        """Compute the mean loss over the labels that count.
+    def mean_loss(self, outputs: Any, batch: Batch, groups: tuple[int, ...] = ()) -> Tensor:
+        """Compute the mean loss over the elements that count.
 
         Args:
-            outputs: Outputs of the model, [B, ...].
-            targets: [B, ...].
+            outputs: Outputs of the model for the batch.
+            batch: A batch.
             groups: (G,) for the mean of each of G consecutive groups of B / G samples.
 
         Returns:
@@ -224,42 +267,75 @@ class Task:
             ValueError: If the loss is not one floating-point number per sample, for example because outputs and targets
                 were broadcast.
         """
-        if not isinstance(outputs, Tensor):
-            raise ValueError(f"the model returns a {type(outputs).__name__}, not a tensor")
-        ignored = targets == IGNORED if self.ignores else None
-        losses = self.sample_loss(outputs, targets if ignored is None else targets.masked_fill(ignored, 0))
+        weights = self.weights(batch)
+        if self.ignores and weights is not None:
+            targets = self.targets(batch)
+            batch = self.with_targets(batch, targets.masked_fill(targets == IGNORED, 0))
+        losses = self.loss(outputs, batch)
         if not (isinstance(losses, Tensor) and losses.is_floating_point()):
             kind = f"tensor of {losses.dtype}" if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"{type(self).__name__}.sample_loss returns a {kind}; allowed is a tensor of floating-point numbers"
+                f"{type(self).__name__}.loss returns a {kind}; allowed is a tensor of floating-point numbers"
             )
-        if losses.shape != targets.shape and (
-            losses.shape[:1] != targets.shape[:1] or not any(_begins(losses.shape, t.shape) for t in (targets, outputs))
-        ):
-            raise ValueError(
-                f"sample_loss returns the shape {tuple(losses.shape)} for outputs of shape {tuple(outputs.shape)} and"
-                f" targets of shape {tuple(targets.shape)}, and not a loss for each sample"
-            )
-        if ignored is None:
+        if self.mean_over == "batch":
+            return self._of_groups(losses, groups)
+        self._check_shape(losses, outputs, batch)
+        if weights is None:
             return losses.reshape(*groups, -1).mean(-1)
-        counted = ~ignored
-        losses = fit(losses, targets.shape, f"some labels are {IGNORED}, and sample_loss returns losses")
-        total = losses.where(counted, 0).reshape(*groups, -1).sum(-1)
-        return total / counted.reshape(*groups, -1).sum(-1).clamp(min=1)
+        if weights.shape != losses.shape:
+            if weights.dtype == torch.bool:
+                losses = fit(losses, weights.shape, f"some labels are {IGNORED}, and loss returns losses")
+            else:
+                weights = weights.reshape(*weights.shape, *(1 for _ in losses.shape[weights.ndim :])).expand_as(losses)
+        if weights.dtype == torch.bool:
+            total = losses.where(weights, 0).reshape(*groups, -1).sum(-1)
+            return total / weights.reshape(*groups, -1).sum(-1).clamp(min=1)
+        weights = weights.to(losses.dtype)
+        total = (losses.where(weights > 0, 0) * weights).reshape(*groups, -1).sum(-1)
+        counted = weights.reshape(*groups, -1).sum(-1)
+        return total / counted.where(counted > 0, 1)
 
-    def loss(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    def _of_groups(self, loss: Tensor, groups: tuple[int, ...]) -> Tensor:
+        """Check the loss of a whole batch."""
+        if loss.ndim or groups:
+            raise ValueError(
+                f"{type(self).__name__} has a loss of a whole batch (mean_over), "
+                + ("which samples do not have" if groups else f"but returns the shape {tuple(loss.shape)}")
+            )
+        return loss
+
+    def _check_shape(self, losses: Tensor, outputs: Any, batch: Batch) -> None:
+        """Raise if there is not a loss for each sample, for example because outputs and targets were broadcast."""
+        targets = self.targets(batch)
+        beside = [t for t in (targets, outputs) if isinstance(t, Tensor)]
+        if not beside:
+            right = losses.shape[:1] == leaves(batch)[0].shape[:1]
+        elif losses.shape == beside[0].shape:
+            return
+        else:
+            same = losses.shape[:1] == beside[0].shape[:1]
+            right = same and any(begins(losses.shape, t.shape) for t in (*beside, *leaves(outputs)))
+        if not right:
+            shapes = [tuple(t.shape) for t in leaves(outputs)]
+            of_targets = f" and targets of shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else ""
+            raise ValueError(
+                f"loss returns the shape {tuple(losses.shape)} for outputs of shape {', '.join(map(str, shapes))}"
+                f"{of_targets}, and not a loss for each sample"
+            )
+
+    def objective(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Compute the mean loss of a batch.
 
         Args:
-            model: Maps inputs to outputs.
-            batch: Inputs and targets.
+            model: The model.
+            batch: A batch.
 
         Returns:
             A scalar tensor.
         """
-        return self.mean_loss(model(batch[0]), batch[-1])
+        return self.mean_loss(self.outputs(model, batch), batch)
 
-    def predict(self, outputs: Tensor) -> Tensor:
+    def predict(self, outputs: Any) -> Tensor:
         """Choose a class for each sample, by default that of the largest output.
 
         Args:
@@ -268,7 +344,7 @@ class Task:
         Returns:
             Class indices, int64 [B, ...].
         """
-        return outputs.argmax(-1)
+        return output_of(outputs).argmax(-1)
 
     def evaluate(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
         """Measure a model in its current mode (training or evaluation).
@@ -311,7 +387,7 @@ class Task:
         found = {"test_loss": loss, "generalization_gap": loss - train_loss}
         return {**found, "test_accuracy": accuracy} if self.classification else found
 
-    def _measure(self, model: nn.Module, data: Batch, chunk: int, *, backward: bool = False) -> tuple[float, float]:
+    def _measure(self, model: nn.Module, data: Data, chunk: int, *, backward: bool = False) -> tuple[float, float]:
         """Return the mean loss and, for a classification's test data, the accuracy; differentiate the loss if asked."""
         loss = accuracy = 0.0
         with torch.set_grad_enabled(backward):
@@ -323,7 +399,7 @@ class Task:
                 accuracy += weight * part_accuracy
         return loss, accuracy
 
-    def chunks(self, data: Batch, size: int) -> Iterator[tuple[Batch, float]]:
+    def chunks(self, data: Data, size: int) -> Iterator[tuple[Batch, float]]:
         """Cut data into chunks.
 
         Args:
@@ -334,24 +410,35 @@ class Task:
             The chunks, with the weight of each one's loss in the overall mean.
         """
         total = self._size(data) or 1
-        for part in zip(*(torch.split(tensor, size) for tensor in data), strict=True):
+        for first in range(0, length(data), size):
+            part = take(data, slice(first, first + size))
             yield part, self._size(part) / total
 
-    def _size(self, data: Batch) -> int:
-        """Count the samples, or the labels that count."""
-        counts = self.counts(data[-1])
-        return len(data[0]) if counts is None else int(counts.sum())
+    def _size(self, data: Data) -> float:
+        """Count the samples, or sum the weights of what counts."""
+        if isinstance(data, Stored):
+            if not self.weighs:
+                return len(data)
+            if id(data) not in self._sizes:
+                parts = (take(data, slice(first, first + _AT_ONCE)) for first in range(0, len(data), _AT_ONCE))
+                self._sizes[id(data)] = sum(map(self._size, parts))
+            return self._sizes[id(data)]
+        counts = self.counts(data)
+        return length(data) if counts is None else float(counts.sum())
 
     def _measure_part(self, model: nn.Module, part: Batch, *, classify: bool) -> tuple[Tensor, float]:
-        inputs, targets = part[0], part[-1]
-        outputs: Tensor = model(inputs)
-        version = getattr(outputs, "_version", 0)
-        # One pass serves both; a loss that calls the model on other inputs gets their outputs.
-        loss = self.loss(lambda x: outputs if x is inputs else model(x), part)
+        if type(self).objective is not Task.objective:
+            loss, outputs = self.objective(model, part), None
+        else:
+            outputs = self.outputs(model, part)
+            versions = [t._version for t in leaves(outputs)]
+            loss = self.mean_loss(outputs, part)
+            if [t._version for t in leaves(outputs)] != versions:  # the loss has written into the outputs
+                outputs = None
         if not (classify and self.classification):
             return loss, 0.0
-        if getattr(outputs, "_version", 0) != version:  # the loss has written into the outputs
-            outputs = model(inputs)
+        targets = self.targets(part)
+        outputs = self.outputs(model, part) if outputs is None else outputs
         right = fit(self.predict(outputs), targets.shape, "predict returns classes") == targets
         if self.ignores:
             right = right[targets != IGNORED]
@@ -375,11 +462,17 @@ TASKS: Registry[Task] = Registry()
 """The tasks that an experiment can name."""
 
 
+def _all_tensors(nest: Batch) -> bool:
+    """Return whether a nest holds tensors only."""
+    return isinstance(nest, Tensor) or (bool(parts := fields_of(nest)) and all(map(_all_tensors, parts.values())))
+
+
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            dtype = dtype.to_complex()
-        return value.detach().to(device, dtype if value.is_floating_point() or value.is_complex() else None)
-    if isinstance(value, tuple):
-        return tuple(_move(item, device, dtype) for item in value)
-    return value
+    if isinstance(value, Stored):
+        return value.to(device, dtype)
+
+    def move(tensor: Tensor) -> Tensor:
+        wanted = dtype.to_complex() if tensor.is_complex() else dtype
+        return tensor.detach().to(device, wanted if tensor.is_floating_point() or tensor.is_complex() else None)
+
+    return map_nest(move, value)

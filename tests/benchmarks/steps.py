@@ -95,7 +95,7 @@ def plain(setup: Setup, samples: int, steps: int, micro_batches: int = 1) -> Ste
     """Step one model on all samples, drawn with replacement from the same data."""
     model = copy.deepcopy(setup.model) if isinstance(setup.model, nn.Module) else setup.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    data, loss = setup.task.train, setup.task.loss
+    data, loss = setup.task.train, setup.task.objective
 
     def step() -> None:
         picks = torch.randint(len(data[0]), (samples,))

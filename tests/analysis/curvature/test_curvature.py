@@ -111,7 +111,7 @@ def held(case: Case, agent: int) -> tuple[Tensor, ...]:
 def test_each_agent_has_its_own_hessian(name: str, own: bool) -> None:
     case = make(name)
     # A layer that has no batched form cannot be mapped over the samples of a loss that is only known as a mean.
-    loss = supervised(case.data).loss if name == "recurrent" else plain
+    loss = supervised(case.data).objective if name == "recurrent" else plain
     found = matrices(case.curvature(loss=loss, holdings=HELD if own else None, chunk=4 if name == "tanh" else None))
     for agent in range(AGENTS):
         expected = explicit(case.at(agent), held(case, agent) if own else case.data)
@@ -149,7 +149,7 @@ def test_agents_weighted_by_their_samples_make_the_global_hessian() -> None:
 @pytest.mark.parametrize("name", ["tanh", "layer norm"])
 def test_gauss_newton_and_fisher_by_their_definitions(name: str, own: bool, chunk: int | None, loss: str) -> None:
     case = make(name)
-    function = plain if loss == "plain" else supervised(case.data).loss
+    function = plain if loss == "plain" else supervised(case.data).objective
     settings = {"holdings": HELD if own else None, "chunk": chunk, "loss": function}
     gauss_newton, fisher = (matrices(case.curvature(kind, **settings)) for kind in ("gauss_newton", "empirical_fisher"))
     for agent in range(AGENTS):
@@ -171,7 +171,7 @@ def test_gauss_newton_of_the_squared_error() -> None:
     targets = torch.randn(13, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     task = supervised((case.data[0], targets))
     case.data = task.train
-    found = matrices(case.curvature("gauss_newton", task.loss))
+    found = matrices(case.curvature("gauss_newton", task.objective))
     for agent in range(AGENTS):
         model = case.at(agent)
         f = torch.stack([jacobian(model, x) for x in case.data[0]])
@@ -182,8 +182,8 @@ def test_drawn_labels_have_the_gauss_newton_matrix_as_their_mean() -> None:
     case = make("tanh", num_samples=5)
     task = supervised((case.data[0], torch.tensor([0, 1, 2, 0, 1])))
     case.data = task.train
-    expected = matrices(case.curvature("gauss_newton", task.loss))
-    objective = Objective(case.model, task.loss, task.train)
+    expected = matrices(case.curvature("gauss_newton", task.objective))
+    objective = Objective(case.model, task.objective, task.train)
     draws = np.stack(
         [
             matrices(Curvature(objective, case.points, case.buffers, kind="sampled_fisher", seed=seed))

@@ -163,7 +163,7 @@ def test_samples_are_looked_at_whose_labels_count(dtype: torch.dtype) -> None:
     labels = torch.full((12,), -100)
     labels[5] = 1  # not among four that are spread over all
     task = Task(train=(torch.ones(12, 4, dtype=dtype), labels), num_outputs=3)
-    objective = Objective(network(nn.Tanh()).to(dtype), task.loss, task.train)
+    objective = Objective(network(nn.Tanh()).to(dtype), task.objective, task.train)
     curvature = Curvature(objective, objective.point)
     assert curvature.products(torch.ones_like(curvature.points)).isfinite().all()
 

@@ -140,7 +140,7 @@ def gradient_norm(run, replica, agent):
     point = rows.double().mean(0) if agent is None else rows[agent].double()
     torch.nn.utils.vector_to_parameters(point, model.parameters())
     x, y = setup.task.train
-    gradients = torch.autograd.grad(setup.task.loss(model, (x.double(), y)), list(model.parameters()))
+    gradients = torch.autograd.grad(setup.task.objective(model, (x.double(), y)), list(model.parameters()))
     return float(torch.cat([g.flatten() for g in gradients]).norm())
 
 

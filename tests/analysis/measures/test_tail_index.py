@@ -59,7 +59,7 @@ def test_norms_are_those_of_single_samples():
     gradients = []
     for n in range(40):
         model.zero_grad()
-        task.loss(model, (task.train[0][n : n + 1], task.train[1][n : n + 1])).backward()
+        task.objective(model, (task.train[0][n : n + 1], task.train[1][n : n + 1])).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     stacked = torch.stack(gradients)
     expected = (stacked - stacked.mean(0)).norm(dim=1)

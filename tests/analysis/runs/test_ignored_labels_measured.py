@@ -50,16 +50,16 @@ def test_the_hessian_is_that_of_the_mean_over_the_labels_that_count(case, chunk)
     model, task = case
     wanted = torch.autograd.functional.hessian(mean(model, task), flat(model))
     np.testing.assert_allclose(
-        hessian_matrix(model, task.loss, task.train, chunk=chunk), wanted.numpy(), rtol=0, atol=1e-14
+        hessian_matrix(model, task.objective, task.train, chunk=chunk), wanted.numpy(), rtol=0, atol=1e-14
     )
-    operator = HessianOperator(model, task.loss, task.train, chunk=chunk)
+    operator = HessianOperator(model, task.objective, task.train, chunk=chunk)
     assert operator.loss() == pytest.approx(float(mean(model, task)(flat(model))), rel=1e-13)
 
 
 def test_each_agent_has_the_mean_over_its_own(case):
     model, task = case
     holdings = [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [2, 7, 9, 10]]
-    objective = Objective(model, task.loss, task.train, holdings=holdings, chunk=4)
+    objective = Objective(model, task.objective, task.train, holdings=holdings, chunk=4)
     losses = Curvature(objective, flat(model).expand(3, -1)).losses()
     wanted = [float(mean(model, task, rows)(flat(model))) for rows in holdings]
     np.testing.assert_allclose(losses.numpy(), wanted, rtol=1e-13)
@@ -74,11 +74,11 @@ def test_samples_have_the_weight_of_their_labels(case):
     weights = (counts.double() / counts.sum())[rows]
     second = (weights[:, None] * gradients).T @ gradients
     for chunk in (None, 4):
-        operator = FisherOperator(model, task.loss, task.train, chunk=chunk)
+        operator = FisherOperator(model, task.objective, task.train, chunk=chunk)
         np.testing.assert_allclose(operator @ np.eye(3 * C), second.numpy(), rtol=0, atol=1e-14)
     average = weights @ gradients
     torch.testing.assert_close(average, torch.func.grad(mean(model, task))(flat(model)), rtol=0, atol=1e-14)
-    curvature = Curvature(Objective(model, task.loss, task.train, chunk=4), flat(model)[None])
+    curvature = Curvature(Objective(model, task.objective, task.train, chunk=4), flat(model)[None])
     keys = torch.tensor([draws.key(0, "test")])
     krylov, _ = take_snapshot(curvature, keys, Needs(snapshot=True), max_steps=9)
     (noise,) = gradient_noise(curvature, krylov, keys)

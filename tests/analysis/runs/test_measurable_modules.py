@@ -20,6 +20,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks.model_outputs import output_of
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WORDS, Bag, words
 from tests.sim.setup.test_trainable_modules import REFUSED as UNTRAINABLE
 
@@ -128,8 +129,7 @@ class Exact:
 
     def outputs(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         nn.utils.vector_to_parameters(theta.clone(), [p for p in self.model.parameters() if p.requires_grad])
-        found = self.model(self.x[rows].clone())
-        return found
+        return output_of(self.model(self.x[rows].clone()))
 
     def loss(self, theta: Tensor) -> float:
         with torch.no_grad():
@@ -387,7 +387,7 @@ def test_mapped_and_one_by_one(name: str, own: bool) -> None:
         return  # refused: its loss is not that of single samples
     holdings = [[0, 3, 5, 7, 8], list(range(9, 20)), [1, 2]] if own else None
     model = exact.setup.template().double().eval()
-    objective = Objective(model, exact.setup.task.loss, (exact.x, exact.y), holdings=holdings)
+    objective = Objective(model, exact.setup.task.objective, (exact.x, exact.y), holdings=holdings)
     points = torch.cat([exact.agents, exact.point[None]])
     together = Curvature(objective, points)
     vectors = torch.ones_like(points)

@@ -179,7 +179,7 @@ def test_each_point_and_view_has_its_own_hessian(make_block):
         cases += [(k, "_own_at_centroid", center, mine[k])]
     for agent, suffix, point, data in cases:
         model = load_vector(setup.template().double().eval(), point, {})
-        exact = np.linalg.eigvalsh(hessian_matrix(model, setup.task.loss, data))
+        exact = np.linalg.eigvalsh(hessian_matrix(model, setup.task.objective, data))
         row = found[agent]
         assert row[f"hessian_top_eigenvalue{suffix}"] == pytest.approx(exact[-1], rel=1e-5)
         assert abs(row[f"hessian_trace{suffix}"] - exact.sum()) < 5 * row[f"hessian_trace{suffix}_error"]

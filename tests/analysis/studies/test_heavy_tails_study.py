@@ -61,7 +61,7 @@ def test_descents_see_the_samples_of_the_task():
             batch = tuple(part[0] for part in task.draw(keys, torch.tensor([0]), 1, torch.float64))
             norms.append(float(task.gradient(x).norm()))
             point = x.clone().requires_grad_()
-            (g,) = torch.autograd.grad(task.loss(lambda _, point=point: point.expand(1, 2), batch), point)
+            (g,) = torch.autograd.grad(task.objective(lambda _, point=point: point.expand(1, 2), batch), point)
             x = x - 0.3 * g / g.norm()
         assert float(found[place, n]) == pytest.approx(sum(norms[1:]) / 2, rel=1e-12)
 

@@ -44,13 +44,13 @@ def digits(make_setup):
 def test_noise_and_heterogeneity_are_those_of_the_samples(digits):
     model, task, holdings, W = digits
     found = local_quadratic(model, task, holdings, W, agents=4)
-    values, vectors = np.linalg.eigh(hessian_matrix(model, task.loss, task.train))
+    values, vectors = np.linalg.eigh(hessian_matrix(model, task.objective, task.train))
     assert found.curvature == pytest.approx(values)
     for agent, held in enumerate(holdings):
         rows = []
         for i in held:
             model.zero_grad()
-            task.loss(model, tuple(t[i : i + 1] for t in task.train)).backward()
+            task.objective(model, tuple(t[i : i + 1] for t in task.train)).backward()
             rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy())
         along = np.array(rows) @ vectors
         assert found.shifts[agent] == pytest.approx(along.mean(0), abs=1e-12)

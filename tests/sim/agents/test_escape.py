@@ -64,7 +64,7 @@ def test_the_risk_is_that_of_the_centroid_above_its_start(make_block):
 
     def loss(vector):
         with torch.no_grad():
-            return float(block.task.loss(load_vector(model, vector, {}), block.task.train))
+            return float(block.task.objective(load_vector(model, vector, {}), block.task.train))
 
     start = [loss(c) for c in block.channel.replicas.centroid(block.x)]
     path = walk(block, 30)

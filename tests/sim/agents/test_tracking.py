@@ -166,8 +166,8 @@ def regression():
     from basinet.sim.tasks import Task
 
     class Regression(Task):
-        def sample_loss(self, outputs, targets):
-            return 0.5 * (outputs - targets).square().sum(1)
+        def loss(self, outputs, batch):
+            return 0.5 * (outputs - batch[1]).square().sum(1)
 
     task = Regression(train=(inputs, targets), num_outputs=1, classification=False)
     minimum = torch.linalg.lstsq(inputs, targets).solution[:, 0]

@@ -50,7 +50,7 @@ def test_engines_average_the_labels_that_count(engine: str, axes: tuple[int, ...
     state = StackedState(net, 3, torch.device("cpu"), torch.float64)
     state.fill(slice(None), net)
     rows = torch.tensor([range(4), range(2, 6), range(20, 24)])
-    run = ENGINES[engine](net, task, state, data[0][:2])
+    run = ENGINES[engine](net, task, state)
     batch = tuple(t[rows] for t in data)
     losses = run.gradients(batch, torch.zeros(3, dtype=torch.int64))
     assert losses[0] == 0 and not state.gradients[0].any()  # no label counts
@@ -100,19 +100,19 @@ def test_agents_need_labels_that_count(make_setup: Any) -> None:
 def test_attackers_flip_the_labels_that_count() -> None:
     batch = (torch.zeros(2, 3, 1), torch.tensor([[0, -100, 2], [0, -100, 2]]))
     sampler: Any = SimpleNamespace(batch=lambda step, size: batch)
-    spoilt = SpoiltSampler(sampler, torch.tensor([True, False]), C)
+    spoilt = SpoiltSampler(sampler, torch.tensor([True, False]), Task(train=labelled(), num_outputs=C))
     assert spoilt.batch(0)[1].tolist() == [[2, -100, 0], [0, -100, 2]]
 
 
 class OwnMean(Task):
-    def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+    def objective(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (OwnMean(train=labelled(), num_outputs=C), "left out of the mean .* OwnMean has a `loss` of its own"),
+        (OwnMean(train=labelled(), num_outputs=C), "left out of the mean .* OwnMean has an `objective` of its own"),
         (Task(train=(torch.zeros(2, 1), torch.full((2,), -100)), num_outputs=2), "no label of train counts"),
     ],
 )

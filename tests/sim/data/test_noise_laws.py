@@ -131,7 +131,9 @@ def test_multiplicative_noise_scales_loss_and_gradient():
     inputs, targets = task.draw(keys(2), torch.zeros(2, dtype=torch.int64), 5, torch.float32)
     assert targets.shape == (2, 5, 4) and inputs.dtype == torch.float32
     w = torch.tensor([0.5, -1.0, 2.0], requires_grad=True)
-    (gradient,) = torch.autograd.grad(task.to("cpu", torch.float32).loss(lambda _: w.expand(5, 3), (0, targets[0])), w)
+    (gradient,) = torch.autograd.grad(
+        task.to("cpu", torch.float32).objective(lambda _: w.expand(5, 3), (0, targets[0])), w
+    )
     expected = (1 + targets[0, :, 3:]) * task.gradient(w.detach()) + targets[0, :, :3]
     torch.testing.assert_close(gradient, expected.mean(0))
     additive = ripples(dimension=3, noise=noise | {"multiplicative": 0.0})

@@ -75,7 +75,7 @@ def test_gradients_equal_a_loop_of_autograd(name, engine, task):
     picks = torch.arange(N * B).view(N, B) * 7
     batch = tuple(t[picks] for t in task.train)
     keys = torch.arange(N) + 11
-    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    runner = ENGINES[engine](model, task, state)
     for _ in range(2):  # twice: nothing of the first pass may leak into the second
         expected, losses, buffers = reference(model, task, state, batch, keys)
         before = {name: b.clone() for name, b in state.buffers.items()}
@@ -95,7 +95,7 @@ def test_losses_keep_no_activations_and_leave_the_gradients(engine, task):
     model = MODELS["mlp-tanh-layer-norm"]().double()
     state = make_state(model)
     state.gradients.fill_(7.0)
-    runner = ENGINES[engine](model, task, state, task.train[0][:2])
+    runner = ENGINES[engine](model, task, state)
     batch, keys = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N)
     gc.collect()
     held = {id(o) for o in gc.get_objects() if issubclass(type(o), torch.Tensor)}
@@ -124,8 +124,8 @@ def test_a_loss_without_derivative_can_be_evaluated(verb, task):
     class Errors(type(task)):
         """The share of errors: its slope is zero, or none at all."""
 
-        def sample_loss(self, outputs, targets):
-            return (outputs.argmax(-1) != targets).double()
+        def loss(self, outputs, batch):
+            return (outputs.argmax(-1) != batch[1]).double()
 
     own = Errors(train=task.train, test=None, num_outputs=10)
     model = MODELS["mlp"]().double()
@@ -150,7 +150,7 @@ def test_a_point_has_the_gradient_of_its_landscape(engine):
     model = Point(task.num_outputs).double()
     state = make_state(model)
     batch = task.draw(torch.arange(N), torch.arange(N), B, torch.float64)
-    ENGINES[engine](model, task, state, task.train[0]).gradients(batch, torch.arange(N))
+    ENGINES[engine](model, task, state).gradients(batch, torch.arange(N))
     for n in range(N):
         expected = task.hessian.to(torch.float64) @ (state.parameters[n] - task.minimum) + batch[1][n].mean(0)
         torch.testing.assert_close(state.gradients[n], expected, rtol=1e-12, atol=1e-12)
@@ -173,7 +173,7 @@ def test_frozen_parameters_are_no_agents_own(task):
     assert list(state.parameter_views) == ["1.bias", "3.weight", "3.bias"]
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     for engine in ENGINES:
-        ENGINES[engine](model, task, state, task.train[0][:2]).gradients(batch, torch.arange(N))
+        ENGINES[engine](model, task, state).gradients(batch, torch.arange(N))
         for n in range(N):
             agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
             nn.functional.cross_entropy(agent(batch[0][n]), batch[1][n]).backward()
@@ -206,14 +206,14 @@ def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_loss_of_its_own_is_differentiated(engine, task):
     class Penalised(type(task)):
-        def loss(self, model, batch):
-            return super().loss(model, batch) ** 2
+        def objective(self, model, batch):
+            return super().objective(model, batch) ** 2
 
     own = Penalised(train=task.train, test=None, num_outputs=10)
     model = Softmax((1, 8, 8), 10).double()
     state = make_state(model)
     batch, keys = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N)
-    found = ENGINES[engine](model, own, state, own.train[0][:2]).gradients(batch, keys)
+    found = ENGINES[engine](model, own, state).gradients(batch, keys)
     gradients, losses, _ = reference(model, task, state, batch, keys)
     torch.testing.assert_close(found, losses**2, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(state.gradients, 2 * losses[:, None] * gradients, rtol=1e-12, atol=1e-13)
@@ -246,7 +246,7 @@ def test_regression_targets_run_on_all_engines():
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
     found = []
     for engine in ENGINES.values():
-        engine(model, task, state, x[:2]).gradients(batch, torch.arange(N))
+        engine(model, task, state).gradients(batch, torch.arange(N))
         found.append(state.gradients.clone())
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1], found[2])

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from basinet.sim.agents.state import StackedState
+from basinet.sim.data.rows import take
 from basinet.sim.engines import ENGINES, make_engine
 from basinet.sim.models.modules import materialize, move_model
-from basinet.sim.tasks import supervised
+from basinet.sim.tasks import Task, supervised
+from basinet.sim.tasks.calls import called
 from tests.module_types import CLASSES, LENGTH, MODULE_TYPES, WIDTH, WORDS, ModuleType
+from tests.structures import STRUCTURES
 
 N, B = 3, 5
 CPU = torch.device("cpu")
@@ -199,28 +202,42 @@ def build(kind: ModuleType, dtype: torch.dtype = torch.float64):
     x, y = ModuleType(kind.make, "words").data() if kind.inputs == "next words" else kind.data()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about layers that mean the same otherwise
-        model = move_model(materialize(kind.make(), x[:2]), CPU, dtype)
+        model = move_model(materialize(kind.make(), called, (x[:2], y[:2])), CPU, dtype)
     task = supervised((x, x.roll(1, 1) if kind.inputs == "next words" else y)).to("cpu", dtype)
+    return model, task, state_of(model, dtype)
+
+
+def state_of(model: nn.Module, dtype: torch.dtype = torch.float64) -> StackedState:
     state = StackedState(model, N, CPU, dtype)
     state.fill(slice(None), model)
     noise = torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
     state.parameters += 0.1 * noise
-    return model, task, state
+    return state
 
 
-def results(engine, state, batch):
+def results(engine: str, model: nn.Module, task: Task, state: StackedState) -> list[Tensor]:
     """What two passes over different data leave behind, the second smaller."""
+    runner = ENGINES[engine](model, task, state)
+    before = {name: b.clone() for name, b in state.buffers.items()}
     found = []
     for size in (B, B - 1):
-        state.gradients.fill_(7.0)
-        part = tuple(t[:, :size] for t in batch)
-        before = {name: b.clone() for name, b in state.buffers.items()}
-        found.append(engine.losses(tuple(t.clone() for t in part), torch.arange(N)))  # a model may write into them
-        for name, b in before.items():
+        rows = torch.arange(N * B).view(N, B)[:, :size]
+        held = {name: b.clone() for name, b in state.buffers.items()}
+        found.append(runner.losses(take(task.train, rows), torch.arange(N)))
+        for name, b in held.items():
             state.buffers[name].copy_(b)
-        found += [engine.gradients(tuple(t.clone() for t in part), torch.arange(N)), state.gradients.clone()]
+        state.gradients.fill_(7.0)
+        found += [runner.gradients(take(task.train, rows), torch.arange(N)), state.gradients.clone()]
         found += [b.clone() for b in state.buffers.values()]
+    for name, b in before.items():
+        state.buffers[name].copy_(b)
     return found
+
+
+def assert_as_in_a_loop(model: nn.Module, task: Task, state: StackedState) -> None:
+    found = [results(engine, model, task, state) for engine in ("stacked", "loop")]
+    for mine, plain in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULE_TYPES | NEW if name not in UNTRAINABLE])
@@ -229,17 +246,17 @@ def test_a_model_computes_what_it_does_alone_or_is_refused(name):
     model, task, state = build((MODULE_TYPES | NEW)[name])
     if name in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[name]):
-            ENGINES["stacked"](model, task, state, task.train[0][:2])
+            ENGINES["stacked"](model, task, state)
         return
-    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
-    buffers = {name: b.clone() for name, b in state.buffers.items()}
-    found = []
-    for engine in ("loop", "stacked"):
-        for buffer, value in buffers.items():
-            state.buffers[buffer].copy_(value)
-        found.append(results(ENGINES[engine](model, task, state, task.train[0][:2]), state, batch))
-    for mine, plain in zip(found[1], found[0], strict=True):
-        torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10, equal_nan=True)
+    assert_as_in_a_loop(model, task, state)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_batches_and_losses_of_any_structure_are_stacked(name):
+    torch.manual_seed(0)
+    task, make = STRUCTURES[name]
+    model = make().double()
+    assert_as_in_a_loop(model, task, state_of(model))
 
 
 def test_an_engine_that_is_not_taken_is_named_with_the_reason():
@@ -254,9 +271,4 @@ def test_labels_without_a_class_are_left_out():
     targets = task.train[1].clone()
     targets[::2, 0] = -100
     task = supervised((task.train[0], targets)).to("cpu", torch.float64)
-    batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
-    found = [
-        results(ENGINES[name](model, task, state, task.train[0][:2]), state, batch) for name in ("loop", "stacked")
-    ]
-    for mine, plain in zip(found[1], found[0], strict=True):
-        torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10)
+    assert_as_in_a_loop(model, task, state)

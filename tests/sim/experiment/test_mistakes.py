@@ -74,9 +74,9 @@ class Data(torch.utils.data.Dataset):
 
 
 class OfLoss(Task):
-    def loss(self, model, batch):
+    def objective(self, model, batch):
         fail()
-        return super().loss(model, batch)
+        return super().objective(model, batch)
 
 
 class OfMetrics(Task):

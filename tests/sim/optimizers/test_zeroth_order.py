@@ -67,7 +67,7 @@ def test_diffusion_learns_without_gradients(make_block):
     block.advance(200)
     model = instantiate(block.setup.model, 0).double()
     torch.nn.utils.vector_to_parameters(block.x.mean(0), model.parameters())
-    guess = block.task.loss(lambda x: x.new_zeros(len(x), 10), block.task.train)
+    guess = block.task.objective(lambda x: x.new_zeros(len(x), 10), block.task.train)
     assert block.task.evaluate(model)["train_loss"] < float(guess)
 
 

@@ -14,6 +14,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.models.modules import move_model
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks.model_outputs import output_of
 from tests.module_types import MODULE_TYPES, ModuleType
 
 STEPS, RATE, MOMENTUM = 3, 0.1, 0.9
@@ -22,19 +23,17 @@ REFUSED = {
     "complex": r"the parameter weight of its layer head \(Linear\) is complex; allowed are real numbers",
     "complex_buffer": r"the buffer turns of its layer 1 \(Tanh\) is complex",
     "detached": "the loss does not depend on its parameters",
-    "dict_output": "returns a dict, .*; wanted are the outputs of all samples in one tensor",
     "growing_buffer": r"ValueError: the buffer seen has the shape \[1\] before a pass and \[2\] after it",
     "holding_hook": "a copy of it computes with the parameter scale of the original module",
     "meta": r"the parameter weight of its outermost layer \(Linear\) has no values",
     "not_a_number": "cannot be trained from its start: the loss on the first samples is not finite",
-    "object_output": "returns a SimpleNamespace, .*; wanted are the outputs of all samples in one tensor",
+    "object_output": "returns a SimpleNamespace, .*; wanted are the outputs of all samples, in a tensor or a nest",
     "parameter_hook": r"the parameter weight of its layer 0 \(Linear\) has a hook",
     "raising": r"in its outermost layer \(Raising\) KeyError: 'scale' \(.*module_types.py:\d+\)",
     "remembering": "after a pass, the loss differs from that of a fresh copy of the model",
     "root_of_zero": "cannot be trained from its start: the gradient of head.weight .* is not finite",
     "script": r"its outermost layer \(RecursiveScriptModule\) is compiled by torch.jit",
     "trace": r"its outermost layer \(TopLevelTracedModule\) is compiled by torch.jit",
-    "tuple_output": "returns a tuple, .*; wanted are the outputs of all samples in one tensor",
     "uncopied": r"its outermost layer \(Uncopied\) cannot be copied for the agents \(TypeError: this model holds",
     "written_anew": "after a pass, the parameter head.weight differs from that of a fresh copy of the model",
 }
@@ -64,7 +63,7 @@ STACKED = {
 }  # fmt: skip
 """Which of them have layers with a stacked form alone."""
 
-NOT_STACKED = "has no stacked form|has hooks|has frozen or shared parameters|cannot be traced"
+NOT_STACKED = "has no stacked form|has hooks|has frozen or shared parameters|cannot be traced|is not its last operation"
 
 
 def build(kind: ModuleType, agents: int = 4, **keys) -> Setup:
@@ -102,7 +101,7 @@ def plain_training(setup: Setup, worker: Worker) -> list[nn.Module]:
             key = block.keys("model")[n]
             optimizers[n].zero_grad()
             with seeded(int(key)), KeyedDropout(key):
-                nn.functional.cross_entropy(model(inputs[n].clone()), targets[n]).backward()
+                nn.functional.cross_entropy(output_of(model(inputs[n].clone())), targets[n]).backward()
             for p in trained[n]:
                 p.grad = None if p.grad is None else p.grad.to_dense()  # torch's momentum wants dense ones
             optimizers[n].step()
@@ -124,7 +123,7 @@ def plain_measurement(setup: Setup, models: list[nn.Module]) -> dict[str, float]
         means,
     )
     inputs, targets = setup.task.train
-    loss = nn.functional.cross_entropy(model.eval()(inputs.clone()), targets)
+    loss = nn.functional.cross_entropy(output_of(model.eval()(inputs.clone())), targets)
     loss.backward()
     squares = [p.grad.to_dense().square().sum() for p in model.parameters() if p.grad is not None]
     return {"train_loss": loss.item(), "gradient_norm": torch.stack(squares).sum().sqrt().item()}

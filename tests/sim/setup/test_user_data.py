@@ -14,7 +14,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Linear
 from basinet.sim.setup.build import build_setup
-from basinet.sim.tasks import IGNORED, Regression, SquaredError, Task, supervised
+from basinet.sim.tasks import IGNORED, Batch, Regression, SquaredError, Task, supervised
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -55,28 +55,28 @@ def test_outputs_and_numbers_of_any_axes_of_length_one(ones: int, axes: tuple[in
     for task in (supervised((X, y.view(-1, *axes))), Regression(train=(X, y.view(-1, *axes)), num_outputs=1)):
         assert task.evaluate(model)["train_loss"] == pytest.approx(wanted, rel=1e-6)
     images = supervised((X, X.view(-1, 2, 2)))
-    assert images.sample_loss(X.view(-1, 2, 2) + 1, images.train[1]).tolist() == pytest.approx([1.0] * 12)
+    assert images.loss(X.view(-1, 2, 2) + 1, images.train).tolist() == pytest.approx([1.0] * 12)
 
 
 class Plain(Task):
     """A loss that broadcasts whatever it is given."""
 
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs - targets).square()
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs - batch[1]).square()
 
 
 class Reduced(Task):
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, targets)
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(outputs, batch[1])
 
 
 class Counted(Task):
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return outputs.argmax(-1) - targets
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return outputs.argmax(-1) - batch[1]
 
 
 class Listed(Task):
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return [outputs]  # type: ignore[return-value]
 
 
@@ -117,9 +117,9 @@ def test_predictions_may_be_a_column() -> None:
         (
             Counted(train=(X, Y), num_outputs=2),
             nn.Linear(4, 2),
-            r"^task: .*Counted\.sample_loss returns a tensor of torch\.int64; allowed is a tensor of floating-point",
+            r"^task: .*Counted\.loss returns a tensor of torch\.int64; allowed is a tensor of floating-point",
         ),
-        (Listed(train=(X, Y), num_outputs=2), nn.Linear(4, 2), r"^task: .*Listed\.sample_loss returns a list; allowed"),
+        (Listed(train=(X, Y), num_outputs=2), nn.Linear(4, 2), r"^task: .*Listed\.loss returns a list; allowed"),
         (
             Scores(train=(X, Y), test=(X, Y), num_outputs=2),
             nn.Linear(4, 2),
@@ -129,7 +129,7 @@ def test_predictions_may_be_a_column() -> None:
         (Task(train=(X, Y.float()), num_outputs=2), None, "of type float32, and those of a classification .* int64"),
         (Task(train=(X, Y + 1), num_outputs=2), None, "run from 1 to 2; allowed are the classes 0 to 1"),
         (Task(train=(X, Y[:5]), num_outputs=2), None, "12 and 5 entries"),
-        (Task(train=(X.numpy(), Y.numpy()), num_outputs=2), None, "has to be a tuple of tensors"),  # type: ignore[arg-type]
+        (Task(train=(X.numpy(), Y.numpy()), num_outputs=2), None, "has to be a nest of tensors"),  # type: ignore[arg-type]
         (Task(train=(X.to_sparse(), Y), num_outputs=2), None, "sparse"),
     ],
 )
@@ -175,13 +175,13 @@ def test_a_model_may_write_into_its_inputs(make_block: Any, settings: dict[str, 
 
 
 class WritesTargets(Task):
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, targets.clamp_(max=0), reduction="none")
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(outputs, batch[1].clamp_(max=0), reduction="none")
 
 
 class WritesOutputs(Task):
-    def sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs.mul_(-1), targets, reduction="none")
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(outputs.mul_(-1), batch[1], reduction="none")
 
 
 def test_a_loss_must_not_write_into_the_data(make_setup: Any) -> None:
@@ -394,7 +394,7 @@ def test_fractions_are_no_classes() -> None:
 
 
 class Autoencoder(Task):
-    def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+    def objective(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
         return nn.functional.mse_loss(model(batch[0]), batch[0])
 
 
@@ -408,7 +408,7 @@ class Named(nn.Module):
 
 
 class ByName(Task):
-    def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+    def objective(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0])["scores"], batch[1])
 
     def predict(self, outputs: Any) -> Tensor:

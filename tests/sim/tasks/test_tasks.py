@@ -45,7 +45,7 @@ def test_quadratic_gradient_is_linear() -> None:
     task = quadratic(curvature=[3.0, 1.0], minimum=[1.0, -2.0], heterogeneity=2.0, num_agents=4, seed=1)
     point = Point(2, start=[0.5, 0.25]).double()
     inputs, targets = draw(task, 1, 6, agent=2)
-    task.loss(point, (inputs[0], targets[0])).backward()
+    task.objective(point, (inputs[0], targets[0])).backward()
     w = point.value.detach()
     noise = (targets[0] - task.shifts[2]).mean(0)
     torch.testing.assert_close(point.value.grad, task.hessian @ (w - task.minimum) + task.shifts[2] + noise)
@@ -123,7 +123,7 @@ def test_double_well_samples_tilt_the_landscape() -> None:
     assert task.noise_covariance.tolist() == [[4.0]]
     _, targets = draw(task, 1, 8, agent=1)
     w = torch.tensor([0.7], dtype=F64)
-    slope = gradient(lambda w: task.sample_loss(w.expand(8, 1), targets[0]).mean(), w)
+    slope = gradient(lambda w: task.loss(w.expand(8, 1), (None, targets[0])).mean(), w)
     torch.testing.assert_close(slope, gradient(task.value, w) + targets[0].mean(0))
     point = Point(1, start=float(task.minima[0])).double()
     assert task.evaluate(point)["train_loss"] == pytest.approx(-0.5)
@@ -156,14 +156,14 @@ def test_logistic_closed_forms() -> None:
     model = Linear((4,), 1).double()
 
     def loss(w: Tensor) -> Tensor:
-        return task.loss(lambda x: functional_call(model, {"1.weight": w[None]}, x), task.train)
+        return task.objective(lambda x: functional_call(model, {"1.weight": w[None]}, x), task.train)
 
     assert gradient(loss, task.minimum).norm() < 1e-12
     torch.testing.assert_close(hessian(loss, task.minimum), task.hessian)
     x, y = task.train
     each = torch.stack(
         [
-            gradient(lambda w, i=i: task.sample_loss((x[i] @ w)[None, None], y[i, None]).sum(), task.minimum)
+            gradient(lambda w, i=i: task.loss((x[i] @ w)[None, None], (x[i, None], y[i, None])).sum(), task.minimum)
             for i in range(len(x))
         ]
     )
@@ -234,7 +234,7 @@ def test_digits_by_least_squares() -> None:
     outputs = torch.randn(3, 50, 10, generator=torch.Generator().manual_seed(0), dtype=F64)
     wanted = torch.nn.functional.one_hot(task.train[1], 10).to(F64)
     expected = 5 * torch.nn.functional.mse_loss(outputs, wanted.expand(3, -1, -1), reduction="none").mean(-1)
-    found = torch.vmap(task.sample_loss, (0, None))(outputs, task.train[1])
+    found = torch.vmap(task.loss, (0, None))(outputs, task.train)
     torch.testing.assert_close(found, expected)
 
 
@@ -287,7 +287,7 @@ def test_supervised_regression() -> None:
     )
     wide = supervised((x, torch.zeros(6, 2, 2, dtype=torch.int64)), classification=False)
     assert wide.num_outputs == 4
-    assert wide.sample_loss(torch.full((6, 4), 2.0), wide.train[1]).tolist() == [4.0] * 6
+    assert wide.loss(torch.full((6, 4), 2.0), wide.train).tolist() == [4.0] * 6
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,12 @@ def test_evaluating_in_chunks_changes_nothing() -> None:
     whole = task.evaluate(model)
     assert task.evaluate(model, chunk=7) == pytest.approx(whole, rel=1e-12)
     assert whole["generalization_gap"] == whole["test_loss"] - whole["train_loss"]
-    assert whole["train_loss"] == pytest.approx(task.loss(model, task.train).item(), rel=1e-12)
+    assert whole["train_loss"] == pytest.approx(task.objective(model, task.train).item(), rel=1e-12)
 
 
 def test_evaluating_a_loss_of_other_inputs() -> None:
     class Consistency(Task):
-        def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, ...]) -> Tensor:
+        def objective(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, ...]) -> Tensor:
             return (model(batch[0]) - model(2 * batch[0])).square().mean()
 
     task = Consistency(train=(torch.ones(3, 1), torch.zeros(3)), num_outputs=1, classification=False)

@@ -1,0 +1,82 @@
+"""How a model takes a batch: which of its parts, by position or by name."""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from basinet.sim.data.nests import Nest, fields_of
+
+__all__ = ["TARGETS", "arguments", "called", "field"]
+
+TARGETS = ("targets", "target", "labels", "label", "y")
+"""Names of a field that is taken as the targets."""
+
+
+def field(batch: Nest, name: str | None) -> Any:
+    """Find the targets of a batch.
+
+    Args:
+        batch: A batch.
+        name: The field that holds them; None for the last part of a tuple or list, or the field that has a usual name.
+
+    Returns:
+        The part; None if there is none.
+    """
+    if name is None and isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
+        return batch[-1]
+    found = fields_of(batch)
+    if name is None:
+        name = next((usual for usual in TARGETS if usual in found), None)
+    return None if name is None else found[name]
+
+
+def arguments(model: Any, batch: Nest, name: str | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Choose what a model is called with.
+
+    Args:
+        model: The model.
+        batch: A tensor; a tuple or list, of which the model takes all parts but the last, the targets, by position; or
+            a mapping or dataclass, of which it takes the fields by name that its forward names, or all but the targets
+            if it takes any.
+        name: The field that holds the targets; see `field`.
+
+    Returns:
+        Arguments by position and by name.
+    """
+    if isinstance(batch, Tensor):
+        return (batch,), {}
+    if isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
+        return tuple(batch[:-1]) or (batch[0],), {}
+    found = fields_of(batch)
+    forward = model.forward if isinstance(model, nn.Module) else model
+    accepted = _parameters(getattr(forward, "__func__", forward))
+    if accepted is None:
+        return (), {key: part for key, part in found.items() if key not in ({name} if name else TARGETS)}
+    return (), {key: part for key, part in found.items() if key in accepted}
+
+
+def called(model: Callable[..., Any], batch: Nest, name: str | None = None) -> Any:
+    """Call a model with a batch.
+
+    Args:
+        model: The model.
+        batch: A batch; see `arguments`.
+        name: The field that holds the targets.
+
+    Returns:
+        What it returns.
+    """
+    by_position, by_name = arguments(model, batch, name)
+    return model(*by_position, **by_name)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
+    """Return the names of a function's parameters; None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters)

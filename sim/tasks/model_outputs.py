@@ -1,0 +1,90 @@
+"""Shapes of outputs and targets, brought together without broadcasting."""
+
+from typing import Any
+
+from torch import Tensor
+
+from basinet.sim.data.nests import fields_of, leaves
+
+__all__ = ["begins", "class_scores", "fit", "output_of"]
+
+
+def output_of(outputs: Any) -> Tensor:
+    """Find the predictions among the outputs of a model.
+
+    Args:
+        outputs: What the model returned: a tensor; a mapping or dataclass with a field `logits`; or a nest.
+
+    Returns:
+        The tensor itself, the field, or else the first tensor.
+
+    Raises:
+        ValueError: If there is no tensor.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    found = fields_of(outputs).get("logits")
+    tensors = [found] if isinstance(found, Tensor) else leaves(outputs)
+    if not tensors:
+        raise ValueError(f"the model returns a {type(outputs).__name__} without a tensor")
+    return tensors[0]
+
+
+def fit(given: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
+    """Reshape a tensor to a shape that only differs in axes of length one, so that nothing is broadcast.
+
+    Args:
+        given: A tensor [B, ...].
+        shape: The shape.
+        what: What the tensor is, for error messages.
+
+    Returns:
+        A tensor of that shape.
+
+    Raises:
+        ValueError: If the shapes differ otherwise.
+    """
+    if given.shape == shape:
+        return given
+    if given.shape[:1] == shape[:1] and _long(given.shape) == _long(shape):
+        return given.reshape(shape)
+    raise ValueError(f"{what} of shape {tuple(given.shape)}, where {tuple(shape)} is wanted")
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """List the axes of a sample that are longer than one."""
+    return [length for length in shape[1:] if length != 1]
+
+
+def begins(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Return whether one shape begins with the other, up to axes of length one.
+
+    Args:
+        shape: The longer shape.
+        other: The other.
+
+    Returns:
+        Whether it does.
+    """
+    length = _long(shape)
+    return _long(other)[: len(length)] == length
+
+
+def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Reshape the outputs of a classifier to match its targets.
+
+    Args:
+        outputs: Outputs of the model, [B, ..., C].
+        targets: Class indices, [B, ...].
+        num_classes: Number of classes, at most C.
+
+    Returns:
+        Tensor [*targets.shape, C].
+
+    Raises:
+        ValueError: If there is not one score for each class and target.
+    """
+    if outputs.ndim == 0 or outputs.shape[-1] < num_classes:
+        raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
+    what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
+    return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
