@@ -260,7 +260,7 @@ class _Recorder(TorchFunctionMode):
         if not found and not written:
             if func.__name__ not in _ABOUT_TENSORS:
                 what = "sets" if func.__name__ == "__set__" else "depends on values of tensors:"
-                raise ValueError(f"the model {what} {operation.name}")
+                raise ValueError(f"the model {what} {operation.name.strip('_')}")
             return result
         if torch.is_autocast_enabled(tensors[0].device.type):
             raise ValueError("the model uses autocast")

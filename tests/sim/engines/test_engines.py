@@ -326,13 +326,30 @@ def test_an_engine_that_errs_is_refused(task):
         make_engine("vectorized", model, task, make_state(model), B)
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp-dropout", "mlp-batch-norm", "silu"])
+SHARED = {
+    **{name: MODELS[name] for name in ("cnn", "mlp-dropout", "mlp-batch-norm")},
+    "silu": lambda: MLP((1, 8, 8), 10, hidden=(7,), activation="silu"),
+    "attention": lambda: nn.Sequential(
+        nn.Flatten(1, 2), nn.TransformerEncoderLayer(8, 2, 5, 0.0, batch_first=True), nn.Flatten(), nn.Linear(64, 10)
+    ),
+    "recurrent": lambda: nn.Sequential(nn.Flatten(1, 2), nn.GRU(8, 3, batch_first=True), Last(), nn.Linear(3, 10)),
+}
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer."""
+
+    def forward(self, outputs):
+        return outputs[0][:, -1]
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
     monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # a pass seems to take a second
     task = task.to("cpu", torch.float32)
     torch.manual_seed(1)
     kind, agents = ("loop", 5) if name == "cnn" else ("stacked", 101)
-    model = MLP((1, 8, 8), 10, hidden=(7,), activation="silu") if name == "silu" else MODELS[name]()
+    model = SHARED[name]()
     picks = torch.arange(agents * 3).view(agents, 3)
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(agents)
     found = []
