@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_unflatten
 
 from basinet.sim.engines.recording import Operation, Value
 
@@ -122,7 +121,7 @@ def _called(operation: Operation, function: Callable[..., Any]) -> Form:
     """Return the form that calls another function with the arguments."""
 
     def form(leaves: list[Any]) -> Any:
-        args, kwargs = tree_unflatten(leaves, operation.spec)
+        args, kwargs = operation.arguments(leaves)
         return function(*args, **kwargs)
 
     return form

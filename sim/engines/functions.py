@@ -78,11 +78,10 @@ class Mapped:
         used = dict.fromkeys(index for call in self.calls for _, index in call.places)
         self.inputs = [index for index in used if index not in made]
         self.outputs = [index for index in wanted if index in made]
-        self.mapped = torch.vmap(self._agent)
 
     def __call__(self, values: Environment) -> None:
         """Compute the results from the arguments."""
-        found = self.mapped([values[index] for index in self.inputs])
+        found = torch.vmap(self._agent)([values[index] for index in self.inputs])
         values.update(zip(self.outputs, found, strict=True))
 
     def _agent(self, tensors: list[Tensor]) -> list[Tensor]:

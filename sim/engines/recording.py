@@ -5,7 +5,7 @@ need no care. It holds for inputs of one shape, and only if the same functions a
 """
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from basinet.sim.engines.randomness import DROPOUTS
 
-__all__ = ["Operation", "Recording", "Value", "functions_named", "record"]
+__all__ = ["Operation", "Recording", "Unrecordable", "Value", "functions_named", "record"]
 
 _ABOUT_TENSORS = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "__len__", "is_floating_point",
@@ -31,7 +31,7 @@ _UNSEEN = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 _WRITING_BUFFERS = (torch.batch_norm, torch.instance_norm)
 """Functions that write into arguments, which torch does not count."""
 
-_OTHER = "the model uses a tensor that is neither its own nor computed by torch's functions"
+_OTHER = "uses a tensor that is neither its own nor computed by torch's functions"
 
 _ASKING = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -62,7 +62,7 @@ class Operation:
     Attributes:
         function: The function.
         leaves: Its arguments, flattened; tensors that differ between agents are `Value`s.
-        spec: How the arguments were nested.
+        spec: How the arguments were nested; None if they are given by position and not nested.
         outputs: The tensors among its results, in order.
         writes: Whether it writes into its first argument, which is also its only result.
         constant: Whether autograd was off.
@@ -71,7 +71,7 @@ class Operation:
 
     function: Callable[..., Any]
     leaves: list[Any]
-    spec: TreeSpec
+    spec: TreeSpec | None
     outputs: list[Value] = field(default_factory=list)
     writes: bool = False
     constant: bool = False
@@ -84,8 +84,12 @@ class Operation:
 
     def call(self, leaves: list[Any]) -> Any:
         """Call the function with other leaves in its arguments."""
-        args, kwargs = tree_unflatten(leaves, self.spec)
+        args, kwargs = self.arguments(leaves)
         return self.function(*args, **kwargs)
+
+    def arguments(self, leaves: list[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Nest leaves as the arguments were."""
+        return (leaves, {}) if self.spec is None else tree_unflatten(leaves, self.spec)
 
     @property
     def name(self) -> str:
@@ -126,13 +130,13 @@ def record(
         The recording.
 
     Raises:
-        ValueError: The computation may differ for other values, or has effects that cannot be repeated for all agents
+        Unrecordable: The computation may differ for other values, or has effects that cannot be repeated for all agents
             together; the message names the function.
     """
     recorder = _Recorder()
     with torch.enable_grad():
         # No leaves of autograd, which must not be written.
-        clones = [x.detach().requires_grad_(x.is_floating_point()).clone() for x in inputs]
+        clones = [x.detach().clone().requires_grad_(x.is_floating_point()).clone() for x in inputs]
     recorder.recording.inputs = [recorder.keep(x, trained=False) for x in clones]
     for name, parameter in parameters.items():
         recorder.keep(parameter, trained=True, name=name)
@@ -170,6 +174,10 @@ def functions_named(*names: str) -> set[Callable[..., Any]]:
     return {function for function in found if function is not None}
 
 
+class Unrecordable(ValueError):
+    """A computation cannot be recorded; the message goes on from a subject: "uses autocast"."""
+
+
 class _Recorder(TorchFunctionMode):
     """Records the calls of torch functions while active; torch's Python functions are entered."""
 
@@ -195,22 +203,22 @@ class _Recorder(TorchFunctionMode):
         """Return what stands for a tensor that differs between agents."""
         _, value, grad_fn = self.held[id(tensor)]
         if tensor.grad_fn is not grad_fn:
-            raise ValueError(_OTHER)
+            raise Unrecordable(_OTHER)
         if value.name in self.written:
-            raise ValueError(f"the model uses the buffer {value.name} after it has written it")
+            raise Unrecordable(f"uses the buffer {value.name} after it has written it")
         return value
 
     def finish(self, output: Any) -> Recording:
         """Return the recording of a computation that has ended."""
         if any(tensor._version != version for tensor, version in self.constants):
-            raise ValueError("the model writes into a tensor that it has used")
+            raise Unrecordable("writes into a tensor that it has used")
         if not isinstance(output, Tensor):
-            raise ValueError(f"the model returns a {type(output).__name__}, not a tensor")
+            raise Unrecordable(f"returns a {type(output).__name__}, not a tensor")
         if id(output) not in self.held:
-            raise ValueError(_OTHER)
+            raise Unrecordable(_OTHER)
         self.recording.output = self.value_of(output)
         if self.recording.output.name:
-            raise ValueError(f"the model returns {self.recording.output.name} itself")
+            raise Unrecordable(f"returns {self.recording.output.name} itself")
         return self.recording
 
     def __torch_function__(
@@ -220,7 +228,7 @@ class _Recorder(TorchFunctionMode):
         if func in DROPOUTS:
             return self._dropout(func, *args, **kwargs)
         if func in _UNSEEN:
-            raise ValueError(f"the model calls {func.__name__}")
+            raise Unrecordable(f"calls {func.__name__}")
         # Some of torch's Python functions are called again by their own names, and then stand for what they wrap.
         if isinstance(func, types.FunctionType) and func not in self.entered:
             self.entered.append(func)
@@ -236,14 +244,14 @@ class _Recorder(TorchFunctionMode):
     ) -> Tensor:
         if not training:
             return input
+        if id(input) not in self.held:
+            raise Unrecordable("drops elements of a constant")
         number, self.dropouts = self.dropouts, self.dropouts + 1
         # Values do not matter here: nothing is dropped.
         out: Tensor = self._record(torch.clone, (input,), {})
-        if id(out) in self.held:
-            operation = self.recording.operations[-1]
-            operation.function = function
-            operation.leaves, operation.spec = tree_flatten(((self.value_of(input), p), {}))
-            operation.dropout = number
+        operation = self.recording.operations[-1]
+        operation.function, operation.dropout = function, number
+        operation.leaves.append(p)
         return out
 
     def _record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -252,7 +260,8 @@ class _Recorder(TorchFunctionMode):
         if not any(id(tensor) in self.held for tensor in tensors):
             return func(*args, **kwargs)
         versions = [tensor._version for tensor in tensors]
-        operation = Operation(func, [self._argument(leaf) for leaf in leaves], spec)
+        flat = not kwargs and len(args) == len(leaves) and all(a is b for a, b in zip(args, leaves, strict=True))
+        operation = Operation(func, [self._argument(leaf) for leaf in leaves], None if flat else spec)
         operation.constant = not torch.is_grad_enabled()
         result = func(*args, **kwargs)
         found = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
@@ -260,10 +269,10 @@ class _Recorder(TorchFunctionMode):
         if not found and not written:
             if func.__name__ not in _ABOUT_TENSORS:
                 what = "sets" if func.__name__ == "__set__" else "depends on values of tensors:"
-                raise ValueError(f"the model {what} {operation.name.strip('_')}")
+                raise Unrecordable(f"{what} {operation.name.strip('_')}")
             return result
         if torch.is_autocast_enabled(tensors[0].device.type):
-            raise ValueError("the model uses autocast")
+            raise Unrecordable("uses autocast")
         if written:
             self._check_written(operation, tensors, written)
             operation.writes, found = True, written[:1]
@@ -278,13 +287,13 @@ class _Recorder(TorchFunctionMode):
     def _argument(self, leaf: Any) -> Any:
         """Return what stands for an argument in the recording."""
         if isinstance(leaf, slice) and any(isinstance(t, Tensor) for t in (leaf.start, leaf.stop, leaf.step)):
-            raise ValueError("the model depends on values of tensors: a slice")
+            raise Unrecordable("depends on values of tensors: a slice")
         if not isinstance(leaf, Tensor):
             return leaf
         if id(leaf) in self.held:
             return self.value_of(leaf)
         if leaf.requires_grad:
-            raise ValueError(_OTHER)
+            raise Unrecordable(_OTHER)
         self.constants.append((leaf, leaf._version))
         return leaf
 
@@ -294,9 +303,9 @@ class _Recorder(TorchFunctionMode):
         storage = written[0].untyped_storage().data_ptr()
         shared = [t for t, *_ in self.held.values() if t.untyped_storage().data_ptr() == storage]
         if not isinstance(target, Value) or any(t is not tensors[0] for t in (*written, *shared)):
-            raise ValueError(f"the model writes into a tensor that it sees in another place, too: {operation.name}")
+            raise Unrecordable(f"writes into a tensor that it sees in another place, too: {operation.name}")
         if target.name and (target.trained or written[0].requires_grad):
-            raise ValueError(f"the model writes {target.name}: {operation.name}")
+            raise Unrecordable(f"writes {target.name}: {operation.name}")
 
     def _note_written(self, operation: Operation) -> None:
         """Note the buffers that an operation writes; each is to be used once, so that the order does not matter."""
@@ -305,7 +314,7 @@ class _Recorder(TorchFunctionMode):
         for buffer in buffers:
             if buffer.name and not buffer.trained:
                 if any(buffer in earlier.inputs for earlier in self.recording.operations):
-                    raise ValueError(f"the model writes the buffer {buffer.name} after it has used it")
+                    raise Unrecordable(f"writes the buffer {buffer.name} after it has used it")
                 self.written.add(buffer.name)
 
 

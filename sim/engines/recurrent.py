@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_unflatten
 
 from basinet.sim.engines.batched import Form
 from basinet.sim.engines.recording import Operation, Value
@@ -41,7 +40,7 @@ def _rnn(activation: Callable[[Tensor], Tensor], x: Tensor, h: Tensor, state: St
 
 def _recurrent(cell: Cell, states: int, operation: Operation) -> Form | None:
     """Return the form of an operation of torch's signature: input, initial states, weights, settings."""
-    args, kwargs = tree_unflatten(operation.leaves, operation.spec)
+    args, kwargs = operation.arguments(operation.leaves)
     if kwargs or len(args) != 9 or not isinstance(args[0], Value) or len(args[0].shape) != 3:
         return None  # packed sequences have another signature
     _, _, weights, biased, layers, dropout, training, both_ways, _ = args
@@ -49,7 +48,7 @@ def _recurrent(cell: Cell, states: int, operation: Operation) -> Form | None:
         return None
 
     def form(leaves: list[Any]) -> Any:
-        x, initial, weights, biased, layers, _, _, both_ways, batch_first = tree_unflatten(leaves, operation.spec)[0]
+        x, initial, weights, biased, layers, _, _, both_ways, batch_first = operation.arguments(leaves)[0]
         x = x if batch_first else x.transpose(1, 2)
         initial = [initial] if isinstance(initial, Tensor) else initial
         # What is the same for all agents lacks their axis.

@@ -14,7 +14,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.engines.functions import Keys
 from basinet.sim.engines.layers import cross_entropy
 from basinet.sim.engines.randomness import dropout_of
-from basinet.sim.engines.recording import record
+from basinet.sim.engines.recording import Unrecordable, record
 from basinet.sim.engines.tape import Tape
 from basinet.sim.models.modules import copy_model, silence_vmap
 from basinet.sim.tasks.model_outputs import output_of
@@ -66,6 +66,7 @@ class StackedEngine:
             self.tapes[shape] = self._record(batch)
         return self.tapes[shape]
 
+    @torch.inference_mode(False)  # what is made in that mode could not be watched
     def _record(self, batch: Batch) -> Tape:
         """Record what the first agent computes: its loss, or its outputs if the loss has a form of its own."""
         state, model, task = self.state, self.model, self.task
@@ -80,7 +81,11 @@ class StackedEngine:
             mine = rebuild(batch, tensors)
             return output_of(task.outputs(model, mine)) if self.ordinary else task.objective(model, mine)
 
-        recording = record(compute, [t[0] for t in leaves(batch)], parameters, buffers)
+        whose = "the model" if self.ordinary else "the model or its loss"
+        try:
+            recording = record(compute, [t[0] for t in leaves(batch)], parameters, buffers)
+        except Unrecordable as error:
+            raise ValueError(f"{whose} {error}") from error
         for name, buffer in buffers.items():
             if model.get_buffer(name) is not buffer:
                 raise ValueError(f"the model puts another tensor in the place of its buffer {name}")

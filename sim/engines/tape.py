@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_unflatten
 
 from basinet.sim.agents.state import StackedState
 from basinet.sim.engines.functions import Call, Keys, Mapped, direct_form
@@ -200,7 +199,7 @@ class Tape:
         make = _LAYERS.get(function)
         if make is None:
             return None
-        args, kwargs = tree_unflatten(operation.leaves, operation.spec)
+        args, kwargs = operation.arguments(operation.leaves)
         found = make(self.state, *args, **kwargs)
         if found and isinstance(found[0], Affine):
             self.affine.add(operation.outputs[0].index)

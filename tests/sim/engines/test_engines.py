@@ -399,10 +399,11 @@ def test_a_trial_compares_the_first_pass(task, monkeypatch, quick):
     assert engine.name == "stacked"
 
 
-def test_an_engine_leaves_no_cycle_behind(task):
+@pytest.mark.parametrize("name", ["mlp-dropout", "attention"])
+def test_an_engine_leaves_no_cycle_behind(name, task):
     import weakref
 
-    model = MODELS["mlp-dropout"]().double()
+    model = SHARED[name]().double()
     state = make_state(model)
     gc.collect()
     gc.disable()
