@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from basinet.sim.engines.recording import Operation, Value
 
-__all__ = ["BATCHED", "Form"]
+__all__ = ["BATCHED", "Form", "aligned"]
 
 Form = Callable[[list[Any]], Any]
 """Maps the flattened arguments of an operation, with the agents' tensors stacked, to its result."""

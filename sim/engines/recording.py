@@ -20,8 +20,8 @@ __all__ = ["Operation", "Recording", "Unrecordable", "Value", "functions_named",
 
 _ABOUT_TENSORS = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "__len__", "is_floating_point",
-    "is_complex", "is_signed", "is_contiguous", "is_same_size", "element_size", "get_device", "type", "is_nonstrict",
-    "is_inference", "can_cast", "result_type", "__get__",
+    "is_complex", "is_signed", "is_contiguous", "is_same_size", "element_size", "get_device", "type", "is_inference",
+    "result_type", "__get__",
 }  # fmt: skip
 """Functions of tensors that return no tensor and do not depend on their values."""
 
@@ -93,8 +93,10 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The function's name, as users know it."""
-        return name_of(self.function)
+        """The function's name; for what gets or sets an attribute, that of the attribute."""
+        name: str = getattr(self.function, "__name__", str(self.function))
+        owner = self.function.__self__ if name in ("__get__", "__set__") else self.function  # type: ignore[attr-defined]
+        return str(getattr(owner, "__name__", name))
 
 
 @dataclass
@@ -145,19 +147,6 @@ def record(
     with torch.enable_grad(), recorder:
         output = compute(clones)
     return recorder.finish(output)
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a torch function, as users know it.
-
-    Args:
-        function: The function.
-
-    Returns:
-        Its name; for the getter of an attribute, that of the attribute.
-    """
-    name: str = getattr(function, "__name__", str(function))
-    return str(getattr(function.__self__, "__name__", name)) if name in ("__get__", "__set__") else name  # type: ignore[attr-defined]
 
 
 def functions_named(*names: str) -> set[Callable[..., Any]]:

@@ -13,7 +13,7 @@ from basinet.sim.data.nests import leaves, map_nest, rebuild
 from basinet.sim.data.rows import take
 from basinet.sim.engines.functions import Keys
 from basinet.sim.engines.layers import cross_entropy
-from basinet.sim.engines.randomness import dropout_of
+from basinet.sim.engines.randomness import dropout_of, watch_draws
 from basinet.sim.engines.recording import Unrecordable, record
 from basinet.sim.engines.tape import Tape
 from basinet.sim.models.modules import copy_model, silence_vmap
@@ -78,14 +78,16 @@ class StackedEngine:
             buffer.data = state.buffers[name][0].clone()
 
         def compute(tensors: list[Tensor]) -> Tensor:
-            mine = rebuild(batch, tensors)
-            return output_of(task.outputs(model, mine)) if self.ordinary else task.objective(model, mine)
+            part = rebuild(batch, tensors)
+            return output_of(task.outputs(model, part)) if self.ordinary else task.objective(model, part)
 
-        whose = "the model" if self.ordinary else "the model or its loss"
+        mine = [t[0] for t in leaves(batch)]
         try:
-            recording = record(compute, [t[0] for t in leaves(batch)], parameters, buffers)
+            recording, random = watch_draws(lambda: record(compute, mine, parameters, buffers), state.parameters.device)
+            if random:
+                raise Unrecordable("draws from torch's global generators")
         except Unrecordable as error:
-            raise ValueError(f"{whose} {error}") from error
+            raise ValueError(f"{'the model' if self.ordinary else 'the model or its loss'} {error}") from error
         for name, buffer in buffers.items():
             if model.get_buffer(name) is not buffer:
                 raise ValueError(f"the model puts another tensor in the place of its buffer {name}")

@@ -243,6 +243,17 @@ def test_an_engine_that_is_not_taken_is_named_with_the_reason():
     assert "not stacked: the model depends on values of tensors: int; not vectorized: " in why
 
 
+def test_a_loss_that_draws_at_random_is_refused():
+    class Noisy(Task):
+        def loss(self, outputs, batch):
+            return super().loss(outputs, batch) * torch.rand(len(outputs))
+
+    model, task, state = build(NEW["einsum"])
+    noisy = Noisy(train=task.train, num_outputs=CLASSES)
+    with pytest.raises(ValueError, match="the model or its loss draws from torch's global generators"):
+        ENGINES["stacked"](model, noisy, state)
+
+
 def test_labels_without_a_class_are_left_out():
     model, task, state = build(NEW["language"])
     targets = task.train[1].clone()
