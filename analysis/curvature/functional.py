@@ -59,9 +59,10 @@ class FunctionalModel:
         Returns:
             The mean loss, a scalar.
         """
-        return self._call(self.as_loss, state, batch)
+        value: Tensor = self._call(self.as_loss, state, batch)
+        return value
 
-    def outputs(self, state: State, batch: Batch) -> Tensor:
+    def outputs(self, state: State, batch: Batch) -> Any:
         """Evaluate the outputs for a batch.
 
         Args:
@@ -69,18 +70,17 @@ class FunctionalModel:
             batch: The samples.
 
         Returns:
-            The outputs.
+            What `outputs` returns.
         """
         return self._call(self.as_outputs, state, batch)
 
-    def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
+    def _call(self, function: nn.Module, state: State, batch: Batch) -> Any:
         """Call a function of the model with the given parameters and buffers."""
         swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
         try:
-            value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
+            return torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
         finally:
             self._tidy()
-        return value
 
     def _tidy(self) -> None:
         """Remove tensors that layers left in their attributes: their graphs prevent copying the model."""

@@ -40,11 +40,13 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     runtime = config.runtime
     if runtime_of(runtime).workers_here is None:  # nothing is known about the workers' GPUs
         runtime = runtime.model_copy(update={"device": "cpu"})
-    train = _spread(task.train)
+    # A loss of whole batches may need samples of several kinds.
+    count = max(_SAMPLES, task.measured_batch or 0) if task.mean_over == "batch" else _SAMPLES
+    train = _spread(task.train, count)
     small = dataclasses.replace(
         setup,
         config=config.model_copy(update={"replicas": 1, "analysis_samples": None, "runtime": runtime}),
-        task=dataclasses.replace(task, train=train, test=None if task.test is None else _spread(task.test)),
+        task=dataclasses.replace(task, train=train, test=None if task.test is None else _spread(task.test, count)),
         centroid_weights=np.full(agents, 1 / agents),
         attackers=np.zeros((1, agents), dtype=bool),
         holdings=[_dealt(length(train), agents)] if setup.holdings else [],
@@ -58,10 +60,10 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     return small, {"step": setup.num_steps, "rows": {"parameters": points, "buffers": buffers}}
 
 
-def _spread(data: Data) -> Batch:
+def _spread(data: Data, count: int) -> Batch:
     """Choose a few samples, spread over the data."""
-    count = length(data)
-    return take(data, torch.linspace(0, count - 1, min(_SAMPLES, count)).long())
+    last = length(data) - 1
+    return take(data, torch.linspace(0, last, min(count, last + 1)).long())
 
 
 def _dealt(samples: int, agents: int) -> list[np.ndarray]:
@@ -77,10 +79,10 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         state: The state to check at.
 
     Returns:
-        Whether they differ; False in training mode, where this is expected.
+        Whether they differ; False in training mode and where batches have a loss, since this is expected.
     """
     objective, (point, buffers) = context.objective(1), context.centroid(state, 0)
-    if context.training:
+    if context.training or context.task.mean_over == "batch":
         return False
     with torch.no_grad():
         whole = float(objective.losses(point, buffers, Chunk(context.data)))
