@@ -234,7 +234,9 @@ class Curvature:
         if derivative not in faults:
             faults[derivative] = self._find_fault(derivative)
         if (fault := faults[derivative]) is not None:
-            raise ExperimentError(fault)
+            way_out = "; differences of gradients need no second derivative (analysis_products: differences)"
+            helps = self.objective.products == "exact" and derivative != "third derivative"
+            raise ExperimentError(fault + way_out if helps else fault)
 
     def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
         """Check the products for a few samples; return the fault in words, or None."""

@@ -1,5 +1,6 @@
 """The samples of each agent's loss, cut into chunks and divided among the workers of a run."""
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -221,8 +222,8 @@ class Samples:
             raise ValueError(f"chunk must be at least 1 sample, or None for all of them, got {chunk}.")
         if counts is not None and not counts.any():
             raise ValueError("The data must have labels that count, but all of them are ignored.")
-        if batches is not None and (chunk is not None or holdings is not None or not len(batches)):
-            raise ValueError("Batches that have a loss are not cut: leave out chunk and holdings.")
+        if batches is not None and (holdings is not None or max(map(len, batches), default=0) > (chunk or math.inf)):
+            raise ValueError("The loss is that of whole batches: leave out holdings, and a chunk smaller than a batch.")
         self.data = data
         self._batches = batches if batches is None else [rows.to(leaves(data)[0].device) for rows in batches]
         self._counts = counts

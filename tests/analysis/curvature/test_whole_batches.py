@@ -96,7 +96,7 @@ def test_curvature_is_that_of_the_mean_over_the_fixed_batches() -> None:
         losses = [contrast(call(model, point, b["left"]), call(model, point, b["right"])) for b in batches]
         return sum(losses) / len(losses)
 
-    operator = HessianOperator(model, task.objective, task.train)
+    operator = HessianOperator(model, task.objective, task.train, chunk=SIZE)
     expected = hessian(mean, flat(model)).numpy()
     np.testing.assert_allclose(dense(operator), expected, rtol=0, atol=1e-13)
     np.testing.assert_allclose(operator.gradient(), jacobian(mean, flat(model)).numpy(), rtol=0, atol=1e-13)
@@ -133,8 +133,8 @@ def test_single_samples_have_no_losses() -> None:
     settings = (model, task.objective, task.train)
     with pytest.raises(ValueError, match="no Fisher matrix of its samples"):
         FisherOperator(*settings) @ np.ones(len(flat(model)))
-    for wrong in ({"chunk": 2}, {"holdings": [[0, 1], [2, 3]]}):
-        with pytest.raises(ValueError, match="leave out chunk and holdings"):
+    for wrong in ({"chunk": SIZE - 1}, {"holdings": [[0, 1], [2, 3]]}):
+        with pytest.raises(ValueError, match="leave out holdings, and a chunk smaller than a batch"):
             Objective(*settings, **wrong)
     objective = Objective(*settings)
     (chunk, *_) = objective.samples.chunks(slice(0, 1))
