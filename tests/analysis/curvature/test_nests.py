@@ -16,8 +16,12 @@ from basinet.analysis.curvature.hessian import FisherOperator, GaussNewtonOperat
 from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.plain import fisher_operator, gauss_newton_operator, hessian_operator
+from basinet.analysis.runs.check_analysis import check_analysis
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import take
+from basinet.sim.experiment.config import Config
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
 
 N, T, WORDS, WIDTH, TAGS = 7, 3, 4, 2, 3
@@ -254,3 +258,31 @@ def test_a_loss_that_is_an_output_has_no_matrix_of_the_outputs(kind: type[GaussN
     whole = nn.Sequential(model, Mean())
     with pytest.raises(ValueError, match="an output that is a single number"):
         kind(whole, lambda model, batch: model(batch[0]), (x,)) @ np.ones(3)
+
+
+@pytest.mark.parametrize("name", ["lstm", "weighted"])
+def test_a_run_measures_tokens_by_what_counts(name: str) -> None:
+    """Also where the check before it meets samples that count differently, or not at all."""
+    case = Case(name)
+    setup = build_setup(
+        Config.parse({
+            "task": case.task, "model": case.model, "topology": {"name": "ring", "agents": 2}, "strategy": "diffusion",
+            "steps": 1, "batch_size": 3, "replicas": 1, "runtime": {"dtype": "float64", "device": "cpu"},
+            "analysis": ["hessian_trace", "fisher_trace", "gradient_noise_trace", {"name": "m_sharpness", "samples": 2}],
+            "analysis_views": ["all", "own"],
+        })
+    )  # fmt: skip
+    check_analysis(setup)
+    state = {"step": 1, "rows": {"parameters": case.point.expand(2, -1).clone(), "buffers": {}}}
+    every, *own = measure_replica(setup, state, 0)
+    slopes = torch.stack([of_sample(case, row)[1] for row in range(N) if case.share(row)])
+    shares = torch.stack([case.share(row) for row in range(N) if case.share(row)])
+    second, mean = shares @ slopes.square().sum(1), shares @ slopes
+    assert every["gradient_noise_trace"] == pytest.approx(float(second - mean @ mean), rel=1e-10)
+    assert every["fisher_trace"] == pytest.approx(float(second), abs=4 * every["fisher_trace_error"] + 1e-10)
+    assert every["m_sharpness"] > 0
+    for row, found in zip(([*range(N)], *setup.holdings[0]), (every, *own), strict=True):
+        label = "hessian_trace" if found is every else "hessian_trace_own_at_centroid"
+        matrix = case.hessian(list(row))
+        error = 6 * found[f"{label}_error"] + 1e-9 * np.abs(matrix).max()
+        assert found[label] == pytest.approx(np.trace(matrix), abs=error)
