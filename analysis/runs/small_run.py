@@ -93,7 +93,7 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         losses = [weight * float(objective.losses(point, buffers, Chunk(one))) for one, weight in parts]
     # Both are sums of the same terms, whose relative errors are far below √eps.
     tolerance = torch.finfo(context.dtype).eps ** 0.5 * sum(map(abs, losses))
-    return abs(whole - sum(losses)) > tolerance
+    return bool(abs(whole - sum(losses)) > tolerance)
 
 
 def sums_parts(setup: Setup, context: AnalysisContext) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.config import Config
+from basinet.sim.models.modules import FunctionOf
 from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
+from tests.structures import STRUCTURES, mean_loss
 
 N, T, WORDS, WIDTH, TAGS = 7, 3, 4, 2, 3
 HELD = [[0, 1, 5], [2, 3, 4, 6]]
@@ -232,6 +235,26 @@ def test_gauss_newton_and_fisher_are_those_of_a_loop_over_samples(case: Case) ->
         np.testing.assert_allclose(dense(FisherOperator(*settings, chunk=chunk)), fisher, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_hessian_of_every_structure(name: str) -> None:
+    task, make = STRUCTURES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().double().eval()
+    whole = FunctionOf(model, partial(mean_loss, name))
+    names, shapes = zip(*((key, p.shape) for key, p in whole.named_parameters()), strict=True)
+
+    def mean(flat: Tensor) -> Tensor:
+        parts = flat.split([shape.numel() for shape in shapes])
+        state = {key: part.view(shape) for key, part, shape in zip(names, parts, shapes, strict=True)}
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return functional_call(whole, state, (task.train,))
+
+    found = dense(HessianOperator(model, task.objective, task.train))
+    point = nn.utils.parameters_to_vector(model.parameters()).detach()
+    np.testing.assert_allclose(found, hessian(mean, point).numpy(), rtol=0, atol=1e-12)
+
+
 def test_the_plain_door_takes_any_nest() -> None:
     case = Case("lstm")
     tokens, tags = (t.clone() for t in case.task.train)
@@ -268,7 +291,7 @@ def test_a_run_measures_tokens_by_what_counts(name: str) -> None:
         Config.parse({
             "task": case.task, "model": case.model, "topology": {"name": "ring", "agents": 2}, "strategy": "diffusion",
             "steps": 1, "batch_size": 3, "replicas": 1, "runtime": {"dtype": "float64", "device": "cpu"},
-            "analysis": ["hessian_trace", "fisher_trace", "gradient_noise_trace", {"name": "m_sharpness", "samples": 2}],
+            "analysis": ["hessian_trace", "fisher_trace", "gradient_noise_trace", "m_sharpness"],
             "analysis_views": ["all", "own"],
         })
     )  # fmt: skip
