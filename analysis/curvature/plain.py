@@ -165,7 +165,7 @@ def _is_batch(data: Data) -> bool:
     """Return whether data are a batch, and not several; a tuple or list is one if a part of it is a tensor."""
     if isinstance(data, tuple | list):
         return hasattr(data, "_fields") or any(isinstance(part, Tensor) for part in data)
-    return isinstance(data, Mapping | Tensor) or is_dataclass(data)
+    return isinstance(data, Mapping) or is_dataclass(data)
 
 
 def _batches(data: Data) -> list[Batch]:

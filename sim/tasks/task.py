@@ -153,8 +153,9 @@ class Task:
         owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
-            size = "all samples as one" if self.measured_batch is None else f"{self.measured_batch} samples"
-            return f"{words}; of a whole batch, which is no mean over samples: measured on fixed batches of {size}"
+            size = self.measured_batch
+            where = "" if size is None else f", and measured on fixed batches of {size} samples"
+            return f"{words}; of a whole batch, which is no mean over samples{where}"
         if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
             return words
         if weights.dtype != torch.bool:
