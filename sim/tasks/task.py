@@ -417,7 +417,8 @@ class Task:
         """
         if self.mean_over == "batch":
             batches = self.batches(length(data))
-            yield from ((take(data, rows), 1 / len(batches)) for rows in batches.to(leaves(data)[0].device))
+            batches = batches if isinstance(data, Stored) else batches.to(leaves(data)[0].device)
+            yield from ((take(data, rows), 1 / len(batches)) for rows in batches)
             return
         total = self._size(data) or 1
         for first in range(0, length(data), size):

@@ -16,7 +16,9 @@ from torch.nn.functional import cross_entropy
 from basinet.analysis.curvature.hessian import FisherOperator, GaussNewtonOperator, HessianOperator
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.plain import hessian_operator
+from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures import MEASURES
+from basinet.analysis.measures.measured import Effort
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.data.rows import take
@@ -109,6 +111,18 @@ def test_curvature_is_that_of_the_mean_over_the_fixed_batches() -> None:
     assert evaluated["gradient_norm"] == pytest.approx(float(np.linalg.norm(operator.gradient())), rel=1e-13)
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches(workers: int) -> None:
+    model, task = make()
+    parts = []
+    for rank in range(workers):  # of three, one has no batch
+        objective = Objective(model, task.objective, task.train, share=Share(rank, workers))
+        parts += [
+            objective.losses(objective.point, {}, chunk).detach() for chunk in objective.samples.chunks(slice(0, 1))
+        ]
+    assert float(sum(parts)) == pytest.approx(HessianOperator(model, task.objective, task.train).loss(), rel=1e-14)
+
+
 def test_gauss_newton_is_of_the_outputs_of_each_batch() -> None:
     model, task = make()
     expected, rows = np.zeros((len(flat(model)),) * 2), task.batches(N)
@@ -167,7 +181,7 @@ def test_a_run_measures_batches_of_its_own_size() -> None:
     assert f"fixed batches of {SIZE} samples" in setup.task.about_loss
     model, task = make()
     state = {"step": 2, "rows": {"parameters": flat(model).expand(3, -1).clone(), "buffers": {}}}
-    rows = measure_replica(setup, state, 0)
+    rows = measure_replica(setup, state, 0, effort=Effort((30, 100), (10, 10), trial=True))
     assert [row for row in rows if "failed" in row] == []
     trace = np.trace(dense(HessianOperator(model, task.objective, task.train)))
     assert rows[0]["hessian_trace"] == pytest.approx(trace, abs=1e-10 + 4 * rows[0]["hessian_trace_error"])
