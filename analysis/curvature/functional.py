@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from basinet.sim.models.modules import FunctionOf
 from basinet.sim.tasks.task import Batch
 
-__all__ = ["FunctionalModel", "Loss", "State"]
+__all__ = ["FunctionalModel", "Loss", "State", "calls_of"]
 
 State = dict[str, Tensor]
 
@@ -19,6 +19,27 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 Outputs = Callable[[nn.Module, Batch], Any]
 """Applies a model to a batch."""
+
+
+def calls_of(loss: Loss, model: Callable[..., Any], batch: Batch) -> list[Any]:
+    """List what a loss gets from each call of the model, which is all that it may depend on the model through.
+
+    Args:
+        loss: The loss.
+        model: The model.
+        batch: The samples.
+
+    Returns:
+        What each call returns.
+    """
+    found: list[Any] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found.append(model(*args, **kwargs))
+        return found[-1]
+
+    loss(call, batch)  # type: ignore[arg-type]
+    return found
 
 
 class FunctionalModel:

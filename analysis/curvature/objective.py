@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.curvature.determinism import check_modes, differentiable
-from basinet.analysis.curvature.functional import FunctionalModel, Loss, State
+from basinet.analysis.curvature.functional import FunctionalModel, Loss, State, calls_of
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
 from basinet.sim.data.nests import Nest, leaves, map_nest, rebuild
 from basinet.sim.data.rows import length, singles, take
@@ -98,7 +98,7 @@ class Objective:
         self.share = Share() if training or share is None else share
         task = getattr(loss, "__self__", None)
         self._task: Task | None = None
-        outputs: Callable[..., Any] = partial(_calls, loss)
+        outputs: Callable[..., Any] = partial(calls_of, loss)
         if isinstance(task, Task) and type(task).objective is Task.objective:
             self._task, outputs = task, task.outputs
         self._functional = FunctionalModel(model, loss, outputs)
@@ -425,15 +425,3 @@ class Objective:
             return False
         tolerance = torch.finfo(self.dtype).eps ** 0.5
         return torch.allclose(found, single(), rtol=tolerance, atol=tolerance, equal_nan=True)
-
-
-def _calls(loss: Loss, model: Callable[..., Any], batch: Batch) -> list[Any]:
-    """List what a loss gets from each call of the model, which is all that it may depend on the model through."""
-    found: list[Any] = []
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        found.append(model(*args, **kwargs))
-        return found[-1]
-
-    loss(call, batch)  # type: ignore[arg-type]
-    return found
