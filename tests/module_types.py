@@ -351,6 +351,20 @@ def images(channels: int = 2) -> nn.Sequential:
 ONE = mlp()
 
 
+class Decoder(nn.Module):
+    """One matrix embeds the words and reads the outputs, which come in a mapping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(WORDS, 3), nn.Linear(3, WORDS, bias=False)
+        self.layer = nn.TransformerEncoderLayer(3, 1, 2, dropout=0.0, batch_first=True, activation="gelu")
+        self.head.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = self.layer(self.words(x))
+        return {"hidden": hidden, "logits": self.head(hidden.mean(1))}
+
+
 class Bag(nn.Module):
     def __init__(self, **settings: object) -> None:
         super().__init__()
@@ -445,6 +459,7 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "detached": ModuleType(lambda: Applied(lambda z: z.detach())),
     "dropout": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.Dropout(0.5), nn.Linear(3, CLASSES))),
     "embedding": ModuleType(words, "words"),
+    "tied_decoder": ModuleType(Decoder, "words"),
     "padded_embedding": ModuleType(lambda: words(padding_idx=0), "words"),
     "sparse_embedding": ModuleType(lambda: words(sparse=True), "words"),
     "max_norm_embedding": ModuleType(lambda: words(max_norm=0.5), "words"),

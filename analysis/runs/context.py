@@ -169,11 +169,13 @@ class AnalysisContext:
                 training=self.training,
                 share=self.share,
                 faults=self.faults,
+                products=self.setup.config.analysis_products,
             )
 
         whole = make(None)
         most = self.most_samples(whole, count)
-        return whole if self.training or most >= length(self.data) else make(max(1, most))
+        fixed = self.training or self.task.mean_over == "batch"
+        return whole if fixed or most >= length(self.data) else make(max(1, most))
 
     def most_samples(self, objective: Objective, count: int) -> int:
         """Choose the number of samples differentiated at once.

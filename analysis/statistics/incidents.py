@@ -11,7 +11,10 @@ from basinet.sim.run.records import FINISHED, load_journal
 
 __all__ = ["excuses", "failures", "incidents", "provenance"]
 
-_NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype")
+_NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype", "analysis_products")
+
+_UNSAID = {"analysis_products": "exact"}
+"""What is not recorded where it has its default."""
 
 
 def provenance(run: Run) -> list[str]:
@@ -32,9 +35,9 @@ def provenance(run: Run) -> list[str]:
     for name, _, entry, place in _taken(load_journal(run.path).get("state.pt", {})):
         if "failed" in entry:
             continue
-        settings = entry["settings"]
+        settings, configured = _UNSAID | entry["settings"], _UNSAID | run.config
         data.setdefault(settings["train"], {})[f"{name} ({place})"] = None
-        differing = {key: settings[key] for key in _NAMED if settings[key] != run.config.get(key)}
+        differing = {key: settings[key] for key in _NAMED if settings[key] != configured.get(key)}
         wanted, own = (
             {key: value for key, value in part.items() if key not in ("name", *DIGESTS)}
             for part in (asked.get(name, {}), settings.get("measure", {}))

@@ -59,6 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
     analyze.add_argument("--mode", choices=("evaluation", "training"), help="mode of the model")
     analyze.add_argument("--between", action="store_true", help="measure the loss between the solutions of the runs")
     analyze.add_argument("--dtype", choices=("float32", "float64"), help="floating type")
+    analyze.add_argument(
+        "--products", choices=("exact", "differences"), help="products by autograd, or by differences of its gradients"
+    )
 
     predict = command("predict", "what theory predicts of a finished run, beside what it did", table=True)
     predict.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")

@@ -358,6 +358,8 @@ class Config(_Part):
         analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
             all samples as one batch.
         analysis_dtype: Floating type of the analysis.
+        analysis_products: How products with curvature matrices are computed: "exact", by autograd; or "differences" of
+            its gradients, for models whose second derivative autograd lacks, in float64.
         analysis_samples: Size of the fixed random subset of the training samples to use; None for all.
         analysis_memory: Memory budget of the analysis in each worker, besides model and data, in MiB.
         runtime: Where and how the run is executed.
@@ -405,6 +407,7 @@ class Config(_Part):
     analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
     analysis_mode: Literal["evaluation", "training"] = "evaluation"
     analysis_dtype: Literal["float32", "float64"] = "float64"
+    analysis_products: Literal["exact", "differences"] = "exact"
     analysis_samples: PositiveInt | None = None
     analysis_memory: PositiveInt = 1024
     runtime: Annotated[

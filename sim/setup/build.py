@@ -81,6 +81,9 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         (component, *drawn, config.runtime.dtype),
         lambda: _task(config, num_agents),
     )
+    if task.mean_over == "batch" and task.measured_batch is None:
+        size = config.batch_size
+        task = share("batches", (task, size), lambda: replace(task, measured_batch=size))
     shape = (config.adapters, config.frozen, config.trained, config.start, config.replicas)
     model = share("model", (config.model or task.model, task, seed, shape), lambda: _model(config, task))
     check_runtime(config, num_agents)
