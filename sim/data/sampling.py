@@ -1,7 +1,8 @@
 """Batches: the samples each agent sees at each step, drawn by key for all agents at once, on the device."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.sim.data.rows import Data, take
+from basinet.sim.data.ahead import Ahead
+from basinet.sim.data.nests import map_nest
+from basinet.sim.data.rows import Data, Stored, take
 from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
@@ -45,6 +48,9 @@ class Sampler(Protocol):
             labels do not count, of those that count.
         """
 
+    def close(self) -> None:
+        """End the processes that read samples ahead, if there are any."""
+
 
 class _Holdings:
     """Which agent holds which samples: the agents' index sets in one tensor, equal sets stored once."""
@@ -76,7 +82,9 @@ class _DataSampler(ABC):
         holdings: Indices of the samples that each agent holds.
         keys: One key per agent, int64 [N].
         batch_size: B.
-        counts: Number of labels that count in each sample, int64 [n]; None if all do.
+        counts: Returns the number of labels that count in each sample, int64 [n]; None if all do.
+        readers: Number of processes that read samples ahead, if these are read when needed; 0 for none.
+        prefetch: Steps that each of them reads ahead.
     """
 
     def __init__(
@@ -85,18 +93,60 @@ class _DataSampler(ABC):
         holdings: Sequence[np.ndarray],
         keys: Tensor,
         batch_size: int,
-        counts: Tensor | None = None,
+        counts: Callable[[], Tensor | None] = lambda: None,
+        *,
+        readers: int = 0,
+        prefetch: int = 2,
     ) -> None:
         self.data = data
         self.counts = counts
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
+        self.changes = draws.fold(keys, draws.key(0, "changes of samples")) if isinstance(data, Stored) else None
+        self.ahead = Ahead(data, self._wanted, readers, prefetch) if readers and isinstance(data, Stored) else None
         self._begin()
 
     @abstractmethod
     def _begin(self) -> None:
         """Set up what is kept between batches."""
+
+    @abstractmethod
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step.
+
+        Args:
+            step: The step.
+            size: Samples per agent.
+
+        Returns:
+            Their indices, int64 [N, B].
+        """
+
+    def batch(self, step: int, size: int | None = None) -> Batch:
+        """Draw the batches of a step; see `Sampler`."""
+        if self.ahead is not None and size in (None, self.batch_size):
+            shape = (len(self.keys), self.batch_size)
+            return map_nest(lambda t: t.view(*shape, *t.shape[1:]), self.ahead.batch(step))
+        rows = self.rows(step, size or self.batch_size)
+        return take(self.data, rows, self._changes(step, rows))
+
+    def _changes(self, step: int, rows: Tensor) -> Tensor | None:
+        """Return the keys of the random changes of samples, int64 [N, B]."""
+        if self.changes is None:
+            return None
+        return draws.fold(draws.fold(self.changes, step)[:, None], torch.arange(rows.shape[1], device=rows.device))
+
+    def _wanted(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = self.rows(step, self.batch_size)
+        keys = self._changes(step, rows)
+        assert keys is not None
+        return rows.flatten(), keys.flatten()
+
+    def close(self) -> None:
+        """End the processes that read samples ahead, if there are any."""
+        if self.ahead is not None:
+            self.ahead.close()
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Iterate over all of the agents' data: full batches first, then the rest sample by sample; see `Sampler`."""
@@ -104,17 +154,18 @@ class _DataSampler(ABC):
         whole = sizes // length
         on_host = self.holdings.sizes_on_host
         first = torch.arange(length, device=sizes.device)
-        total = sizes[:, 0] if self.counts is None else self._count_all(self.counts)
+        counts = self.counts()
+        total = sizes[:, 0] if counts is None else self._count_all(counts)
         for j in range(int((on_host // length).max())):
-            yield self._part(j * length + first, (j < whole).expand(-1, length), total)
+            yield self._part(j * length + first, (j < whole).expand(-1, length), counts, total)
         for j in range(int((on_host % length).max())):
             slots = whole * length + j
-            yield self._part(slots, slots < sizes, total)
+            yield self._part(slots, slots < sizes, counts, total)
 
-    def _part(self, slots: Tensor, held: Tensor, total: Tensor) -> tuple[Batch, Tensor]:
+    def _part(self, slots: Tensor, held: Tensor, counts: Tensor | None, total: Tensor) -> tuple[Batch, Tensor]:
         """Take the samples in the agents' slots [N, B], and the share of the agent's data that they are."""
         samples = self.holdings.find(slots.clamp(max=self.holdings.sizes[:, None] - 1))
-        mine = held if self.counts is None else held * self.counts[samples]
+        mine = held if counts is None else held * counts[samples]
         return take(self.data, samples), mine.sum(1).double() / total
 
     def _count_all(self, counts: Tensor) -> Tensor:
@@ -127,17 +178,17 @@ class IndependentSampler(_DataSampler):
     """Draws each sample of a batch independently, with replacement, from the agent's own data."""
 
     def _begin(self) -> None:
-        self.ahead = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
-        self.first = -self.ahead
+        self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
+        self.first = -self.at_once
 
-    def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step; see `Sampler`."""
-        if size not in (None, self.batch_size):
-            return take(self.data, self._draw(step, 1, size)[0])
-        if not 0 <= step - self.first < self.ahead:
-            self.samples = self._draw(step, self.ahead, self.batch_size)
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
+        if size != self.batch_size:
+            return self._draw(step, 1, size)[0]
+        if not 0 <= step - self.first < self.at_once:
+            self.samples = self._draw(step, self.at_once, size)
             self.first = step
-        return take(self.data, self.samples[step - self.first])
+        return self.samples[step - self.first]
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -163,9 +214,8 @@ class EpochSampler(_DataSampler):
         self.first = np.full(len(sizes), -1)
         self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=self.keys.device)
 
-    def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step; see `Sampler`."""
-        size = size or self.batch_size
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
         if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
             self._reach(size)
         self._order(step * self.batch_size // self.holdings.sizes_on_host)
@@ -173,7 +223,7 @@ class EpochSampler(_DataSampler):
         position = step * self.batch_size + torch.arange(size, device=self.keys.device)
         epoch = position // sizes
         place = (epoch - epoch[:, :1]) * self.length + position % sizes
-        return take(self.data, self.holdings.find(self.orders.gather(1, place)))
+        return self.holdings.find(self.orders.gather(1, place))
 
     def _order(self, first: np.ndarray) -> None:
         """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""
@@ -223,6 +273,9 @@ class StreamSampler:
         """
         raise TypeError("the task generates its samples, so that there is no gradient over all of them")
 
+    def close(self) -> None:
+        """Do nothing, since nothing is read."""
+
 
 def make_sampler(
     sampling: Sampling,
@@ -232,6 +285,9 @@ def make_sampler(
     keys: Tensor,
     batch_size: int,
     dtype: torch.dtype,
+    *,
+    readers: int = 0,
+    prefetch: int = 2,
 ) -> Sampler:
     """Build the sampler for a task and an experiment.
 
@@ -243,6 +299,8 @@ def make_sampler(
         keys: One key per row, int64 [N].
         batch_size: B.
         dtype: Floating type of generated samples.
+        readers: Number of processes that read samples ahead, if these are read when needed; 0 for none.
+        prefetch: Steps that each of them reads ahead.
 
     Returns:
         A sampler.
@@ -250,4 +308,5 @@ def make_sampler(
     if task.draw is not None:
         return StreamSampler(task, agents, keys, batch_size, dtype)
     kind = EpochSampler if sampling == "epochs" else IndependentSampler
-    return kind(task.train, holdings, keys, batch_size, task.counts(task.train))
+    counts = partial(task.counts, task.train)
+    return kind(task.train, holdings, keys, batch_size, counts, readers=readers, prefetch=prefetch)

@@ -264,6 +264,9 @@ class RuntimePart(_Part):
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+        readers: Number of processes of each worker that read the samples of the next steps, where samples are read when
+            they are needed; 0 to read them in turn with the steps.
+        prefetch: Steps that each of these processes reads ahead.
     """
 
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
@@ -275,6 +278,8 @@ class RuntimePart(_Part):
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+    readers: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
+    prefetch: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
 
 
 class Config(_Part):

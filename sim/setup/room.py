@@ -35,8 +35,9 @@ def parameters_of(component: Component, task: Task) -> int:
     """
     if component.is_own:
         return 0
+    shape = task.input_shape  # which may have to be read
     with torch.device("meta"):
-        model: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        model: nn.Module = component.make(input_shape=shape, num_outputs=task.num_outputs)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

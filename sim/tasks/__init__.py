@@ -3,13 +3,14 @@
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
+from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
 from basinet.sim.tasks.huggingface import huggingface
 from basinet.sim.tasks.landscape import Landscape
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
-from basinet.sim.tasks.supervised import Regression, is_data_set, is_list_of_samples, supervised
+from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Landscape",
     "Logistic",
     "Noise",
+    "OwnLoss",
     "Quadratic",
     "Regression",
     "Ripples",
