@@ -93,7 +93,7 @@ def _bounds_of_torch(maker: Any) -> dict[str, Any]:
 
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
-    "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "partition": Kind("task.partition", PARTITIONS, ("labels", "columns", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
     "topology": Kind(

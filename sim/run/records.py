@@ -27,6 +27,7 @@ __all__ = [
     "FINISHED",
     "METRICS",
     "OF_THE_SETUP",
+    "PARTITION_COLUMNS",
     "Row",
     "csv_text",
     "essence",
@@ -48,6 +49,9 @@ ANALYZED = "analyzed.json"
 """File that records what has been measured of the states of a run; see `basinet.sim.run.analyzed`."""
 
 METRICS = "metrics.jsonl"
+
+PARTITION_COLUMNS = ("replica", "agent", "label", "samples")
+"""Columns of a partition; the one by which groups of samples were dealt out follows."""
 
 OF_THE_SETUP = ("attackers.csv", "partition.csv", "topology.csv")
 """Tables that are written before the first step; all others belong to the analysis."""

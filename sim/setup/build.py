@@ -239,7 +239,7 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
         # A copy, since the user's partition may write into it.
         labels = num_samples if task.labels is None else task.labels.numpy().copy()
-        parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
+        parts = partition.make(labels=labels, columns=task.columns, num_agents=num_agents, rng=rng)
         with user_code(partition):  # the code of a generator runs when it is iterated over
             parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = check_partition(parts, partition.name, num_agents, num_samples)

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import Dataset
 
 import basinet
 from basinet.algorithms import draws
+from basinet.analysis.plots import plot_partition
+from basinet.analysis.plots.partition import load_partition
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Stored, take
@@ -233,6 +236,22 @@ def test_a_run_is_that_in_memory(tmp_path: Path, no_reports: None, settings: dic
         rows.append((found.runs[0].metrics, found.summary()[0]["hessian_trace_mean"]))
     assert rows[0][0] == rows[1][0]
     assert rows[0][1] == rows[1][1] > 0
+
+
+def test_groups_are_dealt_out_and_shown(tmp_path: Path, no_reports: None) -> None:
+    users = ["ann", "bo", "cy", "di", "ed"] * 4
+    task = supervised(Pictures(), lazy=True, labels=Y, columns={"user": users})
+    partition = {"name": "by_column", "column": "user"}
+    keys = {**RUN, "analysis": [], "task": {"name": task, "partition": partition}}
+    found = basinet.run(**keys, runtime={"device": "cpu"}, out=tmp_path, quiet=True)
+    rows = load_partition(found.runs[0])
+    assert {(row["user"], row["label"]): row["samples"] for row in rows} == {
+        (user, str(label)): 2 for user in users for label in (0, 1)
+    }
+    assert sorted(len({row["user"] for row in rows if row["agent"] == agent}) for agent in range(3)) == [1, 2, 2]
+    ax = plot_partition(rows, ax=Figure().subplots())
+    assert [text.get_text() for text in ax.get_xticklabels()] == users[:5] and ax.get_xlabel() == "user"
+    assert ax.images[0].get_array().sum(0).tolist() == [4] * 5
 
 
 class Large(Dataset[Any]):
