@@ -100,6 +100,18 @@ class Items(Stored):
             raise ExperimentError(f"task: {error}") from error
         return batch
 
+    def item(self, row: int) -> Any:
+        """Read an item as it is.
+
+        Args:
+            row: Its index.
+
+        Returns:
+            The item, without a transform.
+        """
+        with _generators_restored():
+            return self._item(row, row, changed=False)
+
     def _item(self, row: int, seed: int, *, changed: bool) -> Any:
         """Read an item, with what it draws determined by a seed."""
         seed &= _MASK

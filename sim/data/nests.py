@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Nest", "fields_of", "leaves", "map_nest", "move_nest", "rebuild"]
+__all__ = ["Nest", "fields_of", "leaves", "map_nest", "map_values", "move_nest", "rebuild"]
 
 Nest = Any
 """A tensor, or a tuple, list, mapping, named tuple or dataclass of nests; other values in it are constants."""
@@ -54,6 +54,20 @@ def map_nest(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
     beside = [fields_of(other) for other in others]
     mapped = {name: map_nest(function, part, *(parts[name] for parts in beside)) for name, part in found.items()}
     return _like(nest, mapped)
+
+
+def map_values(function: Callable[[Any], Any], nest: Nest) -> Nest:
+    """Apply a function to the tensors and constants of a nest.
+
+    Args:
+        function: Takes a tensor or a constant.
+        nest: A nest.
+
+    Returns:
+        A nest of the same structure that holds the results.
+    """
+    found = {} if isinstance(nest, Tensor) else fields_of(nest)
+    return _like(nest, {name: map_values(function, part) for name, part in found.items()}) if found else function(nest)
 
 
 def _like(nest: Nest, parts: dict[str, Any]) -> Nest:

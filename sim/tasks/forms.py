@@ -1,7 +1,9 @@
 """The forms in which users give data: data sets, lists of samples, and nests of tensors or arrays."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from basinet.sim.data.items import Items, Transform
+from basinet.sim.data.memory_map import cached
 from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest
 from basinet.sim.data.rows import Data, Stored, length, take
 from basinet.sim.setup.memory import memory
@@ -105,6 +108,7 @@ def read(
     lazy: bool | Literal["auto"] = False,
     collate: Callable[[list[Any]], Nest] | None = None,
     transform: Transform | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Data:
     """Read data, or find out how to read them when they are needed.
 
@@ -114,6 +118,7 @@ def read(
         lazy: See `supervised`.
         collate: See `supervised`.
         transform: See `supervised`.
+        cache: See `supervised`.
 
     Returns:
         A nest of tensors, or `Items`.
@@ -136,9 +141,10 @@ def read(
             " basinet.sim.data.stream.Stream(data, …)"
         )
     if isinstance(given, Dataset) or _is_list_of_items(given) or _is_indexed(given):
-        return _read_items(name, given, lazy, collate, transform)
-    if collate is not None:
-        raise ValueError(f"collate makes batches of items, and {name} is a {type(given).__name__} of tensors or arrays")
+        return _read_items(name, given, lazy, collate, transform, cache)
+    if collate is not None or cache is not None:
+        what = "cache keeps" if collate is None else "collate makes batches of"
+        raise ValueError(f"{what} items, and {name} is a {type(given).__name__} of tensors or arrays")
     data = _nest(name, given)
     lengths = {path: len(t) for path, t in _named(data).items()}
     if len(set(lengths.values())) > 1:
@@ -154,12 +160,15 @@ def _read_items(
     lazy: bool | Literal["auto"],
     collate: Callable[[list[Any]], Nest] | None,
     transform: Transform | None,
+    cache: str | os.PathLike[str] | None,
 ) -> Data:
     if not hasattr(source, "__len__"):
         raise ValueError(f"{name} is a {type(source).__name__} without a length")
     if len(source) == 0:
         raise ValueError(f"{name} is empty")
     items = Items(source=source, name=name, collate=collate, transform=transform)
+    if cache is not None:
+        items, lazy = replace(items, source=cached(items, Path(cache))), lazy is not False
     if lazy == "auto":
         one = sum(t.nbytes for t in leaves(items.fetch(torch.tensor([0]))))
         lazy = one * len(source) > memory() // _SHARE_OF_MEMORY

@@ -1,12 +1,14 @@
 """Tasks from the user's own data: torch data sets, tensors or arrays, with a usual loss or one of the user's."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from basinet.sim.data.items import Items, Transform
@@ -118,10 +120,11 @@ def supervised(
     num_outputs: int | None = None,
     target: str | None = None,
     labels: Sequence[int] | Tensor | None = None,
-    columns: Mapping[str, Sequence[Any]] | None = None,
+    columns: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
     lazy: bool | Literal["auto"] = "auto",
     collate: Callable[[list[Any]], Nest] | None = None,
     transform: Transform | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Task:
     """Turn data into a task.
 
@@ -153,6 +156,8 @@ def supervised(
             does; `basinet.sim.data.pad.Pad` pads items of different lengths.
         transform: Changes an item at random whenever an agent draws it; takes the item and a numpy.random.Generator,
             which is seeded by agent, step and position. Measured samples are not changed.
+        cache: A folder in which the items of a data set are kept in files that are mapped into memory, as they are
+            before a transform and a collation: they are read once, for all runs that use the same ones.
 
     Returns:
         A task.
@@ -167,9 +172,9 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
-    data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform)}
+    data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache)}
     if test is not None:
-        data["test"] = read("test", test, lazy=lazy, collate=collate)
+        data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache)
     few = {name: take(part, slice(0, 1)) for name, part in data.items()}
     if test is not None:
         check_alike(few["train"], few["test"])
