@@ -1,8 +1,6 @@
 """Items of a data set that is indexed, read when they are needed."""
 
-import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from basinet.sim.data.generators import restored_generators, seed_generators
 from basinet.sim.data.nests import Nest, fields_of, leaves, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.mistakes import ExperimentError, in_words, place_of
@@ -19,8 +18,6 @@ __all__ = ["Items", "Transform", "batch_of"]
 
 Transform = Callable[[Any, np.random.Generator], Any]
 """Changes an item at random, by a generator of its own."""
-
-_MASK = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +59,11 @@ class Items(Stored):
         """Class of each sample, int64 [n] on the CPU, if it is known."""
         return self.classes
 
+    @property
+    def window(self) -> int | None:
+        """Number of items from which agents draw at a time, if they cannot be indexed at will."""
+        return getattr(self.source, "window", None)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the same items, to be read to a device and in a floating type; see `Stored`."""
         return replace(self, device=device, dtype=dtype)
@@ -88,7 +90,7 @@ class Items(Stored):
             batch = self.source.gather(rows)
         else:
             seeds = rows if keys is None else keys
-            with _generators_restored():
+            with restored_generators():
                 items = [self._item(*pair, changed=changed) for pair in zip(rows.tolist(), seeds.tolist(), strict=True)]
                 batch = self._collated(items, rows)
         try:
@@ -109,20 +111,17 @@ class Items(Stored):
         Returns:
             The item, without a transform.
         """
-        with _generators_restored():
+        with restored_generators():
             return self._item(row, row, changed=False)
 
     def _item(self, row: int, seed: int, *, changed: bool) -> Any:
         """Read an item, with what it draws determined by a seed."""
-        seed &= _MASK
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 (the user's items may draw from it)
-        what = ""
+        seed, what = seed_generators(seed), ""
         try:
             item = self.source[row]
             if changed and self.transform is not None:
                 what = "the transform of "
+                seed_generators(seed)  # a stream seeds them otherwise
                 item = self.transform(item, np.random.default_rng(seed))
         except ExperimentError:
             raise
@@ -167,7 +166,7 @@ class Items(Stored):
         Raises:
             ExperimentError: It differs, since it draws from a generator of its own, or it cannot be read.
         """
-        rows = torch.tensor([0, len(self) - 1])
+        rows = torch.tensor([0, 1 % len(self)])
         for keys in (None, torch.tensor([1, 2])):
             first, again = ([_bytes(t) for t in leaves(self.fetch(rows, keys))] for _ in range(2))
             if first != again:
@@ -221,15 +220,3 @@ def _parts(nest: Nest, path: str) -> Iterator[tuple[str, Any]]:
 
 def _bytes(tensor: Tensor) -> bytes:
     return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-
-
-@contextmanager
-def _generators_restored() -> Iterator[None]:
-    """Restore the global generators at the end."""
-    states = torch.default_generator.get_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])  # noqa: NPY002

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-__all__ = ["PARTITIONS", "by_column", "dirichlet", "iid", "shards", "shared", "unequal"]
+__all__ = ["PARTITIONS", "by_column", "dirichlet", "iid", "in_turns", "shards", "shared", "unequal"]
 
 Labels = NDArray[Any] | int
 Indices = NDArray[np.int64]
@@ -175,6 +175,23 @@ def by_column(
     return _groups(rng.permutation(np.arange(len(values)) % num_agents)[group], num_agents)
 
 
+def in_turns(labels: Labels, num_agents: int) -> list[Indices]:
+    """Deal the samples out in turns, in their order, in shares that differ by at most one sample.
+
+    Args:
+        labels: Labels of the samples, or their number.
+        num_agents: Number of agents K.
+
+    Returns:
+        The samples of each agent.
+
+    Example:
+        >>> [part.tolist() for part in in_turns(5, 2)]
+        [[0, 2, 4], [1, 3]]
+    """
+    return [np.arange(agent, _count("in_turns", labels, num_agents), num_agents) for agent in range(num_agents)]
+
+
 def shared(labels: Labels, num_agents: int) -> list[Indices]:
     """Give every agent all samples, so that agents differ only in their draws.
 
@@ -195,6 +212,7 @@ def shared(labels: Labels, num_agents: int) -> list[Indices]:
 PARTITIONS: dict[str, Callable[..., list[Indices]]] = {
     "by_column": by_column,
     "iid": iid,
+    "in_turns": in_turns,
     "dirichlet": dirichlet,
     "shards": shards,
     "shared": shared,

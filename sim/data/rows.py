@@ -25,6 +25,11 @@ class Stored(ABC):
         """Class of each sample, int64 [n] on the CPU, if it is known without reading the samples."""
         return None
 
+    @property
+    def window(self) -> int | None:
+        """Number of consecutive samples that agents draw from at a time, if samples cannot be read in any order."""
+        return None
+
     @abstractmethod
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
         """Read samples, in whichever process.

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,15 @@ from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import Data, Stored, take
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
+__all__ = [
+    "EpochSampler",
+    "IndependentSampler",
+    "Sampler",
+    "Sampling",
+    "StreamSampler",
+    "WindowSampler",
+    "make_sampler",
+]
 
 _AHEAD = 2**16
 """Approximate number of draws made in one call, over several steps: a call costs more than many draws."""
@@ -242,6 +250,54 @@ class EpochSampler(_DataSampler):
         )
 
 
+class WindowSampler(_DataSampler):
+    """Goes through the agent's own data in their order, one window after another; within each, at random.
+
+    Args:
+        *args: See `IndependentSampler`.
+        again: Whether samples are drawn independently within a window, or otherwise each once.
+        **kwargs: See `IndependentSampler`.
+    """
+
+    def __init__(self, *args: Any, again: bool, **kwargs: Any) -> None:
+        self.again = again
+        super().__init__(*args, **kwargs)
+
+    def _begin(self) -> None:
+        assert isinstance(self.data, Stored) and self.data.window is not None
+        sizes = self.holdings.sizes_on_host
+        self.windows = np.maximum(1, self.data.window * sizes // len(self.data))
+        self.own = self.keys.cpu()
+        self.orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
+        slots = np.stack([self._slots(agent, step, size) for agent in range(len(self.own))])
+        return self.holdings.find(torch.from_numpy(slots).to(self.keys.device))
+
+    def _slots(self, agent: int, step: int, size: int) -> np.ndarray:
+        """Draw which of its samples an agent takes."""
+        held, window = int(self.holdings.sizes_on_host[agent]), int(self.windows[agent])
+        epoch, place = np.divmod(step * self.batch_size + np.arange(size), held)
+        number, within = np.divmod(place, window)
+        lengths = np.minimum(window, held - number * window)
+        if self.again:
+            drawn = draws.uniform(draws.fold(self.own[agent], step), (size,)).numpy()
+            within = (drawn * lengths).astype(np.int64)
+            return np.asarray(number * window + within)
+        numbers = (epoch * -(-held // window) + number).tolist()
+        places = zip(numbers, lengths.tolist(), within.tolist(), strict=True)
+        return np.asarray(number * window + [self._order(agent, n, length)[place] for n, length, place in places])
+
+    def _order(self, agent: int, number: int, length: int) -> np.ndarray:
+        """Draw the order in an agent's window, counted over all epochs."""
+        if (agent, number) not in self.orders:
+            self.orders.pop((agent, number - 2), None)
+            keys = draws.fold(self.own[agent : agent + 1], number)
+            self.orders[agent, number] = draws.permutation(keys, torch.tensor([length]), length)[0].numpy()
+        return self.orders[agent, number]
+
+
 class StreamSampler:
     """Generates fresh samples at every step, for tasks whose gradient noise has a closed form.
 
@@ -307,6 +363,8 @@ def make_sampler(
     """
     if task.draw is not None:
         return StreamSampler(task, agents, keys, batch_size, dtype)
-    kind = EpochSampler if sampling == "epochs" else IndependentSampler
+    kind: Callable[..., _DataSampler] = EpochSampler if sampling == "epochs" else IndependentSampler
+    if isinstance(task.train, Stored) and task.train.window is not None:
+        kind = partial(WindowSampler, again=sampling == "independent")
     counts = partial(task.counts, task.train)
     return kind(task.train, holdings, keys, batch_size, counts, readers=readers, prefetch=prefetch)

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from basinet.sim.data.generators import restored_generators
 from basinet.sim.data.items import Items, Transform
 from basinet.sim.data.memory_map import cached
 from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest
 from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.data.streams import Stream, is_stream
 from basinet.sim.setup.memory import memory
 from basinet.sim.tasks.calls import targets_of
 from basinet.sim.tasks.task import IGNORED
@@ -109,6 +111,7 @@ def read(
     collate: Callable[[list[Any]], Nest] | None = None,
     transform: Transform | None = None,
     cache: str | os.PathLike[str] | None = None,
+    window: int | None = None,
 ) -> Data:
     """Read data, or find out how to read them when they are needed.
 
@@ -119,6 +122,7 @@ def read(
         collate: See `supervised`.
         transform: See `supervised`.
         cache: See `supervised`.
+        window: See `supervised`.
 
     Returns:
         A nest of tensors, or `Items`.
@@ -135,11 +139,16 @@ def read(
         )
     if isinstance(given, TensorDataset):
         given = given.tensors
-    if isinstance(given, IterableDataset):
-        raise ValueError(
-            f"{name} is an IterableDataset, which has no length; if it ends, give supervised(list(data)), or else"
-            " basinet.sim.data.stream.Stream(data, …)"
-        )
+    if is_stream(given):
+        if window is None and cache is None:
+            raise ValueError(
+                f"{name} is a {type(given).__name__}, whose items have no index; if it ends, give window= (how many"
+                " samples are shuffled together), or a cache= that holds all, or supervised(list(data))"
+            )
+        with restored_generators():
+            given = Stream(given, window or 1, name)
+    elif window is not None:
+        raise ValueError(f"window is for data without an index, and {name} is a {type(given).__name__}")
     if isinstance(given, Dataset) or _is_list_of_items(given) or _is_indexed(given):
         return _read_items(name, given, lazy, collate, transform, cache)
     if collate is not None or cache is not None:
@@ -169,6 +178,8 @@ def _read_items(
     items = Items(source=source, name=name, collate=collate, transform=transform)
     if cache is not None:
         items, lazy = replace(items, source=cached(items, Path(cache))), lazy is not False
+    if isinstance(items.source, Stream):
+        lazy = True
     if lazy == "auto":
         one = sum(t.nbytes for t in leaves(items.fetch(torch.tensor([0]))))
         lazy = one * len(source) > memory() // _SHARE_OF_MEMORY

@@ -125,6 +125,7 @@ def supervised(
     collate: Callable[[list[Any]], Nest] | None = None,
     transform: Transform | None = None,
     cache: str | os.PathLike[str] | None = None,
+    window: int | None = None,
 ) -> Task:
     """Turn data into a task.
 
@@ -158,6 +159,9 @@ def supervised(
             which is seeded by agent, step and position. Measured samples are not changed.
         cache: A folder in which the items of a data set are kept in files that are mapped into memory, as they are
             before a transform and a collation: they are read once, for all runs that use the same ones.
+        window: For data that can only be iterated over, such as an IterableDataset: agents draw from this many samples
+            at a time, in the order of the data. These must be the same whenever they are iterated over, and are dealt
+            out in turns (`partition: in_turns`).
 
     Returns:
         A task.
@@ -172,9 +176,9 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
-    data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache)}
+    data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache, window=window)}
     if test is not None:
-        data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache)
+        data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache, window=window)
     few = {name: take(part, slice(0, 1)) for name, part in data.items()}
     if test is not None:
         check_alike(few["train"], few["test"])

@@ -178,7 +178,7 @@ def whole(items: list[Any]) -> Tensor:
         ({"collate": whole}, r"^task: the collation of 1 items of train returns a tensor of shape \(3,\), where the"),
         ({"collate": lambda items: 1 / 0}, "cannot be stacked .*ZeroDivisionError.*give a collate"),
         ({"transform": lambda item, rng: 1 / 0}, "^task: the transform of item 0 of train .* raises ZeroDivisionError"),
-        ({"num_outputs": 1}, r"^task: the targets .* integers from 0 to 0 .* train has 1 in sample 19"),
+        ({"num_outputs": 1}, r"^task: the targets .* integers from 0 to 0 .* train has 1 in sample 1"),
         ({"labels": [0, 1] * 9 + [1, -3]}, "targets of train run from -3 to 1"),
         ({"columns": {"user": [1, 2]}, "num_outputs": 2}, r"column 'user' has the shape \(2,\), and train has 20"),
     ],

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from basinet.sim.data.partitions import PARTITIONS, by_column, dirichlet, iid, shards, shared, unequal
 
-DISJOINT = sorted(set(PARTITIONS) - {"shared", "by_column"})
+DISJOINT = sorted(set(PARTITIONS) - {"shared", "by_column", "in_turns"})
 
 
 def generator(seed: int = 0) -> np.random.Generator:
