@@ -16,6 +16,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
+from tests.structures import STRUCTURES
 
 SETTINGS = {
     "sgd": {"momentum": 0.9, "nesterov": True},
@@ -102,6 +103,10 @@ def build():
             setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:
             refused[name] = str(error)
+    for name, (task, model) in STRUCTURES.items():
+        config |= {"task": task, "model": model, "strategy": "diffusion", "topology": {"name": "ring", "agents": 5}}
+        config |= {"runtime": {"dtype": "float64", "engine": "loop"}, "optimizer": {"name": "sgd", "lr": 0.1}}
+        setups[name] = build_setup(Config.parse(config | {"attack": "none", "sampling": "epochs"}), shared)
     return setups, refused
 
 
@@ -109,7 +114,7 @@ def everything(setups, workers, rank):
     """Run all pairs on this worker's rows."""
     found = {}
     for name, setup in setups.items():
-        block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), "stacked")
+        block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), setup.config.runtime.engine)
         block.advance(STEPS)
         found[name] = block.x.clone(), block.channel.bytes_sent
     return found
