@@ -238,6 +238,19 @@ def test_a_run_is_that_in_memory(tmp_path: Path, no_reports: None, settings: dic
     assert rows[0][1] == rows[1][1] > 0
 
 
+def test_a_block_continues_where_another_was(make_block: Any) -> None:
+    keys = {**RUN, "task": supervised(Pictures("torch"), lazy=True, transform=jitter, num_outputs=2), "analysis": []}
+    runtime = {"device": "cpu", "engine": "loop"}
+    whole, first, second = (make_block(**keys, runtime={**runtime, "readers": n}) for n in (0, 1, 1))
+    whole.advance(6)
+    first.advance(3)
+    second.load_state_dict(first.state_dict())
+    second.advance(6)
+    assert torch.equal(whole.x, second.x)
+    for block in (first, second):
+        block.oracle.sampler.close()
+
+
 def test_groups_are_dealt_out_and_shown(tmp_path: Path, no_reports: None) -> None:
     users = ["ann", "bo", "cy", "di", "ed"] * 4
     task = supervised(Pictures(), lazy=True, labels=Y, columns={"user": users})
