@@ -137,7 +137,7 @@ class Items(Stored):
         except Exception as error:  # the user's function may raise anything
             raise ExperimentError(
                 f"task: the items of {self.name} cannot be stacked into tensors of one shape"
-                f" ({in_words(error)}{place_of(error)}); give a collate, such as basinet.sim.data.pad"
+                f" ({in_words(error)}{place_of(error)}); give a collate, such as basinet.sim.tasks.Pad"
             ) from error
         return batch_of(self.name, batch, len(rows))
 

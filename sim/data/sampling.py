@@ -163,6 +163,7 @@ class _DataSampler(ABC):
         on_host = self.holdings.sizes_on_host
         first = torch.arange(length, device=sizes.device)
         counts = self.counts()
+        counts = None if counts is None else counts.to(sizes.device)
         total = sizes[:, 0] if counts is None else self._count_all(counts)
         for j in range(int((on_host // length).max())):
             yield self._part(j * length + first, (j < whole).expand(-1, length), counts, total)
@@ -366,5 +367,7 @@ def make_sampler(
     kind: Callable[..., _DataSampler] = EpochSampler if sampling == "epochs" else IndependentSampler
     if isinstance(task.train, Stored) and task.train.window is not None:
         kind = partial(WindowSampler, again=sampling == "independent")
+    if isinstance(task.train, Stored):
+        keys = keys.cpu()  # where samples are read
     counts = partial(task.counts, task.train)
     return kind(task.train, holdings, keys, batch_size, counts, readers=readers, prefetch=prefetch)

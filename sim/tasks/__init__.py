@@ -1,6 +1,7 @@
 """Tasks: the data, the loss and the metrics of an experiment."""
 
 from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.data.pad import Pad
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
 from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
@@ -25,6 +26,7 @@ __all__ = [
     "Logistic",
     "Noise",
     "OwnLoss",
+    "Pad",
     "Quadratic",
     "Regression",
     "Ripples",

@@ -154,7 +154,7 @@ def supervised(
         lazy: Whether items are read when they are needed, instead of all at the start; "auto" if they would take more
             than a quarter of the memory.
         collate: Makes a batch of a list of items, whose first dimension has to be theirs, by default as a DataLoader
-            does; `basinet.sim.data.pad.Pad` pads items of different lengths.
+            does; `basinet.sim.tasks.Pad` pads items of different lengths.
         transform: Changes an item at random whenever an agent draws it; takes the item and a numpy.random.Generator,
             which is seeded by agent, step and position. Measured samples are not changed.
         cache: A folder in which the items of a data set are kept in files that are mapped into memory, as they are

@@ -19,11 +19,13 @@ import basinet
 from basinet.algorithms import draws
 from basinet.analysis.plots import plot_partition
 from basinet.analysis.plots.partition import load_partition
+from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.pad import Pad
-from basinet.sim.data.rows import Stored, take
+from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.data.sampling import EpochSampler, IndependentSampler, make_sampler
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.tasks import supervised
 from tests.processes import Processes
 
@@ -265,6 +267,16 @@ def test_groups_are_dealt_out_and_shown(tmp_path: Path, no_reports: None) -> Non
     ax = plot_partition(rows, ax=Figure().subplots())
     assert [text.get_text() for text in ax.get_xticklabels()] == users[:5] and ax.get_xlabel() == "user"
     assert ax.images[0].get_array().sum(0).tolist() == [4] * 5
+
+
+def test_an_analysis_of_large_data_takes_a_subset(make_setup: Any, caplog: Any) -> None:
+    task = supervised(Large(40), lazy=True)
+    setup = make_setup(task=task, model="softmax", analysis=[], analysis_memory=4, runtime={"device": "cpu"})
+    assert samples_used(setup) == (4 << 20) // (50_000 * 8 + 8) == analysis_settings(setup)["analysis_samples"]
+    context = AnalysisContext(setup)
+    assert length(context.data) == length(context.sampled.train) == 10 and length(context.task.train) == 40
+    assert "the 40 samples do not fit into analysis_memory (4 MiB), so 10 of them are measured" in caplog.text
+    assert samples_used(make_setup(task=supervised(Pictures(), lazy=True), model="softmax", analysis=[])) is None
 
 
 class Large(Dataset[Any]):
