@@ -19,7 +19,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.freezing import model_of
-from basinet.sim.run.analyzed import analysis_settings
+from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import Row, read_table
@@ -185,7 +185,7 @@ def measure_trajectories(
                 raise ExperimentError(
                     f"{run.path}: its {key} differs from that of {shown[0].name}, so they share no loss"
                 )
-    samples, used = str(setup.config.analysis_samples or "all"), digest(analysis_settings(setup))
+    samples, used = str(samples_used(setup) or "all"), digest(analysis_settings(setup))
     if any(
         (row["trajectories"], row.get("settings")) == (found.digest, used) for row in read_table(folder / TABLE)[:1]
     ):

@@ -27,6 +27,7 @@ from basinet.analysis.theory import (
 )
 from basinet.analysis.theory.local_quadratic import LocalQuadratic, local_quadratic
 from basinet.sim.agents.state import load_checkpoint, load_vector
+from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import RunFolder, load_run
@@ -227,6 +228,8 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
     if setup.config.gradient_noise is not None:
         raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
+    if isinstance(setup.task.train, Stored):
+        raise ExperimentError("task: theory covers only data in memory, and these are read when needed (lazy)")
     if setup.task.weighs or setup.task.mean_over == "batch":
         raise ExperimentError(
             "task: theory takes a batch as the mean of its samples, which all count alike, and this loss is not"

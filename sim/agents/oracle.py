@@ -98,6 +98,8 @@ class Oracle:
             draws.agent_keys(config.seed, "batch", replicas, agents),
             config.batch_size,
             setup.dtype,
+            readers=config.runtime.readers,
+            prefetch=config.runtime.prefetch,
         )
         if not setup.attack.spoils_labels:
             return sampler

@@ -259,6 +259,10 @@ class Worker:
         with blaming(self.setup, self.placement.workers):
             return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
 
+    def close(self) -> None:
+        """End the processes that this worker has started."""
+        self.block.oracle.sampler.close()
+
     def state(self) -> dict[str, Any]:
         """Collect the state of this worker's rows, on the CPU.
 

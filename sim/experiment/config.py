@@ -103,7 +103,7 @@ def _bounds_of_torch(maker: Any) -> dict[str, Any]:
 
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
-    "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "partition": Kind("task.partition", PARTITIONS, ("labels", "columns", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
@@ -289,6 +289,9 @@ class RuntimePart(_Part):
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+        readers: Number of processes of each worker that read the samples of the next steps, where samples are read when
+            they are needed; 0 to read them in turn with the steps.
+        prefetch: Steps that each of these processes reads ahead.
     """
 
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
@@ -300,6 +303,8 @@ class RuntimePart(_Part):
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+    readers: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
+    prefetch: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
 
 
 class Config(_Part):

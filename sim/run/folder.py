@@ -5,7 +5,7 @@ RUN/metrics.jsonl    one JSON object per line, append-only: `step`, `replica`, a
 RUN/status.json      state, step, the replicas that diverged, the engine; an identifier of the run, and the lengths and
                      checksums of the measurements and the trajectory up to this step
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
-RUN/partition.csv    replica, agent, label, samples: which agent holds what
+RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
 RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, load_frozen, take_rows
 from basinet.sim.agents.worker import measure_some
+from basinet.sim.data.rows import length
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.records import FINISHED, METRICS, Row, lines_of, read_lines
+from basinet.sim.run.records import FINISHED, METRICS, PARTITION_COLUMNS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
 from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
@@ -343,17 +343,21 @@ def write_tables(setup: Setup, folder: RunFolder) -> None:
         ),
     )
     if setup.holdings:
-        folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
+        column = setup.config.task.partition.settings.get("column")
+        known = setup.task.columns.get(column) if isinstance(column, str) else None
+        extra = () if known is None else (f"column {column}" if column in PARTITION_COLUMNS else column,)
+        folder.write_table("partition.csv", (*PARTITION_COLUMNS, *extra), _partition_rows(setup, known))
 
 
-def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
-    labels = setup.task.labels
+def _partition_rows(setup: Setup, column: np.ndarray | None) -> Iterator[tuple[Any, ...]]:
+    """List the samples of each agent by label and, if they were dealt out by a column, by its values."""
+    labels = np.zeros(length(setup.task.train), np.int64) if setup.task.labels is None else setup.task.labels.numpy()
+    values, group = (None, 0 * labels) if column is None else np.unique(column, return_inverse=True)
     for replica, held in enumerate(setup.holdings):
         for agent, indices in enumerate(held):
-            values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
-            found, counts = np.unique(values.numpy(), return_counts=True)
-            for label, count in zip(found.tolist(), counts.tolist(), strict=True):
-                yield replica, agent, label, count
+            pairs, counts = np.unique(np.stack([labels[indices], group[indices]]), axis=1, return_counts=True)
+            for label, place, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+                yield replica, agent, label, count, *(() if values is None else (values[place],))
 
 
 def _finite(row: Row) -> Row:

@@ -27,6 +27,7 @@ __all__ = [
     "FINISHED",
     "METRICS",
     "OF_THE_SETUP",
+    "PARTITION_COLUMNS",
     "PIPELINE",
     "Row",
     "csv_text",
@@ -50,6 +51,9 @@ ANALYZED = "analyzed.json"
 """File that records what has been measured of the states of a run; see `basinet.sim.run.analyzed`."""
 
 METRICS = "metrics.jsonl"
+
+PARTITION_COLUMNS = ("replica", "agent", "label", "samples")
+"""Columns of a partition; the one by which groups of samples were dealt out follows."""
 
 PIPELINE = "pipeline.yaml"
 """File that records an experiment in stages, each in a folder of its own."""

@@ -251,12 +251,18 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
     counts = None if isinstance(task.train, Stored) else task.counts(task.train)
     partition = config.task.partition
     num_samples = length(task.train)
+    streamed = isinstance(task.train, Stored) and task.train.window is not None
+    if streamed and partition.name not in ("in_turns", "shared"):
+        raise ExperimentError(
+            f"task.partition: got {partition.name}, but the samples are a stream, which all agents read in its order;"
+            " allowed are in_turns, shared, or a cache, in which samples have an index"
+        )
     holdings = []
     for replica in range(config.replicas):
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
         # A copy, since the user's partition may write into it.
         labels = num_samples if task.labels is None else task.labels.numpy().copy()
-        parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
+        parts = partition.make(labels=labels, columns=task.columns, num_agents=num_agents, rng=rng)
         with user_code(partition):  # the code of a generator runs when it is iterated over
             parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = check_partition(parts, partition.name, num_agents, num_samples)

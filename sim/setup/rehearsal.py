@@ -270,7 +270,9 @@ def _small(setup: Setup, *, few: bool) -> Setup:
             "accumulate": config.accumulate and parts,
             "replicas": 1,
             "escape": None if escape is None else escape.model_copy(update={"every": 1}),
-            "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
+            "runtime": config.runtime.model_copy(
+                update={"name": "inline", "device": "cpu", "threads": 1, "readers": 0}
+            ),
         }
     )
     if not few:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ray import cloudpickle
+from torch.utils.data import Dataset
 
 from basinet.algorithms.optimizers import OPTIMIZERS, OptimizerTraits
 from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
@@ -16,6 +17,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
+from basinet.sim.tasks import supervised
 from tests.structures import STRUCTURES
 
 SETTINGS = {
@@ -80,6 +82,20 @@ PARTLY_TRAINED = {
 }
 
 
+class Squares(Dataset):
+    """Items that draw from a global generator."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return index % 7 + torch.rand(3), index % 2
+
+
+def shifted(item, rng):
+    return item[0] + float(rng.normal()), item[1]
+
+
 def build():
     """Build all pairs, or find why they are refused: five agents and three replicas, so that a replica is split."""
     setups, refused, shared = {}, {}, Shared()
@@ -112,7 +128,8 @@ def build():
             setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:
             refused[name] = str(error)
-    for name, (task, model) in STRUCTURES.items():
+    read = supervised(Squares(), lazy=True, transform=shifted, num_outputs=2)
+    for name, (task, model) in {**STRUCTURES, "read when needed": (read, "softmax")}.items():
         config |= {"task": task, "model": model, "strategy": "diffusion", "topology": {"name": "ring", "agents": 5}}
         config |= {"runtime": {"dtype": "float64", "engine": "loop"}, "optimizer": {"name": "sgd", "lr": 0.1}}
         setups[name] = build_setup(Config.parse(config | {"attack": "none", "sampling": "epochs"}), shared)

@@ -35,7 +35,8 @@ NEEDED = {
     "passes": {"value": 1.0},
     "risk_above": {"level": 1.0},
     "resnet": {"norm": "none"},
-    "huggingface": {"path": "x"},
+    **{name: {"path": "x"} for name in ("huggingface", "image_folder", "shards")},
+    "table": {"path": "x", "target": "y"},
 }
 NEEDED["wide_resnet"] = NEEDED["resnet"]
 
