@@ -105,6 +105,12 @@ class Block(Protocol):
     def average(self, x: Tensor) -> None:
         """Replace each row in place by the mean over all agents of its replica, for any [N, P]."""
 
+    def pool(self, gradients: Tensor) -> None:
+        """Replace the gradients of this step in place by that of the union of a replica's batches.
+
+        It is their mean; a weighted one if unequal numbers of labels count in the batches.
+        """
+
 
 class Strategy(Protocol):
     """How agents use gradients and neighbours.

@@ -162,6 +162,12 @@ class Block:
         """Replace each row in place by the mean over all agents of its replica; see `Channel.average`."""
         self.channel.average(x, self.step)
 
+    def pool(self, gradients: Tensor) -> None:
+        """Replace each gradient in place by that of the union of its replica's batches; see `Channel.average`."""
+        self.channel.average(gradients, self.step, self.oracle.counts())
+        if self.oracle.scaling is not None:  # copies of one model skip a step together
+            self.oracle.scaling.overflowed.copy_(self.channel.replicas.any(self.oracle.scaling.overflowed))
+
     def advance(self, until: int) -> None:
         """Take steps.
 

@@ -120,12 +120,22 @@ class Channel:
         edges = self._send(self._push_edges, step, self._personal.row_bytes(x))
         self._mix(edges.mixer, x, spare, self._error(edges, x, step))
 
-    def average(self, x: Tensor, step: int) -> None:
-        """Replace each row in place by the mean of its replica, by way of a server."""
+    def average(self, x: Tensor, step: int, weights: Tensor | None = None) -> None:
+        """Replace each row in place by the mean of its replica, by way of a server.
+
+        Args:
+            x: [N, P].
+            step: The step.
+            weights: How much each row counts, [N], sent along with it; None for all alike.
+
+        Raises:
+            ExperimentError: Some agents attack.
+        """
         if self._attackers is not None:
             raise ExperimentError(no_average(self._config))
-        self._send(self._server_edges, step, self._personal.row_bytes(x))
-        self.replicas.average(x)
+        beside = 0 if weights is None else weights.itemsize
+        self._send(self._server_edges, step, self._personal.row_bytes(x) + beside)
+        self.replicas.average(x, weights)
         if x is self._state.parameters:
             self._follow(lambda rows: self.average(rows, step))
 

@@ -14,7 +14,7 @@ from basinet.sim.agents.divergence import DivergenceWatch
 from basinet.sim.agents.gradients import Clipping, LossScaling, MicroBatches
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
-from basinet.sim.data.nests import leaves, rebuild
+from basinet.sim.data.nests import leaves, map_nest, rebuild
 from basinet.sim.data.sampling import Sampler, make_sampler
 from basinet.sim.data.spoilt_labels import SpoiltSampler
 from basinet.sim.engines import Engine, EngineName, Verb, make_engine
@@ -61,6 +61,8 @@ class Oracle:
         self._setup = setup
         self._state = state
         self._optimizer = optimizer
+        self._task = task
+        self._last: Batch | None = None
         self._rows = placement.index(state.parameters.device)
         self._purposes: dict[str, Tensor] = {}
         self._unread_keys = torch.zeros_like(self._rows[0])
@@ -136,6 +138,8 @@ class Oracle:
         """
         optimizer, state, noise = self._optimizer, self._state, self._setup.config.gradient_noise
         batch = self.batch(step)
+        if self._task.weighs:
+            self._last = batch
         # An engine without random draws does not read the keys.
         keys = self.keys("model", step) if self.engine.needs_keys else self._unread_keys
         noise_keys = self._unread_keys if noise is None else self.keys("gradient noise", step)
@@ -158,6 +162,13 @@ class Oracle:
             return optimizer.prepare(evaluate, state.gradients, rate())
         evaluate()
         return state.gradients
+
+    def counts(self) -> Tensor | None:
+        """Sum the weights in each agent's last batch, [N]; None if all samples and labels count alike."""
+        if self._last is None:
+            return None
+        flat = self._task.counts(map_nest(lambda t: t.flatten(0, 1), self._last))
+        return None if flat is None else flat.view(len(self._unread_keys), -1).sum(1)
 
     def full_gradients(self, step: int) -> Tensor:
         """Compute each agent's gradient over all of its data, [N, P], without augmentation or noise."""

@@ -58,13 +58,29 @@ class Replicas:
             dist.all_reduce(total)
         return total
 
-    def average(self, x: Tensor) -> None:
+    def any(self, flags: Tensor) -> Tensor:
+        """Return for each row whether any agent of its replica has a flag.
+
+        Args:
+            flags: bool [N], of this worker's rows.
+
+        Returns:
+            bool [N].
+        """
+        return (self.sums(flags.int()) > 0).index_select(0, self._replica)
+
+    def average(self, x: Tensor, weights: Tensor | None = None) -> None:
         """Replace the mixed parameters of each row by their mean over all agents of the replica.
 
         Args:
             x: [N, P], this worker's rows; changed in place.
+            weights: How much each row counts, [N]; None for all alike. Where nothing counts, the mean is 0.
         """
-        mean = self.sums(x) / self._placement.agents
+        if weights is None:
+            mean = self.sums(x) / self._placement.agents
+        else:
+            total = self.sums(weights).to(x)
+            mean = self.sums(x * weights[:, None].to(x)) / total.where(total > 0, 1)[:, None]
         for columns in self._personal.shared(x):
             torch.index_select(mean[..., columns], 0, self._replica, out=x[..., columns])
 

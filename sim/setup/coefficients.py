@@ -71,7 +71,7 @@ class _DryRunBlock:
                 " parameters are personal"
             )
 
-    average = push = combine
+    average = push = pool = combine
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
         return messages.flip(0)

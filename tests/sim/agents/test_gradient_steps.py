@@ -316,3 +316,13 @@ def test_half_precision_scales_every_agents_loss(make_block, strategy):
 def test_mistakes_are_one_sentence(make_setup, keys, message):
     with pytest.raises(ExperimentError, match=f"^{message}"):
         make_setup(**keys)
+
+
+def test_copies_of_one_model_skip_a_step_together(make_block):
+    runtime = {"dtype": "float32", "device": "cpu", "autocast": "float16"}
+    block = make_block(strategy="centralized", runtime=runtime)
+    before = block.x.detach().clone()
+    block.oracle.scaling.scale[0] = 1e30  # the gradient of the first agent overflows
+    block.advance(1)
+    assert torch.equal(block.x[:4], before[:4])  # no agent of its replica has moved
+    assert (block.x[4:] != before[4:]).any()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from basinet.sim.agents.block import Block
+from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from tests.structures import STRUCTURES, mean_loss
@@ -90,6 +91,22 @@ def test_full_gradients_pool_unequal_counts(name: str, make_block: Any) -> None:
         loss = mean_loss(name, model, take(block.task.train, torch.from_numpy(held)))
         wanted = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
         np.testing.assert_allclose(found[agent].detach(), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["masked language", "weighted tokens"])
+def test_centralized_takes_the_mean_over_all_that_counts(name: str, make_block: Any) -> None:
+    block = block_of(name, make_block, strategy="centralized")
+    model = copy.deepcopy(block.template)
+    torch.nn.utils.vector_to_parameters(block.x[0].detach().clone(), model.parameters())
+    for step in range(STEPS):
+        joint = map_nest(lambda t: t.flatten(0, 1), block.oracle.batch(step))
+        gradients = torch.autograd.grad(mean_loss(name, model, joint), list(model.parameters()))
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), gradients, strict=True):
+                p -= RATE * g
+    block.advance(STEPS)
+    wanted = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    np.testing.assert_allclose(block.x.detach(), wanted.expand(AGENTS, -1), rtol=0, atol=1e-12)
 
 
 def test_the_record_says_what_a_mean_is_over() -> None:
