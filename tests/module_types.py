@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from basinet.sim.models.adapters import added_parameters, attach
+from basinet.sim.models.adapters.lora import LoRA
+from basinet.sim.models.freezing import choose_trained
+
 CLASSES, SAMPLES, WIDTH, WORDS, LENGTH = 3, 24, 4, 7, 3
 
 
@@ -380,6 +384,11 @@ def frozen() -> nn.Module:
     return model
 
 
+def adapted() -> nn.Module:
+    model = attach(mlp(), LoRA(rank=1))
+    return choose_trained(model, (), ("2.bias",), added_parameters(model))
+
+
 @dataclass(frozen=True)
 class ModuleType:
     """A type of model.
@@ -421,6 +430,7 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "shared": ModuleType(Shared),
     "scalar": ModuleType(Scaled),
     "frozen": ModuleType(frozen),
+    "adapted": ModuleType(adapted),
     "unused": ModuleType(Unused),
     "buffers": ModuleType(Buffered),
     "batch_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.BatchNorm1d(3), nn.Linear(3, CLASSES))),

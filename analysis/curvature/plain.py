@@ -18,7 +18,7 @@ from basinet.analysis.curvature.objective import Products
 from basinet.analysis.curvature.samples import Chunk
 from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.data.rows import length, take
-from basinet.sim.tasks.calls import called, field
+from basinet.sim.tasks.calls import called, targets_of
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["fisher_operator", "gauss_newton_operator", "hessian_operator"]
@@ -146,7 +146,7 @@ def _operator(
     sizes = [length(batch) for batch in batches]
 
     def of_batch(model: nn.Module, batch: Batch) -> Tensor:
-        targets = field(batch, None)
+        targets = targets_of(batch, None)
         return loss(called(model, batch), batch if targets is None else targets)
 
     if mean_over == "batch":

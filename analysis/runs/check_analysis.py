@@ -14,6 +14,7 @@ from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.analyzed import samples_used
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["check_analysis"]
@@ -38,7 +39,7 @@ def check_analysis(setup: Setup) -> None:
     config = setup.config
     if not config.analysis:
         return
-    if "own" in config.analysis_views and config.analysis_samples is not None and setup.holdings:
+    if "own" in config.analysis_views and samples_used(setup) is not None and setup.holdings:
         context = AnalysisContext(setup)
         for replica in range(config.replicas):
             context.holdings(replica)

@@ -11,6 +11,7 @@ from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.data.rows import Data, Stored, length, take
 from basinet.sim.models.modules import move_model
+from basinet.sim.run.analyzed import samples_used
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch, Task
@@ -108,5 +109,5 @@ def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
     """
     config = setup.config
     workers = runtime_of(config.runtime).workers
-    samples = min(length(setup.task.train), config.analysis_samples or length(setup.task.train))
+    samples = samples_used(setup) or length(setup.task.train)
     return bool(workers > 1 or context.most_samples(context.objective(1), 1) < samples)

@@ -107,8 +107,8 @@ def excuses(impossible: Mapping[str, str]) -> list[str]:
 def incidents(runs: Sequence[Run]) -> list[str]:
     """List what a reader of the numbers must know.
 
-    Diverged replicas, eigenvalues that have not converged, values measured with other settings than the run's, failed
-    measures, and unfinished runs.
+    Diverged replicas, runs that stopped early, eigenvalues that have not converged, values measured with other settings
+    than the run's, failed measures, and unfinished runs.
 
     Args:
         runs: The runs.
@@ -127,6 +127,9 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             count = f"{len(unsure)} of {num_replicas(run)} replicas"
             sentences.append(f"{label}: extreme eigenvalues of {count} have not converged; see their errors.")
         sentences += [f"{label}: {sentence}." for sentence in (*provenance(run), *failures(run))]
+        if "stopped" in run.status:
+            progress = f"step {run.status['step']} of {run.status['steps']}"
+            sentences.append(f"{label}: stopped early at {progress}, since {run.status['stopped']}.")
         if run.status.get("state") not in FINISHED:
             planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
             progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (
