@@ -336,13 +336,13 @@ class Curvature:
                 f" {chunk.size} samples, and the loss depends on outputs of shape {shapes}."
             )
         fixed = [slope.detach() for slope in slopes.values()]
-        weights = chunk.sample_weights(self.points).expand(self.num_points, chunk.size)
         # Each sample's gradient is weighted once, not twice; padding has weight zero.
-        inverse = torch.where(weights != 0, 1 / weights, 0.0)
+        scaled = [slope * torch.where(slope != 0, 1 / _per_output(chunk, slope), 0.0) for slope in fixed]
 
         def outer(v: list[Tensor]) -> list[Tensor]:
-            along = sum((slope * part).flatten(2).sum(2) for slope, part in zip(fixed, v, strict=True)) * inverse
-            return [slope * along.view(*along.shape, *(1 for _ in slope.shape[2:])) for slope in fixed]
+            parts = [(slope * part).reshape(*slope.shape[:2], -1).sum(2) for slope, part in zip(fixed, v, strict=True)]
+            along = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+            return [slope * along.view(*along.shape, *(1 for _ in slope.shape[2:])) for slope in scaled]
 
         return [*slopes], outer
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.matrices import Curvature
-from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.objective import Objective, Products
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Asked, Found, Measure, Needs, NetworkMeasure, PointMeasure, asked_for
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, models_at
@@ -38,7 +38,13 @@ CHUNK = 4096
 
 
 def measure_point(
-    model: nn.Module, task: Task, measures: Iterable[Any], *, seed: int = 0, replica: int = 0
+    model: nn.Module,
+    task: Task,
+    measures: Iterable[Any],
+    *,
+    seed: int = 0,
+    replica: int = 0,
+    products: Products = "exact",
 ) -> dict[str, float]:
     """Measure one point of a task's training loss, or its per-sample gradients.
 
@@ -48,6 +54,7 @@ def measure_point(
         measures: What to measure, as in an experiment; network measures are ignored.
         seed: Seed of all random draws.
         replica: Index of the replica, for separate draws.
+        products: How products with curvature matrices are computed; see `Objective`.
 
     Returns:
         Values by name; estimates come with their errors: a standard error for the trace and the tail index, a residual
@@ -66,7 +73,7 @@ def measure_point(
     """
     asked = asked_for(KINDS["analysis"].parse(given) for given in measures)
     task = dataclasses.replace(task, train=in_memory(task.train))
-    objective = Objective(model, task.objective, task.train, chunk=CHUNK)
+    objective = Objective(model, task.objective, task.train, chunk=CHUNK, products=products)
     points = Points(
         hessian=Curvature(objective, objective.point),
         keys=torch.tensor([draws.key(seed, "analysis")], device=objective.device),

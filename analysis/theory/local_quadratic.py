@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from basinet.analysis.curvature.hessian import HessianOperator, hessian_matrix
-from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.analysis.curvature.objective import Objective, Products
 from basinet.analysis.curvature.quadrature import quadratic_form
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.measure_replica import CHUNK
@@ -74,6 +74,7 @@ def local_quadratic(
     agents: int,
     seed: int = 0,
     probes: int = 24,
+    products: Products = "exact",
 ) -> LocalQuadratic:
     """Measure Hessian, gradient noise and heterogeneity at a minimum, as far as the excess risk depends on them.
 
@@ -90,6 +91,7 @@ def local_quadratic(
         agents: K.
         seed: Seed of the random signs.
         probes: Number of vectors u.
+        products: How Hessian products are computed; see `Objective`.
 
     Returns:
         The quadratic.
@@ -101,14 +103,14 @@ def local_quadratic(
     if isinstance(task, Landscape):
         gradients: _Gradients = _Known(task, agents)
     elif holdings:
-        gradients = _Sampled(model, task, holdings)
+        gradients = _Sampled(model, task, holdings, products)
     else:
         raise ExperimentError("task: it generates its samples, but theory needs to know the noise of their gradients")
-    operator = HessianOperator(model, task.objective, task.train, chunk=CHUNK)
+    operator = HessianOperator(model, task.objective, task.train, chunk=CHUNK, products=products)
     hessians = gradients.hessians()
     spread = _spread(operator, hessians, seed)
     if size <= DENSE_PARAMETERS:
-        curvature, vectors = np.linalg.eigh(hessian_matrix(model, task.objective, task.train, chunk=CHUNK))
+        curvature, vectors = np.linalg.eigh(operator @ np.eye(size))
         method = f"all {size} eigenvectors of the Hessian"
         noise, shifts = gradients.along(vectors)
         own = None
@@ -196,8 +198,8 @@ class _Known(_Gradients):
 
 
 class _Sampled(_Gradients):
-    def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]]) -> None:
-        self.model, self.task, self.holdings = model, task, holdings
+    def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]], products: Products) -> None:
+        self.model, self.task, self.holdings, self.products = model, task, holdings, products
         self.objective = Objective(model, task.objective, task.train)
         self.point = self.objective.point[0]
         self.buffers = {name: b[0] for name, b in self.objective.buffers(1).items()}
@@ -228,8 +230,8 @@ class _Sampled(_Gradients):
 
     def hessians(self) -> Sequence[HessianOperator]:
         def own(held: NDArray[Any]) -> HessianOperator:
-            places = torch.from_numpy(held).to(self.point.device)
-            return HessianOperator(self.model, self.task.objective, take(self.task.train, places), chunk=CHUNK)
+            data = take(self.task.train, torch.from_numpy(held).to(self.point.device))
+            return HessianOperator(self.model, self.task.objective, data, chunk=CHUNK, products=self.products)
 
         return [own(held) for held in self.holdings]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import optim
 
 from basinet.analysis.curvature.hessian import HessianOperator
-from basinet.analysis.measures.risk import ExcessRisk, excess_risk, newton_decrement
+from basinet.analysis.measures.risk import ExcessRisk, descend, newton_decrement
 from basinet.analysis.runs.measure_replica import CHUNK
 from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.theory import (
@@ -137,7 +137,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
     if not chosen:
         raise ExperimentError(f"{folder}: all replicas have diverged")
-    device = runtime_of(setup.config.runtime).device()
+    device, products = runtime_of(setup.config.runtime).device(), setup.config.analysis_products
     task = setup.task.to(device, torch.float64)
     found: dict[str, list[Any]] = defaultdict(list)
     product = _limit(setup, 1.0)  # of learning rate and curvature
@@ -149,8 +149,8 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
             raise ExperimentError("model: its buffers (running statistics) move the minimum as they change")
         pi = torch.from_numpy(setup.centroid_weights).to(x)
         load_vector(model, x[0] + pi @ (x - x[0]), {})
-        here = HessianOperator(model, task.objective, task.train, chunk=CHUNK)
-        risk = excess_risk(model, task.objective, task.train, chunk=CHUNK)
+        here = HessianOperator(model, task.objective, task.train, chunk=CHUNK, products=products)
+        risk = descend(here)
         losses = np.array([here.at(point.cpu().numpy()).loss() for point in x])
         found["centroid"].append(risk.value)
         found["risk"].append(risk)
@@ -160,7 +160,13 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
             load_vector(model, torch.from_numpy(risk.point).to(x), {})
         holdings = setup.holdings[replica] if setup.holdings else []
         local = local_quadratic(
-            model, task, holdings, setup.weights.toarray(), agents=setup.num_agents, seed=setup.config.seed
+            model,
+            task,
+            holdings,
+            setup.weights.toarray(),
+            agents=setup.num_agents,
+            seed=setup.config.seed,
+            products=products,
         )
         held = [len(places) for places in holdings]
         found["parts"].append(_predict(setup, local, at, held))

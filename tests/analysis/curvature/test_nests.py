@@ -272,6 +272,18 @@ def test_the_plain_door_takes_any_nest() -> None:
             np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-13)
 
 
+def test_outputs_that_are_single_numbers() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double()
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(5, 2, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
+    rows, slopes = np.c_[x.numpy(), np.ones(5)], 2 * (model(x) - y).detach().numpy()
+    settings = (model, lambda model, batch: (model(batch[0]) - batch[1]).square().mean(), (x, y))
+    np.testing.assert_allclose(dense(GaussNewtonOperator(*settings)), 2 * rows.T @ rows / 5, rtol=0, atol=1e-14)
+    expected = (slopes[:, None] * rows).T @ (slopes[:, None] * rows) / 5
+    for chunk in (None, 2):
+        np.testing.assert_allclose(dense(FisherOperator(*settings, chunk=chunk)), expected, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("kind", [GaussNewtonOperator, FisherOperator])
 def test_a_loss_that_is_an_output_has_no_matrix_of_the_outputs(kind: type[GaussNewtonOperator]) -> None:
     model = nn.Linear(2, 1).double()

@@ -20,7 +20,7 @@ from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures import MEASURES
 from basinet.analysis.measures.measured import Effort
 from basinet.analysis.runs.check_analysis import check_analysis
-from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
@@ -185,6 +185,9 @@ def test_a_run_measures_batches_of_its_own_size() -> None:
     assert [row for row in rows if "failed" in row] == []
     trace = np.trace(dense(HessianOperator(model, task.objective, task.train)))
     assert rows[0]["hessian_trace"] == pytest.approx(trace, abs=1e-10 + 4 * rows[0]["hessian_trace_error"])
+    for products in ("exact", "differences"):  # the basis is complete
+        alone = measure_point(model, task, ["hessian_trace"], products=products)
+        assert alone["hessian_trace"] == pytest.approx(trace, rel=1e-7)
 
 
 @pytest.mark.parametrize("asked", [*sorted(OF_SAMPLES), "own"])

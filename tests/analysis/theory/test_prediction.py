@@ -160,8 +160,10 @@ def test_how_far_the_agents_hessians_are_apart_is_said(tmp_path, monkeypatch):
     assert not any("their own differ" in text for text in predict_run(same).assumptions)
 
 
-def test_batches_of_all_samples_have_no_noise(tmp_path):
+@pytest.mark.parametrize("products", ["exact", "differences"])
+def test_batches_of_all_samples_have_no_noise(tmp_path, products):
     keys = UNLIKE | unlike(4, 3) | {"strategy": "local_sgd", "sampling": "epochs", "batch_size": 3}
+    keys |= {"analysis_products": products}
     found = predict_run(run(**keys, out=tmp_path / "out").runs[0].path)
     assert found.predicted[0].centroid_noise == found.predicted[0].disagreement_noise == 0
     assert found.predicted[0].total == pytest.approx(found.centroid[0] + found.disagreement[0], rel=1e-4, abs=1e-9)
@@ -185,7 +187,7 @@ def test_a_descent_that_reached_no_minimum_is_named(tmp_path, monkeypatch):
     keys = QUADRATIC | {"task": {"name": "digits", "train_size": 40}, "model": {"name": "mlp", "hidden": [2]}}
     keys |= {"strategy": "consensus", "optimizer": {"name": "sgd", "lr": 0.1}, "steps": 5, "replicas": 2}
     path = run(**keys, out=tmp_path / "out").runs[0].path
-    monkeypatch.setattr(prediction, "excess_risk", partial(prediction.excess_risk, max_products=3))
+    monkeypatch.setattr(prediction, "descend", partial(prediction.descend, max_products=3))
     for at, said in (("minimum", "use --at centroid"), ("centroid", "excess risk is a lower bound")):
         found = predict_run(path, at=at)
         (sentence,) = (text for text in found.assumptions if "gradient norm" in text)
