@@ -56,6 +56,9 @@ class Task:
     mean_over: Literal["samples", "batch"] = "samples"
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    runs_user_code: ClassVar[bool] = False
+    """Whether a class of Basinet calls functions of the user's."""
+
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
     """The loss that the class defines, in words, for the record of a run."""
 
