@@ -196,7 +196,7 @@ class Component:
 
     @property
     def is_own(self) -> bool:
-        """Whether the user supplied it: it is neither built in nor an instance of a built-in class without user code."""
+        """Whether the user supplied it: it is not built in, nor an instance of a built-in class without user code."""
         if getattr(self.target, "runs_user_code", False):
             return True
         owner = self.target if hasattr(self.target, "__qualname__") else type(self.target)
