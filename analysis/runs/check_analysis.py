@@ -100,6 +100,16 @@ def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list
     if setup.task.draw is not None and (sampled or own):
         asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
         raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
+    if setup.task.mean_over == "batch" and (sampled or own):
+        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
+        raise ExperimentError(
+            f"{asked} needs the losses of single samples, and the task has a loss of whole batches (mean_over); allowed"
+            " are measures of all samples, whose loss is the mean over fixed batches"
+        )
+    if config.analysis_products == "differences" and config.analysis_dtype != "float64":
+        raise ExperimentError(
+            f"analysis_products: differences of gradients need analysis_dtype: float64, got {config.analysis_dtype}"
+        )
     weighted = needing(lambda needs: needs.weights)
     if weighted and all(p.ndim < 2 for p in model.parameters() if p.requires_grad):
         raise ExperimentError(f"analysis: {weighted[0]} needs a layer with a weight matrix; the model has none")

@@ -16,7 +16,7 @@ from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Needs
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, repeated
-from basinet.sim.agents.state import weighted_mean
+from basinet.sim.agents.state import measured_parameters, weighted_mean
 from basinet.sim.data.rows import Stored, in_memory, length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
@@ -182,11 +182,13 @@ class AnalysisContext:
                 training=self.training,
                 share=self.share,
                 faults=self.faults,
+                products=self.setup.config.analysis_products,
             )
 
         whole = make(None)
         most = self.most_samples(whole, count)
-        return whole if self.training or most >= length(self.data) else make(max(1, most))
+        fixed = self.training or self.task.mean_over == "batch"
+        return whole if fixed or most >= length(self.data) else make(max(1, most))
 
     def most_samples(self, objective: Objective, count: int) -> int:
         """Choose the number of samples differentiated at once.
@@ -302,7 +304,7 @@ class AnalysisContext:
         """
         rows, honest = state["rows"], self.honest(replica)
         buffers = {name: self._moved(b[honest]) for name, b in rows["buffers"].items()}
-        return self._moved(rows["parameters"][honest]), buffers
+        return self._moved(measured_parameters(state)[honest]), buffers
 
     def centroid(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the centroid of the honest agents of a replica.
@@ -317,7 +319,7 @@ class AnalysisContext:
         pi, honest = self.weights(replica), self.honest(replica)
         rows = state["rows"]
         buffers = {name: self._moved(weighted_mean(b[honest], pi)) for name, b in rows["buffers"].items()}
-        return self._moved(weighted_mean(rows["parameters"][honest], pi)), buffers
+        return self._moved(weighted_mean(measured_parameters(state)[honest], pi)), buffers
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)

@@ -131,7 +131,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"{folder}: the run is not finished, but {run.status['state']}")
-    setup = build_setup(Config.parse({**run.config, "analysis": []}))
+    setup = build_setup(Config.parse({**run.config, "analysis": []})).with_frozen(run.path)
     _check(setup)
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
@@ -234,6 +234,13 @@ def _check(setup: Setup) -> None:
         raise ExperimentError(
             "task: theory takes a batch as the mean of its samples, which all count alike, and this loss is not"
         )
+    for key in ("averaging", "clipping", "stop_early"):
+        if getattr(setup.config, key) is not None:
+            raise ExperimentError(f"{key}: theory covers only plain steps, up to the last one")
+    if setup.rates_depend_on_evaluations:
+        raise ExperimentError(f"schedule: {setup.config.schedule.name} sets rates that are not known before the run")
+    if settings.get("groups"):
+        raise ExperimentError("optimizer.groups: theory covers only one learning rate for all parameters")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

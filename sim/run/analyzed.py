@@ -81,16 +81,20 @@ def analysis_settings(setup: Setup) -> dict[str, Any]:
         setup: The parts of the run.
 
     Returns:
-        Plain values: the keys of the experiment, the largest number of Lanczos steps, and a digest of the training
-        data, which the name of a task does not determine.
+        Plain values: the keys of the experiment, the largest number of Lanczos steps, a digest of the training data,
+        which the name of a task does not determine, and the size of the batches that have a loss, if they do.
     """
     config = setup.config
+    batches = {"measured_batch": setup.task.measured_batch} if setup.task.mean_over == "batch" else {}
+    products = {} if config.analysis_products == "exact" else {"analysis_products": config.analysis_products}
     return {
         "analysis_mode": config.analysis_mode,
         "analysis_dtype": config.analysis_dtype,
         "analysis_samples": config.analysis_samples or samples_used(setup),
         "lanczos_steps": room_for_steps(config.analysis_memory, setup.num_parameters),
         "train": digest(setup.task.train),
+        **batches,
+        **products,
     }
 
 

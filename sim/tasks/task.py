@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from basinet.algorithms import draws
 from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest, move_nest
 from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.tasks.calls import called, targets_of
@@ -43,6 +44,8 @@ class Task:
             usual name (targets, target, labels, label or y).
         mean_over: "samples" if `loss` returns the loss of each sample, or of each of its elements; "batch" if it
             returns that of the whole batch, a scalar, which batches of other sizes do not add up to.
+        measured_batch: For a loss of whole batches: samples in each of the fixed batches over whose losses evaluation
+            and analysis take the mean. A run takes its batch size for None; outside, all samples are one batch.
         columns: What else is known of each training sample, by name, such as its user: arrays [n] of numbers or words,
             by which the samples may be partitioned.
     """
@@ -54,6 +57,7 @@ class Task:
     classification: bool = True
     target: str | None = None
     mean_over: Literal["samples", "batch"] = "samples"
+    measured_batch: int | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     runs_user_code: ClassVar[bool] = False
@@ -158,7 +162,9 @@ class Task:
         owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
-            return f"{words}; of a whole batch, which is no mean over samples"
+            size = self.measured_batch
+            where = "" if size is None else f", and measured on fixed batches of {size} samples"
+            return f"{words}; of a whole batch, which is no mean over samples{where}"
         if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
             return words
         if weights.dtype != torch.bool:
@@ -417,7 +423,7 @@ class Task:
         return loss, accuracy
 
     def chunks(self, data: Data, size: int) -> Iterator[tuple[Batch, float]]:
-        """Cut data into chunks.
+        """Cut data into chunks; if batches have a loss, into these.
 
         Args:
             data: Training or test data.
@@ -426,10 +432,28 @@ class Task:
         Yields:
             The chunks, with the weight of each one's loss in the overall mean.
         """
+        if self.mean_over == "batch":
+            batches = self.batches(length(data))
+            batches = batches if isinstance(data, Stored) else batches.to(leaves(data)[0].device)
+            yield from ((take(data, rows), 1 / len(batches)) for rows in batches)
+            return
         total, size = self._size(data) or 1, min(size, at_once(data))
         for first in range(0, length(data), size):
             part = take(data, slice(first, first + size))
             yield part, self._size(part) / total
+
+    def batches(self, count: int) -> Tensor:
+        """Choose the fixed batches that a loss of whole batches is measured on, the same in every run.
+
+        Args:
+            count: Number of samples.
+
+        Returns:
+            The samples of each batch in a random order, int64 [m, B]; those that do not fill a batch are left out.
+        """
+        size = min(self.measured_batch or count, count)
+        order = draws.permutation(torch.tensor([draws.key(0, "measured batches")]), torch.tensor([count]), count)[0]
+        return order[: count - count % size].view(-1, size)
 
     def _size(self, data: Data) -> float:
         """Count the samples, or sum the weights of what counts."""

@@ -22,10 +22,10 @@ from tests.structures import STRUCTURES
 
 SETTINGS = {
     "sgd": {"momentum": 0.9, "nesterov": True},
-    "adam": {"lr": 0.01},
+    "adam": {"lr": 0.01, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "adamw": {"lr": 0.01},
     "galore": {"rank": 2, "period": 3},
-    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True},
+    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "lozo": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "lozo_m": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "mezo": {"lr": 0.01, "eps": 0.1},
@@ -76,6 +76,12 @@ ATTACKED = {
 }
 
 
+PARTLY_TRAINED = {
+    "diffusion lora": {"adapters": {"name": "lora", "rank": 2, "dropout": 0.2}, "trained": ["*.bias"]},
+    "gradient_tracking frozen": {"frozen": ["*.bias"]},
+}
+
+
 class Squares(Dataset):
     """Items that draw from a global generator."""
 
@@ -99,7 +105,8 @@ def build():
         for j, optimizer in enumerate(OPTIMIZERS)
     ]
     attacked = [(name, strategy, "sgd", "constant", attack) for name, (strategy, attack) in ATTACKED.items()]
-    for name, strategy, optimizer, schedule, attack in pairs + attacked:
+    partly = [(name, name.partition(" ")[0], "sgd", "constant", "none") for name in PARTLY_TRAINED]
+    for name, strategy, optimizer, schedule, attack in pairs + attacked + partly:
         mixes = optimizer == "adam" and StrategyTraits.of(STRATEGIES[str(strategy)]()).combines_x
         config = {
             "task": "digits",
@@ -115,6 +122,8 @@ def build():
             "replicas": 3,
             "runtime": {"dtype": "float64", "engine": "stacked"},
         }
+        if name in PARTLY_TRAINED:
+            config |= PARTLY_TRAINED[name] | {"runtime": {"dtype": "float64", "engine": "vectorized"}}
         try:
             setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:

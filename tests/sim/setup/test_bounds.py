@@ -302,4 +302,5 @@ def test_meta_tensors_count_the_parameters_of_all_built_in_models():
                 task.input_shape = (5,)
             with torch.random.fork_rng(devices=[]):
                 made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-            assert room.parameters_of(component, task) == sum(p.numel() for p in made.parameters()) > 0
+            config = Config.parse(BASE | {"model": component})
+            assert room.parameters_of(config, task) == sum(p.numel() for p in made.parameters()) > 0
