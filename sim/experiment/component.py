@@ -196,7 +196,9 @@ class Component:
 
     @property
     def is_own(self) -> bool:
-        """Whether the user supplied it: it is neither built in nor an instance of a built-in class."""
+        """Whether the user supplied it: it is not built in, nor an instance of a built-in class without user code."""
+        if getattr(self.target, "runs_user_code", False):
+            return True
         owner = self.target if hasattr(self.target, "__qualname__") else type(self.target)
         built_in = any(self.target is known for known in self.kind.registry.values())
         return not built_in and not str(owner.__module__).startswith("basinet.")

@@ -173,7 +173,7 @@ class _Walk:
     def visit_parts(self, value: Any) -> None:
         import torch  # here, since reports read folders without it
 
-        if isinstance(own := getattr(value, "fingerprint", None), str):  # a data set may know its content
+        if isinstance(own := _fingerprint(value), str):
             self.note(own)
         elif isinstance(value, torch.Tensor) and torch.nn.parameter.is_lazy(value):
             self.note(f"{value.dtype}, of any shape")
@@ -326,6 +326,12 @@ def _tells(name: str, part: Any) -> bool:
     return isinstance(part, (types.FunctionType, *_DECORATED)) or (
         isinstance(part, _DATA) and not name.startswith("__")
     )
+
+
+def _fingerprint(value: Any) -> Any:
+    """Return what a data set says of its content, if it says anything."""
+    known = hasattr(type(value), "fingerprint") or "fingerprint" in getattr(value, "__dict__", ())
+    return value.fingerprint if known else None
 
 
 def _is_wrapper(value: Any) -> bool:

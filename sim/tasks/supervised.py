@@ -67,7 +67,9 @@ class OwnLoss(Task):
     loss_function: Callable[[Any, Batch], Tensor] | Literal["model"] | None = None
     weights_function: Callable[[Batch], Tensor] | None = None
 
-    loss_words: ClassVar[str] = "your own"
+    runs_user_code: ClassVar[bool] = True
+
+    loss_words: ClassVar[str] = "a function of yours, or weighted by one"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Call the function; see `Task.loss`.

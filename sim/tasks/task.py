@@ -60,6 +60,9 @@ class Task:
     measured_batch: int | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    runs_user_code: ClassVar[bool] = False
+    """Whether a class of Basinet calls functions of the user's."""
+
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
     """The loss that the class defines, in words, for the record of a run."""
 

@@ -417,3 +417,11 @@ def test_an_optimizer_that_has_been_instantiated_is_the_same():
     SignSGD([nn.Parameter(torch.zeros(2))])
     assert SignSGD.step is not step  # torch wraps it
     assert digest(SignSGD) == before
+
+
+def test_a_data_set_may_vouch_for_its_content():
+    class Vouching:
+        def __init__(self, content, fingerprint):
+            self.content, self.fingerprint = content, fingerprint
+
+    assert digest(Vouching(1, "a")) == digest(Vouching(2, "a")) != digest(Vouching(1, "b"))

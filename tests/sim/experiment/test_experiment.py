@@ -461,7 +461,8 @@ def test_messages_show_all_that_is_allowed(change):
 
 
 @pytest.mark.parametrize(
-    "data", [(torch.zeros(3, 2), torch.zeros(4)), (torch.zeros(3, 2),) * 3, (torch.zeros(2, 3), torch.tensor([0, -1]))]
+    "data",
+    [(torch.zeros(3, 2), torch.zeros(4)), ((torch.zeros(3, 2),) * 2,) * 3, (torch.zeros(2, 3), torch.tensor([0, -1]))],
 )
 def test_messages_about_data_name_the_task(data):
     with pytest.raises(ExperimentError, match=r"^task: (?!supervised)"):

@@ -363,7 +363,7 @@ class Endless(IterableDataset[Any]):
     [
         (DataLoader(TensorDataset(X, Y)), r"train is a DataLoader; give the data set that it reads, `loader.dataset`"),
         ((TensorDataset(X, Y), DataLoader(TensorDataset(X, Y))), "test is a DataLoader"),
-        (Endless(), "train is an IterableDataset"),
+        (Endless(), "train is a Endless, whose items have no index; .*window="),
         (Broken(), "item 3 of train raises KeyError: 'no file'"),
         (Words(), "items of train make a list of words in part '1', where a tensor is needed; .*return_inverse=True"),
         ((X.numpy(), np.array(["a", "b"])[Y]), "targets of train are a ndarray of <U1"),
