@@ -42,7 +42,7 @@ class VectorizedEngine:
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         losses, buffers = self._forward(batch, keys)
-        self.state.differentiate(losses.sum())
+        self.state.differentiate(losses)
         self._keep(buffers)
         return losses.detach()
 

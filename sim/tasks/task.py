@@ -1,25 +1,25 @@
 """Tasks: data, loss and metrics."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest
-from basinet.sim.data.rows import Data, Stored, length, take
-from basinet.sim.tasks.calls import called, field
+from basinet.algorithms import draws
+from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest, move_nest
+from basinet.sim.data.rows import Data, Stored, at_once, length, take
+from basinet.sim.tasks.calls import called, targets_of
 from basinet.sim.tasks.model_outputs import begins, class_scores, fit, output_of
 from basinet.topologies.registry import Registry
 
 Batch = Nest
 """A nest of tensors that share their first dimension, such as (inputs, targets)."""
-
-_AT_ONCE = 1024
-"""Samples that are read at a time to sum their weights."""
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the accuracy."""
@@ -44,6 +44,10 @@ class Task:
             usual name (targets, target, labels, label or y).
         mean_over: "samples" if `loss` returns the loss of each sample, or of each of its elements; "batch" if it
             returns that of the whole batch, a scalar, which batches of other sizes do not add up to.
+        measured_batch: For a loss of whole batches: samples in each of the fixed batches over whose losses evaluation
+            and analysis take the mean. A run takes its batch size for None; outside, all samples are one batch.
+        columns: What else is known of each training sample, by name, such as its user: arrays [n] of numbers or words,
+            by which the samples may be partitioned.
     """
 
     train: Data
@@ -53,6 +57,8 @@ class Task:
     classification: bool = True
     target: str | None = None
     mean_over: Literal["samples", "batch"] = "samples"
+    measured_batch: int | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
     """The loss that the class defines, in words, for the record of a run."""
@@ -70,7 +76,7 @@ class Task:
         Returns:
             The part of the batch that holds them; None if there is none.
         """
-        return field(batch, self.target)
+        return targets_of(batch, self.target)
 
     def with_targets(self, batch: Batch, targets: Tensor) -> Batch:
         """Return a batch with other targets.
@@ -131,7 +137,7 @@ class Task:
         """Whether elements of the loss have weights."""
         return self.ignores or type(self).weights is not Task.weights
 
-    def counts(self, data: Batch) -> Tensor | None:
+    def counts(self, data: Data) -> Tensor | None:
         """Sum the weights of each sample.
 
         Args:
@@ -140,6 +146,10 @@ class Task:
         Returns:
             [n], int64 if the weights are bool; None if all elements count alike.
         """
+        if isinstance(data, Stored):
+            rows = torch.split(torch.arange(len(data) if self.weighs else 0), at_once(data))
+            found = [self.counts(take(data, some)) for some in rows if len(some)]
+            return torch.cat([counts for counts in found if counts is not None]) if found else None
         weights = self.weights(data)
         return None if weights is None else weights.reshape(len(weights), -1).sum(1)
 
@@ -149,7 +159,9 @@ class Task:
         owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
-            return f"{words}; of a whole batch, which is no mean over samples"
+            size = self.measured_batch
+            where = "" if size is None else f", and measured on fixed batches of {size} samples"
+            return f"{words}; of a whole batch, which is no mean over samples{where}"
         if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
             return words
         if weights.dtype != torch.bool:
@@ -167,6 +179,7 @@ class Task:
             if isinstance(data, Stored):
                 if len(data) == 0:
                     raise ValueError(f"{name} is empty")
+                data.check()
                 continue
             found = leaves(data)
             if not found or not all(t.ndim for t in found) or not _all_tensors(data):
@@ -177,8 +190,15 @@ class Task:
                 raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
             if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
                 raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
+        for name, column in self.columns.items():
+            if np.shape(column) != (length(self.train),):
+                raise ValueError(
+                    f"the column {name!r} has the shape {np.shape(column)}, and train has {length(self.train)} samples"
+                )
         for name, data in self.measured().items():
             if isinstance(data, Stored):
+                if self.classification and data.labels is not None:
+                    self._check_labels(name, data.labels)
                 continue
             if self.classification and type(self).predict is Task.predict:
                 self._check_labels(name, self.targets(data))
@@ -400,19 +420,37 @@ class Task:
         return loss, accuracy
 
     def chunks(self, data: Data, size: int) -> Iterator[tuple[Batch, float]]:
-        """Cut data into chunks.
+        """Cut data into chunks; if batches have a loss, into these.
 
         Args:
             data: Training or test data.
-            size: Largest number of samples in a chunk.
+            size: Largest number of samples in a chunk; fewer if they are large and read when needed.
 
         Yields:
             The chunks, with the weight of each one's loss in the overall mean.
         """
-        total = self._size(data) or 1
+        if self.mean_over == "batch":
+            batches = self.batches(length(data))
+            batches = batches if isinstance(data, Stored) else batches.to(leaves(data)[0].device)
+            yield from ((take(data, rows), 1 / len(batches)) for rows in batches)
+            return
+        total, size = self._size(data) or 1, min(size, at_once(data))
         for first in range(0, length(data), size):
             part = take(data, slice(first, first + size))
             yield part, self._size(part) / total
+
+    def batches(self, count: int) -> Tensor:
+        """Choose the fixed batches that a loss of whole batches is measured on, the same in every run.
+
+        Args:
+            count: Number of samples.
+
+        Returns:
+            The samples of each batch in a random order, int64 [m, B]; those that do not fill a batch are left out.
+        """
+        size = min(self.measured_batch or count, count)
+        order = draws.permutation(torch.tensor([draws.key(0, "measured batches")]), torch.tensor([count]), count)[0]
+        return order[: count - count % size].view(-1, size)
 
     def _size(self, data: Data) -> float:
         """Count the samples, or sum the weights of what counts."""
@@ -420,7 +458,7 @@ class Task:
             if not self.weighs:
                 return len(data)
             if id(data) not in self._sizes:
-                parts = (take(data, slice(first, first + _AT_ONCE)) for first in range(0, len(data), _AT_ONCE))
+                parts = (take(data, rows) for rows in torch.split(torch.arange(len(data)), at_once(data)))
                 self._sizes[id(data)] = sum(map(self._size, parts))
             return self._sizes[id(data)]
         counts = self.counts(data)
@@ -468,11 +506,4 @@ def _all_tensors(nest: Batch) -> bool:
 
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
-    if isinstance(value, Stored):
-        return value.to(device, dtype)
-
-    def move(tensor: Tensor) -> Tensor:
-        wanted = dtype.to_complex() if tensor.is_complex() else dtype
-        return tensor.detach().to(device, wanted if tensor.is_floating_point() or tensor.is_complex() else None)
-
-    return map_nest(move, value)
+    return value.to(device, dtype) if isinstance(value, Stored) else move_nest(value, device, dtype)
