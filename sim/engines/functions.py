@@ -117,7 +117,8 @@ def _reshape(operation: Operation) -> Form | None:
     before, after = operation.leaves[0], operation.outputs[0]
     if not isinstance(before, Value) or before.dtype != after.dtype:
         return None
-    return lambda leaves: leaves[0].reshape(len(leaves[0]), *after.shape)
+    shape = tuple(after.shape)
+    return lambda leaves: leaves[0].reshape(leaves[0].shape[:1] + shape)
 
 
 def _dropout(operation: Operation, keys: Keys) -> Form:

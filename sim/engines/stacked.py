@@ -57,9 +57,9 @@ class StackedEngine:
         self.ordinary = plain and task.draw is None and not task.weighs
         self._record(map_nest(lambda t: t[None], take(task.train, slice(0, 2))))  # it may raise
 
-    def _tape(self, batch: Batch) -> Tape:
+    def _tape(self, batch: Batch, tensors: list[Tensor]) -> Tape:
         """Return the tape for a batch of this shape, recording it first if there is none."""
-        shape = tuple([t.shape for t in leaves(batch)])
+        shape = tuple([t.shape for t in tensors])
         if shape not in self.tapes:
             if len(self.tapes) == _MOST_TAPES:
                 self.tapes.clear()
@@ -97,9 +97,10 @@ class StackedEngine:
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         self.keys.now = keys
-        tape = self._tape(batch)
+        tensors = leaves(batch)
+        tape = self._tape(batch, tensors)
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            found = tape.forward(leaves(batch))
+            found = tape.forward(tensors)
             losses, gradient = self._losses(found, batch) if self.ordinary else (found, torch.ones_like(found))
             tape.backward(gradient)
         return losses
@@ -109,7 +110,8 @@ class StackedEngine:
         """Compute each agent's loss only; see `Engine`."""
         self.keys.now = keys
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
-            found = self._tape(batch).value(leaves(batch))
+            tensors = leaves(batch)
+            found = self._tape(batch, tensors).value(tensors)
             return self._losses(found, batch)[0] if self.ordinary else found
 
     def _losses(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -69,8 +69,9 @@ class Segment:
 
     def value(self, *inputs: Tensor) -> list[Tensor]:
         """Compute the outputs only; see `Layer`."""
-        values = self.held.copy()
-        values.update(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self.inputs, inputs, strict=True))
+        if self.held:
+            values |= self.held
         for step in self.steps:
             step(values)
         return [values[index] for index in self.outputs]
@@ -240,7 +241,8 @@ class Tape:
         values = dict(zip(self.inputs, inputs, strict=True))
         for node in self.nodes:
             found = node.layer.forward(*[values[i] for i in node.inputs])
-            values.update(zip(node.outputs, found, strict=True))
+            for index, value in zip(node.outputs, found, strict=True):
+                values[index] = value
         return values[self.output]
 
     def value(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -269,7 +271,7 @@ class Tape:
         gradients: dict[int, Tensor] = {self.output: gradient}
         for node in self.differentiable:
             given = [gradients.pop(index, None) for index in node.outputs]
-            if all(g is None for g in given):  # nothing of the result depends on it
+            if not any([g is not None for g in given]):  # nothing of the result depends on it
                 for view in node.layer.gradients.values():
                     view.zero_()
                 continue
