@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["PLUGGED", "Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
 
 PLUGGED = {
+    "metrics": "basinet.analysis.metrics:METRICS",
+    "default metrics": "basinet.analysis.metrics:default_metrics",
+    "torch metric": "basinet.analysis.metrics:TorchMetric",
     "measures": "basinet.analysis.measures:MEASURES",
     "default analysis": "basinet.analysis.measures:DEFAULT",
 }

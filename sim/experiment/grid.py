@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.experiment.component import ExperimentError, is_list_setting, nearest
@@ -25,7 +25,11 @@ INSTEAD = {"steps": "epochs", "epochs": "steps"}
 _OF_THE_GRID = ("case", "strategy", "strategy_keys")
 """Keys that a strategy cannot set."""
 
-_LISTS = frozenset(name for name, field in Config.model_fields.items() if get_origin(field.annotation) is tuple)
+_LISTS = frozenset(
+    name
+    for name, field in Config.model_fields.items()
+    if any(get_origin(part) is tuple for part in (field.annotation, *get_args(field.annotation)))
+)
 """Keys whose values are lists themselves rather than axes of a grid."""
 
 

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ import torch
 
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
 from basinet.sim.agents.worker import measure_some
+from basinet.sim.evaluation.measuring import quantities_of
+from basinet.sim.experiment.mistakes import user_code
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
@@ -98,6 +100,9 @@ class Progress:
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
         self.loss = setup.task.about_loss
+        self.quantities = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
+        with user_code(setup.config.task.component):
+            self.baselines = {baseline: _finite(row) for baseline, row in setup.task.baselines().items()}
         self.saved_at = self.told_at = time.monotonic()
         expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
         self.pause = min(rhythm.checkpoint, expected)
@@ -280,6 +285,8 @@ class Progress:
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
             "loss": self.loss,
+            "quantities": self.quantities,
+            "baselines": self.baselines,
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }

@@ -17,10 +17,12 @@ from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.data.nests import map_nest
+from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
 from basinet.sim.models.modules import move_model
+from basinet.sim.run.quantity import QUANTITIES, Quantity
 from basinet.sim.setup.reached import layout_of
 from basinet.sim.tasks import Task
 
@@ -72,6 +74,11 @@ class Setup:
         """Floating type of parameters and data."""
         found: torch.dtype = getattr(torch, self.config.runtime.dtype)
         return found
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """What an evaluation measures, by name: the metrics, the main one first, then what every run measures."""
+        return quantities_of(self.task) | QUANTITIES
 
     @property
     def num_agents(self) -> int:

@@ -1,6 +1,7 @@
 """Tasks: the data, the loss and the metrics of an experiment."""
 
 from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
 from basinet.sim.tasks.huggingface import huggingface
@@ -10,7 +11,7 @@ from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import Regression, is_data_set, is_list_of_samples, supervised
-from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = [
     "IGNORED",

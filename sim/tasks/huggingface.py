@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.losses import CLASS_LOSSES, ClassLoss
-from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 if TYPE_CHECKING:
     import datasets

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.task import IGNORED, Batch, Task
+from basinet.sim.tasks.task import Batch, Task
 
 Data = Dataset[Any] | Sequence[Any]
 """A Dataset or list whose items are (input, target); or a pair of inputs and targets, tensors or arrays."""
