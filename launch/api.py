@@ -11,6 +11,7 @@ from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
+from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.interruptions import stopping
@@ -96,7 +97,8 @@ def _carry_out(
     with checking(len(experiment.runs), quiet=quiet) as progress:
         setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
     held.enter_context(locked(out))
-    with TerminalMonitor(len(setups), quiet=quiet) as monitor, stopping(monitor.say) as stop:
+    judged_by = {name: main_metric(setup.task) for name, setup in setups.items()}
+    with TerminalMonitor(len(setups), quiet=quiet, judged_by=judged_by) as monitor, stopping(monitor.say) as stop:
         monitor.say(f"{how_many(len(setups))} into {out}")
         for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
             monitor.say(f"loss: {loss}")
