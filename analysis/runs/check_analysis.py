@@ -85,7 +85,8 @@ def check_analysis(setup: Setup) -> None:
 
 def _matters(key: str) -> bool:
     """Return whether a key of an experiment affects what can be measured."""
-    return key in ("task", "model", "optimizer", "personal", "seed", "runtime") or key.startswith(("analysis", "metrics"))
+    named = ("task", "model", "optimizer", "personal", "seed", "runtime")
+    return key in named or key.startswith(("analysis", "metrics"))
 
 
 def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list[str]]) -> None:
