@@ -6,10 +6,10 @@ from basinet.exports import lazy
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
-    from basinet.launch.results import Results, compare, load
+    from basinet.launch.results import Results, compare, export, load
 
-__all__ = ["Results", "compare", "load", "run"]
+__all__ = ["Results", "compare", "export", "load", "run"]
 
 __getattr__, __dir__ = lazy(
-    __name__, {"basinet.launch.api": ("run",), "basinet.launch.results": ("Results", "compare", "load")}
+    __name__, {"basinet.launch.api": ("run",), "basinet.launch.results": ("Results", "compare", "export", "load")}
 )

@@ -1,7 +1,8 @@
 """The Python interface: run an experiment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,16 +10,19 @@ from typing import Any, TypeVar
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.launch.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
+from basinet.launch.stages import claim_stages, plan
 from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.lock import locked
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError
-from basinet.sim.runtimes.runtime import runtimes_of
+from basinet.sim.runtimes.runtime import Runtime, runtimes_of
 
 __all__ = ["run"]
 
@@ -26,7 +30,7 @@ T = TypeVar("T")
 
 
 def run(
-    experiment: Experiment | None = None,
+    experiment: Experiment | Pipeline | None = None,
     /,
     *,
     out: str | Path = "runs/experiment",
@@ -47,10 +51,11 @@ def run(
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
         quiet: Whether to hide progress.
-        **description: Keys of an experiment, see `basinet.sim.experiment.config.Config`.
+        **description: Keys of an experiment, see `basinet.sim.experiment.config.Config`; with `stages`, a list of files
+            and mappings, experiments one after another, see `basinet.sim.experiment.pipeline.Pipeline`.
 
     Returns:
-        The results.
+        The results; those of all stages, if there are several.
 
     Raises:
         ExperimentError: Something in the experiment is not allowed; nothing was written.
@@ -58,20 +63,22 @@ def run(
         RunFailed: A run failed; all others are finished, the report is written, and `results` holds everything.
         OSError: The report cannot be written.
     """
-    experiment = experiment or Experiment(description)
-    out, runtimes = Path(out), [*runtimes_of(experiment.runs.values()).values()]
+    if experiment is None:
+        experiment = Pipeline(description) if "stages" in description else Experiment(description)
+    if isinstance(experiment, Pipeline):
+        return _run_stages(experiment, Path(out), fresh=fresh, quiet=quiet)
+    return _run(experiment, Path(out), fresh=fresh, quiet=quiet)
 
-    def together(work: Callable[[], T]) -> T:
-        for runtime in runtimes:
-            work = partial(runtime.together, work)
-        return work()
 
+def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
+    """Run a single experiment; see `run`."""
+    runtimes = [*runtimes_of(experiment.runs.values()).values()]
     with ExitStack() as held:
 
         def carry_out() -> tuple[dict[str, str], tuple[str, ...]]:
             return _carry_out(experiment, out, held, fresh=fresh, quiet=quiet)
 
-        states, failed = together(carry_out)
+        states, failed = _together(runtimes, carry_out)
         # The other ranks have returned already: they need not wait for the figures.
         if not any(runtime.follows() for runtime in runtimes):
             try:
@@ -83,9 +90,45 @@ def run(
         results = Results(out, out / "report.html", states, failed, experiment)
         if failed:
             with suppress(RankLostError):
-                together(lambda: None)  # torchrun kills all ranks as soon as one fails: wait for the report
+                _together(runtimes, lambda: None)  # torchrun kills all ranks as soon as one fails: wait for the report
             raise RunFailed("\n".join(failed), results)
     return results
+
+
+def _run_stages(pipeline: Pipeline, out: Path, *, fresh: bool, quiet: bool) -> Results:
+    """Run the stages of an experiment that are not finished; see `run`."""
+    runtimes = [*runtimes_of(pipeline.runs.values()).values()]
+
+    def check() -> None:
+        with checking(len(pipeline.runs), quiet=quiet) as progress:
+            for _ in plan(pipeline, check=check_analysis, progress=progress):
+                pass
+        claim_stages(pipeline, out, fresh=fresh)
+
+    _together(runtimes, check)
+    results = Results(out, out / "report.html", {}, experiment=pipeline)
+    for stage in pipeline.stages:
+        failed = ""
+        try:
+            found = _run(pipeline.reached(stage, out), out / stage, fresh=False, quiet=quiet)
+        except RunFailed as error:
+            failed, found = str(error), error.results
+        if not any(runtime.follows() for runtime in runtimes):
+            write_report(out)
+        states = results.states | {f"{stage}/{run}": state for run, state in found.states.items()}
+        results = replace(results, states=states, failures=found.failures)
+        if failed:
+            reason = f"{stage} has failed runs, so that the stages after it have not begun"
+            results = replace(results, failures=(*found.failures, reason))
+            raise RunFailed(f"{failed}\n{reason}", results)
+    return results
+
+
+def _together(runtimes: Iterable[type[Runtime]], work: Callable[[], T]) -> T:
+    """Do work once where several processes call this, which all get the result."""
+    for runtime in runtimes:
+        work = partial(runtime.together, work)
+    return work()
 
 
 def _carry_out(
@@ -100,7 +143,7 @@ def _carry_out(
     judged_by = {name: main_metric(setup.task) for name, setup in setups.items()}
     with TerminalMonitor(len(setups), quiet=quiet, judged_by=judged_by) as monitor, stopping(monitor.say) as stop:
         monitor.say(f"{how_many(len(setups))} into {out}")
-        for loss in dict.fromkeys(setup.task.about_loss for setup in setups.values()):
-            monitor.say(f"loss: {loss}")
+        for line in about(setups.values()):
+            monitor.say(line)
         states = simulate(setups, out, monitor, stop, measure_replica)
     return states, failures(out, states)

@@ -1,14 +1,15 @@
 """Summary of a dry run: what the runs of an experiment have in common, and how they differ."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from basinet.analysis.statistics.run_labels import describe, setting, varied
 from basinet.sim.run.folder import Run
+from basinet.sim.setup.setup import Setup
 
-__all__ = ["preview"]
+__all__ = ["about", "preview"]
 
 _LONGEST = 100
 """Most characters of a cell."""
@@ -29,6 +30,21 @@ def preview(configs: Mapping[str, Mapping[str, Any]], most: int) -> tuple[list[t
     return _common(configs, set(keys)), [
         (name, _short(_said(config, keys))) for name, config in itertools.islice(configs.items(), most)
     ]
+
+
+def about(setups: Iterable[Setup]) -> list[str]:
+    """Say what the parts of runs were taken to mean.
+
+    Args:
+        setups: The parts of each run.
+
+    Returns:
+        Lines about their losses, and about what does not fit between a start and the model.
+    """
+    setups = list(setups)
+    losses = [f"loss: {setup.task.about_loss}" for setup in setups]
+    starts = [f"start: {setup.about_start}" for setup in setups if setup.about_start]
+    return list(dict.fromkeys([*losses, *starts]))
 
 
 def _said(config: Mapping[str, Any], keys: Sequence[str]) -> str:

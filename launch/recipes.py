@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 
@@ -59,7 +59,7 @@ def script(runtime: str, file: Path, words: Sequence[str], out: Path, machines: 
     decided = {_key(word) for word in runtime_words}
     words = [word for word in words if _key(word) not in decided] + runtime_words
     shared = Shared()
-    for config in Experiment.load(file, words).runs.values():
+    for config in read_experiment(file, words).runs.values():
         setup = build_setup(config, shared)
         rows = config.replicas * setup.num_agents
         if total > rows:

@@ -1,13 +1,11 @@
 """Results of an experiment on disk: its runs, their summary, and the trained models."""
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from basinet.analysis.report.page import list_html
@@ -15,13 +13,17 @@ from basinet.analysis.report.report import summary_html
 from basinet.analysis.statistics.summary import summarize
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run.files import write_atomically
+from basinet.sim.experiment.pipeline import Pipeline
+from basinet.sim.models.adapters import added_parameters, attach
+from basinet.sim.models.adapters import merge as merge_adapters
+from basinet.sim.models.modules import copy_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
-from basinet.sim.run.records import load_record
+from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.reached import trained_model
+from basinet.sim.setup.weights import write_weights
 
 __all__ = ["Results", "compare", "export", "failures", "load"]
 
@@ -42,7 +44,7 @@ class Results:
     report: Path
     states: dict[str, str]
     failures: tuple[str, ...] = ()
-    experiment: Experiment | None = field(default=None, compare=False)
+    experiment: Experiment | Pipeline | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in Counter(self.states.values()).items())
@@ -60,7 +62,9 @@ class Results:
     @property
     def impossible(self) -> dict[str, str]:
         """Why runs were left out, by their names, where the experiment skips what is impossible."""
-        return dict(load_record(self.folder).get("impossible", {}))
+        places = {f"{stage.name}/": stage for stage in stages_of(self.folder)} or {"": self.folder}
+        known = {prefix: load_record(place) for prefix, place in places.items() if (place / "experiment.yaml").exists()}
+        return {f"{p}{run}": why for p, record in known.items() for run, why in record.get("impossible", {}).items()}
 
     def summary(self) -> list[dict[str, Any]]:
         """Summarise the runs over their replicas.
@@ -71,7 +75,13 @@ class Results:
         return summarize(self.runs)
 
     def model(
-        self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
+        self,
+        run: str | Run,
+        replica: int = 0,
+        agent: int | str = "centroid",
+        *,
+        module: nn.Module | None = None,
+        merge: bool = False,
     ) -> nn.Module:
         """Return a trained model of a finished run.
 
@@ -80,8 +90,9 @@ class Results:
             replica: Number of the replica.
             agent: An agent's number; or "centroid", the honest agents' average, weighted as in the run: the point of
                 the test loss and accuracy.
-            module: A module of the run's model, to be copied if the run cannot make one: its model or data were objects
-                of another process.
+            module: A module of the run's model, without its adapters, to be copied if the run cannot make one: its
+                model or data were objects of another process.
+            merge: Whether to fold adapters into the layers.
 
         Returns:
             A plain module on the CPU, in evaluation mode, in the floating type of the run.
@@ -89,10 +100,16 @@ class Results:
         Raises:
             ExperimentError: The run, replica or agent does not exist, or its model cannot be made.
         """
-        return _model(self, run, replica, agent, module, _KEYS)
+        return _model(self, run, replica, agent, module, _KEYS, merge=merge)
 
     def state_dict(
-        self, run: str | Run, replica: int = 0, agent: int | str = "centroid", *, module: nn.Module | None = None
+        self,
+        run: str | Run,
+        replica: int = 0,
+        agent: int | str = "centroid",
+        *,
+        module: nn.Module | None = None,
+        merge: bool = False,
     ) -> dict[str, Tensor]:
         """Return the state dict of a trained model of a finished run.
 
@@ -101,11 +118,12 @@ class Results:
             replica: Number of the replica.
             agent: An agent's number, or "centroid".
             module: A module of the run's model.
+            merge: Whether to fold adapters into the layers.
 
         Returns:
             The model's state dict, which loads into a plain module: buffers and frozen parameters are in it.
         """
-        return self.model(run, replica, agent, module=module).state_dict()
+        return self.model(run, replica, agent, module=module, merge=merge).state_dict()
 
 
 def load(folder: str | Path) -> Results:
@@ -122,14 +140,19 @@ def load(folder: str | Path) -> Results:
     return Results(folder, folder / "report.html", states, failures(folder, states))
 
 
-def export(folder: str | Path, file: str | Path, replica: int = 0, agent: int | str = "centroid") -> dict[str, Tensor]:
-    """Write a trained model to a file, from which `torch.load` reads it with `weights_only=True`.
+def export(
+    folder: str | Path, file: str | Path, replica: int = 0, agent: int | str = "centroid", *, merge: bool = False
+) -> dict[str, Tensor]:
+    """Write a trained model of a finished run to a file, which loads into the plain model.
 
     Args:
         folder: The folder of a run.
-        file: The file.
+        file: The file: .safetensors, or .pt, .pth or .bin for torch, which reads it with `weights_only=True`. Both say
+            which run, step, replica and agent the model is of: the metadata of a safetensors file, or the attribute
+            `about` of what torch reads.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
+        merge: Whether to fold adapters into the layers, so that the model needs none.
 
     Returns:
         The state dict that was written.
@@ -142,10 +165,10 @@ def export(folder: str | Path, file: str | Path, replica: int = 0, agent: int | 
         raise ExperimentError(f"RUN: {folder} holds several runs; give the folder of one: {', '.join(results.states)}")
     if file.is_dir():
         raise ExperimentError(f"--out: {file} is a folder; choose a file")
-    state = _model(results, next(iter(results.states)), replica, agent, None, _OPTIONS).state_dict()
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(file, buffer.getbuffer())
+    (run,) = results.runs
+    state = _model(results, run, replica, agent, None, _OPTIONS, merge=merge).state_dict()
+    about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}
+    write_weights(state, file, {key: str(value) for key, value in about.items()}, "--out")
     return state
 
 
@@ -191,7 +214,14 @@ def _resumption(run: Path) -> str:
 
 
 def _model(
-    results: Results, run: str | Run, replica: int, agent: int | str, module: nn.Module | None, keys: Mapping[str, str]
+    results: Results,
+    run: str | Run,
+    replica: int,
+    agent: int | str,
+    module: nn.Module | None,
+    keys: Mapping[str, str],
+    *,
+    merge: bool,
 ) -> nn.Module:
     """Return a model of a run."""
     name = run if isinstance(run, str) else run.name
@@ -204,13 +234,21 @@ def _model(
             # Only the model is needed, which any machine can make.
             config = Config.parse({**found.config, "analysis": []}) if live is None else live.runs[name]
             here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
-            module = build_setup(config.model_copy(update={"runtime": here})).plain_model()
+            # The values are in the folder, wherever they started.
+            config = config.model_copy(update={"runtime": here, "start": None})
+            module = build_setup(config, trial=False).plain_model()
         except ExperimentError as error:
             raise ExperimentError(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
                 " same structure instead"
             ) from error
-    return trained_model(found.path, module, replica, agent, keys=keys)
+    elif (adapters := found.config.get("adapters")) and not added_parameters(module):
+        module = attach(copy_model(module), KINDS["adapters"].parse(adapters).make())
+    model = trained_model(found.path, module, replica, agent, keys=keys)
+    try:
+        return merge_adapters(model) if merge else model
+    except ValueError as error:
+        raise ExperimentError(f"merge: {error}") from None
 
 
 def compare(*folders: str | Path) -> list[dict[str, Any]]:

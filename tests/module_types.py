@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from basinet.sim.models.adapters import added_parameters, attach
+from basinet.sim.models.adapters.lora import LoRA
+from basinet.sim.models.freezing import choose_trained
+
 CLASSES, SAMPLES, WIDTH, WORDS, LENGTH = 3, 24, 4, 7, 3
 
 
@@ -347,6 +351,20 @@ def images(channels: int = 2) -> nn.Sequential:
 ONE = mlp()
 
 
+class Decoder(nn.Module):
+    """One matrix embeds the words and reads the outputs, which come in a mapping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(WORDS, 3), nn.Linear(3, WORDS, bias=False)
+        self.layer = nn.TransformerEncoderLayer(3, 1, 2, dropout=0.0, batch_first=True, activation="gelu")
+        self.head.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = self.layer(self.words(x))
+        return {"hidden": hidden, "logits": self.head(hidden.mean(1))}
+
+
 class Bag(nn.Module):
     def __init__(self, **settings: object) -> None:
         super().__init__()
@@ -364,6 +382,11 @@ def frozen() -> nn.Module:
     model = mlp()
     model[0].requires_grad_(False)
     return model
+
+
+def adapted() -> nn.Module:
+    model = attach(mlp(), LoRA(rank=1))
+    return choose_trained(model, (), ("2.bias",), added_parameters(model))
 
 
 @dataclass(frozen=True)
@@ -407,6 +430,7 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "shared": ModuleType(Shared),
     "scalar": ModuleType(Scaled),
     "frozen": ModuleType(frozen),
+    "adapted": ModuleType(adapted),
     "unused": ModuleType(Unused),
     "buffers": ModuleType(Buffered),
     "batch_norm": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.BatchNorm1d(3), nn.Linear(3, CLASSES))),
@@ -435,6 +459,7 @@ MODULE_TYPES: dict[str, ModuleType] = {
     "detached": ModuleType(lambda: Applied(lambda z: z.detach())),
     "dropout": ModuleType(lambda: nn.Sequential(nn.Linear(WIDTH, 3), nn.Dropout(0.5), nn.Linear(3, CLASSES))),
     "embedding": ModuleType(words, "words"),
+    "tied_decoder": ModuleType(Decoder, "words"),
     "padded_embedding": ModuleType(lambda: words(padding_idx=0), "words"),
     "sparse_embedding": ModuleType(lambda: words(sparse=True), "words"),
     "max_norm_embedding": ModuleType(lambda: words(max_norm=0.5), "words"),

@@ -125,10 +125,10 @@ def test_the_trace_names_its_methods():
 @pytest.mark.parametrize(
     ("loss", "data", "message"),
     [
-        (nn.CrossEntropyLoss(), X, "data must be a pair"),
-        (nn.CrossEntropyLoss(), (X, Y[:3]), "data must be a pair"),
+        (nn.CrossEntropyLoss(), X, "data must be a batch"),
+        (nn.CrossEntropyLoss(), (X, Y[:3]), "data must be a batch"),
         (nn.CrossEntropyLoss(), TensorDataset(X, Y), "wrap a Dataset in a DataLoader"),
-        (nn.CrossEntropyLoss(), [{"inputs": X, "targets": Y}], "data must be a pair"),
+        (nn.CrossEntropyLoss(), [{"inputs": X, "targets": Y[:3]}], "data must be a batch"),
         (nn.CrossEntropyLoss(), [], "at least one sample"),
         (nn.CrossEntropyLoss(reduction="sum"), [(X, Y), (X, Y)], "loss must be the mean"),
     ],

@@ -14,6 +14,7 @@ from basinet.analysis.studies import STUDIES
 from basinet.launch.cli import main
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("launch", "analysis", "sim", "algorithms", "topologies")
@@ -67,7 +68,8 @@ BASE = yaml.safe_load(blocks("docs/experiments.md", "yaml")[0])
 @pages_with("yaml")
 def test_the_experiments_of_a_page_are_valid(page):
     for block in blocks(page, "yaml"):
-        assert Experiment({**BASE, **yaml.safe_load(block)}).runs
+        description = {**BASE, **yaml.safe_load(block)}
+        assert (Pipeline if "stages" in description else Experiment)(description).runs
 
 
 @pytest.mark.slow
@@ -75,7 +77,7 @@ def test_the_experiments_of_a_page_are_valid(page):
 def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports):
     monkeypatch.chdir(tmp_path)
     own = next((found for block in blocks(page, "yaml") if "task" in (found := yaml.safe_load(block))), BASE)
-    Path("experiment.yaml").write_text(yaml.safe_dump(own | SMALL))
+    Path("experiment.yaml").write_text(yaml.safe_dump(own | SMALL, sort_keys=False))
     commands = [shlex.split(line, comments=True) for block in blocks(page, "bash") for line in block.splitlines()]
     for place, (program, *words) in enumerate(commands):
         if program == "make":

@@ -8,11 +8,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
-    from basinet.launch.results import Results, compare, load
+    from basinet.launch.results import Results, compare, export, load
     from basinet.sim.experiment.experiment import Experiment
+    from basinet.sim.experiment.pipeline import Pipeline
     from basinet.sim.run.simulation import Interrupted, RunFailed
 
-__all__ = ["PLUGGED", "Experiment", "Interrupted", "Results", "RunFailed", "__version__", "compare", "load", "run"]
+__all__ = [
+    "PLUGGED",
+    "Experiment",
+    "Interrupted",
+    "Pipeline",
+    "Results",
+    "RunFailed",
+    "__version__",
+    "compare",
+    "export",
+    "load",
+    "run",
+]
 
 PLUGGED = {
     "metrics": "basinet.analysis.metrics:METRICS",
@@ -27,8 +40,9 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
-        "basinet.launch.results": ("Results", "compare", "load"),
+        "basinet.launch.results": ("Results", "compare", "export", "load"),
         "basinet.sim.experiment.experiment": ("Experiment",),
+        "basinet.sim.experiment.pipeline": ("Pipeline",),
         "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),
     },
 )

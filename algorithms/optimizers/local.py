@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import accumulate, product
 from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers.optimizer_traits import OPTIMIZERS, OptimizerTraits
+from basinet.algorithms.optimizers.parameter_groups import Columns, ParameterGroup, join
 from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH, stepping
 
 __all__ = ["LocalOptimizer", "restore_types"]
@@ -30,6 +32,7 @@ class LocalOptimizer:
         split: Splits [N, P] into layers, views [N, *shape].
         keys: Keys for random draws, int64 [N, 2]: an agent's own, and one shared by its replica.
         names: Names of the layers.
+        groups: Groups of layers, of which `factory` then gets the settings as `group`; none for a single group.
 
     Attributes:
         split: Splits [N, P] into the views that the optimizers step, in order.
@@ -47,35 +50,53 @@ class LocalOptimizer:
         split: Callable[[Tensor], Sequence[Tensor]],
         keys: Tensor | None = None,
         names: Sequence[str] | None = None,
+        groups: Sequence[ParameterGroup] = (),
     ) -> None:
         traits = self._traits = OptimizerTraits.of(kind)
         self._x = x
         self._built_in = kind in TORCH or kind in OPTIMIZERS.values()
         self._one_each = not traits.elementwise and traits.stacked is None
         self._reassigns = not (self._built_in or traits.evaluates)
+        self._columns: Columns | None = None
+        self._room: list[Tensor] | None = None
+        order = [layer for _, layers in groups for layer in layers]
+
+        def ordered(flat: Tensor) -> Sequence[Tensor]:
+            views = split(flat)
+            return [views[layer] for layer in order] if groups else views
+
+        sizes = [len(layers) for _, layers in groups]
         if traits.elementwise or traits.stacked == "flat":
-            self.split: Callable[[Tensor], Sequence[Tensor]] = lambda flat: [flat]
-            groups = [[x]]
+            if groups:
+                self._columns = Columns([layers for _, layers in groups], [view[0].numel() for view in split(x)])
+                sizes = [1 for _ in groups]
+            self.split: Callable[[Tensor], Sequence[Tensor]] = (
+                self._columns.gather if self._columns is not None else lambda flat: [flat]
+            )
         elif not self._one_each:
-            self.split = split
-            groups = [list(split(x))]
+            self.split = ordered
         else:
             # Agent by agent: all layers of the first, then all layers of the second, …
-            self.split = lambda flat: [layer[n] for n in range(len(flat)) for layer in split(flat)]
-            views = self.split(x)
-            layers = len(views) // len(x)
-            groups = [views[n * layers : (n + 1) * layers] for n in range(len(x))]
-        members = [[nn.Parameter(view.detach()) for view in group] for group in groups]
-        self._parameters = [parameter for group in members for parameter in group]
+            self.split = lambda flat: [layer[n] for n, layer in product(range(len(flat)), ordered(flat))]
+        self._parameters = [nn.Parameter(view.detach()) for view in self.split(x)]
         more: dict[str, Any] = {"fused": True} if kind in FUSED else {}
         if traits.stacked is not None:
             more["agents"] = len(x)
         if traits.keyed:
             more["keys"] = keys
+        members: list[Any] = self._parameters
         if traits.named and names is not None:
-            self.optimizers = [factory(list(zip(names, members[0], strict=True)), **more)]
-        else:
-            self.optimizers = [factory(group, **more) for group in members]
+            members = list(zip([names[layer] for layer in order] or names, members, strict=True))
+
+        def made(members: list[Any]) -> optim.Optimizer:
+            if not groups:
+                return factory(members, **more)
+            ends = list(accumulate(sizes))
+            parts = [members[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+            return join([factory(part, group=own, **more) for part, (own, _) in zip(parts, groups, strict=True)])
+
+        count = len(members) // (len(x) if self._one_each else 1)
+        self.optimizers = [made(members[first : first + count]) for first in range(0, len(members), count)]
         self._step = stepping(self.optimizers[0])
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
@@ -107,12 +128,16 @@ class LocalOptimizer:
 
     def _point(self, gradients: Tensor) -> None:
         """Point the parameters at x, and their gradients at the given ones."""
-        for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
-            parameter.data = place.clone() if self._reassigns else place.detach()
+        if self._columns is not None and self._built_in:  # allocating the copies anew would take longer than the step
+            self._columns.gather(self._x, [parameter.data for parameter in self._parameters])
+            self._room = None if self.derivative_free else self._columns.gather(gradients, self._room)
+        else:
+            for parameter, place in zip(self._parameters, self.split(self._x), strict=True):
+                parameter.data = place.clone() if self._reassigns else place.detach()
         if not self._built_in:
             self._given = [parameter.data_ptr() for parameter in self._parameters]
         if not self.derivative_free:
-            for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
+            for parameter, gradient in zip(self._parameters, self._room or self.split(gradients), strict=True):
                 parameter.grad = gradient
 
     def _take_back(self) -> None:
@@ -123,6 +148,9 @@ class LocalOptimizer:
         Raises:
             TypeError: If it does so while evaluating, when x has to follow.
         """
+        if self._columns is not None:
+            self._columns.scatter([parameter.data for parameter in self._parameters], self._x)
+            return
         if self._built_in:
             return
         reassigned = False
@@ -167,6 +195,9 @@ class LocalOptimizer:
         if self.derivative_free:
             coefficients: Tensor = optimizer.coefficients
             return coefficients
+        if self._columns is not None:
+            self._columns.scatter([p.grad for p in self._parameters if p.grad is not None], gradients)
+            return gradients
         for parameter, gradient in zip(self._parameters, self.split(gradients), strict=True):
             if parameter.grad is not None and parameter.grad is not gradient:
                 gradient.copy_(parameter.grad)
@@ -222,7 +253,7 @@ class LocalOptimizer:
         for place, held in saved[0]["state"].items():
             rows[place], shared[place] = {}, {}
             for name, value in held.items():
-                (rows if self._leads_with_agents(name, value) else shared)[place][name] = value
+                (rows if self._leads_with_agents(place, name, value) else shared)[place][name] = value
         return {"rows": {"together": rows}, "shared": {**saved[0], "state": shared}}
 
     def rows(self) -> list[Tensor]:
@@ -246,12 +277,12 @@ class LocalOptimizer:
             (place, name): value
             for place, parameter in enumerate(self._parameters)
             for name, value in optimizer.state.get(parameter, {}).items()
-            if self._leads_with_agents(name, value)
+            if self._leads_with_agents(place, name, value)
         }
 
-    def _leads_with_agents(self, name: str, value: Any) -> bool:
+    def _leads_with_agents(self, place: int, name: str, value: Any) -> bool:
         if self._traits.elementwise:
-            return isinstance(value, Tensor) and value.shape == self._parameters[0].shape
+            return isinstance(value, Tensor) and value.shape == self._parameters[place].shape
         if name in self._traits.shared_state or value is None or isinstance(value, bool | int | float):
             return False
         if isinstance(value, Tensor) and (value.ndim == 0 or len(value) == len(self._parameters[0])):

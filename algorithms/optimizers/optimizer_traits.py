@@ -38,7 +38,8 @@ class OptimizerTraits:
     or None for the usual batch.
 
     Attributes:
-        stacked: "layers": it gets the layers' stacked parameters [N, *shape]; "flat": a parameter [N, P].
+        stacked: "layers": it gets the layers' stacked parameters [N, *shape]; "flat": a parameter
+            [N, P], or [N, Q] for each group of Q parameters.
         elementwise: It is elementwise, so that one on the flat state [N, P] acts as one per agent.
         keyed: It draws at random, with the keyword `keys`.
         named: It gets its layers with their names.

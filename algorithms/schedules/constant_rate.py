@@ -1,18 +1,18 @@
 """The constant learning rate."""
 
-from basinet.algorithms.schedules.schedule import SCHEDULES, Steps, warm_up
+from basinet.algorithms.schedules.schedule import SCHEDULES, Stretch, warm_up
 
 __all__ = ["constant"]
 
 
 @SCHEDULES.register()
-def constant(t: int, num_steps: int, *, warmup: Steps = 0) -> float:
+def constant(t: int, num_steps: int, *, warmup: Stretch = 0) -> float:
     """Keep the learning rate constant.
 
     Args:
         t: Step, from 0.
         num_steps: Steps of the whole run.
-        warmup: Steps over which the rate first rises linearly.
+        warmup: Steps, or fraction of the run, over which the rate first rises linearly.
 
     Returns:
         The factor on the learning rate.
@@ -21,4 +21,4 @@ def constant(t: int, num_steps: int, *, warmup: Steps = 0) -> float:
         >>> [constant(t, 10, warmup=3) for t in range(5)]
         [0.25, 0.5, 0.75, 1.0, 1.0]
     """
-    return warm_up(t, warmup)
+    return warm_up(t, num_steps, warmup)

@@ -2,20 +2,20 @@
 
 import math
 
-from basinet.algorithms.schedules.schedule import SCHEDULES, Fraction, Steps, warm_up
+from basinet.algorithms.schedules.schedule import SCHEDULES, Fraction, Stretch, progress, warm_up
 
 __all__ = ["cosine"]
 
 
 @SCHEDULES.register()
-def cosine(t: int, num_steps: int, *, final: Fraction = 0.0, warmup: Steps = 0) -> float:
+def cosine(t: int, num_steps: int, *, final: Fraction = 0.0, warmup: Stretch = 0) -> float:
     """Decay from 1 to `final` along half a cosine (Loshchilov, Hutter: SGDR, arXiv:1608.03983).
 
     Args:
         t: Step, from 0.
         num_steps: Steps of the whole run.
         final: The factor reached at the end.
-        warmup: Steps over which the rate first rises linearly.
+        warmup: Steps, or fraction of the run, over which the rate first rises linearly.
 
     Returns:
         The factor on the learning rate.
@@ -24,5 +24,5 @@ def cosine(t: int, num_steps: int, *, final: Fraction = 0.0, warmup: Steps = 0) 
         >>> [round(cosine(t, 4), 3) for t in range(4)]
         [1.0, 0.854, 0.5, 0.146]
     """
-    progress = max(0, t - warmup) / max(1, num_steps - warmup)
-    return warm_up(t, warmup) * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+    wave = 0.5 * (1 + math.cos(math.pi * progress(t, num_steps, warmup)))
+    return warm_up(t, num_steps, warmup) * (final + (1 - final) * wave)

@@ -1,6 +1,6 @@
 """Step decay of the learning rate at milestones."""
 
-from basinet.algorithms.schedules.schedule import SCHEDULES, Fraction, Steps, warm_up
+from basinet.algorithms.schedules.schedule import SCHEDULES, Fraction, Stretch, warm_up
 
 __all__ = ["step"]
 
@@ -12,7 +12,7 @@ def step(
     *,
     milestones: tuple[Fraction, ...] = (0.5, 0.75),
     gamma: Fraction = 0.1,
-    warmup: Steps = 0,
+    warmup: Stretch = 0,
 ) -> float:
     """Multiply the learning rate by gamma at each milestone.
 
@@ -21,7 +21,7 @@ def step(
         num_steps: Steps of the whole run.
         milestones: Fractions of the run.
         gamma: The factor at each milestone.
-        warmup: Steps over which the rate first rises linearly.
+        warmup: Steps, or fraction of the run, over which the rate first rises linearly.
 
     Returns:
         The factor on the learning rate.
@@ -31,4 +31,4 @@ def step(
         [1.0, 1.0, 0.1, 0.01]
     """
     passed = sum(t >= milestone * num_steps for milestone in milestones)
-    return float(warm_up(t, warmup) * gamma**passed)
+    return float(warm_up(t, num_steps, warmup) * gamma**passed)

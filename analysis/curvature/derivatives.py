@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.utils._pytree import tree_leaves, tree_map
 
 from basinet.algorithms import draws
 from basinet.analysis.curvature.determinism import differentiable
@@ -18,6 +17,8 @@ from basinet.analysis.curvature.elementary import Elementary
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Chunk
 from basinet.sim.agents.state import load_vector
+from basinet.sim.data.nests import leaves, map_nest
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import in_words
 from basinet.sim.models.modules import copy_model, move_model
 
@@ -28,6 +29,9 @@ Field = Callable[[Tensor], Tensor]
 
 Product = Callable[[Tensor], Tensor]
 """Multiplies the matrix at a point by a vector [P]."""
+
+_Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a module is called with, by position and by name."""
 
 _SAMPLES = 4
 
@@ -48,7 +52,7 @@ _NOTICED = 1e-3
 
 
 def check_chunk(objective: Objective) -> Chunk:
-    """Choose a few samples with nonzero weight, spread over those of the first point.
+    """Choose a few samples with nonzero weight, spread over those of the first point; or a batch, if it has a loss.
 
     Args:
         objective: The losses.
@@ -56,10 +60,12 @@ def check_chunk(objective: Objective) -> Chunk:
     Returns:
         Samples shared by all points.
     """
+    if objective.samples.has_batches:
+        return Chunk(objective.samples.few())
     counting = objective.samples.places(0)
     count = _SAMPLES // 2 if objective.num_parameters > _LARGE and not objective.training else _SAMPLES
     places = counting[torch.linspace(0, len(counting) - 1, min(count, len(counting))).long().to(counting.device)]
-    return Chunk(tuple(t[places] for t in objective.samples.data))
+    return Chunk(take(objective.samples.data, places))
 
 
 def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor], times: Literal[2, 3]) -> str | None:
@@ -111,17 +117,18 @@ def find_fault(objective: Objective, point: Tensor, buffers: Mapping[str, Tensor
     return f"the {matrix} of the loss, as autograd computes it, {fault}; {culprit}"
 
 
-def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor) -> str | None:
+def find_asymmetry(products: Callable[[Tensor], Product], point: Tensor, rtol: float) -> str | None:
     """Check that a matrix is symmetric.
 
     Args:
         products: Maps a point [P] near the one given to the products with the matrix there.
         point: [P].
+        rtol: Tolerance of uᵀHv − vᵀHu relative to their terms.
 
     Returns:
         A sentence that describes the fault, or None.
     """
-    return _fault(lambda near: (products(near), torch.ones_like(near)), point)
+    return _fault(lambda near: (products(near), torch.ones_like(near)), point, rtol=rtol)
 
 
 def _doubled(
@@ -129,7 +136,7 @@ def _doubled(
 ) -> tuple[Objective, Tensor, Mapping[str, Tensor], Chunk]:
     """Convert the loss of a chunk to float64, where small differences stand out from rounding."""
     model = move_model(copy_model(objective.model), point.device, torch.float64)
-    batch = tuple(_double(t) for t in chunk.batch)
+    batch = map_nest(_double, chunk.batch)
     statistics = {name: _double(b) for name, b in buffers.items()}
     exact, whole = Objective(model, objective.loss, batch, training=objective.training), Chunk(batch)
     exact.losses(point.double()[None], {name: b[None] for name, b in statistics.items()}, whole)
@@ -160,13 +167,16 @@ def _fault(
     point: Tensor,
     parts: Mapping[str, int] | None = None,
     field: Field | None = None,
+    rtol: float | None = None,
 ) -> str | None:
     """Look for a fault near a point, or nearer to zero if the products at the point are mere rounding."""
-    fault, size = _fault_at(products, point, parts, field)
+    # The terms of the two sums that are compared have relative errors far below √eps.
+    rtol = torch.finfo(point.dtype).eps ** 0.5 if rtol is None else rtol
+    fault, size = _fault_at(products, point, parts, field, rtol)
     for factor in _NEARER_TO_ZERO:
         if fault is None:
             break
-        elsewhere, larger = _fault_at(products, factor * point, parts, field)
+        elsewhere, larger = _fault_at(products, factor * point, parts, field, rtol)
         if size < _VANISHING * larger:
             fault, size = elsewhere, larger
     return fault
@@ -177,6 +187,7 @@ def _fault_at(
     point: Tensor,
     parts: Mapping[str, int] | None,
     field: Field | None,
+    rtol: float,
 ) -> tuple[str | None, float]:
     """Check products for symmetry, and against differences of the field that they differentiate.
 
@@ -202,8 +213,7 @@ def _fault_at(
         size = float(image_v.norm())
         left, right = u * image_v, v * image_u
         a, b = float(left.sum()), float(right.sum())
-        # The terms of either sum have relative errors far below √eps.
-        if abs(a - b) > torch.finfo(point.dtype).eps ** 0.5 * float(left.abs().sum() + right.abs().sum()):
+        if abs(a - b) > rtol * float(left.abs().sum() + right.abs().sum()):
             fault = f"is not symmetric (uᵀHv = {a:.6g}, vᵀHu = {b:.6g})"
             continue
         if parts is None or field is None or point.dtype != torch.float64:
@@ -222,14 +232,13 @@ def _fault_at(
 
 def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
     """Name the innermost module whose derivatives are wrong, and its autograd functions written in Python."""
-    calls: dict[str, tuple[Any, ...]] = {}
+    calls: dict[str, _Call] = {}
     names = {module: name for name, module in model.named_modules()}
 
-    def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        kept = tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, inputs)
-        calls.setdefault(names[module], kept)
+    def remember(module: nn.Module, *given: Any) -> None:
+        calls.setdefault(names[module], map_nest(lambda t: t.detach().clone(), given))
 
-    hooks = [module.register_forward_pre_hook(remember) for module in names]
+    hooks = [module.register_forward_pre_hook(remember, with_kwargs=True) for module in names]
     try:
         evaluate()
     finally:
@@ -242,24 +251,26 @@ def _culprit(model: nn.Module, evaluate: Callable[[], Any]) -> str:
     return "the cause is the loss of the task"
 
 
-def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
+def _own_fault(module: nn.Module, call: _Call) -> list[str] | None:
     """Check a module in isolation: None if correct, otherwise the names of its autograd functions written in Python."""
     held = {name: p.detach() for name, p in module.named_parameters()}
-    floats = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
-    leaves = [*held.values(), *floats]
-    if not leaves or len({t.dtype for t in leaves}) > 1:
+    floats = [t for t in leaves(call) if t.is_floating_point()]
+    variables = [*held.values(), *floats]
+    if not variables or len({t.dtype for t in variables}) > 1:
         return None
-    leaves.append(torch.ones_like(leaves[0].flatten()[:1]))  # a factor on the outputs: the incoming gradient varies too
-    sizes = [t.numel() for t in leaves]
+    # A factor on the outputs: the incoming gradient varies too.
+    variables.append(torch.ones_like(variables[0].flatten()[:1]))
+    sizes = [t.numel() for t in variables]
     functions: list[str] = []
 
     def field(leaf: Tensor) -> Tensor:
-        parts = [part.view(t.shape) for part, t in zip(torch.split(leaf, sizes), leaves, strict=True)]
+        parts = [part.view(t.shape) for part, t in zip(torch.split(leaf, sizes), variables, strict=True)]
         rest, gain = iter(parts[len(held) : -1]), parts[-1]
-        taken = tree_map(lambda t: next(rest).clone() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+        args, kwargs = map_nest(lambda t: next(rest).clone() if t.is_floating_point() else t, call)
+        swapped = dict(zip(held, parts, strict=False))
         with torch.enable_grad(), differentiable(leaf.device):
-            found = torch.func.functional_call(module, dict(zip(held, parts, strict=False)), taken, tie_weights=False)
-        outputs = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.is_floating_point()]
+            found = torch.func.functional_call(module, swapped, args, kwargs, tie_weights=False)
+        outputs = [t for t in leaves(found) if t.is_floating_point()]
         functions[:] = dict.fromkeys(name for t in outputs for name in _functions(t))
         total = leaf.new_zeros(())
         for number, t in enumerate(outputs):  # squared too: a linear layer has no second derivative
@@ -268,8 +279,9 @@ def _own_fault(module: nn.Module, inputs: tuple[Any, ...]) -> list[str] | None:
             )
         return _slope(total, leaf)
 
+    start = torch.cat([t.flatten() for t in variables])
     try:
-        fault = _fault(partial(_products, field), torch.cat([t.flatten() for t in leaves]), {"": sum(sizes)}, field)
+        fault = _fault(partial(_products, field), start, {"": sum(sizes)}, field)
     except Exception:  # a layer that cannot be called in isolation is not blamed
         return None
     return functions if fault else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from basinet.sim.models.modules import FunctionOf
 from basinet.sim.tasks.task import Batch
 
-__all__ = ["FunctionalModel", "Loss", "State"]
+__all__ = ["FunctionalModel", "Loss", "State", "calls_of"]
 
 State = dict[str, Tensor]
 
@@ -19,6 +19,27 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 Outputs = Callable[[nn.Module, Batch], Any]
 """Applies a model to a batch."""
+
+
+def calls_of(loss: Loss, model: Callable[..., Any], batch: Batch) -> list[Any]:
+    """List what a loss gets from each call of the model, which is all that it may depend on the model through.
+
+    Args:
+        loss: The loss.
+        model: The model.
+        batch: The samples.
+
+    Returns:
+        What each call returns.
+    """
+    found: list[Any] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found.append(model(*args, **kwargs))
+        return found[-1]
+
+    loss(call, batch)  # type: ignore[arg-type]
+    return found
 
 
 class FunctionalModel:
@@ -59,9 +80,10 @@ class FunctionalModel:
         Returns:
             The mean loss, a scalar.
         """
-        return self._call(self.as_loss, state, batch)
+        value: Tensor = self._call(self.as_loss, state, batch)
+        return value
 
-    def outputs(self, state: State, batch: Batch) -> Tensor:
+    def outputs(self, state: State, batch: Batch) -> Any:
         """Evaluate the outputs for a batch.
 
         Args:
@@ -69,18 +91,17 @@ class FunctionalModel:
             batch: The samples.
 
         Returns:
-            The outputs.
+            What `outputs` returns.
         """
         return self._call(self.as_outputs, state, batch)
 
-    def _call(self, function: nn.Module, state: State, batch: Batch) -> Tensor:
+    def _call(self, function: nn.Module, state: State, batch: Batch) -> Any:
         """Call a function of the model with the given parameters and buffers."""
         swapped = {f"model.{place}": t for name, t in state.items() for place in self.places.get(name, ())}
         try:
-            value: Tensor = torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
+            return torch.func.functional_call(function, swapped, (batch,), tie_weights=False)
         finally:
             self._tidy()
-        return value
 
     def _tidy(self) -> None:
         """Remove tensors that layers left in their attributes: their graphs prevent copying the model."""

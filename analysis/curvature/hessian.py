@@ -1,6 +1,6 @@
 """Curvature matrices at one point, as scipy linear operators and as dense matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from basinet.analysis.curvature.functional import Loss
 from basinet.analysis.curvature.matrices import Curvature, Kind
-from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.objective import Objective, Products
+from basinet.sim.tasks.task import Batch
 
 __all__ = [
     "CurvatureOperator",
@@ -32,8 +33,17 @@ class CurvatureOperator(LinearOperator):  # type: ignore[misc]  # scipy has no t
 
     kind: Kind
 
-    def __init__(self, model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> None:
-        objective = Objective(model, loss, data, chunk=chunk)
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        data: Batch,
+        *,
+        chunk: int | None = None,
+        products: Products = "exact",
+        batches: Sequence[Tensor] | None = None,
+    ) -> None:
+        objective = Objective(model, loss, data, chunk=chunk, products=products, batches=batches)
         self._place(Curvature(objective, objective.point, kind=self.kind))
 
     @classmethod
@@ -138,9 +148,11 @@ class HessianOperator(CurvatureOperator):
     Args:
         model: A model in evaluation mode, or one whose layers behave the same in both modes.
         loss: Maps the model and a batch to the mean loss of the batch.
-        data: Tensors [n, ...] that share their first dimension.
+        data: A nest of tensors [n, ...] that share their first dimension.
         chunk: Maximum number of samples differentiated at once; None for all. A single chunk keeps the graph of its
             gradient in memory; several rebuild theirs for each product, which doubles its cost.
+        products: How products are computed; see `Objective`.
+        batches: The samples of each batch that has a loss, if J is the mean over these; see `Objective`.
 
     Raises:
         ValueError: If a layer's mode makes the loss random or dependent on how samples are batched, if the
@@ -168,13 +180,16 @@ class GaussNewtonOperator(CurvatureOperator):
 
     the Hessian without the curvature of the model's outputs f; it is positive semidefinite if the loss is convex in the
     outputs. For softmax cross-entropy and squared error it is the Fisher matrix. The loss must depend on the model only
-    through its outputs for the batch's first tensor. Arguments and conventions are those of `HessianOperator`.
+    through what its calls return, a nest of tensors: f are those of them that the loss depends on. Arguments and
+    conventions are those of `HessianOperator`.
 
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
-        data: Tensors [n, ...] that share their first dimension.
+        data: A nest of tensors [n, ...] that share their first dimension.
         chunk: Maximum number of samples differentiated at once; None for all.
+        products: How products are computed; see `Objective`.
+        batches: The samples of each batch that has a loss, if J is the mean over these; see `Objective`.
 
     Example:
         For a linear model and the squared error it is the Hessian.
@@ -203,8 +218,10 @@ class FisherOperator(CurvatureOperator):
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
-        data: Tensors [n, ...] that share their first dimension.
+        data: A nest of tensors [n, ...] that share their first dimension.
         chunk: Maximum number of samples differentiated at once; None for all.
+        products: How products are computed; see `Objective`.
+        batches: The samples of each batch that has a loss, if J is the mean over these; see `Objective`.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False).double()
@@ -218,13 +235,13 @@ class FisherOperator(CurvatureOperator):
     kind: Kind = "empirical_fisher"
 
 
-def hessian_matrix(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], *, chunk: int | None = None) -> Array:
+def hessian_matrix(model: nn.Module, loss: Loss, data: Batch, *, chunk: int | None = None) -> Array:
     """Compute the dense Hessian of a small model from its products with the P unit vectors.
 
     Args:
         model: A model, as for `HessianOperator`.
         loss: Maps the model and a batch to the mean loss of the batch.
-        data: Tensors [n, ...] that share their first dimension.
+        data: A nest of tensors [n, ...] that share their first dimension.
         chunk: Maximum number of samples differentiated at once; None for all.
 
     Returns:

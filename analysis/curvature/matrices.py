@@ -1,19 +1,28 @@
 """Curvature matrices of many agents at once, as matrix-vector products."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
+from basinet.analysis.curvature.chunk_products import (
+    ChunkProduct,
+    DifferenceProduct,
+    HessianProduct,
+    OutputProduct,
+    gradient_with_graph,
+    transposed,
+)
 from basinet.analysis.curvature.derivatives import check_chunk, find_asymmetry, find_fault
 from basinet.analysis.curvature.determinism import differentiable
 from basinet.analysis.curvature.elementary import Elementary
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Chunk
+from basinet.sim.data.nests import Nest, leaves, map_nest
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.tasks.model_outputs import output_of
 
 __all__ = ["Curvature", "Kind"]
 
@@ -83,7 +92,7 @@ class Curvature:
         self.kind = kind
         self.seed = seed
         self.num_products = 0
-        self._kept: _Graph | None = None
+        self._kept: ChunkProduct | None = None
 
     @property
     def num_points(self) -> int:
@@ -93,7 +102,8 @@ class Curvature:
     @property
     def _keeps_graph(self) -> bool:
         """Whether one graph serves losses, gradients and products."""
-        return self.kind == "hessian" and self.objective.samples.is_one_chunk
+        objective = self.objective
+        return self.kind == "hessian" and objective.products == "exact" and objective.samples.is_one_chunk
 
     def at(self, points: Tensor) -> "Curvature":
         """Return the same curvature at other points.
@@ -142,7 +152,7 @@ class Curvature:
         """
         if keep and self._keeps_graph:
             (graph,) = self._graphs()
-            assert isinstance(graph, _HessianGraph)
+            assert isinstance(graph, HessianProduct)
             return self.objective.share.sum(graph.losses.detach().to(torch.float64, copy=True))
         total = self.points.new_zeros(len(self.points), dtype=torch.float64)
         with torch.no_grad():
@@ -158,15 +168,11 @@ class Curvature:
         """
         if self._keeps_graph:  # products reuse the graph
             (graph,) = self._graphs()
-            assert isinstance(graph, _HessianGraph)
+            assert isinstance(graph, HessianProduct)
             return self.objective.share.sum(graph.slope.detach().clone())
         total = torch.zeros_like(self.points)
         for chunk in self.objective.samples.chunks(self.rows):
-            with torch.enable_grad():
-                leaf = self.points.clone().requires_grad_()
-                value = self.objective.losses(leaf, self.buffers, chunk).sum()
-            if value.requires_grad:
-                total += torch.autograd.grad(value, leaf, materialize_grads=True)[0]
+            total += self._slope(self.points, chunk)
         return self.objective.share.sum(total)
 
     def products(self, vectors: Tensor) -> Tensor:
@@ -208,16 +214,18 @@ class Curvature:
         """
         if self.kind != "hessian":
             raise ValueError(f"Only quadratic forms of the Hessian can be differentiated, got {self.kind}.")
+        if self.objective.products != "exact":
+            raise ValueError("Third derivatives need exact products, and those asked for are differences.")
         self._check("third derivative")
         total = torch.zeros_like(self.points, dtype=torch.float64)
         for number, chunk in enumerate(self.objective.samples.chunks(self.rows)):
             with Elementary(3):
                 graph = self._graph(chunk, number)
-            assert isinstance(graph, _HessianGraph)
+            assert isinstance(graph, HessianProduct)
             for vector, weight in zip(vectors.to(self.points), weights.to(total), strict=True):
                 with torch.enable_grad(), differentiable(self.points.device):
-                    form = (_gradient((graph.slope * vector).sum(), graph.leaf) * vector).sum()
-                    total += weight * _derivative(form, graph.leaf, torch.ones_like(form))
+                    form = (gradient_with_graph((graph.slope * vector).sum(), graph.leaf) * vector).sum()
+                    total += weight * transposed([form], [graph.leaf], [torch.ones_like(form)])[0]
         return self.objective.share.sum(total)
 
     def _check(self, derivative: Kind | Literal["third derivative"]) -> None:
@@ -226,13 +234,16 @@ class Curvature:
         if derivative not in faults:
             faults[derivative] = self._find_fault(derivative)
         if (fault := faults[derivative]) is not None:
-            raise ExperimentError(fault)
+            way_out = "; differences of gradients need no second derivative (analysis_products: differences)"
+            helps = self.objective.products == "exact" and derivative != "third derivative"
+            raise ExperimentError(fault + way_out if helps else fault)
 
     def _find_fault(self, derivative: Kind | Literal["third derivative"]) -> str | None:
         """Check the products for a few samples; return the fault in words, or None."""
-        if derivative in ("hessian", "third derivative"):
+        exact, point = self.objective.products == "exact", self.points[0]
+        if exact and derivative in ("hessian", "third derivative"):
             buffers = {name: b[0] for name, b in self.buffers.items()}
-            return find_fault(self.objective, self.points[0], buffers, 2 if derivative == "hessian" else 3)
+            return find_fault(self.objective, point, buffers, 2 if derivative == "hessian" else 3)
         chunk, statistics = check_chunk(self.objective), {name: b[:1] for name, b in self.buffers.items()}
 
         def products(near: Tensor) -> Callable[[Tensor], Tensor]:
@@ -241,10 +252,12 @@ class Curvature:
             graph = there._graph(chunk, 0)
             return lambda vector: graph.product(vector[None])[0]
 
-        fault = find_asymmetry(products, self.points[0])
-        return fault and f"the {derivative} matrix, as autograd computes it, {fault}"
+        # The products of differences are wrong by the square of their step.
+        fault = find_asymmetry(products, point, torch.finfo(point.dtype).eps ** (0.5 if exact else 0.25))
+        how = "as autograd computes it" if exact else "by differences of autograd's gradient"
+        return fault and f"the {derivative} matrix, {how}, {fault}"
 
-    def _graphs(self) -> Iterator["_Graph"]:
+    def _graphs(self) -> Iterator[ChunkProduct]:
         """Yield the graph of each chunk; the graph of a single chunk is kept."""
         if self._kept is not None:
             yield self._kept
@@ -255,90 +268,83 @@ class Curvature:
                 self._kept = graph
             yield graph
 
-    @torch.enable_grad()
-    def _graph(self, chunk: Chunk, number: int) -> "_Graph":
+    def _graph(self, chunk: Chunk, number: int) -> ChunkProduct:
         """Evaluate a chunk, with the graph that products with this kind of matrix need."""
+        objective, exact = self.objective, self.objective.products == "exact"
+        if objective.samples.has_batches and self.kind in ("empirical_fisher", "sampled_fisher"):
+            raise ValueError("The loss is that of whole batches, so there is no Fisher matrix of its samples.")
+        if self.kind == "hessian" and not exact:
+            return DifferenceProduct(self.points, lambda points: [self._slope(points, chunk)])
         # One flat leaf, split into parameters inside the graph: each derivative is one flat tensor.
         leaf = self.points.clone().requires_grad_()
-        objective = self.objective
-        if self.kind == "hessian":
-            return _HessianGraph(leaf, objective.losses(leaf, self.buffers, chunk))
-        outputs = objective.outputs(leaf, self.buffers, chunk)
-        inner = outputs.detach().requires_grad_()
-        if self.kind == "sampled_fisher":
-            key = draws.key(self.seed, "labels", objective.share.rank, number)
-            slope = _slope_of_drawn_labels(objective, inner.detach(), key) * _per_output(chunk, inner)
-        else:
-            value = objective.output_losses(inner, chunk).sum()
-            (slope,) = torch.autograd.grad(value, inner, create_graph=True, materialize_grads=True)
-        if self.kind == "gauss_newton":
-            return _OutputGraph(leaf, outputs, lambda v: _derivative(slope, inner, v))
-        slope = slope.detach()
-        # Each sample's gradient is weighted once, not twice; padding has weight zero.
-        inverse = torch.where(slope != 0, 1 / _per_output(chunk, inner), 0.0)
-        dims = tuple(range(2, inner.ndim))
-        return _OutputGraph(leaf, outputs, lambda v: slope * inverse * (slope * v).sum(dims, keepdim=True))
-
-
-class _Graph(Protocol):
-    """A chunk's contribution to the matrices."""
-
-    def product(self, vectors: Tensor) -> Tensor:
-        """Multiply it by one vector per point, [N, P]."""
-
-
-class _HessianGraph:
-    """The losses of a chunk, their graph, and the gradient that is differentiated for products."""
-
-    def __init__(self, leaf: Tensor, losses: Tensor) -> None:
-        self.leaf = leaf
-        self.losses = losses
-        self.value = losses.sum()
-
-    @cached_property
-    def slope(self) -> Tensor:
-        """The gradient, with the graph of its own derivative."""
-        return _gradient(self.value, self.leaf)
-
-    def product(self, vectors: Tensor) -> Tensor:
-        return _derivative(self.slope, self.leaf, vectors)
-
-
-class _OutputGraph:
-    """Fᵀ B F with the Jacobian F of the outputs and a symmetric matrix B that acts on them."""
-
-    def __init__(self, leaf: Tensor, outputs: Tensor, inner: Callable[[Tensor], Tensor]) -> None:
-        self.leaf = leaf
-        self.outputs = outputs
-        self.inner = inner
-
-    @cached_property
-    def pulled(self) -> tuple[Tensor, Tensor]:
-        """A vector u in output space, and Fᵀ u, which is linear in u: its derivative is F."""
-        u = torch.zeros_like(self.outputs, requires_grad=True)
         with torch.enable_grad():
-            return u, _gradient((self.outputs * u).sum(), self.leaf)
+            if self.kind == "hessian":
+                return HessianProduct(leaf, objective.losses(leaf, self.buffers, chunk))
+            outputs = objective.outputs(leaf, self.buffers, chunk)
+            places, inner = self._outer(outputs, chunk, number)
 
-    def product(self, vectors: Tensor) -> Tensor:
-        u, pulled = self.pulled
-        moved = _derivative(pulled, u, vectors)
-        return _derivative(self.outputs, self.leaf, self.inner(moved))
+        def outputs_at(points: Tensor) -> list[Tensor]:
+            flat = leaves(objective.outputs(points, self.buffers, chunk))
+            return [flat[place] for place in places]
 
+        found = leaves(outputs)
+        push = None if exact else DifferenceProduct(self.points, outputs_at).products
+        return OutputProduct(leaf, [found[place] for place in places], inner, push)
 
-@torch.enable_grad()
-def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
-    if not value.requires_grad:  # it depends on no parameter
-        return torch.zeros_like(leaf, requires_grad=False)
-    return torch.autograd.grad(value, leaf, create_graph=True, materialize_grads=True)[0]
+    def _slope(self, points: Tensor, chunk: Chunk) -> Tensor:
+        """Evaluate the gradient of a chunk's contribution to each loss, [N, P]."""
+        with torch.enable_grad():
+            leaf = points.clone().requires_grad_()
+            value = self.objective.losses(leaf, self.buffers, chunk).sum()
+        if not value.requires_grad:  # it depends on no parameter
+            return torch.zeros_like(points)
+        return torch.autograd.grad(value, leaf, materialize_grads=True)[0]
 
+    def _outer(
+        self, outputs: Nest, chunk: Chunk, number: int
+    ) -> tuple[list[int], Callable[[list[Tensor]], list[Tensor]]]:
+        """Find the places of the outputs that the loss depends on, and the matrix that acts on them."""
+        first: dict[int, int] = {}
+        for place, t in enumerate(leaves(outputs)):
+            if t.requires_grad:
+                first.setdefault(id(t), place)
+        inner = {place: leaves(outputs)[place].detach().requires_grad_() for place in first.values()}
+        given = map_nest(lambda t: inner[first[id(t)]] if id(t) in first else t, outputs)
+        slopes: dict[int, Tensor]
+        if self.kind == "sampled_fisher":
+            key, scores = draws.key(self.seed, "labels", self.objective.share.rank, number), output_of(given)
+            drawn = _slope_of_drawn_labels(self.objective, scores.detach(), key) * _per_output(chunk, scores)
+            slopes = {place: drawn for place, z in inner.items() if z is scores}
+        else:
+            value = self.objective.output_losses(given, chunk).sum()
+            every: tuple[Tensor | None, ...] = (None,) * len(inner)
+            if value.requires_grad:
+                every = torch.autograd.grad(value, [*inner.values()], create_graph=True, allow_unused=True)
+            slopes = {place: slope for place, slope in zip(inner, every, strict=True) if slope is not None}
+        used = [inner[place] for place in slopes]
+        if any(z.ndim < 2 for z in used):
+            raise ValueError(
+                f"The {self.kind.replace('_', ' ')} matrix needs outputs of each sample, and the loss depends on an"
+                " output that is a single number."
+            )
+        if self.kind == "gauss_newton":
+            return [*slopes], lambda v: transposed([*slopes.values()], used, v)
+        if any(z.shape[1] != chunk.size for z in used):
+            shapes = ", ".join(str(tuple(z.shape[1:])) for z in used)
+            raise ValueError(
+                f"The {self.kind.replace('_', ' ')} matrix needs outputs whose first dimension are the"
+                f" {chunk.size} samples, and the loss depends on outputs of shape {shapes}."
+            )
+        fixed = [slope.detach() for slope in slopes.values()]
+        weights = chunk.sample_weights(self.points).expand(self.num_points, chunk.size)
+        # Each sample's gradient is weighted once, not twice; padding has weight zero.
+        inverse = torch.where(weights != 0, 1 / weights, 0.0)
 
-@torch.enable_grad()
-def _derivative(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply the transposed Jacobian of a value by vectors, keeping the graph."""
-    if not value.requires_grad:  # the value is constant
-        return torch.zeros_like(leaf, requires_grad=False)
-    # Not with grad_outputs, which makes torch import sympy; the numbers are the same.
-    return torch.autograd.grad((value * vectors).sum(), leaf, retain_graph=True, materialize_grads=True)[0]
+        def outer(v: list[Tensor]) -> list[Tensor]:
+            along = sum((slope * part).flatten(2).sum(2) for slope, part in zip(fixed, v, strict=True)) * inverse
+            return [slope * along.view(*along.shape, *(1 for _ in slope.shape[2:])) for slope in fixed]
+
+        return [*slopes], outer
 
 
 def _per_output(chunk: Chunk, outputs: Tensor) -> Tensor:

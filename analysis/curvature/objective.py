@@ -2,27 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from basinet.analysis.curvature.determinism import check_modes, differentiable
-from basinet.analysis.curvature.functional import FunctionalModel, Loss, State
+from basinet.analysis.curvature.functional import FunctionalModel, Loss, State, calls_of
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
-from basinet.sim.data.nests import leaves, map_nest, rebuild
+from basinet.sim.data.nests import Nest, leaves, map_nest, rebuild
 from basinet.sim.data.rows import length, singles, take
+from basinet.sim.evaluation.measuring import fixed_batches
 from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
-from basinet.sim.tasks.calls import called
-from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import Batch
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "Products"]
 
 Buffers = Mapping[str, Tensor]
 
+Products = Literal["exact", "differences"]
 
 _SMALL = 2**22
 """Samples times parameters per agent up to which the agents are batched by vmap on the CPU. Measured on one thread:
@@ -36,24 +36,33 @@ class Objective:
     J_k(θ_k) = \sum_i w_{ki} ℓ(θ_k; x_i), \qquad w_{ki} = \frac{1}{n} \quad \text{or} \quad \frac{1}{n_k} .
     $$
 
-    Unequal holdings and ragged chunks are weighted by their samples, and samples by the labels that count if a task
-    ignores some. The models of many agents are batched by `torch.vmap` where that is faster (small models and few
-    samples; not convolutions on the CPU), otherwise evaluated one by one into a common graph.
+    Unequal holdings and ragged chunks are weighted by their samples, and samples by what counts of them if a task has
+    weights. If it has a loss of whole batches, J is the mean over the fixed batches of `Task.batches`: it has no losses
+    of single samples, and the batches are the chunks. The models of many agents are batched by `torch.vmap` where that
+    is faster (small models and few samples; not convolutions on the CPU), otherwise evaluated one by one into a common
+    graph.
 
     Args:
         model: A model in evaluation mode, or one whose layers behave the same in both modes. Its parameters and buffers
             are never written to.
         loss: Maps the model and a batch to the mean loss of the batch; weight decay counts only if it adds it.
-        data: Tensors [n, ...] that share their first dimension.
+        data: A nest of tensors [n, ...] that share their first dimension.
         holdings: The sample indices of each point; None gives all samples to every point.
         chunk: Maximum number of samples differentiated at once; None for all.
-        training: Whether layers may normalise by batch statistics: the data then form one batch.
+        training: Whether layers may normalise by batch statistics: the data then form one batch, unless the loss has
+            batches of its own.
         share: The share of the samples that this process sums over.
         faults: Known faults of this loss's derivatives, by name; updated in place.
+        products: How products with curvature matrices are computed: "exact" by autograd, or by "differences" of its
+            gradients, for models whose second derivative it lacks. These take float64, are symmetric only up to the
+            error of the differences, and see the kinks of piecewise linear layers.
+        batches: The samples of each batch that has a loss, as indices; J is the mean over them. By default those of the
+            task, if it has such a loss.
 
     Raises:
         ValueError: If a layer is in a mode that makes the loss random or dependent on how samples are batched, if
-            the parameters are not of one floating type on one device, or if data, holdings or chunk are empty.
+            the parameters are not of one floating type on one device, or not float64 for differences, or if data,
+            holdings or chunk are empty, or given where batches have a loss.
     """
 
     def __init__(
@@ -67,6 +76,8 @@ class Objective:
         training: bool = False,
         share: Share | None = None,
         faults: dict[str, str | None] | None = None,
+        products: Products = "exact",
+        batches: Sequence[Tensor] | None = None,
     ) -> None:
         check_module(model)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -81,17 +92,24 @@ class Objective:
         self.shapes = {name: p.shape for name, p in parameters.items()}
         self.training = training
         ((self.dtype, self.device),) = kinds
+        self.products = products
+        if products == "differences" and self.dtype != torch.float64:
+            raise ValueError(f"Differences of gradients need parameters in float64, got {self.dtype}.")
         # A batch whose statistics matter cannot be split.
         self.share = Share() if training or share is None else share
         task = getattr(loss, "__self__", None)
-        task = task if isinstance(task, Task) and type(task).objective is Task.objective else None
-        # A task whose loss is the mean of per-sample losses can return these in one pass.
-        self._task = task if task is not None and task.mean_over == "samples" else None
-        outputs = called if task is None else task.outputs
-        self._functional = FunctionalModel(model, loss, lambda model, batch: output_of(outputs(model, batch)))
+        self._task: Task | None = None
+        outputs: Callable[..., Any] = partial(calls_of, loss)
+        if isinstance(task, Task) and type(task).objective is Task.objective:
+            self._task, outputs = task, task.outputs
+        self._functional = FunctionalModel(model, loss, outputs)
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
-        counts = None if self._task is None else self._task.counts(data)
-        self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts)
+        counts = None
+        if isinstance(task, Task) and task.mean_over == "batch":
+            batches = batches or [*fixed_batches(task, length(data))]
+        elif self._task is not None:
+            counts = self._task.counts(data)
+        self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts, batches)
         self._convolves = any(isinstance(module, _ConvNd) for module in model.modules())
         check_modes(model, one_batch=training)
         silence_vmap()  # one operation that vmap runs in a loop is no slower than running all of them so
@@ -110,7 +128,8 @@ class Objective:
     @property
     def classifies(self) -> bool:
         """Whether the loss is known to be a cross-entropy in which every label counts."""
-        return self._task is not None and self._task.classification and not self._task.weighs
+        task = self._task
+        return task is not None and task.classification and type(task).loss is Task.loss and not task.weighs
 
     def buffers(self, num_points: int) -> dict[str, Tensor]:
         """Repeat the model's own buffers, as they were when the objective was created.
@@ -134,7 +153,7 @@ class Objective:
         Returns:
             [N], with a graph if the points require gradients.
         """
-        losses = self._map(self._loss, points, buffers, chunk)
+        losses: Tensor = self._map(self._loss, points, buffers, chunk)
         return losses if chunk.share == 1 else losses * chunk.share
 
     def sample_gradients(self, point: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
@@ -147,7 +166,12 @@ class Objective:
 
         Returns:
             [b, P].
+
+        Raises:
+            ValueError: If samples have no losses of their own.
         """
+        if self.samples.has_batches:
+            raise ValueError("The loss is that of whole batches, so single samples have no gradient.")
         batch = chunk.batch if chunk.weights is None else take(chunk.batch, 0)
         if self._samples_can_be_mapped:
             return self._mapped_gradients(point, buffers, batch)
@@ -166,7 +190,7 @@ class Objective:
         """
         with differentiable(self.device), torch.enable_grad():
             leaf = point.clone().requires_grad_()
-            value = self._at(self._loss, leaf.clone(), buffers, batch)
+            value: Tensor = self._at(self._loss, leaf.clone(), buffers, batch)
         if not value.requires_grad:  # it depends on no parameter
             return torch.zeros_like(point)
         return torch.autograd.grad(value, leaf)[0]
@@ -178,7 +202,8 @@ class Objective:
         """Compute per-sample gradients by `torch.vmap`."""
 
         def loss(theta: Tensor, *sample: Tensor) -> Tensor:
-            return self._at(self._loss, theta, buffers, rebuild(batch, (t.unsqueeze(0) for t in sample)))
+            value: Tensor = self._at(self._loss, theta, buffers, rebuild(batch, (t.unsqueeze(0) for t in sample)))
+            return value
 
         tensors = leaves(batch)
         dims = (None, *(0 for _ in tensors))
@@ -186,7 +211,7 @@ class Objective:
             gradients: Tensor = torch.vmap(torch.func.grad(loss), dims, randomness="same")(point, *tensors)
         return gradients
 
-    def outputs(self, points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
+    def outputs(self, points: Tensor, buffers: Buffers, chunk: Chunk) -> Nest:
         """Evaluate the models' outputs.
 
         Args:
@@ -195,60 +220,67 @@ class Objective:
             chunk: The samples.
 
         Returns:
-            [N, b, ...], with a graph if the points require gradients.
+            What the models return, a nest of tensors [N, b, ...], with a graph if the points require gradients; if the
+            loss is no task's, a list of what it gets from each call of the model.
         """
-        return self._map(self._call_model, points, buffers, chunk)
+        return self._map(lambda state, batch, _: self._functional.outputs(state, batch), points, buffers, chunk)
 
-    def output_losses(self, outputs: Tensor, chunk: Chunk) -> Tensor:
+    def output_losses(self, outputs: Nest, chunk: Chunk) -> Tensor:
         """Evaluate a chunk's contribution to the loss as a function of the models' outputs.
 
         Args:
-            outputs: [N, b, ...].
+            outputs: A nest of tensors [N, b, ...].
             chunk: The samples.
 
         Returns:
             [N], with a graph if the outputs require gradients.
         """
+        each = [take(outputs, k) for k in range(len(leaves(outputs)[0]))]
         if chunk.weights is None:
-            return torch.stack([chunk.share * self._loss_of(z, chunk.batch) for z in outputs])
-        parts = zip(outputs, chunk.weights, strict=True)
+            return torch.stack([chunk.share * self._loss_of(z, chunk.batch) for z in each])
+        parts = zip(each, chunk.weights, strict=True)
         return torch.stack([
             (self._losses_of(z, take(chunk.batch, k)) * weights).sum() for k, (z, weights) in enumerate(parts)
         ])  # fmt: skip
 
-    def _loss_of(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.loss(lambda *_, **__: outputs, batch)  # type: ignore[arg-type]
+    def _loss_of(self, outputs: Nest, batch: Batch) -> Tensor:
+        if self._task is not None:
+            return self._task.mean_loss(outputs, batch)
+        following = iter(outputs)
+        return self.loss(lambda *_, **__: next(following), batch)  # type: ignore[arg-type]
 
-    def _losses_of(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def _losses_of(self, outputs: Nest, batch: Batch) -> Tensor:
         """Evaluate per-sample losses [b] from the outputs [b, ...]."""
         if self._task is not None:
-            return self._task.mean_loss(outputs, batch, (len(outputs),))
-        return self._each(lambda one: self._loss_of(one[0], one[1:]), (outputs, *batch))
+            return self._task.mean_loss(outputs, batch, (length(batch),))
+        return self._each(lambda one: self._loss_of(one[1], one[0]), (batch, outputs))
 
     def _loss(self, state: State, batch: Batch, weights: Tensor | None) -> Tensor:
         if weights is not None:
-            return (self._sample_losses(state, batch, None) * weights).sum()
+            return (self._sample_losses(state, batch) * weights).sum()
         return self._functional.loss(state, batch)
 
-    def _sample_losses(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
+    def _sample_losses(self, state: State, batch: Batch) -> Tensor:
         """Evaluate per-sample losses [b] at a point."""
         if self._task is not None:
-            return self._losses_of(self._call_model(state, batch, None), batch)
+            return self._losses_of(self._functional.outputs(state, batch), batch)
         return self._each(lambda one: self._loss(state, one, None), batch)
 
     def _each(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """Evaluate a mean loss on each sample as a batch of one, [b]."""
+        """Evaluate a mean loss on each sample as a batch of one, [b]; tensors of another length have no samples."""
+        tensors, count = leaves(batch), length(batch)
+        cut = [t.shape[:1] == (count,) for t in tensors]
 
         def alone(*sample: Tensor) -> Tensor:
-            return loss(rebuild(batch, (t.unsqueeze(0) for t in sample)))
+            parts = zip(sample, cut, strict=True)
+            return loss(rebuild(batch, (t.unsqueeze(0) if cuts else t for t, cuts in parts)))
 
         if not self._samples_can_be_mapped:
-            return torch.stack([loss(sample) for sample in singles(batch)])
-        losses: Tensor = torch.vmap(alone, randomness="same")(*leaves(batch))
+            kinds = [*zip(tensors, cut, strict=True)]
+            return torch.stack([alone(*(t[place] if cuts else t for t, cuts in kinds)) for place in range(count)])
+        dims = tuple(0 if cuts else None for cuts in cut)
+        losses: Tensor = torch.vmap(alone, dims, randomness="same")(*tensors)
         return losses
-
-    def _call_model(self, state: State, batch: Batch, _: Tensor | None) -> Tensor:
-        return self._functional.outputs(state, batch)
 
     def bytes_per_sample(self) -> int:
         """Measure the memory that the graph of a Hessian product takes per sample of a point.
@@ -256,7 +288,7 @@ class Objective:
         Returns:
             Bytes, at least 1.
         """
-        if length(self.samples.data) < 2 or self.training:
+        if length(self.samples.data) < 2 or self.training or self.samples.has_batches:
             return 1
         one, two = (self._graph_bytes(count) for count in (1, 2))
         return max(1, two - one)
@@ -274,33 +306,53 @@ class Objective:
 
         return saved_bytes(gradient)
 
-    def _map(self, function: Callable[..., Tensor], points: Tensor, buffers: Buffers, chunk: Chunk) -> Tensor:
-        """Apply a function of (state, batch, weights) to each point."""
+    def _map(self, function: Callable[..., Nest], points: Tensor, buffers: Buffers, chunk: Chunk) -> Any:
+        """Apply a function of (state, batch, weights) to each point, and stack the tensors that it returns."""
         check_modes(self.model, one_batch=self.training)  # again: the mode may have changed since
         own = chunk.weights is not None
         points = points.clone()  # some layers write into their parameters
         each_alone = own and self._task is None and not self._samples_can_be_mapped  # not to be tried inside vmap
         with differentiable(points.device):
             if len(points) > 1 and not each_alone and self._as_one(chunk.size, own=own):
-                each = 0 if own else None
-                apply = torch.vmap(partial(self._at, function), (0, 0, each, each), randomness="same")
-                values: Tensor = apply(points, dict(buffers), chunk.batch, chunk.weights)
-                return values
+                return self._together(function, points, buffers, chunk.batch, chunk.weights, own=own)
             found = []
             for k, theta in enumerate(points.unbind()):
                 batch = take(chunk.batch, k) if own else chunk.batch
                 weights = None if chunk.weights is None else chunk.weights[k]
                 found.append(self._at(function, theta, {name: b[k] for name, b in buffers.items()}, batch, weights))
-            return torch.stack(found)
+            return map_nest(lambda *parts: torch.stack(parts), *found)
+
+    def _together(
+        self,
+        function: Callable[..., Nest],
+        points: Tensor,
+        buffers: Buffers,
+        batch: Batch,
+        weights: Tensor | None,
+        *,
+        own: bool,
+    ) -> Any:
+        """Apply a function of (state, batch, weights) to all points by `torch.vmap`, which takes only tensors."""
+        form: Nest = None
+
+        def flat(theta: Tensor, buffers: Buffers, tensors: list[Tensor], weights: Tensor | None) -> list[Tensor]:
+            nonlocal form
+            form = self._at(function, theta, buffers, rebuild(batch, tensors), weights)
+            return leaves(form)
+
+        each = 0 if own else None
+        apply = torch.vmap(flat, (0, 0, each, None if weights is None else 0), randomness="same")
+        values = apply(points, dict(buffers), leaves(batch), weights)
+        return rebuild(form, values)
 
     def _at(
         self,
-        function: Callable[..., Tensor],
+        function: Callable[..., Any],
         theta: Tensor,
         buffers: Buffers,
         batch: Batch,
         weights: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Any:
         """Apply a function of (state, batch, weights) at one point."""
         given = map_nest(torch.clone, batch) if self._writes else batch
         return function(self._state(theta, buffers), given, weights)
@@ -317,7 +369,7 @@ class Objective:
         state = self._state(self.point[0], self._buffers)
         try:
             with torch.no_grad(), differentiable(self.device):
-                return writes(lambda given: self._functional.loss(state, given), take(self.samples.data, slice(0, 2)))
+                return writes(lambda given: self._functional.loss(state, given), self.samples.few())
         except Exception:  # cloning is safe; the evaluation itself reports the error
             return True
 
@@ -330,23 +382,22 @@ class Objective:
     @cached_property
     def _can_be_mapped(self) -> bool:
         """Whether every layer supports vmap (nn.LSTM does not)."""
-        return self._maps(take(self.samples.data, slice(0, 2)), None)
+        return self._maps(self.samples.few(), own=False)
 
     @cached_property
     def _own_can_be_mapped(self) -> bool:
         """Whether every layer supports vmap when each agent has its own samples."""
-        return self._maps(map_nest(lambda t: t.expand(2, *t.shape), take(self.samples.data, slice(0, 1))), 0)
+        return self._maps(map_nest(lambda t: t.expand(2, *t.shape), take(self.samples.data, slice(0, 1))), own=True)
 
-    def _maps(self, batch: Batch, each: int | None) -> bool:
+    def _maps(self, batch: Batch, *, own: bool) -> bool:
         """Return whether the gradients at two points are the same with vmap as one by one."""
 
         def together(points: Tensor) -> Tensor:
-            apply = torch.vmap(partial(self._at, self._loss), (0, 0, each), randomness="same")
-            losses: Tensor = apply(points, self.buffers(2), batch)
+            losses: Tensor = self._together(self._loss, points, self.buffers(2), batch, None, own=own)
             return losses
 
         def one_by_one(points: Tensor) -> Tensor:
-            batches = [batch if each is None else take(batch, k) for k in range(2)]
+            batches = [take(batch, k) if own else batch for k in range(2)]
             buffers = {name: b[0] for name, b in self.buffers(1).items()}
             return torch.stack([self._at(self._loss, points[k], buffers, batches[k]) for k in range(2)])
 
@@ -361,7 +412,7 @@ class Objective:
     @cached_property
     def _samples_can_be_mapped(self) -> bool:
         """Whether vmap over samples works: no layer's control flow may depend on their values."""
-        batch, buffers = take(self.samples.data, slice(0, 2)), {n: b[0] for n, b in self.buffers(1).items()}
+        batch, buffers = self.samples.few(), {n: b[0] for n, b in self.buffers(1).items()}
         return self._agrees(
             lambda: self._mapped_gradients(self.point[0].clone(), buffers, batch),
             lambda: self._single_gradients(self.point[0], buffers, batch),

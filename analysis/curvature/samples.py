@@ -1,5 +1,6 @@
 """The samples of each agent's loss, cut into chunks and divided among the workers of a run."""
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ class Chunk:
 
 
 class Samples:
-    """The samples of N points: all samples for every point, or each point's own.
+    """The samples of N points: all samples for every point, perhaps in fixed batches, or each point's own.
 
     Attributes:
         data: Tensors [n, ...] that share their first dimension.
@@ -196,10 +197,12 @@ class Samples:
         chunk: Maximum number of a point's samples per chunk; None for all.
         share: The part of the samples that is this process's.
         dtype: Dtype of the weights.
-        counts: How much each sample counts in a mean, int64 [n]; None for equal weights.
+        counts: How much each sample counts in a mean, [n]; None for equal weights.
+        batches: The samples of each batch over whose losses the mean is, indices into the data; None for a mean over
+            samples.
 
     Raises:
-        ValueError: If data, holdings or chunk are empty.
+        ValueError: If data, holdings, chunk or batches are empty.
     """
 
     def __init__(
@@ -210,6 +213,7 @@ class Samples:
         share: Share,
         dtype: torch.dtype,
         counts: Tensor | None = None,
+        batches: Sequence[Tensor] | None = None,
     ) -> None:
         sizes = [len(t) for t in leaves(data)]
         if len(set(sizes)) != 1 or sizes[0] == 0:
@@ -218,22 +222,40 @@ class Samples:
             raise ValueError(f"chunk must be at least 1 sample, or None for all of them, got {chunk}.")
         if counts is not None and not counts.any():
             raise ValueError("The data must have labels that count, but all of them are ignored.")
+        if batches is not None and (holdings is not None or max(map(len, batches), default=0) > (chunk or math.inf)):
+            raise ValueError("The loss is that of whole batches: leave out holdings, and a chunk smaller than a batch.")
         self.data = data
+        self._batches = batches if batches is None else [rows.to(leaves(data)[0].device) for rows in batches]
         self._counts = counts
         # Running totals of the counts, on the CPU so that no chunk waits for the device.
-        self._counted = None if counts is None else nn.functional.pad(counts.cumsum(0), (1, 0)).cpu()
+        self._counted = None if counts is None else nn.functional.pad(counts.double().cumsum(0), (1, 0)).cpu()
         self._indices: Tensor | None = None
         self._weights: Tensor | None = None
         if holdings is not None:
             self._indices, self._weights = _padded(holdings, leaves(data)[0].device, dtype, counts)
         self._count = sizes[0] if self._indices is None else self._indices.shape[1]
+        if self._batches is not None:
+            self._count = len(self._batches)
         self._mine = share.part(self._count)
-        self._step = chunk or self._count
+        self._step = 1 if self._batches is not None else chunk or self._count
 
     @property
     def has_holdings(self) -> bool:
         """Whether each point has its own samples."""
         return self._indices is not None
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether the mean is over the losses of fixed batches."""
+        return self._batches is not None
+
+    def few(self) -> Batch:
+        """Take a few samples for a trial: two, or a batch if it has a loss.
+
+        Returns:
+            The samples.
+        """
+        return take(self.data, slice(0, 2) if self._batches is None else self._batches[0])
 
     @property
     def num_points(self) -> int:
@@ -269,6 +291,10 @@ class Samples:
         Yields:
             The chunks; possibly none, if there are more processes than samples.
         """
+        if self._batches is not None:
+            numbers = range(self._count)[self._mine]
+            yield from (Chunk(take(self.data, self._batches[k]), 1 / self._count, k) for k in numbers)
+            return
         step = chunk or self._step
         for start in range(self._mine.start, self._mine.stop, step):
             columns = slice(start, min(start + step, self._mine.stop))

@@ -26,11 +26,13 @@ def stability_limits(setup: Setup, step: int) -> Row:
 
     Returns:
         `stability_limit`, and if W is symmetric and constant `consensus_stability_limit`; nothing for an optimizer
-        other than plain SGD.
+        other than plain SGD, or for a rate that is not known before the run.
     """
     optimizer = setup.config.optimizer
     settings = optimizer.describe()
-    plain = optimizer.name == "sgd" and not any(settings.get(name) for name in ("momentum", "weight_decay", "maximize"))
+    changed = ("momentum", "weight_decay", "maximize", "groups")
+    plain = optimizer.name == "sgd" and not any(settings.get(name) for name in changed)
+    plain &= setup.config.clipping is None and not setup.rates_depend_on_evaluations
     rate = float(settings.get("lr", 0.0)) * setup.rate_factor(max(0, step - 1))
     if not plain or rate <= 0:
         return {}

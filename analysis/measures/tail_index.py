@@ -96,7 +96,12 @@ def gradient_noise_norms(
 
     Returns:
         The norms [n], float64.
+
+    Raises:
+        ValueError: If the loss is that of whole batches.
     """
+    if task.mean_over == "batch":
+        raise ValueError("The loss is that of whole batches, so single samples have no gradient.")
     objective = Objective(model, task.objective, task.train, training=model.training)
     point, buffers = objective.point[0], {name: b[0] for name, b in objective.buffers(1).items()}
     batches = _single_samples(task, samples, seed, point)

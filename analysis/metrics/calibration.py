@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from basinet.analysis.metrics.forms import probabilities
+from basinet.analysis.metrics.seen import probabilities
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from basinet.analysis.metrics.forms import classes, labels, require_labels
+from basinet.analysis.metrics.seen import classes, labels, require_labels
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task

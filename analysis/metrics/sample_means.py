@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from basinet.analysis.metrics.forms import labels, numbers, require_classes, require_labels, scores_of
+from basinet.analysis.metrics.seen import labels, numbers, require_classes, require_labels, scores_of
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.measuring import size, weights_of
 from basinet.sim.evaluation.metric import Metric

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from basinet.analysis.metrics.forms import numbers, scores_of
+from basinet.analysis.metrics.seen import numbers, scores_of
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric, snake_case
 from basinet.sim.tasks import Task

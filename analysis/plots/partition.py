@@ -12,10 +12,13 @@ from basinet.analysis.drawing.axes import new_axes
 from basinet.analysis.drawing.data_checks import require, require_rows
 from basinet.analysis.drawing.style import MAIN, contrast
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import PARTITION_COLUMNS
 
 __all__ = ["load_partition", "plot_partition"]
 
 _MOST_NUMBERS = 200
+
+_NUMBERS = {*PARTITION_COLUMNS} - {"label"}
 
 
 def load_partition(run: Run) -> list[dict[str, Any]]:
@@ -25,17 +28,15 @@ def load_partition(run: Run) -> list[dict[str, Any]]:
         run: A run.
 
     Returns:
-        Rows with `replica`, `agent`, `label` (text) and `samples`; empty if the run has no partition.
+        Rows with `replica`, `agent`, `label` (text), `samples` and the column (text) by which groups of samples were
+        dealt out, if they were; empty if the run has no partition.
     """
     path = run.path / "partition.csv"
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return [
-            {
-                name: row[name] if name == "label" else int(row[name])
-                for name in ("replica", "agent", "label", "samples")
-            }
+            {name: int(value) if name in _NUMBERS else value for name, value in row.items()}
             for row in csv.DictReader(file)
         ]
 
@@ -50,7 +51,7 @@ def _by_number(label: str) -> tuple[float, str]:
 def plot_partition(
     rows: Sequence[dict[str, Any]], *, replica: int = 0, ax: Axes | None = None, colorbar: bool = True
 ) -> Axes:
-    """Draw the samples of each label at each agent of one replica.
+    """Draw the samples of each label, or of each group that was dealt out, at each agent of one replica.
 
     Args:
         rows: Rows from `load_partition`.
@@ -69,20 +70,21 @@ def plot_partition(
     known = ", ".join(map(str, sorted({row["replica"] for row in rows}))) or "none"
     require(chosen, f"replica: nobody holds samples in replica {replica}; there are replicas: {known}")
     ax = new_axes(ax)
-    labels = sorted({row["label"] for row in chosen}, key=_by_number)
+    by = next((name for name in chosen[0] if name not in PARTITION_COLUMNS), "label")
+    labels = sorted({row[by] for row in chosen}, key=_by_number)
     counts = np.zeros((max(row["agent"] for row in chosen) + 1, len(labels)), dtype=int)
     for row in chosen:
-        counts[row["agent"], labels.index(row["label"])] += row["samples"]
+        counts[row["agent"], labels.index(row[by])] += row["samples"]
     if len(labels) == 1:
         ax.barh(np.arange(len(counts)), counts[:, 0], color=MAIN)
         ax.set(xlabel="samples", ylabel="agent", ylim=(len(counts) - 0.5, -0.5))
     else:
-        _draw_image(counts, labels, ax, colorbar)
+        _draw_image(counts, labels, by, ax, colorbar)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     return ax
 
 
-def _draw_image(counts: np.ndarray, labels: Sequence[str], ax: Axes, colorbar: bool) -> None:
+def _draw_image(counts: np.ndarray, labels: Sequence[str], by: str, ax: Axes, colorbar: bool) -> None:
     image = ax.imshow(counts, cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
     if counts.size <= _MOST_NUMBERS:
         for (agent, label), samples in np.ndenumerate(counts):
@@ -90,6 +92,6 @@ def _draw_image(counts: np.ndarray, labels: Sequence[str], ax: Axes, colorbar: b
             ax.text(label, agent, str(samples), color=color, ha="center", va="center", fontsize=7)
     if len(labels) <= 30:
         ax.set_xticks(range(len(labels)), labels)
-    ax.set(xlabel="label", ylabel="agent")
+    ax.set(xlabel=by, ylabel="agent")
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="samples")

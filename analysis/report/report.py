@@ -8,6 +8,7 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib
 
@@ -27,11 +28,12 @@ from basinet.analysis.statistics.summary_table import baseline_cells, cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
-from basinet.sim.run.records import FINISHED, load_record
+from basinet.sim.run.records import FINISHED, load_record, stages_of
 
 __all__ = ["summary_html", "write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
+_STAGES = Path(__file__).with_name("stages_template.html")
 
 _MOST_SENTENCES = 12
 
@@ -69,8 +71,26 @@ def write_report(folder: str | Path) -> Path:
         The page.
     """
     folder = Path(folder)
+    if stages := stages_of(folder):
+        return _write_stages(folder, stages)
     with taking_turns(folder):
         return _write(folder)
+
+
+def _write_stages(folder: Path, stages: Sequence[Path]) -> Path:
+    """Write the page of an experiment in stages, with links to their reports."""
+    parts = []
+    for stage in stages:
+        if not (stage / "experiment.yaml").exists():
+            parts.append(f"<h2>{escape(stage.name)}</h2>\n<p>It has not begun.</p>")
+            continue
+        runs, _ = load_runs(stage), write_report(stage)
+        link = f'<a href="{quote(stage.name)}/report.html">{escape(stage.name)}</a>'
+        lead = escape(_lead(runs, len(load_record(stage).get("runs", runs))))
+        parts.append(f"<h2>{link}</h2>\n<p>{lead}</p>\n{summary_html(runs)}")
+    lead = f"{len(stages)} stages, each of which starts where an earlier one has ended."
+    page_parts = {"title": escape(folder.resolve().name), "lead": lead, "stages": "\n".join(parts)}
+    return write_page(folder / "report.html", _STAGES, page_parts)
 
 
 def _write(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.analyzed import samples_used
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["check_analysis"]
@@ -38,7 +39,7 @@ def check_analysis(setup: Setup) -> None:
     config = setup.config
     if not config.analysis:
         return
-    if "own" in config.analysis_views and config.analysis_samples is not None and setup.holdings:
+    if "own" in config.analysis_views and samples_used(setup) is not None and setup.holdings:
         context = AnalysisContext(setup)
         for replica in range(config.replicas):
             context.holdings(replica)
@@ -106,6 +107,16 @@ def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list
     if setup.task.draw is not None and (sampled or own):
         asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
         raise ExperimentError(f"{asked} needs the samples of the agents, and the task generates fresh ones")
+    if setup.task.mean_over == "batch" and (sampled or own):
+        asked = f"analysis: {sampled[0]}" if sampled else "analysis_views: own"
+        raise ExperimentError(
+            f"{asked} needs the losses of single samples, and the task has a loss of whole batches (mean_over); allowed"
+            " are measures of all samples, whose loss is the mean over fixed batches"
+        )
+    if config.analysis_products == "differences" and config.analysis_dtype != "float64":
+        raise ExperimentError(
+            f"analysis_products: differences of gradients need analysis_dtype: float64, got {config.analysis_dtype}"
+        )
     weighted = needing(lambda needs: needs.weights)
     if weighted and all(p.ndim < 2 for p in model.parameters() if p.requires_grad):
         raise ExperimentError(f"analysis: {weighted[0]} needs a layer with a weight matrix; the model has none")

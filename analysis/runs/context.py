@@ -1,8 +1,9 @@
 """The context of an analysis: model, task, samples and points of a run."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -15,16 +16,18 @@ from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Share
 from basinet.analysis.measures.measure import Needs
 from basinet.analysis.measures.measured import FULL, Effort, Network, Points, repeated
-from basinet.sim.agents.state import weighted_mean
-from basinet.sim.data.rows import length, take
+from basinet.sim.agents.state import measured_parameters, weighted_mean
+from basinet.sim.data.rows import Stored, in_memory, length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, move_model
-from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps
+from basinet.sim.run.analyzed import MOST_STEPS, STEP_BYTES, room_for_steps, samples_used
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
 __all__ = ["AnalysisContext", "lanczos_steps"]
+
+_log = logging.getLogger(__name__)
 
 _LEAST_STEPS = 10
 """Minimum number of Lanczos steps for useful eigenvalues and traces."""
@@ -86,13 +89,23 @@ class AnalysisContext:
         self.budget: int = config.analysis_memory * 2**20
         self.faults: dict[str, str | None] = {}  # faults of derivatives, shared by all objectives
         self.chosen = self._chosen()
-        self.data = self.task.train if self.chosen is None else take(self.task.train, self.chosen)
+        self.data = in_memory(self.task.train) if self.chosen is None else take(self.task.train, self.chosen)
+        # Measures of single samples take them from memory.
+        stored = isinstance(self.task.train, Stored)
+        self.sampled = replace(self.task, train=self.data) if stored else self.task
 
     def _chosen(self) -> Tensor | None:
         """Draw the fixed subset of the samples, ascending; None for all."""
-        total, count = length(self.task.train), self.setup.config.analysis_samples
-        if count is None or count >= total:
+        total, count = length(self.task.train), samples_used(self.setup)
+        if count is None:
             return None
+        if self.setup.config.analysis_samples is None:
+            _log.warning(
+                "analysis_samples: the %d samples do not fit into analysis_memory (%d MiB), so %d of them are measured",
+                total,
+                self.setup.config.analysis_memory,
+                count,
+            )
         key = torch.tensor([draws.key(self.setup.config.seed, "analysis samples")])
         order = draws.permutation(key, torch.tensor([total]), total)[0]
         return order[:count].sort().values.to(self.device)
@@ -169,11 +182,13 @@ class AnalysisContext:
                 training=self.training,
                 share=self.share,
                 faults=self.faults,
+                products=self.setup.config.analysis_products,
             )
 
         whole = make(None)
         most = self.most_samples(whole, count)
-        return whole if self.training or most >= length(self.data) else make(max(1, most))
+        fixed = self.training or self.task.mean_over == "batch"
+        return whole if fixed or most >= length(self.data) else make(max(1, most))
 
     def most_samples(self, objective: Objective, count: int) -> int:
         """Choose the number of samples differentiated at once.
@@ -265,7 +280,7 @@ class AnalysisContext:
         return Points(
             hessian=Curvature(objective, points, buffers),
             keys=keys,
-            task=self.task,
+            task=self.sampled,
             model=self.evaluated,
             seed=draws.key(config.seed, replica),
             agents=agents,
@@ -289,7 +304,7 @@ class AnalysisContext:
         """
         rows, honest = state["rows"], self.honest(replica)
         buffers = {name: self._moved(b[honest]) for name, b in rows["buffers"].items()}
-        return self._moved(rows["parameters"][honest]), buffers
+        return self._moved(measured_parameters(state)[honest]), buffers
 
     def centroid(self, state: dict[str, Any], replica: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the centroid of the honest agents of a replica.
@@ -304,7 +319,7 @@ class AnalysisContext:
         pi, honest = self.weights(replica), self.honest(replica)
         rows = state["rows"]
         buffers = {name: self._moved(weighted_mean(b[honest], pi)) for name, b in rows["buffers"].items()}
-        return self._moved(weighted_mean(rows["parameters"][honest], pi)), buffers
+        return self._moved(weighted_mean(measured_parameters(state)[honest], pi)), buffers
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)

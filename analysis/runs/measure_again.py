@@ -60,7 +60,7 @@ def measure_again(
                 f"--only: the run names no measure; give some of {', '.join(KINDS['analysis'].registry)}"
             )
     shared = Shared()
-    setups = [build_setup(Config.parse(_again(run.config, settings)), shared) for run in runs]
+    setups = [build_setup(Config.parse(_again(run.config, settings)), shared).with_frozen(run.path) for run in runs]
     for setup in setups:
         check_analysis(setup)
     writers = [RunFolder(run.path) for run in runs]

@@ -1,5 +1,6 @@
 """Measurement of flatness and optimization error from the states of runs."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from basinet.analysis.runs.attempts import Attempts
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.statistics.quantities import registered
 from basinet.sim.agents.worker import measured_together
+from basinet.sim.data.rows import in_memory
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.quantity import QUANTITIES
@@ -63,6 +65,7 @@ def measure_point(
         (2.5, 1.25)
     """
     asked = asked_for(KINDS["analysis"].parse(given) for given in measures)
+    task = dataclasses.replace(task, train=in_memory(task.train))
     objective = Objective(model, task.objective, task.train, chunk=CHUNK)
     points = Points(
         hessian=Curvature(objective, objective.point),

@@ -9,11 +9,13 @@ import torch
 from basinet.algorithms import draws
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.context import AnalysisContext
-from basinet.sim.data.rows import Data, length, singles, take
+from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.evaluation.measuring import chunks
 from basinet.sim.models.modules import move_model
+from basinet.sim.run.analyzed import samples_used
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks import Batch
+from basinet.sim.tasks import Batch, Task
 
 __all__ = ["in_small", "mixes_samples", "sums_parts"]
 
@@ -40,11 +42,15 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     runtime = config.runtime
     if runtime_of(runtime).workers_here is None:  # nothing is known about the workers' GPUs
         runtime = runtime.model_copy(update={"device": "cpu"})
-    train = _spread(task.train)
+    # A loss of whole batches may need samples of several kinds.
+    count = max(_SAMPLES, task.measured_batch or 0) if task.mean_over == "batch" else _SAMPLES
+    train = _spread(task, task.train, count)
     small = dataclasses.replace(
         setup,
         config=config.model_copy(update={"replicas": 1, "analysis_samples": None, "runtime": runtime}),
-        task=dataclasses.replace(task, train=train, test=None if task.test is None else _spread(task.test)),
+        task=dataclasses.replace(
+            task, train=train, test=None if task.test is None else _spread(task, task.test, count)
+        ),
         centroid_weights=np.full(agents, 1 / agents),
         attackers=np.zeros((1, agents), dtype=bool),
         holdings=[_dealt(length(train), agents)] if setup.holdings else [],
@@ -58,10 +64,11 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
     return small, {"step": setup.num_steps, "rows": {"parameters": points, "buffers": buffers}}
 
 
-def _spread(data: Data) -> Batch:
-    """Choose a few samples, spread over the data."""
-    count = length(data)
-    return take(data, torch.linspace(0, count - 1, min(_SAMPLES, count)).long())
+def _spread(task: Task, data: Data, count: int) -> Batch:
+    """Choose a few samples that count, spread over the data."""
+    counts = None if isinstance(data, Stored) else task.counts(data)
+    places = torch.arange(length(data)) if counts is None else counts.nonzero()[:, 0]
+    return take(data, places[torch.linspace(0, len(places) - 1, min(count, len(places))).long().to(places.device)])
 
 
 def _dealt(samples: int, agents: int) -> list[np.ndarray]:
@@ -70,24 +77,25 @@ def _dealt(samples: int, agents: int) -> list[np.ndarray]:
 
 
 def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
-    """Return whether the loss of a batch differs from the mean of its samples' losses.
+    """Return whether the loss of a batch differs from the mean of its samples' losses, by what counts of them.
 
     Args:
         context: Model, task and a few samples.
         state: The state to check at.
 
     Returns:
-        Whether they differ; False in training mode, where this is expected.
+        Whether they differ; False in training mode and where batches have a loss, since this is expected.
     """
     objective, (point, buffers) = context.objective(1), context.centroid(state, 0)
-    if context.training:
+    if context.training or context.task.mean_over == "batch":
         return False
     with torch.no_grad():
         whole = float(objective.losses(point, buffers, Chunk(context.data)))
-        losses = torch.cat([objective.losses(point, buffers, Chunk(one)) for one in singles(context.data)])
+        parts = [*chunks(context.task, context.data, 1)]
+        losses = [weight * float(objective.losses(point, buffers, Chunk(one))) for one, weight in parts]
     # Both are sums of the same terms, whose relative errors are far below √eps.
-    tolerance = float(torch.finfo(context.dtype).eps ** 0.5 * losses.abs().mean())
-    return abs(whole - float(losses.mean())) > tolerance
+    tolerance = torch.finfo(context.dtype).eps ** 0.5 * sum(map(abs, losses))
+    return bool(abs(whole - sum(losses)) > tolerance)
 
 
 def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
@@ -102,5 +110,5 @@ def sums_parts(setup: Setup, context: AnalysisContext) -> bool:
     """
     config = setup.config
     workers = runtime_of(config.runtime).workers
-    samples = min(length(setup.task.train), config.analysis_samples or length(setup.task.train))
+    samples = samples_used(setup) or length(setup.task.train)
     return bool(workers > 1 or context.most_samples(context.objective(1), 1) < samples)

@@ -16,6 +16,7 @@ from basinet.sim.agents.state import load_checkpoint, take_rows
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
+from basinet.sim.models.freezing import model_of
 from basinet.sim.run.analyzed import analysis_settings, checkpoint_digest
 from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.run.lock import alone
@@ -58,8 +59,11 @@ def measure_between(
     runs = [run for run in load_runs(folder) if run.status["state"] in FINISHED]
     runs = [run for run in runs if not run.config.get("personal")]
     shared = Shared()
-    setups = [build_setup(Config.parse({**run.config, "analysis": [], **(settings or {})}), shared) for run in runs]
-    same = [(run.config.get("task"), run.config.get("model"), run.config.get("seed")) for run in runs]
+    setups = [
+        build_setup(Config.parse({**run.config, "analysis": [], **(settings or {})}), shared).with_frozen(run.path)
+        for run in runs
+    ]
+    same = [(*map(run.config.get, ("task", "seed")), model_of(run.config)) for run in runs]
     pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if same[a] == same[b]]
     if not pairs:
         raise ExperimentError(

@@ -18,7 +18,8 @@ from basinet.sim.agents.state import load_checkpoint, take_rows
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
-from basinet.sim.run.analyzed import analysis_settings
+from basinet.sim.models.freezing import model_of
+from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import Row, read_table
@@ -177,13 +178,14 @@ def measure_trajectories(
     replica = found.replica
     shown = [run for run, label in zip(runs, labels(runs), strict=True) if label in found.labels]
     setup = build_setup(Config.parse({**shown[0].config, "analysis": [], **(settings or {})}))
+    setup = setup.with_frozen(shown[0].path)
     for run in shown[1:]:
-        for key in ("task", "model"):
-            if run.config.get(key) != shown[0].config.get(key):
+        for key, found_in in (("task", lambda config: config.get("task")), ("model", model_of)):
+            if found_in(run.config) != found_in(shown[0].config):
                 raise ExperimentError(
                     f"{run.path}: its {key} differs from that of {shown[0].name}, so they share no loss"
                 )
-    samples, used = str(setup.config.analysis_samples or "all"), digest(analysis_settings(setup))
+    samples, used = str(samples_used(setup) or "all"), digest(analysis_settings(setup))
     if any(
         (row["trajectories"], row.get("settings")) == (found.digest, used) for row in read_table(folder / TABLE)[:1]
     ):

@@ -11,7 +11,10 @@ from basinet.sim.run.records import FINISHED, load_journal
 
 __all__ = ["excuses", "failures", "incidents", "provenance"]
 
-_NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype")
+_NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype", "analysis_products")
+
+_UNSAID = {"analysis_products": "exact"}
+"""What is not recorded where it has its default."""
 
 
 def provenance(run: Run) -> list[str]:
@@ -32,9 +35,9 @@ def provenance(run: Run) -> list[str]:
     for name, _, entry, place in _taken(load_journal(run.path).get("state.pt", {})):
         if "failed" in entry:
             continue
-        settings = entry["settings"]
+        settings, configured = _UNSAID | entry["settings"], _UNSAID | run.config
         data.setdefault(settings["train"], {})[f"{name} ({place})"] = None
-        differing = {key: settings[key] for key in _NAMED if settings[key] != run.config.get(key)}
+        differing = {key: settings[key] for key in _NAMED if settings[key] != configured.get(key)}
         wanted, own = (
             {key: value for key, value in part.items() if key not in ("name", *DIGESTS)}
             for part in (asked.get(name, {}), settings.get("measure", {}))
@@ -104,8 +107,8 @@ def excuses(impossible: Mapping[str, str]) -> list[str]:
 def incidents(runs: Sequence[Run]) -> list[str]:
     """List what a reader of the numbers must know.
 
-    Diverged replicas, eigenvalues that have not converged, values measured with other settings than the run's, failed
-    measures, and unfinished runs.
+    Diverged replicas, runs that stopped early, eigenvalues that have not converged, values measured with other settings
+    than the run's, failed measures, and unfinished runs.
 
     Args:
         runs: The runs.
@@ -124,6 +127,9 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             count = f"{len(unsure)} of {num_replicas(run)} replicas"
             sentences.append(f"{label}: extreme eigenvalues of {count} have not converged; see their errors.")
         sentences += [f"{label}: {sentence}." for sentence in (*provenance(run), *failures(run))]
+        if "stopped" in run.status:
+            progress = f"step {run.status['step']} of {run.status['steps']}"
+            sentences.append(f"{label}: stopped early at {progress}, since {run.status['stopped']}.")
         if run.status.get("state") not in FINISHED:
             planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
             progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (

@@ -27,6 +27,7 @@ from basinet.analysis.theory import (
 )
 from basinet.analysis.theory.local_quadratic import LocalQuadratic, local_quadratic
 from basinet.sim.agents.state import load_checkpoint, load_vector
+from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import RunFolder, load_run
@@ -130,7 +131,7 @@ def predict_run(folder: Path, *, at: Place = "minimum", replicas: int | None = N
     run = load_run(folder)
     if run.status["state"] not in FINISHED:
         raise ExperimentError(f"{folder}: the run is not finished, but {run.status['state']}")
-    setup = build_setup(Config.parse({**run.config, "analysis": []}))
+    setup = build_setup(Config.parse({**run.config, "analysis": []})).with_frozen(run.path)
     _check(setup)
     state = load_checkpoint(RunFolder(folder).checkpoint)
     chosen = [r for r in range(setup.config.replicas) if r not in state["diverged"]][:replicas]
@@ -227,10 +228,19 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
     if setup.config.gradient_noise is not None:
         raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
+    if isinstance(setup.task.train, Stored):
+        raise ExperimentError("task: theory covers only data in memory, and these are read when needed (lazy)")
     if setup.task.weighs or setup.task.mean_over == "batch":
         raise ExperimentError(
             "task: theory takes a batch as the mean of its samples, which all count alike, and this loss is not"
         )
+    for key in ("averaging", "clipping", "stop_early"):
+        if getattr(setup.config, key) is not None:
+            raise ExperimentError(f"{key}: theory covers only plain steps, up to the last one")
+    if setup.rates_depend_on_evaluations:
+        raise ExperimentError(f"schedule: {setup.config.schedule.name} sets rates that are not known before the run")
+    if settings.get("groups"):
+        raise ExperimentError("optimizer.groups: theory covers only one learning rate for all parameters")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

@@ -79,6 +79,9 @@ class _NoData:
         """Raise: a gradient over all data has no noise."""
         raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not cover")
 
+    def close(self) -> None:
+        """Do nothing, since nothing is read."""
+
 
 def _no_layers(x: Tensor) -> list[Tensor]:
     """Raise: the coordinates are along eigenvectors of a Hessian and form no layers."""

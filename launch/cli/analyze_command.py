@@ -40,6 +40,7 @@ def execute(options: argparse.Namespace) -> int:
         "analysis_samples": options.samples,
         "analysis_mode": options.mode,
         "analysis_dtype": options.dtype,
+        "analysis_products": options.products,
     }
     settings = {key: value for key, value in settings.items() if value is not None}
     again = only is not None or not (options.between or paths)

@@ -4,12 +4,16 @@ import argparse
 
 from basinet.launch.cli.output import DONE, say
 from basinet.launch.results import export
+from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
-    state = export(options.folder, options.out, options.replica, options.agent)
-    say(f"model: {options.out} ({len(state)} tensors; torch.load reads it with weights_only=True)")
+    if options.out is None:
+        raise ExperimentError("FILE: a file is needed, such as model.safetensors or model.pt")
+    state = export(options.folder, options.out, options.replica, options.agent, merge=options.merge)
+    how = "" if options.out.suffix == ".safetensors" else "; torch.load reads it with weights_only=True"
+    say(f"model: {options.out} ({len(state)} tensors{how})")
     return DONE

@@ -59,6 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
     analyze.add_argument("--mode", choices=("evaluation", "training"), help="mode of the model")
     analyze.add_argument("--between", action="store_true", help="measure the loss between the solutions of the runs")
     analyze.add_argument("--dtype", choices=("float32", "float64"), help="floating type")
+    analyze.add_argument(
+        "--products", choices=("exact", "differences"), help="products by autograd, or by differences of its gradients"
+    )
 
     predict = command("predict", "what theory predicts of a finished run, beside what it did", table=True)
     predict.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
@@ -75,11 +78,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     export = command("export", "write a trained model of a finished run to a file, as a state dict")
     export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    export.add_argument("out", nargs="?", type=Path, metavar="FILE", help="the file, .pt or .safetensors")
     export.add_argument("--replica", type=int, default=0, metavar="R", help="number of the replica (default 0)")
     export.add_argument(
         "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
     )
-    export.add_argument("--out", type=Path, required=True, metavar="FILE.pt", help="the file")
+    export.add_argument("--merge", action="store_true", help="fold adapters into the layers")
+    export.add_argument("--out", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the same as FILE")
 
     reproduce = command("reproduce", "measure a published claim anew; without a name, list them", table=True)
     reproduce.add_argument("name", nargs="?", metavar="NAME")

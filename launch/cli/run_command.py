@@ -12,7 +12,7 @@ from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.recipes import Machines, launcher
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from basinet.sim.runtimes.runtime import runtimes_of
 from basinet.sim.runtimes.world import num_ranks
@@ -23,7 +23,7 @@ __all__ = ["execute"]
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     file, overrides = find_experiment(options.words)
-    experiment = Experiment.load(file, overrides)
+    experiment = read_experiment(file, overrides)
     runtimes = runtimes_of(experiment.runs.values()).values()
     on_ranks = any(runtime.on_ranks for runtime in runtimes)
     out = options.out or Path("runs") / file.stem

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.escape import EscapeWatch
 from basinet.sim.agents.neighbors import Neighbors
@@ -48,6 +49,9 @@ class Block:
         oracle: Computes the agents' gradients.
         channel: Carries all messages between the agents.
         escape: Records which replicas have escaped; None if not asked for.
+        averages: The averages of the parameters over the steps; None if not asked for.
+        evaluations: Values of each metric at the evaluations so far, if the schedule needs them: means over the
+            replicas, negated where larger ones are better.
     """
 
     def __init__(
@@ -73,6 +77,9 @@ class Block:
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
         self._scratch: Tensor | None = None
+        average = setup.config.averaging
+        self.averages = None if average is None else Averages(average.component, setup.num_steps)
+        self.evaluations: dict[str, list[float]] = {}
         self.escape: EscapeWatch | None = None
         if asked := setup.config.escape:
             start = self.channel.centroid()
@@ -88,7 +95,11 @@ class Block:
     def gradients(self) -> Tensor:
         """Draw each agent's batch and compute its gradient at x; see `Oracle.gradients`."""
         self._gradients_used_up = self.optimizer.derivative_free
-        return self.oracle.gradients(self.step)
+        return self.oracle.gradients(self.step, self._rate)
+
+    def _rate(self) -> float:
+        """Compute the schedule's factor on the learning rate at this step."""
+        return self.setup.rate_factor(self.step, self.evaluations)
 
     def full_gradients(self) -> Tensor:
         """Compute each agent's gradient over all of its data at x; see `Oracle.full_gradients`."""
@@ -96,10 +107,16 @@ class Block:
         return self.oracle.full_gradients(self.step)
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
-        """Take each agent's optimizer step, x ← adapt(x, g); the tensor from `gradients` is then used up."""
+        """Take each agent's optimizer step, x ← adapt(x, g); the tensor from `gradients` is then used up.
+
+        An agent whose gradient has overflowed in half precision does not step.
+        """
         if any(gradients is held for held in self.memory.values()) and not self.optimizer.keeps_gradients:
             gradients = gradients.clone()
-        self.optimizer.step(gradients, self.setup.rate_factor(self.step), active)
+        if self.oracle.scaling is not None:
+            sound = ~self.oracle.scaling.overflowed
+            active = sound if active is None else active & sound
+        self.optimizer.step(gradients, self._rate(), active)
         self._gradients_used_up |= gradients is self.state.gradients
 
     def layers(self, x: Tensor) -> list[Tensor]:
@@ -153,10 +170,22 @@ class Block:
         """
         while self.step < until:
             self.strategy.step(self)
+            if self.oracle.scaling is not None:
+                self.oracle.scaling.update()
+            if self.averages is not None:
+                self.averages.add(self.x, self.step)
             self.step += 1
             if self.escape is not None and self.step % self.escape.every == 0:
                 self.escape.look(*self.channel.centroid(), self.step)
         self._check_strategy()
+
+    @property
+    def measured(self) -> Tensor:
+        """What is measured of the agents, [N, P]: their parameters, or the averages of these over the steps."""
+        asked = self.setup.config.averaging
+        if asked is None or self.averages is None or self.averages.mean is None or not asked.evaluate:
+            return self.x
+        return self.averages.mean
 
     def _check_strategy(self) -> None:
         """Raise if the strategy has state that checkpoints do not hold."""
@@ -180,7 +209,8 @@ class Block:
         Returns:
             Nested plain values; under "rows", tensors and lists whose leading axis is the agents'.
         """
-        optimizer = self.optimizer.state_dict()
+        optimizer, oracle = self.optimizer.state_dict(), self.oracle.state_dict()
+        averages = {} if self.averages is None or self.averages.mean is None else {"averages": self.averages.mean}
         weights = self.setup.honest_weights[self.placement.row_replicas, self.placement.row_agents]
         return {
             "step": self.step,
@@ -189,13 +219,17 @@ class Block:
             "layout": self._layout,
             "optimizer": optimizer["shared"],
             "escape_steps": None if self.escape is None else self.escape.steps,
+            "computed": oracle["computed"],
+            "evaluations": self.evaluations,
+            "measured": "parameters" if self.measured is self.x else "averages",
             "rows": {
                 "parameters": self.x,
                 "centroid_weights": torch.from_numpy(weights),
                 "buffers": self.state.buffers,
                 "memory": self.memory,
                 "optimizer": optimizer["rows"],
-                "first_bad": self.oracle.watch.found(),
+                **oracle["rows"],
+                **averages,
             },
         }
 
@@ -213,6 +247,11 @@ class Block:
             buffer.copy_(rows["buffers"][name])
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
-        self.oracle.watch.first_bad.copy_(rows["first_bad"])
+        self.oracle.load_state_dict(state)
+        known = state.get("evaluations", {})  # not in checkpoints of an earlier version
+        self.evaluations = {name: list(values) for name, values in known.items()}
+        if self.averages is not None:
+            held = rows.get("averages")
+            self.averages.mean = None if held is None else held.to(self.x.device, copy=True)
         if self.escape is not None:
             self.escape.steps.copy_(state["escape_steps"])

@@ -166,14 +166,19 @@ class Channel:
         neighbors = self._send(self._edges, step, self._personal.row_bytes(x)).neighbors
         return _Broadcast(neighbors, x, self._attackers, step, self._personal, self.piece)
 
-    def centroid(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def centroid(self, x: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Average parameters and buffers over the agents of each replica.
+
+        Args:
+            x: Points [N, P] of the agents; by default their parameters.
 
         Returns:
             Parameters [R, P], and buffers by name, [R, ...].
         """
         mean = self.replicas.centroid
-        return mean(self._state.parameters), {name: mean(b) for name, b in self._state.buffers.items()}
+        return mean(self._state.parameters if x is None else x), {
+            name: mean(b) for name, b in self._state.buffers.items()
+        }
 
     def _error(self, edges: _Edges, x: Tensor, step: int) -> Tensor | None:
         """Compute by how much attackers falsify the mix of rows [N, ...]."""
@@ -213,7 +218,8 @@ class Channel:
         elif self._config.optimizer_state == "mix":
             followers += self._optimizer.rows()
         if self._config.buffers == "mix":
-            followers += [b for b in self._state.buffers.values() if b.is_floating_point()]
+            statistics = [b for name, b in self._state.buffers.items() if name not in self._state.held]
+            followers += [b for b in statistics if b.is_floating_point()]
         for tensor in followers:
             flat = tensor.reshape(len(tensor), -1).to(self._state.parameters.dtype, copy=True)
             verb(flat)

@@ -1,5 +1,7 @@
 """The oracle: how the agents' stochastic gradients are computed."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from basinet.algorithms import draws
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.sim.agents.divergence import DivergenceWatch
+from basinet.sim.agents.gradients import Clipping, LossScaling, MicroBatches
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.data.nests import leaves, rebuild
@@ -22,7 +25,7 @@ __all__ = ["Oracle"]
 
 
 class Oracle:
-    """Computes the agents' gradients: draws batches, runs the engine, adds noise, and watches the losses.
+    """Computes the agents' gradients: draws batches, runs the engine, adds noise, clips, and watches the losses.
 
     Args:
         setup: The parts of the run.
@@ -40,6 +43,8 @@ class Oracle:
         engine_choice: The engine's name, and why it was chosen.
         threads: Number of threads that pay off.
         watch: Records which agents' losses have become non-finite.
+        clipping: Clips gradients; None if not asked for.
+        scaling: Scales losses in half precision; None in other types.
     """
 
     def __init__(
@@ -60,7 +65,15 @@ class Oracle:
         self._purposes: dict[str, Tensor] = {}
         self._unread_keys = torch.zeros_like(self._rows[0])
         verb: Verb = "losses" if optimizer.derivative_free else "gradients"
-        parts = model, task, state, setup.config.batch_size, threads, verb
+        config, num_agents, device = setup.config, len(placement.rows), state.parameters.device
+        self.clipping = None if config.clipping is None else Clipping(config.clipping, num_agents, device)
+        scales = state.autocast == torch.float16 and not optimizer.derivative_free
+        self.scaling = LossScaling(num_agents, device) if scales else None
+        if self.scaling is not None:
+            state.loss_scale = self.scaling.scale
+        count = config.accumulate or 1
+        self._micro = MicroBatches(count, config.batch_size, task, state.gradients) if count > 1 else None
+        parts = model, task, state, math.ceil(config.batch_size / count), threads, verb
         self.engine: Engine
         self.engine, why, self.threads = make_engine(engine, *parts)
         if placement.workers > 1 and engine == "auto":
@@ -85,6 +98,8 @@ class Oracle:
             draws.agent_keys(config.seed, "batch", replicas, agents),
             config.batch_size,
             setup.dtype,
+            readers=config.runtime.readers,
+            prefetch=config.runtime.prefetch,
         )
         if not setup.attack.spoils_labels:
             return sampler
@@ -97,7 +112,15 @@ class Oracle:
             self._purposes[purpose] = draws.agent_keys(self._setup.config.seed, purpose, *self._rows)
         return draws.fold(self._purposes[purpose], step)
 
-    def gradients(self, step: int) -> Tensor:
+    def _pass(self, batch: Batch, keys: Tensor) -> Tensor:
+        """Run the engine on a batch, in parts if asked for; return the losses [N]."""
+        differentiate = not self._optimizer.derivative_free
+        run = self.engine.gradients if differentiate else self.engine.losses
+        return (
+            run(batch, keys) if self._micro is None else self._micro.run(run, batch, keys, differentiate=differentiate)
+        )
+
+    def gradients(self, step: int, rate: Callable[[], float]) -> Tensor:
         """Draw each agent's batch and compute its gradient at its parameters.
 
         An optimizer that evaluates gradients itself does so here. All evaluations of a step share the batch, the draws
@@ -105,6 +128,7 @@ class Oracle:
 
         Args:
             step: The step.
+            rate: Computes the schedule's factor on the learning rate.
 
         Returns:
             [N, P], the state's gradients or the optimizer's version of them; for a derivative-free optimizer,
@@ -114,21 +138,24 @@ class Oracle:
         batch = self.batch(step)
         # An engine without random draws does not read the keys.
         keys = self.keys("model", step) if self.engine.needs_keys else self._unread_keys
-        run = self.engine.losses if optimizer.derivative_free else self.engine.gradients
         noise_keys = self._unread_keys if noise is None else self.keys("gradient noise", step)
         buffers = {name: b.clone() for name, b in state.buffers.items()} if optimizer.evaluates else {}
 
         def evaluate() -> Tensor:
             for name, buffer in buffers.items():
                 state.buffers[name].copy_(buffer)
-            losses = run(batch, keys)
+            losses = self._pass(batch, keys)
             self.watch.add(losses, step + 1)
+            if self.scaling is not None:
+                self.scaling.unscale(state.gradients)
             if noise is not None:
                 noise.disturb(state.gradients, noise_keys)
+            if self.clipping is not None:
+                self.clipping.clip(state.gradients)
             return losses
 
         if optimizer.evaluates:
-            return optimizer.prepare(evaluate, state.gradients, self._setup.rate_factor(step))
+            return optimizer.prepare(evaluate, state.gradients, rate())
         evaluate()
         return state.gradients
 
@@ -137,9 +164,39 @@ class Oracle:
         total = torch.zeros_like(self._state.parameters)
         keys = self.keys("model", step)
         for batch, share in self.sampler.sweep():
-            self.engine.gradients(batch, keys)
+            self._pass(batch, keys)
             total.addcmul_(self._state.gradients, share[:, None].to(total))
+        if self.scaling is not None:
+            self.scaling.unscale(total)
         return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect what later gradients and evaluations depend on.
+
+        Returns:
+            `rows`: tensors [N] by name, and `computed`: the number of gradients since the last evaluation.
+        """
+        rows = {"first_bad": self.watch.found()}
+        if self.clipping is not None:
+            rows["clipped"] = self.clipping.clipped
+        if self.scaling is not None:
+            rows |= {"loss_scale": self.scaling.scale, "loss_scale_steady": self.scaling.steady}
+        return {"rows": rows, "computed": 0 if self.clipping is None else self.clipping.computed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` collected.
+
+        Args:
+            state: The state of these agents; the rows may be among others.
+        """
+        rows = state["rows"]
+        self.watch.first_bad.copy_(rows["first_bad"])
+        if self.clipping is not None:
+            self.clipping.clipped.copy_(rows["clipped"])
+            self.clipping.computed = state["computed"]
+        if self.scaling is not None:
+            self.scaling.scale.copy_(rows["loss_scale"])
+            self.scaling.steady.copy_(rows["loss_scale_steady"])
 
     def batch(self, step: int) -> Batch:
         """Draw the agents' batches, of the optimizer's own size if it has one, and augment their images."""

@@ -1,6 +1,5 @@
 """Personal parameters: each agent keeps its own, neither sent nor mixed."""
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
+from basinet.sim.models.patterns import matched
 
 __all__ = ["Personal", "check_personal", "check_remembered"]
 
@@ -30,10 +30,8 @@ class Personal:
     """
 
     def __init__(self, patterns: Sequence[str], shapes: Mapping[str, torch.Size]) -> None:
-        for pattern in patterns:
-            if not fnmatch.filter(shapes, pattern):
-                raise ValueError(f"no parameter fits '{pattern}'; there are {', '.join(shapes)}")
-        chosen = [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in shapes]
+        mine = set(matched(patterns, shapes))
+        chosen = [name in mine for name in shapes]
         if all(chosen):
             raise ValueError(
                 "all parameters are chosen, so that nothing is left to mix; for isolated agents, leave this setting out"
@@ -99,5 +97,5 @@ def check_remembered(config: Config, remembered: Sequence[Tensor], size: int) ->
     if config.personal and any(rows[0].numel() != size for rows in remembered):
         raise ExperimentError(
             f"optimizer_state: got {config.optimizer_state}, but {config.optimizer.name} does not keep one number per"
-            " parameter, so that the part of the personal ones cannot be separated; allowed is keep"
+            " parameter, in their order, so that the part of the personal ones cannot be separated; allowed is keep"
         )

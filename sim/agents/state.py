@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.files import Damaged, not_a_link, plain_file
 from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
@@ -23,7 +25,9 @@ __all__ = [
     "interchangeable",
     "join_rows",
     "load_checkpoint",
+    "load_frozen",
     "load_vector",
+    "measured_parameters",
     "take_rows",
     "weighted_mean",
 ]
@@ -34,7 +38,8 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; `parameter_views` and `gradient_views` are views [N, *shape]
     into them, by the model's parameter names. The parameter views are autograd leaves. Frozen parameters stay in the
-    model and are shared by all agents.
+    model and are shared by all agents, unless the model holds them as buffers, whose names are `held`. `loss_scale`, if
+    set, is a factor on each agent's loss [N] in backward passes.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
@@ -58,7 +63,9 @@ class StackedState:
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)
             for name, b in model.named_buffers()
         }
+        self.held = held_parameters(model)
         self.autocast = autocast
+        self.loss_scale: Tensor | None = None
         self._set(_zeros(num_agents, size, device, dtype), _zeros(num_agents, size, device, dtype), buffers)
 
     def _set(self, parameters: Tensor, gradients: Tensor, buffers: dict[str, Tensor]) -> None:
@@ -87,6 +94,7 @@ class StackedState:
         part = copy.copy(self)
         buffers = {name: b[rows] for name, b in self.buffers.items()}
         part._set(self.parameters[rows], self.gradients[rows], buffers)
+        part.loss_scale = None if self.loss_scale is None else self.loss_scale[rows]
         self._parts.append((rows, part))
         return part
 
@@ -121,13 +129,14 @@ class StackedState:
             part.parameters.data, part.gradients.data = self.parameters[rows], self.gradients[rows]
             part._refresh_views()
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Write the gradient of a scalar with respect to all agents' parameters into `gradients`.
+    def differentiate(self, losses: Tensor) -> None:
+        """Write the gradient of each agent's loss, scaled if there is a scale, into its rows of `gradients`.
 
         Args:
-            loss: A sum over agents, so that each agent's rows get the gradient of its own term.
+            losses: [N]; the gradient of their sum has the gradient of an agent's loss in its rows.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = losses if self.loss_scale is None else losses * self.loss_scale
+        scaled.sum().backward()  # type: ignore[no-untyped-call]
         for name, leaf in self.parameter_views.items():
             if leaf.grad is None:  # the loss does not depend on it
                 self.gradient_views[name].zero_()
@@ -240,23 +249,48 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         Damaged: The file is missing, corrupt, or from another run or step.
     """
+    state: dict[str, Any] = _load(path)
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
+        raise Damaged(path, "it does not hold the state of a run")
+    _check_origin(path, state)
+    return state
+
+
+def load_frozen(path: Path, expected: str | None = None) -> dict[str, Tensor] | None:
+    """Read the frozen parameters of a run, which its checkpoints do not hold.
+
+    Args:
+        path: The file.
+        expected: Their digest, which every checkpoint records; None if it is not known.
+
+    Returns:
+        Tensors by name; None if the file does not hold them.
+    """
+    if expected == digest({}):
+        return {}
+    try:
+        values: dict[str, Tensor] = _load(path)
+    except Damaged:
+        return None
+    return values if expected in (None, digest(values)) else None
+
+
+def _load(path: Path) -> Any:
+    """Read a file written by `checkpoint_bytes`; raise `Damaged` if it does not hold what was written."""
     not_a_link(path.parent)
     if not plain_file(path).exists():
         raise Damaged(path, "it is missing")
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not verify them
             wrong = archive.testzip()
-        state: dict[str, Any] = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
+        state = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         if isinstance(error, PermissionError | MemoryError):
             raise
         raise Damaged(path, first_line(error)) from error
     if wrong:
         raise Damaged(path, f"the checksum of {wrong} is wrong")
-    rows = state.get("rows") if isinstance(state, dict) else None
-    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
-        raise Damaged(path, "it does not hold the state of a run")
-    _check_origin(path, state)
     return state
 
 
@@ -275,6 +309,19 @@ def _check_origin(path: Path, state: dict[str, Any]) -> None:
         expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
     if state["step"] != expected:
         raise Damaged(path, f"it is from step {state['step']}, not {expected}")
+
+
+def measured_parameters(state: dict[str, Any]) -> Tensor:
+    """Return what is measured of the agents in a checkpoint.
+
+    Args:
+        state: The checkpoint, or a part of its rows.
+
+    Returns:
+        Their parameters [N, P], or the averages of these over the steps, if the experiment asks for that.
+    """
+    found: Tensor = state["rows"][state.get("measured", "parameters")]
+    return found
 
 
 def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:

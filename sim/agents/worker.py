@@ -5,9 +5,11 @@ import math
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from basinet.sim.agents.block import Block
+from basinet.sim.agents.gradients import Clipping
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.data.nests import map_nest
@@ -16,6 +18,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.evaluation.measuring import evaluate_with_gradient, quantities_of
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
+from basinet.sim.run.early_stopping import mean_metrics
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
@@ -129,16 +132,20 @@ class Worker:
             divergence of each replica found here to have diverged.
         """
         block, replicas = self.block, self.block.channel.replicas
-        centroids, buffers = block.channel.centroid()
-        distances = {"consensus_distance": replicas.distances(block.x, centroids)}
+        measured = block.measured
+        centroids, buffers = block.channel.centroid(measured)
+        middle = centroids if measured is block.x else block.channel.centroid()[0]
+        distances = {"consensus_distance": replicas.distances(block.x, middle)}
         if self.setup.attackers.any():
-            distances["attackers_distance"] = replicas.distances_left_out(block.x, centroids)
+            distances["attackers_distance"] = replicas.distances_left_out(block.x, middle)
+        if block.oracle.clipping is not None and block.oracle.clipping.computed:
+            distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         rows = []
         diverged = self._diverged()
-        means = self._agents() if self.setup.config.personal else None
+        means = self._agents(measured) if self.setup.config.personal else None
         for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
-            if not torch.isfinite(centroids[replica]).all():
+            if not (centroids[replica].isfinite().all() and middle[replica].isfinite().all()):
                 diverged.setdefault(replica, block.step)
                 continue
             if means is None:
@@ -159,7 +166,30 @@ class Worker:
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
                 }
             )
+        if self.setup.rates_depend_on_evaluations:
+            self._remember(rows, diverged)
         return rows, diverged
+
+    def _clipped_share(self, clipping: Clipping) -> Tensor:
+        """Compute the share of the honest agents' gradients clipped since the last evaluation, [R]; count anew."""
+        attackers = self.setup.attackers
+        attacks = torch.from_numpy(attackers[self.placement.row_replicas, self.placement.row_agents])
+        counts = clipping.clipped.double().masked_fill(attacks.to(clipping.clipped.device), 0)
+        honest = torch.from_numpy((~attackers).sum(1)).to(counts)
+        share = self.block.channel.replicas.sums(counts) / (honest * clipping.computed)
+        clipping.reset()
+        return share
+
+    def _remember(self, rows: list[Row], diverged: dict[int, int]) -> None:
+        """Keep the means over the replicas for the schedule, the same on every worker."""
+        parts: list[Any] = [(rows, diverged)]
+        if self.placement.workers > 1:
+            parts = [None] * self.placement.workers
+            dist.all_gather_object(parts, (rows, diverged))
+        gone = {replica for _, found in parts for replica in found}
+        for name, value in mean_metrics([row for part, _ in parts for row in part], gone).items():
+            sign = -1 if self.setup.direction(name) == "larger" else 1
+            self.block.evaluations.setdefault(name, []).append(sign * value)
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Collect this worker's part of a trajectory frame.
@@ -192,12 +222,10 @@ class Worker:
             )
         return metrics
 
-    def _agents(self) -> list[dict[str, float]]:
-        """Measure all honest agents, each at its own parameters, and average over each replica."""
+    def _agents(self, points: Tensor) -> list[dict[str, float]]:
+        """Measure all honest agents, each at its own point of [N, P], and average over each replica."""
         buffers = self.block.state.buffers
-        found = [
-            self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(self.block.x.detach())
-        ]
+        found = [self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(points.detach())]
         table = torch.tensor([list(row.values()) for row in found], dtype=torch.float64, device=self.block.x.device)
         attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
         table.masked_fill_(attacks.to(table.device)[:, None], 0)
@@ -237,6 +265,10 @@ class Worker:
         """
         with blaming(self.setup, self.placement.workers):
             return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
+
+    def close(self) -> None:
+        """End the processes that this worker has started."""
+        self.block.oracle.sampler.close()
 
     def state(self) -> dict[str, Any]:
         """Collect the state of this worker's rows, on the CPU.

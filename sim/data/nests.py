@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["Nest", "fields_of", "leaves", "map_nest", "rebuild"]
+__all__ = ["Nest", "fields_of", "leaves", "map_nest", "map_values", "move_nest", "rebuild"]
 
 Nest = Any
 """A tensor, or a tuple, list, mapping, named tuple or dataclass of nests; other values in it are constants."""
@@ -55,6 +56,20 @@ def map_nest(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
     return _like(nest, mapped)
 
 
+def map_values(function: Callable[[Any], Any], nest: Nest) -> Nest:
+    """Apply a function to the tensors and constants of a nest.
+
+    Args:
+        function: Takes a tensor or a constant.
+        nest: A nest.
+
+    Returns:
+        A nest of the same structure that holds the results.
+    """
+    found = {} if isinstance(nest, Tensor) else fields_of(nest)
+    return _like(nest, {name: map_values(function, part) for name, part in found.items()}) if found else function(nest)
+
+
 def _like(nest: Nest, parts: dict[str, Any]) -> Nest:
     """Build a nest with other parts."""
     if is_dataclass(nest) and not isinstance(nest, type):
@@ -97,3 +112,22 @@ def rebuild(nest: Nest, tensors: Any) -> Nest:
     """
     following = iter(tensors)
     return map_nest(lambda _: next(following), nest)
+
+
+def move_nest(nest: Nest, device: torch.device | str, dtype: torch.dtype | None) -> Nest:
+    """Move the tensors of a nest to a device, and floating-point ones to a type.
+
+    Args:
+        nest: A nest.
+        device: The target device.
+        dtype: Type of floating-point tensors, and of the parts of complex ones; integers keep theirs. None for theirs.
+
+    Returns:
+        A nest of the same structure.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        wanted = dtype.to_complex() if dtype is not None and tensor.is_complex() else dtype
+        return tensor.detach().to(device, wanted if tensor.is_floating_point() or tensor.is_complex() else None)
+
+    return map_nest(move, nest)

@@ -1,18 +1,19 @@
 """Partitions: which agent holds which training samples.
 
-Each takes the labels [n] of the training samples (or their number n, if there are no classes), the number of agents K
-and a random generator, all supplied by the simulator, and the settings of the experiment. It returns K sorted index
-arrays that cover all samples and, except for `shared`, are disjoint.
+Each takes the labels [n] of the training samples (or their number n, if there are no classes), or the other columns
+[n] that the task knows of them, by name; the number of agents K; and a random generator, all supplied by the
+simulator, and the settings of the experiment. It returns K sorted index arrays that cover all samples and, except for
+`shared`, are disjoint.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-__all__ = ["PARTITIONS", "dirichlet", "iid", "shards", "shared", "unequal"]
+__all__ = ["PARTITIONS", "by_column", "dirichlet", "iid", "in_turns", "shards", "shared", "unequal"]
 
 Labels = NDArray[Any] | int
 Indices = NDArray[np.int64]
@@ -141,6 +142,56 @@ def unequal(
     return _groups(_fill(owner, num_agents, 1, rng), num_agents)
 
 
+def by_column(
+    columns: Mapping[str, NDArray[Any]], num_agents: int, rng: np.random.Generator, *, column: str
+) -> list[Indices]:
+    """Deal groups of samples out at random, as equally many to each agent as possible, such as those of the same user.
+
+    Args:
+        columns: What the task knows of the samples besides inputs and targets, by name.
+        num_agents: Number of agents K.
+        rng: Source of the random draws.
+        column: The column whose values are the groups: such as user, file, folder or shard.
+
+    Returns:
+        The samples of each agent.
+
+    Raises:
+        ValueError: If there is no such column, or it has fewer values than there are agents.
+
+    Example:
+        >>> parts = by_column({"user": np.array(["a", "b", "a", "c"])}, 3, np.random.default_rng(0), column="user")
+        >>> sorted(part.tolist() for part in parts)
+        [[0, 2], [1], [3]]
+    """
+    if column not in columns:
+        allowed = f"allowed are {', '.join(columns)}" if columns else "it knows none, besides inputs and targets"
+        raise ValueError(f"by_column divides samples by their {column}, which the task does not know; {allowed}")
+    values, group = np.unique(columns[column], return_inverse=True)
+    if len(values) < num_agents:
+        raise ValueError(
+            f"by_column cannot deal the {len(values)} values of {column} to {num_agents} agents, at least one each"
+        )
+    return _groups(rng.permutation(np.arange(len(values)) % num_agents)[group], num_agents)
+
+
+def in_turns(labels: Labels, num_agents: int) -> list[Indices]:
+    """Deal the samples out in turns, in their order, in shares that differ by at most one sample.
+
+    Args:
+        labels: Labels of the samples, or their number.
+        num_agents: Number of agents K.
+
+    Returns:
+        The samples of each agent.
+
+    Example:
+        >>> [part.tolist() for part in in_turns(5, 2)]
+        [[0, 2, 4], [1, 3]]
+    """
+    return [np.arange(agent, _count("in_turns", labels, num_agents), num_agents) for agent in range(num_agents)]
+
+
 def shared(labels: Labels, num_agents: int) -> list[Indices]:
     """Give every agent all samples, so that agents differ only in their draws.
 
@@ -159,7 +210,9 @@ def shared(labels: Labels, num_agents: int) -> list[Indices]:
 
 
 PARTITIONS: dict[str, Callable[..., list[Indices]]] = {
+    "by_column": by_column,
     "iid": iid,
+    "in_turns": in_turns,
     "dirichlet": dirichlet,
     "shards": shards,
     "shared": shared,

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from basinet.sim.data.nests import Nest, leaves, map_nest
 
-__all__ = ["IGNORED", "Data", "Stored", "length", "singles", "take"]
+__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "take"]
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the metrics."""
+
+_BYTES_AT_ONCE = 2**23
 
 
 class Stored(ABC):
@@ -26,16 +28,49 @@ class Stored(ABC):
         """Class of each sample, int64 [n] on the CPU, if it is known without reading the samples."""
         return None
 
+    @property
+    def window(self) -> int | None:
+        """Number of consecutive samples that agents draw from at a time, if samples cannot be read in any order."""
+        return None
+
     @abstractmethod
-    def read(self, rows: Tensor) -> Nest:
+    def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
+        """Read samples, in whichever process.
+
+        Args:
+            rows: Their indices, int64 [B], on the CPU.
+            keys: A key for the random changes of each sample, int64 [B] on the CPU; None for no such changes.
+
+        Returns:
+            A nest of tensors [B, ...] on the CPU.
+        """
+
+    @abstractmethod
+    def place(self, batch: Nest) -> Nest:
+        """Move what was fetched to the device and the floating type that `to` has set.
+
+        Args:
+            batch: Tensors on the CPU.
+
+        Returns:
+            A nest of the same structure.
+        """
+
+    def read(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
         """Read samples.
 
         Args:
             rows: Their indices, int64 [B], on any device.
+            keys: See `fetch`; on any device.
 
         Returns:
             A nest of tensors [B, ...], on the device and in the floating type that `to` has set.
         """
+        return self.place(self.fetch(rows.cpu(), None if keys is None else keys.cpu()))
+
+    def check(self) -> None:
+        """Read a sample, which raises an ExperimentError if that is not possible."""
+        self.fetch(torch.tensor([0]))
 
     @abstractmethod
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
@@ -66,12 +101,13 @@ def length(data: Data) -> int:
     return len(data) if isinstance(data, Stored) else len(leaves(data)[0])
 
 
-def take(data: Data, rows: Tensor | slice | int) -> Nest:
+def take(data: Data, rows: Tensor | slice | int, keys: Tensor | None = None) -> Nest:
     """Take samples.
 
     Args:
         data: The samples.
         rows: Indices of any shape, int64; a slice; or one index.
+        keys: A key for the random changes of each sample, int64 of the shape of `rows`, if they are read when needed.
 
     Returns:
         A nest of tensors [*rows.shape, ...].
@@ -82,8 +118,35 @@ def take(data: Data, rows: Tensor | slice | int) -> Nest:
         rows = torch.arange(len(data))[rows]
     flat, shape = rows.reshape(-1), rows.shape
     if isinstance(data, Stored):
-        return map_nest(lambda t: t.view(*shape, *t.shape[1:]), data.read(flat))
+        drawn = None if keys is None else keys.reshape(-1)
+        return map_nest(lambda t: t.view(*shape, *t.shape[1:]), data.read(flat, drawn))
     return map_nest(lambda t: t.index_select(0, flat).view(*shape, *t.shape[1:]), data)
+
+
+def in_memory(data: Data) -> Nest:
+    """Read all samples, unless they are in memory.
+
+    Args:
+        data: The samples.
+
+    Returns:
+        A nest of tensors [n, ...].
+    """
+    return take(data, slice(None)) if isinstance(data, Stored) else data
+
+
+def at_once(data: Data) -> int:
+    """Count the samples that are held at a time where all are read.
+
+    Args:
+        data: The samples.
+
+    Returns:
+        As many as take some 8 MiB, at least one; all of those that are in memory.
+    """
+    if not isinstance(data, Stored):
+        return length(data)
+    return max(1, _BYTES_AT_ONCE // max(1, sum(t.nbytes for t in leaves(take(data, slice(0, 1))))))
 
 
 def singles(batch: Nest) -> list[Nest]:

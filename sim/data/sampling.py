@@ -1,18 +1,29 @@
 """Batches: the samples each agent sees at each step, drawn by key for all agents at once, on the device."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.sim.data.rows import Data, take
+from basinet.sim.data.ahead import Ahead
+from basinet.sim.data.nests import map_nest
+from basinet.sim.data.rows import Data, Stored, take
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["EpochSampler", "IndependentSampler", "Sampler", "Sampling", "StreamSampler", "make_sampler"]
+__all__ = [
+    "EpochSampler",
+    "IndependentSampler",
+    "Sampler",
+    "Sampling",
+    "StreamSampler",
+    "WindowSampler",
+    "make_sampler",
+]
 
 _AHEAD = 2**16
 """Approximate number of draws made in one call, over several steps: a call costs more than many draws."""
@@ -45,6 +56,9 @@ class Sampler(Protocol):
             labels do not count, of those that count.
         """
 
+    def close(self) -> None:
+        """End the processes that read samples ahead, if there are any."""
+
 
 class _Holdings:
     """Which agent holds which samples: the agents' index sets in one tensor, equal sets stored once."""
@@ -76,7 +90,9 @@ class _DataSampler(ABC):
         holdings: Indices of the samples that each agent holds.
         keys: One key per agent, int64 [N].
         batch_size: B.
-        counts: Number of labels that count in each sample, int64 [n]; None if all do.
+        counts: Returns the number of labels that count in each sample, int64 [n]; None if all do.
+        readers: Number of processes that read samples ahead, if these are read when needed; 0 for none.
+        prefetch: Steps that each of them reads ahead.
     """
 
     def __init__(
@@ -85,18 +101,60 @@ class _DataSampler(ABC):
         holdings: Sequence[np.ndarray],
         keys: Tensor,
         batch_size: int,
-        counts: Tensor | None = None,
+        counts: Callable[[], Tensor | None] = lambda: None,
+        *,
+        readers: int = 0,
+        prefetch: int = 2,
     ) -> None:
         self.data = data
         self.counts = counts
         self.holdings = _Holdings(holdings, keys.device)
         self.keys = keys
         self.batch_size = batch_size
+        self.changes = draws.fold(keys, draws.key(0, "changes of samples")) if isinstance(data, Stored) else None
+        self.ahead = Ahead(data, self._wanted, readers, prefetch) if readers and isinstance(data, Stored) else None
         self._begin()
 
     @abstractmethod
     def _begin(self) -> None:
         """Set up what is kept between batches."""
+
+    @abstractmethod
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step.
+
+        Args:
+            step: The step.
+            size: Samples per agent.
+
+        Returns:
+            Their indices, int64 [N, B].
+        """
+
+    def batch(self, step: int, size: int | None = None) -> Batch:
+        """Draw the batches of a step; see `Sampler`."""
+        if self.ahead is not None and size in (None, self.batch_size):
+            shape = (len(self.keys), self.batch_size)
+            return map_nest(lambda t: t.view(*shape, *t.shape[1:]), self.ahead.batch(step))
+        rows = self.rows(step, size or self.batch_size)
+        return take(self.data, rows, self._changes(step, rows))
+
+    def _changes(self, step: int, rows: Tensor) -> Tensor | None:
+        """Return the keys of the random changes of samples, int64 [N, B]."""
+        if self.changes is None:
+            return None
+        return draws.fold(draws.fold(self.changes, step)[:, None], torch.arange(rows.shape[1], device=rows.device))
+
+    def _wanted(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = self.rows(step, self.batch_size)
+        keys = self._changes(step, rows)
+        assert keys is not None
+        return rows.flatten(), keys.flatten()
+
+    def close(self) -> None:
+        """End the processes that read samples ahead, if there are any."""
+        if self.ahead is not None:
+            self.ahead.close()
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Iterate over all of the agents' data: full batches first, then the rest sample by sample; see `Sampler`."""
@@ -104,17 +162,19 @@ class _DataSampler(ABC):
         whole = sizes // length
         on_host = self.holdings.sizes_on_host
         first = torch.arange(length, device=sizes.device)
-        total = sizes[:, 0] if self.counts is None else self._count_all(self.counts)
+        counts = self.counts()
+        counts = None if counts is None else counts.to(sizes.device)
+        total = sizes[:, 0] if counts is None else self._count_all(counts)
         for j in range(int((on_host // length).max())):
-            yield self._part(j * length + first, (j < whole).expand(-1, length), total)
+            yield self._part(j * length + first, (j < whole).expand(-1, length), counts, total)
         for j in range(int((on_host % length).max())):
             slots = whole * length + j
-            yield self._part(slots, slots < sizes, total)
+            yield self._part(slots, slots < sizes, counts, total)
 
-    def _part(self, slots: Tensor, held: Tensor, total: Tensor) -> tuple[Batch, Tensor]:
+    def _part(self, slots: Tensor, held: Tensor, counts: Tensor | None, total: Tensor) -> tuple[Batch, Tensor]:
         """Take the samples in the agents' slots [N, B], and the share of the agent's data that they are."""
         samples = self.holdings.find(slots.clamp(max=self.holdings.sizes[:, None] - 1))
-        mine = held if self.counts is None else held * self.counts[samples]
+        mine = held if counts is None else held * counts[samples]
         return take(self.data, samples), mine.sum(1).double() / total
 
     def _count_all(self, counts: Tensor) -> Tensor:
@@ -127,17 +187,17 @@ class IndependentSampler(_DataSampler):
     """Draws each sample of a batch independently, with replacement, from the agent's own data."""
 
     def _begin(self) -> None:
-        self.ahead = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
-        self.first = -self.ahead
+        self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
+        self.first = -self.at_once
 
-    def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step; see `Sampler`."""
-        if size not in (None, self.batch_size):
-            return take(self.data, self._draw(step, 1, size)[0])
-        if not 0 <= step - self.first < self.ahead:
-            self.samples = self._draw(step, self.ahead, self.batch_size)
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
+        if size != self.batch_size:
+            return self._draw(step, 1, size)[0]
+        if not 0 <= step - self.first < self.at_once:
+            self.samples = self._draw(step, self.at_once, size)
             self.first = step
-        return take(self.data, self.samples[step - self.first])
+        return self.samples[step - self.first]
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -163,9 +223,8 @@ class EpochSampler(_DataSampler):
         self.first = np.full(len(sizes), -1)
         self.orders = torch.zeros(len(sizes), self.span * self.length, dtype=torch.int64, device=self.keys.device)
 
-    def batch(self, step: int, size: int | None = None) -> Batch:
-        """Draw the batches of a step; see `Sampler`."""
-        size = size or self.batch_size
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
         if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
             self._reach(size)
         self._order(step * self.batch_size // self.holdings.sizes_on_host)
@@ -173,7 +232,7 @@ class EpochSampler(_DataSampler):
         position = step * self.batch_size + torch.arange(size, device=self.keys.device)
         epoch = position // sizes
         place = (epoch - epoch[:, :1]) * self.length + position % sizes
-        return take(self.data, self.holdings.find(self.orders.gather(1, place)))
+        return self.holdings.find(self.orders.gather(1, place))
 
     def _order(self, first: np.ndarray) -> None:
         """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""
@@ -190,6 +249,54 @@ class EpochSampler(_DataSampler):
             ],
             dim=1,
         )
+
+
+class WindowSampler(_DataSampler):
+    """Goes through the agent's own data in their order, one window after another; within each, at random.
+
+    Args:
+        *args: See `IndependentSampler`.
+        again: Whether samples are drawn independently within a window, or otherwise each once.
+        **kwargs: See `IndependentSampler`.
+    """
+
+    def __init__(self, *args: Any, again: bool, **kwargs: Any) -> None:
+        self.again = again
+        super().__init__(*args, **kwargs)
+
+    def _begin(self) -> None:
+        assert isinstance(self.data, Stored) and self.data.window is not None
+        sizes = self.holdings.sizes_on_host
+        self.windows = np.maximum(1, self.data.window * sizes // len(self.data))
+        self.own = self.keys.cpu()
+        self.orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def rows(self, step: int, size: int) -> Tensor:
+        """Draw the samples of a step; see `_DataSampler`."""
+        slots = np.stack([self._slots(agent, step, size) for agent in range(len(self.own))])
+        return self.holdings.find(torch.from_numpy(slots).to(self.keys.device))
+
+    def _slots(self, agent: int, step: int, size: int) -> np.ndarray:
+        """Draw which of its samples an agent takes."""
+        held, window = int(self.holdings.sizes_on_host[agent]), int(self.windows[agent])
+        epoch, place = np.divmod(step * self.batch_size + np.arange(size), held)
+        number, within = np.divmod(place, window)
+        lengths = np.minimum(window, held - number * window)
+        if self.again:
+            drawn = draws.uniform(draws.fold(self.own[agent], step), (size,)).numpy()
+            within = (drawn * lengths).astype(np.int64)
+            return np.asarray(number * window + within)
+        numbers = (epoch * -(-held // window) + number).tolist()
+        places = zip(numbers, lengths.tolist(), within.tolist(), strict=True)
+        return np.asarray(number * window + [self._order(agent, n, length)[place] for n, length, place in places])
+
+    def _order(self, agent: int, number: int, length: int) -> np.ndarray:
+        """Draw the order in an agent's window, counted over all epochs."""
+        if (agent, number) not in self.orders:
+            self.orders.pop((agent, number - 2), None)
+            keys = draws.fold(self.own[agent : agent + 1], number)
+            self.orders[agent, number] = draws.permutation(keys, torch.tensor([length]), length)[0].numpy()
+        return self.orders[agent, number]
 
 
 class StreamSampler:
@@ -223,6 +330,9 @@ class StreamSampler:
         """
         raise TypeError("the task generates its samples, so that there is no gradient over all of them")
 
+    def close(self) -> None:
+        """Do nothing, since nothing is read."""
+
 
 def make_sampler(
     sampling: Sampling,
@@ -232,6 +342,9 @@ def make_sampler(
     keys: Tensor,
     batch_size: int,
     dtype: torch.dtype,
+    *,
+    readers: int = 0,
+    prefetch: int = 2,
 ) -> Sampler:
     """Build the sampler for a task and an experiment.
 
@@ -243,11 +356,18 @@ def make_sampler(
         keys: One key per row, int64 [N].
         batch_size: B.
         dtype: Floating type of generated samples.
+        readers: Number of processes that read samples ahead, if these are read when needed; 0 for none.
+        prefetch: Steps that each of them reads ahead.
 
     Returns:
         A sampler.
     """
     if task.draw is not None:
         return StreamSampler(task, agents, keys, batch_size, dtype)
-    kind = EpochSampler if sampling == "epochs" else IndependentSampler
-    return kind(task.train, holdings, keys, batch_size, task.counts(task.train))
+    kind: Callable[..., _DataSampler] = EpochSampler if sampling == "epochs" else IndependentSampler
+    if isinstance(task.train, Stored) and task.train.window is not None:
+        kind = partial(WindowSampler, again=sampling == "independent")
+    if isinstance(task.train, Stored):
+        keys = keys.cpu()  # where samples are read
+    counts = partial(task.counts, task.train)
+    return kind(task.train, holdings, keys, batch_size, counts, readers=readers, prefetch=prefetch)

@@ -40,3 +40,7 @@ class SpoiltSampler:
         """Iterate once over all of the agents' data; see `Sampler`."""
         for batch, share in self.sampler.sweep():
             yield self._spoil(batch), share
+
+    def close(self) -> None:
+        """End the processes that read samples ahead, if there are any."""
+        self.sampler.close()

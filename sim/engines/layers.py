@@ -5,37 +5,62 @@ so that no autograd graph is built. Everything runs under `torch.no_grad`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Activation", "Affine", "Flatten", "Layer", "Local", "cross_entropy"]
+from basinet.sim.engines.batched import aligned
+from basinet.sim.engines.recording import functions_named
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Affine",
+    "Embedding",
+    "Gradients",
+    "Layer",
+    "LayerNorm",
+    "Views",
+    "cross_entropy",
+]
 
 Views = dict[str, Tensor]
+"""Views of the state by a layer's own names of its parameters."""
+
+Gradients = Sequence[Tensor | None]
+"""Gradients of inputs; None where they are not needed."""
 
 
 class Layer(Protocol):
-    """A layer, or an operation in a model's forward, on the activations of all agents."""
+    """A part of a model, on the activations of all agents.
+
+    Attributes:
+        parameters: Views of the state's parameters that it uses.
+        gradients: Where their gradients are to be written.
+    """
+
+    parameters: Views
+    gradients: Views
 
     @property
-    def forward(self) -> Callable[..., Tensor]:
-        """Compute the output from the inputs, keeping what the backward pass needs."""
+    def forward(self) -> Callable[..., Sequence[Tensor]]:
+        """Compute the outputs from the inputs, keeping what the backward pass needs."""
 
     @property
-    def value(self) -> Callable[..., Tensor]:
-        """Compute the same output, keeping nothing."""
+    def value(self) -> Callable[..., Sequence[Tensor]]:
+        """Compute the same outputs, keeping nothing."""
 
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
         """Write the parameters' gradients, and return the inputs' gradients.
 
         Args:
-            gradient: Gradient of the output.
+            gradients: The gradients of the outputs; some may be None, but not all.
             wanted: Whether the gradient of each input is needed.
 
         Returns:
-            The gradient of each input, None where it is not needed.
+            The gradient of each input.
         """
 
 
@@ -55,18 +80,18 @@ class Affine:
         self.gradients = gradients
         self.y = torch.empty(0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         """Compute the output [N, B, ..., out] of inputs [N, B, ..., in]; see `Layer`."""
         self.x = x.flatten(1, -2)
         shape = self._shape(self.x)
         if self.y.shape != shape:
             self.y = x.new_empty(shape)
-        return self._map(self.x, self.y).view(*x.shape[:-1], -1)
+        return (self._map(self.x, self.y).view(*x.shape[:-1], -1),)
 
-    def value(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> tuple[Tensor]:
         """Compute the output only; see `Layer`."""
         rows = x.flatten(1, -2)
-        return self._map(rows, x.new_empty(self._shape(rows))).view(*x.shape[:-1], -1)
+        return (self._map(rows, x.new_empty(self._shape(rows))).view(*x.shape[:-1], -1),)
 
     def _shape(self, rows: Tensor) -> tuple[int, int, int]:
         return (*rows.shape[:2], self.parameters["weight"].shape[1])
@@ -75,8 +100,9 @@ class Affine:
         _product_with_transposed(rows, self.parameters["weight"], y)
         return y.add_(self.parameters["bias"].unsqueeze(1)) if "bias" in self.parameters else y
 
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
         """Write the gradients of weight and bias, and return the input's; see `Layer`."""
+        (gradient,) = gradients
         g = gradient.flatten(1, -2)
         if "bias" in self.gradients:
             torch.sum(g, 1, out=self.gradients["bias"])
@@ -122,67 +148,123 @@ class Activation:
         self.function = function
         self.slope = slope
         self.in_place = in_place
+        self.parameters: Views = {}
+        self.gradients: Views = {}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         """Compute the output, of the input's shape; see `Layer`."""
-        self.y = self.value(x)
-        return self.y
+        (self.y,) = outputs = self.value(x)
+        return outputs
 
-    def value(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> tuple[Tensor]:
         """Compute the output only; see `Layer`."""
-        return self.function(x, out=x) if self.in_place else self.function(x)  # type: ignore[call-arg]
+        return (self.function(x, out=x) if self.in_place else self.function(x),)  # type: ignore[call-arg]
 
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
         """Compute the input's gradient; see `Layer`."""
-        return (self.slope(gradient, self.y) if wanted[0] else None,)
+        return (self.slope(gradients[0], self.y) if wanted[0] else None,)
 
 
-class Flatten:
-    """Flattens each sample, `nn.Flatten`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the output [N, B, numbers] of inputs [N, B, ...]; see `Layer`."""
-        self.shape = x.shape
-        return self.value(x)
-
-    def value(self, x: Tensor) -> Tensor:
-        """Compute the output only; see `Layer`."""
-        return x.flatten(2)
-
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Compute the input's gradient; see `Layer`."""
-        return (gradient.view(self.shape) if wanted[0] else None,)
-
-
-class Local:
-    """Any function of stacked tensors, differentiated by autograd on a graph of its own.
+class Embedding:
+    """Each agent's table of vectors, `nn.Embedding`.
 
     Args:
-        function: Maps the inputs to the output.
-        parameters: Views of the state's parameters that it uses.
-        gradients: Views of their gradients.
+        parameters: View `weight` [N, words, width].
+        gradients: A view of the same shape.
+        words: Which row of a table is looked up, int64 [...], if this is the same for all agents; otherwise it is an
+            input [N, ...].
+        padding: The word without a gradient; -1 if there is none.
+        scaled: Whether gradients are divided by how often a word occurs.
     """
 
-    def __init__(self, function: Callable[..., Tensor], parameters: Views, gradients: Views) -> None:
-        self.value = function  # keeps nothing when autograd is off
+    def __init__(
+        self, parameters: Views, gradients: Views, words: Tensor | None, padding: int, *, scaled: bool
+    ) -> None:
         self.parameters = parameters
         self.gradients = gradients
+        self.words = words
+        self.padding = padding
+        self.scaled = scaled
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute the output of stacked tensors; see `Layer`."""
-        with torch.enable_grad():
-            self.inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
-            self.y = self.value(*self.inputs)
-        return self.y.detach()
+    def forward(self, *inputs: Tensor) -> tuple[Tensor]:
+        """Compute the output [N, ..., width]; see `Layer`."""
+        self.rows = self._rows(*inputs)
+        return (self._look_up(self.rows),)
 
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
-        """Write the gradients of the parameters, and return the inputs'; see `Layer`."""
-        leaves = [x for x, want in zip(self.inputs, wanted, strict=True) if want]
-        found = torch.autograd.grad(self.y, [*leaves, *self.parameters.values()], gradient, materialize_grads=True)
-        for name, value in zip(self.parameters, found[len(leaves) :], strict=True):
-            self.gradients[name].copy_(value)
-        inner = iter(found)
-        return [next(inner) if want else None for want in wanted]
+    def value(self, *inputs: Tensor) -> tuple[Tensor]:
+        """Compute the output only; see `Layer`."""
+        return (self._look_up(self._rows(*inputs)),)
+
+    def _rows(self, *inputs: Tensor) -> Tensor:
+        """Return the rows that are looked up if the agents' tables are put one below the other."""
+        agents, size, _ = self.parameters["weight"].shape
+        words = inputs[0] if self.words is None else self.words.expand(agents, *self.words.shape)
+        starts = torch.arange(0, agents * size, size, device=words.device)
+        return words + starts.view(-1, *(1 for _ in words.shape[1:]))
+
+    def _look_up(self, rows: Tensor) -> Tensor:
+        weight = self.parameters["weight"]
+        # The tables lie apart in memory: copying them is cheaper than looking up with two indices.
+        return nn.functional.embedding(rows, weight.reshape(-1, weight.shape[-1]))
+
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
+        """Write the gradient of the table; see `Layer`."""
+        view = self.gradients["weight"]
+        (gradient,) = gradients
+        total = torch.ops.aten.embedding_dense_backward(gradient, self.rows, view[..., 0].numel(), -1, self.scaled)
+        view.copy_(total.view_as(view))
+        if self.padding >= 0:
+            view[:, self.padding] = 0
+        return tuple(None for _ in wanted)
+
+
+class LayerNorm:
+    """Normalises over the last axes, then scales and shifts by each agent's own parameters, `nn.LayerNorm`.
+
+    Args:
+        parameters: Views `weight` and `bias` [N, *shape], if the layer has them.
+        gradients: Views of the same shapes.
+        shape: The axes.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, parameters: Views, gradients: Views, shape: Sequence[int], eps: float) -> None:
+        self.parameters = parameters
+        self.gradients = gradients
+        self.shape = list(shape)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Compute the output, of the input's shape; see `Layer`."""
+        self.x = x
+        self.normal, *self.statistics = torch.native_layer_norm(x, self.shape, None, None, self.eps)
+        return (self._scaled(self.normal),)
+
+    def value(self, x: Tensor) -> tuple[Tensor]:
+        """Compute the output only; see `Layer`."""
+        return (self._scaled(nn.functional.layer_norm(x, self.shape, eps=self.eps)),)
+
+    def _scaled(self, normal: Tensor) -> Tensor:
+        parts = {name: aligned(view, normal.ndim) for name, view in self.parameters.items()}
+        if "weight" not in parts:
+            return normal + parts["bias"] if parts else normal
+        return torch.addcmul(parts["bias"], normal, parts["weight"]) if "bias" in parts else normal * parts["weight"]
+
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
+        """Write the gradients of weight and bias, and return the input's; see `Layer`."""
+        (g,) = gradients
+        for name, view in self.gradients.items():
+            part = g * self.normal if name == "weight" else g
+            torch.sum(part.reshape(len(view), -1, *self.shape), 1, out=view)
+        if not wanted[0]:
+            return (None,)
+        if "weight" in self.parameters:
+            g = g * aligned(self.parameters["weight"], g.ndim)
+        mean, scale = self.statistics
+        inner, _, _ = torch.ops.aten.native_layer_norm_backward(
+            g, self.x, self.shape, mean, scale, None, None, [True, False, False]
+        )
+        return (inner,)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,9 +289,11 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return losses, gradient.view_as(outputs)
 
 
-ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    nn.ReLU: (lambda x, **out: torch.clamp(x, min=0, **out), lambda g, y: torch.ops.aten.threshold_backward(g, y, 0)),
-    nn.Tanh: (torch.tanh, torch.ops.aten.tanh_backward),
-    nn.Sigmoid: (torch.sigmoid, torch.ops.aten.sigmoid_backward),
+_SLOPES: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "relu": (lambda x, **out: torch.clamp(x, min=0, **out), lambda g, y: torch.ops.aten.threshold_backward(g, y, 0)),
+    "tanh": (torch.tanh, torch.ops.aten.tanh_backward),
+    "sigmoid": (torch.sigmoid, torch.ops.aten.sigmoid_backward),
 }
+
+ACTIVATIONS = {function: slopes for name, slopes in _SLOPES.items() for function in functions_named(name, f"{name}_")}
 """Function and derivative of the activations that have their own form."""

@@ -78,7 +78,8 @@ class LoopEngine:
         ):
             loss = self.task.objective(self.model, batch)
         if torch.is_grad_enabled():
-            loss.backward()  # type: ignore[no-untyped-call]
+            scale = self.state.loss_scale
+            (loss if scale is None else loss * scale[n]).backward()  # type: ignore[no-untyped-call]
         for places, buffer in zip(self.buffers, buffers, strict=True):
             for owner, name in places:
                 now = owner[name]

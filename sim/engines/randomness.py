@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,24 @@ from basinet.sim.data.rows import take
 from basinet.sim.models.modules import copy_model
 from basinet.sim.tasks.task import Task
 
-__all__ = ["KeyedDropout", "keyed_dropout", "randomness_of", "seeded"]
+__all__ = [
+    "CHANNEL_DROPOUTS",
+    "DROPOUTS",
+    "KeyedDropout",
+    "dropout_of",
+    "keyed_dropout",
+    "randomness_of",
+    "seeded",
+    "watch_draws",
+]
 
+Result = TypeVar("Result")
 
-_ELEMENTS = (nn.functional.dropout,)
-_CHANNELS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functional.dropout3d)
+CHANNEL_DROPOUTS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functional.dropout3d)
+"""Those of torch's functions that drop full channels."""
+
+DROPOUTS = (nn.functional.dropout, *CHANNEL_DROPOUTS)
+"""Those of torch's functions that are drawn by keys."""
 
 
 def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) -> Tensor:
@@ -55,9 +68,9 @@ class KeyedDropout(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func not in _ELEMENTS + _CHANNELS:
+        if func not in DROPOUTS:
             return func(*args, **(kwargs or {}))
-        return self._dropout(func in _CHANNELS, *args, **(kwargs or {}))
+        return self._dropout(func in CHANNEL_DROPOUTS, *args, **(kwargs or {}))
 
     def _dropout(
         self, channels: bool, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -97,12 +110,49 @@ def randomness_of(model: nn.Module, task: Task) -> tuple[bool, bool]:
     batch = map_nest(torch.clone, take(task.train, slice(0, 2)))  # the model may write into its inputs
     device = leaves(batch)[0].device
     mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=device))
-    with torch.random.fork_rng(), torch.no_grad():
-        states = _generator_states(device)
-        with mode:
+
+    def compute() -> None:
+        with torch.no_grad(), mode:
             task.outputs(model, batch)
+
+    _, random = watch_draws(compute, device)
+    return mode.calls > 0, random
+
+
+def dropout_of(model: nn.Module, task: Task) -> bool:
+    """Find out whether a model uses dropout, and draws nothing else: then all agents can be computed together.
+
+    Args:
+        model: The model; it is not changed.
+        task: See `randomness_of`.
+
+    Returns:
+        Whether it uses dropout.
+
+    Raises:
+        ValueError: It draws from torch's global generators, which no batched computation can key.
+    """
+    dropout, random = randomness_of(model, task)
+    if random:
+        raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
+    return dropout
+
+
+def watch_draws(compute: Callable[[], Result], device: torch.device) -> tuple[Result, bool]:
+    """Find out whether a computation draws from torch's global generators, which are restored.
+
+    Args:
+        compute: The computation.
+        device: Where it runs.
+
+    Returns:
+        Its result, and whether it draws.
+    """
+    with torch.random.fork_rng():
+        states = _generator_states(device)
+        result = compute()
         changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(device), strict=True))
-    return mode.calls > 0, changed
+    return result, changed
 
 
 def _generator_states(device: torch.device) -> list[Tensor]:

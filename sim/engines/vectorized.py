@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from basinet.sim.agents.state import StackedState
 from basinet.sim.data.nests import leaves, rebuild
-from basinet.sim.engines.randomness import KeyedDropout, randomness_of
+from basinet.sim.engines.randomness import KeyedDropout, dropout_of
 from basinet.sim.models.modules import FunctionOf, copy_model, silence_vmap
 from basinet.sim.tasks.task import Batch, Task
 
@@ -37,15 +37,12 @@ class VectorizedEngine:
         silence_vmap()
         self.objective = FunctionOf(copy_model(model).train(), task.objective)
         self.state = state
-        self.dropout, random = randomness_of(model, task)
-        if random:
-            raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
-        self.needs_keys = self.dropout
+        self.dropout = self.needs_keys = dropout_of(model, task)
 
     def gradients(self, batch: Batch, keys: Tensor) -> Tensor:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         losses, buffers = self._forward(batch, keys)
-        self.state.differentiate(losses.sum())
+        self.state.differentiate(losses)
         self._keep(buffers)
         return losses.detach()
 

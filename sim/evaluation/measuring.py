@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from basinet.algorithms import draws
 from basinet.sim.data.nests import Nest, leaves, map_nest
-from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.evaluation.metric import Metric, as_metric
 from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.quantity import QUANTITIES, Quantity, Where
@@ -21,6 +22,7 @@ __all__ = [
     "chunks",
     "evaluate",
     "evaluate_with_gradient",
+    "fixed_batches",
     "main_metric",
     "measure",
     "metrics_of",
@@ -28,9 +30,6 @@ __all__ = [
     "size",
     "weights_of",
 ]
-
-_AT_ONCE = 1024
-"""Samples that are read at a time to sum their weights."""
 
 
 def metrics_of(task: "Task") -> list[Metric]:
@@ -198,20 +197,40 @@ def _versions(outputs: Any) -> list[int]:
 
 
 def chunks(task: "Task", data: Data, most: int) -> Iterator[tuple[Nest, float]]:
-    """Cut data into chunks.
+    """Cut data into chunks; if batches have a loss, into these.
 
     Args:
         task: The task.
         data: Its training or test data.
-        most: Largest number of samples in a chunk.
+        most: Largest number of samples in a chunk; fewer if they are large and read when needed.
 
     Yields:
         The chunks, with the weight of each one's loss in the overall mean.
     """
-    total = size(task, data) or 1
+    if task.mean_over == "batch":
+        rows = fixed_batches(task, length(data))
+        rows = rows if isinstance(data, Stored) else rows.to(leaves(data)[0].device)
+        yield from ((take(data, some), 1 / len(rows)) for some in rows)
+        return
+    total, most = size(task, data) or 1, min(most, at_once(data))
     for first in range(0, length(data), most):
         part = take(data, slice(first, first + most))
         yield part, size(task, part) / total
+
+
+def fixed_batches(task: "Task", count: int) -> Tensor:
+    """Choose the fixed batches that a loss of whole batches is measured on, the same in every run.
+
+    Args:
+        task: The task.
+        count: Number of samples.
+
+    Returns:
+        The samples of each batch in a random order, int64 [m, B]; those that do not fill a batch are left out.
+    """
+    most = min(task.measured_batch or count, count)
+    order = draws.permutation(torch.tensor([draws.key(0, "measured batches")]), torch.tensor([count]), count)[0]
+    return order[: count - count % most].view(-1, most)
 
 
 def size(task: "Task", data: Data) -> float:
@@ -229,7 +248,7 @@ def size(task: "Task", data: Data) -> float:
             return len(data)
         known = task.sizes
         if id(data) not in known:
-            parts = (take(data, slice(first, first + _AT_ONCE)) for first in range(0, len(data), _AT_ONCE))
+            parts = (take(data, rows) for rows in torch.split(torch.arange(len(data)), at_once(data)))
             known[id(data)] = sum(size(task, part) for part in parts)
         return known[id(data)]
     counts = task.counts(data)

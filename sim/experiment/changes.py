@@ -37,7 +37,8 @@ def changes(key: str, old: Any, new: Any) -> Iterator[Change]:
         The differences.
     """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        name = next((new[word] for word in ("name", "run") if old.get(word) == new.get(word) is not None), None)
+        words = ("name", "run", "file", "folder")
+        name = next((new[word] for word in words if old.get(word) == new.get(word) is not None), None)
         for word in dict.fromkeys([*old, *new]):
             if word not in DIGESTS or name is None:
                 yield from changes(f"{key}.{word}", old.get(word), new.get(word))

@@ -20,6 +20,7 @@ from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from basinet.algorithms.attacks import ATTACKS
+from basinet.algorithms.averaging import AVERAGINGS
 from basinet.algorithms.optimizers import OPTIMIZERS, TORCH, TORCH_BOUNDS, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import Tuned
 from basinet.algorithms.schedules import SCHEDULES
@@ -33,9 +34,12 @@ from basinet.sim.evaluation.metric import is_metric
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.optimizer_groups import groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
-from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence
+from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
+from basinet.sim.experiment.training import ClippingPart, StopPart
 from basinet.sim.models import MODELS
+from basinet.sim.models.adapters import ADAPTERS
 from basinet.sim.run.quantity import Where
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
@@ -81,11 +85,17 @@ def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
     return (*stacked, "keys", "seed") if traits.keyed else stacked
 
 
-def _tuned(maker: Any) -> dict[str, inspect.Parameter]:
-    """Return the setting `tuned` for an optimizer that can be tuned."""
-    if OptimizerTraits.of(maker).tuning is None:
-        return {}
-    return {"tuned": inspect.Parameter("tuned", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Tuned)}
+def _beside_optimizers(maker: Any) -> dict[str, inspect.Parameter]:
+    """Return the settings of every optimizer: its `groups`, and `tuned` if it can be tuned."""
+    supplied = KINDS["optimizer"].supplied
+    own = settings_in(maker, supplied, _given_to_optimizers(maker))
+    annotations: dict[str, Any] = {"groups": groups_of(own, _bounds_of_torch(maker))}
+    if OptimizerTraits.of(maker).tuning is not None:
+        annotations["tuned"] = Tuned
+    return {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in annotations.items()
+    }
 
 
 def _bounds_of_torch(maker: Any) -> dict[str, Any]:
@@ -95,9 +105,10 @@ def _bounds_of_torch(maker: Any) -> dict[str, Any]:
 
 KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
-    "partition": Kind("task.partition", PARTITIONS, ("labels", "num_agents", "rng")),
+    "partition": Kind("task.partition", PARTITIONS, ("labels", "columns", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
     "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
         {**TOPOLOGIES, **SEQUENCES},
@@ -118,9 +129,10 @@ KINDS: dict[str, Kind] = {
         ("params",),
         reserved=_given_to_optimizers,
         bounds=_bounds_of_torch,
-        beside=_tuned,
+        beside=_beside_optimizers,
     ),
-    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps")),
+    "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
+    "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
@@ -128,7 +140,7 @@ KINDS: dict[str, Kind] = {
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
-_PLAIN = {"topology": ("agents",), "escape": ("every", "stop")}
+_PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -225,6 +237,18 @@ def _noise(given: Any) -> Any:
         raise ExperimentError(f"gradient_{error}") from None
 
 
+class AveragingPart(_Part):
+    """How each agent's parameters are averaged over the steps, and what the average is for.
+
+    Attributes:
+        component: Computes the weight of the newest point in the average.
+        evaluate: Whether evaluations, the analysis and the models read from the run are those of the averages.
+    """
+
+    component: Annotated[Component, _component("averaging")]
+    evaluate: Annotated[bool, BOOLEAN] = True
+
+
 class EscapePart(_Part):
     """When a replica has escaped from where it started, how often this is checked, and whether the run then ends.
 
@@ -266,23 +290,29 @@ class RuntimePart(_Part):
             torchrun).
         device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1", …
         dtype: Floating type of parameters and data.
-        autocast: "bfloat16" computes products and convolutions of the gradients in this type, by torch's autocast.
+        autocast: "bfloat16" or "float16" computes products and convolutions of the gradients in this type, by torch's
+            autocast. With "float16" each agent's loss is scaled, and an agent whose gradient overflows skips the step.
         engine: How the agents' forward and backward passes are executed; "auto" takes the fastest engine.
         threads: Most threads that each worker uses, if its work is large enough; None for as many as its processors.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+        readers: Number of processes of each worker that read the samples of the next steps, where samples are read when
+            they are needed; 0 to read them in turn with the steps.
+        prefetch: Steps that each of these processes reads ahead.
     """
 
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
-    autocast: Literal["bfloat16"] | None = None
+    autocast: Literal["bfloat16", "float16"] | None = None
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+    readers: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
+    prefetch: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
 
 
 class Config(_Part):
@@ -294,8 +324,14 @@ class Config(_Part):
             comparison.
         task: The task, and how its data are split among the agents.
         model: The model; None takes the task's own default.
-        start: Where the agents of each replica start: at the end of another run, or at given values (see
-            `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each replica.
+        adapters: Small trained additions to the model's layers, whose own parameters are then frozen unless `trained`
+            names them; None for no adapters.
+        frozen: Parameters that are neither trained nor sent, by name, where * stands for any characters. All agents
+            share their values.
+        trained: If given, the only parameters of the model that are trained, by name; all others are frozen.
+        start: Where the agents of each replica start: at the end of another run, at values in a file, or at given ones
+            (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
+            replica.
         topology: The graph, its agents and their combination policy.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
@@ -303,6 +339,13 @@ class Config(_Part):
         gradient_noise: Noise of each agent's gradient, as attributes of `basinet.sim.tasks.Noise` by name: it becomes
             (1 + ε) g + s, with one draw per agent and step, whatever the batch. All gradients of a step share the
             draw; gradients over all of an agent's data, and the analysis, have no noise.
+        clipping: What each agent's stochastic gradients are clipped at, after noise is added; a gradient over all of an
+            agent's data is not. An optimizer or strategy that evaluates at several points gets each gradient clipped.
+            `clipped_share` is the share of gradients clipped since the last evaluation.
+        accumulate: Number of parts in which the gradient of a batch is computed, one after another, to save memory; it
+            is that of the whole batch, except that running statistics follow the parts.
+        averaging: How each agent's parameters are averaged over the steps; None for not at all. The steps are taken
+            from the parameters themselves; running statistics are not averaged.
         optimizer_state: What happens to an optimizer's state of an agent (momentum, second moments) when parameters are
             combined or averaged: it is kept, mixed like them, or reset to zero.
         buffers: The same for the model's running statistics: kept or mixed.
@@ -323,6 +366,7 @@ class Config(_Part):
             None keeps no others.
         escape: When a replica's centroid has escaped: the first step at which it is outside is its `escape_step`.
             `every` is the number of steps between two checks; with `stop`, the run ends once all have escaped.
+        stop_early: When the run ends before its last step; None for never.
         trajectory: What is recorded of the run's trajectory at each evaluation; None for nothing.
         analysis: What is measured at the end of the run, in the last checkpoint and all kept ones.
         analysis_points: Where to measure: at the centroid, and optionally at each agent.
@@ -330,6 +374,8 @@ class Config(_Part):
         analysis_mode: Mode of the model: "evaluation", or "training", where layers normalise by the statistics of
             all samples as one batch.
         analysis_dtype: Floating type of the analysis.
+        analysis_products: How products with curvature matrices are computed: "exact", by autograd; or "differences" of
+            its gradients, for models whose second derivative autograd lacks, in float64.
         analysis_samples: Size of the fixed random subset of the training samples to use; None for all.
         analysis_memory: Memory budget of the analysis in each worker, besides model and data, in MiB.
         runtime: Where and how the run is executed.
@@ -339,6 +385,9 @@ class Config(_Part):
     strategy_keys: tuple[str, ...] | None = None
     task: Annotated[TaskPart, _unpack("task")]
     model: Annotated[Component | None, _component("model")] = None
+    adapters: Annotated[Component | None, _component("adapters")] = None
+    frozen: tuple[str, ...] | None = None
+    trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     strategy: Annotated[Component, _component("strategy")]
@@ -347,6 +396,9 @@ class Config(_Part):
         default=DEFAULTS["optimizer"], validate_default=True
     )
     gradient_noise: Annotated[InstanceOf[Noise] | None, BeforeValidator(_noise)] = None
+    clipping: ClippingPart | None = None
+    accumulate: PositiveInt | None = None
+    averaging: Annotated[AveragingPart | None, _unpack("averaging")] = None
     optimizer_state: Literal["keep", "mix", "reset"] = "keep"
     buffers: Literal["keep", "mix"] = "keep"
     personal: tuple[str, ...] = ()
@@ -362,6 +414,7 @@ class Config(_Part):
     metrics_on: Annotated[tuple[Where, ...] | None, Field(min_length=1)] = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
+    stop_early: StopPart | None = None
     trajectory: Annotated[
         TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
     ] = None
@@ -372,6 +425,7 @@ class Config(_Part):
     analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
     analysis_mode: Literal["evaluation", "training"] = "evaluation"
     analysis_dtype: Literal["float32", "float64"] = "float64"
+    analysis_products: Literal["exact", "differences"] = "exact"
     analysis_samples: PositiveInt | None = None
     analysis_memory: PositiveInt = 1024
     runtime: Annotated[
@@ -398,8 +452,10 @@ class Config(_Part):
             ExperimentError: Something in it is not allowed; the message is one sentence.
         """
         unknown = next((key for key in description if key not in cls.model_fields), None)
+        if unknown == "stages":
+            raise ExperimentError("stages: an experiment in stages is a basinet.Pipeline, which basinet.run also takes")
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about"])
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "stages"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:
@@ -414,6 +470,11 @@ class Config(_Part):
         """The measures of the analysis by component name, each made to compute what its name asks for."""
         return {asked.name: asked.make(wanted=frozenset([asked.name])) for asked in self.analysis}
 
+    @property
+    def part_size(self) -> int:
+        """The smallest number of an agent's samples that pass through the model together in a step."""
+        return self.batch_size // (self.accumulate or 1)
+
     def describe(self) -> dict[str, Any]:
         """Describe the run in plain values.
 
@@ -427,7 +488,7 @@ class Config(_Part):
                 value = value.describe()
             elif isinstance(value, Start):
                 value = value.description
-            elif isinstance(value, TaskPart | TopologyPart | EscapePart):
+            elif isinstance(value, TaskPart | TopologyPart | AveragingPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields
@@ -437,7 +498,7 @@ class Config(_Part):
             elif isinstance(value, Noise):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
-                value = value.model_dump()
+                value = value.model_dump(exclude_none=isinstance(value, ClippingPart))
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [
@@ -449,6 +510,15 @@ class Config(_Part):
         return plain
 
 
+_KEYED: dict[str, type[BaseModel]] = {
+    "clipping": ClippingPart,
+    "runtime": RuntimePart,
+    "stop_early": StopPart,
+    "trajectory": TrajectoryPart,
+}
+"""Keys that are mappings of keys of their own."""
+
+
 def _complaint(error: ValidationError) -> str:
     """Turn pydantic's first error in a configuration into a sentence."""
     first = error.errors()[0]
@@ -456,8 +526,9 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    if places[:1] == ["runtime"] and len(places) > 1 and first["type"] == "extra_forbidden":
-        return f"runtime.{places[1]}: runtime has no key '{places[1]}'; {nearest(places[1], RuntimePart.model_fields)}"
+    part = _KEYED.get(places[0]) if len(places) > 1 and first["type"] == "extra_forbidden" else None
+    if part is not None:
+        return f"{'.'.join(places)}: {places[0]} has no key '{places[1]}'; {nearest(places[1], part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

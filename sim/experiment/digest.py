@@ -173,7 +173,9 @@ class _Walk:
     def visit_parts(self, value: Any) -> None:
         import torch  # here, since reports read folders without it
 
-        if isinstance(value, torch.Tensor) and torch.nn.parameter.is_lazy(value):
+        if isinstance(own := getattr(value, "fingerprint", None), str):  # a data set may know its content
+            self.note(own)
+        elif isinstance(value, torch.Tensor) and torch.nn.parameter.is_lazy(value):
             self.note(f"{value.dtype}, of any shape")
         elif isinstance(value, torch.Tensor):
             flat = value.detach().cpu().flatten()

@@ -4,6 +4,7 @@ A list in place of a single value makes a grid; `cases` gives named sets of valu
 keys that change together. Every point of the grid is a `Config`: one run.
 """
 
+import copy
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from basinet.sim.experiment.grid import expand, frozen
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.run_names import run_name
 from basinet.sim.experiment.words import as_typed, override
+from basinet.sim.setup.start import Start
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "read_description"]
 
 
 class Experiment:
@@ -60,6 +62,22 @@ class Experiment:
         shown = ", ".join(names if len(names) <= 8 else [*names[:7], "…"])
         return f"Experiment({len(names)} {'run' if len(names) == 1 else 'runs'}: {shown})"
 
+    def with_starts(self, starts: Mapping[str, Start]) -> "Experiment":
+        """Return the same experiment with other starts, which belong to the runs and are no conditions to compare.
+
+        Args:
+            starts: Starts of some runs, by name.
+
+        Returns:
+            The experiment.
+        """
+        changed = copy.copy(self)
+        changed.runs = dict(self.runs)
+        for name, start in starts.items():
+            keys = dict.fromkeys([*(self.runs[name].strategy_keys or ()), "start"])
+            changed.runs[name] = self.runs[name].model_copy(update={"start": start, "strategy_keys": tuple(keys)})
+        return changed
+
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
         """Read an experiment from a YAML file.
@@ -74,28 +92,45 @@ class Experiment:
         Raises:
             ExperimentError: The file cannot be read, or something in it is not allowed.
         """
-        try:
-            description = yaml_files.read(Path(path))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise ExperimentError(f"{path}: the experiment cannot be read: {reason}") from None
-        if not isinstance(description, dict):
-            raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
-        description.pop("versions", None)
-        description.pop("runs", None)
-        objects = {key: description.get(key) for key in description.pop("objects", ())}
-        description.pop("impossible", None)
-        override(description, overrides)
-        for key, value in objects.items():
-            if description.get(key) == value:
-                raise ExperimentError(
-                    f"{key}: {path} records an object that was given from Python, which no file holds; rerun the script"
-                    f" that gave it, or give another one: {key}=…"
-                )
+        description = read_description(Path(path), overrides)
         try:
             return cls(description)
         except ExperimentError as error:
             raise ExperimentError(as_typed(str(error), overrides, path)) from None
+
+
+def read_description(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the description of an experiment from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: Words `key=value`; see `override`.
+
+    Returns:
+        Keys and values, without what the record of an experiment holds besides.
+
+    Raises:
+        ExperimentError: The file cannot be read, or holds an object that only Python can give.
+    """
+    try:
+        description = yaml_files.read(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ExperimentError(f"{path}: the experiment cannot be read: {reason}") from None
+    if not isinstance(description, dict):
+        raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
+    description.pop("versions", None)
+    description.pop("runs", None)
+    objects = {key: description.get(key) for key in description.pop("objects", ())}
+    description.pop("impossible", None)
+    override(description, overrides)
+    for key, value in objects.items():
+        if description.get(key) == value:
+            raise ExperimentError(
+                f"{key}: {path} records an object that was given from Python, which no file holds; rerun the script"
+                f" that gave it, or give another one: {key}=…"
+            )
+    return description
 
 
 class _Parser:

@@ -12,6 +12,7 @@ from basinet.sim.experiment.config import DEFAULTS, KINDS, NESTED, Config
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.run_names import distinct_texts
+from basinet.sim.setup.start import Start
 from basinet.sim.tasks import is_list_of_samples
 
 __all__ = ["INSTEAD", "expand", "frozen", "place", "split_strategy"]
@@ -28,7 +29,7 @@ _OF_THE_GRID = ("case", "strategy", "strategy_keys")
 _LISTS = frozenset(
     name
     for name, field in Config.model_fields.items()
-    if any(get_origin(part) is tuple for part in (field.annotation, *get_args(field.annotation)))
+    if any(get_origin(kind) is tuple for kind in (field.annotation, *get_args(field.annotation)))
 )
 """Keys whose values are lists themselves rather than axes of a grid."""
 
@@ -193,7 +194,9 @@ def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str]
             for deep, choices in value.items():
                 if isinstance(choices, list) and not is_list_setting(KINDS[nested], value, deep):
                     yield [key, inner, deep], choices
-        elif isinstance(value, list) and not (key in KINDS and is_list_setting(KINDS[key], given, inner)):
+        elif isinstance(value, list) and not (
+            (key in KINDS and is_list_setting(KINDS[key], given, inner)) or (key == "start" and inner in Start.LISTS)
+        ):
             yield [key, inner], value
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
-from basinet.sim.experiment.mistakes import nearest, shown
+from basinet.sim.experiment.mistakes import ExperimentError, nearest, shown
 
 __all__ = [
     "BOOLEAN",
@@ -232,6 +232,8 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
         return f"{where}: {owner} has no key '{word}'; {nearest(word, names)}"
     if first["type"] == "missing":
         return f"{where}: a value is needed"
+    if isinstance(first.get("ctx", {}).get("error"), ExperimentError):
+        return str(first["ctx"]["error"])
     if isinstance(first.get("ctx", {}).get("error"), ValueError):
         message = str(first["ctx"]["error"])
         return message if message.startswith(word) else f"{where}: {message}"

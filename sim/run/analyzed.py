@@ -13,6 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from basinet.sim.data.nests import leaves
+from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.config import Config
@@ -22,7 +26,15 @@ from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import ANALYZED, METRICS, Row, file_checksum, lines_of, load_journal, load_status
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["MOST_STEPS", "STEP_BYTES", "Analyzed", "analysis_settings", "checkpoint_digest", "room_for_steps"]
+__all__ = [
+    "MOST_STEPS",
+    "STEP_BYTES",
+    "Analyzed",
+    "analysis_settings",
+    "checkpoint_digest",
+    "room_for_steps",
+    "samples_used",
+]
 
 MOST_STEPS = 100
 """Largest number of Lanczos steps, memory permitting."""
@@ -44,6 +56,24 @@ def room_for_steps(memory: int, num_parameters: int) -> int:
     return min(MOST_STEPS, memory * 2**20 // 2 // (STEP_BYTES * num_parameters))
 
 
+def samples_used(setup: Setup) -> int | None:
+    """Count the samples that are measured.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        As many as the run asks for; otherwise, of samples that are read when needed, as many as fit into the memory of
+        the analysis; None for all.
+    """
+    config, train = setup.config, setup.task.train
+    count = config.analysis_samples
+    if count is None and isinstance(train, Stored):
+        one = take(train.to("cpu", getattr(torch, config.analysis_dtype)), slice(0, 1))
+        count = max(1, (config.analysis_memory << 20) // max(1, sum(t.nbytes for t in leaves(one))))
+    return None if count is None or count >= length(train) else count
+
+
 def analysis_settings(setup: Setup) -> dict[str, Any]:
     """Collect everything a measured value depends on besides the state and the place of the measurement.
 
@@ -51,16 +81,20 @@ def analysis_settings(setup: Setup) -> dict[str, Any]:
         setup: The parts of the run.
 
     Returns:
-        Plain values: the keys of the experiment, the largest number of Lanczos steps, and a digest of the training
-        data, which the name of a task does not determine.
+        Plain values: the keys of the experiment, the largest number of Lanczos steps, a digest of the training data,
+        which the name of a task does not determine, and the size of the batches that have a loss, if they do.
     """
     config = setup.config
+    batches = {"measured_batch": setup.task.measured_batch} if setup.task.mean_over == "batch" else {}
+    products = {} if config.analysis_products == "exact" else {"analysis_products": config.analysis_products}
     return {
         "analysis_mode": config.analysis_mode,
         "analysis_dtype": config.analysis_dtype,
-        "analysis_samples": config.analysis_samples,
+        "analysis_samples": config.analysis_samples or samples_used(setup),
         "lanczos_steps": room_for_steps(config.analysis_memory, setup.num_parameters),
         "train": digest(setup.task.train),
+        **batches,
+        **products,
     }
 
 

@@ -25,9 +25,10 @@ from basinet.sim.run.files import (
     write_atomically,
 )
 from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.lock import locked
 from basinet.sim.run.records import essence, is_begun, load_config, load_record
 
-__all__ = ["claim", "versions"]
+__all__ = ["claim", "forget", "versions"]
 
 
 def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
@@ -57,6 +58,17 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
     for name, config in description.items():
         if name not in impossible and name not in written:
             RunFolder(inside(out, name)).write_config(config)
+
+
+def forget(out: Path) -> None:
+    """Remove an experiment from its folder: its record, and the runs that this names.
+
+    Args:
+        out: The folder.
+    """
+    with locked(out):
+        _discard(out, {})
+        (out / "experiment.yaml").unlink(missing_ok=True)
 
 
 def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:

@@ -6,19 +6,19 @@ RUN/status.json      state, step, the replicas that diverged, the engine, what t
                      trivial baselines; an identifier of the run, and the lengths and checksums of the measurements and
                      the trajectory up to this step
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
-RUN/partition.csv    replica, agent, label, samples: which agent holds what
+RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
 RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`
 RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one, during the run; step-N.pt,
-                     those that the experiment keeps
+                     those that the experiment keeps; frozen.pt, the frozen parameters, if any
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from basinet.sim.run.records import (
     load_status,
     read_lines,
     read_table,
+    stages_of,
     steps_of,
 )
 
@@ -149,6 +150,7 @@ class RunFolder:
         self.path = path
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.before = self.checkpoint.with_name("before.pt")
+        self.frozen = self.checkpoint.with_name("frozen.pt")
         self.metrics = GrowingFile(path / METRICS)
 
     @cached_property
@@ -297,7 +299,7 @@ def load_runs(path: str | Path) -> list[Run]:
         path: The folder that `basinet run` wrote, or the folder of a single run.
 
     Returns:
-        The runs in the order of the experiment.
+        The runs in the order of the experiment; those of stages have names STAGE/RUN.
 
     Raises:
         FileNotFoundError: There are no runs.
@@ -305,6 +307,8 @@ def load_runs(path: str | Path) -> list[Run]:
     path = Path(path)
     if (path / "config.yaml").exists():
         return [load_run(path)]
+    if stages := [stage for stage in stages_of(path) if (stage / "experiment.yaml").exists()]:
+        return [replace(run, name=f"{stage.name}/{run.name}") for stage in stages for run in load_runs(stage)]
     names = load_record(path).get("runs", []) if (path / "experiment.yaml").exists() else []
     folders = [path / name for name in names if is_begun(path / name)]
     if not folders:

@@ -10,16 +10,19 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, take_rows
+from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, load_frozen, take_rows
 from basinet.sim.agents.worker import measure_some
+from basinet.sim.data.rows import length
 from basinet.sim.evaluation.measuring import quantities_of
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import user_code
+from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.records import METRICS, Row, lines_of, read_lines
+from basinet.sim.run.records import FINISHED, METRICS, PARTITION_COLUMNS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
 from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
@@ -96,13 +99,16 @@ class Progress:
         self.rhythm = rhythm
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
+        asked = setup.config.stop_early
+        self.early_stop = None if asked is None else EarlyStop(asked, setup.direction(asked.metric))
         records = setup.config.trajectory is not None
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
-        self.loss = setup.task.about_loss
-        self.quantities = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
+        self.about: dict[str, Any] = {"loss": setup.task.about_loss}
+        self.about |= {"start": setup.about_start} if setup.about_start else {}
+        self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
         with user_code(setup.config.task.component):
-            self.baselines = {baseline: _finite(row) for baseline, row in setup.task.baselines().items()}
+            self.about["baselines"] = {name: _finite(row) for name, row in setup.task.baselines().items()}
         self.saved_at = self.told_at = time.monotonic()
         expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
         self.pause = min(rhythm.checkpoint, expected)
@@ -167,7 +173,12 @@ class Progress:
         """Do what is due at a step: evaluate, and keep a checkpoint."""
         last, keep = step == self.setup.num_steps, self.setup.config.keep_every
         if step % self.setup.evaluate_every == 0 or last:
+            before = self.best_step
             self._measure(step)
+            if before is not None and before != self.best_step and not (keep and before % keep == 0):
+                self.folder.kept(before).unlink(missing_ok=True)
+            if step == self.best_step and not last:
+                self.folder.write(self.folder.kept(step), self._state())
         else:
             self.monitor.advanced(self.name, step, [])
         if keep and step % keep == 0 and not last:
@@ -177,7 +188,17 @@ class Progress:
         """Return whether no replica remains for which the run would have to continue."""
         escape = self.setup.config.escape
         ended = self.diverged.keys() | self.escaped if escape is not None and escape.stop else self.diverged
-        return len(ended) == self.setup.config.replicas
+        return len(ended) == self.setup.config.replicas or self._stalls() is not None
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best evaluation so far, if its state is to be kept."""
+        asked = self.setup.config.stop_early
+        return self.early_stop.best_step if self.early_stop is not None and asked and asked.keep_best else None
+
+    def _stalls(self) -> str | None:
+        """Return why the run stops early, or None."""
+        return None if self.early_stop is None else self.early_stop.reason
 
     def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
         """Let the workers analyse the kept checkpoints, and write the results.
@@ -217,6 +238,7 @@ class Progress:
             self.team.load(saved)
             step, self.diverged = saved["step"], dict(saved["diverged"])
         self.folder.begin()
+        self._keep_frozen()
         files = self._files_until(saved)
         # No record may refer to what is cut off.
         self.folder.forget_analysis()
@@ -224,13 +246,22 @@ class Progress:
         for name, file in self._files().items():
             file.cut(files[name])
         # Escapes are only known from evaluations, so that a resumed run ends at the same step as an uninterrupted one.
-        self.escaped = {row["replica"] for row in read_lines(self.folder.metrics.path) if _ESCAPE in row}
+        rows = read_lines(self.folder.metrics.path)
+        self.escaped = {row["replica"] for row in rows if _ESCAPE in row}
+        if self.early_stop is not None:
+            self.early_stop.restart(rows)
         self._notify_started(step)
         if not saved:
             write_tables(self.setup, self.folder)
         if not looked:
             self._look(step)
         return step
+
+    def _keep_frozen(self) -> None:
+        """Write the frozen parameters, which no checkpoint holds, unless they are there."""
+        values = frozen_parameters(self.setup.template())
+        if values and load_frozen(self.folder.frozen, digest(values)) is None:
+            self.folder.write(self.folder.frozen, checkpoint_bytes(values))
 
     def _files(self) -> dict[str, GrowingFile]:
         """Return the files that grow during the run, by name."""
@@ -255,6 +286,8 @@ class Progress:
             self.diverged.setdefault(replica, at)
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
         self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
+        if self.early_stop is not None:
+            self.early_stop.add(rows)
         self.folder.metrics.append(lines_of(rows))
         if self.trajectory is not None:
             self.trajectory.add(*self.team.points())
@@ -276,6 +309,8 @@ class Progress:
         return checkpoint_bytes({**self.team.state(), **own})
 
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
+        early = state in FINISHED and step < self.setup.num_steps
+        stopped = self._stalls() if early else None
         status = {
             "state": state,
             "step": step,
@@ -284,9 +319,9 @@ class Progress:
             "agents": self.setup.num_agents,
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
-            "loss": self.loss,
-            "quantities": self.quantities,
-            "baselines": self.baselines,
+            **self.about,
+            **({} if stopped is None else {"stopped": stopped}),
+            **({} if self.best_step is None else {"best_step": self.best_step}),
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
@@ -314,17 +349,21 @@ def write_tables(setup: Setup, folder: RunFolder) -> None:
         ),
     )
     if setup.holdings:
-        folder.write_table("partition.csv", ("replica", "agent", "label", "samples"), _partition_rows(setup))
+        column = setup.config.task.partition.settings.get("column")
+        known = setup.task.columns.get(column) if isinstance(column, str) else None
+        extra = () if known is None else (f"column {column}" if column in PARTITION_COLUMNS else column,)
+        folder.write_table("partition.csv", (*PARTITION_COLUMNS, *extra), _partition_rows(setup, known))
 
 
-def _partition_rows(setup: Setup) -> Iterator[tuple[int, int, int, int]]:
-    labels = setup.task.labels
+def _partition_rows(setup: Setup, column: np.ndarray | None) -> Iterator[tuple[Any, ...]]:
+    """List the samples of each agent by label and, if they were dealt out by a column, by its values."""
+    labels = np.zeros(length(setup.task.train), np.int64) if setup.task.labels is None else setup.task.labels.numpy()
+    values, group = (None, 0 * labels) if column is None else np.unique(column, return_inverse=True)
     for replica, held in enumerate(setup.holdings):
         for agent, indices in enumerate(held):
-            values = torch.zeros(len(indices), dtype=torch.int64) if labels is None else labels[indices]
-            found, counts = np.unique(values.numpy(), return_counts=True)
-            for label, count in zip(found.tolist(), counts.tolist(), strict=True):
-                yield replica, agent, label, count
+            pairs, counts = np.unique(np.stack([labels[indices], group[indices]]), axis=1, return_counts=True)
+            for label, place, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+                yield replica, agent, label, count, *(() if values is None else (values[place],))
 
 
 def _finite(row: Row) -> Row:

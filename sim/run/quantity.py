@@ -78,6 +78,7 @@ QUANTITIES: dict[str, Quantity] = {
     "gradient_norm": Quantity("gradient norm"),
     "consensus_distance": Quantity("consensus distance", "consensus distance", "mean squared", compared=False),
     "attackers_distance": Quantity("attackers distance"),
+    "clipped_share": Quantity("share of clipped gradients", compared=False),
     "communicated_bytes": Quantity("communication", unit="bytes"),
     "escape_step": Quantity("escape step"),
     "step": Quantity("step"),

@@ -27,6 +27,8 @@ __all__ = [
     "FINISHED",
     "METRICS",
     "OF_THE_SETUP",
+    "PARTITION_COLUMNS",
+    "PIPELINE",
     "Row",
     "csv_text",
     "essence",
@@ -39,6 +41,7 @@ __all__ = [
     "load_status",
     "read_lines",
     "read_table",
+    "stages_of",
     "steps_of",
 ]
 
@@ -48,6 +51,12 @@ ANALYZED = "analyzed.json"
 """File that records what has been measured of the states of a run; see `basinet.sim.run.analyzed`."""
 
 METRICS = "metrics.jsonl"
+
+PARTITION_COLUMNS = ("replica", "agent", "label", "samples")
+"""Columns of a partition; the one by which groups of samples were dealt out follows."""
+
+PIPELINE = "pipeline.yaml"
+"""File that records an experiment in stages, each in a folder of its own."""
 
 OF_THE_SETUP = ("attackers.csv", "partition.csv", "topology.csv")
 """Tables that are written before the first step; all others belong to the analysis."""
@@ -102,6 +111,20 @@ def load_record(folder: Path) -> dict[str, Any]:
     for name in record.get("runs", []):
         inside(folder, name)
     return record
+
+
+def stages_of(folder: Path) -> list[Path]:
+    """Return the stages of an experiment.
+
+    Args:
+        folder: The experiment's folder.
+
+    Returns:
+        Their folders, in their order; none if it is an experiment without stages.
+    """
+    record = folder / PIPELINE
+    names = read_yaml(record).get("runs", []) if plain_file(record).exists() else []
+    return [inside(folder, name) for name in names]
 
 
 def load_config(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from basinet.sim.agents.state import load_checkpoint
@@ -64,7 +64,7 @@ def is_whole(folder: RunFolder) -> bool:
     return True
 
 
-def lost_step(folder: RunFolder, steps: range, settings: Mapping[str, Any]) -> int | None:
+def lost_step(folder: RunFolder, steps: Iterable[int], settings: Mapping[str, Any]) -> int | None:
     """Find a state that should have been kept and still has to be measured, but is lost.
 
     Args:

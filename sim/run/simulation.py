@@ -147,6 +147,8 @@ def prepare(
     """
 
     def fits(setup: Setup) -> None:
+        if setup.config.start is not None:
+            setup.config.start.check_reached()
         runtime_of(setup.config.runtime).check(setup)
         check(setup)
 
@@ -234,7 +236,7 @@ def _run(
             if analysis is None or _is_analyzed(setup, folder, status):
                 monitor.finished(name, reached + note)
                 return reached
-            lost = lost_step(folder, _kept_steps(setup, status["step"]), analysis_settings(setup))
+            lost = lost_step(folder, _kept_steps(setup, status), analysis_settings(setup))
         saved = latest(folder, lost)
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         engine = saved["engine"] if saved else setup.config.runtime.engine
@@ -265,15 +267,18 @@ def _run(
             reason += f"; its status could not be written either: {first_line(unwritten)}"
         monitor.finished(name, f"failed: {reason}")
         return "failed"
-    at = f" at step {load_status(folder.path)['step']} of {setup.num_steps}" if state == "interrupted" else ""
+    status = load_status(folder.path)
+    early = state == "interrupted" or "stopped" in status
+    at = f" at step {status['step']} of {setup.num_steps}" if early else ""
     monitor.finished(name, state + at + note)
     return state
 
 
-def _kept_steps(setup: Setup, end: int) -> range:
+def _kept_steps(setup: Setup, status: Mapping[str, Any]) -> list[int]:
     """Return the steps at which checkpoints are kept, up to the one at which the run ended."""
-    every = setup.config.keep_every
-    return range(0, min(end + 1, setup.num_steps), every) if every else range(0)
+    every, end = setup.config.keep_every, min(status["step"] + 1, setup.num_steps)
+    kept = set(range(0, end, every)) if every else set()
+    return sorted(kept | {step for step in [status.get("best_step", end)] if step < end})
 
 
 def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
@@ -282,6 +287,6 @@ def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> 
         return True
     replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
     settings = analysis_settings(setup)
-    files = [*map(folder.kept, _kept_steps(setup, status["step"])), folder.checkpoint]
+    files = [*map(folder.kept, _kept_steps(setup, status)), folder.checkpoint]
     known = [Analyzed(file, settings) for file in files]
     return not any(part.missing(setup.config, replica) for part in known for replica in replicas)

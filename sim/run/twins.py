@@ -11,7 +11,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.analyzed import checkpoint_digest
-from basinet.sim.run.files import sealed_json
+from basinet.sim.run.files import plain_file, sealed_json
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import ANALYZED, METRICS, OF_THE_SETUP, lines_of, load_journal, load_status, read_lines
 from basinet.sim.run.trajectory import FILE
@@ -72,6 +72,8 @@ def take_over(source: Path, folder: RunFolder, config: Config) -> None:
     folder.metrics.cut()
     if "files" in journal:
         journal["files"][METRICS] = folder.metrics.vouch()
+    if donor.frozen.exists():
+        folder.write(folder.frozen, plain_file(donor.frozen).read_bytes())
     for path in donor.checkpoints():
         content = checkpoint_bytes({**load_checkpoint(path), "run": folder.identity})
         folder.write(folder.checkpoint.with_name(path.name), content)

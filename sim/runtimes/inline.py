@@ -29,10 +29,11 @@ class InlineTeam(Team):
         try:
             self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
         except BaseException:
-            self.__exit__()
+            torch.set_num_threads(self.threads)
             raise
 
     def __exit__(self, *_: object) -> None:
+        self.worker.close()
         torch.set_num_threads(self.threads)
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:

@@ -141,6 +141,8 @@ class _RankSession:
 
     def leave(self) -> None:
         """Release the block and leave the process group."""
+        if self.worker is not None:
+            self.worker.close()
         self.worker = None
         if dist.is_initialized():
             dist.destroy_process_group()

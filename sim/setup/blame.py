@@ -12,7 +12,7 @@ from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.mistakes import complaint
 from basinet.sim.models.modules import layer_at_fault
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks import Task
+from basinet.sim.tasks import OwnLoss, Task
 
 __all__ = ["blaming", "owner"]
 
@@ -66,7 +66,8 @@ def owner(error: Exception, setup: Setup) -> Component | None:
             asked = zip(setup.task.metrics or (), config.metrics or (), strict=False)
             return next((component for metric, component in asked if metric.name == runs.name), config.task.component)
         if isinstance(runs, Task):  # a built-in task was given the model's outputs
-            return model if type(runs).__module__.startswith("basinet.") else config.task.component
+            built_in = type(runs).__module__.startswith("basinet.") and not isinstance(runs, OwnLoss)
+            return model if built_in else config.task.component
         if isinstance(runs, optim.Optimizer):
             return config.optimizer
         if isinstance(runs, NoAttack):

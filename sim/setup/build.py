@@ -25,6 +25,7 @@ from basinet.sim.setup.checks import check_batch, check_partition, check_runtime
 from basinet.sim.setup.room import check_trajectory, parameters_of
 from basinet.sim.setup.setup import Setup, mean_weights
 from basinet.sim.setup.sharing import Shared
+from basinet.sim.setup.trainable import trainable
 from basinet.sim.setup.trial import try_mixing, try_parts, writes_to_inputs
 from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
@@ -82,10 +83,14 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         lambda: _task(config, num_agents),
     )
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
-    model = share("model", (config.model or task.model, task, seed), lambda: _model(config, task))
+    if task.mean_over == "batch" and task.measured_batch is None:
+        size = config.batch_size
+        task = share("batches", (task, size), lambda: replace(task, measured_batch=size))
+    shape = (config.adapters, config.frozen, config.trained, config.start, config.replicas)
+    model = share("model", (config.model or task.model, task, seed, shape), lambda: _model(config, task))
     check_runtime(config, num_agents)
     check_batch(config, task)
-    check_size(config, task, num_agents, parameters_of(config.model or KINDS["model"].parse(task.model), task))
+    check_size(config, task, num_agents, parameters_of(config, task))
     holdings: list[list[np.ndarray]] = []
     if task.draw is None:
         holdings = share(
@@ -123,11 +128,21 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
         setup = replace(setup, clones_inputs=True)
     size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
-    setup = replace(setup, num_parameters=size, remembered=remembered)
+    about = share("start", (tuple(setup.tried), seed), lambda: _differences(setup))
+    setup = replace(setup, num_parameters=size, remembered=remembered, about_start=about)
     share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
     check_size(config, task, num_agents, size, remembered)
     check_trajectory(setup)
     return setup
+
+
+def _differences(setup: Setup) -> str:
+    """Describe what does not fit between the start and the model."""
+    start = setup.config.start
+    if start is None or not start.is_read:
+        return ""
+    model = setup.template()
+    return start.differences(move_model(model, "cpu", setup.dtype), setup.layout(model))
 
 
 def _graphs(config: Config) -> list[nx.Graph]:
@@ -228,20 +243,28 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
                 raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
             return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
 
-    # A ready-made model has its values.
-    return instantiate(make, draws.key(config.seed, "initial values")) if component.is_ready else make
+    if component.is_ready:  # it has its values, which only adapters are drawn beside
+        made = instantiate(make, draws.key(config.seed, "initial values"))
+        return trainable(config, made) if config.adapters is None else lambda: trainable(config, copy_model(made))
+    return lambda: trainable(config, make())
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:
     counts = None if isinstance(task.train, Stored) else task.counts(task.train)
     partition = config.task.partition
     num_samples = length(task.train)
+    streamed = isinstance(task.train, Stored) and task.train.window is not None
+    if streamed and partition.name not in ("in_turns", "shared"):
+        raise ExperimentError(
+            f"task.partition: got {partition.name}, but the samples are a stream, which all agents read in its order;"
+            " allowed are in_turns, shared, or a cache, in which samples have an index"
+        )
     holdings = []
     for replica in range(config.replicas):
         rng = np.random.default_rng(draws.key(config.seed, "partition", replica))
         # A copy, since the user's partition may write into it.
         labels = num_samples if task.labels is None else task.labels.numpy().copy()
-        parts = partition.make(labels=labels, num_agents=num_agents, rng=rng)
+        parts = partition.make(labels=labels, columns=task.columns, num_agents=num_agents, rng=rng)
         with user_code(partition):  # the code of a generator runs when it is iterated over
             parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = check_partition(parts, partition.name, num_agents, num_samples)

@@ -42,15 +42,25 @@ def check_runtime(config: Config, num_agents: int) -> None:
 
 
 def check_batch(config: Config, task: Task) -> None:
-    """Check that a batch has no more samples than the task.
+    """Check that a batch has no more samples than the task, and can be cut into the parts asked for.
 
     Args:
         config: The run.
         task: Its task.
 
     Raises:
-        ExperimentError: It has more.
+        ExperimentError: It has more, or cannot.
     """
+    if config.accumulate is not None and config.accumulate > config.batch_size:
+        raise ExperimentError(
+            f"accumulate: got {config.accumulate}, but a batch has {config.batch_size} samples; allowed are at most as"
+            " many parts"
+        )
+    if (config.accumulate or 1) > 1 and task.mean_over == "batch":
+        raise ExperimentError(
+            f"accumulate: the loss of {type(task).__name__} is one of a whole batch, and not the mean of its samples'"
+            " losses, so that it cannot be computed in parts; allowed is 1"
+        )
     samples = length(task.train)
     # With the default batch size, fewer samples are not an error.
     if task.draw is None and config.batch_size > max(samples, Config.model_fields["batch_size"].default):
@@ -100,7 +110,7 @@ def check_size(config: Config, task: Task, num_agents: int, parameters: int, rem
         task: Its task.
         num_agents: K.
         parameters: P.
-        remembered: Bytes of the optimizer's state of an agent.
+        remembered: Bytes of an agent's optimizer state and averages.
 
     Raises:
         ExperimentError: They do not fit.

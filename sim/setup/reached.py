@@ -1,5 +1,6 @@
 """Points reached by finished runs: centroids or agents, as parameters or as a plain module."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.agents.state import load_checkpoint, load_vector, weighted_mean
+from basinet.sim.agents.state import load_checkpoint, load_frozen, measured_parameters, weighted_mean
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
+from basinet.sim.models.freezing import frozen_parameters
+from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.folder import RunFolder, load_run
 from basinet.sim.run.records import FINISHED
@@ -27,12 +30,28 @@ class Reached:
         buffers: The model's buffers there, by name, [S, ...].
         layout: Description of the model; see `basinet.sim.setup.setup.Setup.layout`.
         dtype: Floating type of the run.
+        frozen: The frozen parameters, which all replicas share, by name; None if the run did not write them.
     """
 
     parameters: Tensor
     buffers: dict[str, Tensor]
     layout: dict[str, Any]
     dtype: torch.dtype
+    frozen: dict[str, Tensor] | None = None
+
+    def values(self, index: int) -> dict[str, Tensor]:
+        """Return the values of a point by name: parameters, frozen ones and buffers.
+
+        Args:
+            index: The point.
+
+        Returns:
+            Tensors by name.
+        """
+        shapes = self.layout["shapes"]
+        parts = torch.split(self.parameters[index], [math.prod(shape) for shape in shapes.values()])
+        trained = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+        return trained | (self.frozen or {}) | {name: b[index] for name, b in self.buffers.items()}
 
     @property
     def digest(self) -> str:
@@ -51,7 +70,7 @@ def layout_of(model: nn.Module) -> dict[str, Any]:
     """
     return {
         "shapes": {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad},
-        "frozen": digest({name: p.data for name, p in model.named_parameters() if not p.requires_grad}),
+        "frozen": digest(frozen_parameters(model)),
     }
 
 
@@ -127,7 +146,8 @@ def read_points(
         return torch.cat(found)
 
     buffers = {name: points(b) for name, b in rows["buffers"].items()}
-    return Reached(points(rows["parameters"]), buffers, saved["layout"], rows["parameters"].dtype)
+    frozen = load_frozen(writer.frozen, saved["layout"]["frozen"])
+    return Reached(points(measured_parameters(saved)), buffers, saved["layout"], rows["parameters"].dtype, frozen)
 
 
 def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:
@@ -148,15 +168,19 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
     """
     reached = read_points(folder, replica, point, keys=keys)
     model = move_model(copy_model(module), "cpu")
-    found = layout_of(model)
-    for part in ("shapes", "frozen"):
-        if found[part] != reached.layout[part]:
-            what = "parameters of other names or shapes" if part == "shapes" else "other values of frozen parameters"
-            raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}")
-    if reached.buffers.keys() != dict(model.named_buffers()).keys():
-        raise ExperimentError(f"module: {type(module).__name__} has other buffers than the model of {folder}")
+    frozen = layout_of(model)["frozen"]
     move_model(model, "cpu", reached.dtype)
-    load_vector(model, reached.parameters[0].to(reached.dtype), {name: b[0] for name, b in reached.buffers.items()})
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()  # saving a view would save its whole storage
+    values = reached.values(0)
+    if reached.frozen is None:
+        if frozen != reached.layout["frozen"]:
+            raise ExperimentError(
+                f"module: {type(module).__name__} has other values of frozen parameters than the model of {folder}"
+            )
+        values |= frozen_parameters(model)
+    misfit = load_values(model, values)
+    if misfit:
+        buffers = dict(model.named_buffers()).keys() | reached.buffers.keys()
+        names = {name.partition(" ")[0] for name in (*misfit.missing, *misfit.unexpected, *misfit.other)}
+        what = "other buffers" if names <= buffers else "parameters of other names or shapes"
+        raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}: {misfit}")
     return model.eval()

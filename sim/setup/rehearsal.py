@@ -1,5 +1,6 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.state import load_vector
 from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.data.rows import length, take
@@ -17,11 +19,13 @@ from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import complaint, in_words, place_of
+from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
+from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Batch
 
 __all__ = ["rehearse", "try_data", "try_model"]
@@ -43,14 +47,15 @@ def try_model(setup: Setup, verb: Verb) -> None:
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
         source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-        model = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
+        made = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
+        model = trainable(config, made)
     model = move_model(model, "cpu", setup.dtype)
     if not any(p.requires_grad for p in model.parameters()):
         raise ExperimentError(f"model: {component.name} has no parameters to train")
     state = setup.state(model, _FEW, torch.device("cpu"))
     state.fill(slice(None), _with_known_start(setup).start(0, setup.layout(setup.template())))
     state.parameters[1:].mul_(1.01).add_(0.001)  # so that swapped values would be noticed
-    picks = torch.arange(_FEW * min(_FEW, config.batch_size)).view(_FEW, -1) % length(task.train)
+    picks = torch.arange(_FEW * min(_FEW, config.part_size)).view(_FEW, -1) % length(task.train)
     batch, keys = take(task.train, picks), torch.arange(_FEW)
     expected = []
     for n in range(_FEW):
@@ -219,8 +224,11 @@ def rehearse(setup: Setup) -> None:
     Raises:
         ExperimentError: Something fails; the message is one sentence.
     """
+    average = setup.config.averaging
     for step in {0, setup.num_steps // 2, setup.num_steps - 1}:
         setup.rate_factor(step)
+        if average is not None:
+            Averages(average.component, setup.num_steps).weight(step)
     try:
         _step_and_measure(setup, few=True)
     except Exception:
@@ -235,23 +243,36 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
         with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
             _try_augmentation(team)
             team.advance(1)
-            team.measure()
+            rows, _ = team.measure()
             team.state()
+            setup.rate_factor(1, team.worker.block.evaluations)
+            _check_metric(setup, rows)
     except Exception as error:
         _blame(setup, error)
+
+
+def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
+    """Raise if the metric that a run may stop by is not among those of an evaluation."""
+    asked = setup.config.stop_early
+    if asked is not None and rows and asked.metric not in rows[0]:
+        names = [name for name in rows[0] if name not in ("step", "replica")]
+        raise ExperimentError(f"stop_early.metric: '{asked.metric}' is not measured; {nearest(asked.metric, names)}")
 
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
     setup = _with_known_start(setup)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
-    escape = config.escape
+    escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(
         update={
-            "batch_size": min(_FEW, config.batch_size),
+            "batch_size": min(_FEW, config.part_size) * parts,
+            "accumulate": config.accumulate and parts,
             "replicas": 1,
             "escape": None if escape is None else escape.model_copy(update={"every": 1}),
-            "runtime": config.runtime.model_copy(update={"name": "inline", "device": "cpu", "threads": 1}),
+            "runtime": config.runtime.model_copy(
+                update={"name": "inline", "device": "cpu", "threads": 1, "readers": 0}
+            ),
         }
     )
     if not few:

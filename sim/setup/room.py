@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.experiment.component import Component, ExperimentError
-from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import KINDS, Config, RuntimePart
 from basinet.sim.run.trajectory import trajectory_bytes
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Task
 
 __all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
@@ -23,20 +24,23 @@ _ROW_OF_METRICS = 60
 """Lower bound of the bytes of a line of metrics."""
 
 
-def parameters_of(component: Component, task: Task) -> int:
+def parameters_of(config: Config, task: Task) -> int:
     """Count the parameters of a model before it is built, where possible.
 
     Args:
-        component: The model.
+        config: The run.
         task: Its task.
 
     Returns:
         The number of trained parameters; 0 for the user's own code.
     """
+    component = config.model or KINDS["model"].parse(task.model)
     if component.is_own:
         return 0
+    shape = task.input_shape  # which may have to be read
     with torch.device("meta"):
-        model: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        made: nn.Module = component.make(input_shape=shape, num_outputs=task.num_outputs)
+        model = trainable(config, made)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -117,6 +121,7 @@ def check_disk(setups: Mapping[str, Setup], out: Path) -> None:
     for setup in setups.values():
         keep = setup.config.keep_every
         kept = 0 if keep is None else math.ceil(setup.num_steps / keep)
+        kept += setup.config.stop_early is not None and setup.config.stop_early.keep_best
         parts["checkpoints"] += (1 + kept) * state_bytes(setup)
         parts["trajectories"] += _trajectory_bytes(setup)
         parts["metrics"] += _evaluations(setup) * setup.config.replicas * _ROW_OF_METRICS
@@ -140,7 +145,7 @@ def state_bytes(setup: Setup) -> int:
         setup: The parts of the run.
 
     Returns:
-        Bytes of the parameters and the optimizer's state.
+        Bytes of the parameters, the optimizer's state and the averages.
     """
     of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
     return setup.config.replicas * setup.num_agents * of_agent

@@ -1,7 +1,9 @@
 """The parts of a run: task, graph, weights, partition and model, as built by `build_setup`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -15,15 +17,20 @@ from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
-from basinet.sim.agents.state import StackedState, instantiate
+from basinet.sim.agents.state import StackedState, instantiate, load_frozen
 from basinet.sim.data.nests import map_nest
 from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
-from basinet.sim.models.modules import move_model
-from basinet.sim.run.quantity import QUANTITIES, Quantity
-from basinet.sim.setup.reached import layout_of
+from basinet.sim.experiment.optimizer_groups import divide_parameters
+from basinet.sim.models.freezing import frozen_parameters
+from basinet.sim.models.loading import load_values
+from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.quantity import QUANTITIES, Direction, Quantity
+from basinet.sim.setup.reached import Reached, layout_of
+from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
 
 __all__ = ["Setup", "mean_weights"]
@@ -50,7 +57,9 @@ class Setup:
         push: Mixing matrices whose columns sum to one, like `sequence`, for strategies that use both kinds.
         clones_inputs: Whether the model writes into its inputs and has to be given clones.
         num_parameters: P, the number of trained parameters.
-        remembered: Bytes of the optimizer's state of an agent.
+        remembered: Bytes of an agent's optimizer state and averages, and of frozen values of its own.
+        about_start: What does not fit between the start and the model, if that is allowed.
+        frozen: Values of the frozen parameters, if they are read from a run's folder.
     """
 
     config: Config
@@ -68,6 +77,8 @@ class Setup:
     clones_inputs: bool = False
     num_parameters: int = 0
     remembered: int = 0
+    about_start: str = ""
+    frozen: Mapping[str, Tensor] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,6 +90,11 @@ class Setup:
     def quantities(self) -> dict[str, Quantity]:
         """What an evaluation measures, by name: the metrics, the main one first, then what every run measures."""
         return quantities_of(self.task) | QUANTITIES
+
+    def direction(self, metric: str) -> Direction | None:
+        """Return which values of a number that an evaluation measures are better; None if neither are."""
+        known = self.quantities.get(metric)
+        return None if known is None else known.direction
 
     @property
     def num_agents(self) -> int:
@@ -139,9 +155,13 @@ class Setup:
 
         Returns:
             The optimizers of the parameters in the state.
+
+        Raises:
+            ExperimentError: A group of parameters is empty.
         """
         kind, names = self.config.optimizer.target, list(state.shapes)
-        return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names)
+        groups = divide_parameters(self.config.optimizer, names)
+        return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names, groups)
 
     def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:
         """Derive the keys for the optimizers' random draws.
@@ -172,9 +192,42 @@ class Setup:
         """Build the same model as `template`, as written by the user: without cloned inputs.
 
         Returns:
-            A model on the CPU, in the floating type in which it is built.
+            A model on the CPU, in the floating type in which it is built, or in which it starts if that is given. It
+            holds the frozen values that all replicas share, unless their source is gone.
         """
-        return instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        model = instantiate(self.model, draws.key(self.config.seed, "frozen values"))
+        start, values = self.config.start, self.frozen
+        if not frozen_parameters(model) or (start is None and values is None):
+            return model
+        layout = self.layout(model)
+        move_model(model, "cpu", self.dtype)
+        if values is None and start is not None:
+            with suppress(NotFound):
+                values = start.frozen(copy_model(model), layout, self.config.replicas)
+        load_values(model, values or {})
+        return model
+
+    def expected(self) -> Reached:
+        """Return points of the run's model as they will be, up to their values, to check what may start from them."""
+        model = self.template()
+        layout = self.layout(model)
+        move_model(model, "cpu", self.dtype)
+        values = [p.detach().flatten() for p in model.parameters() if p.requires_grad]
+        count = self.config.replicas
+        buffers = {name: b.expand(count, *b.shape) for name, b in model.named_buffers()}
+        parameters = torch.cat(values).expand(count, -1)
+        return Reached(parameters, buffers, layout, self.dtype, frozen_parameters(model))
+
+    def with_frozen(self, folder: Path) -> "Setup":
+        """Return the parts of a run with the frozen parameters in its folder, whose source may be gone.
+
+        Args:
+            folder: The run's folder.
+
+        Returns:
+            The parts.
+        """
+        return replace(self, frozen=load_frozen(RunFolder(folder).frozen))
 
     def start(self, replica: int, layout: Mapping[str, Any]) -> nn.Module:
         """Build the model from which a replica starts: the experiment's, or one with keyed initial values.
@@ -189,8 +242,8 @@ class Setup:
         start, seed = self.config.start, self.config.seed
         if start is None:
             return instantiate(self.model, draws.key(seed, "initial values", replica))
-        template = move_model(self.template(), "cpu", self.dtype)
-        return start.place(template, layout, self.config.replicas, replica)
+        model = instantiate(self.model, draws.key(seed, "initial values", replica))
+        return start.place(move_model(model, "cpu", self.dtype), layout, self.config.replicas, replica)
 
     def layout(self, template: nn.Module) -> dict[str, Any]:
         """Describe the model in plain values, so that its points can be distinguished from another model's.
@@ -215,12 +268,17 @@ class Setup:
         return strategy
 
     def optimizer(
-        self, parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]], **defaults: Any
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]],
+        *,
+        group: Mapping[str, Any] | None = None,
+        **defaults: Any,
     ) -> optim.Optimizer:
         """Build the optimizer of some parameters.
 
         Args:
             parameters: The parameters, with or without names.
+            group: Settings of their own.
             **defaults: Settings that the experiment may override: `fused` is used unless the experiment chooses one of
                 torch's implementations.
 
@@ -228,27 +286,37 @@ class Setup:
             An optimizer.
 
         Raises:
-            ExperimentError: The optimizer rejects its settings.
+            ExperimentError: The optimizer rejects its settings, or has no groups with these.
         """
         component = self.config.optimizer
-        target, settings = component.target, dict(component.settings)
+        target, settings, own = component.target, dict(component.settings), dict(group or {})
+        settings.pop("groups", None)
         if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
         tuning = OptimizerTraits.of(target).tuning
         try:
             if tuning is not None:
                 settings = tuned_settings(tuning, settings, self.num_steps)
-            optimizer: optim.Optimizer = target(parameters, **(defaults | settings))
+            optimizer: optim.Optimizer = target(parameters, **(defaults | settings | own))
         except (TypeError, ValueError) as error:
             reason = f"{first_line(error)}{place_of(error)}"
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {reason}") from error
+        known = optimizer.param_groups[0]
+        common = next((key for key in own if key not in known), None)
+        if common is not None:
+            allowed = ", ".join(key for key in known if key in optimizer.defaults)
+            raise ExperimentError(
+                f"optimizer.groups: {component.name} has one '{common}' for all parameters; allowed: {allowed}"
+            )
         return optimizer
 
-    def rate_factor(self, step: int) -> float:
+    def rate_factor(self, step: int, evaluations: Mapping[str, Sequence[float]] | None = None) -> float:
         """Evaluate the learning-rate schedule.
 
         Args:
             step: Step, from 0.
+            evaluations: Values of each metric at the evaluations so far; those of which larger ones are better are
+                negated.
 
         Returns:
             The factor on the learning rate.
@@ -257,11 +325,16 @@ class Setup:
             ExperimentError: The schedule does not return a number.
         """
         schedule = self.config.schedule
-        factor = schedule.make(t=step, num_steps=self.num_steps)
+        factor = schedule.make(t=step, num_steps=self.num_steps, evaluations=evaluations or {})
         try:
             return float(factor)
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"schedule: {schedule.name} returns {factor!r}, where a number is wanted") from error
+
+    @property
+    def rates_depend_on_evaluations(self) -> bool:
+        """Whether the schedule needs the evaluations so far."""
+        return self.config.schedule.takes("evaluations")
 
 
 def _clones(model: nn.Module, by_position: tuple[Any, ...], by_name: dict[str, Any]) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from basinet.sim.data.rows import Data, take
 from basinet.sim.engines import Verb, make_engine
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of, user_code
+from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model, move_model, writes
 from basinet.sim.setup.coefficients import check_strategy
 from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
@@ -32,7 +33,8 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         setup: The parts; `Setup.tried` lists everything that may matter here.
 
     Returns:
-        The number of trained parameters, and the bytes of the optimizer's state of an agent.
+        The number of trained parameters, and the bytes that an agent needs for its optimizer's state, its averages and
+        frozen values of its own.
 
     Raises:
         ExperimentError: Some parts do not fit together; the message is one sentence.
@@ -44,7 +46,7 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     try_model(setup, verb)
     try_data(setup, model)
     optimizer, remembered = _try_optimizer(setup, model)
-    engine, few = config.runtime.engine, min(2, config.batch_size)
+    engine, few = config.runtime.engine, min(2, config.part_size)
     if engine != "auto":
         try:
             make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), few, verb=verb)
@@ -55,7 +57,9 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     if config.escape is not None:
         _try_escape(config.escape.component, size)
     rehearse(setup)
-    return size, remembered
+    held = held_parameters(model)
+    own = sum(b.nbytes for name, b in model.named_buffers() if name in held)
+    return size, remembered + own + size * setup.dtype.itemsize * (config.averaging is not None)
 
 
 def try_mixing(setup: Setup) -> None:
@@ -214,9 +218,15 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
         needs = f"strategy: {name} needs gradients over all of an agent's data, and"
         if setup.task.draw is not None:
             raise ExperimentError(f"{needs} the task generates its samples")
-        if any(b.is_floating_point() for b in model.buffers()):
+        held = held_parameters(model)
+        if any(b.is_floating_point() for name, b in model.named_buffers() if name not in held):
             raise ExperimentError(
                 f"{needs} those of {model_name} depend on the batch that a sample is in (it has running statistics)"
+            )
+        if setup.config.clipping is not None:
+            raise ExperimentError(
+                f"clipping: {name} corrects gradients of batches by those over all of an agent's data, which clipping"
+                " would bias; allowed are none, or an optimizer that clips, such as clipped_sgd"
             )
     if optimizer.evaluates and not optimizer.derivative_free and traits.own_points:
         raise ExperimentError(
@@ -226,6 +236,10 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
     if not hasattr(strategy, "step"):
         raise ExperimentError(f"strategy: {name} returns no object with a method 'step'")
     if optimizer.derivative_free:
+        if setup.config.clipping is not None:
+            raise ExperimentError(
+                f"clipping: {setup.config.optimizer.name} computes no gradients that could be clipped; allowed is none"
+            )
         if setup.config.gradient_noise is not None:
             raise ExperimentError(
                 f"gradient_noise: {setup.config.optimizer.name} computes no gradients that could be noisy; allowed are"

@@ -1,16 +1,21 @@
 """Tasks: the data, the loss and the metrics of an experiment."""
 
 from basinet.sim.data.gradient_noise import Noise
+from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
-from basinet.sim.tasks.huggingface import huggingface
+from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
 from basinet.sim.tasks.landscape import Landscape
+from basinet.sim.tasks.loaders.huggingface import huggingface
+from basinet.sim.tasks.loaders.image_folder import image_folder
+from basinet.sim.tasks.loaders.shards import shards
+from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
-from basinet.sim.tasks.supervised import Regression, is_data_set, is_list_of_samples, supervised
+from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = [
@@ -21,6 +26,8 @@ __all__ = [
     "Landscape",
     "Logistic",
     "Noise",
+    "OwnLoss",
+    "Pad",
     "Quadratic",
     "Regression",
     "Ripples",
@@ -29,12 +36,15 @@ __all__ = [
     "digits",
     "double_well",
     "huggingface",
+    "image_folder",
     "is_data_set",
     "is_list_of_samples",
     "logistic",
     "quadratic",
     "ripples",
+    "shards",
     "supervised",
+    "table",
 ]
 
 TASKS.fill(__name__)

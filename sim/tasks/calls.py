@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from basinet.sim.data.nests import Nest, fields_of
 
-__all__ = ["TARGETS", "arguments", "called", "field"]
+__all__ = ["TARGETS", "arguments", "called", "targets_of"]
 
 TARGETS = ("targets", "target", "labels", "label", "y")
 """Names of a field that is taken as the targets."""
 
 
-def field(batch: Nest, name: str | None) -> Any:
+def targets_of(batch: Nest, name: str | None) -> Any:
     """Find the targets of a batch.
 
     Args:
@@ -41,7 +41,7 @@ def arguments(model: Any, batch: Nest, name: str | None) -> tuple[tuple[Any, ...
         batch: A tensor; a tuple or list, of which the model takes all parts but the last, the targets, by position; or
             a mapping or dataclass, of which it takes the fields by name that its forward names, or all but the targets
             if it takes any.
-        name: The field that holds the targets; see `field`.
+        name: The field that holds the targets; see `targets_of`.
 
     Returns:
         Arguments by position and by name.

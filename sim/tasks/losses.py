@@ -1,6 +1,6 @@
 """Losses for classification."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -56,3 +56,17 @@ class SquaredError(Task):
 
 CLASS_LOSSES: dict[ClassLoss, type[Task]] = {"cross_entropy": Task, "squared_error": SquaredError}
 """The class of task for each loss."""
+
+
+def with_loss(task: Task, loss: ClassLoss) -> Task:
+    """Give a classification another loss.
+
+    Args:
+        task: The task.
+        loss: Name of the loss.
+
+    Returns:
+        A task of the same data.
+    """
+    kind = CLASS_LOSSES[loss]
+    return task if kind is type(task) else kind(**{field.name: getattr(task, field.name) for field in fields(Task)})

@@ -1,20 +1,27 @@
-"""Tasks from the user's own data: torch data sets, tensors or arrays."""
+"""Tasks from the user's own data: torch data sets, tensors or arrays, with a usual loss or one of the user's."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from basinet.sim.data.rows import IGNORED
+from basinet.sim.data.items import Items, Transform
+from basinet.sim.data.nests import Nest, fields_of, leaves
+from basinet.sim.data.rows import Data, Stored, at_once, length, take
+from basinet.sim.tasks.calls import TARGETS, targets_of
+from basinet.sim.tasks.forms import Form, check_alike, read
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.task import Batch, Task
 
-Data = Dataset[Any] | Sequence[Any]
-"""A Dataset or list whose items are (input, target); or a pair of inputs and targets, tensors or arrays."""
+__all__ = ["OwnLoss", "Regression", "supervised"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,39 +42,133 @@ class Regression(Task):
         Returns:
             Tensor [B, ...], not reduced.
         """
-        outputs, targets = output_of(outputs), self.targets(batch)
-        if outputs.ndim > 1 and targets.ndim == 2:
-            outputs = outputs.flatten(1)
-        outputs = fit(outputs, targets.shape, "the model returns outputs")
-        errors = nn.functional.mse_loss(outputs, targets, reduction="none")
-        return errors.mean(-1) if errors.ndim > 1 else errors
+        return _squared_error(outputs, self.targets(batch))
+
+
+def _squared_error(outputs: Any, targets: Tensor) -> Tensor:
+    outputs = output_of(outputs)
+    if outputs.ndim > 1 and targets.ndim == 2:
+        outputs = outputs.flatten(1)
+    outputs = fit(outputs, targets.shape, "the model returns outputs")
+    errors = nn.functional.mse_loss(outputs, targets, reduction="none")
+    return errors.mean(-1) if errors.ndim > 1 else errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLoss(Task):
+    """A task whose loss, and possibly weights, are functions.
+
+    Attributes:
+        loss_function: Computes the loss from the outputs and the batch; "model" takes the field `loss` of the outputs;
+            None stands for the cross-entropy of classes and the squared error of numbers.
+        weights_function: Computes the weights of a batch; None for those of `Task`.
+    """
+
+    loss_function: Callable[[Any, Batch], Tensor] | Literal["model"] | None = None
+    weights_function: Callable[[Batch], Tensor] | None = None
+
+    loss_words: ClassVar[str] = "your own"
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Call the function; see `Task.loss`.
+
+        Args:
+            outputs: Outputs of the model.
+            batch: The batch.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ValueError: The model is to return its loss but does not.
+        """
+        if self.loss_function is None:
+            return super().loss(outputs, batch) if self.classification else _squared_error(outputs, self.targets(batch))
+        if self.loss_function != "model":
+            return self.loss_function(outputs, batch)
+        loss = fields_of(outputs).get("loss")
+        if not isinstance(loss, Tensor):
+            raise ValueError(f"the model returns a {type(outputs).__name__} without a loss, which `loss` asks it for")
+        return loss
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Call the function for the weights, if there is one; see `Task.weights`.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            The weights.
+        """
+        return super().weights(batch) if self.weights_function is None else self.weights_function(batch)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether elements of the loss have weights."""
+        return self.ignores or self.weights_function is not None
 
 
 def supervised(
-    train: Data,
-    test: Data | None = None,
+    train: Any,
+    test: Any = None,
     *,
     classification: bool | None = None,
     model: str = "mlp",
+    loss: Callable[[Any, Batch], Tensor] | Literal["model"] | None = None,
+    weights: Callable[[Batch], Tensor] | None = None,
+    mean_over: Literal["samples", "batch"] = "samples",
+    num_outputs: int | None = None,
+    target: str | None = None,
+    labels: Sequence[int] | Tensor | None = None,
+    columns: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
+    lazy: bool | Literal["auto"] = "auto",
+    collate: Callable[[list[Any]], Nest] | None = None,
+    transform: Transform | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    window: int | None = None,
 ) -> Task:
-    """Turn a torch Dataset, or a pair of tensors or arrays, into a task.
+    """Turn data into a task.
 
-    The items of a dataset are read once and stacked, which freezes any random augmentation. Tensors are not copied, and
-    never written to.
+    Data are a Dataset or a list, whose items are tuples, mappings or dataclasses; or a nest of tensors or arrays that
+    share their first dimension: (inputs, targets), a longer tuple, a mapping or a dataclass. Tensors are not copied,
+    and never written to.
 
     Args:
-        train: A Dataset whose items are (input, target), or the tensors or numpy arrays (inputs, targets) themselves.
+        train: Training data.
         test: Test data of the same form, or None.
         classification: Whether targets are class indices, with the cross-entropy as the loss; otherwise, it is the
-            squared error. By default, integer targets are class indices. A label of −100 does not count.
+            squared error. By default, integer targets are class indices. A label of −100 does not count. With a loss
+            of your own, whether to measure the accuracy.
         model: Name of the default model.
+        loss: A loss of your own: takes the outputs of the model and the batch, and returns the loss of each sample or
+            element, or of the batch, if `mean_over` says so. "model" takes the field `loss` of the model's outputs, as
+            those of Hugging Face have it.
+        weights: Takes a batch, and returns how much each sample, or element of the loss, counts in the mean.
+        mean_over: See `Task`.
+        num_outputs: Number of outputs for one sample; by default one per class, or per number in a target.
+        target: The part of a batch that holds the targets; see `Task`.
+        labels: Class of each training sample, if the items of a data set are read when needed. By default, its
+            attribute `targets`; without it, all items are read once to learn their classes, unless `num_outputs` is
+            given.
+        columns: What else is known of each training sample, by which it may be partitioned; see `Task`.
+        lazy: Whether items are read when they are needed, instead of all at the start; "auto" if they would take more
+            than a quarter of the memory.
+        collate: Makes a batch of a list of items, whose first dimension has to be theirs, by default as a DataLoader
+            does; `basinet.sim.tasks.Pad` pads items of different lengths.
+        transform: Changes an item at random whenever an agent draws it; takes the item and a numpy.random.Generator,
+            which is seeded by agent, step and position. Measured samples are not changed.
+        cache: A folder in which the items of a data set are kept in files that are mapped into memory, as they are
+            before a transform and a collation: they are read once, for all runs that use the same ones.
+        window: For data that can only be iterated over, such as an IterableDataset: agents draw from this many samples
+            at a time, in the order of the data. These must be the same whenever they are iterated over, and are dealt
+            out in turns (`partition: in_turns`).
 
     Returns:
-        A task with one output per class, or per number in a target.
+        A task.
 
     Raises:
-        ValueError: If the data are not inputs and targets, items differ in shape, or test data differ in form from the
-            training data; or if the targets of a classification are not class indices.
+        ValueError: If the data have no such form, items differ in shape, or test data differ in form from the training
+            data; or if the targets of a classification are not class indices.
 
     Example:
         >>> import torch
@@ -75,163 +176,87 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
-    parts = {name: _read(name, data) for name, data in (("train", train), ("test", test)) if data is not None}
-    if "test" in parts:
-        _check_alike(parts["train"], parts["test"])
-    targets = parts["train"][1]
-    if classification is None:
-        classification = not targets.is_floating_point()
-    if classification:
-        parts = {name: (inputs, _classes(name, targets)) for name, (inputs, targets) in parts.items()}
-        num_outputs = 1 + max(0, int(parts["train"][1].max()))
+    data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache, window=window)}
+    if test is not None:
+        data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache, window=window)
+    few = {name: take(part, slice(0, 1)) for name, part in data.items()}
+    if test is not None:
+        check_alike(few["train"], few["test"])
+    targets = targets_of(few["train"], target)
+    if loss is None:
+        _check_targets(few["train"], targets)
+        classification = not targets.is_floating_point() if classification is None else classification
+    form = Form("classes" if classification else "numbers" if loss is None else "any", target, "train")
+    known: Tensor | None = None
+    if isinstance(data["train"], Stored):
+        labels = getattr(train, "targets", None) if labels is None else labels
+        known = None if labels is None or not classification else torch.as_tensor(labels).long()
+        if known is not None:
+            basis = known
+        elif classification and num_outputs is None:
+            known, basis = _read_classes(data["train"], form)
+        else:
+            basis = targets_of(form(few["train"]), target)
     else:
-        # Integers as float64, to be rounded to the run's type if needed.
-        parts = {
-            name: (inputs, (t if t.is_floating_point() else t.double()).reshape(len(t), -1))
-            for name, (inputs, t) in parts.items()
-        }
-        num_outputs = parts["train"][1].shape[1]
-    task = (Task if classification else Regression)(
-        train=parts["train"],
-        test=parts.get("test"),
-        num_outputs=num_outputs,
-        model=model,
-        classification=classification,
-    )
+        basis = targets_of(form(data["train"]), target)
+    num_outputs = _count_outputs(basis, classification=bool(classification)) if num_outputs is None else num_outputs
+    for name, part in data.items():
+        own = replace(form, name=name)
+        if isinstance(part, Items):
+            own = replace(own, num_outputs=num_outputs)
+            data[name] = replace(part, convert=own, classes=known if name == "train" else None)
+        elif not isinstance(part, Stored):
+            data[name] = own(part)
+    settings: dict[str, Any] = {
+        "train": data["train"],
+        "test": data.get("test"),
+        "num_outputs": num_outputs,
+        "model": model,
+        "classification": bool(classification),
+        "target": target,
+        "mean_over": "batch" if loss == "model" else mean_over,
+        "columns": {name: np.asarray(column) for name, column in (columns or {}).items()},
+    }
+    if loss is not None or weights is not None:
+        task: Task = OwnLoss(loss_function=loss, weights_function=weights, **settings)
+    else:
+        task = (Task if classification else Regression)(**settings)
     task.check()
     return task
 
 
-def _read(name: str, data: Data) -> tuple[Tensor, Tensor]:
-    """Return the inputs and the targets."""
-    if isinstance(data, DataLoader):
+def _check_targets(batch: Nest, targets: Any) -> None:
+    """Raise if there are no targets for a usual loss."""
+    whole = any(targets is part for part in (batch, *fields_of(batch).values())) and len(leaves(batch)) > 1
+    if not isinstance(targets, Tensor) or not whole:
+        parts = ", ".join(fields_of(batch)) if isinstance(batch, Mapping) else f"{len(leaves(batch))} entries"
         raise ValueError(
-            f"{name} is a DataLoader; give the data set that it reads, `loader.dataset`, since the agents"
-            " draw their own batches (batch_size, sampling)"
+            f"train holds {'a single array' if isinstance(batch, Tensor) else parts}, where inputs and targets are"
+            f" wanted; allowed are (inputs, targets), a field for the targets ({', '.join(TARGETS)}, or the one that"
+            " target= names), and a loss of your own"
         )
-    if isinstance(data, TensorDataset):
-        data = data.tensors
-    if isinstance(data, Dataset) or _is_list_of_items(data):
-        data = _collate(name, data)
-    if not isinstance(data, tuple | list):
-        raise ValueError(
-            f"{name} is a {type(data).__name__}; allowed are a Dataset of (input, target), and a pair"
-            " (inputs, targets) of tensors or numpy arrays"
-        )
-    if len(data) != 2:
-        raise ValueError(
-            f"{name} holds {len(data)} entries ({', '.join(type(d).__name__ for d in data)}), where"
-            " inputs and targets are wanted; with test data it is ((inputs, targets), (test inputs, test targets))"
-        )
-    inputs, targets = (_tensor(f"the {what} of {name}", d) for what, d in zip(("inputs", "targets"), data, strict=True))
     if targets.is_complex():
-        raise ValueError(f"the targets of {name} are complex numbers, which no loss here takes")
-    if not len(inputs) == len(targets) > 0:
-        raise ValueError(f"{name} has {len(inputs)} inputs and {len(targets)} targets")
-    return inputs, targets
+        raise ValueError("the targets of train are complex numbers, which no loss here takes")
 
 
-def is_data_set(given: Any) -> bool:
-    """Return whether something holds inputs and targets, and is not one of the two.
-
-    Args:
-        given: Anything.
-
-    Returns:
-        Whether it is a Dataset, a tuple, a list of pairs (input, target), or a list of two arrays.
-    """
-    if isinstance(given, list):
-        return _is_list_of_items(given) or (len(given) == 2 and all(getattr(part, "ndim", 0) > 0 for part in given))
-    return isinstance(given, Dataset | DataLoader | tuple)
+def _count_outputs(targets: Any, *, classification: bool) -> int:
+    """Count the classes, or the numbers in a target; 1 if there are no targets."""
+    if not isinstance(targets, Tensor):
+        return 1
+    if classification or not targets.is_floating_point():
+        return 1 + max(0, int(targets.max()))
+    return targets[:1].numel()
 
 
-def is_list_of_samples(given: Any) -> bool:
-    """Return whether something is a list of samples (input, target) rather than of data sets.
-
-    Args:
-        given: Anything.
-
-    Returns:
-        Whether it is a list of pairs whose targets are single numbers.
-    """
-    return bool(given) and _is_list_of_items(given) and all(_is_number(target) for _, target in given)
-
-
-def _is_number(given: Any) -> bool:
-    return isinstance(given, int | float | np.generic) or (isinstance(given, Tensor | np.ndarray) and given.ndim == 0)
-
-
-def _is_list_of_items(data: Any) -> bool:
-    return isinstance(data, list) and all(isinstance(item, tuple) and len(item) == 2 for item in data)
-
-
-def _tensor(what: str, data: Any) -> Tensor:
-    """Return tensors as they are, and convert arrays, tables and lists."""
-    if isinstance(data, Tensor):
-        found = data.detach()
-    else:
-        try:
-            tensors = isinstance(data, list | tuple) and data and all(isinstance(item, Tensor) for item in data)
-            array = np.asarray(torch.stack(list(data)) if tensors else data)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{what} make no array: {str(error).splitlines()[0]}") from error
-        kind, size = array.dtype.kind, array.dtype.itemsize
-        if kind not in "biufc" or size > (16 if kind == "c" else 8) or np.ma.is_masked(data):
-            words = array.size and isinstance(array.flat[0], str)
-            hint = "; numpy.unique(…, return_inverse=True) turns words into class indices" if words else ""
-            raise ValueError(f"{what} are a {type(data).__name__} of {array.dtype}, where numbers are needed{hint}")
-        # Native byte order, contiguous and writable, as torch requires; copied only if needed.
-        found = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
-    if found.ndim == 0:
-        raise ValueError(f"{what} are a single number, {data!r}")
-    return found
-
-
-def _check_alike(train: Batch, test: Batch) -> None:
-    """Raise if test data differ in shape or type from the training data."""
-    for what, ours, theirs in zip(("inputs", "targets"), train, test, strict=True):
-        if ours.shape[1:] != theirs.shape[1:]:
-            raise ValueError(
-                f"the {what} of test have the shape {tuple(theirs.shape[1:])}, and those of train"
-                f" {tuple(ours.shape[1:])}"
-            )
-        kinds = [(t.is_floating_point(), t.is_complex()) for t in (ours, theirs)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"the {what} of test are {theirs.dtype}, and those of train {ours.dtype}")
-
-
-def _classes(name: str, targets: Tensor) -> Tensor:
-    """Return class indices, int64; a column is flattened."""
-    found = targets.long()
-    wrong = (found < 0) & (found != IGNORED)
-    if targets.is_floating_point():
-        wrong |= found != targets  # catches NaN, too
-    if wrong.any():
-        raise ValueError(
-            "the targets of a classification have to be integers from 0 on (or"
-            f" {IGNORED} for no label), and {name} has {targets[wrong][0].item()}"
-        )
-    return found.flatten() if found.numel() == len(found) else found
-
-
-def _collate(name: str, data: Any) -> Batch:
-    """Read the items of a data set and stack them."""
-    if isinstance(data, IterableDataset):
-        raise ValueError(f"{name} is an IterableDataset, which has no length; if it ends, give supervised(list(data))")
-    if not hasattr(data, "__len__"):
-        raise ValueError(f"{name} is a {type(data).__name__} without a length")
-    items = []
-    for index in range(len(data)):
-        try:
-            item = data[index]
-        except Exception as error:  # the user's data set may raise anything
-            raise ValueError(f"item {index} of {name} raises {type(error).__name__}: {error}") from error
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise ValueError(f"item {index} of {name} is a {type(item).__name__}, not (input, target)")
-        items.append(item)
-    if not items:
-        raise ValueError(f"{name} is empty")
-    try:
-        return tuple(default_collate(items))
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"the items of {name} cannot be stacked into tensors of one shape: {error}") from error
+def _read_classes(data: Data, form: Form) -> tuple[Tensor | None, Tensor]:
+    """Read all samples once; return the class of each, if they have one, and the classes that there are."""
+    _log.warning(
+        "task: all %d items of train are read once to learn their classes; labels= or num_outputs= makes that needless",
+        length(data),
+    )
+    found = []
+    for rows in torch.split(torch.arange(length(data)), at_once(data)):
+        targets = targets_of(form(data.fetch(rows), rows), form.target)
+        found.append(targets if targets.ndim == 1 else targets.unique())
+    classes = torch.cat(found)
+    return (classes if len(classes) == length(data) and targets.ndim == 1 else None), classes

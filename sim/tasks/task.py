@@ -1,19 +1,20 @@
 """Tasks: data and a loss."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from basinet.sim.data.nests import Nest, leaves, map_nest
-from basinet.sim.data.rows import IGNORED, Data, Stored, take
+from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, take
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
-from basinet.sim.tasks.calls import called, field
+from basinet.sim.tasks.calls import called, targets_of
 from basinet.sim.tasks.model_outputs import check_losses, class_scores, fit, output_of
 from basinet.sim.tasks.task_checks import check_task
 from basinet.topologies.registry import Registry
@@ -41,6 +42,10 @@ class Task:
             usual name (targets, target, labels, label or y).
         mean_over: "samples" if `loss` returns the loss of each sample, or of each of its elements; "batch" if it
             returns that of the whole batch, a scalar, which batches of other sizes do not add up to.
+        measured_batch: For a loss of whole batches: samples in each of the fixed batches over whose losses evaluation
+            and analysis take the mean. A run takes its batch size for None; outside, all samples are one batch.
+        columns: What else is known of each training sample, by name, such as its user: arrays [n] of numbers or words,
+            by which the samples may be partitioned.
         metrics: What is measured besides the loss, the main metric first; None for the accuracy of a classification.
         metrics_on: On which data, "test" and "train".
     """
@@ -52,6 +57,8 @@ class Task:
     classification: bool = True
     target: str | None = None
     mean_over: Literal["samples", "batch"] = "samples"
+    measured_batch: int | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: tuple[Any, ...] | None = None
     metrics_on: tuple[Where, ...] = ("test",)
 
@@ -73,7 +80,7 @@ class Task:
         Returns:
             The part of the batch that holds them; None if there is none.
         """
-        return field(batch, self.target)
+        return targets_of(batch, self.target)
 
     def with_targets(self, batch: Batch, targets: Tensor) -> Batch:
         """Return a batch with other targets.
@@ -134,7 +141,7 @@ class Task:
         """Whether elements of the loss have weights."""
         return self.ignores or self.overrides("weights")
 
-    def counts(self, data: Batch) -> Tensor | None:
+    def counts(self, data: Data) -> Tensor | None:
         """Sum the weights of each sample.
 
         Args:
@@ -143,6 +150,10 @@ class Task:
         Returns:
             [n], int64 if the weights are bool; None if all elements count alike.
         """
+        if isinstance(data, Stored):
+            rows = torch.split(torch.arange(len(data) if self.weighs else 0), at_once(data))
+            found = [self.counts(take(data, some)) for some in rows if len(some)]
+            return torch.cat([counts for counts in found if counts is not None]) if found else None
         weights = self.weights(data)
         return None if weights is None else weights.reshape(len(weights), -1).sum(1)
 
@@ -152,7 +163,9 @@ class Task:
         owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
-            return f"{words}; of a whole batch, which is no mean over samples"
+            size = self.measured_batch
+            where = "" if size is None else f", and measured on fixed batches of {size} samples"
+            return f"{words}; of a whole batch, which is no mean over samples{where}"
         if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
             return words
         if weights.dtype != torch.bool:
@@ -301,11 +314,7 @@ class Task:
         return evaluate(self, model, chunk=chunk)
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Measure trivial predictions, with which a model is to be compared; see `constant_baselines`.
-
-        Returns:
-            What `evaluate` returns for each, by its name in tables.
-        """
+        """Return what `evaluate` returns for trivial predictions, by name; see `constant_baselines`."""
         return constant_baselines(self)
 
     def constant_outputs(self, frequencies: Tensor) -> Tensor:
@@ -338,11 +347,4 @@ TASKS: Registry[Task] = Registry()
 
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
-    if isinstance(value, Stored):
-        return value.to(device, dtype)
-
-    def move(tensor: Tensor) -> Tensor:
-        wanted = dtype.to_complex() if tensor.is_complex() else dtype
-        return tensor.detach().to(device, wanted if tensor.is_floating_point() or tensor.is_complex() else None)
-
-    return map_nest(move, value)
+    return value.to(device, dtype) if isinstance(value, Stored) else move_nest(value, device, dtype)

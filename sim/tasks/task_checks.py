@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from basinet.sim.data.nests import Nest, fields_of, leaves
-from basinet.sim.data.rows import IGNORED, Stored
+from basinet.sim.data.rows import IGNORED, Stored, length
 from basinet.sim.evaluation.measuring import size
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check_task(task: "Task") -> None:
         if isinstance(data, Stored):
             if len(data) == 0:
                 raise ValueError(f"{name} is empty")
+            data.check()
             continue
         found = leaves(data)
         if not found or not all(t.ndim for t in found) or not _all_tensors(data):
@@ -37,8 +39,15 @@ def check_task(task: "Task") -> None:
             raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
         if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
             raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
+    for name, column in task.columns.items():
+        if np.shape(column) != (length(task.train),):
+            raise ValueError(
+                f"the column {name!r} has the shape {np.shape(column)}, and train has {length(task.train)} samples"
+            )
     for name, data in task.measured().items():
         if isinstance(data, Stored):
+            if task.classification and data.labels is not None:
+                _check_labels(task, name, data.labels)
             continue
         if task.classification and not task.overrides("predict"):
             _check_labels(task, name, task.targets(data))

@@ -1,4 +1,4 @@
-"""One optimizer an agent, however it is executed; schedules."""
+"""One optimizer an agent, however it is executed."""
 
 import math
 
@@ -8,7 +8,6 @@ from torch import nn, optim
 
 from basinet.algorithms.optimizers import NSGD, NSGDC, OPTIMIZERS, ClippedSGD, LocalOptimizer, OptimizerTraits
 from basinet.algorithms.row_norms import inverse_norms
-from basinet.algorithms.schedules import SCHEDULES, constant, cosine, step
 
 N, SHAPES = 3, ((2, 4), (5,))
 SIZE = sum(torch.Size(s).numel() for s in SHAPES)
@@ -191,16 +190,6 @@ def are_agents_separate(name, rests):
             twin.step(of_one(t))
         flat = torch.cat([p.detach().flatten() for p in alone])
         torch.testing.assert_close(x[1], flat, rtol=1e-12, atol=1e-12)
-
-
-def test_schedules_start_and_end_where_they_say():
-    assert constant(0, 10) == constant(9, 10) == 1.0
-    assert [step(t, 100) for t in (49, 50, 75)] == pytest.approx([1, 0.1, 0.01])
-    assert cosine(0, 100) == 1.0 and cosine(50, 100) == pytest.approx(0.5)
-    assert cosine(100, 100, final=0.2) == pytest.approx(0.2)
-    for schedule in SCHEDULES.values():
-        ramp = [schedule(t, 1000, warmup=4) for t in range(5)]
-        assert ramp == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 class Counting(optim.SGD):

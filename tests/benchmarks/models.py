@@ -81,3 +81,36 @@ class Transformer(nn.Module):
             x = x + attention(x)
             x = x + mlp(x)
         return self.head(x)
+
+
+def small_transformer(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """A causal language model of 4 layers of width 64."""
+    return Transformer(input_shape, num_outputs, width=64)
+
+
+def tiny_transformer(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """A causal language model of 2 layers of width 16."""
+    return Transformer(input_shape, num_outputs, width=16, layers=2)
+
+
+class Recurrent(nn.Module):
+    """A recurrent language model of width 32."""
+
+    def __init__(self, num_outputs: int, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(num_outputs, 32)
+        self.layer = kind(32, 32, batch_first=True)
+        self.head = nn.Linear(32, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.tokens(x))[0])
+
+
+def lstm(num_outputs: int) -> nn.Module:
+    """An LSTM over words."""
+    return Recurrent(num_outputs, nn.LSTM)
+
+
+def gru(num_outputs: int) -> nn.Module:
+    """A GRU over words."""
+    return Recurrent(num_outputs, nn.GRU)

@@ -83,7 +83,8 @@ def make_setup(**keys: Any) -> Setup:
 def make_block(**keys: Any) -> Block:
     """Build a run in one block, on one thread."""
     setup = make_setup(**keys)
-    return Block(setup, Placement.split(setup.config.replicas, setup.num_agents), torch.device("cpu"))
+    placement = Placement.split(setup.config.replicas, setup.num_agents)
+    return Block(setup, placement, torch.device("cpu"), setup.config.runtime.engine)
 
 
 def advancing(block: Block, steps: int) -> Step:

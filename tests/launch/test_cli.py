@@ -90,7 +90,10 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["reproduce", "flatness-tradeoff", "replica=2"], "no setting 'replica'; allowed: scale, name"),
         (["run", "tiny.yaml", "steps="], "steps: a value is needed"),
         (["run", "tiny.yaml", "steps=true"], "steps: got True"),
-        (["run", "tiny.yaml", "model=cnn", "runtime.engine=stacked"], "runtime.engine: stacked cannot run cnn"),
+        (
+            ["run", "tiny.yaml", "runtime.engine=stacked", "runtime.autocast=bfloat16"],
+            "runtime.engine: stacked cannot run mlp: its layers compute in the type of the parameters",
+        ),
         (["run", "tiny.yaml", "strategy=os:getcwd"], "strategy: os:getcwd returns no object with a method 'step'"),
         (["run", "tiny.yaml", "topology=os:getcwd"], "topology: "),
         (["run", "tiny.yaml", "runtime.threads=-1"], "runtime.threads: got -1"),

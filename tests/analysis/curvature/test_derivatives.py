@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, l1_loss
 
 from basinet.analysis.curvature import derivatives
-from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.analysis.curvature.matrices import Curvature, Kind
 from basinet.analysis.curvature.objective import Objective
+from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
+from basinet.analysis.curvature.trace import trace
 from basinet.sim.tasks import Task
 
 
@@ -100,10 +104,10 @@ def network(*layers: nn.Module) -> nn.Sequential:
         return nn.Sequential(nn.Linear(4, 5), *layers, nn.Linear(5, 3))
 
 
-def make(model: nn.Module, loss: Any = plain, dtype: torch.dtype = torch.float64) -> Curvature:
+def make(model: nn.Module, loss: Any = plain, dtype: torch.dtype = torch.float64, **settings: Any) -> Curvature:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(12, 4, generator=generator), torch.randint(3, (12,), generator=generator)
-    objective = Objective(model.to(dtype), loss, (x.to(dtype), y))
+    objective = Objective(model.to(dtype), loss, (x.to(dtype), y), **settings)
     return Curvature(objective, objective.point)
 
 
@@ -304,3 +308,58 @@ def test_a_layer_whose_second_derivative_is_not_finite_is_named() -> None:
     curvature = make(network(Root()))
     with pytest.raises(ValueError, match=r"is not finite; the cause is layer '1' \(Root\)"):
         curvature.products(torch.ones_like(curvature.points))
+
+
+def segments(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :2].mean(1, keepdim=True), x[:, 2:].mean(1, keepdim=True), x[:, :3]], 1)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss_newton", "empirical_fisher"])
+@pytest.mark.parametrize("function", [Detached, Lopsided, Marked, Segmented])
+def test_differences_need_no_second_derivative(function: Any, kind: Kind) -> None:
+    """Their error is of the square of the step, here below 1e-9, and of rounding over the step, below 1e-10."""
+    exact = make(network(Layer(segments if function is Segmented else torch.square), nn.Tanh())).of_kind(kind)
+    units = torch.eye(exact.points.shape[1], dtype=torch.float64)[:, None]
+    expected = exact.products(units)[:, 0]
+    model = network(Layer(function.apply), nn.Tanh())
+    for settings in ({}, {"chunk": 5}):
+        found = make(model, products="differences", **settings).of_kind(kind)
+        torch.testing.assert_close(found.products(units)[:, 0], expected, rtol=0, atol=1e-8)
+        torch.testing.assert_close(found.gradients(), exact.gradients(), rtol=0, atol=1e-14)
+        assert not found.products(torch.zeros_like(found.points)).any()
+    two = Curvature(found.objective, torch.cat([found.points, 2 * found.points]), kind=kind)
+    torch.testing.assert_close(two.products(units.expand(-1, 2, -1))[:, 0], expected, rtol=0, atol=1e-8)
+
+
+def test_eigenvalues_and_trace_by_differences() -> None:
+    exact = HessianOperator.of(make(network(Layer(torch.square))))
+    found = HessianOperator.of(make(network(Layer(Marked.apply)), products="differences"))
+    values = np.linalg.eigvalsh(exact @ np.eye(exact.shape[0]))
+    np.testing.assert_allclose(top_eigenvalues(found, 3).values, values[:-4:-1], rtol=1e-7)
+    assert trace(found, num_products=100).value == pytest.approx(values.sum(), rel=1e-6)
+
+
+class Through(torch.autograd.Function):
+    """x², with the gradient of x: that of no loss at all."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_differences_of_what_is_no_gradient_are_refused() -> None:
+    curvature = make(network(Layer(Through.apply)), products="differences")
+    with pytest.raises(ValueError, match=r"by differences of autograd's gradient, is not symmetric"):
+        curvature.products(torch.ones_like(curvature.points))
+
+
+def test_differences_take_float64_and_have_no_third_derivative() -> None:
+    with pytest.raises(ValueError, match=r"need parameters in float64, got torch\.float32"):
+        make(network(nn.Tanh()), dtype=torch.float32, products="differences")
+    curvature = make(network(nn.Tanh()), products="differences")
+    with pytest.raises(ValueError, match="Third derivatives need exact products"):
+        curvature.form_gradients(curvature.points[None], torch.ones(1))

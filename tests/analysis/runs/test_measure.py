@@ -384,8 +384,14 @@ def test_limits_of_stability(make_block):
     assert row["stability_limit"] == pytest.approx(2 / rate)
     # Metropolis weights of a ring are 1 / 3; the eigenvalues of W are 1, 1 / 3, 1 / 3, -1 / 3.
     assert row["consensus_stability_limit"] == pytest.approx((2 / 3) / rate)
-    block = make_block(optimizer={"name": "sgd", "lr": 0.2, "momentum": 0.9}, **keys)
-    assert measure_replica(block.setup, take_rows(block.state_dict(), slice(0, 4)), 0) == []
+    for other in (
+        {"optimizer": {"name": "sgd", "lr": 0.2, "momentum": 0.9}},
+        {"optimizer": {"name": "sgd", "lr": 0.2, "groups": [{"match": "*.bias", "lr": 0.1}]}},
+        {"optimizer": {"name": "sgd", "lr": 0.2}, "clipping": {"norm": 1}},
+        {"optimizer": {"name": "sgd", "lr": 0.2}, "schedule": "plateau"},
+    ):
+        block = make_block(**keys | other)
+        assert measure_replica(block.setup, take_rows(block.state_dict(), slice(0, 4)), 0) == []
 
 
 def test_the_quadratic_has_its_closed_forms(make_setup):

@@ -244,11 +244,14 @@ def test_values_measured_otherwise_are_named(tmp_path):
         "diffusion ATC: measured with analysis_samples=90: newton_decrement (centroid all)."
     ]
     measure_again(run, {"analysis": ["newton_decrement"], "analysis_points": ["agents"], "analysis_dtype": "float32"})
+    measure_again(run, {"analysis": ["gauss_newton_trace"], "analysis_products": "differences"})
     assert incidents(load_runs(tmp_path)) == [
         "diffusion ATC: measured with analysis_samples=90: newton_decrement (centroid all).",
         "diffusion ATC: measured with analysis_dtype=float32: newton_decrement (agents all).",
+        "diffusion ATC: measured with analysis_products=differences: gauss_newton_trace (centroid all).",
     ]
-    measure_again(run, {"analysis": ["newton_decrement"], "analysis_points": ["centroid", "agents"]})
+    both = ["newton_decrement", "gauss_newton_trace"]
+    measure_again(run, {"analysis": both, "analysis_points": ["centroid", "agents"]})
     assert incidents(load_runs(tmp_path)) == []
 
 

@@ -211,6 +211,13 @@ def test_what_theory_cannot_follow_is_refused(tmp_path):
         ({"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1}}, "weight_decay"),
         ({"strategy": "diffusion", "gradient_noise": {"size": 0.1}}, "gradient_noise: theory covers"),
         ({"strategy": "diffusion", "optimizer": {"name": "adam", "lr": 0.1}}, "not affine"),
+        ({"strategy": "diffusion", "clipping": {"norm": 1}}, "^clipping: theory covers only plain steps"),
+        ({"strategy": "diffusion", "averaging": "ema"}, "^averaging: theory covers only plain steps"),
+        ({"strategy": "diffusion", "schedule": "plateau"}, "^schedule: plateau sets rates that are not known"),
+        (
+            {"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "groups": [{"match": "*", "lr": 0.2}]}},
+            "^optimizer.groups: theory covers only one learning rate",
+        ),
     ]):  # fmt: skip
         path = run(**(keys | change), out=tmp_path / str(index)).runs[0].path
         with pytest.raises(ExperimentError, match=message):

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from basinet.sim.data.partitions import PARTITIONS, dirichlet, iid, shards, shared, unequal
+from basinet.sim.data.partitions import PARTITIONS, by_column, dirichlet, iid, shards, shared, unequal
 
-DISJOINT = sorted(set(PARTITIONS) - {"shared"})
+DISJOINT = sorted(set(PARTITIONS) - {"shared", "by_column", "in_turns"})
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -104,3 +104,21 @@ def test_unequal_sizes_are_geometric() -> None:
     assert sizes[-1] / sizes[0] == pytest.approx(10, rel=1e-3)
     assert sorted(len(part) for part in unequal(10, 10, generator(), ratio=100.0)) == [1] * 10
     assert [len(part) for part in unequal(10, 1, generator())] == [10]
+
+
+@given(num_groups=st.integers(1, 40), num_agents=st.integers(1, 12), seed=st.integers(0, 2**32))
+def test_groups_stay_together(num_groups: int, num_agents: int, seed: int) -> None:
+    users = np.array([f"user {n}" for n in np.r_[np.arange(num_groups), generator(seed).integers(num_groups, size=60)]])
+    if num_groups < num_agents:
+        with pytest.raises(ValueError, match=f"cannot deal the {num_groups} values of user to {num_agents} agents"):
+            by_column({"user": users}, num_agents, generator(seed), column="user")
+        return
+    parts = by_column({"user": users}, num_agents, generator(seed), column="user")
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(users)))
+    held = [set(users[part]) for part in parts]
+    assert sum(map(len, held)) == num_groups and {len(h) - num_groups // num_agents for h in held} <= {0, 1}
+
+
+def test_columns_are_named() -> None:
+    with pytest.raises(ValueError, match="by their user, which the task does not know; allowed are file, shard"):
+        by_column({"file": np.arange(3), "shard": np.arange(3)}, 2, generator(), column="user")

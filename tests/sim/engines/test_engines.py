@@ -31,7 +31,6 @@ MODELS = {
     "cnn-batch-norm": lambda: CNN((1, 8, 8), 10, channels=(4, 6), norm="batch"),
     "cnn-group-norm-dropout": lambda: CNN((1, 8, 8), 10, channels=(4, 8), norm="group", dropout=0.3),
 }
-STACKED = [name for name in MODELS if not name.startswith("cnn")]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +69,6 @@ def reference(model, task, state, batch, keys):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_equal_a_loop_of_autograd(name, engine, task):
-    if engine == "stacked" and name not in STACKED:
-        pytest.skip("convolutions are mapped or looped")
     torch.manual_seed(1)
     model = MODELS[name]().double()
     state = make_state(model)
@@ -169,46 +166,13 @@ def test_views_are_the_state_itself():
     assert sum(v[0].numel() for v in state.parameter_views.values()) == state.parameters.shape[1]
 
 
-def test_a_model_used_twice_or_tied_is_not_stacked_but_runs(task):
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Linear(64, 64)
-            self.second = nn.Linear(64, 64)
-            self.second.weight = self.first.weight
-            self.last = nn.Linear(64, 10)
-
-        def forward(self, x):
-            x = torch.relu(self.first(x.flatten(1)))
-            return self.last(torch.relu(self.second(x)))
-
-    class Twice(Tied):
-        def forward(self, x):
-            x = x.flatten(1)
-            return self.last(torch.relu(self.first(torch.relu(self.first(x)))))
-
-    for kind in (Tied, Twice):
-        model = kind().double()
-        state = make_state(model)
-        batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
-        keys = torch.arange(N)
-        with pytest.raises(ValueError):
-            ENGINES["stacked"](model, task, state)
-        expected, _, _ = reference(model, task, state, batch, keys)
-        for engine in ("vectorized", "loop"):
-            ENGINES[engine](model, task, state).gradients(batch, keys)
-            torch.testing.assert_close(state.gradients, expected, rtol=1e-12, atol=1e-13)
-
-
 def test_frozen_parameters_are_no_agents_own(task):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10)).double()
     model[1].weight.requires_grad_(False)
     state = make_state(model)
     assert list(state.parameter_views) == ["1.bias", "3.weight", "3.bias"]
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
-    with pytest.raises(ValueError, match="frozen or shared"):
-        ENGINES["stacked"](model, task, state)
-    for engine in ("vectorized", "loop"):
+    for engine in ENGINES:
         ENGINES[engine](model, task, state).gradients(batch, torch.arange(N))
         for n in range(N):
             agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
@@ -239,7 +203,8 @@ def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
     assert not torch.equal(engine.gradients(batch, torch.arange(N) + 1), first)
 
 
-def test_a_loss_of_its_own_is_not_stacked(task):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_loss_of_its_own_is_differentiated(engine, task):
     class Penalised(type(task)):
         def objective(self, model, batch):
             return super().objective(model, batch) ** 2
@@ -247,10 +212,11 @@ def test_a_loss_of_its_own_is_not_stacked(task):
     own = Penalised(train=task.train, test=None, num_outputs=10)
     model = Softmax((1, 8, 8), 10).double()
     state = make_state(model)
-    engine, _, _ = make_engine("auto", model, own, state, B)
-    assert engine.name in ("vectorized", "loop")
-    with pytest.raises(ValueError, match="a loss of its own"):
-        ENGINES["stacked"](model, own, state)
+    batch, keys = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train), torch.arange(N)
+    found = ENGINES[engine](model, own, state).gradients(batch, keys)
+    gradients, losses, _ = reference(model, task, state, batch, keys)
+    torch.testing.assert_close(found, losses**2, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(state.gradients, 2 * losses[:, None] * gradients, rtol=1e-12, atol=1e-13)
 
 
 def test_the_choice_leaves_the_state_alone(task):
@@ -343,7 +309,7 @@ def test_an_odd_model_is_run_as_it_is(name, task):
     picks = torch.arange(N * B).view(N, B) * 7
     batch = tuple(t[picks] for t in task.train)
     engine, why, _ = make_engine("auto", model, task, state, B)
-    assert ("stacked" in tried(engine, why)) == (name == "root"), why
+    assert ("stacked" in tried(engine, why)) == (name not in ("buffer put in place", "own forward")), why
     for _ in range(2):
         expected, losses, buffers = reference(model, task, state, batch, torch.arange(N))
         found = engine.gradients(batch, torch.arange(N))
@@ -360,13 +326,30 @@ def test_an_engine_that_errs_is_refused(task):
         make_engine("vectorized", model, task, make_state(model), B)
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp-dropout", "mlp-batch-norm", "silu"])
+SHARED = {
+    **{name: MODELS[name] for name in ("cnn", "mlp-dropout", "mlp-batch-norm")},
+    "silu": lambda: MLP((1, 8, 8), 10, hidden=(7,), activation="silu"),
+    "attention": lambda: nn.Sequential(
+        nn.Flatten(1, 2), nn.TransformerEncoderLayer(8, 2, 5, 0.0, batch_first=True), nn.Flatten(), nn.Linear(64, 10)
+    ),
+    "recurrent": lambda: nn.Sequential(nn.Flatten(1, 2), nn.GRU(8, 3, batch_first=True), Last(), nn.Linear(3, 10)),
+}
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer."""
+
+    def forward(self, outputs):
+        return outputs[0][:, -1]
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
     monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # a pass seems to take a second
     task = task.to("cpu", torch.float32)
     torch.manual_seed(1)
     kind, agents = ("loop", 5) if name == "cnn" else ("stacked", 101)
-    model = MLP((1, 8, 8), 10, hidden=(7,), activation="silu") if name == "silu" else MODELS[name]()
+    model = SHARED[name]()
     picks = torch.arange(agents * 3).view(agents, 3)
     batch, keys = tuple(t[picks] for t in task.train), torch.arange(agents)
     found = []
@@ -416,10 +399,11 @@ def test_a_trial_compares_the_first_pass(task, monkeypatch, quick):
     assert engine.name == "stacked"
 
 
-def test_an_engine_leaves_no_cycle_behind(task):
+@pytest.mark.parametrize("name", ["mlp-dropout", "attention"])
+def test_an_engine_leaves_no_cycle_behind(name, task):
     import weakref
 
-    model = MODELS["mlp-dropout"]().double()
+    model = SHARED[name]().double()
     state = make_state(model)
     gc.collect()
     gc.disable()

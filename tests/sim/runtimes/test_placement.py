@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ray import cloudpickle
+from torch.utils.data import Dataset
 
 from basinet.algorithms.optimizers import OPTIMIZERS, OptimizerTraits
 from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
@@ -16,14 +17,15 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
+from basinet.sim.tasks import supervised
 from tests.structures import STRUCTURES
 
 SETTINGS = {
     "sgd": {"momentum": 0.9, "nesterov": True},
-    "adam": {"lr": 0.01},
+    "adam": {"lr": 0.01, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "adamw": {"lr": 0.01},
     "galore": {"rank": 2, "period": 3},
-    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True},
+    "golore": {"rank": 2, "period": 3, "momentum": 0.5, "shared": True, "groups": [{"match": "*.bias", "lr": 0.02}]},
     "lozo": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "lozo_m": {"lr": 0.01, "eps": 0.1, "period": 3, "shared": True},
     "mezo": {"lr": 0.01, "eps": 0.1},
@@ -74,6 +76,26 @@ ATTACKED = {
 }
 
 
+PARTLY_TRAINED = {
+    "diffusion lora": {"adapters": {"name": "lora", "rank": 2, "dropout": 0.2}, "trained": ["*.bias"]},
+    "gradient_tracking frozen": {"frozen": ["*.bias"]},
+}
+
+
+class Squares(Dataset):
+    """Items that draw from a global generator."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return index % 7 + torch.rand(3), index % 2
+
+
+def shifted(item, rng):
+    return item[0] + float(rng.normal()), item[1]
+
+
 def build():
     """Build all pairs, or find why they are refused: five agents and three replicas, so that a replica is split."""
     setups, refused, shared = {}, {}, Shared()
@@ -83,7 +105,8 @@ def build():
         for j, optimizer in enumerate(OPTIMIZERS)
     ]
     attacked = [(name, strategy, "sgd", "constant", attack) for name, (strategy, attack) in ATTACKED.items()]
-    for name, strategy, optimizer, schedule, attack in pairs + attacked:
+    partly = [(name, name.partition(" ")[0], "sgd", "constant", "none") for name in PARTLY_TRAINED]
+    for name, strategy, optimizer, schedule, attack in pairs + attacked + partly:
         mixes = optimizer == "adam" and StrategyTraits.of(STRATEGIES[str(strategy)]()).combines_x
         config = {
             "task": "digits",
@@ -99,11 +122,14 @@ def build():
             "replicas": 3,
             "runtime": {"dtype": "float64", "engine": "stacked"},
         }
+        if name in PARTLY_TRAINED:
+            config |= PARTLY_TRAINED[name] | {"runtime": {"dtype": "float64", "engine": "vectorized"}}
         try:
             setups[name] = build_setup(Config.parse(config), shared)
         except ExperimentError as error:
             refused[name] = str(error)
-    for name, (task, model) in STRUCTURES.items():
+    read = supervised(Squares(), lazy=True, transform=shifted, num_outputs=2)
+    for name, (task, model) in {**STRUCTURES, "read when needed": (read, "softmax")}.items():
         config |= {"task": task, "model": model, "strategy": "diffusion", "topology": {"name": "ring", "agents": 5}}
         config |= {"runtime": {"dtype": "float64", "engine": "loop"}, "optimizer": {"name": "sgd", "lr": 0.1}}
         setups[name] = build_setup(Config.parse(config | {"attack": "none", "sampling": "epochs"}), shared)

@@ -27,8 +27,12 @@ BASE = {
     "model": {"name": "mlp", "hidden": [8], "norm": "batch", "dropout": 0.1},
     "topology": {"name": "ring", "agents": 5},
     "strategy": ["centralized", "diffusion"],
-    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "groups": [{"match": "*.bias", "lr": 0.05}]},
+    "schedule": {"name": "plateau", "patience": 0, "threshold": 0.9},  # falls at step 20
+    "clipping": {"norm": 2.0},
+    "averaging": {"name": "ema", "decay": 0.9},
     "batch_size": 4,
+    "accumulate": 2,
     "steps": 40,
     "evaluate_every": 20,
     "replicas": 2,

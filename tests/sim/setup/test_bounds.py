@@ -35,7 +35,8 @@ NEEDED = {
     "passes": {"value": 1.0},
     "risk_above": {"level": 1.0},
     "resnet": {"norm": "none"},
-    "huggingface": {"path": "x"},
+    **{name: {"path": "x"} for name in ("huggingface", "image_folder", "shards")},
+    "table": {"path": "x", "target": "y"},
 }
 NEEDED["wide_resnet"] = NEEDED["resnet"]
 
@@ -301,4 +302,5 @@ def test_meta_tensors_count_the_parameters_of_all_built_in_models():
                 task.input_shape = (5,)
             with torch.random.fork_rng(devices=[]):
                 made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
-            assert room.parameters_of(component, task) == sum(p.numel() for p in made.parameters()) > 0
+            config = Config.parse(BASE | {"model": component})
+            assert room.parameters_of(config, task) == sum(p.numel() for p in made.parameters()) > 0

@@ -123,7 +123,9 @@ def test_plain_bytes_are_decoded(tmp_path: Path) -> None:
 
 def test_images_of_several_shapes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [PIXELS[0], PIXELS[1][:4], PIXELS[2][..., 0]])
-    with pytest.raises(ValueError, match=r"'train' have the shapes .*\(4, 5, 3\).* give a size and channels"):
+    with pytest.raises(
+        ValueError, match=r"image 1 of split 'train' has the shape \(3, 4, 5\), and others \(3, 6, 5\); give a size"
+    ):
         load(path)
     assert load(path, size=4, channels=1).input_shape == (1, 4, 4)
     assert load(path, size=4, channels=3).input_shape == (3, 4, 4)
@@ -140,14 +142,13 @@ def test_unknown_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "kind", "message"),
     [
-        ([0, -1, 1, 1], "int64", "column 'label' of split 'train' has to hold class .*, but has the label -1 in row 1"),
-        ([-100, 0, -101], "int16", "has the label -101 in row 2"),
-        ([0.5, 1.0], "float64", "column 'label' of split 'train' has to hold class .* with the first entry 0.5"),
+        ([0, -1, 1, 1], None, "column 'label' of split 'train' has to hold class.*, but has the label -1 in row 1"),
+        ([0.5, 1.0], "float64", "column 'label' of split 'train' has to hold class.* with the first entry 0.5"),
         ([-100, -100], "int64", "no label of train counts: all are -100"),
     ],
 )
-def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str, message: str) -> None:
-    path = write(tmp_path / "a.parquet", PIXELS[: len(labels)], labels=labels, label=datasets.Value(kind))
+def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str | None, message: str) -> None:
+    path = write(tmp_path / "a.parquet", PIXELS[: len(labels)], labels=labels, label=kind and datasets.Value(kind))
     with pytest.raises(ValueError, match=message):
         load(path)
 
@@ -189,7 +190,7 @@ def test_gaps(tmp_path: Path, pixels: Any, labels: list[Any], message: str) -> N
 
 def test_splits_are_alike(tmp_path: Path) -> None:
     files = {"train": write(tmp_path / "a.parquet"), "test": write(tmp_path / "b.parquet", PIXELS[:2, ..., 0])}
-    with pytest.raises(ValueError, match=r"shapes \(3, 6, 5\) and \(1, 6, 5\); give a size and channels"):
+    with pytest.raises(ValueError, match=r"inputs of test have the shape \(1, 6, 5\), and those of train \(3, 6, 5\)"):
         huggingface(path="parquet", data_files=files)
     integers = datasets.Value("int64")
     files["test"] = write(tmp_path / "c.parquet", PIXELS[:2], [3, 0], integers)

@@ -294,12 +294,12 @@ def test_supervised_regression() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Pairs([torch.zeros(2)]), "item 0 of train is a Tensor, not"),
+        (Pairs([torch.zeros(2)]), "train holds a single array, where inputs and targets are wanted"),
         (Pairs([(torch.zeros(2), 0), (torch.zeros(3), 1)]), "cannot be stacked into tensors of one shape"),
         (Pairs([(object(), 0)]), "cannot be stacked"),
         (Pairs([]), "train is empty"),
         ((torch.zeros(3, 2), torch.zeros(2)), "train has 3 inputs and 2 targets"),
-        ((torch.zeros(3, 2),), "train holds 1 entries .*inputs and targets are wanted"),
+        ((torch.zeros(3, 2),), "train holds 1 entries, where inputs and targets are wanted"),
         ((torch.zeros(2, 2), torch.tensor([-1, 0])), "integers from 0 on"),
     ],
 )
@@ -311,7 +311,7 @@ def test_supervised_refuses(data: Any, message: str) -> None:
 # All tasks
 
 
-@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"huggingface"}))
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"huggingface", "image_folder", "shards", "table"}))
 def test_default_model_fits_the_task(name: str) -> None:
     task = TASKS[name]().to("cpu", torch.float32)
     shape = {} if task.model == "point" else {"input_shape": task.input_shape}

@@ -1,0 +1,188 @@
+"""Items kept in files that are mapped into memory, made once and shared by all that read the same items.
+
+CACHE/KEY/          KEY is a digest of the items' source
+    leaf0.bin …     the numbers of each part of the items, one item after another
+    shapes0.npy …   the shape of the part in each item, int64 [n, dimensions]
+    done.json       lengths of the files and types of the parts; it is written last
+"""
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basinet.sim.data.items import Items
+from basinet.sim.data.nests import Nest, leaves, map_values, rebuild
+from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
+
+__all__ = ["Mapped", "cached"]
+
+_log = logging.getLogger(__name__)
+
+_DONE = "done.json"
+
+
+class Mapped:
+    """Items in files that are mapped into memory.
+
+    Args:
+        folder: The folder of the files.
+        like: The first item, for the structure of all.
+    """
+
+    def __init__(self, folder: Path, like: Nest) -> None:
+        self.folder, self.like = folder, like
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "like": self.like}
+
+    @cached_property
+    def _parts(self) -> list[tuple[np.memmap, np.ndarray, np.ndarray]]:
+        """The numbers, the shapes and the places of each part."""
+        found = []
+        for place, kind in enumerate(_record(self.folder)["types"]):
+            shapes = np.load(self.folder / f"shapes{place}.npy")
+            ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
+            numbers = np.memmap(self.folder / f"leaf{place}.bin", dtype=kind, mode="r", shape=(int(ends[-1]),))
+            found.append((numbers, shapes, np.concatenate([[0], ends])))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._parts[0][1])
+
+    def __getitem__(self, row: int) -> Nest:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        return rebuild(
+            self.like,
+            [
+                torch.from_numpy(np.array(t[at[row] : at[row + 1]]).reshape(shapes[row]))
+                for t, shapes, at in self._parts
+            ],
+        )
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all items have the same shapes."""
+        return all(bool((shapes == shapes[0]).all()) for _, shapes, _ in self._parts)
+
+
+class _Uniform(Mapped):
+    """Items that all have the same shapes, so that several are read at once."""
+
+    def gather(self, rows: Tensor) -> Nest:
+        """Read several items of the same shape.
+
+        Args:
+            rows: Their indices, int64 [B].
+
+        Returns:
+            A nest of tensors [B, ...].
+        """
+        found = [torch.from_numpy(t.reshape(len(self), *shapes[0])[rows.numpy()]) for t, shapes, _ in self._parts]
+        batch = rebuild(self.like, found)
+        return tuple(batch) if type(batch) is list else batch
+
+
+def cached(items: Items, folder: Path) -> Mapped:
+    """Keep the items of a data set in files, unless they are there already.
+
+    Args:
+        items: Their source holds nests of tensors, arrays and numbers.
+        folder: The folder of all such files.
+
+    Returns:
+        The same items, as a source.
+
+    Raises:
+        ExperimentError: The folder cannot be written, or items hold something else or differ in structure.
+    """
+    like = _as_tensors(items, 0)
+    key = getattr(items.source, "fingerprint", None) or digest([items.source, like])
+    place = folder.absolute() / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f"{key}.lock"):
+            if not _is_whole(place):
+                _make(items, like, place)
+    except OSError as error:
+        raise ExperimentError(f"task.cache: {first_line(error)}") from error
+    mapped = Mapped(place, like)
+    return _Uniform(place, like) if mapped.is_uniform else mapped
+
+
+def _make(items: Items, like: Nest, place: Path) -> None:
+    _log.warning("task.cache: writing the %d items of %s to %s", len(items), items.name, place)
+    first = leaves(like)
+    shapes: list[list[tuple[int, ...]]] = [[] for _ in first]
+    with TemporaryDirectory(prefix=f"{place.name}.", dir=place.parent) as name:
+        making = Path(name) / "whole"
+        making.mkdir()
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(making / f"leaf{number}.bin", "wb")) for number in range(len(first))]
+            for row in range(len(items)):
+                found = leaves(_as_tensors(items, row))
+                if [(t.dtype, t.ndim) for t in found] != [(t.dtype, t.ndim) for t in first]:
+                    raise ExperimentError(
+                        f"task.cache: item {row} of {items.name} has other parts or types than item 0"
+                    )
+                for t, file, seen in zip(found, files, shapes, strict=True):
+                    file.write(t.contiguous().numpy().tobytes())
+                    seen.append(tuple(t.shape))
+        for number, (t, seen) in enumerate(zip(first, shapes, strict=True)):
+            np.save(making / f"shapes{number}.npy", np.array(seen, dtype=np.int64).reshape(len(items), t.ndim))
+        record = {
+            "files": {file.name: file.stat().st_size for file in making.iterdir()},
+            "types": [t.numpy().dtype.str for t in first],
+        }
+        (making / _DONE).write_text(json.dumps(record), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # what is not whole
+        making.rename(place)
+
+
+def _record(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place / _DONE).read_text(encoding="utf-8"))
+    return found
+
+
+def _is_whole(place: Path) -> bool:
+    """Return whether all files are there, at their full lengths."""
+    try:
+        return all((place / name).stat().st_size == size for name, size in _record(place)["files"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _as_tensors(items: Items, row: int) -> Nest:
+    """Read an item, and convert its arrays and numbers to tensors."""
+
+    def convert(part: Any) -> Tensor:
+        if isinstance(part, Tensor):
+            return part.detach()
+        if isinstance(part, np.ndarray | np.generic | bool | int | float):
+            return torch.as_tensor(part, dtype=torch.float64 if isinstance(part, float) else None)
+        raise ExperimentError(
+            f"task.cache: item {row} of {items.name} holds a {type(part).__name__}; allowed are tensors, arrays and"
+            " numbers"
+        )
+
+    return map_values(convert, items.item(row))
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Wait for the lock of a file within this context."""
+    with open(file, "w", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,262 @@
+"""Whatever a model is made of, the stacked engine computes what the loop does, or says why it cannot."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from basinet.sim.agents.state import StackedState
+from basinet.sim.data.rows import take
+from basinet.sim.engines import ENGINES, make_engine
+from basinet.sim.tasks import Task, supervised
+from tests.module_types import CLASSES, LENGTH, WIDTH, WORDS, ModuleType
+from tests.structures import STRUCTURES
+
+N, B = 3, 5
+CPU = torch.device("cpu")
+
+
+class Language(nn.Module):
+    """A causal language model of two blocks; the head is the table of words."""
+
+    def __init__(self, norm: type[nn.Module] = nn.LayerNorm, *, mask: str = "causal", rotary: bool = False) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(WORDS, 4, padding_idx=0), nn.Embedding(LENGTH, 4)
+        self.norms = nn.ModuleList(norm(4) for _ in range(3))
+        self.joint = nn.ModuleList(nn.Linear(4, 12, bias=False) for _ in range(2))
+        self.wide, self.narrow = nn.Linear(4, 7), nn.Linear(7, 4)
+        self.head = nn.Linear(4, WORDS, bias=False)
+        self.head.weight = self.words.weight
+        self.mask, self.rotary = mask, rotary
+        self.register_buffer("allowed", torch.ones(LENGTH, LENGTH).tril().bool())
+        self.angles = torch.arange(LENGTH)[:, None] * torch.tensor([1.0, 0.1])
+
+    def turned(self, x: Tensor) -> Tensor:
+        one, two = x.chunk(2, dim=-1)
+        cos, sin = self.angles[..., :1].to(x).cos(), self.angles[..., :1].to(x).sin()
+        return torch.cat([one * cos - two * sin, one * sin + two * cos], -1)
+
+    def attend(self, x: Tensor, joint: nn.Linear) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (part.view(batch, length, 2, width // 2).transpose(1, 2) for part in joint(x).split(width, dim=2))
+        if self.rotary:
+            q, k = self.turned(q), self.turned(k)
+        if self.mask == "causal":
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        elif self.mask == "buffer":
+            y = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.allowed[:length, :length])
+        else:  # written out
+            scores = (q @ k.transpose(-2, -1)) / math.sqrt(k.size(-1))
+            scores = scores.masked_fill(self.allowed.logical_not(), float("-inf"))
+            y = functional.softmax(scores, dim=-1) @ v
+        return y.transpose(1, 2).reshape(batch, length, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] <= LENGTH
+        y = self.words(x) + self.places(torch.arange(x.size(1), device=x.device))
+        for norm, joint in zip(self.norms, self.joint, strict=False):
+            y = y + self.attend(norm(y), joint)
+            y = y + self.narrow(functional.gelu(self.wide(y)))  # the same layers in each block
+        return self.head(self.norms[-1](y))
+
+
+class Function(nn.Module):
+    """A layer and any function of its outputs, the model's parameters and buffers."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.scale = nn.Parameter(torch.tensor(0.7))
+        self.matrix = nn.Parameter(torch.linspace(-1, 1, WIDTH * WIDTH).view(WIDTH, WIDTH))
+        self.register_buffer("steps", torch.arange(WIDTH) / WIDTH)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(self, self.first(x)))
+
+
+def written(model: Function, y: Tensor) -> Tensor:
+    y = y * 2
+    y += model.scale
+    y[:, 0] = 1.0
+    return y
+
+
+def without_gradient(model: Function, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        factor = y.std(dim=1, keepdim=True)
+    return y / (1 + factor) + y.detach().mean(dim=0)
+
+
+class Padded(nn.Module):
+    """Attention with a mask that depends on the words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.joint, self.head = nn.Embedding(WORDS, 4), nn.Linear(4, 12), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = (x != 0) | (torch.arange(x.shape[1]) == 0)
+        parts = self.joint(self.words(x)).unflatten(-1, (3, 2, 2)).movedim(-3, 0).transpose(-3, -2)
+        y = functional.scaled_dot_product_attention(*parts, attn_mask=known[:, None, None, :])
+        return self.head(y.transpose(-3, -2).flatten(-2).mean(1))
+
+
+class Deep(nn.Module):
+    """Its depth depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1 + int(x.abs().sum()) % 3):
+            x = self.layer(x).tanh()
+        return self.head(x)
+
+
+class Read(nn.Module):
+    """Normalises, and reads the statistics that this has written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x) + self.norm.running_mean)
+
+
+def channels(norm: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 4, 2), norm, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, CLASSES))
+
+
+NEW = {
+    "language": ModuleType(Language, "next words"),
+    "language_rms_norm": ModuleType(lambda: Language(nn.RMSNorm), "next words"),
+    "language_buffer_mask": ModuleType(lambda: Language(mask="buffer"), "next words"),
+    "language_written_out": ModuleType(lambda: Language(mask="written out"), "next words"),
+    "language_rotary": ModuleType(lambda: Language(rotary=True), "next words"),
+    "padded_attention": ModuleType(Padded, "words"),
+    "einsum": ModuleType(lambda: Function(lambda m, y: torch.einsum("bi,ij,j->bj", y, m.matrix, m.steps))),
+    "matmul": ModuleType(lambda: Function(lambda m, y: torch.addmm(m.steps, y, m.matrix.T) @ m.matrix)),
+    "one_sample_norm": ModuleType(lambda: Function(lambda m, y: functional.layer_norm(y, (WIDTH,), m.matrix[0]))),
+    "numbers": ModuleType(lambda: Function(lambda m, y: m.scale * y - 1 / (2 + m.scale.exp()) + 2**m.steps)),
+    "parts": ModuleType(lambda: Function(lambda m, y: torch.stack([y[:, 2], *y[:, [0, 3, 1]].unbind(1)], dim=-1))),
+    "sorted": ModuleType(lambda: Function(lambda m, y: y.sort(dim=-1).values + y.amax(0) + y.topk(2)[0].sum())),
+    "written": ModuleType(lambda: Function(written)),
+    "without_gradient": ModuleType(lambda: Function(without_gradient)),
+    "chosen": ModuleType(lambda: Function(lambda m, y: torch.where(y > 0, y, m.scale * y).clamp(-1, 1))),
+    "group_norm_images": ModuleType(lambda: channels(nn.GroupNorm(2, 4)), "images"),
+    "instance_norm": ModuleType(lambda: channels(nn.InstanceNorm2d(4, affine=True)), "images"),
+    "batch_norm_images": ModuleType(lambda: channels(nn.BatchNorm2d(4)), "images"),
+    "rectified_rnn": ModuleType(
+        lambda: nn.Sequential(nn.RNN(WIDTH, 3, 2, nonlinearity="relu"), Last(), nn.Linear(3, CLASSES)), "sequences"
+    ),
+    "depth": ModuleType(Deep),
+    "read_statistics": ModuleType(Read),
+    "dropped_attention": ModuleType(
+        lambda: nn.Sequential(nn.TransformerEncoderLayer(WIDTH, 2, 4, 0.5), nn.Flatten(), nn.Linear(12, CLASSES)),
+        "sequences",
+    ),
+}  # fmt: skip
+
+
+class Last(nn.Module):
+    def forward(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        return outputs[0][:, -1]
+
+
+REFUSED = {
+    "depth": "depends on values of tensors: int",
+    "dropped_attention": "draws from torch's global generators",
+    "read_statistics": "uses the buffer norm.running_mean after it has written it",
+}
+"""What cannot be stacked, and why."""
+
+
+def build(kind: ModuleType, dtype: torch.dtype = torch.float64):
+    """The model, a task, and the agents' state, in which all agents differ."""
+    torch.manual_seed(0)
+    x, y = ModuleType(kind.make, "words").data() if kind.inputs == "next words" else kind.data()
+    model = kind.make().to(dtype)
+    task = supervised((x, x.roll(1, 1) if kind.inputs == "next words" else y)).to("cpu", dtype)
+    return model, task, state_of(model, dtype)
+
+
+def state_of(model: nn.Module, dtype: torch.dtype = torch.float64) -> StackedState:
+    state = StackedState(model, N, CPU, dtype)
+    state.fill(slice(None), model)
+    noise = torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    state.parameters += 0.1 * noise
+    return state
+
+
+def results(engine: str, model: nn.Module, task: Task, state: StackedState) -> list[Tensor]:
+    """What two passes over different data leave behind, the second smaller."""
+    runner = ENGINES[engine](model, task, state)
+    before = {name: b.clone() for name, b in state.buffers.items()}
+    found = []
+    for size in (B, B - 1):
+        rows = torch.arange(N * B).view(N, B)[:, :size]
+        held = {name: b.clone() for name, b in state.buffers.items()}
+        found.append(runner.losses(take(task.train, rows), torch.arange(N)))
+        for name, b in held.items():
+            state.buffers[name].copy_(b)
+        state.gradients.fill_(7.0)
+        found += [runner.gradients(take(task.train, rows), torch.arange(N)), state.gradients.clone()]
+        found += [b.clone() for b in state.buffers.values()]
+    for name, b in before.items():
+        state.buffers[name].copy_(b)
+    return found
+
+
+def assert_as_in_a_loop(model: nn.Module, task: Task, state: StackedState) -> None:
+    found = [results(engine, model, task, state) for engine in ("stacked", "loop")]
+    for mine, plain in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_model_computes_what_it_does_alone_or_is_refused(name):
+    model, task, state = build(NEW[name])
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name]):
+            ENGINES["stacked"](model, task, state)
+        return
+    assert_as_in_a_loop(model, task, state)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_batches_and_losses_of_any_structure_are_stacked(name):
+    torch.manual_seed(0)
+    task, make = STRUCTURES[name]
+    model = make().double()
+    assert_as_in_a_loop(model, task, state_of(model))
+
+
+def test_an_engine_that_is_not_taken_is_named_with_the_reason():
+    model, task, state = build(NEW["depth"])
+    engine, why, _ = make_engine("auto", model, task, state, B)
+    assert engine.name == "loop"
+    assert "not stacked: the model depends on values of tensors: int; not vectorized: " in why
+
+
+def test_a_loss_that_draws_at_random_is_refused():
+    class Noisy(Task):
+        def loss(self, outputs, batch):
+            return super().loss(outputs, batch) * torch.rand(len(outputs))
+
+    model, task, state = build(NEW["einsum"])
+    noisy = Noisy(train=task.train, num_outputs=CLASSES)
+    with pytest.raises(ValueError, match="the model or its loss draws from torch's global generators"):
+        ENGINES["stacked"](model, noisy, state)
+
+
+def test_labels_without_a_class_are_left_out():
+    model, task, state = build(NEW["language"])
+    targets = task.train[1].clone()
+    targets[::2, 0] = -100
+    task = supervised((task.train[0], targets)).to("cpu", torch.float64)
+    assert_as_in_a_loop(model, task, state)
