@@ -14,6 +14,7 @@ from basinet.launch.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan
+from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.experiment.pipeline import Pipeline
@@ -139,7 +140,8 @@ def _carry_out(
     with checking(len(experiment.runs), quiet=quiet) as progress:
         setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
     held.enter_context(locked(out))
-    with TerminalMonitor(len(setups), quiet=quiet) as monitor, stopping(monitor.say) as stop:
+    judged_by = {name: main_metric(setup.task) for name, setup in setups.items()}
+    with TerminalMonitor(len(setups), quiet=quiet, judged_by=judged_by) as monitor, stopping(monitor.say) as stop:
         monitor.say(f"{how_many(len(setups))} into {out}")
         for line in about(setups.values()):
             monitor.say(line)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from basinet.algorithms.optimizers import TUNINGS
+from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.digest import plain
@@ -36,6 +37,7 @@ _KINDS: dict[str, Kind] = {
     "partitions": KINDS["partition"],
     "augmentations": KINDS["augmentation"],
     "escapes": KINDS["escape"],
+    "metrics": KINDS["metrics"],
     "measures": KINDS["analysis"],
 }
 
@@ -77,8 +79,8 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     Returns:
         "name"; "about", the first line of its documentation; "description", the rest up to its sections; "formula", the
         parts of it that are formulas; "settings", a mapping from each to "type", "default" (or "needed") and "about";
-        and "source", its first reference in short; of a measure also its "label" and the "direction" that is better.
-        Missing parts are None.
+        and "source", its first reference in short; of a measure or metric also its "label" and the "direction" that is
+        better. Missing parts are None.
 
     Raises:
         ExperimentError: The component does not exist.
@@ -230,13 +232,16 @@ def first_lines(registry: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
         The first line of each entry's documentation, in the order of the names; for entries with several names, the
         description of each name, in the order of the registry.
     """
-    if all(_quantity(maker, name) for name, maker in registry.items()):
+    if all(hasattr(maker, "quantities") for maker in registry.values()):
         return {name: maker.quantities[name].about for name, maker in registry.items()}  # type: ignore[attr-defined]
     return {name: (inspect.getdoc(maker) or "").partition("\n")[0] for name, maker in sorted(registry.items())}
 
 
 def _quantity(maker: Any, name: str) -> Quantity | None:
-    """Return the quantity of a measure by one of its names; None for other components."""
+    """Return the quantity of a measure by one of its names, or that of a metric; None for other components."""
+    if isinstance(maker, type) and issubclass(maker, Metric):
+        found: Quantity = maker().quantity()
+        return found
     return maker.quantities[name] if hasattr(maker, "quantities") else None
 
 

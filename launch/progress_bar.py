@@ -1,8 +1,8 @@
-"""Progress on the terminal: one bar per run with loss, accuracy, speed and time left, and one for the grid."""
+"""Progress on the terminal: one bar per run with loss, main metric, speed and time left, and one for the grid."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Self
@@ -10,6 +10,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from basinet.launch.terminal import console, messages
+from basinet.sim.run.quantity import QUANTITIES, Quantity
 from basinet.sim.run.records import Row
 
 __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
@@ -51,9 +52,13 @@ class TerminalMonitor:
     Args:
         num_runs: Number of runs of the experiment.
         quiet: Whether to show nothing.
+        judged_by: The number shown besides the training loss, by run: its name and its description.
     """
 
-    def __init__(self, num_runs: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, num_runs: int, *, quiet: bool = False, judged_by: Mapping[str, tuple[str, Quantity]] | None = None
+    ) -> None:
+        self.judged_by = judged_by or {}
         self.console = console(messages(), quiet=quiet)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -114,9 +119,22 @@ class TerminalMonitor:
         with self.lock:
             begun, first, agents = self.started_at[run]
             if rows:
-                self.texts[run] = _means(rows)
+                self.texts[run] = self._means(run, rows)
             speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
             self._show(run, f"{self.texts[run]}{_short(speed)} agent-steps/s", step)
+
+    def _means(self, run: str, rows: list[Row]) -> str:
+        """Average training loss and main metric over the replicas."""
+        words = {"train_loss": "loss"}
+        if run in self.judged_by:
+            key, known = self.judged_by[run]
+            words.setdefault(key, known.heading if key in QUANTITIES else known.heading.removeprefix("test "))
+        text = ""
+        for key, word in words.items():
+            values = [row[key] for row in rows if key in row]
+            if values:
+                text += f"{word} {sum(values) / len(values):.4f} · "
+        return text
 
     def waiting(self, run: str, what: str) -> None:
         """Print what a run waits for before it can begin.
@@ -219,16 +237,6 @@ def how_many(runs: int) -> str:
         "1 run", "24,000 runs".
     """
     return f"{runs:,} run{'' if runs == 1 else 's'}"
-
-
-def _means(rows: list[Row]) -> str:
-    """Average loss and accuracy over the replicas."""
-    text = ""
-    for key, word in (("train_loss", "loss"), ("test_accuracy", "accuracy")):
-        values = [row[key] for row in rows if key in row]
-        if values:
-            text += f"{word} {sum(values) / len(values):.4f} · "
-    return text
 
 
 def _short(number: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from basinet.analysis.measures import MEASURES
+from basinet.analysis.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("topologies", "algorithms", "sim", "analysis", "launch")
@@ -63,10 +64,10 @@ def test_ray_is_known_to_the_runtime_alone(room):
         assert not any(name.split(".")[0] == "ray" for name in imports_of(file)), file
 
 
-def test_the_simulator_names_no_measure_and_not_the_room_above():
+def test_the_simulator_names_no_measure_or_metric_and_not_the_room_above():
     for file in (ROOT / "sim").rglob("*.py"):
         texts = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
-        assert not texts & set(MEASURES), file
+        assert not texts & {*MEASURES, *METRICS}, file
         assert not any(isinstance(text, str) and "basinet.analysis" in text for text in texts), file
 
 

@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 PLUGGED = {
+    "metrics": "basinet.analysis.metrics:METRICS",
+    "default metrics": "basinet.analysis.metrics:default_metrics",
+    "torch metric": "basinet.analysis.metrics:TorchMetric",
     "measures": "basinet.analysis.measures:MEASURES",
     "default analysis": "basinet.analysis.measures:DEFAULT",
 }

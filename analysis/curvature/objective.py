@@ -13,6 +13,7 @@ from basinet.analysis.curvature.functional import FunctionalModel, Loss, State, 
 from basinet.analysis.curvature.samples import Chunk, Samples, Share
 from basinet.sim.data.nests import Nest, leaves, map_nest, rebuild
 from basinet.sim.data.rows import length, singles, take
+from basinet.sim.evaluation.measuring import fixed_batches
 from basinet.sim.models.modules import check_module, saved_bytes, silence_vmap, writes
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.task import Batch
@@ -105,7 +106,7 @@ class Objective:
         self._buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         counts = None
         if isinstance(task, Task) and task.mean_over == "batch":
-            batches = batches or [*task.batches(length(data))]
+            batches = batches or [*fixed_batches(task, length(data))]
         elif self._task is not None:
             counts = self._task.counts(data)
         self.samples = Samples(data, holdings, chunk, self.share, self.dtype, counts, batches)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure
 from basinet.analysis.drawing.legends import merge_marks, outside_legend
-from basinet.analysis.drawing.style import axis_label
+from basinet.analysis.drawing.style import axis_label, described
 from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["AxisScale", "choose_scale", "finish", "label_log_axes", "new_axes", "symmetric_log"]
@@ -34,14 +34,14 @@ def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
     """Choose a logarithmic axis for positive values that span more than a decade.
 
     Args:
-        metric: Name of the metric; an accuracy is always on a linear axis.
+        metric: Name of the metric; a score, such as an accuracy, is always on a linear axis.
         values: The values to draw.
 
     Returns:
         `log` or `linear`.
     """
     spread = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
-    return "log" if spread and not metric.endswith("accuracy") else "linear"
+    return "log" if spread and not described(metric).linear else "linear"
 
 
 def symmetric_log(ax: Axes, values: ArrayLike) -> None:

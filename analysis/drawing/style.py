@@ -13,6 +13,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import names
 from basinet.sim.run.folder import Run
+from basinet.sim.run.quantity import Quantity
 
 __all__ = [
     "ACCENT",
@@ -22,6 +23,7 @@ __all__ = [
     "Style",
     "axis_label",
     "contrast",
+    "described",
     "ink",
     "same_styles",
     "styles",
@@ -143,6 +145,19 @@ def _other_styles() -> Iterator[Style]:
         yield Style(colors[n % count], markers[(n + turn) % count], lines[(n + 2 * turn) % count])
 
 
+def described(metric: str, runs: Sequence[Run] = ()) -> Quantity:
+    """Return the description of a metric.
+
+    Args:
+        metric: Name of the metric.
+        runs: Runs that measured it; by default those of `same_styles`.
+
+    Returns:
+        The quantity.
+    """
+    return quantity_of(metric, runs or _RUNS.get())
+
+
 def axis_label(metric: str, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
     """Return the axis label of a metric.
 
@@ -154,5 +169,5 @@ def axis_label(metric: str, runs: Sequence[Run] = (), *, wrap: bool = False) -> 
     Returns:
         The name in words, with its unit if it has one.
     """
-    name = quantity_of(metric, runs or _RUNS.get()).axis
+    name = described(metric, runs).axis
     return name.replace(" (", "\n(", 1) if wrap else name

@@ -15,7 +15,7 @@ from torch import Tensor
 from basinet.analysis.curvature.trace import Estimate
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.digest import plain
-from basinet.sim.run.quantity import METRICS, Direction, Quantity
+from basinet.sim.run.quantity import QUANTITIES, Direction, Quantity
 from basinet.sim.run.records import Row
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def asked_for(components: Iterable[Component]) -> list[Asked]:
         told = json.dumps(plain(component.settings), sort_keys=True)
         groups.setdefault((place, id(component.target), told), []).append(component)
     found: list[Asked] = []
-    owners: dict[str, str] = dict.fromkeys((*METRICS, "table", "failed"), "every run")
+    owners: dict[str, str] = dict.fromkeys((*QUANTITIES, "table", "failed"), "every run")
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
         names = [component.name for component in group]
         measure = group[0].make(wanted=frozenset(names))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
 from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import axis_label, styles
+from basinet.analysis.drawing.style import GREY, axis_label, described, styles
 from basinet.analysis.statistics.replica_values import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
@@ -31,7 +31,8 @@ def plot_curves(
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 
-    For λ_max, dotted lines are the measured stability limits: 2/μ, and (1 + λ_min(W))/μ for consensus.
+    For a score, such as the accuracy, thin lines are trivial baselines; for λ_max, dotted lines are the measured
+    stability limits: 2/μ, and (1 + λ_min(W))/μ for consensus.
 
     Args:
         runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
@@ -89,12 +90,21 @@ def plot_curves(
             linestyle=":",
             label=companion(label),
         )
+    if yscale == "linear" and described(metric, runs).linear:
+        for name, value in _baselines(runs, metric).items():
+            ax.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label=name)
     for text in missing:
         ax.plot([], [], linestyle="none", label=text)
     ax.set_xlabel(axis_label(x, runs))
     ax.set_ylabel(axis_label(metric, runs, wrap=True))
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
+
+
+def _baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
+    """Collect the values of the trivial baselines that all runs share, by name."""
+    first, *others = ({name: row[metric] for name, row in run.baselines.items() if metric in row} for run in runs)
+    return first if all(other == first for other in others) else {}
 
 
 def _limits(runs: Sequence[Run], x: str) -> dict[str, list[Row]]:

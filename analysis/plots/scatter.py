@@ -13,6 +13,7 @@ from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_a
 from basinet.analysis.drawing.data_checks import require, require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import GREY, axis_label, ink, styles
+from basinet.analysis.statistics.quantities import main_metric
 from basinet.analysis.statistics.replica_values import moments, replica_rows
 from basinet.sim.run.folder import Run
 
@@ -93,7 +94,7 @@ def plot_flatness_accuracy(
     runs: Sequence[Run],
     *,
     flatness: str = "hessian_trace",
-    accuracy: str = "test_accuracy",
+    accuracy: str | None = None,
     ax: Axes | None = None,
     **kwargs: Any,
 ) -> Axes:
@@ -102,7 +103,7 @@ def plot_flatness_accuracy(
     Args:
         runs: The runs; if other keys than the strategy vary, use `panels` for one panel per value.
         flatness: `hessian_trace` or `hessian_top_eigenvalue`.
-        accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
+        accuracy: The metric of accuracy; by default the main metric of the runs.
         ax: Where to draw; new axes if None.
         **kwargs: Passed to `plot_scatter`.
 
@@ -118,7 +119,8 @@ def plot_flatness_accuracy(
             figure = panels(load_runs("runs/batch"), plot_flatness_accuracy, accuracy="test_loss")
             figure.savefig("flatness.pdf")
     """
-    return plot_scatter(runs, flatness, accuracy, ax=ax, **kwargs)
+    require_runs(runs)
+    return plot_scatter(runs, flatness, accuracy or main_metric(runs), ax=ax, **kwargs)
 
 
 def plot_risk_flatness(
@@ -210,7 +212,7 @@ def plot_iso_accuracy(
     runs: Sequence[Run],
     *,
     flatness: str = "hessian_trace",
-    accuracy: str = "test_accuracy",
+    accuracy: str | None = None,
     ax: Axes | None = None,
     **kwargs: Any,
 ) -> Axes:
@@ -219,7 +221,7 @@ def plot_iso_accuracy(
     Args:
         runs: The runs; one series each.
         flatness: `hessian_trace` or `hessian_top_eigenvalue`.
-        accuracy: `test_accuracy`, or `test_loss` for tasks without classes.
+        accuracy: The metric of accuracy; by default the main metric of the runs.
         ax: Where to draw; new axes if None.
         **kwargs: Passed to `plot_scatter`.
 
@@ -230,6 +232,7 @@ def plot_iso_accuracy(
         NoDataError: If no replica has all three metrics, with flatness and risk positive.
     """
     require_runs(runs)
+    accuracy = accuracy or main_metric(runs)
     rows = iso_rows(runs, flatness, accuracy)
     require_measured(rows, runs, flatness, RISK, accuracy)
     ax = plot_scatter(runs, flatness, RISK, ax=ax, **{"xscale": "log", "yscale": "log"} | kwargs)

@@ -21,7 +21,7 @@ from basinet.analysis.plots.sweep import plot_sweep, sweep_rows, swept
 from basinet.analysis.report.captions import capital, coincidences, extremes, replicas_a_run, short_name
 from basinet.analysis.report.landscapes import landscape_drawings
 from basinet.analysis.report.networks import partition_drawing, topology_drawing
-from basinet.analysis.statistics.quantities import own_quantities
+from basinet.analysis.statistics.quantities import main_metric, metric_quantities, own_quantities
 from basinet.analysis.statistics.ranking import leaders
 from basinet.analysis.statistics.replica_values import agent_rows, curve_rows, replica_rows
 from basinet.analysis.statistics.run_labels import labels, names
@@ -51,7 +51,7 @@ def gallery(runs: Sequence[Run]) -> list[Drawing]:
 
 def _drawings(runs: Sequence[Run]) -> list[Drawing]:
     measured = {name for run in runs for row in run.metrics if "agent" not in row for name in row}
-    quality = "test_accuracy" if "test_accuracy" in measured else "test_loss"
+    quality = main_metric(runs)
     flatness = "hessian_trace" if "hessian_trace" in measured else "hessian_top_eigenvalue"
     drawings = [
         *_sweeps(runs, quality),
@@ -61,7 +61,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         *(_scatter(runs, name, quality, f"{name}_accuracy") for name in own_quantities(runs)),
         _iso_accuracy(runs, flatness, quality),
         _curves(runs, "train_loss"),
-        _curves(runs, quality),
+        *(_curves(runs, name) for name in dict.fromkeys((quality, *metric_quantities(runs)))),
         *(_curves(runs, name) for name in ("hessian_trace", "hessian_top_eigenvalue") if _is_curve(runs, name)),
         _consensus(runs),
         _spectra(runs),

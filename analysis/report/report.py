@@ -19,12 +19,12 @@ from basinet.analysis.report.page import figure_html, folded_html, list_html, ta
 from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
 from basinet.analysis.statistics.points import final_points, point_cells
-from basinet.analysis.statistics.quantities import quantities
+from basinet.analysis.statistics.quantities import main_metric, metric_quantities, quantities
 from basinet.analysis.statistics.ranking import MOST_ROWS, best_of, by_condition, leaders
 from basinet.analysis.statistics.replica_values import finals
 from basinet.analysis.statistics.run_labels import describe, names, strategy_label
 from basinet.analysis.statistics.summary import write_csv, write_summary
-from basinet.analysis.statistics.summary_table import cells
+from basinet.analysis.statistics.summary_table import baseline_cells, cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
@@ -191,12 +191,14 @@ def summary_html(runs: Sequence[Run]) -> str:
         HTML.
     """
     headings, rows = cells(runs)
-    whole = table_html(headings, rows, numbers=range(2, len(headings)), grouped=True)
+    baselines = baseline_cells(runs)
+    every = by_condition([*rows, *baselines], lambda row: row[0])
+    whole = table_html(headings, every, numbers=range(2, len(headings)), grouped=True)
     if len(rows) <= MOST_ROWS:
         return whole
     conditions = [condition for _, condition in names(runs)]
     row_of = dict(zip(by_condition(range(len(runs)), lambda place: conditions[place]), rows, strict=True))
-    best = [row_of[place] for place in leaders(runs)[:MOST_ROWS]]
+    best = [row_of[place] for place in leaders(runs)[:MOST_ROWS]] + baselines
     order = [1, 0, *range(2, len(headings))]  # not grouped by condition, so each row names its own
     short = [[row[column] for column in order] for row in best]
     table = table_html([headings[column] for column in order], short, numbers=range(2, len(headings)))
@@ -227,7 +229,7 @@ def _differences(runs: Sequence[Run]) -> str:
     named = names(runs)
     strategies = [strategy for strategy, _ in named]
     baseline = "centralized" if "centralized" in strategies else strategies[0]
-    hidden = {"test_loss"} if "test_accuracy" in _names(runs) else set()
+    hidden = {"test_loss"} - {main_metric(runs)}
     differences = [
         difference
         for metric, known in quantities(runs).items()
@@ -264,7 +266,8 @@ def _difference_table(runs: Sequence[Run], differences: Iterable[PairedDifferenc
 def _measured(runs: Sequence[Run]) -> str:
     """Explain the terms of the metrics that were measured."""
     known = _names(runs)
-    parts = ["losses", "accuracy"] if "test_accuracy" in known else ["losses"]
+    measured = [metric.label for name, metric in metric_quantities(runs).items() if name in known]
+    parts = ["losses", *dict.fromkeys(map(_bare, measured))]
     parts += [word for names, word in ((_FLATNESS, "flatness"), (("excess_risk",), "excess risk")) if known & {*names}]
     listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     terms = [
@@ -281,6 +284,11 @@ def _measured(runs: Sequence[Run]) -> str:
         terms.append(("Standard error", "s / √n over n replicas, with n − 1 in s. Replicas differ in their seed."))
     entries = [f"<dt>{escape(term)}</dt>\n<dd>{text_html(text)}</dd>" for term, text in terms]
     return "<dl>\n" + "\n".join(entries) + "\n</dl>"
+
+
+def _bare(label: str) -> str:
+    """Return the label of a metric without the data that it is measured on."""
+    return label.removeprefix("test ").removeprefix("training ")
 
 
 def _names(runs: Sequence[Run]) -> set[str]:

@@ -49,6 +49,12 @@ def check_analysis(setup: Setup) -> None:
     if identity in _passed:
         return
     measures = asked_for(config.analysis)
+    for each in measures:
+        if taken := sorted(each.measure.values.keys() & setup.quantities):
+            raise ExperimentError(
+                f"analysis: {each.names[0]} has a value called {taken[0]}, a name that a metric uses; rename your own"
+                " class"
+            )
 
     def needing(what: Callable[[Needs], bool]) -> list[str]:
         names = {name for asked in measures if what(asked.measure.needs) for name in asked.names}
@@ -80,7 +86,8 @@ def check_analysis(setup: Setup) -> None:
 
 def _matters(key: str) -> bool:
     """Return whether a key of an experiment affects what can be measured."""
-    return key in ("task", "model", "optimizer", "personal", "seed", "runtime") or key.startswith("analysis")
+    named = ("task", "model", "optimizer", "personal", "seed", "runtime")
+    return key in named or key.startswith(("analysis", "metrics"))
 
 
 def _check_needs(setup: Setup, needing: Callable[[Callable[[Needs], bool]], list[str]]) -> None:

@@ -24,7 +24,7 @@ from basinet.sim.agents.worker import measured_together
 from basinet.sim.data.rows import in_memory
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.models.modules import copy_model
-from basinet.sim.run.quantity import METRICS
+from basinet.sim.run.quantity import QUANTITIES
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
@@ -224,7 +224,7 @@ def _of(measure: NetworkMeasure, network: Network) -> Found:
 def _row(measure: PointMeasure | NetworkMeasure, value: Any) -> Row:
     """Convert values to plain numbers by name; a single value is the only one of its measure."""
     named = value if isinstance(value, Mapping) else dict.fromkeys(measure.wanted, value)
-    others = {*METRICS, *registered()} - {*measure.quantities, *measure.beside, "agent"}
+    others = {*QUANTITIES, *registered()} - {*measure.quantities, *measure.beside, "agent"}
     if taken := sorted(named.keys() & others):
         raise ValueError(f"it returns a value called {taken[0]}, which is the name of another number")
     return {name: number if isinstance(number, int | float) else float(number) for name, number in named.items()}
@@ -254,10 +254,11 @@ def _evaluated(context: AnalysisContext, points: Curvature) -> list[Row]:
     """Evaluate each point as the run evaluates centroids: over all samples, each point on one of the workers."""
     mine = points.part(context.share.part(points.num_points))
     model, portions = context.evaluated, {}
-    if type(context.task).evaluate is Task.evaluate:  # a custom `evaluate` chooses its own chunks
+    if not context.task.overrides("evaluate"):  # a custom `evaluate` chooses its own chunks
         portions["chunk"] = measured_together(copy_model(model), context.task, context.budget // 2)
-    found = [context.task.evaluate(at_point, **portions) for at_point in models_at(model, mine)]
-    return context.share.gather(found)
+    found = (context.task.evaluate(at_point, **portions) for at_point in models_at(model, mine))
+    rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in found]
+    return context.share.gather(rows)
 
 
 def _merged(rows: list[Row]) -> list[Row]:

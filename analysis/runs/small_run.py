@@ -10,6 +10,7 @@ from basinet.algorithms import draws
 from basinet.analysis.curvature.samples import Chunk
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.evaluation.measuring import chunks
 from basinet.sim.models.modules import move_model
 from basinet.sim.run.analyzed import samples_used
 from basinet.sim.runtimes.runtime import runtime_of
@@ -90,7 +91,7 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         return False
     with torch.no_grad():
         whole = float(objective.losses(point, buffers, Chunk(context.data)))
-        parts = [*context.task.chunks(context.data, 1)]
+        parts = [*chunks(context.task, context.data, 1)]
         losses = [weight * float(objective.losses(point, buffers, Chunk(one))) for one, weight in parts]
     # Both are sums of the same terms, whose relative errors are far below √eps.
     tolerance = torch.finfo(context.dtype).eps ** 0.5 * sum(map(abs, losses))

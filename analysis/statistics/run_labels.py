@@ -9,7 +9,16 @@ from basinet.sim.run.folder import Run
 __all__ = ["describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
 
 # The strategy's label covers the first three; the others do not change what a replica computes.
-_UNNAMED = ("strategy", "strategy.name", "strategy.order", "replicas", "evaluate_every", "analysis")
+_UNNAMED = (
+    "strategy",
+    "strategy.name",
+    "strategy.order",
+    "replicas",
+    "evaluate_every",
+    "metrics",
+    "metrics_on",
+    "analysis",
+)
 
 _SPELLING = {
     "aug_dgm": "Aug-DGM", "beer": "BEER", "choco": "CHOCO", "d2": "D²", "dcd": "DCD", "decentlam": "DecentLaM",

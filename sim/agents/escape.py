@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import load_vector
+from basinet.sim.evaluation.measuring import chunks
 from basinet.sim.experiment.component import Component
 from basinet.sim.tasks import Task
 
@@ -118,6 +119,6 @@ class EscapeWatch:
         losses = centroids.new_zeros(len(centroids))
         for replica, parameters in enumerate(centroids):
             load_vector(self.model, parameters, {name: b[replica] for name, b in buffers.items()})
-            for part, weight in self.task.chunks(self.task.train, _CHUNK):
+            for part, weight in chunks(self.task, self.task.train, _CHUNK):
                 losses[replica] += weight * self.task.objective(self.model, part)
         return losses

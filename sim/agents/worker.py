@@ -15,9 +15,10 @@ from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import length, take
 from basinet.sim.engines import EngineName
+from basinet.sim.evaluation.measuring import evaluate_with_gradient, quantities_of
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
-from basinet.sim.run.early_stopping import is_better_larger, mean_metrics
+from basinet.sim.run.early_stopping import mean_metrics
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
@@ -187,7 +188,7 @@ class Worker:
             dist.all_gather_object(parts, (rows, diverged))
         gone = {replica for _, found in parts for replica in found}
         for name, value in mean_metrics([row for part, _ in parts for row in part], gone).items():
-            sign = -1 if is_better_larger(name) else 1
+            sign = -1 if self.setup.direction(name) == "larger" else 1
             self.block.evaluations.setdefault(name, []).append(sign * value)
 
     def points(self) -> tuple[Tensor, Tensor]:
@@ -206,12 +207,18 @@ class Worker:
     def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
         load_vector(self.model, parameters, buffers)
         with blaming(self.setup, self.placement.workers):
-            found = self.block.task.evaluate_with_gradient(evaluation_mode(self.model), chunk=self.together)
+            found = evaluate_with_gradient(self.block.task, evaluation_mode(self.model), chunk=self.together)
             metrics = {name: float(value) for name, value in found.items()}
         if "train_loss" not in metrics:
             name = self.setup.config.task.component.name
             raise ExperimentError(
                 f"task: {name} does not measure train_loss, which every evaluation needs, but {[*metrics]}"
+            )
+        missing = [name for name in quantities_of(self.block.task) if name not in metrics]
+        if missing and self.setup.config.metrics:
+            name = self.setup.config.task.component.name
+            raise ExperimentError(
+                f"metrics: {name} evaluates models in its own way and does not measure {missing[0]}, but {[*metrics]}"
             )
         return metrics
 

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from basinet.sim.data.nests import Nest, leaves, map_nest
 
-__all__ = ["Data", "Stored", "at_once", "in_memory", "length", "singles", "take"]
+__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "take"]
+
+IGNORED = -100
+"""The label for "none", as in torch's cross-entropy: ignored by the loss and the metrics."""
 
 _BYTES_AT_ONCE = 2**23
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.data.sampling import Sampler
-from basinet.sim.tasks.task import IGNORED, Batch, Task
+from basinet.sim.tasks.task import Batch, Task
 
 __all__ = ["SpoiltSampler"]
 

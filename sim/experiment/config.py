@@ -30,6 +30,7 @@ from basinet.sim.data.augmentations import AUGMENTATIONS
 from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
 from basinet.sim.engines import EngineName
+from basinet.sim.evaluation.metric import is_metric
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
@@ -39,6 +40,7 @@ from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, setting
 from basinet.sim.experiment.training import ClippingPart, StopPart
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
+from basinet.sim.run.quantity import Where
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
@@ -132,6 +134,7 @@ KINDS: dict[str, Kind] = {
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
+    "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
 }
 """The kinds of component; a component inside another's mapping has a dotted key."""
@@ -156,9 +159,14 @@ def _component(kind: str) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
-def _measures(given: Any) -> Any:
-    """Parse the measures: a list of them, or a single one."""
-    return tuple(map(KINDS["analysis"].parse, given if isinstance(given, list | tuple) else [given]))
+def _components(kind: str) -> BeforeValidator:
+    """Parse a list of components, or a single one."""
+
+    def parse(given: Any) -> Any:
+        listed = given if isinstance(given, list | tuple) else [given]
+        return given if given is None else tuple(map(KINDS[kind].parse, listed))
+
+    return BeforeValidator(parse)
 
 
 class _Part(BaseModel):
@@ -351,6 +359,9 @@ class Config(_Part):
         replicas: Number of independent repetitions, which run together.
         seed: Seed of all random draws.
         evaluate_every: Steps between two evaluations; None for ten evaluations in the run.
+        metrics: What is measured at each evaluation besides the loss, the main metric first; None for the task's own,
+            which is the accuracy if it is a classification.
+        metrics_on: On which data, "test" and "train"; None for the test data.
         keep_every: Steps between two checkpoints that are kept in addition to the last one, each of which is analysed;
             None keeps no others.
         escape: When a replica's centroid has escaped: the first step at which it is outside is its `escape_step`.
@@ -399,14 +410,16 @@ class Config(_Part):
     replicas: PositiveInt = 5
     seed: Seed = 0
     evaluate_every: PositiveInt | None = None
+    metrics: Annotated[tuple[InstanceOf[Component], ...] | None, _components("metrics")] = None
+    metrics_on: Annotated[tuple[Where, ...] | None, Field(min_length=1)] = None
     keep_every: PositiveInt | None = None
     escape: Annotated[EscapePart | None, _unpack("escape")] = None
     stop_early: StopPart | None = None
     trajectory: Annotated[
         TrajectoryPart | None, BeforeValidator(lambda given: {"points": given} if isinstance(given, str) else given)
     ] = None
-    analysis: Annotated[tuple[InstanceOf[Component], ...], BeforeValidator(_measures)] = Field(
-        default_factory=lambda: _measures(plugged("default analysis"))
+    analysis: Annotated[tuple[InstanceOf[Component], ...], _components("analysis")] = Field(
+        default_factory=lambda: tuple(map(KINDS["analysis"].parse, plugged("default analysis")))
     )
     analysis_points: Annotated[tuple[Literal["centroid", "agents"], ...], Field(min_length=1)] = ("centroid",)
     analysis_views: Annotated[tuple[Literal["all", "own"], ...], Field(min_length=1)] = ("all",)
@@ -487,7 +500,11 @@ class Config(_Part):
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart))
             elif isinstance(value, tuple):
-                value = [part.brief() if isinstance(part, Component) else part for part in value]
+                brief = key == "analysis"  # which records the code of measures by itself
+                value = [
+                    part if not isinstance(part, Component) else part.brief() if brief else part.describe()
+                    for part in value
+                ]
             if value is not None:
                 plain[key] = value
         return plain

@@ -5,15 +5,10 @@ from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from basinet.sim.experiment.training import StopPart
-from basinet.sim.run.quantity import METRICS
+from basinet.sim.run.quantity import Direction
 from basinet.sim.run.records import Row
 
-__all__ = ["EarlyStop", "is_better_larger", "mean_metrics"]
-
-
-def is_better_larger(metric: str) -> bool:
-    """Return whether larger values of a metric are better."""
-    return metric in METRICS and METRICS[metric].direction == "larger"
+__all__ = ["EarlyStop", "mean_metrics"]
 
 
 def mean_metrics(rows: Sequence[Row], left_out: Collection[int] = ()) -> dict[str, float]:
@@ -40,14 +35,15 @@ class EarlyStop:
 
     Args:
         asked: The metric, and how long it may stall.
+        direction: Which values of the metric are better; smaller ones if neither is.
 
     Attributes:
         best_step: Step of the best evaluation; None before the first.
     """
 
-    def __init__(self, asked: StopPart) -> None:
+    def __init__(self, asked: StopPart, direction: Direction | None) -> None:
         self._asked = asked
-        self._sign = -1.0 if is_better_larger(asked.metric) else 1.0
+        self._sign = -1.0 if direction == "larger" else 1.0
         self.restart([])
 
     def restart(self, rows: Sequence[Row]) -> None:

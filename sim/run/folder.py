@@ -2,8 +2,9 @@
 
 RUN/config.yaml      the resolved experiment of this run
 RUN/metrics.jsonl    one JSON object per line, append-only: `step`, `replica`, and the values measured there
-RUN/status.json      state, step, the replicas that diverged, the engine; an identifier of the run, and the lengths and
-                     checksums of the measurements and the trajectory up to this step
+RUN/status.json      state, step, the replicas that diverged, the engine, what the metrics are called, and the values of
+                     trivial baselines; an identifier of the run, and the lengths and checksums of the measurements and
+                     the trajectory up to this step
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
@@ -67,7 +68,7 @@ class Run:
         path: The folder.
         config: The resolved experiment of this run.
         status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
-            from replica to the step at which it diverged, `engine`, `error`.
+            from replica to the step at which it diverged, `engine`, `error`, `quantities` of the metrics, `baselines`.
         metrics: Measurements in the order taken, one mapping per (step, replica), or per (step, replica, agent) if
             single agents were measured.
     """
@@ -92,6 +93,17 @@ class Run:
         """Labels and units of the values of the analysis by name, as the analysis recorded them."""
         recorded = load_journal(self.path).get("quantities", {})
         return {name: Quantity.read(known) for name, known in recorded.items()}
+
+    @cached_property
+    def metric_quantities(self) -> dict[str, Quantity] | None:
+        """Labels and units of the metrics by name, the main one first; None for a run that recorded none."""
+        recorded = self.status.get("quantities")
+        return None if recorded is None else {name: Quantity.read(known) for name, known in recorded.items()}
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Losses and metrics of trivial predictions, by the name of the prediction."""
+        return dict(self.status.get("baselines", {}))
 
     def series(self, metric: str) -> dict[int, tuple[list[int], list[float]]]:
         """Collect one metric of the centroid over the steps.

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +14,9 @@ import numpy as np
 from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, load_frozen, take_rows
 from basinet.sim.agents.worker import measure_some
 from basinet.sim.data.rows import length
+from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import user_code
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
@@ -98,11 +100,15 @@ class Progress:
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         asked = setup.config.stop_early
-        self.early_stop = None if asked is None else EarlyStop(asked)
+        self.early_stop = None if asked is None else EarlyStop(asked, setup.direction(asked.metric))
         records = setup.config.trajectory is not None
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
-        self.about = {"loss": setup.task.about_loss} | ({"start": setup.about_start} if setup.about_start else {})
+        self.about: dict[str, Any] = {"loss": setup.task.about_loss}
+        self.about |= {"start": setup.about_start} if setup.about_start else {}
+        self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
+        with user_code(setup.config.task.component):
+            self.about["baselines"] = {name: _finite(row) for name, row in setup.task.baselines().items()}
         self.saved_at = self.told_at = time.monotonic()
         expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
         self.pause = min(rhythm.checkpoint, expected)

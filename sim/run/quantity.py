@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-__all__ = ["METRICS", "Direction", "Quantity"]
+__all__ = ["QUANTITIES", "Direction", "Quantity", "Where"]
 
 Direction = Literal["smaller", "larger"]
+
+Where = Literal["train", "test"]
+"""Data on which metrics are measured."""
 
 _ARROWS = {"smaller": " ↓", "larger": " ↑", None: ""}
 
@@ -22,6 +25,7 @@ class Quantity:
         direction: Which values are better; None if neither.
         about: A one-line description.
         compared: Whether strategies are compared by it.
+        linear: Whether it is always drawn on a linear axis.
     """
 
     label: str
@@ -30,6 +34,7 @@ class Quantity:
     direction: Direction | None = None
     about: str = ""
     compared: bool = True
+    linear: bool = False
 
     @property
     def axis(self) -> str:
@@ -40,6 +45,18 @@ class Quantity:
     def title(self) -> str:
         """The heading with an arrow towards better values."""
         return self.heading + _ARROWS[self.direction]
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Compare two values.
+
+        Args:
+            value: A value.
+            than: Another.
+
+        Returns:
+            Whether the first one is better; False if neither direction is, or if it is not a number.
+        """
+        return value < than if self.direction == "smaller" else self.direction == "larger" and value > than
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> Self:
@@ -54,8 +71,7 @@ class Quantity:
         return cls(**{key: recorded[key] for key in cls.__match_args__ if key in recorded})
 
 
-METRICS: dict[str, Quantity] = {
-    "test_accuracy": Quantity("test accuracy", "test accuracy", "fraction correct", "larger"),
+QUANTITIES: dict[str, Quantity] = {
     "test_loss": Quantity("test loss", "test loss", direction="smaller"),
     "train_loss": Quantity("training loss", "train loss", direction="smaller"),
     "generalization_gap": Quantity("generalization gap", direction="smaller"),
@@ -70,4 +86,4 @@ METRICS: dict[str, Quantity] = {
     "replica": Quantity("replica"),
     "agent": Quantity("agent"),
 }
-"""What a run measures without an analysis; these names are reserved."""
+"""What a run measures whatever its metrics and its analysis; these names are reserved."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from torch import nn, optim
 
 from basinet.algorithms.attacks import NoAttack
+from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.mistakes import complaint
 from basinet.sim.models.modules import layer_at_fault
@@ -61,6 +62,9 @@ def owner(error: Exception, setup: Setup) -> Component | None:
         is_layer = isinstance(runs, nn.Module) and any(True for _ in runs.parameters())
         if is_layer or (function == "backward" and module.startswith("torch.")):
             return model
+        if isinstance(runs, Metric):
+            asked = zip(setup.task.metrics or (), config.metrics or (), strict=False)
+            return next((component for metric, component in asked if metric.name == runs.name), config.task.component)
         if isinstance(runs, Task):  # a built-in task was given the model's outputs
             built_in = type(runs).__module__.startswith("basinet.") and not runs.runs_user_code
             return model if built_in else config.task.component

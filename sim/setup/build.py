@@ -16,6 +16,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.data.rows import Stored, length, take
+from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import staying, user_code
@@ -81,6 +82,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         (component, *drawn, config.runtime.dtype),
         lambda: _task(config, num_agents),
     )
+    task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
     if task.mean_over == "batch" and task.measured_batch is None:
         size = config.batch_size
         task = share("batches", (task, size), lambda: replace(task, measured_batch=size))

@@ -19,6 +19,7 @@ from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.state import StackedState, instantiate, load_frozen
 from basinet.sim.data.nests import map_nest
+from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
@@ -27,6 +28,7 @@ from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.quantity import QUANTITIES, Direction, Quantity
 from basinet.sim.setup.reached import Reached, layout_of
 from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
@@ -83,6 +85,16 @@ class Setup:
         """Floating type of parameters and data."""
         found: torch.dtype = getattr(torch, self.config.runtime.dtype)
         return found
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """What an evaluation measures, by name: the metrics, the main one first, then what every run measures."""
+        return quantities_of(self.task) | QUANTITIES
+
+    def direction(self, metric: str) -> Direction | None:
+        """Return which values of a number that an evaluation measures are better; None if neither are."""
+        known = self.quantities.get(metric)
+        return None if known is None else known.direction
 
     @property
     def num_agents(self) -> int:

@@ -2,6 +2,7 @@
 
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.data.pad import Pad
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.double_well import DoubleWell, double_well
 from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
@@ -15,7 +16,7 @@ from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
-from basinet.sim.tasks.task import IGNORED, TASKS, Batch, Task
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = [
     "IGNORED",

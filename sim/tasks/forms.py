@@ -15,11 +15,10 @@ from basinet.sim.data.generators import restored_generators
 from basinet.sim.data.items import Items, Transform
 from basinet.sim.data.memory_map import cached
 from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest
-from basinet.sim.data.rows import Data, Stored, length, take
+from basinet.sim.data.rows import IGNORED, Data, Stored, length, take
 from basinet.sim.data.streams import Stream, is_stream
 from basinet.sim.setup.memory import memory
 from basinet.sim.tasks.calls import targets_of
-from basinet.sim.tasks.task import IGNORED
 
 __all__ = ["Form", "check_alike", "is_data_set", "is_list_of_samples", "read"]
 

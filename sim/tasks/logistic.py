@@ -63,6 +63,17 @@ class Logistic(Task):
         """
         return (output_of(outputs) > 0).long()
 
+    def constant_outputs(self, frequencies: Tensor) -> Tensor:
+        """Choose the constant logit of the smallest loss.
+
+        Args:
+            frequencies: Of the two classes in the training data, [2].
+
+        Returns:
+            Their log odds, [1].
+        """
+        return frequencies.log().diff()
+
 
 @TASKS.register()
 def logistic(

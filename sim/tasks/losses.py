@@ -42,6 +42,17 @@ class SquaredError(Task):
         errors: Tensor = outputs - wanted.to(outputs.dtype)
         return errors.square().sum(-1) / 2
 
+    def constant_outputs(self, frequencies: Tensor) -> Tensor:
+        """Choose the constant outputs of the smallest loss.
+
+        Args:
+            frequencies: Of the classes in the training data, [C].
+
+        Returns:
+            The frequencies.
+        """
+        return frequencies
+
 
 CLASS_LOSSES: dict[ClassLoss, type[Task]] = {"cross_entropy": Task, "squared_error": SquaredError}
 """The class of task for each loss."""

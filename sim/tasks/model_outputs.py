@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from basinet.sim.data.nests import fields_of, leaves
+from basinet.sim.data.nests import Nest, fields_of, leaves
 
-__all__ = ["begins", "class_scores", "fit", "output_of"]
+__all__ = ["begins", "check_losses", "class_scores", "fit", "output_of"]
 
 
 def output_of(outputs: Any) -> Tensor:
@@ -88,3 +88,32 @@ def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
         raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
     what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
     return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
+
+
+def check_losses(losses: Tensor, outputs: Nest, targets: Any, batch: Nest) -> None:
+    """Raise if there is not a loss for each sample, for example because outputs and targets were broadcast.
+
+    Args:
+        losses: The losses.
+        outputs: The outputs of the model.
+        targets: The targets.
+        batch: The batch that they are from.
+
+    Raises:
+        ValueError: If the shape of the losses is not that of the targets or outputs, or of their first dimensions.
+    """
+    beside = [t for t in (targets, outputs) if isinstance(t, Tensor)]
+    if not beside:
+        right = losses.shape[:1] == leaves(batch)[0].shape[:1]
+    elif losses.shape == beside[0].shape:
+        return
+    else:
+        same = losses.shape[:1] == beside[0].shape[:1]
+        right = same and any(begins(losses.shape, t.shape) for t in (*beside, *leaves(outputs)))
+    if not right:
+        shapes = [tuple(t.shape) for t in leaves(outputs)]
+        of_targets = f" and targets of shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else ""
+        raise ValueError(
+            f"loss returns the shape {tuple(losses.shape)} for outputs of shape {', '.join(map(str, shapes))}"
+            f"{of_targets}, and not a loss for each sample"
+        )

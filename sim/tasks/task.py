@@ -1,33 +1,31 @@
-"""Tasks: data, loss and metrics."""
+"""Tasks: data and a loss."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from basinet.algorithms import draws
-from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest, move_nest
-from basinet.sim.data.rows import Data, Stored, at_once, length, take
+from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, take
+from basinet.sim.evaluation.baselines import constant_baselines
+from basinet.sim.evaluation.measuring import evaluate
+from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
-from basinet.sim.tasks.model_outputs import begins, class_scores, fit, output_of
+from basinet.sim.tasks.model_outputs import check_losses, class_scores, fit, output_of
+from basinet.sim.tasks.task_checks import check_task
 from basinet.topologies.registry import Registry
 
 Batch = Nest
 """A nest of tensors that share their first dimension, such as (inputs, targets)."""
 
-IGNORED = -100
-"""The label for "none", as in torch's cross-entropy: ignored by the loss and the accuracy."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Data, a loss and metrics, for a single model.
+    """Data and a loss, for a single model.
 
     A model maps the inputs of a batch to outputs, as `outputs` says. The loss is a mean over the elements of
     `loss(outputs, batch)`, each with its weight; labels of −100 in a classification have none. The mean is 0 if nothing
@@ -39,7 +37,7 @@ class Task:
         test: Test data of the same form, or None.
         num_outputs: Number of outputs of a model for one sample (classes, or coordinates).
         model: Name of the default model.
-        classification: Whether targets are class indices, so that accuracy is defined.
+        classification: Whether targets are class indices.
         target: The field of a batch that holds the targets; None for the last part of a tuple, or the field with a
             usual name (targets, target, labels, label or y).
         mean_over: "samples" if `loss` returns the loss of each sample, or of each of its elements; "batch" if it
@@ -48,6 +46,8 @@ class Task:
             and analysis take the mean. A run takes its batch size for None; outside, all samples are one batch.
         columns: What else is known of each training sample, by name, such as its user: arrays [n] of numbers or words,
             by which the samples may be partitioned.
+        metrics: What is measured besides the loss, the main metric first; None for the accuracy of a classification.
+        metrics_on: On which data, "test" and "train".
     """
 
     train: Data
@@ -59,6 +59,8 @@ class Task:
     mean_over: Literal["samples", "batch"] = "samples"
     measured_batch: int | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    metrics: tuple[Any, ...] | None = None
+    metrics_on: tuple[Where, ...] = ("test",)
 
     runs_user_code: ClassVar[bool] = False
     """Whether a class of Basinet calls functions of the user's."""
@@ -67,8 +69,10 @@ class Task:
     """The loss that the class defines, in words, for the record of a run."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes without those derived from the data."""
-        return {name: value for name, value in vars(self).items() if name not in {"ignores", "_sizes"}}
+        """Return the attributes without those derived from the data, and without metrics that are the usual ones."""
+        usual = {field.name: field.default for field in fields(self) if field.name in ("metrics", "metrics_on")}
+        left_out = {"ignores", "sizes", *(name for name, value in usual.items() if getattr(self, name) == value)}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def targets(self, batch: Batch) -> Any:
         """Return the targets of a batch.
@@ -119,7 +123,7 @@ class Task:
         return any(isinstance(t, Tensor) and t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
 
     @cached_property
-    def _sizes(self) -> dict[int, float]:
+    def sizes(self) -> dict[int, float]:
         """What samples that are read when needed count in all, by the identity of the data."""
         return {}
 
@@ -138,7 +142,7 @@ class Task:
     @property
     def weighs(self) -> bool:
         """Whether elements of the loss have weights."""
-        return self.ignores or type(self).weights is not Task.weights
+        return self.ignores or self.overrides("weights")
 
     def counts(self, data: Data) -> Tensor | None:
         """Sum the weights of each sample.
@@ -172,46 +176,12 @@ class Task:
         return f"{words}; {int((~weights).sum())} of {weights.numel()} labels do not count"
 
     def check(self) -> None:
-        """Check the requirements on every task.
+        """Raise ValueError unless the data are tensors of equal length, and the targets of a classification classes."""
+        check_task(self)
 
-        Raises:
-            ValueError: If the data are not tensors of equal length, or the targets of a classification are not class
-                indices.
-        """
-        for name, data in self.measured().items():
-            if isinstance(data, Stored):
-                if len(data) == 0:
-                    raise ValueError(f"{name} is empty")
-                data.check()
-                continue
-            found = leaves(data)
-            if not found or not all(t.ndim for t in found) or not _all_tensors(data):
-                raise ValueError(
-                    f"{name} has to be a nest of tensors, such as (inputs, targets); `supervised` makes such"
-                )
-            if len({len(t) for t in found}) > 1 or len(found[0]) == 0:
-                raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
-            if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
-                raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
-        for name, column in self.columns.items():
-            if np.shape(column) != (length(self.train),):
-                raise ValueError(
-                    f"the column {name!r} has the shape {np.shape(column)}, and train has {length(self.train)} samples"
-                )
-        for name, data in self.measured().items():
-            if isinstance(data, Stored):
-                if self.classification and data.labels is not None:
-                    self._check_labels(name, data.labels)
-                continue
-            if self.classification and type(self).predict is Task.predict:
-                self._check_labels(name, self.targets(data))
-            if self._size(data) == 0:
-                raise ValueError(f"no label of {name} counts: all are {IGNORED}")
-        if self.ignores and self.draw is None and type(self).objective is not Task.objective:
-            raise ValueError(
-                f"labels of {IGNORED} are left out of the mean over a `loss`, and {type(self).__name__} has an"
-                " `objective` of its own"
-            )
+    def overrides(self, method: str) -> bool:
+        """Return whether a class derived from `Task` has a method of its own, by the method's name."""
+        return getattr(type(self), method) is not getattr(Task, method)
 
     def measured(self) -> dict[str, Data]:
         """Return the data that `evaluate` measures.
@@ -219,23 +189,9 @@ class Task:
         Returns:
             `train`, and `test` if it exists and the task does not measure in its own way.
         """
-        if self.test is None or type(self).evaluate is not Task.evaluate:
+        if self.test is None or self.overrides("evaluate"):
             return {"train": self.train}
         return {"train": self.train, "test": self.test}
-
-    def _check_labels(self, name: str, targets: Tensor) -> None:
-        if targets.dtype != torch.int64:
-            raise ValueError(
-                f"the targets of {name} are of type {str(targets.dtype).removeprefix('torch.')}, and those of a"
-                " classification are class indices of type int64; give these, or classification=False, or a `predict`"
-            )
-        counted = targets[targets != IGNORED]
-        low, high = (int(counted.min()), int(counted.max())) if len(counted) else (0, 0)
-        if low < 0 or high >= self.num_outputs:
-            raise ValueError(
-                f"the targets of {name} run from {low} to {high}; allowed are the classes 0 to"
-                f" {self.num_outputs - 1}, and {IGNORED} for what has none"
-            )
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:
@@ -301,8 +257,13 @@ class Task:
                 f"{type(self).__name__}.loss returns a {kind}; allowed is a tensor of floating-point numbers"
             )
         if self.mean_over == "batch":
-            return self._of_groups(losses, groups)
-        self._check_shape(losses, outputs, batch)
+            if losses.ndim or groups:
+                raise ValueError(
+                    f"{type(self).__name__} has a loss of a whole batch (mean_over), "
+                    + ("which samples do not have" if groups else f"but returns the shape {tuple(losses.shape)}")
+                )
+            return losses
+        check_losses(losses, outputs, self.targets(batch), batch)
         if weights is None:
             return losses.reshape(*groups, -1).mean(-1)
         if weights.shape != losses.shape:
@@ -317,34 +278,6 @@ class Task:
         total = (losses.where(weights > 0, 0) * weights).reshape(*groups, -1).sum(-1)
         counted = weights.reshape(*groups, -1).sum(-1)
         return total / counted.where(counted > 0, 1)
-
-    def _of_groups(self, loss: Tensor, groups: tuple[int, ...]) -> Tensor:
-        """Check the loss of a whole batch."""
-        if loss.ndim or groups:
-            raise ValueError(
-                f"{type(self).__name__} has a loss of a whole batch (mean_over), "
-                + ("which samples do not have" if groups else f"but returns the shape {tuple(loss.shape)}")
-            )
-        return loss
-
-    def _check_shape(self, losses: Tensor, outputs: Any, batch: Batch) -> None:
-        """Raise if there is not a loss for each sample, for example because outputs and targets were broadcast."""
-        targets = self.targets(batch)
-        beside = [t for t in (targets, outputs) if isinstance(t, Tensor)]
-        if not beside:
-            right = losses.shape[:1] == leaves(batch)[0].shape[:1]
-        elif losses.shape == beside[0].shape:
-            return
-        else:
-            same = losses.shape[:1] == beside[0].shape[:1]
-            right = same and any(begins(losses.shape, t.shape) for t in (*beside, *leaves(outputs)))
-        if not right:
-            shapes = [tuple(t.shape) for t in leaves(outputs)]
-            of_targets = f" and targets of shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else ""
-            raise ValueError(
-                f"loss returns the shape {tuple(losses.shape)} for outputs of shape {', '.join(map(str, shapes))}"
-                f"{of_targets}, and not a loss for each sample"
-            )
 
     def objective(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Compute the mean loss of a batch.
@@ -378,112 +311,25 @@ class Task:
                 rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, and if defined `test_loss`, `generalization_gap` (test loss minus training loss) and
-            `test_accuracy`.
+            `train_loss`, and if defined `test_loss`, `generalization_gap` (test loss minus training loss) and the
+            metrics, such as `test_accuracy`.
         """
-        loss = self._measure(model, self.train, chunk)[0]
-        return {"train_loss": loss, **self._test(model, chunk, loss)}
+        return evaluate(self, model, chunk=chunk)
 
-    def evaluate_with_gradient(self, model: nn.Module, *, chunk: int = 4096) -> dict[str, float]:
-        """Measure a model, and the gradient norm of its training loss in the same pass.
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Return what `evaluate` returns for trivial predictions, by name; see `constant_baselines`."""
+        return constant_baselines(self)
+
+    def constant_outputs(self, frequencies: Tensor) -> Tensor:
+        """Choose the constant outputs that say nothing but how frequent each class is.
 
         Args:
-            model: See `evaluate`.
-            chunk: See `evaluate`.
+            frequencies: Of the classes in the training data, [C].
 
         Returns:
-            The metrics of `evaluate`, and `gradient_norm`, which is NaN if the loss has no gradient.
+            Outputs for one sample, [num_outputs]; those of the smallest loss.
         """
-        model.zero_grad(set_to_none=True)
-        loss = self._measure(model, self.train, chunk, backward=True)[0]
-        squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
-        model.zero_grad(set_to_none=True)
-        gradient = {"gradient_norm": float(torch.stack(squares).sum().sqrt()) if squares else math.nan}
-        if type(self).evaluate is not Task.evaluate:  # a user's task may measure in its own way
-            return {**self.evaluate(model), **gradient}
-        return {"train_loss": loss, **gradient, **self._test(model, chunk, loss)}
-
-    def _test(self, model: nn.Module, chunk: int, train_loss: float) -> dict[str, float]:
-        if self.test is None:
-            return {}
-        loss, accuracy = self._measure(model, self.test, chunk)
-        found = {"test_loss": loss, "generalization_gap": loss - train_loss}
-        return {**found, "test_accuracy": accuracy} if self.classification else found
-
-    def _measure(self, model: nn.Module, data: Data, chunk: int, *, backward: bool = False) -> tuple[float, float]:
-        """Return the mean loss and, for a classification's test data, the accuracy; differentiate the loss if asked."""
-        loss = accuracy = 0.0
-        with torch.set_grad_enabled(backward):
-            for part, weight in self.chunks(data, chunk):
-                part_loss, part_accuracy = self._measure_part(model, part, classify=data is self.test)
-                if backward and part_loss.requires_grad:
-                    (part_loss * weight).backward()  # type: ignore[no-untyped-call]
-                loss += weight * float(part_loss.detach())
-                accuracy += weight * part_accuracy
-        return loss, accuracy
-
-    def chunks(self, data: Data, size: int) -> Iterator[tuple[Batch, float]]:
-        """Cut data into chunks; if batches have a loss, into these.
-
-        Args:
-            data: Training or test data.
-            size: Largest number of samples in a chunk; fewer if they are large and read when needed.
-
-        Yields:
-            The chunks, with the weight of each one's loss in the overall mean.
-        """
-        if self.mean_over == "batch":
-            batches = self.batches(length(data))
-            batches = batches if isinstance(data, Stored) else batches.to(leaves(data)[0].device)
-            yield from ((take(data, rows), 1 / len(batches)) for rows in batches)
-            return
-        total, size = self._size(data) or 1, min(size, at_once(data))
-        for first in range(0, length(data), size):
-            part = take(data, slice(first, first + size))
-            yield part, self._size(part) / total
-
-    def batches(self, count: int) -> Tensor:
-        """Choose the fixed batches that a loss of whole batches is measured on, the same in every run.
-
-        Args:
-            count: Number of samples.
-
-        Returns:
-            The samples of each batch in a random order, int64 [m, B]; those that do not fill a batch are left out.
-        """
-        size = min(self.measured_batch or count, count)
-        order = draws.permutation(torch.tensor([draws.key(0, "measured batches")]), torch.tensor([count]), count)[0]
-        return order[: count - count % size].view(-1, size)
-
-    def _size(self, data: Data) -> float:
-        """Count the samples, or sum the weights of what counts."""
-        if isinstance(data, Stored):
-            if not self.weighs:
-                return len(data)
-            if id(data) not in self._sizes:
-                parts = (take(data, rows) for rows in torch.split(torch.arange(len(data)), at_once(data)))
-                self._sizes[id(data)] = sum(map(self._size, parts))
-            return self._sizes[id(data)]
-        counts = self.counts(data)
-        return length(data) if counts is None else float(counts.sum())
-
-    def _measure_part(self, model: nn.Module, part: Batch, *, classify: bool) -> tuple[Tensor, float]:
-        if type(self).objective is not Task.objective:
-            loss, outputs = self.objective(model, part), None
-        else:
-            outputs = self.outputs(model, part)
-            versions = [t._version for t in leaves(outputs)]
-            loss = self.mean_loss(outputs, part)
-            if [t._version for t in leaves(outputs)] != versions:  # the loss has written into the outputs
-                outputs = None
-        if not (classify and self.classification):
-            return loss, 0.0
-        targets = self.targets(part)
-        outputs = self.outputs(model, part) if outputs is None else outputs
-        right = fit(self.predict(outputs), targets.shape, "predict returns classes") == targets
-        if self.ignores:
-            right = right[targets != IGNORED]
-        return loss, float(right.double().mean()) if right.numel() else 0.0
+        return frequencies.log()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Move all tensors of the task to a device, and floating-point ones to a type.
@@ -501,11 +347,6 @@ class Task:
 
 TASKS: Registry[Task] = Registry()
 """The tasks that an experiment can name."""
-
-
-def _all_tensors(nest: Batch) -> bool:
-    """Return whether a nest holds tensors only."""
-    return isinstance(nest, Tensor) or (bool(parts := fields_of(nest)) and all(map(_all_tensors, parts.values())))
 
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:

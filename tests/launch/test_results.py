@@ -101,7 +101,7 @@ def test_objects_say_what_they_are(broken):
         repr(run).endswith(end) for run, end in zip(results.runs, ("of 12)", "done at step 12 of 12)"), strict=True)
     ]
     html = results._repr_html_()
-    assert html.count("<tr>") == 3 and "raises KeyError" in html
+    assert html.count("<tr>") == 4 and "raises KeyError" in html
 
 
 def test_a_notebook_shows_of_many_runs_the_best_first(monkeypatch):

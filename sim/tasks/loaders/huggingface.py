@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.tasks.loaders.images import Decoder, normalized
 from basinet.sim.tasks.losses import ClassLoss, with_loss
 from basinet.sim.tasks.supervised import supervised
-from basinet.sim.tasks.task import IGNORED, TASKS, Task
+from basinet.sim.tasks.task import TASKS, Task
 
 if TYPE_CHECKING:
     import datasets

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from basinet.algorithms import draws
+from basinet.sim.data.rows import IGNORED
 from basinet.sim.experiment.mistakes import first_line, nearest, shown
 from basinet.sim.tasks.supervised import supervised
-from basinet.sim.tasks.task import IGNORED, TASKS, Task
+from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["table"]
 

@@ -22,6 +22,7 @@ from basinet.analysis.measures.measured import Effort
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.data.rows import take
+from basinet.sim.evaluation.measuring import evaluate_with_gradient, fixed_batches
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.analyzed import analysis_settings
@@ -84,15 +85,15 @@ def dense(operator: Any) -> np.ndarray:
 
 def test_the_batches_are_of_one_size_and_the_same_everywhere() -> None:
     _, task = make()
-    rows = task.batches(N)
+    rows = fixed_batches(task, N)
     assert rows.shape == (N // SIZE, SIZE) and len(set(rows.flatten().tolist())) == rows.numel()
-    assert torch.equal(rows, make()[1].batches(N))
-    assert task.batches(3).shape == (1, 3)  # fewer samples than a batch has
+    assert torch.equal(rows, fixed_batches(make()[1], N))
+    assert fixed_batches(task, 3).shape == (1, 3)  # fewer samples than a batch has
 
 
 def test_curvature_is_that_of_the_mean_over_the_fixed_batches() -> None:
     model, task = make()
-    batches = [take(task.train, rows) for rows in task.batches(N)]
+    batches = [take(task.train, rows) for rows in fixed_batches(task, N)]
 
     def mean(point: Tensor) -> Tensor:
         losses = [contrast(call(model, point, b["left"]), call(model, point, b["right"])) for b in batches]
@@ -105,7 +106,7 @@ def test_curvature_is_that_of_the_mean_over_the_fixed_batches() -> None:
     assert operator.loss() == pytest.approx(float(mean(flat(model))), rel=1e-14)
     by_loader = hessian_operator(Pair(model), lambda z, _: contrast(*z), batches, mean_over="batch")
     np.testing.assert_allclose(dense(by_loader), expected, rtol=0, atol=1e-13)
-    evaluated = task.evaluate_with_gradient(model, chunk=2)
+    evaluated = evaluate_with_gradient(task, model, chunk=2)
     assert evaluated["train_loss"] == pytest.approx(operator.loss(), rel=1e-14)
     assert task.evaluate(model) == {key: evaluated[key] for key in ("train_loss", "test_loss", "generalization_gap")}
     assert evaluated["gradient_norm"] == pytest.approx(float(np.linalg.norm(operator.gradient())), rel=1e-13)
@@ -125,7 +126,7 @@ def test_workers_share_the_batches(workers: int) -> None:
 
 def test_gauss_newton_is_of_the_outputs_of_each_batch() -> None:
     model, task = make()
-    expected, rows = np.zeros((len(flat(model)),) * 2), task.batches(N)
+    expected, rows = np.zeros((len(flat(model)),) * 2), fixed_batches(task, N)
     for batch in (take(task.train, places) for places in rows):
         first, z = (f(batch, flat(model)) for f in (partial(pulled, model), partial(outputs, model)))
         inner = hessian(lambda z: contrast(*z.view(2, SIZE, 2)), z)

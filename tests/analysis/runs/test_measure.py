@@ -20,6 +20,7 @@ from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
 from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.agents.state import load_vector, take_rows
+from basinet.sim.evaluation import measuring
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 
@@ -449,8 +450,8 @@ def test_agents_are_evaluated_in_portions_that_have_room(make_block, monkeypatch
         model=model,
     )
     sizes = []
-    watching = watched(type(setup.task).chunks, lambda data, size: sizes.append(min(size, len(data[0]))))
-    monkeypatch.setattr(type(setup.task), "chunks", watching)
+    watching = watched(measuring.chunks, lambda data, size: sizes.append(min(size, len(data[0]))))
+    monkeypatch.setattr(measuring, "chunks", watching)
     found = by_point(measure_replica(setup, state, 1))
     assert set(found) - {None} == {0, 1, 2}
     assert max(sizes) <= memory * 2**20 // 2 // (8 * 330)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from basinet.sim.agents.worker import measured_together
+from basinet.sim.evaluation.measuring import evaluate_with_gradient
 from basinet.sim.models import ResNet
 from basinet.sim.tasks import supervised
 
@@ -24,9 +25,9 @@ def test_portions_change_no_measurement():
     torch.manual_seed(0)
     model = ResNet((3, 8, 8), 3, norm="batch", widths=[4, 6], blocks=[1, 1]).double().eval()
     assert measured_together(model, task) == 4096
-    whole = task.evaluate_with_gradient(model)
+    whole = evaluate_with_gradient(task, model)
     # Losses of the order of one; their difference, the generalization gap, is as exact as they are, not as it is small.
-    assert task.evaluate_with_gradient(model, chunk=5) == pytest.approx(whole, rel=1e-12, abs=1e-12)
+    assert evaluate_with_gradient(task, model, chunk=5) == pytest.approx(whole, rel=1e-12, abs=1e-12)
 
 
 def test_an_image_of_a_large_network_takes_megabytes():

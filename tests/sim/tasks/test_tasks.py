@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.utils.data import Dataset, TensorDataset
 
 from basinet.algorithms.draws import fold, key
+from basinet.sim.evaluation.measuring import evaluate_with_gradient
 from basinet.sim.models import MODELS, Linear, Point
 from basinet.sim.tasks import (
     TASKS,
@@ -346,7 +347,7 @@ def test_the_gradient_norm_is_that_of_the_whole_training_loss():
     weight = model[1].weight
     expected = 2 * ((x @ weight.detach().mT - x.sum(1, keepdim=True)) * x).mean(0).norm()
     for chunk in (2, 5, 6):
-        assert task.evaluate_with_gradient(model, chunk=chunk)["gradient_norm"] == pytest.approx(float(expected))
+        assert evaluate_with_gradient(task, model, chunk=chunk)["gradient_norm"] == pytest.approx(float(expected))
     assert weight.grad is None
 
 
@@ -356,5 +357,5 @@ def test_a_task_may_measure_in_its_own_way():
             return {"train_loss": 0.5, "test_accuracy": 0.25}
 
     own = Own(train=(torch.randn(6, 2), torch.arange(6) % 2), num_outputs=2)
-    found = own.evaluate_with_gradient(MODELS["linear"](input_shape=(2,), num_outputs=2))
+    found = evaluate_with_gradient(own, MODELS["linear"](input_shape=(2,), num_outputs=2))
     assert found.pop("gradient_norm") > 0 and found == {"train_loss": 0.5, "test_accuracy": 0.25}

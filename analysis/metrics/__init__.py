@@ -1,0 +1,38 @@
+"""Metrics of the outputs of a model, one file per family."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+from basinet.analysis.metrics.sample_means import Accuracy, SampleMean
+from basinet.analysis.metrics.torch_metric import TorchMetric
+from basinet.sim.evaluation.metric import Metric
+from basinet.sim.tasks import Task
+
+__all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
+
+
+def _found() -> Iterator[type[Metric]]:
+    """Import the modules of this folder, and yield the metrics in them."""
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            is_own = isinstance(thing, type) and thing.__module__ == module.name and name[0] != "_"
+            if is_own and issubclass(thing, Metric) and not inspect.isabstract(thing) and thing is not TorchMetric:
+                yield thing
+
+
+METRICS: dict[str, type[Metric]] = dict(sorted((metric.name, metric) for metric in _found()))
+"""Metrics by their names in an experiment."""
+
+
+def default_metrics(task: Task) -> tuple[Metric, ...]:
+    """Choose the metrics of a task that names none.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The accuracy of a classification; none of another task.
+    """
+    return (Accuracy(),) if task.classification else ()

@@ -1,0 +1,1 @@
+"""Evaluation of a model on the data of a task: losses, metrics and trivial baselines."""

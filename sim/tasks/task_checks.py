@@ -1,0 +1,80 @@
+"""Requirements on every task."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basinet.sim.data.nests import Nest, fields_of, leaves
+from basinet.sim.data.rows import IGNORED, Stored, length
+from basinet.sim.evaluation.measuring import size
+
+if TYPE_CHECKING:
+    from basinet.sim.tasks.task import Task
+
+__all__ = ["check_task"]
+
+
+def check_task(task: "Task") -> None:
+    """Check the data of a task.
+
+    Args:
+        task: The task.
+
+    Raises:
+        ValueError: If the data are not tensors of equal length, or the targets of a classification are not class
+            indices.
+    """
+    for name, data in task.measured().items():
+        if isinstance(data, Stored):
+            if len(data) == 0:
+                raise ValueError(f"{name} is empty")
+            data.check()
+            continue
+        found = leaves(data)
+        if not found or not all(t.ndim for t in found) or not _all_tensors(data):
+            raise ValueError(f"{name} has to be a nest of tensors, such as (inputs, targets); `supervised` makes such")
+        if len({len(t) for t in found}) > 1 or len(found[0]) == 0:
+            raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
+        if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
+            raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
+    for name, column in task.columns.items():
+        if np.shape(column) != (length(task.train),):
+            raise ValueError(
+                f"the column {name!r} has the shape {np.shape(column)}, and train has {length(task.train)} samples"
+            )
+    for name, data in task.measured().items():
+        if isinstance(data, Stored):
+            if task.classification and data.labels is not None:
+                _check_labels(task, name, data.labels)
+            continue
+        if task.classification and not task.overrides("predict"):
+            _check_labels(task, name, task.targets(data))
+        if size(task, data) == 0:
+            raise ValueError(f"no label of {name} counts: all are {IGNORED}")
+    if task.ignores and task.draw is None and task.overrides("objective"):
+        raise ValueError(
+            f"labels of {IGNORED} are left out of the mean over a `loss`, and {type(task).__name__} has an"
+            " `objective` of its own"
+        )
+
+
+def _check_labels(task: "Task", name: str, targets: Tensor) -> None:
+    if targets.dtype != torch.int64:
+        raise ValueError(
+            f"the targets of {name} are of type {str(targets.dtype).removeprefix('torch.')}, and those of a"
+            " classification are class indices of type int64; give these, or classification=False, or a `predict`"
+        )
+    counted = targets[targets != IGNORED]
+    low, high = (int(counted.min()), int(counted.max())) if len(counted) else (0, 0)
+    if low < 0 or high >= task.num_outputs:
+        raise ValueError(
+            f"the targets of {name} run from {low} to {high}; allowed are the classes 0 to"
+            f" {task.num_outputs - 1}, and {IGNORED} for what has none"
+        )
+
+
+def _all_tensors(nest: Nest) -> bool:
+    """Return whether a nest holds tensors only."""
+    return isinstance(nest, Tensor) or (bool(parts := fields_of(nest)) and all(map(_all_tensors, parts.values())))
