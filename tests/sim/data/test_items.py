@@ -26,6 +26,7 @@ from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.data.sampling import EpochSampler, IndependentSampler, make_sampler
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.analyzed import analysis_settings, samples_used
+from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import supervised
 from tests.processes import Processes
 
@@ -238,6 +239,14 @@ def test_a_run_is_that_in_memory(tmp_path: Path, no_reports: None, settings: dic
         rows.append((found.runs[0].metrics, found.summary()[0]["hessian_trace_mean"]))
     assert rows[0][0] == rows[1][0]
     assert rows[0][1] == rows[1][1] > 0
+
+
+def test_what_goes_wrong_in_a_run_is_its_sentence(tmp_path: Path, no_reports: None) -> None:
+    task = supervised(Pictures(broken=7), lazy=True, num_outputs=2)
+    with pytest.raises(basinet.RunFailed):
+        basinet.run(task=task, **{**RUN, "analysis": []}, runtime={"device": "cpu"}, out=tmp_path, quiet=True)
+    (run,) = load_runs(tmp_path)
+    assert run.status["error"].startswith("task: item 7 of train (picture7.png) raises OSError: truncated (")
 
 
 def test_a_block_continues_where_another_was(make_block: Any) -> None:

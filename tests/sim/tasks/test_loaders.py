@@ -17,6 +17,7 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import in_memory
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks import SquaredError, Task, huggingface, image_folder, shards, table
+from tests.processes import Processes
 
 Image = pytest.importorskip("PIL.Image")
 datasets = pytest.importorskip("datasets")
@@ -295,6 +296,20 @@ def test_the_cache_is_shared_and_noticed_if_it_is_not_whole(tmp_path: Path, capl
     (tmp_path / "train/a/user0/2.png").write_bytes(png(PIXELS[7]))
     assert not same(image_folder(path=path, cache=str(cache)), wanted)  # a changed file
     assert sum(entry.is_dir() for entry in cache.iterdir()) == 2
+
+
+def make(path: str, cache: str) -> None:
+    image_folder(path=path, cache=cache)
+
+
+def test_several_processes_make_the_cache_once(tmp_path: Path, processes: Processes) -> None:
+    path, cache = folder(tmp_path / "train"), tmp_path / "cache"
+    for _ in range(2):
+        processes.start(make, path, str(cache))
+    statuses, said = processes.end()
+    assert statuses == [0, 0], said
+    assert sum("writing the 8 items" in err for _, err in said) == 1
+    assert same(image_folder(path=path, cache=str(cache)), image_folder(path=path))
 
 
 # Hugging Face
