@@ -61,7 +61,7 @@ class Operation:
 
     Attributes:
         function: The function.
-        leaves: Its arguments, flattened; tensors that differ between agents are `Value`s.
+        leaves: Its arguments, flattened; a `Value` stands for each tensor that differs between agents.
         spec: How the arguments were nested; None if they are given by position and not nested.
         outputs: The tensors among its results, in order.
         writes: Whether it writes into its first argument, which is also its only result.
