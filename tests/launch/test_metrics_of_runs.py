@@ -102,6 +102,7 @@ def test_the_accuracy_is_the_usual_metric_of_classes_and_others_have_none():
         "test accuracy", "test accuracy", "fraction correct", "larger",
         "The fraction of correctly predicted classes, on the test data", linear=True,
     )  # fmt: skip
+    assert [classes.direction(name) for name in ("test_accuracy", "test_loss", "step")] == ["larger", "smaller", None]
     assert "metrics" not in classes.config.describe() and "metrics_on" not in classes.config.describe()
     x = torch.rand(30, 2)
     numbers = build_setup(Config.parse(TINY | {"task": supervised((x, x.sum(1)), (x, x.sum(1)))}))
