@@ -184,10 +184,9 @@ def _companions(ax: Axes, label: str) -> list[Artist]:
 
 
 def _points(artist: Any) -> np.ndarray:
-    points = (
-        artist.get_xydata() if isinstance(artist, Line2D) else np.concatenate([p.vertices for p in artist.get_paths()])
-    )
-    return np.asarray(points, dtype=float)
+    if isinstance(artist, Line2D):
+        return np.asarray(artist.get_xydata(), dtype=float)
+    return np.concatenate([np.empty((0, 2)), *(path.vertices for path in artist.get_paths())])
 
 
 def _color_twice(artist: Artist, color: Any) -> None:

@@ -269,7 +269,7 @@ def weights_of(task: "Task", batch: Nest, shape: tuple[int, ...]) -> Tensor | No
     Raises:
         ValueError: If the weights have more dimensions.
     """
-    weights = task.weights(batch)
+    weights = task.counted(batch)
     if weights is None:
         return None
     if weights.numel() == math.prod(shape):

@@ -71,7 +71,7 @@ class Metric(ABC):
 
         Args:
             outputs: What the model returned for the batch.
-            batch: The batch; `task.targets(batch)` are its targets, and `task.weights(batch)` says what counts.
+            batch: The batch; `task.targets(batch)` are its targets, and `task.counted(batch)` says what counts.
             task: The task.
         """
 

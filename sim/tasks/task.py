@@ -139,6 +139,24 @@ class Task:
         """
         return self.targets(batch) != IGNORED if self.ignores else None
 
+    def counted(self, batch: Batch) -> Tensor | None:
+        """Return how much each element of the loss counts: `weights`, and nothing where a label is −100.
+
+        Args:
+            batch: A batch.
+
+        Returns:
+            As for `weights`.
+        """
+        weights = self.weights(batch)
+        if not (self.ignores and self.overrides("weights")):
+            return weights
+        labelled: Tensor = self.targets(batch) != IGNORED
+        if weights is None:
+            return labelled
+        weights = weights.reshape(*weights.shape, *(1 for _ in labelled.shape[weights.ndim :]))
+        return weights * labelled
+
     @property
     def weighs(self) -> bool:
         """Whether elements of the loss have weights."""
@@ -157,7 +175,7 @@ class Task:
             rows = torch.split(torch.arange(len(data) if self.weighs else 0), at_once(data))
             found = [self.counts(take(data, some)) for some in rows if len(some)]
             return torch.cat([counts for counts in found if counts is not None]) if found else None
-        weights = self.weights(data)
+        weights = self.counted(data)
         return None if weights is None else weights.reshape(len(weights), -1).sum(1)
 
     @property
@@ -169,7 +187,7 @@ class Task:
             size = self.measured_batch
             where = "" if size is None else f", and measured on fixed batches of {size} samples"
             return f"{words}; of a whole batch, which is no mean over samples{where}"
-        if isinstance(self.train, Stored) or (weights := self.weights(self.train)) is None:
+        if isinstance(self.train, Stored) or (weights := self.counted(self.train)) is None:
             return words
         if weights.dtype != torch.bool:
             return f"{words}; a weighted mean over {weights.numel()} elements"
@@ -246,7 +264,7 @@ class Task:
             ValueError: If the loss is not one floating-point number per sample, for example because outputs and targets
                 were broadcast.
         """
-        weights = self.weights(batch)
+        weights = self.counted(batch)
         if self.ignores and weights is not None:
             targets = self.targets(batch)
             batch = self.with_targets(batch, targets.masked_fill(targets == IGNORED, 0))

@@ -12,7 +12,7 @@ from basinet.sim.agents.state import StackedState
 from basinet.sim.data.spoilt_labels import SpoiltSampler
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.tasks import SquaredError, Task, supervised
+from basinet.sim.tasks import IGNORED, SquaredError, Task, supervised
 
 N, T, D, C = 26, 3, 4, 3
 
@@ -125,3 +125,20 @@ def test_the_record_tells_how_many_do_not_count() -> None:
     task = supervised((torch.zeros(4, 1), torch.tensor([0, -100, 2, -100])))
     assert task.num_outputs == 3
     assert task.about_loss == "cross-entropy, since the targets are classes; 2 of 4 labels do not count"
+
+
+class Weighted(Task):
+    """Samples with weights of their own, and labels that may be none."""
+
+    def weights(self, batch: Any) -> Tensor:
+        return torch.arange(1.0, 1 + len(batch[0]), dtype=torch.float64)
+
+
+def test_weights_do_not_make_a_label_of_none_count() -> None:
+    inputs, targets = labelled(T)
+    task, net = Weighted(train=(inputs, targets), num_outputs=C), model()
+    losses = nn.functional.cross_entropy(net(inputs).mT, targets, reduction="none")
+    weights = torch.arange(1.0, 1 + N, dtype=torch.float64)[:, None] * (targets != IGNORED)
+    wanted = ((losses * weights).sum() / weights.sum()).item()
+    assert task.objective(net, task.train).item() == pytest.approx(wanted, rel=1e-13)
+    assert task.evaluate(net, chunk=3)["train_loss"] == pytest.approx(wanted, rel=1e-13)
