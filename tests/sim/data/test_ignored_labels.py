@@ -141,4 +141,4 @@ def test_weights_do_not_make_a_label_of_none_count() -> None:
     weights = torch.arange(1.0, 1 + N, dtype=torch.float64)[:, None] * (targets != IGNORED)
     wanted = ((losses * weights).sum() / weights.sum()).item()
     assert task.objective(net, task.train).item() == pytest.approx(wanted, rel=1e-13)
-    assert task.evaluate(net, chunk=3)["train_loss"] == pytest.approx(wanted, rel=1e-13)
+    assert task.evaluate(net)["train_loss"] == pytest.approx(wanted, rel=1e-13)
