@@ -17,7 +17,7 @@ from basinet.sim.engines.randomness import CHANNEL_DROPOUTS, keyed_dropout
 from basinet.sim.engines.recording import Operation, Value, functions_named
 from basinet.sim.engines.recurrent import RECURRENT
 
-__all__ = ["Call", "Form", "Keys", "Mapped", "direct_form"]
+__all__ = ["Call", "Form", "Keys", "Mapped", "direct_form", "keeps_order"]
 
 Environment = dict[int, Tensor]
 """Stacked tensors by the numbers of their values."""
@@ -107,17 +107,27 @@ def direct_form(operation: Operation, keys: Keys) -> Form | None:
         return None
     if operation.function in _POINTWISE:
         return _pointwise(operation)
-    if operation.function in _RESHAPING:
+    if keeps_order(operation):
         return _reshape(operation)
     rule = BATCHED.get(operation.function) or RECURRENT.get(operation.function)
     return rule(operation) if rule else None
 
 
-def _reshape(operation: Operation) -> Form | None:
-    before, after = operation.leaves[0], operation.outputs[0]
-    if not isinstance(before, Value) or before.dtype != after.dtype:
-        return None
-    shape = tuple(after.shape)
+def keeps_order(operation: Operation) -> bool:
+    """Return whether an operation only changes the shape of a tensor.
+
+    Args:
+        operation: The operation.
+
+    Returns:
+        Whether its result has the same elements in the same order.
+    """
+    before = operation.leaves[0] if operation.function in _RESHAPING else None
+    return isinstance(before, Value) and before.dtype == operation.outputs[0].dtype
+
+
+def _reshape(operation: Operation) -> Form:
+    shape = tuple(operation.outputs[0].shape)
     return lambda leaves: leaves[0].reshape(leaves[0].shape[:1] + shape)
 
 

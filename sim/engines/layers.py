@@ -22,6 +22,7 @@ __all__ = [
     "Gradients",
     "Layer",
     "LayerNorm",
+    "Reshape",
     "Views",
     "cross_entropy",
 ]
@@ -163,6 +164,29 @@ class Activation:
     def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
         """Compute the input's gradient; see `Layer`."""
         return (self.slope(gradients[0], self.y) if wanted[0] else None,)
+
+
+class Reshape:
+    """Brings each agent's inputs, which have no gradient, into another shape.
+
+    Args:
+        shape: The shape of the output, [N, ...].
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.parameters: Views = {}
+        self.gradients: Views = {}
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Compute the output; see `Layer`."""
+        return (x.reshape(self.shape),)
+
+    value = forward
+
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
+        """Return nothing, since inputs have no gradient; see `Layer`."""
+        return (None,)
 
 
 class Embedding:

@@ -12,8 +12,18 @@ import torch
 from torch import Tensor
 
 from basinet.sim.agents.state import StackedState
-from basinet.sim.engines.functions import Call, Keys, Mapped, direct_form
-from basinet.sim.engines.layers import ACTIVATIONS, Activation, Affine, Embedding, Gradients, Layer, LayerNorm, Views
+from basinet.sim.engines.functions import Call, Keys, Mapped, direct_form, keeps_order
+from basinet.sim.engines.layers import (
+    ACTIVATIONS,
+    Activation,
+    Affine,
+    Embedding,
+    Gradients,
+    Layer,
+    LayerNorm,
+    Reshape,
+    Views,
+)
 from basinet.sim.engines.recording import Operation, Recording, Value
 
 __all__ = ["Tape"]
@@ -140,6 +150,7 @@ class Tape:
         self._build()
         self._share_gradients()
         self._end_values()
+        self.passes = [(node.layer.forward, node.inputs, node.outputs) for node in self.nodes]
 
     def _build(self) -> None:
         """Gather the operations into layers and segments.
@@ -197,6 +208,8 @@ class Tape:
                 return None
             alone = source.index in self.affine and self.uses[source.index] == 1
             return Activation(*ACTIVATIONS[function], in_place=alone), {}
+        if keeps_order(operation) and not any(value.trained or value.name for value in operation.inputs):
+            return Reshape((self.state.num_agents, *operation.outputs[0].shape)), {}
         make = _LAYERS.get(function)
         if make is None:
             return None
@@ -239,10 +252,12 @@ class Tape:
             The result, with a leading axis N.
         """
         values = dict(zip(self.inputs, inputs, strict=True))
-        for node in self.nodes:
-            found = node.layer.forward(*[values[i] for i in node.inputs])
-            for index, value in zip(node.outputs, found, strict=True):
-                values[index] = value
+        for run, given, made in self.passes:
+            found = run(*[values[index] for index in given])
+            if len(made) == 1:  # the usual case
+                values[made[0]] = found[0]
+            else:
+                values.update(zip(made, found, strict=True))
         return values[self.output]
 
     def value(self, inputs: Sequence[Tensor]) -> Tensor:
