@@ -232,7 +232,7 @@ class Last(nn.Module):
 
 REFUSED = {
     "depth": "depends on values of tensors: int",
-    "dropped_attention": "draws from torch's global generators",
+    "dropped_attention": "draws from the global generators",
     "read_statistics": "uses the buffer norm.running_mean after it has written it",
 }
 """What cannot be stacked, and why."""
@@ -326,7 +326,7 @@ def test_a_loss_that_draws_at_random_is_refused():
 
     model, task, state = build(NEW["einsum"])
     noisy = Noisy(train=task.train, num_outputs=CLASSES)
-    with pytest.raises(ValueError, match="the model or its loss draws from torch's global generators"):
+    with pytest.raises(ValueError, match="the model or its loss draws from the global generators"):
         ENGINES["stacked"](model, noisy, state)
 
 
