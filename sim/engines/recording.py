@@ -114,12 +114,27 @@ class Recording:
     operations: list[Operation] = field(default_factory=list)
     output: Value | None = None
 
+    def computes_as(self, other: "Recording") -> bool:
+        """Return whether another recording calls the same functions with the same arguments."""
+        mine, others = ([leaf for o in r.operations for leaf in (o.function, *o.leaves)] for r in (self, other))
+        return len(mine) == len(others) and all(map(_alike, mine, others))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return a.index == b.index
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    return a is b or (type(a) is type(b) and bool(a == b))
+
 
 def record(
     compute: Callable[[list[Tensor]], Any],
     inputs: list[Tensor],
     parameters: dict[str, Tensor],
     buffers: dict[str, Tensor],
+    *,
+    differentiate: bool = True,
 ) -> Recording:
     """Record a computation.
 
@@ -128,6 +143,7 @@ def record(
         inputs: Tensors; the computation gets clones.
         parameters: Further tensors that it uses, with respect to which it is to be differentiated.
         buffers: Further tensors that it uses, and may write.
+        differentiate: Whether autograd is on.
 
     Returns:
         The recording.
@@ -147,7 +163,7 @@ def record(
         recorder.keep(buffer, trained=False, name=name)
     output = None
     try:
-        with torch.enable_grad(), recorder:
+        with torch.set_grad_enabled(differentiate), recorder:
             output = compute(clones)
     except Exception:
         if recorder.refusal is None:

@@ -59,14 +59,14 @@ class StackedEngine:
         self.ordinary = plain and task.draw is None and not task.weighs
         self._record(map_nest(lambda t: t[None], take(task.train, slice(0, 2))))  # it may raise
 
-    def _tape(self, batch: Batch, tensors: list[Tensor]) -> Tape:
+    def _tape(self, batch: Batch, tensors: list[Tensor], differentiate: bool) -> Tape:
         """Return the tape for a batch of this shape, recording it first if there is none."""
-        shape = tuple([t.shape for t in tensors])
+        shape = (differentiate, *[t.shape for t in tensors])
         if shape not in self.tapes:
             if shape in self.refused:
                 raise ValueError(self.refused[shape])
             try:
-                tape = self._record(batch)
+                tape = self._record(batch, differentiate)
                 self._try(tape, tensors)
             except Exception as error:  # the user's model may raise anything
                 self.refused[shape] = first_line(error)
@@ -86,7 +86,7 @@ class StackedEngine:
                 self.state.buffers[name].copy_(b)
 
     @torch.inference_mode(False)  # what is made in that mode could not be watched
-    def _record(self, batch: Batch) -> Tape:
+    def _record(self, batch: Batch, differentiate: bool = True) -> Tape:
         """Record what the first agent computes: its loss, or its outputs if the loss has a form of its own."""
         state, model, task = self.state, self.model, self.task
         parameters: dict[str, Tensor] = {name: model.get_parameter(name) for name in state.parameter_views}
@@ -110,6 +110,10 @@ class StackedEngine:
         for name, buffer in buffers.items():
             if model.get_buffer(name) is not buffer:
                 raise ValueError(f"the model puts another tensor in the place of its buffer {name}")
+        if not differentiate:
+            plain = record(compute, mine, parameters, buffers, differentiate=False)
+            if not plain.computes_as(recording):
+                raise ValueError("the model or its loss computes something else where it is not differentiated")
         return Tape(recording, state, self.keys)
 
     @torch.no_grad()
@@ -117,7 +121,7 @@ class StackedEngine:
         """Write each agent's gradient into the state, and return the losses; see `Engine`."""
         self.keys.now = keys
         tensors = leaves(batch)
-        tape = self._tape(batch, tensors)
+        tape = self._tape(batch, tensors, differentiate=True)
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
             found = tape.forward(tensors)
             losses, gradient = self._losses(found, batch) if self.ordinary else (found, torch.ones_like(found))
@@ -130,7 +134,7 @@ class StackedEngine:
         self.keys.now = keys
         with np.errstate(all="ignore"):  # divergence is recorded, not warned about
             tensors = leaves(batch)
-            found = self._tape(batch, tensors).value(tensors)
+            found = self._tape(batch, tensors, differentiate=False).value(tensors)
             return self._losses(found, batch)[0] if self.ordinary else found
 
     def _losses(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

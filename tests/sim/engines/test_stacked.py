@@ -298,6 +298,24 @@ def test_a_model_whose_course_depends_on_values_is_refused(name):
         ENGINES["stacked"](model, task, state)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y * (2.0 if torch.is_grad_enabled() else 1.0),
+        lambda y: y.tanh() if torch.is_grad_enabled() else y,
+        lambda y: y.tanh() if y.requires_grad else y.sin(),
+        lambda y: y + torch.full((WIDTH,), float(torch.is_grad_enabled())),
+    ],
+)
+def test_a_loss_that_is_another_without_gradients_is_refused(function):
+    model, task, state = build(ModuleType(lambda: Function(lambda m, y: function(y))))
+    engine, batch = ENGINES["stacked"](model, task, state), take(task.train, torch.arange(N * B).view(N, B))
+    engine.gradients(batch, torch.arange(N))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="computes something else where it is not differentiated"):
+            engine.losses(batch, torch.arange(N))
+
+
 @pytest.mark.parametrize("name", BY_SHAPE)
 def test_a_model_whose_shapes_are_fixed_is_stacked(name):
     model, task, state = build(ModuleType(lambda: Function(lambda m, y: BY_SHAPE[name](y))))
