@@ -185,7 +185,8 @@ def try_data(setup: Setup, model: nn.Module) -> None:
         ExperimentError: They cannot be measured, or are written into.
     """
     task = setup.task
-    few = {name: take(data, slice(0, _FEW)) for name, data in task.measured().items()}
+    # An odd number: a loss [B, B] that is broadcast by mistake may look like outputs [B, 2] for two samples.
+    few = {name: take(data, slice(0, _FEW + 1)) for name, data in task.measured().items()}
 
     def measure(train: Batch, test: Batch | None = None) -> None:
         if not task.overrides("evaluate"):  # a user's task may measure in its own way

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.tasks.calls import TARGETS, targets_of
 from basinet.sim.tasks.forms import Form, check_alike, read
 from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import Batch, MeanOver, Task
 
 __all__ = ["OwnLoss", "Regression", "supervised"]
 
@@ -105,6 +105,11 @@ class OwnLoss(Task):
         return super().weights(batch) if self.weights_function is None else self.weights_function(batch)
 
     @property
+    def loss_name(self) -> str:
+        """The loss in messages."""
+        return "the loss"
+
+    @property
     def weighs(self) -> bool:
         """Whether elements of the loss have weights."""
         return self.ignores or self.weights_function is not None
@@ -118,7 +123,7 @@ def supervised(
     model: str = "mlp",
     loss: Callable[[Any, Batch], Tensor] | Literal["model"] | None = None,
     weights: Callable[[Batch], Tensor] | None = None,
-    mean_over: Literal["samples", "batch"] = "samples",
+    mean_over: MeanOver = "samples",
     num_outputs: int | None = None,
     target: str | None = None,
     labels: Sequence[int] | Tensor | None = None,
@@ -178,6 +183,14 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
+    if isinstance(loss, str) and loss != "model":
+        raise ValueError(
+            f"loss is {loss!r}; allowed are a function of outputs and batch, and 'model' for the model's own"
+        )
+    if mean_over not in get_args(MeanOver):
+        raise ValueError(f"mean_over is {mean_over!r}; allowed are {' and '.join(get_args(MeanOver))}")
+    if weights is not None and (mean_over == "batch" or loss == "model"):
+        raise ValueError("weights are for a mean over samples, and the loss is that of a whole batch")
     data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache, window=window)}
     if test is not None:
         data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache, window=window)

@@ -52,7 +52,8 @@ def check_task(task: "Task") -> None:
         if task.classification and not task.overrides("predict"):
             _check_labels(task, name, task.targets(data))
         if size(task, data) == 0:
-            raise ValueError(f"no label of {name} counts: all are {IGNORED}")
+            own = task.overrides("weights") and not task.ignores
+            raise ValueError(f"all weights of {name} are 0" if own else f"no label of {name} counts: all are {IGNORED}")
     if task.ignores and task.draw is None and task.overrides("objective"):
         raise ValueError(
             f"labels of {IGNORED} are left out of the mean over a `loss`, and {type(task).__name__} has an"

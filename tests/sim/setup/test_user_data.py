@@ -123,7 +123,7 @@ def test_predictions_may_be_a_column() -> None:
         (
             Scores(train=(X, Y), test=(X, Y), num_outputs=2),
             nn.Linear(4, 2),
-            r"predict returns classes of shape \(2, 2\)",
+            r"predict returns classes of shape \(3, 2\)",
         ),
         (Task(train=(X, Y), test=(X[:, :3], Y), num_outputs=2), nn.Linear(4, 2), "^model: .*mat1 and mat2 shapes"),
         (Task(train=(X, Y.float()), num_outputs=2), None, "of type float32, and those of a classification .* int64"),

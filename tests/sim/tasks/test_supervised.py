@@ -151,3 +151,51 @@ def test_a_loss_needs_no_targets() -> None:
         wanted = (model(X) - X).square().mean().item()
         assert task.evaluate(model)["train_loss"] == pytest.approx(wanted, rel=1e-6)
     assert np.isfinite(supervised((X, X), loss=lambda out, batch: out.mean(1)).num_outputs)
+
+
+class Rated(nn.Linear):
+    """A model that names what it takes and what it returns."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"pred": super().forward(x)}
+
+
+RATED = {"x": torch.zeros(5, 8), "rating": torch.zeros(5)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"loss": lambda o, b: (o["pred"] - b["rating"]) ** 2},
+            r"loss returns the shape \(\d, \d\) for",
+        ),
+        (
+            {"weights": lambda b: torch.ones(3)},
+            r"weights of shape \(3,\) for 5 samples; allowed is a tensor",
+        ),
+        ({"weights": lambda b: [1] * len(b["x"])}, "weights of type list for 5 samples"),
+        ({"weights": lambda b: torch.ones(len(b["x"]), 7)}, r"weights of shape \(\d, 7\) for losses of shape"),
+        ({"weights": lambda b: torch.zeros(len(b["x"]))}, "all weights of train are 0"),
+        ({"weights": lambda b: torch.ones(len(b["x"])), "mean_over": "batch"}, "weights are for a mean over samples"),
+        ({"loss": "modle"}, "loss is 'modle'; allowed are a function of outputs and batch, and 'model'"),
+        ({"mean_over": "batches"}, "mean_over is 'batches'; allowed are samples and batch"),
+        ({"target": "lable"}, "a batch has no field 'lable' for the targets; it has x, rating"),
+    ],
+)
+def test_what_is_asked_for_by_mistake(make_setup: Any, settings: dict[str, Any], message: str) -> None:
+    usual = {"loss": lambda o, b: (o["pred"][:, 0] - b["rating"]) ** 2}
+    with pytest.raises((ValueError, ExperimentError), match=message):
+        make_setup(task=supervised(RATED, **(usual | settings)), model=Rated(8, 1), analysis=[])
+
+
+def test_a_model_and_a_batch_without_a_field_in_common(make_setup: Any) -> None:
+    task = supervised({"pixels": torch.zeros(5, 8), "label": torch.arange(5) % 2})
+    with pytest.raises(ExperimentError, match="the forward of Rated needs x, and a batch has pixels, label"):
+        make_setup(task=task, model=Rated(8, 2), analysis=[])
+
+
+def test_classes_come_last(make_setup: Any) -> None:
+    task = supervised((torch.zeros(5, 1, 4, 4), torch.zeros(5, 4, 4, dtype=torch.int64)), num_outputs=3)
+    with pytest.raises(ExperimentError, match=r"the classes have to be the last dimension"):
+        make_setup(task=task, model=nn.Conv2d(1, 3, 1), analysis=[])
