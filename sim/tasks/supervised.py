@@ -207,7 +207,7 @@ def supervised(
     for name, part in data.items():
         own = replace(form, name=name)
         if isinstance(part, Items):
-            own = replace(own, num_outputs=num_outputs)
+            own = replace(own, num_outputs=num_outputs, weights=weights)
             classes = known if name == "train" else None
             data[name] = replace(part, convert=own, classes=classes, targets=partial(targets_of, name=target))
         elif not isinstance(part, Stored):
