@@ -14,7 +14,7 @@ from basinet.sim.data.nests import Nest, fields_of, leaves, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.mistakes import ExperimentError, in_words, place_of
 
-__all__ = ["Items", "Transform", "batch_of"]
+__all__ = ["Items", "Transform", "batch_of", "check_classes"]
 
 Transform = Callable[[Any, np.random.Generator], Any]
 """Changes an item at random, by a generator of its own."""
@@ -37,6 +37,7 @@ class Items(Stored):
             generator.
         convert: Checks and converts a batch; takes it and the indices of its items, and raises a ValueError.
         classes: Class of each sample, int64 [n], if known.
+        targets: Takes the targets out of a batch; those of unchanged items have to be the `classes`.
         device: Where batches are placed.
         dtype: Their floating type; None for that of the items.
     """
@@ -47,6 +48,7 @@ class Items(Stored):
     transform: Transform | None = None
     convert: Callable[[Nest, Tensor], Nest] | None = None
     classes: Tensor | None = None
+    targets: Callable[[Nest], Any] | None = None
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
 
@@ -58,6 +60,11 @@ class Items(Stored):
     def labels(self) -> Tensor | None:
         """Class of each sample, int64 [n] on the CPU, if it is known."""
         return self.classes
+
+    @property
+    def relabels(self) -> bool:
+        """Whether a transform may give a sample another label."""
+        return self.transform is not None
 
     @property
     def window(self) -> int | None:
@@ -83,7 +90,8 @@ class Items(Stored):
             A batch on the CPU.
 
         Raises:
-            ExperimentError: An item or the collation raises anything, or does not make a batch of finite tensors.
+            ExperimentError: An item or the collation raises anything, or does not make a batch of finite tensors, or an
+                item has another class than is known.
         """
         changed = keys is not None and self.transform is not None
         if not changed and self.collate is None and hasattr(self.source, "gather"):
@@ -95,6 +103,8 @@ class Items(Stored):
                 batch = self._collated(items, rows)
         try:
             batch = batch if self.convert is None else self.convert(batch, rows)
+            if self.classes is not None and self.targets is not None and not changed:
+                check_classes(self.name, self.targets(batch), self.classes[rows], rows)
             self._check_numbers(batch, rows)
         except ExperimentError:
             raise
@@ -175,6 +185,33 @@ class Items(Stored):
                     " exactly; allowed are items that draw from the global generators of torch, numpy and random, which"
                     " are seeded, and a transform that draws from the generator that it is given"
                 )
+
+
+def check_classes(name: str, found: Tensor, known: Tensor, rows: Tensor) -> None:
+    """Check that samples have the classes that are known of them.
+
+    Args:
+        name: What the data are, for error messages.
+        found: Targets of the samples, [B, ...].
+        known: What they are known to be.
+        rows: Indices of the samples, [B].
+
+    Raises:
+        ValueError: They differ.
+    """
+    about = "as the known labels say (labels=, or the attribute targets of the data set)"
+    if found.shape != known.shape:
+        raise ValueError(
+            f"a sample of {name} has targets of shape {tuple(found.shape[1:])}, and not {tuple(known.shape[1:])},"
+            f" {about}; allowed are labels like the targets, and columns= for what else is known of the samples"
+        )
+    wrong = found != known
+    if wrong.any():
+        row = int(rows[wrong.nonzero()[0, 0]])
+        raise ValueError(
+            f"sample {row} of {name} has the label {found[wrong][0].item()}, and not {known[wrong][0].item()}, {about};"
+            " give the labels that the items have as labels="
+        )
 
 
 def batch_of(name: str, batch: Nest, count: int) -> Nest:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from basinet.sim.data.items import Items, Transform
+from basinet.sim.data.items import Items, Transform, check_classes
 from basinet.sim.data.nests import Nest, fields_of, leaves
 from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.tasks.calls import TARGETS, targets_of
@@ -110,9 +111,9 @@ class OwnLoss(Task):
         return "the loss"
 
     @property
-    def weighs(self) -> bool:
-        """Whether elements of the loss have weights."""
-        return self.ignores or self.weights_function is not None
+    def has_weights(self) -> bool:
+        """Whether there is a function for the weights."""
+        return self.weights_function is not None
 
 
 def supervised(
@@ -154,9 +155,9 @@ def supervised(
         mean_over: See `Task`.
         num_outputs: Number of outputs for one sample; by default one per class, or per number in a target.
         target: The part of a batch that holds the targets; see `Task`.
-        labels: Class of each training sample, if the items of a data set are read when needed. By default, its
-            attribute `targets`; without it, all items are read once to learn their classes, unless `num_outputs` is
-            given.
+        labels: Class of each training sample, if the items of a data set are read when needed; that of each item is
+            compared with it. By default, its attribute `targets`; without it, all items are read once to learn their
+            classes, unless `num_outputs` is given.
         columns: What else is known of each training sample, by which it may be partitioned; see `Task`.
         lazy: Whether items are read when they are needed, instead of all at the start; "auto" if they would take more
             than a quarter of the memory.
@@ -175,7 +176,8 @@ def supervised(
 
     Raises:
         ValueError: If the data have no such form, items differ in shape, or test data differ in form from the training
-            data; or if the targets of a classification are not class indices.
+            data; if the targets of a classification are not class indices, or not those of `labels`; or if a weight is
+            negative.
 
     Example:
         >>> import torch
@@ -205,7 +207,7 @@ def supervised(
     known: Tensor | None = None
     if isinstance(data["train"], Stored):
         labels = getattr(train, "targets", None) if labels is None else labels
-        known = None if labels is None or not classification else torch.as_tensor(labels).long()
+        known = _known(labels, data["train"]) if classification else None
         if known is not None:
             basis = known
         elif classification and num_outputs is None:
@@ -218,10 +220,14 @@ def supervised(
     for name, part in data.items():
         own = replace(form, name=name)
         if isinstance(part, Items):
-            own = replace(own, num_outputs=num_outputs)
-            data[name] = replace(part, convert=own, classes=known if name == "train" else None)
+            own = replace(own, num_outputs=num_outputs, weights=weights)
+            classes = known if name == "train" else None
+            data[name] = replace(part, convert=own, classes=classes, targets=partial(targets_of, name=target))
         elif not isinstance(part, Stored):
             data[name] = own(part)
+            given = _known(labels, part) if classification and name == "train" else None
+            if given is not None:
+                check_classes(name, targets_of(data[name], target), given, torch.arange(length(part)))
     settings: dict[str, Any] = {
         "train": data["train"],
         "test": data.get("test"),
@@ -238,6 +244,19 @@ def supervised(
         task = (Task if classification else Regression)(**settings)
     task.check()
     return task
+
+
+def _known(labels: Any, data: Data) -> Tensor | None:
+    """Return the labels of samples that are given apart from them, if there are any."""
+    if labels is None:
+        return None
+    found = torch.as_tensor(labels).long()
+    if found.shape[:1] != (length(data),):
+        raise ValueError(
+            f"labels, or the attribute targets of the data set, has the shape {tuple(found.shape)}, and train has"
+            f" {length(data)} samples"
+        )
+    return found.flatten() if found.numel() == len(found) else found
 
 
 def _check_targets(batch: Nest, targets: Any) -> None:

@@ -119,7 +119,8 @@ class Task:
         if not self.classification:
             return False
         data = self.measured().values()
-        if self.draw is not None or any(isinstance(part, Stored) and part.labels is None for part in data):
+        stored = [part for part in data if isinstance(part, Stored)]
+        if self.draw is not None or any(part.labels is None or part.relabels for part in stored):
             return True
         targets = [part.labels if isinstance(part, Stored) else self.targets(part) for part in data]
         return any(isinstance(t, Tensor) and t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
@@ -151,7 +152,7 @@ class Task:
             As for `weights`.
         """
         weights = self.weights(batch)
-        if not self.overrides("weights"):
+        if not self.has_weights:
             return weights
         check_weights(weights, batch)
         if not self.ignores:
@@ -163,9 +164,14 @@ class Task:
         return weights * labelled
 
     @property
+    def has_weights(self) -> bool:
+        """Whether elements of the loss have other weights than 0 for labels of −100 and 1 for others."""
+        return self.overrides("weights")
+
+    @property
     def weighs(self) -> bool:
         """Whether elements of the loss have weights."""
-        return self.ignores or self.overrides("weights")
+        return self.ignores or self.has_weights
 
     def counts(self, data: Data) -> Tensor | None:
         """Sum the weights of each sample.

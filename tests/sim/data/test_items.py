@@ -24,6 +24,7 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.data.sampling import EpochSampler, IndependentSampler, make_sampler
+from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.run.folder import load_runs
@@ -198,6 +199,56 @@ def test_classes_are_read_or_known() -> None:
     data = Pictures()
     data.targets = Y.tolist()  # type: ignore[attr-defined]
     assert torch.equal(supervised(data, lazy=True).train.labels, Y)
+
+
+class Relabelled(Pictures):
+    """Keeps other classes in its attribute than some of its items have."""
+
+    def __init__(self, label: int, *rows: int) -> None:
+        super().__init__()
+        self.targets, self.items = Y.tolist(), [label if row in rows else int(y) for row, y in enumerate(Y)]
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index], self.items[index]
+
+
+@pytest.mark.parametrize("label", [-100, 0, 2])
+def test_items_have_the_classes_that_are_known(label: int) -> None:
+    data, message = Relabelled(label, 1), f"sample 1 of train has the label {label}, and not 1, as the known labels say"
+    with pytest.raises(ExperimentError, match=message):
+        supervised(data, lazy=True, num_outputs=3)
+    with pytest.raises(ValueError, match=message):
+        supervised(data, lazy=False, labels=data.targets)
+    later = supervised(Relabelled(label, 7), lazy=True, num_outputs=3)
+    with pytest.raises(ExperimentError, match=f"sample 7 of train has the label {label}, and not 1"):
+        take(later.train, torch.tensor([2, 7]), torch.tensor([0, 1]))
+    for task in (supervised(data, lazy=True, labels=data.items), supervised(data, lazy=False, num_outputs=3)):
+        assert task.labels.tolist() == data.items and task.ignores == (label == -100)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"the shape \(3,\), and train has 20"):
+        supervised(data, lazy=True, labels=[0, 1, 0])
+
+
+def unlabel(item: Any, rng: np.random.Generator) -> Any:
+    return item[0], -100 if item[0][0] > 0 else item[1]
+
+
+@pytest.mark.parametrize("labels", [None, Y])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_transform_may_take_labels_away(make_block: Any, engine: str, labels: Any) -> None:
+    task = supervised(Pictures(), lazy=True, transform=unlabel, labels=labels, num_outputs=2)
+    same_labels = supervised((X, Y.where(X[:, 0] <= 0, -100)), num_outputs=2)
+    settings = {"model": "softmax", "batch_size": 4, "analysis": []}
+    runtime = {"device": "cpu", "dtype": "float64"}
+    found, wanted = (
+        make_block(task=given, runtime={**runtime, "engine": name}, **settings)
+        for given, name in ((task, engine), (same_labels, "loop"))
+    )
+    found.advance(4)
+    wanted.advance(4)
+    torch.testing.assert_close(found.x, wanted.x, rtol=1e-12, atol=1e-14)
+    whole = supervised((X, Y))
+    model = torch.nn.Linear(3, 2)
+    assert task.evaluate(model) == pytest.approx(whole.evaluate(model), rel=1e-6)  # measured items are not transformed
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from basinet.sim.data.nests import fields_of, leaves
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.tasks import OwnLoss, supervised
+from basinet.sim.tasks import OwnLoss, Task, supervised
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -93,6 +95,42 @@ def test_weights_make_a_weighted_mean() -> None:
     plain = supervised((X, X.sum(1)))
     line = nn.Linear(4, 1)
     assert numbers.evaluate(line)["train_loss"] == pytest.approx(plain.evaluate(line)["train_loss"], rel=1e-6)
+
+
+class WithWeights(Dataset[Any]):
+    """Samples with weights of their own."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index], self.weights[index], int(Y[index])
+
+
+class OwnWeights(Task):
+    def weights(self, batch: Any) -> Tensor:
+        return batch[1]
+
+
+@pytest.mark.parametrize("wrong", [-0.5, float("inf"), float("nan")])
+@pytest.mark.parametrize("row", [1, 7])
+def test_weights_are_finite_and_not_negative(row: int, wrong: float) -> None:
+    weights = torch.ones(12)
+    weights[row] = wrong
+    data = (X, weights, Y)
+    message = f"finite numbers of at least 0, and that of sample {row} of train is {wrong:g}"
+    with pytest.raises(ValueError, match=message):
+        supervised(data, weights=lambda batch: batch[1])
+    with pytest.raises(ValueError, match=message):
+        OwnWeights(train=data, num_outputs=2).check()
+    with pytest.raises(ValueError, match=message.replace("train", "test")):
+        supervised((X, torch.ones(12), Y), data, weights=lambda batch: batch[1])
+    if not weights.isnan().any():  # NaN is refused as such
+        with pytest.raises(ExperimentError, match=f"^task: .*{message}"):
+            take(supervised(WithWeights(weights), lazy=True, weights=lambda batch: batch[1]).train, slice(None))
 
 
 @dataclass
