@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["restored_generators", "seed_generators"]
+__all__ = ["generator_states", "restored_generators", "seed_generators"]
 
 _MASK = (1 << 63) - 1
 
@@ -26,6 +26,18 @@ def seed_generators(seed: int) -> int:
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     return seed
+
+
+def generator_states() -> tuple[object, ...]:
+    """Return the states of the global generators.
+
+    Returns:
+        Values that are equal if nothing has been drawn between two calls.
+    """
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    words, place = numpy["state"].values()
+    kept = words.tobytes(), place, numpy["has_gauss"], numpy["gauss"]
+    return torch.default_generator.get_state().numpy().tobytes(), random.getstate(), kept
 
 
 @contextmanager

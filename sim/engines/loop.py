@@ -17,8 +17,8 @@ __all__ = ["LoopEngine"]
 class LoopEngine:
     """Runs the forward and backward pass of each agent separately, in place on its rows.
 
-    The fastest engine for convolutions on a CPU, and the only one for models that draw from torch's global generators,
-    which are then seeded by the agent's key.
+    The fastest engine for convolutions on a CPU, and the only one for models that draw from the global generators
+    of torch, NumPy or Python, which are then seeded by the agent's key.
 
     Args:
         model: The model of one agent.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from basinet.algorithms import draws
+from basinet.sim.data.generators import generator_states, restored_generators, seed_generators
 from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.models.modules import copy_model
@@ -16,6 +17,7 @@ from basinet.sim.tasks.task import Task
 
 __all__ = [
     "CHANNEL_DROPOUTS",
+    "DRAWS",
     "DROPOUTS",
     "KeyedDropout",
     "dropout_of",
@@ -32,6 +34,9 @@ CHANNEL_DROPOUTS = (nn.functional.dropout1d, nn.functional.dropout2d, nn.functio
 
 DROPOUTS = (nn.functional.dropout, *CHANNEL_DROPOUTS)
 """Those of torch's functions that are drawn by keys."""
+
+DRAWS = "draws from the global generators of torch, numpy or random"
+"""What only the loop can key, as it is put in messages."""
 
 
 def keyed_dropout(x: Tensor, p: float, keys: Tensor, *, channels: bool = False) -> Tensor:
@@ -83,7 +88,7 @@ class KeyedDropout(TorchFunctionMode):
 
 @contextmanager
 def seeded(key: int) -> Iterator[None]:
-    """Seed torch's global generators, and restore them at the end.
+    """Seed the global generators of torch, NumPy and Python, and restore them at the end.
 
     Args:
         key: The seed.
@@ -91,20 +96,21 @@ def seeded(key: int) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(key)
+    with restored_generators(), torch.random.fork_rng():
+        seed_generators(key)
+        torch.manual_seed(key)  # the GPUs', too
         yield
 
 
 def randomness_of(model: nn.Module, task: Task) -> tuple[bool, bool]:
-    """Find out whether a model draws random numbers in training mode.
+    """Find out whether a model or its loss draws random numbers in training mode.
 
     Args:
         model: The model; it is not changed.
-        task: Gives a small batch, and applies the model to it.
+        task: Gives a small batch, and the loss.
 
     Returns:
-        Whether it uses dropout, and whether it draws anything else from torch's global generators.
+        Whether they use dropout, and whether they draw anything else from the global generators.
     """
     model = copy_model(model).train()
     batch = map_nest(torch.clone, take(task.train, slice(0, 2)))  # the model may write into its inputs
@@ -112,34 +118,34 @@ def randomness_of(model: nn.Module, task: Task) -> tuple[bool, bool]:
     mode = KeyedDropout(torch.zeros((), dtype=torch.int64, device=device))
 
     def compute() -> None:
-        with torch.no_grad(), mode:
-            task.outputs(model, batch)
+        with torch.enable_grad(), mode:  # a loss may contain derivatives
+            task.objective(model, batch)
 
     _, random = watch_draws(compute, device)
     return mode.calls > 0, random
 
 
 def dropout_of(model: nn.Module, task: Task) -> bool:
-    """Find out whether a model uses dropout, and draws nothing else: then all agents can be computed together.
+    """Find out whether a model or its loss uses dropout, and draws nothing else: then agents can be batched.
 
     Args:
         model: The model; it is not changed.
         task: See `randomness_of`.
 
     Returns:
-        Whether it uses dropout.
+        Whether they use dropout.
 
     Raises:
-        ValueError: It draws from torch's global generators, which no batched computation can key.
+        ValueError: They draw from the global generators, which no batched computation can key.
     """
     dropout, random = randomness_of(model, task)
     if random:
-        raise ValueError("the model draws from torch's global generators: only dropout can be drawn in a batch")
+        raise ValueError(f"the model or its loss {DRAWS}: only dropout can be drawn in a batch")
     return dropout
 
 
 def watch_draws(compute: Callable[[], Result], device: torch.device) -> tuple[Result, bool]:
-    """Find out whether a computation draws from torch's global generators, which are restored.
+    """Find out whether a computation draws from the global generators of torch, NumPy or Python, which are restored.
 
     Args:
         compute: The computation.
@@ -148,15 +154,13 @@ def watch_draws(compute: Callable[[], Result], device: torch.device) -> tuple[Re
     Returns:
         Its result, and whether it draws.
     """
-    with torch.random.fork_rng():
-        states = _generator_states(device)
+    with restored_generators(), torch.random.fork_rng():
+        states = _states(device)
         result = compute()
-        changed = any(not torch.equal(a, b) for a, b in zip(states, _generator_states(device), strict=True))
+        changed = states != _states(device)
     return result, changed
 
 
-def _generator_states(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
+def _states(device: torch.device) -> tuple[object, ...]:
+    on_device = torch.cuda.get_rng_state(device).tolist() if device.type == "cuda" else None
+    return *generator_states(), on_device

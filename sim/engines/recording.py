@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from basinet.sim.engines.randomness import DROPOUTS
@@ -144,8 +145,15 @@ def record(
         recorder.keep(parameter, trained=True, name=name)
     for name, buffer in buffers.items():
         recorder.keep(buffer, trained=False, name=name)
-    with torch.enable_grad(), recorder:
-        output = compute(clones)
+    output = None
+    try:
+        with torch.enable_grad(), recorder:
+            output = compute(clones)
+    except Exception:
+        if recorder.refusal is None:
+            raise
+    if recorder.refusal is not None:  # others may have caught it, or put another error in its place
+        raise recorder.refusal
     return recorder.finish(output)
 
 
@@ -180,6 +188,7 @@ class _Recorder(TorchFunctionMode):
         self.written: set[str] = set()
         self.dropouts = 0
         self.count = 0
+        self.refusal: Unrecordable | None = None
 
     def keep(self, tensor: Tensor, *, trained: bool, name: str = "") -> Value:
         """Note a tensor that differs between agents."""
@@ -192,6 +201,8 @@ class _Recorder(TorchFunctionMode):
         """Return what stands for a tensor that differs between agents."""
         _, value, grad_fn = self.held[id(tensor)]
         if tensor.grad_fn is not grad_fn:
+            if isinstance(tensor.grad_fn, torch.autograd.function.BackwardCFunction):
+                raise Unrecordable(f"is differentiated by an autograd.Function: {tensor.grad_fn.name()}")
             raise Unrecordable(_OTHER)
         if value.name in self.written:
             raise Unrecordable(f"uses the buffer {value.name} after it has written it")
@@ -213,7 +224,14 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types_: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._follow(func, args, kwargs or {})
+        except Unrecordable as error:
+            self.refusal = self.refusal or error
+            raise
+
+    def _follow(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record a call, or what it calls."""
         if func in DROPOUTS:
             return self._dropout(func, *args, **kwargs)
         if func in _UNSEEN:
@@ -246,14 +264,21 @@ class _Recorder(TorchFunctionMode):
     def _record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors):
+            raise Unrecordable("calls a transform of torch.func, such as vmap")
         if not any(id(tensor) in self.held for tensor in tensors):
             return func(*args, **kwargs)
         versions = [tensor._version for tensor in tensors]
         flat = not kwargs and len(args) == len(leaves) and all(a is b for a, b in zip(args, leaves, strict=True))
         operation = Operation(func, [self._argument(leaf) for leaf in leaves], None if flat else spec)
         operation.constant = not torch.is_grad_enabled()
-        result = func(*args, **kwargs)
+        with _ValueWatch({id(tensor) for tensor in tensors if id(tensor) not in self.held}) as watch:
+            result = func(*args, **kwargs)
         found = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        if _reads_values(operation) or (watch.found and not _only_checks_values(operation)):
+            raise Unrecordable(f"depends on values of tensors: {operation.name.strip('_')}")
+        if any(tensor.layout != torch.strided for tensor in found):
+            raise Unrecordable(f"makes a tensor that is not dense: {operation.name.strip('_')}")
         written = [t for t, version in zip(tensors, versions, strict=True) if t._version != version]
         if not found and not written:
             if func.__name__ not in _ABOUT_TENSORS:
@@ -305,6 +330,55 @@ class _Recorder(TorchFunctionMode):
                 if any(buffer in earlier.inputs for earlier in self.recording.operations):
                     raise Unrecordable(f"writes the buffer {buffer.name} after it has used it")
                 self.written.add(buffer.name)
+
+
+class _ValueWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes while active whether shapes of results, or numbers, are determined by the values of tensors.
+
+    Args:
+        constants: Identities of tensors that are the same for all agents, and may determine them.
+    """
+
+    def __init__(self, constants: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.constants = constants
+        self.found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types_: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _BY_VALUE.isdisjoint(getattr(func, "tags", ())):
+            deciding = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+            if func is torch.ops.aten.index.Tensor:  # numbers of elements give a shape, and masks do not
+                deciding = [tensor for tensor in deciding[1:] if tensor.dtype in (torch.bool, torch.uint8)]
+            elif func is torch.ops.aten.masked_select.default:
+                deciding = deciding[1:]
+            self.found |= any(id(tensor) not in self.constants for tensor in deciding)
+        return func(*args, **kwargs)
+
+
+_BY_VALUE = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+"""Torch's marks of operations that return a tensor whose shape is determined by values, or a number."""
+
+_READING_VALUES = functions_named("tensor_split", "_pack_padded_sequence", "_pad_packed_sequence")
+"""Functions without such a mark whose results have shapes that are determined by arguments after the first."""
+
+_CHECKING_VALUES = functions_named("cov", "corrcoef")
+"""Functions that read values only to check them."""
+
+
+def _reads_values(operation: Operation) -> bool:
+    return operation.function in _READING_VALUES and any(isinstance(leaf, Value) for leaf in operation.leaves[1:])
+
+
+def _only_checks_values(operation: Operation) -> bool:
+    if operation.function in _ONE_HOT:
+        return len(operation.leaves) > 1 and operation.leaves[1] != -1
+    return operation.function in _CHECKING_VALUES
+
+
+_ONE_HOT = functions_named("one_hot")
 
 
 def _entry(function: types.FunctionType) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from basinet.sim.data.nests import leaves, map_nest, rebuild
 from basinet.sim.data.rows import take
 from basinet.sim.engines.functions import Keys
 from basinet.sim.engines.layers import cross_entropy
-from basinet.sim.engines.randomness import dropout_of, watch_draws
+from basinet.sim.engines.randomness import DRAWS, dropout_of, watch_draws
 from basinet.sim.engines.recording import Unrecordable, record
 from basinet.sim.engines.tape import Tape
 from basinet.sim.models.modules import copy_model, silence_vmap
@@ -35,7 +35,7 @@ class StackedEngine:
         state: The agents' state.
 
     Raises:
-        ValueError: The model cannot be recorded, draws from torch's global generators, or autocast is asked for.
+        ValueError: The model cannot be recorded, draws from the global generators, or autocast is asked for.
     """
 
     name = "stacked"
@@ -85,7 +85,7 @@ class StackedEngine:
         try:
             recording, random = watch_draws(lambda: record(compute, mine, parameters, buffers), state.parameters.device)
             if random:
-                raise Unrecordable("draws from torch's global generators")
+                raise Unrecordable(DRAWS)
         except Unrecordable as error:
             raise ValueError(f"{'the model' if self.ordinary else 'the model or its loss'} {error}") from error
         for name, buffer in buffers.items():

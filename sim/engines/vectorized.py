@@ -27,7 +27,7 @@ class VectorizedEngine:
         state: The agents' state.
 
     Raises:
-        ValueError: The model draws from torch's global generators, which no batched computation can key.
+        ValueError: The model draws from the global generators, which no batched computation can key.
     """
 
     name = "vectorized"

@@ -3,15 +3,18 @@
 import copy
 import gc
 import itertools
+import random
 import re
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from basinet.algorithms import draws
-from basinet.sim.agents.state import StackedState, load_vector
+from basinet.sim.agents.state import StackedState, instantiate, load_vector
+from basinet.sim.data.generators import generator_states
 from basinet.sim.engines import ENGINES, make_engine
 from basinet.sim.engines.randomness import KeyedDropout, keyed_dropout
 from basinet.sim.models import CNN, MLP, Linear, Point, Softmax
@@ -181,26 +184,60 @@ def test_frozen_parameters_are_no_agents_own(task):
             torch.testing.assert_close(state.gradients[n], flat, rtol=1e-12, atol=1e-13)
 
 
-def test_a_model_with_its_own_noise_is_looped_and_keyed(task):
-    class Noisy(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(64, 10)
+class Noisy(nn.Module):
+    """Adds noise to its inputs, and leaves its layer out at random."""
 
-        def forward(self, x):
-            x = x.flatten(1)
-            return self.layer(x + 0.1 * torch.randn_like(x))
+    def __init__(self, noise):
+        super().__init__()
+        self.layer, self.noise = nn.Linear(64, 10), noise
 
-    model = Noisy().double()
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.layer(x + 0.1 * self.noise(x))
+
+
+NOISE = {
+    "torch": torch.randn_like,
+    "numpy": lambda x: torch.from_numpy(np.random.randn(*x.shape)),  # noqa: NPY002
+    "python": lambda x: random.random() * x.sin(),
+    "distributions": lambda x: torch.distributions.Normal(0.0, 1.0).sample(x.shape).to(x),
+}
+
+
+@pytest.mark.parametrize("place", ["model", "loss"])
+@pytest.mark.parametrize("name", NOISE)
+def test_what_draws_from_global_generators_is_looped_and_keyed(name, place, task):
+    class NoisyLoss(type(task)):
+        def loss(self, outputs, batch):
+            return super().loss(outputs + 0.1 * NOISE[name](outputs.detach()), batch)
+
+    model = (Noisy(NOISE[name]) if place == "model" else Softmax((1, 8, 8), 10)).double()
+    task = NoisyLoss(train=task.train, num_outputs=10) if place == "loss" else task
     state = make_state(model)
     engine, why, _ = make_engine("auto", model, task, state, B)
-    assert engine.name == "loop" and "torch's global generators" in why
+    assert engine.name == "loop" and engine.needs_keys and why.count("draws from the global generators") == 2
     batch = tuple(t[torch.arange(N * B).view(N, B)] for t in task.train)
-    before = torch.get_rng_state()
+    before = generator_states()
     first = engine.gradients(batch, torch.arange(N))
-    assert torch.equal(torch.get_rng_state(), before)
+    assert generator_states() == before
+    random.random(), np.random.rand(), torch.rand(())  # noqa: NPY002
     assert torch.equal(engine.gradients(batch, torch.arange(N)), first)
     assert not torch.equal(engine.gradients(batch, torch.arange(N) + 1), first)
+
+
+@pytest.mark.parametrize("draw", [torch.rand, np.random.rand, lambda n: [random.random() for _ in range(n)]])
+def test_initial_values_are_keyed_whatever_draws_them(draw):
+    def make():
+        layer = nn.Linear(3, 1)
+        layer.weight.data.copy_(torch.as_tensor(draw(3)))
+        return layer
+
+    before = generator_states()
+    first = instantiate(make, 1).weight
+    assert generator_states() == before
+    random.random(), np.random.rand(), torch.rand(())  # noqa: NPY002
+    assert torch.equal(instantiate(make, 1).weight, first)
+    assert not torch.equal(instantiate(make, 2).weight, first)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -163,6 +163,68 @@ NEW = {
 }  # fmt: skip
 
 
+class Doubling(torch.autograd.Function):
+    """Writes into what it gets, and is differentiated otherwise."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x.mul_(2)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def caught(y: Tensor) -> Tensor:
+    try:
+        return y * float(y.detach().sum())
+    except ValueError:
+        return y
+
+
+BY_VALUE = {
+    "unique": ("unique", lambda y: y * len((y < 0).unique())),
+    "masked": ("getitem", lambda y: y * y[y < 0].numel()),
+    "nonzero": ("nonzero", lambda y: y * (y < 0).nonzero().shape[0]),
+    "where": ("where", lambda y: y if len(torch.where(y < 0)[0]) else 2 * y),
+    "argwhere": ("argwhere", lambda y: y * len(torch.argwhere(y < 0))),
+    "masked_select": ("masked_select", lambda y: y * y.masked_select(y < 0).size(0)),
+    "bincount": ("bincount", lambda y: y * len(torch.bincount((y < 0).long().flatten()))),
+    "repeated": ("repeat_interleave", lambda y: y * len(torch.arange(len(y)).repeat_interleave((y < 0).sum(1)))),
+    "arange": ("arange", lambda y: y * len(torch.arange((y < 0).sum()))),
+    "zeros": ("zeros", lambda y: y * len(torch.zeros((y < 0).sum()))),
+    "view": ("view", lambda y: y.view(-1, WIDTH + (y < y).sum())),
+    "split": ("tensor_split", lambda y: y * len(y.tensor_split((y < 0).sum().reshape(1))[0])),
+    "one_hot": ("one_hot", lambda y: y * functional.one_hot((y < 0).sum(1)).shape[1]),
+    "combinations": ("getitem", lambda y: y * len(torch.combinations(y[0][y[0] < 0]))),
+    "packed": (
+        "pack_padded_sequence",
+        lambda y: y * len(nn.utils.rnn.pack_padded_sequence(y[None], (y > y).sum().view(1) + 1, True).data),
+    ),
+    "swallowed": ("float", caught),
+}
+"""Functions of the values, not only of the shape, as a recording sees them."""
+
+NOT_SEEN = {
+    "sparse": ("makes a tensor that is not dense: to_sparse", lambda y: y * y.relu().to_sparse().indices().shape[1]),
+    "vmap": ("calls a transform of torch.func", lambda y: y + torch.vmap(torch.sin)(y.detach())),
+    "function": ("is differentiated by an autograd.Function: DoublingBackward", lambda y: Doubling.apply(y * 1)),
+} | {name: (f"depends on values of tensors: {what}$", f) for name, (what, f) in BY_VALUE.items()}
+
+BY_SHAPE = {
+    "one_hot": lambda y: y + functional.one_hot((y < 0).sum(1), WIDTH + 1).to(y)[:, 1:],
+    "constant mask": lambda y: y + y[:, torch.arange(WIDTH) > 1].sum(1, keepdim=True),
+    "constant selection": lambda y: y + y.masked_select(torch.ones(WIDTH) > 0).view_as(y),
+    "constant repeats": lambda y: y.repeat_interleave(torch.tensor([2] + [1] * (WIDTH - 1)), 1)[:, 1:],
+    "constant shape": lambda y: y * len(torch.arange(3).nonzero()),
+    "indices": lambda y: y[(y.sum(1) * 100).long() % len(y)],
+    "covariance": lambda y: y + torch.cov(y.T).sum(),
+    "masked": lambda y: y.masked_fill(y < 0, 0.5),
+}
+"""Functions that some use to choose by values, used otherwise."""
+
+
 class Last(nn.Module):
     def forward(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         return outputs[0][:, -1]
@@ -170,7 +232,7 @@ class Last(nn.Module):
 
 REFUSED = {
     "depth": "depends on values of tensors: int",
-    "dropped_attention": "draws from torch's global generators",
+    "dropped_attention": "draws from the global generators",
     "read_statistics": "uses the buffer norm.running_mean after it has written it",
 }
 """What cannot be stacked, and why."""
@@ -228,6 +290,20 @@ def test_a_model_computes_what_it_does_alone_or_is_refused(name):
     assert_as_in_a_loop(model, task, state)
 
 
+@pytest.mark.parametrize("name", NOT_SEEN)
+def test_a_model_whose_course_depends_on_values_is_refused(name):
+    message, function = NOT_SEEN[name]
+    model, task, state = build(ModuleType(lambda: Function(lambda m, y: function(y))))
+    with pytest.raises(ValueError, match=message):
+        ENGINES["stacked"](model, task, state)
+
+
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_a_model_whose_shapes_are_fixed_is_stacked(name):
+    model, task, state = build(ModuleType(lambda: Function(lambda m, y: BY_SHAPE[name](y))))
+    assert_as_in_a_loop(model, task, state)
+
+
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_batches_and_losses_of_any_structure_are_stacked(name):
     torch.manual_seed(0)
@@ -250,7 +326,7 @@ def test_a_loss_that_draws_at_random_is_refused():
 
     model, task, state = build(NEW["einsum"])
     noisy = Noisy(train=task.train, num_outputs=CLASSES)
-    with pytest.raises(ValueError, match="the model or its loss draws from torch's global generators"):
+    with pytest.raises(ValueError, match="the model or its loss draws from the global generators"):
         ENGINES["stacked"](model, noisy, state)
 
 

@@ -42,7 +42,7 @@ REFUSED = {
 NOT_MAPPED = {
     "backward_hook": "the gradient differs from the loop's",
     "branching": "data-dependent control flow",
-    "dropout_lstm": "draws from torch's global generators",
+    "dropout_lstm": "draws from the global generators",
     "gru": "Batching rule not implemented",
     "hooked_spectral_norm": "Batching rule not implemented",
     "lstm": "Batching rule not implemented",
@@ -58,12 +58,12 @@ NOT_MAPPED = {
 """Which of the others torch cannot map over the agents."""
 
 NOT_STACKED = {
-    "backward_hook": "neither its own nor computed by torch's functions",
+    "backward_hook": "is differentiated by an autograd.Function: BackwardHookFunctionBackward",
     "branching": "depends on values of tensors: bool",
-    "dropout_lstm": "draws from torch's global generators",
+    "dropout_lstm": "draws from the global generators",
     "hooked_spectral_norm": "writes into a tensor that it sees in another place",
     "max_norm_embedding": "writes into a tensor that it sees in another place",
-    "opaque": "neither its own nor computed by torch's functions",
+    "opaque": "is differentiated by an autograd.Function: OnceDifferentiableBackward",
     "shared_buffer": "uses the buffer first.running_mean after it has written it",
     "sparse_embedding_bag": "Sparse",
     "spectral_norm": "writes into a tensor that it sees in another place",
