@@ -7,7 +7,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest, fields_of, leaves
 from basinet.sim.data.rows import length
 
-__all__ = ["begins", "check_losses", "check_weights", "class_scores", "fit", "output_of"]
+__all__ = ["begins", "check_losses", "check_rows", "class_scores", "fit", "output_of"]
 
 
 def output_of(outputs: Any) -> Tensor:
@@ -93,7 +93,7 @@ def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
 
 
-def check_weights(weights: Any, batch: Nest) -> None:
+def check_rows(weights: Any, batch: Nest) -> None:
     """Raise if weights are not numbers for each sample.
 
     Args:

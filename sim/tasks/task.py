@@ -15,7 +15,7 @@ from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
-from basinet.sim.tasks.model_outputs import check_losses, check_weights, class_scores, fit, output_of
+from basinet.sim.tasks.model_outputs import check_losses, check_rows, class_scores, fit, output_of
 from basinet.sim.tasks.task_checks import check_task
 from basinet.topologies.registry import Registry
 
@@ -154,7 +154,7 @@ class Task:
         weights = self.weights(batch)
         if not self.has_weights:
             return weights
-        check_weights(weights, batch)
+        check_rows(weights, batch)
         if not self.ignores:
             return weights
         labelled: Tensor = self.targets(batch) != IGNORED

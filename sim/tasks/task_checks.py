@@ -51,7 +51,7 @@ def check_task(task: "Task") -> None:
             continue
         if task.classification and not task.overrides("predict"):
             _check_labels(task, name, task.targets(data))
-        check_weights(name, task.weights(data))
+        check_weights(name, task.counted(data))
         if size(task, data) == 0:
             own = task.has_weights and not task.ignores
             raise ValueError(f"all weights of {name} are 0" if own else f"no label of {name} counts: all are {IGNORED}")
