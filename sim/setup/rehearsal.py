@@ -200,12 +200,29 @@ def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception
             f"model: {name} returns a {type(outputs).__name__}, which the task's loss cannot take; wanted are the"
             " outputs of all samples, in a tensor or a nest of tensors"
         ) from error
-    layer = layer_at_fault(error)
+    layer, first = layer_at_fault(error), leaves(batch)[0]
     raise ExperimentError(
-        f"model: {name} cannot be trained on inputs of shape {tuple(leaves(batch)[0].shape[1:])}, {length(batch)} at"
+        f"model: {name} cannot be trained on inputs of shape {tuple(first.shape[1:])}, {length(batch)} at"
         " a time:"
-        f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}"
+        f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}{_other_type(setup, model, batch)}"
     ) from error
+
+
+def _other_type(setup: Setup, model: nn.Module, batch: Batch) -> str:
+    """Suggest a type of inputs, if a model takes them in another than theirs."""
+
+    def takes(dtype: torch.dtype | None) -> bool:
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                setup.task.outputs(model, map_nest(lambda t: t.to(dtype or t.dtype, copy=True), batch))
+        except Exception:  # the user's model may raise anything
+            return False
+        return True
+
+    if takes(None):
+        return ""
+    wanted = next((dtype for dtype in (setup.dtype, torch.int64) if takes(dtype)), None)
+    return "" if wanted is None else f"; it would take the inputs as {str(wanted).removeprefix('torch.')}"
 
 
 def _check_finite(name: str, results: dict[str, Tensor]) -> None:

@@ -83,14 +83,20 @@ def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
         Tensor [*targets.shape, C].
 
     Raises:
-        ValueError: If there is not one score for each class and target.
+        ValueError: If there is not one score for each class and target, the classes last.
     """
     if outputs.ndim == 0 or outputs.shape[-1] < num_classes:
         raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
     what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
     if outputs.shape[1:2] == (num_classes,) and outputs.ndim > 2 and outputs.shape[2:] == targets.shape[1:]:
         what = f"the classes have to be the last dimension (outputs.movedim(1, -1)); {what}"
-    return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
+    try:
+        return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
+    except ValueError as error:
+        hint = "; multi-hot targets are given as floating-point numbers, or with a loss" if targets.ndim > 1 else ""
+        raise ValueError(
+            f"{error}: integer targets are class indices, and the last axis of the outputs is that of the classes{hint}"
+        ) from None
 
 
 def check_rows(weights: Any, batch: Nest) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from basinet.sim.data.items import Items, Transform, check_classes
 from basinet.sim.data.nests import Nest, fields_of, leaves
+from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.tasks.calls import TARGETS, targets_of
 from basinet.sim.tasks.forms import Form, check_alike, read
@@ -203,6 +204,8 @@ def supervised(
     if loss is None:
         _check_targets(few["train"], targets)
         classification = not targets.is_floating_point() if classification is None else classification
+    if isinstance(collate, Pad) and loss in (None, "model") and isinstance(targets, Tensor):
+        collate.check_targets(few["train"], targets)
     form = Form("classes" if classification else "numbers" if loss is None else "any", target, "train")
     known: Tensor | None = None
     if isinstance(data["train"], Stored):

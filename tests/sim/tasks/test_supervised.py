@@ -43,7 +43,7 @@ Named = namedtuple("Named", ["x", "y"])
 )
 def test_any_nest_is_data(given: Any) -> None:
     if isinstance(given, list) and isinstance(given[0], Sample):
-        with pytest.raises(ExperimentError, match="cannot be stacked"):  # torch collates no dataclasses
+        with pytest.raises(ExperimentError, match="make no batch"):  # torch collates no dataclasses
             supervised(given)
         given = Sample(X, Y)
     task = supervised(given, given)
