@@ -1,6 +1,5 @@
 """The oracle: how the agents' stochastic gradients are computed."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +74,7 @@ class Oracle:
             state.loss_scale = self.scaling.scale
         count = config.accumulate or 1
         self._micro = MicroBatches(count, config.batch_size, task, state.gradients) if count > 1 else None
-        parts = model, task, state, math.ceil(config.batch_size / count), threads, verb
+        parts = model, task, state, config.largest_part, threads, verb
         self.engine: Engine
         self.engine, why, self.threads = make_engine(engine, *parts)
         if placement.workers > 1 and engine == "auto":

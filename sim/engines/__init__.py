@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from basinet.sim.agents.state import StackedState
 from basinet.sim.data.rows import length, take
 from basinet.sim.engines.divided import DividedEngine
 from basinet.sim.engines.engine import Engine, EngineKind
+from basinet.sim.engines.fallback import FallbackEngine
 from basinet.sim.engines.graphed import GraphedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.stacked import StackedEngine
@@ -63,7 +65,7 @@ def make_engine(
     "auto" compares the loop with the stacked engine if every layer of the model has a stacked form, otherwise with the
     vectorized one: it takes the one with less processor time (wall time on a GPU) in a trial on data of the real
     shapes. A batched engine is taken only if its losses, gradients and buffers in the trial equal those of the loop,
-    which calls the model as it is.
+    which calls the model as it is. Batches of other shapes that it cannot run are left to the loop.
 
     Args:
         name: An engine's name, or "auto".
@@ -82,7 +84,9 @@ def make_engine(
         ValueError: The named engine cannot run this model; the message says why.
     """
     kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
-    engine = kind(model, task, state)
+    if kind is not LoopEngine:
+        kind = partial(FallbackEngine, kind)
+    engine: Engine = kind(model, task, state)
     if seconds < _WORTH_THREADS or state.parameters.device.type != "cpu":
         threads = 1
     shares = min(threads, state.num_agents // engine.grain) if engine.grain else 1

@@ -54,9 +54,10 @@ class GraphedEngine:
             tuple(t.shape for t in leaves(batch)),
         )
         if place not in self.graphs:
+            recorded = self._record(getattr(self.engine, name), batch, keys)
             if len(self.graphs) == _MOST_GRAPHS:
                 self.graphs.clear()
-            self.graphs[place] = self._record(getattr(self.engine, name), batch, keys)
+            self.graphs[place] = recorded
         graph, held_batch, held_keys, losses = self.graphs[place]
         for held, given in zip((*leaves(held_batch), held_keys), (*leaves(batch), keys), strict=True):
             held.copy_(given, non_blocking=True)
@@ -70,14 +71,17 @@ class GraphedEngine:
         batch, keys = map_nest(torch.clone, batch), keys.clone()
         buffers = {name: b.clone() for name, b in self.state.buffers.items()}
         side = torch.cuda.Stream(keys.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(keys.device))
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                run(batch, keys)
-        torch.cuda.current_stream(keys.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            losses = run(batch, keys)
-        for name, b in buffers.items():
-            self.state.buffers[name].copy_(b)
+        try:
+            side.wait_stream(torch.cuda.current_stream(keys.device))
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    run(batch, keys)
+            torch.cuda.current_stream(keys.device).wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                losses = run(batch, keys)
+        finally:
+            torch.cuda.current_stream(keys.device).wait_stream(side)  # where a warm-up has failed
+            for name, b in buffers.items():
+                self.state.buffers[name].copy_(b)
         return graph, batch, keys, losses

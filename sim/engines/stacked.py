@@ -16,6 +16,7 @@ from basinet.sim.engines.layers import cross_entropy
 from basinet.sim.engines.randomness import DRAWS, dropout_of, watch_draws
 from basinet.sim.engines.recording import Unrecordable, record
 from basinet.sim.engines.tape import Tape
+from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.models.modules import copy_model, silence_vmap
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import Batch, Task
@@ -53,6 +54,7 @@ class StackedEngine:
         self.state = state
         self.keys = Keys()
         self.tapes: dict[tuple[object, ...], Tape] = {}
+        self.refused: dict[tuple[object, ...], str] = {}
         plain = type(task).objective is Task.objective and type(task).loss is Task.loss and task.mean_over == "samples"
         self.ordinary = plain and task.draw is None and not task.weighs
         self._record(map_nest(lambda t: t[None], take(task.train, slice(0, 2))))  # it may raise
@@ -61,10 +63,27 @@ class StackedEngine:
         """Return the tape for a batch of this shape, recording it first if there is none."""
         shape = tuple([t.shape for t in tensors])
         if shape not in self.tapes:
+            if shape in self.refused:
+                raise ValueError(self.refused[shape])
+            try:
+                tape = self._record(batch)
+                self._try(tape, tensors)
+            except Exception as error:  # the user's model may raise anything
+                self.refused[shape] = first_line(error)
+                raise
             if len(self.tapes) == _MOST_TAPES:
                 self.tapes.clear()
-            self.tapes[shape] = self._record(batch)
+            self.tapes[shape] = tape
         return self.tapes[shape]
+
+    def _try(self, tape: Tape, tensors: list[Tensor]) -> None:
+        """Run a tape once, so that what cannot be batched fails before it has written buffers."""
+        buffers = {name: b.clone() for name, b in self.state.buffers.items()}
+        try:
+            tape.value(tensors)
+        finally:
+            for name, b in buffers.items():
+                self.state.buffers[name].copy_(b)
 
     @torch.inference_mode(False)  # what is made in that mode could not be watched
     def _record(self, batch: Batch) -> Tape:

@@ -475,6 +475,11 @@ class Config(_Part):
         """The smallest number of an agent's samples that pass through the model together in a step."""
         return self.batch_size // (self.accumulate or 1)
 
+    @property
+    def largest_part(self) -> int:
+        """The largest such number."""
+        return -(-self.batch_size // (self.accumulate or 1))
+
     def describe(self) -> dict[str, Any]:
         """Describe the run in plain values.
 

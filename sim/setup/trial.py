@@ -46,12 +46,13 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     try_model(setup, verb)
     try_data(setup, model)
     optimizer, remembered = _try_optimizer(setup, model)
-    engine, few = config.runtime.engine, min(2, config.part_size)
-    if engine != "auto":
+    engine = config.runtime.engine
+    if engine != "auto":  # tried as in the run, where the batches and the first agents' results are the same
+        state = setup.state(model, min(4, setup.num_agents), torch.device("cpu"))
         try:
-            make_engine(engine, model, setup.task, setup.state(model, 2, torch.device("cpu")), few, verb=verb)
-        except ValueError as error:
-            raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {error}") from error
+            make_engine(engine, model, setup.task, state, config.largest_part, verb=verb)
+        except Exception as error:  # the user's model may raise anything
+            raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {first_line(error)}") from error
     _try_strategy(setup, model, name, optimizer)
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if config.escape is not None:

@@ -157,6 +157,26 @@ def test_full_gradients_come_in_parts_and_draws_differ_between_parts(make_block)
     torch.testing.assert_close(stacked.x, loop.x, rtol=1e-11, atol=1e-12)
 
 
+class Alone(nn.Linear):
+    """Depends on the values of a sample that is alone in its batch."""
+
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        y = super().forward(x.flatten(1))
+        return y * float(y.detach().sum().sign()) if len(x) == 1 else y
+
+
+@pytest.mark.parametrize("engine", ["stacked", "vectorized"])
+def test_parts_and_rests_that_an_engine_cannot_run_are_left_to_the_loop(make_block, engine):
+    keys = {"strategy": {"name": "gt_sarah", "period": 2}, "model": Alone, "batch_size": 3, "accumulate": 2}
+    found, wanted = (make_block(**keys, runtime=in_type(name)) for name in (engine, "loop"))
+    found.advance(3)
+    wanted.advance(3)
+    torch.testing.assert_close(found.x, wanted.x, rtol=1e-11, atol=1e-12)
+
+
 class Point(nn.Module):
     def __init__(self, x):
         super().__init__()

@@ -184,6 +184,66 @@ def test_frozen_parameters_are_no_agents_own(task):
             torch.testing.assert_close(state.gradients[n], flat, rtol=1e-12, atol=1e-13)
 
 
+class Alone(nn.Module):
+    """Does something else with a sample that is alone in its batch."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.flat, self.first, self.last = nn.Flatten(), nn.Linear(64, 7), nn.Linear(7, 10)
+        self.norm, self.dropout, self.function = nn.BatchNorm1d(7, eps=1.0), nn.Dropout(0.4), function
+        self.register_buffer("seen", torch.zeros(7))
+
+    def forward(self, x):
+        y = self.first(self.flat(x))
+        self.seen.add_(y.detach().sum(0))
+        y = self.dropout(self.norm(y) if len(x) > 1 else torch.tanh(y))
+        return self.last(self.function(y) if len(x) == 1 else y)
+
+
+ALONE = {
+    "value": lambda y: y * float(y.detach().sum().sign()),
+    "number": lambda y: y + torch.tensor([y.detach().sum()]),
+    "mask": lambda y: y * (1 + len(y[y > 0])),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["stacked", "vectorized"])
+@pytest.mark.parametrize("name", ALONE)
+def test_batches_that_an_engine_cannot_run_are_left_to_the_loop(name, kind, threads, task, monkeypatch, caplog):
+    monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # a pass seems to take a second
+    agents = 33
+    model = Alone(ALONE[name]).double()
+    found = []
+    for engine_kind in (kind, "loop"):
+        state = StackedState(model, agents, CPU, torch.float64)
+        state.fill(slice(None), model)
+        state.parameters += 0.1 * torch.randn(
+            state.parameters.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
+        engine, _, _ = make_engine(engine_kind, model, task, state, B, threads)
+        assert engine.name == engine_kind
+        for size in (B, 1, B, 1):
+            batch = tuple(t[torch.arange(agents * size).view(agents, size)] for t in task.train)
+            found.append([engine.losses(batch, torch.arange(agents)), engine.gradients(batch, torch.arange(agents))])
+            found[-1] += [state.gradients.clone(), *(b.clone() for b in state.buffers.values())]
+    for mine, wanted in zip(found[:4], found[4:], strict=True):
+        for a, b in zip(mine, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert f"engine {kind}: the loop runs batches of 1: " in caplog.text
+
+
+@pytest.mark.parametrize("engine", ["stacked", "vectorized"])
+def test_an_error_of_the_model_is_the_models_own(engine, task):
+    def fail(y):
+        raise KeyError("alone")
+
+    model = Alone(fail).double()
+    runner, _, _ = make_engine(engine, model, task, make_state(model), B)
+    with pytest.raises(KeyError, match="alone"):
+        runner.gradients(tuple(t[torch.arange(N).view(N, 1)] for t in task.train), torch.arange(N))
+
+
 class Noisy(nn.Module):
     """Adds noise to its inputs, and leaves its layer out at random."""
 

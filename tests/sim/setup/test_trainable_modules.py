@@ -15,7 +15,7 @@ from basinet.sim.models.modules import move_model
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks.model_outputs import output_of
-from tests.module_types import MODULE_TYPES, ModuleType
+from tests.module_types import CLASSES, MODULE_TYPES, WIDTH, ModuleType
 
 STEPS, RATE, MOMENTUM = 3, 0.1, 0.9
 
@@ -179,6 +179,22 @@ def test_what_cannot_be_trained_is_refused_with_the_layer(name):
 def test_an_engine_that_is_asked_for_and_cannot_is_refused(name, engine):
     with pytest.raises(ExperimentError, match=f"^runtime.engine: {engine} cannot run .*: .") as error:
         build(MODULE_TYPES[name], runtime={"engine": engine, "device": "cpu"})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "vectorized"])
+def test_an_engine_that_is_asked_for_is_tried_on_batches_of_the_run(engine):
+    class Late(nn.Linear):
+        """Depends on values if there are more samples than a rehearsal needs."""
+
+        def __init__(self):
+            super().__init__(WIDTH, CLASSES)
+
+        def forward(self, x):
+            return super().forward(x) * (float(x.sum().sign()) if len(x) > 2 else 1.0)
+
+    with pytest.raises(ExperimentError, match=f"^runtime.engine: {engine} cannot run .*Late: .") as error:
+        build(ModuleType(Late), runtime={"engine": engine, "device": "cpu"})
     assert "\n" not in str(error.value)
 
 
