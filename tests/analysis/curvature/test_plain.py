@@ -11,6 +11,8 @@ from torch.autograd.functional import hessian, jacobian
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
+from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.plain import fisher_operator, gauss_newton_operator, hessian_operator
 
 N, CLASSES = 10, 3
@@ -189,3 +191,32 @@ def test_means_are_accepted_with_any_batches():
         for data, chunk in ways((x, targets)):
             found = hessian_operator(case.model, loss, data, chunk=chunk)
             np.testing.assert_allclose(dense(found), expected, rtol=0, atol=1e-13)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = layer(2, CLASSES, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0][:, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
+def test_single_samples_of_recurrent_layers(layer: type[nn.RNNBase], dtype: torch.dtype):
+    """Which of them vmap takes depends on the type of numbers, and on whether there are gradients inside."""
+    x, y = Case(log=False, tokens=True, ignored=None).data
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Recurrent(layer).to(dtype).eval()
+    x, y = x.to(dtype), y[:, 0]
+    found = hessian_operator(model, lambda z, y: cross_entropy(z, y), (x, y), chunk=4)
+    assert found.loss() == pytest.approx(float(cross_entropy(model(x), y).detach()), rel=100 * torch.finfo(dtype).eps)
+    held = [[0, 1, 5], [2, 3, 4]]
+    objective = Objective(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), (x, y), holdings=held)
+    losses = Curvature(objective, objective.point.expand(2, -1)).losses()
+    for rows, loss in zip(held, losses.tolist(), strict=True):
+        assert loss == pytest.approx(
+            float(cross_entropy(model(x[rows]), y[rows]).detach()), rel=100 * torch.finfo(dtype).eps
+        )
