@@ -6,7 +6,7 @@ from pathlib import Path
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.pipeline import Pipeline
-from basinet.sim.run.claim import forget, versions
+from basinet.sim.run.claim import forget, found_modules, versions
 from basinet.sim.run.files import is_leftover, sealed_yaml, write_atomically
 from basinet.sim.run.records import PIPELINE, stages_of
 from basinet.sim.run.simulation import build
@@ -82,5 +82,11 @@ def claim_stages(pipeline: Pipeline, out: Path, *, fresh: bool) -> None:
         for folder in {*stages_of(out), *(out / name for name in pipeline.stages)}:
             if folder.is_dir():
                 forget(folder)
-    described = {"runs": [*pipeline.stages], **plain(pipeline.description, importable), "versions": versions()}
+    runs = [config.describe() for config in pipeline.runs.values()]
+    described = {
+        "runs": [*pipeline.stages],
+        **plain(pipeline.description, importable),
+        **found_modules(runs, out),
+        "versions": versions(),
+    }
     write_atomically(record, sealed_yaml(described))

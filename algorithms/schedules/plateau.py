@@ -26,7 +26,7 @@ def plateau(
     """Multiply the learning rate by `factor` whenever a metric has not improved for more than `patience` evaluations.
 
     The metric is the mean over the replicas, which therefore all step at the same rate. As torch's ReduceLROnPlateau
-    with relative threshold.
+    with relative threshold: NaN counts as no improvement.
 
     Args:
         t: Step, from 0.
@@ -54,7 +54,7 @@ def plateau(
         raise ValueError(f"metric '{metric}' is not measured; allowed: {', '.join(evaluations)}")
     reduced, best, stalled = 1.0, float("inf"), 0
     for value in evaluations.get(metric, ()):
-        if best == float("inf") or best - value > threshold * abs(best):
+        if value < best and (best == float("inf") or best - value > threshold * abs(best)):
             best, stalled = value, 0
         else:
             stalled += 1

@@ -266,8 +266,9 @@ class Objective:
             return self._losses_of(self._functional.outputs(state, batch), batch)
         return self._each(lambda one: self._loss(state, one, None), batch)
 
-    def _each(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    def _each(self, loss: Callable[[Batch], Tensor], batch: Batch, *, mapped: bool | None = None) -> Tensor:
         """Evaluate a mean loss on each sample as a batch of one, [b]; tensors of another length have no samples."""
+        mapped = self._losses_can_be_mapped if mapped is None else mapped
         tensors, count = leaves(batch), length(batch)
         cut = [t.shape[:1] == (count,) for t in tensors]
 
@@ -275,7 +276,7 @@ class Objective:
             parts = zip(sample, cut, strict=True)
             return loss(rebuild(batch, (t.unsqueeze(0) if cuts else t for t, cuts in parts)))
 
-        if not self._samples_can_be_mapped:
+        if not mapped:
             kinds = [*zip(tensors, cut, strict=True)]
             return torch.stack([alone(*(t[place] if cuts else t for t, cuts in kinds)) for place in range(count)])
         dims = tuple(0 if cuts else None for cuts in cut)
@@ -311,7 +312,7 @@ class Objective:
         check_modes(self.model, one_batch=self.training)  # again: the mode may have changed since
         own = chunk.weights is not None
         points = points.clone()  # some layers write into their parameters
-        each_alone = own and self._task is None and not self._samples_can_be_mapped  # not to be tried inside vmap
+        each_alone = own and self._task is None and not self._losses_can_be_mapped  # not to be tried inside vmap
         with differentiable(points.device):
             if len(points) > 1 and not each_alone and self._as_one(chunk.size, own=own):
                 return self._together(function, points, buffers, chunk.batch, chunk.weights, own=own)
@@ -417,6 +418,22 @@ class Objective:
             lambda: self._mapped_gradients(self.point[0].clone(), buffers, batch),
             lambda: self._single_gradients(self.point[0], buffers, batch),
         )
+
+    @cached_property
+    def _losses_can_be_mapped(self) -> bool:
+        """Whether vmap over samples works for losses alone: in float32, nn.LSTM allows it for gradients only."""
+        buffers = {name: b[0] for name, b in self.buffers(1).items()}
+
+        @torch.no_grad()
+        def losses(*, mapped: bool) -> Tensor:
+            def alone(batch: Batch) -> Tensor:
+                value: Tensor = self._at(self._loss, self.point[0], buffers, batch)
+                return value
+
+            with differentiable(self.device):
+                return self._each(alone, self.samples.few(), mapped=mapped)
+
+        return self._samples_can_be_mapped and self._agrees(lambda: losses(mapped=True), lambda: losses(mapped=False))
 
     def _agrees(self, mapped: Callable[[], Tensor], single: Callable[[], Tensor]) -> bool:
         """Return whether vmap succeeds with the same result; it drops hooks and mistreats some layers."""

@@ -103,6 +103,7 @@ def _write(folder: Path) -> Path:
     if source == "config.yaml" and (folder.parent / "experiment.yaml").exists():
         objects = load_record(folder.parent).get("objects", [])
     impossible = experiment.pop("impossible", None) or {}
+    experiment.pop("modules", None)
     about = str(experiment.pop("about", None) or "").strip()
     write_summary(runs, folder / "summary.csv")
     if at_points := final_points(runs):

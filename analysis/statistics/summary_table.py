@@ -120,10 +120,12 @@ def summary_table(runs: Sequence[Run], width: int = 100) -> Group:
                 min_width=widths[column] - 2 if number else None,
             )
         for condition, group in groupby(range(len(rows)), key=lambda place: rows[place][0]):
-            if condition:
+            texts = [[lines[kept[column]][1 + place] for column in columns] for place in group]
+            texts = [row for row in texts if {*row[1:]} - {"–", ""} or not row[0].endswith("(baseline)")]
+            if condition and texts:
                 table.add_section()
                 table.add_row(Text(condition, "bold"))
-            for place in group:
-                table.add_row(*(Text(lines[kept[column]][1 + place]) for column in columns))
+            for row in texts:
+                table.add_row(*map(Text, row))
         tables.append(table)
     return Group(*tables, *(Text(note, "dim italic") for note in notes))

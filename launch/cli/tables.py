@@ -22,7 +22,8 @@ def write_summary(runs: Sequence[Run], as_json: bool) -> None:
         as_json: Whether to print JSON instead of a table.
     """
     if as_json:
-        write_json(summarize(runs))
+        pairs = zip(summarize(runs), runs, strict=True)
+        write_json([{**row, "baselines": run.baselines} if run.baselines else row for row, run in pairs])
     else:
         write(summary_table(runs, screen().width))
 

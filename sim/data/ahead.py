@@ -11,13 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from basinet.sim.data.nests import Nest
-from basinet.sim.data.rows import Stored
+from basinet.sim.data.rows import Stored, at_once, length, take
 from basinet.sim.experiment.mistakes import ExperimentError, in_words
 
 __all__ = ["Ahead"]
 
-Request = tuple[np.ndarray, np.ndarray]
-"""Indices of samples, and keys of their random changes."""
+Request = list[tuple[np.ndarray, np.ndarray]]
+"""The indices of the samples of some steps, and the keys of their random changes."""
+
+_MOST_TOGETHER = 16
+"""Largest number of steps whose batches are sent together, since sending costs as much as many small samples."""
 
 
 class Ahead:
@@ -27,7 +30,7 @@ class Ahead:
         data: The samples.
         wanted: Returns the indices [B] that a step reads, and the keys of their random changes [B].
         readers: Number of processes.
-        prefetch: Steps that each process reads ahead, which bounds the memory.
+        prefetch: Steps that each process reads ahead, which bounds the memory; up to 16 if their batches are small.
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class Ahead:
     ) -> None:
         self.data, self.wanted = data, wanted
         self.readers, self.prefetch = readers, prefetch
-        self.next = -1
+        self.together = 1
+        self.first = 0
+        self.held: list[Nest | _Failure] = []
         self.batches: Any = None
 
     def batch(self, step: int) -> Nest:
@@ -50,36 +55,40 @@ class Ahead:
         Raises:
             ExperimentError: A sample cannot be read, or a process has ended.
         """
-        if self.batches is None or not self.next <= step < self.next + self.readers * self.prefetch:
+        reach = self.together * (1 + self.readers * self.prefetch)
+        if self.batches is None or not self.first <= step < self.first + reach:
             self._begin(step)
         try:
-            while self.next <= step:
-                found = next(self.batches)
-                self.next += 1
+            while step >= self.first + len(self.held):
+                self.first += len(self.held)
+                self.held = _batches(next(self.batches))
         except RuntimeError as error:
             raise ExperimentError(
                 f"runtime.readers: a process that reads samples has ended ({in_words(error)}); give fewer readers, or a"
                 " smaller runtime.prefetch"
             ) from error
+        found = self.held[step - self.first]
         if isinstance(found, _Failure):
             raise ExperimentError(found.sentence)
         return self.data.place(found)
 
     def _begin(self, step: int) -> None:
         self.close()
-        loader: DataLoader[Nest] = DataLoader(
+        size = len(self.wanted(step)[0])
+        self.together = max(1, min(_MOST_TOGETHER, at_once(self.data) // size))
+        loader: DataLoader[Any] = DataLoader(
             _Fetched(self.data),
             batch_size=None,
-            sampler=_Requests(self.wanted, step),
+            sampler=_Requests(self.wanted, step, self.together),
             num_workers=self.readers,
-            prefetch_factor=self.prefetch,
+            prefetch_factor=-(-self.prefetch // self.together),
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # torch's global one is left alone
             multiprocessing_context="fork",  # the others would run the user's script again
         )
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # forking a process with threads
             self.batches = iter(loader)
-        self.next = step
+        self.first, self.held = step, []
 
     def close(self) -> None:
         """End the processes."""
@@ -89,15 +98,15 @@ class Ahead:
 
 
 class _Requests(Sampler[Request]):
-    """What the steps read, from one on."""
+    """What the steps read, from one on, some steps at a time."""
 
-    def __init__(self, wanted: Callable[[int], tuple[Tensor, Tensor]], first: int) -> None:
-        self.wanted, self.first = wanted, first
+    def __init__(self, wanted: Callable[[int], tuple[Tensor, Tensor]], first: int, together: int) -> None:
+        self.wanted, self.first, self.together = wanted, first, together
 
     def __iter__(self) -> Iterator[Request]:
-        for step in count(self.first):
-            rows, keys = self.wanted(step)
-            yield rows.cpu().numpy(), keys.cpu().numpy()
+        for first in count(self.first, self.together):
+            wanted = map(self.wanted, range(first, first + self.together))
+            yield [(rows.cpu().numpy(), keys.cpu().numpy()) for rows, keys in wanted]
 
 
 class _Failure:
@@ -107,19 +116,35 @@ class _Failure:
         self.sentence = sentence
 
 
-class _Fetched(Dataset[Nest]):
-    """The batches of requests, as a data set."""
+class _Fetched(Dataset[Any]):
+    """What requests ask for, as a data set: all samples in a nest and their number in each batch, or the batches."""
 
     def __init__(self, data: Stored) -> None:
         self.data = data
 
-    def __getitem__(self, request: Request) -> Nest:
-        rows, keys = map(torch.from_numpy, request)
+    def __getitem__(self, request: Request) -> tuple[Nest, int] | list[Nest | _Failure]:
         try:
-            return self.data.fetch(rows, keys)
+            return self._fetch(*map(np.concatenate, zip(*request, strict=True))), len(request[0][0])
+        except ExperimentError:  # steps before the one that fails can be taken
+            return [self._try(*one) for one in request]
+
+    def _fetch(self, rows: np.ndarray, keys: np.ndarray) -> Nest:
+        return self.data.fetch(torch.from_numpy(rows), torch.from_numpy(keys))
+
+    def _try(self, rows: np.ndarray, keys: np.ndarray) -> Nest | _Failure:
+        try:
+            return self._fetch(rows, keys)
         except ExperimentError as error:
             return _Failure(str(error))
 
 
-def _as_it_is(batch: Nest) -> Nest:
-    return batch
+def _as_it_is(found: Any) -> Any:
+    return found
+
+
+def _batches(found: tuple[Nest, int] | list[Nest | _Failure]) -> list[Nest | _Failure]:
+    """Cut what was sent together into the batches of the steps."""
+    if isinstance(found, list):
+        return found
+    samples, size = found
+    return [take(samples, slice(first, first + size)) for first in range(0, length(samples), size)]

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from basinet.sim.data.generators import restored_generators, seed_generators
-from basinet.sim.data.nests import Nest, fields_of, leaves, move_nest
+from basinet.sim.data.nests import Nest, fields_of, leaves, map_nest, move_nest
+from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Stored
-from basinet.sim.experiment.mistakes import ExperimentError, in_words, place_of
+from basinet.sim.experiment.mistakes import ExperimentError, first_line, in_words, place_of
 
-__all__ = ["Items", "Transform", "batch_of"]
+__all__ = ["Items", "Transform", "batch_of", "check_classes"]
 
 Transform = Callable[[Any, np.random.Generator], Any]
 """Changes an item at random, by a generator of its own."""
@@ -37,6 +38,7 @@ class Items(Stored):
             generator.
         convert: Checks and converts a batch; takes it and the indices of its items, and raises a ValueError.
         classes: Class of each sample, int64 [n], if known.
+        targets: Takes the targets out of a batch; those of unchanged items have to be the `classes`.
         device: Where batches are placed.
         dtype: Their floating type; None for that of the items.
     """
@@ -47,6 +49,7 @@ class Items(Stored):
     transform: Transform | None = None
     convert: Callable[[Nest, Tensor], Nest] | None = None
     classes: Tensor | None = None
+    targets: Callable[[Nest], Any] | None = None
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
 
@@ -58,6 +61,11 @@ class Items(Stored):
     def labels(self) -> Tensor | None:
         """Class of each sample, int64 [n] on the CPU, if it is known."""
         return self.classes
+
+    @property
+    def relabels(self) -> bool:
+        """Whether a transform may give a sample another label."""
+        return self.transform is not None
 
     @property
     def window(self) -> int | None:
@@ -83,7 +91,8 @@ class Items(Stored):
             A batch on the CPU.
 
         Raises:
-            ExperimentError: An item or the collation raises anything, or does not make a batch of finite tensors.
+            ExperimentError: An item or the collation raises anything, or does not make a batch of finite tensors, or an
+                item has another class than is known.
         """
         changed = keys is not None and self.transform is not None
         if not changed and self.collate is None and hasattr(self.source, "gather"):
@@ -92,9 +101,11 @@ class Items(Stored):
             seeds = rows if keys is None else keys
             with restored_generators():
                 items = [self._item(*pair, changed=changed) for pair in zip(rows.tolist(), seeds.tolist(), strict=True)]
-                batch = self._collated(items, rows)
+                batch = self._collated(items, rows, changed=changed)
         try:
             batch = batch if self.convert is None else self.convert(batch, rows)
+            if self.classes is not None and self.targets is not None and not changed:
+                check_classes(self.name, self.targets(batch), self.classes[rows], rows)
             self._check_numbers(batch, rows)
         except ExperimentError:
             raise
@@ -129,17 +140,53 @@ class Items(Stored):
             raise ExperimentError(
                 f"task: {what}item {row} of {self.name}{self._file(row)} raises {in_words(error)}{place_of(error)}"
             ) from error
+        if item is None and (what or self.collate is None):
+            verb = "returns" if what else "is"
+            raise ExperimentError(f"task: {what}item {row} of {self.name}{self._file(row)} {verb} None")
         return item
 
-    def _collated(self, items: list[Any], rows: Tensor) -> Nest:
+    def _collated(self, items: list[Any], rows: Tensor, *, changed: bool) -> Nest:
         try:
             batch = (self.collate or default_collate)(items)
         except Exception as error:  # the user's function may raise anything
-            raise ExperimentError(
-                f"task: the items of {self.name} cannot be stacked into tensors of one shape"
-                f" ({in_words(error)}{place_of(error)}); give a collate, such as basinet.sim.tasks.Pad"
-            ) from error
+            seen = ", as the transform returns them," if changed else ""
+            reason = self._misfit(items, rows.tolist(), seen)
+            if reason is None and self.collate is not None:
+                reason = f"the collate of {self.name} raises {in_words(error)}{place_of(error)}"
+            elif reason is None:
+                reason = (
+                    f"the items of {self.name}{seen} make no batch ({in_words(error)}); allowed are tensors, arrays,"
+                    " numbers, and tuples, lists and mappings of them, or anything that a collate takes"
+                )
+            raise ExperimentError(f"task: {reason}") from error
         return batch_of(self.name, batch, len(rows))
+
+    def _misfit(self, items: list[Any], rows: list[int], seen: str) -> str | None:
+        """Say which items cannot be in a batch together."""
+        if isinstance(self.collate, Pad):
+            padded = []
+            for row, item in zip(rows, items, strict=True):
+                try:
+                    padded.append(map_nest(lambda t: t[0], self.collate([item])))
+                except Exception as error:  # items hold anything
+                    return f"item {row} of {self.name}{self._file(row)}{seen} cannot be padded: {first_line(error)}"
+            items = padded
+        first, *others = (dict(_parts(item, "")) for item in items)
+        for row, other in zip(rows[1:], others, strict=True):
+            differ = (
+                f"items {rows[0]}{self._file(rows[0])} and {row}{self._file(row)} of {self.name}{seen} cannot be in a"
+                " batch together: one has the"
+            )
+            if other.keys() != first.keys():
+                return f"{differ} parts {', '.join(first)}, and the other {', '.join(other)}"
+            for path, part in first.items():
+                kinds = [_kind(part), _kind(other[path])]
+                if kinds[0] != kinds[1] and (self.collate is None or isinstance(self.collate, Pad)):
+                    of = f" in part {path!r}" if path else ""
+                    ragged = self.collate is None and not any(kind.startswith("type") for kind in kinds)
+                    hint = "; give a collate, such as basinet.sim.tasks.Pad" if ragged else ""
+                    return f"{differ} {kinds[0]} and the other the {kinds[1]}{of}{hint}"
+        return None
 
     def _check_numbers(self, batch: Nest, rows: Tensor) -> None:
         """Raise if there is a NaN."""
@@ -177,6 +224,33 @@ class Items(Stored):
                 )
 
 
+def check_classes(name: str, found: Tensor, known: Tensor, rows: Tensor) -> None:
+    """Check that samples have the classes that are known of them.
+
+    Args:
+        name: What the data are, for error messages.
+        found: Targets of the samples, [B, ...].
+        known: What they are known to be.
+        rows: Indices of the samples, [B].
+
+    Raises:
+        ValueError: They differ.
+    """
+    about = "as the known labels say (labels=, or the attribute targets of the data set)"
+    if found.shape != known.shape:
+        raise ValueError(
+            f"a sample of {name} has targets of shape {tuple(found.shape[1:])}, and not {tuple(known.shape[1:])},"
+            f" {about}; allowed are labels like the targets, and columns= for what else is known of the samples"
+        )
+    wrong = found != known
+    if wrong.any():
+        row = int(rows[wrong.nonzero()[0, 0]])
+        raise ValueError(
+            f"sample {row} of {name} has the label {found[wrong][0].item()}, and not {known[wrong][0].item()}, {about};"
+            " give the labels that the items have as labels="
+        )
+
+
 def batch_of(name: str, batch: Nest, count: int) -> Nest:
     """Check what a collation has made.
 
@@ -200,22 +274,36 @@ def batch_of(name: str, batch: Nest, count: int) -> Nest:
             )
         if not isinstance(part, Tensor):
             words = isinstance(part, list | tuple) and bool(part) and isinstance(part[0], str)
+            kind = "list of words" if words else f"value of type {type(part).__name__}"
             raise ExperimentError(
-                f"task: the items of {name} make a {'list of words' if words else type(part).__name__}{of}, where a"
-                " tensor is needed; leave it out, or turn it into numbers (collate"
+                f"task: the items of {name} make a {kind}{of}, where a tensor is needed; leave it out, or turn it into"
+                " numbers (collate"
                 f"{', or numpy.unique(…, return_inverse=True) for classes' if words else ''})"
             )
     return tuple(batch) if type(batch) is list else batch
 
 
 def _parts(nest: Nest, path: str) -> Iterator[tuple[str, Any]]:
-    """List what a nest holds, with its place."""
+    """List what a nest holds, with its place; a list of numbers or words is a whole."""
     found = {} if isinstance(nest, Tensor) else fields_of(nest)
-    if not found or (isinstance(nest, list | tuple) and not all(isinstance(p, Tensor) or fields_of(p) for p in nest)):
+    inner = [*found.values()]
+    is_words = isinstance(nest, list | tuple) and all(isinstance(p, str) for p in inner)
+    if not inner or is_words or (isinstance(nest, list) and not any(map(_is_nest, inner))):
         yield path, nest
         return
     for name, part in found.items():
         yield from _parts(part, f"{path}.{name}" if path else name)
+
+
+def _is_nest(part: Any) -> bool:
+    return isinstance(part, Tensor) or bool(fields_of(part))
+
+
+def _kind(part: Any) -> str:
+    """Say what may keep a part of an item from being stacked with that of another."""
+    if isinstance(part, int | float | complex) or hasattr(part, "shape"):
+        return f"shape {tuple(getattr(part, 'shape', ()))}"
+    return f"length {len(part)}" if isinstance(part, list) else f"type {type(part).__name__}"
 
 
 def _bytes(tensor: Tensor) -> bytes:

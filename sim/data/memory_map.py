@@ -3,7 +3,9 @@
 CACHE/KEY/          KEY is a digest of the items' source
     leaf0.bin …     the numbers of each part of the items, one item after another
     shapes0.npy …   the shape of the part in each item, int64 [n, dimensions]
-    done.json       lengths of the files and types of the parts; it is written last
+    done.json       lengths of the files and types of the parts
+CACHE/KEY.partial/  the same while it is being made
+CACHE/KEY.lock      held meanwhile
 """
 
 import fcntl
@@ -14,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,10 @@ def _make(items: Items, like: Nest, place: Path) -> None:
     _log.warning("task.cache: writing the %d items of %s to %s", len(items), items.name, place)
     first = leaves(like)
     shapes: list[list[tuple[int, ...]]] = [[] for _ in first]
-    with TemporaryDirectory(prefix=f"{place.name}.", dir=place.parent) as name:
-        making = Path(name) / "whole"
-        making.mkdir()
+    making = place.with_name(f"{place.name}.partial")
+    shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+    making.mkdir()
+    try:
         with ExitStack() as stack:
             files = [stack.enter_context(open(making / f"leaf{number}.bin", "wb")) for number in range(len(first))]
             for row in range(len(items)):
@@ -149,6 +151,8 @@ def _make(items: Items, like: Nest, place: Path) -> None:
         (making / _DONE).write_text(json.dumps(record), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # what is not whole
         making.rename(place)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def _record(place: Path) -> dict[str, Any]:

@@ -29,6 +29,11 @@ class Stored(ABC):
         return None
 
     @property
+    def relabels(self) -> bool:
+        """Whether a sample may have another label when an agent draws it than in `labels`."""
+        return False
+
+    @property
     def window(self) -> int | None:
         """Number of consecutive samples that agents draw from at a time, if samples cannot be read in any order."""
         return None

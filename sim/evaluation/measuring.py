@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.sim.data.nests import Nest, leaves, map_nest
-from basinet.sim.data.rows import Data, Stored, at_once, length, take
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, take
 from basinet.sim.evaluation.metric import Metric, as_metric
 from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.quantity import QUANTITIES, Quantity, Where
@@ -246,6 +246,8 @@ def size(task: "Task", data: Data) -> float:
     if isinstance(data, Stored):
         if not task.weighs:
             return len(data)
+        if data.labels is not None and not task.has_weights:
+            return float((data.labels != IGNORED).sum())
         known = task.sizes
         if id(data) not in known:
             parts = (take(data, rows) for rows in torch.split(torch.arange(len(data)), at_once(data)))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,8 +21,9 @@ from basinet.sim.experiment.changes import DIGESTS, change_of
 from basinet.sim.experiment.digest import digest, installed, name_of, plain
 from basinet.sim.experiment.mistakes import ExperimentError, first_line, nearest, place_of, shown, user_code
 from basinet.sim.experiment.signatures import is_finite, means_list, parameters, sentence, settings_in, settings_model
+from basinet.sim.experiment.source import is_installed
 
-__all__ = ["Component", "ExperimentError", "Kind", "is_list_setting", "nearest"]
+__all__ = ["Component", "ExperimentError", "Kind", "extend_path", "homes", "is_list_setting", "look_in", "nearest"]
 
 _log = logging.getLogger(__name__)
 
@@ -310,11 +312,62 @@ def _model_of(kind: Kind, target: Callable[..., Any]) -> tuple[type[BaseModel], 
     return settings_model(getattr(target, "__name__", "Settings"), kind._settings(target), kind.bounds(target))
 
 
+_homes: list[str] = []
+"""Folders in which the user's modules are looked for, the last one first, before the current folder."""
+
+
+def look_in(*folders: str | Path) -> None:
+    """Let the user's modules be found in some folders, such as that of an experiment.
+
+    Args:
+        *folders: The folders.
+    """
+    for folder in map(str, map(Path.resolve, map(Path, folders))):
+        if folder not in _homes:
+            _homes.append(folder)
+
+
+def extend_path(*folders: str) -> tuple[str, ...]:
+    """Let Python import the user's modules: those beside an experiment, and those in the current folder.
+
+    Args:
+        *folders: Folders to look in, too, such as those of another process.
+
+    Returns:
+        All folders besides the current one.
+    """
+    look_in(*folders)
+    for folder in (os.getcwd(), *_homes):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    return tuple(_homes)
+
+
+def homes(description: Any) -> set[Path]:
+    """Find the folders of the user's modules that an experiment names.
+
+    Args:
+        description: The experiment, or a run's, in plain values.
+
+    Returns:
+        The folders in which Python has found them.
+    """
+    if isinstance(description, Mapping):
+        return set().union(*map(homes, description.values()))
+    if isinstance(description, list | tuple):
+        return set().union(*map(homes, description))
+    module, colon, _ = description.partition(":") if isinstance(description, str) else ("", "", "")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not colon or module == "__main__" or file is None or is_installed(module):
+        return set()
+    path = Path(file).resolve()
+    return {(path.parent if path.stem == "__init__" else path).parents[module.count(".")]}
+
+
 def _import(path: str, key: str) -> Any:
     """Import `module:attribute`; modules next to the user's experiment are found, too."""
     module, _, attribute = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    extend_path()
     if module not in sys.modules:  # the name may come from somebody else's folder
         _log.warning("%s: importing %s, which runs its code", key, module)
     try:

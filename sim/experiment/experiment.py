@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.experiment import yaml_files
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, look_in
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.grid import expand, frozen
 from basinet.sim.experiment.mistakes import shown
@@ -100,7 +100,7 @@ class Experiment:
 
 
 def read_description(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the description of an experiment from a YAML file.
+    """Read the description of an experiment from a YAML file; modules beside it will be found.
 
     Args:
         path: The file.
@@ -119,6 +119,7 @@ def read_description(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any
         raise ExperimentError(f"{path}: the experiment cannot be read: {reason}") from None
     if not isinstance(description, dict):
         raise ExperimentError(f"{path}: an experiment is a mapping of keys to values")
+    look_in(path.parent, *(path.parent / home for home in description.pop("modules", ())))
     description.pop("versions", None)
     description.pop("runs", None)
     objects = {key: description.get(key) for key in description.pop("objects", ())}

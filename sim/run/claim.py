@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from basinet.sim.experiment.changes import Change, changes
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, homes
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.experiment import Experiment
@@ -28,7 +28,7 @@ from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked
 from basinet.sim.run.records import essence, is_begun, load_config, load_record
 
-__all__ = ["claim", "forget", "versions"]
+__all__ = ["claim", "forget", "found_modules", "versions"]
 
 
 def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, fresh: bool) -> None:
@@ -51,7 +51,7 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
         _discard(out, description)
     elif any(not is_leftover(entry) for entry in out.iterdir()):
         written = _check_same(out, description)
-    record = sealed_yaml(_record(experiment, impossible))
+    record = sealed_yaml(_record(experiment, impossible, description, out))
     # The record comes first: a folder with runs but no record would belong to nobody.
     if not plain_file(path).exists() or path.read_bytes() != record.encode():
         write_atomically(path, record)
@@ -126,16 +126,33 @@ def _discard(out: Path, description: Mapping[str, Any]) -> None:
             raise ExperimentError(f"--out: {folder} holds no run; choose another folder, or move it away")
 
 
-def _record(experiment: Experiment, impossible: Mapping[str, str]) -> dict[str, Any]:
-    """Collect the experiment as given, the keys of objects that cannot be stored, its runs, and package versions."""
+def _record(
+    experiment: Experiment, impossible: Mapping[str, str], description: Mapping[str, Any], out: Path
+) -> dict[str, Any]:
+    """Collect the experiment as given, the keys of objects that cannot be stored, its runs, modules, and versions."""
     objects = list(dict.fromkeys(_objects(experiment.description)))
     return {
         **plain(experiment.description, importable),
         **({"objects": objects} if objects else {}),
         "runs": [name for name in experiment.runs if name not in impossible],
         **({"impossible": dict(impossible)} if impossible else {}),
+        **found_modules(description, out),
         "versions": versions(),
     }
+
+
+def found_modules(description: Any, out: Path) -> dict[str, Any]:
+    """Record where the user's modules are, for commands that are given in another folder.
+
+    Args:
+        description: An experiment in plain values.
+        out: The folder of the record.
+
+    Returns:
+        `modules`, the folders that hold them as seen from there; nothing if there are none.
+    """
+    found = sorted(os.path.relpath(home, out.resolve()) for home in homes(description))
+    return {"modules": found} if found else {}
 
 
 def _objects(given: Any, *path: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, look_in
 from basinet.sim.run.files import (
     ANEW,
     Damaged,
@@ -274,6 +274,18 @@ def load_run(path: str | Path) -> Run:
         Damaged: A file does not hold what was written.
     """
     path = Path(path)
+    if (path.parent / "experiment.yaml").exists():
+        with suppress(Damaged):
+            _look_in_homes(path.parent, load_record(path.parent))
+    return _load(path)
+
+
+def _look_in_homes(folder: Path, record: Mapping[str, Any]) -> None:
+    """Let the user's modules be found where the record of an experiment says."""
+    look_in(*(folder / home for home in record.get("modules", [])))
+
+
+def _load(path: Path) -> Run:
     for _ in range(_TRIES - 1):
         with suppress(Damaged):
             return _read(path)
@@ -309,8 +321,10 @@ def load_runs(path: str | Path) -> list[Run]:
         return [load_run(path)]
     if stages := [stage for stage in stages_of(path) if (stage / "experiment.yaml").exists()]:
         return [replace(run, name=f"{stage.name}/{run.name}") for stage in stages for run in load_runs(stage)]
-    names = load_record(path).get("runs", []) if (path / "experiment.yaml").exists() else []
+    record = load_record(path) if (path / "experiment.yaml").exists() else {}
+    _look_in_homes(path, record)
+    names = record.get("runs", [])
     folders = [path / name for name in names if is_begun(path / name)]
     if not folders:
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
-    return [load_run(folder) for folder in folders]
+    return [_load(folder) for folder in folders]

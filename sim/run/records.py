@@ -105,7 +105,7 @@ def load_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / "experiment.yaml"
     record = read_yaml(path)
-    for key, kind in (("runs", list), ("objects", list), ("impossible", dict), ("versions", dict)):
+    for key, kind in (("runs", list), ("objects", list), ("modules", list), ("impossible", dict), ("versions", dict)):
         if key in record and not isinstance(record[key], kind):
             raise Damaged(path, f"{key}: got {record[key]!r}, where a {kind.__name__} must be")
     for name in record.get("runs", []):

@@ -25,6 +25,7 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
     Returns:
         The status; that of a run that has just begun if some steps have to be taken again.
     """
+    status: dict[str, Any] = {}
     try:
         status = load_status(folder.path)
         if status["state"] not in FINISHED:
@@ -32,7 +33,8 @@ def sound_status(folder: RunFolder) -> dict[str, Any]:
         _check(folder, status)
     except Damaged as error:
         _log.warning("%s", error)
-        return {"state": "running", "step": 0}
+        # The engine stays, since another one rounds differently.
+        return {"state": "running", "step": 0} | {key: status[key] for key in ("engine",) if key in status}
     try:
         files = _vouched(folder, status)
     except Damaged as error:

@@ -1,12 +1,14 @@
 """The simulation: executes the runs of an experiment, writes their folders, and resumes them."""
 
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from basinet.sim.engines import ENGINES, EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
@@ -21,13 +23,15 @@ from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
 from basinet.sim.run.twins import groups, take_over
 from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
-from basinet.sim.runtimes.team import Analysis, Stopped
+from basinet.sim.runtimes.team import Analysis, Stopped, Team
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 
 __all__ = ["Interrupted", "RunFailed", "build", "prepare", "simulate"]
+
+_log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -239,13 +243,11 @@ def _run(
             lost = lost_step(folder, _kept_steps(setup, status), analysis_settings(setup))
         saved = latest(folder, lost)
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
-        engine = saved["engine"] if saved else setup.config.runtime.engine
-        with runtime_of(setup.config.runtime).team(
-            setup, engine, stop, lambda what: monitor.waiting(name, what)
-        ) as team:
+        before = str(status.get("engine", ""))
+        with _team(name, setup, saved, before, stop, monitor) as team:
             progress = Progress(name, setup, folder, team, monitor, rhythm)
-            if saved and str(status.get("engine")).startswith(f"{saved['engine']} "):
-                progress.engine = status["engine"]  # with the original reason for its choice
+            if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
+                progress.engine = before  # with the original reason for its choice
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
             if state in FINISHED and analysis is not None:
                 state = progress.analyze(analysis, state, stop)
@@ -272,6 +274,38 @@ def _run(
     at = f" at step {status['step']} of {setup.num_steps}" if early else ""
     monitor.finished(name, state + at + note)
     return state
+
+
+def _team(
+    name: str, setup: Setup, saved: Mapping[str, Any] | None, before: str, stop: threading.Event, monitor: Monitor
+) -> Team:
+    """Start the workers of a run with the engine that it began with, since another one rounds differently.
+
+    If that engine fails, a run without a checkpoint chooses again: none of its numbers are kept.
+
+    Returns:
+        The workers.
+
+    Raises:
+        Stopped: The run was stopped before they had started.
+    """
+    asked = setup.config.runtime.engine
+    team = partial(runtime_of(setup.config.runtime).team, setup)
+
+    def waiting(what: str) -> None:
+        monitor.waiting(name, what)
+
+    if saved:
+        return team(saved["engine"], stop, waiting)
+    begun = before.partition(" ")[0]
+    if asked == "auto" and begun in ENGINES:
+        try:
+            return team(cast(EngineName, begun), stop, waiting)
+        except Stopped:
+            raise
+        except Exception as error:  # such as on another device, or with another version of torch
+            _log.warning("%s: the engine %s fails and is chosen again: %s", name, begun, first_line(error))
+    return team(asked, stop, waiting)
 
 
 def _kept_steps(setup: Setup, status: Mapping[str, Any]) -> list[int]:

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from basinet.sim.experiment.component import extend_path
 from basinet.sim.run.interruptions import answering
 from basinet.sim.runtimes.meeting import in_time, patience
 from basinet.sim.runtimes.world import world
@@ -131,7 +131,7 @@ class Ranks:
             with self._whole():
                 self._broadcast(message)
                 value = getattr(performer, method)(*arguments)
-                answers = [pickle.loads(self._receive(rank)) for rank in range(1, self.size)]
+                answers = [_loads(self._receive(rank)) for rank in range(1, self.size)]
         except Exception as error:
             performer.leave()
             self._raise_first_failure()
@@ -162,15 +162,12 @@ class Ranks:
         Raises:
             BaseException: Raised by the leader's work.
         """
-        # The leader's messages may refer to modules next to the experiment.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
         self._interrupted = False
         with answering(self._interrupt):
             while True:
                 message = self._broadcast()
                 try:
-                    received = pickle.loads(message)
+                    received = _loads(message)
                     if not isinstance(received, _Outcome):
                         method, arguments = received
                         value = getattr(performer, method)(*arguments)
@@ -248,8 +245,20 @@ def _dumps(value: Any) -> bytes:
     """Pickle a value, including what the user's script defines."""
     from ray import cloudpickle
 
-    data: bytes = cloudpickle.dumps(value)
+    data: bytes = cloudpickle.dumps((_Homes(), value))
     return data
+
+
+def _loads(message: bytes) -> Any:
+    """Read a pickled value, which may refer to modules beside the sender's experiment."""
+    return pickle.loads(message)[1]
+
+
+class _Homes:
+    """Lets the receiver of a message find modules beside the experiment before it reads the rest."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return extend_path, extend_path()
 
 
 def _tensor(message: bytes) -> Tensor:

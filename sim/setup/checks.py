@@ -58,7 +58,7 @@ def check_batch(config: Config, task: Task) -> None:
         )
     if (config.accumulate or 1) > 1 and task.mean_over == "batch":
         raise ExperimentError(
-            f"accumulate: the loss of {type(task).__name__} is one of a whole batch, and not the mean of its samples'"
+            f"accumulate: {task.loss_name} is one of a whole batch, and not the mean of its samples'"
             " losses, so that it cannot be computed in parts; allowed is 1"
         )
     samples = length(task.train)

@@ -1,6 +1,6 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -20,6 +20,7 @@ from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
+from basinet.sim.models.hidden_state import hidden_state
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
@@ -32,6 +33,12 @@ __all__ = ["rehearse", "try_data", "try_model"]
 
 _FEW = 2
 """Number of agents, and of samples of each."""
+
+_PASSES = 3
+"""Number of passes of the same batch, after the last but one of which nothing may change but parameters and buffers."""
+
+_DATA = {"train", "test", "columns", "metrics", "ignores", "sizes"}
+"""Attributes of a task that no loss changes."""
 
 
 def try_model(setup: Setup, verb: Verb) -> None:
@@ -80,6 +87,42 @@ def try_model(setup: Setup, verb: Verb) -> None:
                     f" {what} differs from that of a fresh copy of the model; allowed are models that keep what they"
                     " need of other passes in buffers (register_buffer), and write parameters in place"
                 )
+    values = state.parameters[0], {name: b[0].clone() for name, b in state.buffers.items()}
+    again = copy_model(model).train()
+    _check_hidden_state(
+        setup,
+        again,
+        lambda: _pass(setup, load_vector(again, *values), source, map_nest(torch.clone, take(batch, 0)), keys[0], verb),
+    )
+
+
+def _check_hidden_state(setup: Setup, model: nn.Module, again: Callable[[], object]) -> None:
+    """Raise if a pass always changes anything but parameters and buffers, although batch and draws are the same.
+
+    Constants that are made when they are first needed, and results that are left in attributes, do not change later.
+
+    Args:
+        setup: The parts of the run.
+        model: The model.
+        again: Runs a pass of it from the same parameters and buffers.
+
+    Raises:
+        ExperimentError: It does.
+    """
+    task = {f"task.{name}": part for name, part in vars(setup.task).items() if name not in _DATA}
+    owners = {"": model, **task, "task": type(setup.task)}
+    for _ in range(_PASSES):
+        before = hidden_state(owners)
+        again()
+        changed = [path for path, value in hidden_state(owners).items() if before.get(path) != value]
+        if not changed:
+            return
+    key, path = ("task", changed[0][5:]) if changed[0].startswith("task.") else ("model", changed[0])
+    raise ExperimentError(
+        f"{key}: '{path}' changes with every pass, even of the same batch, but the agents would share it and"
+        " checkpoints lack it; allowed is state in buffers of the model (register_buffer), and what is the same after"
+        " each pass"
+    )
 
 
 def _with_known_start(setup: Setup) -> Setup:
@@ -157,12 +200,29 @@ def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception
             f"model: {name} returns a {type(outputs).__name__}, which the task's loss cannot take; wanted are the"
             " outputs of all samples, in a tensor or a nest of tensors"
         ) from error
-    layer = layer_at_fault(error)
+    layer, first = layer_at_fault(error), leaves(batch)[0]
     raise ExperimentError(
-        f"model: {name} cannot be trained on inputs of shape {tuple(leaves(batch)[0].shape[1:])}, {length(batch)} at"
+        f"model: {name} cannot be trained on inputs of shape {tuple(first.shape[1:])}, {length(batch)} at"
         " a time:"
-        f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}"
+        f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}{_other_type(setup, model, batch)}"
     ) from error
+
+
+def _other_type(setup: Setup, model: nn.Module, batch: Batch) -> str:
+    """Suggest a type of inputs, if a model takes them in another than theirs."""
+
+    def takes(dtype: torch.dtype | None) -> bool:
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                setup.task.outputs(model, map_nest(lambda t: t.to(dtype or t.dtype, copy=True), batch))
+        except Exception:  # the user's model may raise anything
+            return False
+        return True
+
+    if takes(None):
+        return ""
+    wanted = next((dtype for dtype in (setup.dtype, torch.int64) if takes(dtype)), None)
+    return "" if wanted is None else f"; it would take the inputs as {str(wanted).removeprefix('torch.')}"
 
 
 def _check_finite(name: str, results: dict[str, Tensor]) -> None:
@@ -185,7 +245,8 @@ def try_data(setup: Setup, model: nn.Module) -> None:
         ExperimentError: They cannot be measured, or are written into.
     """
     task = setup.task
-    few = {name: take(data, slice(0, _FEW)) for name, data in task.measured().items()}
+    # An odd number: a loss [B, B] that is broadcast by mistake may look like outputs [B, 2] for two samples.
+    few = {name: take(data, slice(0, _FEW + 1)) for name, data in task.measured().items()}
 
     def measure(train: Batch, test: Batch | None = None) -> None:
         if not task.overrides("evaluate"):  # a user's task may measure in its own way

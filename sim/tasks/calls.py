@@ -24,10 +24,15 @@ def targets_of(batch: Nest, name: str | None) -> Any:
 
     Returns:
         The part; None if there is none.
+
+    Raises:
+        ValueError: There is no field of this name.
     """
     if name is None and isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
         return batch[-1]
     found = fields_of(batch)
+    if name is not None and name not in found:
+        raise ValueError(f"a batch has no field {name!r} for the targets; it has {', '.join(found) or 'none'}")
     if name is None:
         name = next((usual for usual in TARGETS if usual in found), None)
     return None if name is None else found[name]
@@ -45,6 +50,9 @@ def arguments(model: Any, batch: Nest, name: str | None) -> tuple[tuple[Any, ...
 
     Returns:
         Arguments by position and by name.
+
+    Raises:
+        ValueError: The model needs a field that the batch has not.
     """
     if isinstance(batch, Tensor):
         return (batch,), {}
@@ -55,6 +63,10 @@ def arguments(model: Any, batch: Nest, name: str | None) -> tuple[tuple[Any, ...
     accepted = _parameters(getattr(forward, "__func__", forward))
     if accepted is None:
         return (), {key: part for key, part in found.items() if key not in ({name} if name else TARGETS)}
+    if missing := [key for key, needed in accepted.items() if needed and key not in found]:
+        raise ValueError(
+            f"the forward of {type(model).__name__} needs {', '.join(missing)}, and a batch has {', '.join(found)}"
+        )
     return (), {key: part for key, part in found.items() if key in accepted}
 
 
@@ -74,9 +86,13 @@ def called(model: Callable[..., Any], batch: Nest, name: str | None = None) -> A
 
 
 @cache
-def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
-    """Return the names of a function's parameters; None if it takes any."""
+def _parameters(function: Callable[..., Any]) -> dict[str, bool] | None:
+    """Return the names of a function's parameters, and whether each is needed; None if it takes any."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
-    return frozenset(parameter.name for parameter in parameters)
+    return {
+        parameter.name: parameter.default is inspect.Parameter.empty
+        for parameter in parameters
+        if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    }

@@ -19,6 +19,7 @@ from basinet.sim.data.rows import IGNORED, Data, Stored, length, take
 from basinet.sim.data.streams import Stream, is_stream
 from basinet.sim.setup.memory import memory
 from basinet.sim.tasks.calls import targets_of
+from basinet.sim.tasks.task_checks import check_weights
 
 __all__ = ["Form", "check_alike", "is_data_set", "is_list_of_samples", "read"]
 
@@ -36,12 +37,14 @@ class Form:
         target: The field that holds them; see `Task.target`.
         name: What the data are, for error messages.
         num_outputs: Number of classes, if it is known.
+        weights: Computes the weights of a batch, to be checked.
     """
 
     kind: Literal["classes", "numbers", "any"]
     target: str | None
     name: str
     num_outputs: int | None = None
+    weights: Callable[[Nest], Tensor] | None = None
 
     def __call__(self, batch: Nest, rows: Tensor | None = None) -> Nest:
         """Check and convert the targets of a batch.
@@ -54,13 +57,15 @@ class Form:
             The batch, with its targets in this form.
 
         Raises:
-            ValueError: They are not of this form.
+            ValueError: They are not of this form, or a weight is negative or not finite.
         """
-        if self.kind == "any":
-            return batch
-        old = targets_of(batch, self.target)
-        new = _numbers(old) if self.kind == "numbers" else self._classes(old, rows)
-        return batch if new is old else map_nest(lambda part: new if part is old else part, batch)
+        if self.kind != "any":
+            old = targets_of(batch, self.target)
+            new = _numbers(old) if self.kind == "numbers" else self._classes(old, rows)
+            batch = batch if new is old else map_nest(lambda part: new if part is old else part, batch)
+        if self.weights is not None:
+            check_weights(self.name, self.weights(batch), rows)
+        return batch
 
     def _classes(self, targets: Tensor, rows: Tensor | None) -> Tensor:
         """Return class indices, int64; a column is flattened."""

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from basinet.sim.data.nests import Nest, fields_of, leaves
+from basinet.sim.data.rows import length
 
-__all__ = ["begins", "check_losses", "class_scores", "fit", "output_of"]
+__all__ = ["begins", "check_losses", "check_rows", "class_scores", "fit", "output_of"]
 
 
 def output_of(outputs: Any) -> Tensor:
@@ -82,12 +83,37 @@ def class_scores(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
         Tensor [*targets.shape, C].
 
     Raises:
-        ValueError: If there is not one score for each class and target.
+        ValueError: If there is not one score for each class and target, the classes last.
     """
     if outputs.ndim == 0 or outputs.shape[-1] < num_classes:
         raise ValueError(f"the model returns outputs of shape {tuple(outputs.shape)} for {num_classes} classes")
     what = f"for targets of shape {tuple(targets.shape)} the model returns outputs"
-    return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
+    if outputs.shape[1:2] == (num_classes,) and outputs.ndim > 2 and outputs.shape[2:] == targets.shape[1:]:
+        what = f"the classes have to be the last dimension (outputs.movedim(1, -1)); {what}"
+    try:
+        return fit(outputs, (*targets.shape, outputs.shape[-1]), what)
+    except ValueError as error:
+        hint = "; multi-hot targets are given as floating-point numbers, or with a loss" if targets.ndim > 1 else ""
+        raise ValueError(
+            f"{error}: integer targets are class indices, and the last axis of the outputs is that of the classes{hint}"
+        ) from None
+
+
+def check_rows(weights: Any, batch: Nest) -> None:
+    """Raise if weights are not numbers for each sample.
+
+    Args:
+        weights: What a task returns as the weights of the batch.
+        batch: The batch.
+
+    Raises:
+        ValueError: If they are no tensor [B, ...].
+    """
+    if weights is not None and not (isinstance(weights, Tensor) and weights.shape[:1] == (length(batch),)):
+        got = f"shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else f"type {type(weights).__name__}"
+        raise ValueError(
+            f"weights of {got} for {length(batch)} samples; allowed is a tensor with a row for each sample"
+        )
 
 
 def check_losses(losses: Tensor, outputs: Nest, targets: Any, batch: Nest) -> None:
@@ -102,15 +128,11 @@ def check_losses(losses: Tensor, outputs: Nest, targets: Any, batch: Nest) -> No
     Raises:
         ValueError: If the shape of the losses is not that of the targets or outputs, or of their first dimensions.
     """
-    beside = [t for t in (targets, outputs) if isinstance(t, Tensor)]
-    if not beside:
-        right = losses.shape[:1] == leaves(batch)[0].shape[:1]
-    elif losses.shape == beside[0].shape:
+    if isinstance(targets, Tensor) and losses.shape == targets.shape:  # the usual case
         return
-    else:
-        same = losses.shape[:1] == beside[0].shape[:1]
-        right = same and any(begins(losses.shape, t.shape) for t in (*beside, *leaves(outputs)))
-    if not right:
+    beside = [*leaves(targets), *leaves(outputs)] if isinstance(targets, Tensor) else [*leaves(outputs), *leaves(batch)]
+    samples = length(batch) if targets is None else len(leaves(targets)[0])
+    if losses.shape[:1] != (samples,) or not any(begins(losses.shape, t.shape) for t in beside):
         shapes = [tuple(t.shape) for t in leaves(outputs)]
         of_targets = f" and targets of shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else ""
         raise ValueError(

@@ -4,20 +4,22 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from basinet.sim.data.items import Items, Transform
+from basinet.sim.data.items import Items, Transform, check_classes
 from basinet.sim.data.nests import Nest, fields_of, leaves
+from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Data, Stored, at_once, length, take
 from basinet.sim.tasks.calls import TARGETS, targets_of
 from basinet.sim.tasks.forms import Form, check_alike, read
 from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.task import Batch, Task
+from basinet.sim.tasks.task import Batch, MeanOver, Task
 
 __all__ = ["OwnLoss", "Regression", "supervised"]
 
@@ -105,9 +107,14 @@ class OwnLoss(Task):
         return super().weights(batch) if self.weights_function is None else self.weights_function(batch)
 
     @property
-    def weighs(self) -> bool:
-        """Whether elements of the loss have weights."""
-        return self.ignores or self.weights_function is not None
+    def loss_name(self) -> str:
+        """The loss in messages."""
+        return "the loss"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a function for the weights."""
+        return self.weights_function is not None
 
 
 def supervised(
@@ -118,7 +125,7 @@ def supervised(
     model: str = "mlp",
     loss: Callable[[Any, Batch], Tensor] | Literal["model"] | None = None,
     weights: Callable[[Batch], Tensor] | None = None,
-    mean_over: Literal["samples", "batch"] = "samples",
+    mean_over: MeanOver = "samples",
     num_outputs: int | None = None,
     target: str | None = None,
     labels: Sequence[int] | Tensor | None = None,
@@ -149,9 +156,9 @@ def supervised(
         mean_over: See `Task`.
         num_outputs: Number of outputs for one sample; by default one per class, or per number in a target.
         target: The part of a batch that holds the targets; see `Task`.
-        labels: Class of each training sample, if the items of a data set are read when needed. By default, its
-            attribute `targets`; without it, all items are read once to learn their classes, unless `num_outputs` is
-            given.
+        labels: Class of each training sample, if the items of a data set are read when needed; that of each item is
+            compared with it. By default, its attribute `targets`; without it, all items are read once to learn their
+            classes, unless `num_outputs` is given.
         columns: What else is known of each training sample, by which it may be partitioned; see `Task`.
         lazy: Whether items are read when they are needed, instead of all at the start; "auto" if they would take more
             than a quarter of the memory.
@@ -170,7 +177,8 @@ def supervised(
 
     Raises:
         ValueError: If the data have no such form, items differ in shape, or test data differ in form from the training
-            data; or if the targets of a classification are not class indices.
+            data; if the targets of a classification are not class indices, or not those of `labels`; or if a weight is
+            negative.
 
     Example:
         >>> import torch
@@ -178,6 +186,14 @@ def supervised(
         >>> task.input_shape, task.num_outputs
         ((5,), 3)
     """
+    if isinstance(loss, str) and loss != "model":
+        raise ValueError(
+            f"loss is {loss!r}; allowed are a function of outputs and batch, and 'model' for the model's own"
+        )
+    if mean_over not in get_args(MeanOver):
+        raise ValueError(f"mean_over is {mean_over!r}; allowed are {' and '.join(get_args(MeanOver))}")
+    if weights is not None and (mean_over == "batch" or loss == "model"):
+        raise ValueError("weights are for a mean over samples, and the loss is that of a whole batch")
     data = {"train": read("train", train, lazy=lazy, collate=collate, transform=transform, cache=cache, window=window)}
     if test is not None:
         data["test"] = read("test", test, lazy=lazy, collate=collate, cache=cache, window=window)
@@ -188,11 +204,13 @@ def supervised(
     if loss is None:
         _check_targets(few["train"], targets)
         classification = not targets.is_floating_point() if classification is None else classification
+    if isinstance(collate, Pad) and loss in (None, "model") and isinstance(targets, Tensor):
+        collate.check_targets(few["train"], targets)
     form = Form("classes" if classification else "numbers" if loss is None else "any", target, "train")
     known: Tensor | None = None
     if isinstance(data["train"], Stored):
         labels = getattr(train, "targets", None) if labels is None else labels
-        known = None if labels is None or not classification else torch.as_tensor(labels).long()
+        known = _known(labels, data["train"]) if classification else None
         if known is not None:
             basis = known
         elif classification and num_outputs is None:
@@ -205,10 +223,14 @@ def supervised(
     for name, part in data.items():
         own = replace(form, name=name)
         if isinstance(part, Items):
-            own = replace(own, num_outputs=num_outputs)
-            data[name] = replace(part, convert=own, classes=known if name == "train" else None)
+            own = replace(own, num_outputs=num_outputs, weights=weights)
+            classes = known if name == "train" else None
+            data[name] = replace(part, convert=own, classes=classes, targets=partial(targets_of, name=target))
         elif not isinstance(part, Stored):
             data[name] = own(part)
+            given = _known(labels, part) if classification and name == "train" else None
+            if given is not None:
+                check_classes(name, targets_of(data[name], target), given, torch.arange(length(part)))
     settings: dict[str, Any] = {
         "train": data["train"],
         "test": data.get("test"),
@@ -225,6 +247,19 @@ def supervised(
         task = (Task if classification else Regression)(**settings)
     task.check()
     return task
+
+
+def _known(labels: Any, data: Data) -> Tensor | None:
+    """Return the labels of samples that are given apart from them, if there are any."""
+    if labels is None:
+        return None
+    found = torch.as_tensor(labels).long()
+    if found.shape[:1] != (length(data),):
+        raise ValueError(
+            f"labels, or the attribute targets of the data set, has the shape {tuple(found.shape)}, and train has"
+            f" {length(data)} samples"
+        )
+    return found.flatten() if found.numel() == len(found) else found
 
 
 def _check_targets(batch: Nest, targets: Any) -> None:

@@ -15,9 +15,11 @@ from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
-from basinet.sim.tasks.model_outputs import check_losses, class_scores, fit, output_of
+from basinet.sim.tasks.model_outputs import check_losses, check_rows, class_scores, fit, output_of
 from basinet.sim.tasks.task_checks import check_task
 from basinet.topologies.registry import Registry
+
+MeanOver = Literal["samples", "batch"]
 
 Batch = Nest
 """A nest of tensors that share their first dimension, such as (inputs, targets)."""
@@ -56,7 +58,7 @@ class Task:
     model: str = "mlp"
     classification: bool = True
     target: str | None = None
-    mean_over: Literal["samples", "batch"] = "samples"
+    mean_over: MeanOver = "samples"
     measured_batch: int | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: tuple[Any, ...] | None = None
@@ -117,7 +119,8 @@ class Task:
         if not self.classification:
             return False
         data = self.measured().values()
-        if self.draw is not None or any(isinstance(part, Stored) and part.labels is None for part in data):
+        stored = [part for part in data if isinstance(part, Stored)]
+        if self.draw is not None or any(part.labels is None or part.relabels for part in stored):
             return True
         targets = [part.labels if isinstance(part, Stored) else self.targets(part) for part in data]
         return any(isinstance(t, Tensor) and t.dtype.is_signed and bool((t == IGNORED).any()) for t in targets)
@@ -149,7 +152,10 @@ class Task:
             As for `weights`.
         """
         weights = self.weights(batch)
-        if not (self.ignores and self.overrides("weights")):
+        if not self.has_weights:
+            return weights
+        check_rows(weights, batch)
+        if not self.ignores:
             return weights
         labelled: Tensor = self.targets(batch) != IGNORED
         if weights is None:
@@ -158,9 +164,14 @@ class Task:
         return weights * labelled
 
     @property
+    def has_weights(self) -> bool:
+        """Whether elements of the loss have other weights than 0 for labels of −100 and 1 for others."""
+        return self.overrides("weights")
+
+    @property
     def weighs(self) -> bool:
         """Whether elements of the loss have weights."""
-        return self.ignores or self.overrides("weights")
+        return self.ignores or self.has_weights
 
     def counts(self, data: Data) -> Tensor | None:
         """Sum the weights of each sample.
@@ -177,6 +188,11 @@ class Task:
             return torch.cat([counts for counts in found if counts is not None]) if found else None
         weights = self.counted(data)
         return None if weights is None else weights.reshape(len(weights), -1).sum(1)
+
+    @property
+    def loss_name(self) -> str:
+        """The loss in messages."""
+        return f"{type(self).__name__}.loss"
 
     @property
     def about_loss(self) -> str:
@@ -271,13 +287,11 @@ class Task:
         losses = self.loss(outputs, batch)
         if not (isinstance(losses, Tensor) and losses.is_floating_point()):
             kind = f"tensor of {losses.dtype}" if isinstance(losses, Tensor) else type(losses).__name__
-            raise ValueError(
-                f"{type(self).__name__}.loss returns a {kind}; allowed is a tensor of floating-point numbers"
-            )
+            raise ValueError(f"{self.loss_name} returns a {kind}; allowed is a tensor of floating-point numbers")
         if self.mean_over == "batch":
             if losses.ndim or groups:
                 raise ValueError(
-                    f"{type(self).__name__} has a loss of a whole batch (mean_over), "
+                    f"{self.loss_name} is declared to be that of a whole batch (mean_over), "
                     + ("which samples do not have" if groups else f"but returns the shape {tuple(losses.shape)}")
                 )
             return losses
@@ -288,7 +302,15 @@ class Task:
             if weights.dtype == torch.bool:
                 losses = fit(losses, weights.shape, f"some labels are {IGNORED}, and loss returns losses")
             else:
-                weights = weights.reshape(*weights.shape, *(1 for _ in losses.shape[weights.ndim :])).expand_as(losses)
+                weights = weights.reshape(*weights.shape, *(1 for _ in losses.shape[weights.ndim :]))
+                if weights.ndim > losses.ndim or not all(
+                    a in (1, b) for a, b in zip(weights.shape, losses.shape, strict=True)
+                ):
+                    raise ValueError(
+                        f"weights of shape {tuple(weights.shape)} for losses of shape {tuple(losses.shape)}; allowed"
+                        " are the same, or its first dimensions"
+                    )
+                weights = weights.expand_as(losses)
         if weights.dtype == torch.bool:
             total = losses.where(weights, 0).reshape(*groups, -1).sum(-1)
             return total / weights.reshape(*groups, -1).sum(-1).clamp(min=1)

@@ -13,7 +13,7 @@ from basinet.sim.evaluation.measuring import size
 if TYPE_CHECKING:
     from basinet.sim.tasks.task import Task
 
-__all__ = ["check_task"]
+__all__ = ["check_task", "check_weights"]
 
 
 def check_task(task: "Task") -> None:
@@ -23,8 +23,8 @@ def check_task(task: "Task") -> None:
         task: The task.
 
     Raises:
-        ValueError: If the data are not tensors of equal length, or the targets of a classification are not class
-            indices.
+        ValueError: If the data are not tensors of equal length, the targets of a classification are not class indices,
+            or a weight is negative or not finite.
     """
     for name, data in task.measured().items():
         if isinstance(data, Stored):
@@ -51,12 +51,36 @@ def check_task(task: "Task") -> None:
             continue
         if task.classification and not task.overrides("predict"):
             _check_labels(task, name, task.targets(data))
+        check_weights(name, task.counted(data))
         if size(task, data) == 0:
-            raise ValueError(f"no label of {name} counts: all are {IGNORED}")
+            own = task.has_weights and not task.ignores
+            raise ValueError(f"all weights of {name} are 0" if own else f"no label of {name} counts: all are {IGNORED}")
     if task.ignores and task.draw is None and task.overrides("objective"):
         raise ValueError(
             f"labels of {IGNORED} are left out of the mean over a `loss`, and {type(task).__name__} has an"
             " `objective` of its own"
+        )
+
+
+def check_weights(name: str, weights: Tensor | None, rows: Tensor | None = None) -> None:
+    """Check how much the elements of a loss count.
+
+    Args:
+        name: What the data are, for error messages.
+        weights: The weights of some samples, [B, ...]; None if all count alike.
+        rows: Indices of the samples; None for 0, 1, …
+
+    Raises:
+        ValueError: One is negative or not finite.
+    """
+    if weights is None or weights.dtype == torch.bool:
+        return
+    wrong = ~((weights >= 0) & weights.isfinite())
+    if wrong.any():
+        place = int(wrong.nonzero()[0, 0])
+        raise ValueError(
+            "weights have to be finite numbers of at least 0, and that of sample"
+            f" {place if rows is None else rows[place]} of {name} is {weights[wrong][0].item():g}"
         )
 
 

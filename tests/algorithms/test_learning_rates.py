@@ -101,9 +101,10 @@ def test_schedules_warm_up_over_steps_or_a_fraction(name, warmup):
     assert ramp == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
+@pytest.mark.parametrize("first", [[], [math.nan], [math.inf, math.nan], [math.inf, math.inf, math.nan, math.nan]])
 @pytest.mark.parametrize("larger", [False, True])
-def test_the_plateau_is_that_of_torch(larger):
-    values = [1.0, 0.9, 0.9, 0.89999, 0.9, 0.5, 0.6, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.5, 0.49]
+def test_the_plateau_is_that_of_torch(first, larger):
+    values = [*first, 1.0, 0.9, 0.9, 0.89999, 0.9, 0.5, 0.6, 0.7, 0.6, 0.55, 0.5, math.nan, 0.5, 0.5, 0.49]
     values = [2 - v for v in values] if larger else values
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     settings = {"factor": 0.5, "patience": 1, "threshold": 1e-3}

@@ -85,17 +85,21 @@ def merge(model: nn.Module) -> nn.Module:
         A model of plain layers that computes the same, up to rounding.
 
     Raises:
-        ValueError: An adapted layer shares its weight with another one, whose weight the adapter does not change.
+        ValueError: The weight of an adapted layer is that of another module, too, which the adapter does not change.
     """
     holders: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        holders.setdefault(id(parameter), []).append(name)
+    for name, module in model.named_modules():  # one under several names counts once
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            holders.setdefault(id(parameter), []).append(f"{name}.{key}".removeprefix("."))
+    others: dict[int, nn.Module] = {}
     for name, layer in model.named_modules():
-        own = dict(layer.named_parameters(recurse=False)).values() if isinstance(layer, AdaptedLayer) else ()
-        shared = [holders[id(parameter)] for parameter in own]
-        if tied := next((names for names in shared if len(names) > 1), None):
-            raise ValueError(f"the adapter of {name} cannot be merged, since one tensor is {' and '.join(tied)}")
-    return _replace(model, {id(m): m.merged() for m in model.modules() if isinstance(m, AdaptedLayer)})
+        if isinstance(layer, AdaptedLayer):
+            others[id(layer)] = merged = layer.merged()
+            kept = {*layer.added, *(key for key, p in merged.named_parameters() if p is getattr(layer, key))}
+            changed = [p for key, p in layer.named_parameters(recurse=False) if key not in kept]
+            if tied := next((names for p in changed if len(names := holders[id(p)]) > 1), None):
+                raise ValueError(f"the adapter of {name} cannot be merged, since one tensor is {' and '.join(tied)}")
+    return _replace(model, others)
 
 
 def _replace(model: nn.Module, others: dict[int, Any]) -> nn.Module:

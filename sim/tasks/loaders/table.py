@@ -1,6 +1,7 @@
 """Tables in CSV or Parquet files."""
 
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["table"]
 
+_log = logging.getLogger(__name__)
+
 
 @TASKS.register()
 def table(
@@ -28,6 +31,7 @@ def table(
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     inputs: Sequence[str] | None = None,
     columns: Sequence[str] = (),
+    words: Sequence[str] = (),
     classification: bool | None = None,
     standardize: bool = True,
     seed: int = 0,
@@ -45,6 +49,7 @@ def table(
         test_share: Share of the rows that are test data instead, chosen at random.
         inputs: Columns of the inputs; by default, all others.
         columns: Columns that are no inputs but by which the samples may be partitioned, such as a user.
+        words: Columns whose values are words although most or all are numbers, such as codes.
         classification: Whether the target is a class; by default, if it is a word or an integer.
         standardize: Whether numbers are shifted and scaled to mean 0 and variance 1 over the training data.
         seed: Seed of the choice of test rows; the simulator supplies it.
@@ -53,12 +58,12 @@ def table(
         A task.
 
     Raises:
-        ValueError: If a file cannot be read, a column does not exist, differs between files or lacks a value, or test
-            data hold a word or a class that the training data do not.
+        ValueError: If a file cannot be read, a column does not exist, appears twice, differs between files, lacks a
+            value or holds words among numbers, or test data hold a word or a class that the training data do not.
     """
-    train = _Table.read(path)
-    test = None if test_path is None else _Table.read(test_path)
-    for name in (target, *(inputs or ()), *columns):
+    train = _Table.read(path, words)
+    test = None if test_path is None else _Table.read(test_path, words)
+    for name in (target, *(inputs or ()), *columns, *words):
         train.check(name)
     aside = [*train.aside, *columns]
     kept = [name for name in train.columns if name not in (target, *aside)] if inputs is None else list(inputs)
@@ -92,17 +97,30 @@ def table(
     )
 
 
-class _Table:
-    """The columns of some files: arrays of numbers, or of words."""
+_FEW_ROWS = 20
+"""Tables of so few rows may hold a different word in each."""
 
-    def __init__(self, columns: dict[str, NDArray[Any]], places: NDArray[Any], aside: list[str]) -> None:
-        self.columns, self.places, self.aside = columns, places, aside
+
+class _Table:
+    """The columns of some files: arrays of numbers, or of words.
+
+    Attributes:
+        columns: Them, by name.
+        places: Where each row is, in words.
+        aside: Columns that are no inputs.
+        words: Columns that hold words, whatever they look like.
+    """
+
+    def __init__(
+        self, columns: dict[str, NDArray[Any]], places: NDArray[Any], aside: list[str], words: Sequence[str]
+    ) -> None:
+        self.columns, self.places, self.aside, self.words = columns, places, aside, words
 
     def __len__(self) -> int:
         return len(self.places)
 
     @classmethod
-    def read(cls, path: str) -> "_Table":
+    def read(cls, path: str, words: Sequence[str]) -> "_Table":
         """Read the files of a pattern; raise if their columns differ."""
         given = Path(path)
         files = sorted(given.parent.glob(given.name)) if any(mark in given.name for mark in "*?[") else [given]
@@ -111,23 +129,29 @@ class _Table:
         tables: list[dict[str, NDArray[Any]]] = []
         places: list[str] = []
         for file in files:
-            found = _read_parquet(file) if file.suffix in (".parquet", ".pq") else _read_csv(file)
+            is_parquet = file.suffix in (".parquet", ".pq")
+            header, values, found_in = _read_parquet(file) if is_parquet else _read_csv(file)
             if len(files) > 1:
-                found["file"] = np.full(len(next(iter(found.values()), ())), file.name)
+                header, values = [*header, "file"], [*values, np.full(len(found_in), file.name)]
+            twice = next((name for name in header if header.count(name) > 1), None)
+            if twice is not None:
+                own = ", besides the one of the files' names" if twice == "file" and len(files) > 1 else ""
+                raise ValueError(f"table: column {twice!r} appears twice in {file}{own}")
+            found = dict(zip(header, values, strict=True))
             if tables and (other := sorted(found.keys() ^ tables[0].keys())):
                 raise ValueError(f"table: {file} and {files[0]} differ in the columns {', '.join(other)}")
-            rows = len(next(iter(found.values()), ()))
-            if not rows:
+            if not found_in:
                 raise ValueError(f"table: {file} has no rows")
             tables.append(found)
-            places += [f"row {row} of {file}" for row in range(rows)]
+            places += [f"{place} of {file}" for place in found_in]
         joined = {name: np.concatenate([found[name] for found in tables]) for name in tables[0]}
-        columns = {name: _as_numbers(column) for name, column in joined.items()}
-        return cls(columns, np.array(places), ["file"] if len(files) > 1 else [])
+        columns = {name: (_as_words if name in words else _as_numbers)(column) for name, column in joined.items()}
+        return cls(columns, np.array(places), ["file"] if len(files) > 1 else [], words)
 
     def part(self, rows: NDArray[np.int64]) -> "_Table":
         """Return some rows."""
-        return _Table({name: column[rows] for name, column in self.columns.items()}, self.places[rows], self.aside)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return _Table(columns, self.places[rows], self.aside, self.words)
 
     def check(self, name: str) -> None:
         """Raise if there is no such column."""
@@ -135,7 +159,7 @@ class _Table:
             raise ValueError(f"table: there is no column {name!r}; {nearest(name, self.columns)}")
 
     def whole(self, name: str) -> NDArray[Any]:
-        """Return a column; raise if there is none, or it lacks a value."""
+        """Return a column; raise if there is none, it lacks a value, or it holds words among numbers."""
         self.check(name)
         column = self.columns[name]
         missing = column == "" if column.dtype.kind == "U" else ~np.isfinite(column)
@@ -143,6 +167,15 @@ class _Table:
             row = int(missing.argmax())
             what = "no value" if column.dtype.kind == "U" or np.isnan(column[row]) else shown(column[row].item())
             raise ValueError(f"table: column {name!r} has {what} in {self.places[row]}")
+        if column.dtype.kind == "U" and name not in self.words:
+            numbers = _are_numbers(column)
+            if 2 * numbers.sum() > len(column):
+                row = int(numbers.argmin())
+                raise ValueError(
+                    f"table: column {name!r} has {shown(column[row].item())} in {self.places[row]}, and numbers in"
+                    f" {numbers.sum()} of {len(column)} rows; allowed are numbers alone, or `words: [{name}]`, which"
+                    " makes a word of each value"
+                )
         return column
 
 
@@ -153,6 +186,14 @@ class _Feature:
         self.name = name
         column = train.whole(name)
         self.words = np.unique(column) if column.dtype.kind == "U" else None
+        if self.words is not None and 2 * len(self.words) > len(column) > _FEW_ROWS:
+            _log.warning(
+                "table: column '%s' has %d different words in %d rows, each of which becomes a feature; inputs leaves"
+                " it out, and columns keeps it for a partition",
+                name,
+                len(self.words),
+                len(column),
+            )
         self.shift, self.scale = 0.0, 1.0
         if self.words is None and standardize:
             self.shift, self.scale = float(column.mean()), float(column.std()) or 1.0
@@ -200,9 +241,10 @@ def _check_kind(part: _Table, name: str, *, words: bool) -> None:
     column = part.columns[name]
     if (column.dtype.kind == "U") != words:
         kinds = ("words", "numbers")
+        row = 0 if words else int(_are_numbers(column).argmin())
         raise ValueError(
-            f"table: column {name!r} holds {kinds[words]} in one file, such as {shown(column[0].item())}, and"
-            f" {kinds[not words]} in the training data"
+            f"table: column {name!r} holds {kinds[words]} in one file, such as {shown(column[row].item())} in"
+            f" {part.places[row]}, and {kinds[not words]} in the training data"
         )
 
 
@@ -234,21 +276,54 @@ def _as_numbers(column: NDArray[Any]) -> NDArray[Any]:
     return column if missing.all() else numbers
 
 
-def _read_csv(file: Path) -> dict[str, NDArray[Any]]:
+def _as_words(column: NDArray[Any]) -> NDArray[np.str_]:
+    """Convert numbers to words, of which missing ones are empty."""
+    found = column.astype(str)
+    return np.where(found == "nan", "", found) if column.dtype.kind == "f" else found
+
+
+def _are_numbers(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find the words that are numbers."""
+
+    def is_number(word: str) -> bool:
+        try:
+            float(word)
+        except ValueError:
+            return False
+        return True
+
+    known, places = np.unique(column, return_inverse=True)
+    found: NDArray[np.bool_] = np.array([is_number(word) for word in known])[places]
+    return found
+
+
+_Read = tuple[list[str], list[NDArray[Any]], list[str]]
+"""Names of columns, their values, and where each row is."""
+
+
+def _read_csv(file: Path) -> _Read:
+    rows, places, line = [], [], 1
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
-            header, *rows = csv.reader(stream)
+            reader = csv.reader(stream)
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    places.append(f"line {line}")
+                line = reader.line_num + 1  # a value may have several lines
+            header, *rows = rows
     except (OSError, ValueError, csv.Error) as error:
         reason = "it is empty" if "unpack" in str(error) else first_line(error)
         raise ValueError(f"table: {file} cannot be read: {reason}") from error
-    rows = [row for row in rows if row]
-    wrong = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
-    if wrong is not None:
-        raise ValueError(f"table: row {wrong} of {file} has {len(rows[wrong])} values for {len(header)} columns")
-    return {name.strip(): np.array([row[place].strip() for row in rows]) for place, name in enumerate(header)}
+    del places[0]
+    for row, where in zip(rows, places, strict=True):
+        if len(row) != len(header):
+            raise ValueError(f"table: {where} of {file} has {len(row)} values for {len(header)} columns")
+    values = [np.array([row[place].strip() for row in rows]) for place in range(len(header))]
+    return [name.strip() for name in header], values, places
 
 
-def _read_parquet(file: Path) -> dict[str, NDArray[Any]]:
+def _read_parquet(file: Path) -> _Read:
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -257,13 +332,18 @@ def _read_parquet(file: Path) -> dict[str, NDArray[Any]]:
         found = pyarrow.parquet.read_table(file)
     except (OSError, ValueError) as error:
         raise ValueError(f"table: {file} cannot be read: {first_line(error)}") from error
-    columns = {}
-    for name in found.column_names:
-        values = found[name].to_pylist()
+    columns = []
+    for name, column in zip(found.column_names, found.columns, strict=True):
+        values = column.to_pylist()
         if any(isinstance(value, list | dict) for value in values):
             raise ValueError(f"table: column {name!r} of {file} holds lists; allowed are numbers and words")
         words = any(isinstance(value, str) for value in values)
-        columns[name] = np.array(
-            [("" if words else float("nan")) if value is None else (str(value) if words else value) for value in values]
+        columns.append(
+            np.array(
+                [
+                    ("" if words else float("nan")) if value is None else (str(value) if words else value)
+                    for value in values
+                ]
+            )
         )
-    return columns
+    return found.column_names, columns, [f"row {row}" for row in range(1, found.num_rows + 1)]

@@ -22,8 +22,9 @@ from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.pad import Pad
-from basinet.sim.data.rows import Stored, length, take
+from basinet.sim.data.rows import Stored, in_memory, length, take
 from basinet.sim.data.sampling import EpochSampler, IndependentSampler, make_sampler
+from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.run.folder import load_runs
@@ -179,13 +180,29 @@ def whole(items: list[Any]) -> Tensor:
         ({"noise": "nan"}, r"^task: sample 5 of train \(picture5.png\) holds numbers that are not a number"),
         ({"broken": 4}, r"^task: item 4 of train \(picture4.png\) raises OSError: truncated"),
         ({"collate": whole}, r"^task: the collation of 1 items of train returns a tensor of shape \(3,\), where the"),
-        ({"collate": lambda items: 1 / 0}, "cannot be stacked .*ZeroDivisionError.*give a collate"),
+        (
+            {"collate": lambda items: items[0]},
+            r"returns a tensor of shape \(3,\) in part '0', where the",
+        ),
+        (
+            {"collate": lambda items: (torch.ones(len(items)), 7)},
+            "make a value of type int in part '1', where",
+        ),
+        ({"collate": lambda items: 1 / 0}, r"^task: the collate of train raises ZeroDivisionError.* \(\S*test_items"),
+        ({"collate": Pad(2)}, r"^task: item 0 of train \(.*0.png\) cannot be padded: .* length 3 in '0', .* to 2"),
+        ({"collate": Pad(3, fills={"y": 1})}, "cannot be padded: fills name 'y', and a sample has the parts 0, 1"),
+        ({"collate": Pad(3, parts=["y"])}, "cannot be padded: parts name 'y'"),
+        ({"transform": lambda item, rng: None, "num_outputs": 2}, "^task: the transform of item 0 .* returns None"),
+        (
+            {"transform": lambda item, rng: (item[0][: 3 - int(item[1])], item[1]), "num_outputs": 2},
+            r"^task: items 0 \(.*\) and 1 .*, as the transform returns them, .* \(3,\) and .* \(2,\) in part '0'; give",
+        ),
         ({"transform": lambda item, rng: 1 / 0}, "^task: the transform of item 0 of train .* raises ZeroDivisionError"),
         ({"num_outputs": 1}, r"^task: the targets .* integers from 0 to 0 .* train has 1 in sample 1"),
         ({"labels": [0, 1] * 9 + [1, -3]}, "targets of train run from -3 to 1"),
         ({"columns": {"user": [1, 2]}, "num_outputs": 2}, r"column 'user' has the shape \(2,\), and train has 20"),
     ],
-    ids=range(9),
+    ids=range(16),
 )
 def test_what_cannot_be_read_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -198,6 +215,56 @@ def test_classes_are_read_or_known() -> None:
     data = Pictures()
     data.targets = Y.tolist()  # type: ignore[attr-defined]
     assert torch.equal(supervised(data, lazy=True).train.labels, Y)
+
+
+class Relabelled(Pictures):
+    """Keeps other classes in its attribute than some of its items have."""
+
+    def __init__(self, label: int, *rows: int) -> None:
+        super().__init__()
+        self.targets, self.items = Y.tolist(), [label if row in rows else int(y) for row, y in enumerate(Y)]
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index], self.items[index]
+
+
+@pytest.mark.parametrize("label", [-100, 0, 2])
+def test_items_have_the_classes_that_are_known(label: int) -> None:
+    data, message = Relabelled(label, 1), f"sample 1 of train has the label {label}, and not 1, as the known labels say"
+    with pytest.raises(ExperimentError, match=message):
+        supervised(data, lazy=True, num_outputs=3)
+    with pytest.raises(ValueError, match=message):
+        supervised(data, lazy=False, labels=data.targets)
+    later = supervised(Relabelled(label, 7), lazy=True, num_outputs=3)
+    with pytest.raises(ExperimentError, match=f"sample 7 of train has the label {label}, and not 1"):
+        take(later.train, torch.tensor([2, 7]), torch.tensor([0, 1]))
+    for task in (supervised(data, lazy=True, labels=data.items), supervised(data, lazy=False, num_outputs=3)):
+        assert task.labels.tolist() == data.items and task.ignores == (label == -100)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"the shape \(3,\), and train has 20"):
+        supervised(data, lazy=True, labels=[0, 1, 0])
+
+
+def unlabel(item: Any, rng: np.random.Generator) -> Any:
+    return item[0], -100 if item[0][0] > 0 else item[1]
+
+
+@pytest.mark.parametrize("labels", [None, Y])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_transform_may_take_labels_away(make_block: Any, engine: str, labels: Any) -> None:
+    task = supervised(Pictures(), lazy=True, transform=unlabel, labels=labels, num_outputs=2)
+    same_labels = supervised((X, Y.where(X[:, 0] <= 0, -100)), num_outputs=2)
+    settings = {"model": "softmax", "batch_size": 4, "analysis": []}
+    runtime = {"device": "cpu", "dtype": "float64"}
+    found, wanted = (
+        make_block(task=given, runtime={**runtime, "engine": name}, **settings)
+        for given, name in ((task, engine), (same_labels, "loop"))
+    )
+    found.advance(4)
+    wanted.advance(4)
+    torch.testing.assert_close(found.x, wanted.x, rtol=1e-12, atol=1e-14)
+    whole = supervised((X, Y))
+    model = torch.nn.Linear(3, 2)
+    assert task.evaluate(model) == pytest.approx(whole.evaluate(model), rel=1e-6)  # measured items are not transformed
 
 
 @pytest.mark.parametrize(
@@ -213,8 +280,56 @@ def test_ragged_items_are_padded(items: list[Any], lazy: bool) -> None:
     task = supervised(items, lazy=lazy, collate=Pad(4, fills={"1": -100}), target=None, loss=lambda out, batch: out)
     x, y = leaves(take(task.train, torch.tensor([0, 2])))
     assert x.tolist() == [[1, 0, 0, 0], [1, 1, 1, 0]] and y.tolist() == [[0, -100, -100, -100], [0, 1, 2, -100]]
-    with pytest.raises(ValueError, match=r"a sample has the length 3 .* padded to 2"):
-        supervised(items, collate=Pad(2))
+    with pytest.raises(ValueError, match=r"item 2 of train .* a sample has the length 3 .* padded to 2"):
+        supervised(items, lazy=False, collate=Pad(2))
+
+
+@pytest.mark.parametrize("name", ["1", "labels"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_padding_that_the_loss_would_count_is_refused(name: str, lazy: bool) -> None:
+    def items(kind: torch.dtype) -> list[Any]:
+        pairs = [(torch.ones(n + 1), torch.arange(n + 1).to(kind)) for n in range(3)]
+        return pairs if name == "1" else [{"x": x, name: y} for x, y in pairs]
+
+    settings: dict[str, Any] = {"lazy": lazy, "num_outputs": 3}
+    with pytest.raises(ValueError, match=rf"fill the targets with 0, .* fills=\{{'{name}': -100\}}, which does not"):
+        supervised(items(torch.int64), collate=Pad(4), **settings)
+    with pytest.raises(ValueError, match=rf"fills=\{{'{name}': 0\}}, and weights= of 0 there"):
+        supervised(items(torch.float32), collate=Pad(4), **settings)
+    supervised(items(torch.int64), collate=Pad(4), loss=lambda out, batch: out, **settings)
+    for pad in (Pad(4, fills={name: -100}), Pad(4, fill=-100)):
+        task = supervised(items(torch.int64), collate=pad, **settings)
+        batch = in_memory(task.train)
+        assert torch.equal(task.counted(batch), task.targets(batch) >= 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([{"x": X[0], "y": 1}, {"x": X[1], "z": 1}], "items 0 and 1 .* one has the parts x, y, and the other x, z"),
+        ([(X[0], 1), (X[1], "a")], r"one has the shape \(\) and the other the type str in part '1'$"),
+        ([(X[0], [1, 2]), (X[1], [3])], "one has the length 2 and the other the length 1 in part '1'; give a collate"),
+    ],
+)
+def test_items_that_differ_are_named(items: list[Any], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        supervised(items)
+    ragged = [(torch.ones(2, 3), 1), (torch.ones(1, 4), 0)]
+    with pytest.raises(ExperimentError, match=r"items 0 and 1 .* \(2, 3\) and .* \(2, 4\) in part '0'$"):
+        supervised(ragged, collate=Pad(2))
+
+
+def test_what_a_killed_process_has_left_in_a_cache_is_removed(tmp_path: Path) -> None:
+    def read() -> Any:
+        return supervised(Pictures(), cache=tmp_path, num_outputs=2).train
+
+    wanted = in_memory(read())
+    (whole,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    whole.rename(tmp_path / f"{whole.name}.partial")  # as it is before it is renamed
+    (tmp_path / f"{whole.name}.partial" / "left").touch()
+    assert same(in_memory(read()), wanted)
+    assert {path.name for path in tmp_path.iterdir()} == {whole.name, f"{whole.name}.lock"}
+    assert not (whole / "left").exists()
 
 
 RUN: dict[str, Any] = {

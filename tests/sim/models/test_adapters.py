@@ -142,3 +142,22 @@ def test_tied_weights_stay_tied_and_are_not_merged():
     assert adapted["head"].weight is adapted["embed"].weight
     with pytest.raises(ValueError, match=r"the adapter of head cannot be merged, since one tensor is embed.weight and"):
         merge(adapted)
+
+
+@pytest.mark.parametrize("shared", ["module", "bias", "adapter"])
+def test_what_merging_leaves_shared_does_not_hinder_it(shared):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer, other = nn.Linear(3, 3).double(), nn.Linear(3, 3).double()
+        if shared == "bias":
+            other.bias = layer.bias
+        model = attach(nn.Sequential(layer, nn.Tanh(), layer if shared == "module" else other), LoRA(rank=2))
+        if shared == "adapter":
+            model[2].lora_A = model[0].lora_A
+        for adapted in (model[0], model[2]):
+            nn.init.normal_(adapted.lora_B)
+        x = torch.randn(5, 3, dtype=torch.float64)
+    merged = merge(copy.deepcopy(model))
+    assert type(merged[2]) is nn.Linear and (merged[0] is merged[2]) == (shared == "module")
+    assert (merged[0].bias is merged[2].bias) == (shared != "adapter")
+    torch.testing.assert_close(merged(x), model(x), rtol=1e-12, atol=1e-12)

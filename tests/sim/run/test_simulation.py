@@ -12,6 +12,7 @@ import yaml
 
 from basinet.algorithms.strategies.baselines.isolated import Isolated
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
@@ -131,6 +132,40 @@ def test_a_run_killed_before_its_first_checkpoint_measures_its_start_once(tmp_pa
     carry_out(tmp_path / "killed")
     name = "diffusion-atc/metrics.jsonl"
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+class Branching(torch.nn.Linear):
+    """A layer that looks at its values, which only the loop can run."""
+
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        y = super().forward(x.flatten(1))
+        return y if y.sum().item() > 0 else 2 * y
+
+
+@pytest.mark.parametrize(
+    ("state", "lost", "model", "begun", "used"),
+    [
+        ("running", "checkpoint/state.pt", "linear", "loop (0.1 ms a step)", "loop (0.1 ms a step)"),
+        ("running", "checkpoint/state.pt", "linear", "vectorized (0.1 ms a step)", "vectorized (0.1 ms a step)"),
+        ("done", "metrics.jsonl", "linear", "loop (0.1 ms a step)", "loop (0.1 ms a step)"),
+        ("running", "checkpoint/state.pt", Branching, "stacked (0.1 ms a step)", "loop (not stacked"),
+        ("running", "checkpoint/state.pt", "linear", "renamed (0.1 ms a step)", ""),
+    ],
+)
+def test_a_run_that_begins_again_keeps_its_engine_if_it_can(tmp_path, state, lost, model, begun, used):
+    keys = {"model": model, "steps": 4, "replicas": 1, "runtime": BASE["runtime"] | {"engine": "auto"}}
+    carry_out(tmp_path, **keys)
+    folder = tmp_path / "diffusion-atc"
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(sealed_json(status | {"state": state, "step": 4, "engine": begun}))
+    (folder / lost).unlink()
+    assert carry_out(tmp_path, **keys) == {"diffusion-atc": "done"}
+    engine = load_run(folder).status["engine"]
+    assert engine.startswith(used) and engine.split()[0] in ENGINES
+    assert final_state(folder)["engine"] == engine.split()[0]
 
 
 LONG = {"steps": 800}

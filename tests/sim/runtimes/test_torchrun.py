@@ -231,11 +231,13 @@ def test_what_fails_at_one_rank_ends_all_with_its_traceback(tmp_path, processes,
     """Of three ranks, the first and the last wait for the second one alone."""
     (tmp_path / "mine.py").write_text(FAILS)
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(ENDLESS | {"optimizer": "mine:FailsAtOneRank"}))
-    monkeypatch.chdir(tmp_path)
-    start_ranks(processes, "run", "e.yaml", "runtime.name=torchrun", "--out", "out", size=3)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    start_ranks(processes, "run", "../e.yaml", "runtime.name=torchrun", "--out", "../out", size=3)
     statuses, said = processes.end()
     assert statuses == [1, 1, 1]
-    sentence = "rank 1: optimizer: mine:FailsAtOneRank raises ArithmeticError: too much of it (mine.py:"
+    place = tmp_path / "mine.py"
+    sentence = f"rank 1: optimizer: mine:FailsAtOneRank raises ArithmeticError: too much of it ({place}:"
     assert f"diffusion-atc failed: {sentence}" in said[0][1]
     status = load_run(tmp_path / "out" / "diffusion-atc").status
     assert status["error"].startswith(sentence) and status["state"] == "failed"

@@ -105,6 +105,10 @@ def test_predictions_may_be_a_column() -> None:
             nn.Linear(4, 9),
             r"targets of shape \(2, 3\) the model returns outputs of shape",
         ),
+        ((X, nn.functional.one_hot(Y)), nn.Linear(4, 2), r"\(2, 2, 2\) is wanted: .*; multi-hot targets are given as"),
+        ((X.byte(), Y), nn.Linear(4, 2), r"got Byte and \w+; it would take the inputs as float\d\d$"),
+        ((X.abs().byte(), Y), nn.Sequential(nn.Embedding(9, 2), nn.Flatten()), "; it would take the inputs as int64$"),
+        ((X[:, :3].byte(), Y), nn.Linear(4, 2), r"got Byte and \w+$"),
         ((X, X[:, :2]), nn.Linear(4, 3), r"outputs of shape \(2, 3\), where \(2, 2\) is wanted"),
         ((X, X[:, :2]), Squeezed(0), r"outputs of shape \(2,\), where \(2, 2\) is wanted"),
         (
@@ -123,7 +127,7 @@ def test_predictions_may_be_a_column() -> None:
         (
             Scores(train=(X, Y), test=(X, Y), num_outputs=2),
             nn.Linear(4, 2),
-            r"predict returns classes of shape \(2, 2\)",
+            r"predict returns classes of shape \(3, 2\)",
         ),
         (Task(train=(X, Y), test=(X[:, :3], Y), num_outputs=2), nn.Linear(4, 2), "^model: .*mat1 and mat2 shapes"),
         (Task(train=(X, Y.float()), num_outputs=2), None, "of type float32, and those of a classification .* int64"),

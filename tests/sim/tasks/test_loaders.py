@@ -21,6 +21,8 @@ from tests.processes import Processes
 
 Image = pytest.importorskip("PIL.Image")
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(8, 6, 5, 3), dtype=np.uint8)
 X = torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float() / 255
@@ -147,19 +149,22 @@ def test_tables_of_several_files_and_a_share_for_the_test(tmp_path: Path) -> Non
     ("change", "settings", "message"),
     [
         ({}, {"target": "kin"}, "table: there is no column 'kin'; allowed: age, city, .*did you mean 'kind'"),
-        ({"age": ""}, {}, "column 'age' has no value in row 1 of .*a.csv"),
-        ({"age": "inf"}, {}, "column 'age' has inf in row 1 of .*a.csv"),
-        ({"kind": ""}, {}, "column 'kind' has no value in row 1 of .*a.csv"),
+        ({"age": ""}, {}, "column 'age' has no value in line 3 of .*a.csv"),
+        ({"age": "inf"}, {}, "column 'age' has inf in line 3 of .*a.csv"),
+        ({"kind": ""}, {}, "column 'kind' has no value in line 3 of .*a.csv"),
+        ({"age": "old"}, {}, "column 'age' has 'old' in line 3 of .*a.csv, and numbers in 3 of 4 rows"),
+        ({"price": "NA"}, {"target": "price"}, "column 'price' has 'NA' in line 3 of .*a.csv, and numbers in 3 of 4"),
+        ({}, {"words": ["cit"]}, "no column 'cit'; .*did you mean 'city'"),
         (
             {},
             {"test": {"city": "Paris"}},
-            "column 'city' has 'Paris' in row 1 of .*t.csv, which is none of the 3 values",
+            "column 'city' has 'Paris' in line 3 of .*t.csv, which is none of the 3 values",
         ),
-        ({}, {"test": {"kind": "maybe"}}, "column 'kind' has 'maybe' in row 1 of .*t.csv"),
+        ({}, {"test": {"kind": "maybe"}}, "column 'kind' has 'maybe' in line 3 of .*t.csv"),
         (
             {},
             {"test": {"age": "old"}},
-            "column 'age' holds words in one file, such as '20', and numbers in the training",
+            "column 'age' holds words in one file, such as 'old' in line 3 of .*t.csv, and numbers in the training",
         ),
         ({}, {"inputs": ["kind"]}, "'kind' is the target, and can be no input"),
         ({}, {"classification": False}, "target 'kind' holds words"),
@@ -167,7 +172,7 @@ def test_tables_of_several_files_and_a_share_for_the_test(tmp_path: Path) -> Non
         ({}, {"path": "none.csv"}, "none.csv cannot be read: .*No such file"),
         ({}, {"path": "none*.csv"}, "no file is called"),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, change: Any, settings: dict[str, Any], message: str) -> None:
     path = written(tmp_path / "a.csv", [ROWS[0], {**ROWS[1], **change}, *ROWS[2:]])
@@ -182,9 +187,43 @@ def test_files_of_a_table_are_alike(tmp_path: Path) -> None:
     written(tmp_path / "a.csv"), written(tmp_path / "b.csv", [{"age": 1, "kind": "yes"}])
     with pytest.raises(ValueError, match=r"b.csv and .*a.csv differ in the columns city, price, user"):
         table(path=str(tmp_path / "*.csv"), target="kind")
-    (tmp_path / "c.csv").write_text("a,b\n1,2\n3\n")
-    with pytest.raises(ValueError, match=r"row 1 of .*c.csv has 1 values for 2 columns"):
+    (tmp_path / "c.csv").write_text('a,b\n\n"1\n",2\n3\n')
+    with pytest.raises(ValueError, match=r"line 5 of .*c.csv has 1 values for 2 columns"):
         table(path=str(tmp_path / "c.csv"), target="a")
+
+
+@pytest.mark.parametrize(("header", "files"), [("age, age,kind", "a"), ("age,file,kind", "ab")])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_of_the_same_name_are_refused(tmp_path: Path, header: str, files: str, ending: str) -> None:
+    names = [name.strip() for name in header.split(",")]
+    for file in files:
+        if ending == "csv":
+            (tmp_path / f"{file}.csv").write_text(f"{header}\n1,2,yes\n")
+        else:
+            pyarrow.parquet.write_table(pyarrow.table([[1], [2], ["yes"]], names=names), tmp_path / f"{file}.parquet")
+    with pytest.raises(
+        ValueError, match=rf"a.{ending} .*\({names[1]}\)|column '{names[1]}' appears twice in .*a.{ending}"
+    ):
+        table(path=str(tmp_path / (f"*.{ending}" if len(files) > 1 else f"a.{ending}")), target="kind")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_of_codes_are_words_if_asked(tmp_path: Path, ending: str) -> None:
+    rows = [{"code": code, "kind": kind} for code, kind in zip(("10", "4A", "7", "10"), (0, 1, 1, 0), strict=True)]
+    task = table(path=written(tmp_path / f"a.{ending}", rows), target="kind", words=["code"])
+    assert task.train[0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    numbers = written(tmp_path / f"b.{ending}", [{**row, "code": number} for number, row in enumerate(rows)])
+    assert torch.equal(table(path=numbers, target="kind", words=["code"]).train[0], torch.eye(4))
+    gap = written(tmp_path / f"c.{ending}", [{**rows[0], "code": 1}, {**rows[1], "code": None}])
+    with pytest.raises(ValueError, match=r"column 'code' has no value in (line 3|row 2) of"):
+        table(path=gap, target="kind", words=["code"])
+
+
+@pytest.mark.parametrize(("kinds", "warned"), [(30, True), (16, True), (15, False)])
+def test_words_that_are_mostly_different_are_warned_of(tmp_path: Path, caplog: Any, kinds: int, warned: bool) -> None:
+    rows = [{"id": f"id{row % kinds}", "kind": row % 2} for row in range(30)]
+    table(path=written(tmp_path / "a.csv", rows), target="kind")
+    assert (f"column 'id' has {kinds} different words in 30 rows" in caplog.text) == warned
 
 
 # Shards

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from basinet.sim.data.nests import fields_of, leaves
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.tasks import OwnLoss, supervised
+from basinet.sim.tasks import OwnLoss, Task, supervised
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -41,7 +43,7 @@ Named = namedtuple("Named", ["x", "y"])
 )
 def test_any_nest_is_data(given: Any) -> None:
     if isinstance(given, list) and isinstance(given[0], Sample):
-        with pytest.raises(ExperimentError, match="cannot be stacked"):  # torch collates no dataclasses
+        with pytest.raises(ExperimentError, match="make no batch"):  # torch collates no dataclasses
             supervised(given)
         given = Sample(X, Y)
     task = supervised(given, given)
@@ -93,6 +95,42 @@ def test_weights_make_a_weighted_mean() -> None:
     plain = supervised((X, X.sum(1)))
     line = nn.Linear(4, 1)
     assert numbers.evaluate(line)["train_loss"] == pytest.approx(plain.evaluate(line)["train_loss"], rel=1e-6)
+
+
+class WithWeights(Dataset[Any]):
+    """Samples with weights of their own."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index], self.weights[index], int(Y[index])
+
+
+class OwnWeights(Task):
+    def weights(self, batch: Any) -> Tensor:
+        return batch[1]
+
+
+@pytest.mark.parametrize("wrong", [-0.5, float("inf"), float("nan")])
+@pytest.mark.parametrize("row", [1, 7])
+def test_weights_are_finite_and_not_negative(row: int, wrong: float) -> None:
+    weights = torch.ones(12)
+    weights[row] = wrong
+    data = (X, weights, Y)
+    message = f"finite numbers of at least 0, and that of sample {row} of train is {wrong:g}"
+    with pytest.raises(ValueError, match=message):
+        supervised(data, weights=lambda batch: batch[1])
+    with pytest.raises(ValueError, match=message):
+        OwnWeights(train=data, num_outputs=2).check()
+    with pytest.raises(ValueError, match=message.replace("train", "test")):
+        supervised((X, torch.ones(12), Y), data, weights=lambda batch: batch[1])
+    if not weights.isnan().any():  # NaN is refused as such
+        with pytest.raises(ExperimentError, match=f"^task: .*{message}"):
+            take(supervised(WithWeights(weights), lazy=True, weights=lambda batch: batch[1]).train, slice(None))
 
 
 @dataclass
@@ -151,3 +189,51 @@ def test_a_loss_needs_no_targets() -> None:
         wanted = (model(X) - X).square().mean().item()
         assert task.evaluate(model)["train_loss"] == pytest.approx(wanted, rel=1e-6)
     assert np.isfinite(supervised((X, X), loss=lambda out, batch: out.mean(1)).num_outputs)
+
+
+class Rated(nn.Linear):
+    """A model that names what it takes and what it returns."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"pred": super().forward(x)}
+
+
+RATED = {"x": torch.zeros(5, 8), "rating": torch.zeros(5)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"loss": lambda o, b: (o["pred"] - b["rating"]) ** 2},
+            r"loss returns the shape \(\d, \d\) for",
+        ),
+        (
+            {"weights": lambda b: torch.ones(3)},
+            r"weights of shape \(3,\) for 5 samples; allowed is a tensor",
+        ),
+        ({"weights": lambda b: [1] * len(b["x"])}, "weights of type list for 5 samples"),
+        ({"weights": lambda b: torch.ones(len(b["x"]), 7)}, r"weights of shape \(\d, 7\) for losses of shape"),
+        ({"weights": lambda b: torch.zeros(len(b["x"]))}, "all weights of train are 0"),
+        ({"weights": lambda b: torch.ones(len(b["x"])), "mean_over": "batch"}, "weights are for a mean over samples"),
+        ({"loss": "modle"}, "loss is 'modle'; allowed are a function of outputs and batch, and 'model'"),
+        ({"mean_over": "batches"}, "mean_over is 'batches'; allowed are samples and batch"),
+        ({"target": "lable"}, "a batch has no field 'lable' for the targets; it has x, rating"),
+    ],
+)
+def test_what_is_asked_for_by_mistake(make_setup: Any, settings: dict[str, Any], message: str) -> None:
+    usual = {"loss": lambda o, b: (o["pred"][:, 0] - b["rating"]) ** 2}
+    with pytest.raises((ValueError, ExperimentError), match=message):
+        make_setup(task=supervised(RATED, **(usual | settings)), model=Rated(8, 1), analysis=[])
+
+
+def test_a_model_and_a_batch_without_a_field_in_common(make_setup: Any) -> None:
+    task = supervised({"pixels": torch.zeros(5, 8), "label": torch.arange(5) % 2})
+    with pytest.raises(ExperimentError, match="the forward of Rated needs x, and a batch has pixels, label"):
+        make_setup(task=task, model=Rated(8, 2), analysis=[])
+
+
+def test_classes_come_last(make_setup: Any) -> None:
+    task = supervised((torch.zeros(5, 1, 4, 4), torch.zeros(5, 4, 4, dtype=torch.int64)), num_outputs=3)
+    with pytest.raises(ExperimentError, match=r"the classes have to be the last dimension"):
+        make_setup(task=task, model=nn.Conv2d(1, 3, 1), analysis=[])
