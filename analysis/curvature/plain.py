@@ -194,7 +194,7 @@ def _check_mean(operator: CurvatureOperator, data: Batch) -> None:
             return float(objective.losses(operator.curvature.points, operator.curvature.buffers, chunk))
 
     both, one, other = loss(slice(2)), loss(slice(1)), loss(slice(1, 2))
-    if abs(both - (one + other) / 2) > torch.finfo(objective.dtype).eps ** 0.5 * (abs(one) + abs(other)):
+    if abs(both - (one + other) / 2) > objective.eps**0.5 * (abs(one) + abs(other)):
         raise ValueError(
             f"loss must be the mean over the samples of a batch, as with reduction='mean', or mean_over='batch' be"
             f" given; for two samples it is {both:.6g}, for each alone {one:.6g} and {other:.6g}."
