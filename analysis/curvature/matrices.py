@@ -253,7 +253,7 @@ class Curvature:
             return lambda vector: graph.product(vector[None])[0]
 
         # The products of differences are wrong by the square of their step.
-        fault = find_asymmetry(products, point, torch.finfo(point.dtype).eps ** (0.5 if exact else 0.25))
+        fault = find_asymmetry(products, point, self.objective.eps ** (0.5 if exact else 0.25))
         how = "as autograd computes it" if exact else "by differences of autograd's gradient"
         return fault and f"the {derivative} matrix, {how}, {fault}"
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
 
 from basinet.analysis.curvature.determinism import check_modes, differentiable
 from basinet.analysis.curvature.functional import FunctionalModel, Loss, State, calls_of
@@ -365,6 +366,15 @@ class Objective:
         return state | {name: buffer.clone() for name, buffer in buffers.items()}
 
     @cached_property
+    def eps(self) -> float:
+        """Machine epsilon of the lowest precision in which model and loss compute, whatever that of the parameters."""
+        state = self._state(self.point[0].requires_grad_(), self._buffers)
+        batch = map_nest(torch.clone, self.samples.few())
+        with torch.enable_grad(), differentiable(self.device), _Precision() as seen:
+            loss = self._functional.loss(state, batch)
+        return max(torch.finfo(dtype).eps for dtype in (self.dtype, loss.dtype, *seen.dtypes))
+
+    @cached_property
     def _writes(self) -> bool:
         """Whether the model or the loss writes into its inputs and so needs clones; the model of a run does not."""
         state = self._state(self.point[0], self._buffers)
@@ -441,5 +451,21 @@ class Objective:
             found = mapped()
         except (RuntimeError, ValueError):
             return False
-        tolerance = torch.finfo(self.dtype).eps ** 0.5
+        tolerance = self.eps**0.5
         return torch.allclose(found, single(), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+class _Precision(TorchFunctionMode):
+    """Records the floating types of results that depend on the parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.requires_grad and result.is_floating_point():
+            self.dtypes.add(result.dtype)
+        return result

@@ -229,7 +229,7 @@ def _check_mean(operator: CurvatureOperator, chunk: int | None) -> None:
     """Raise unless the loss of any batch is the mean of its samples' losses, as combining chunks requires."""
     curvature = operator.curvature
     objective, data = curvature.objective, curvature.objective.samples.data
-    eps = torch.finfo(objective.dtype).eps
+    eps = objective.eps
 
     def loss(part: Chunk) -> float:
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """Check of the analysis before a run: whether every requested measure is available."""
 
 import json
+import logging
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,8 @@ from basinet.sim.run.analyzed import samples_used
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["check_analysis"]
+
+_log = logging.getLogger(__name__)
 
 _MOST_NAMED = 6
 
@@ -73,6 +76,12 @@ def check_analysis(setup: Setup) -> None:
         left = ", ".join(name for name in every if name not in failed) or "none"
         raise ExperimentError(f"analysis: {shown} cannot be measured: {reason}; of those asked, allowed: {left}")
     context = AnalysisContext(small)
+    if context.objective(1).eps > torch.finfo(context.dtype).eps:
+        _log.warning(
+            "analysis_dtype: model and loss compute in lower precision than %s at some point, as by .float(), so that"
+            " measurements have its rounding errors",
+            config.analysis_dtype,
+        )
     if mixes_samples(context, state):
         sampled = needing(lambda needs: needs.samples)
         if sampled or "own" in config.analysis_views or sums_parts(setup, context):

@@ -94,7 +94,7 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
         parts = [*chunks(context.task, context.data, 1)]
         losses = [weight * float(objective.losses(point, buffers, Chunk(one))) for one, weight in parts]
     # Both are sums of the same terms, whose relative errors are far below √eps.
-    tolerance = torch.finfo(context.dtype).eps ** 0.5 * sum(map(abs, losses))
+    tolerance = objective.eps**0.5 * sum(map(abs, losses))
     return bool(abs(whole - sum(losses)) > tolerance)
 
 

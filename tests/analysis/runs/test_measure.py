@@ -12,6 +12,7 @@ from torch import nn
 import basinet
 from basinet.analysis.curvature.hessian import hessian_matrix
 from basinet.analysis.curvature.matrices import Curvature
+from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.measures import MEASURES
 from basinet.analysis.measures.measured import Effort
@@ -23,6 +24,7 @@ from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.evaluation import measuring
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
+from basinet.sim.tasks import supervised
 
 KEYS = {"topology": {"name": "star", "agents": 3}, "task": {"name": "digits", "partition": "dirichlet"}}
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
@@ -490,3 +492,47 @@ def test_newton_decrement_of_a_quadratic_is_its_excess_risk(make_setup):
     setup = make_setup(task={"name": "quadratic", "minimum": 1.0}, model={"name": "point", "start": 3.0})
     found = measure_point(setup.template().double(), setup.task, ["excess_risk", "newton_decrement"])
     assert found["newton_decrement"] == pytest.approx(found["excess_risk"], rel=1e-9)
+
+
+def in_float32(outputs, batch):
+    return nn.functional.binary_cross_entropy_with_logits(outputs, batch[1].float(), reduction="none")
+
+
+def in_float32_inside(outputs, batch):
+    return nn.functional.binary_cross_entropy_with_logits(outputs.float(), batch[1].float(), reduction="none").double()
+
+
+def in_float64(outputs, batch):
+    return nn.functional.binary_cross_entropy_with_logits(outputs, batch[1].to(outputs.dtype), reduction="none")
+
+
+def contrasted(outputs, batch):
+    return in_float32(outputs - outputs.mean(0), batch)
+
+
+@pytest.mark.parametrize(
+    ("loss", "warned", "refused"),
+    [(in_float32, True, False), (in_float32_inside, True, False), (in_float64, False, False), (contrasted, True, True)],
+)
+def test_the_precision_of_a_loss_is_not_taken_for_a_mixture_of_samples(make_setup, caplog, loss, warned, refused):
+    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    task = supervised((x, (x[:, :3] > 0).long()), loss=loss)
+    measures = ["hessian_trace", "gauss_newton_trace", "fisher_trace", "gradient_noise_trace"]
+    for seed in range(3):
+        setup = make_setup(task=task, model=nn.Linear(8, 3), seed=seed, analysis=measures)
+        if refused:
+            with pytest.raises(ExperimentError, match="summed up from parts"):
+                check_analysis(setup)
+        else:
+            check_analysis(setup)
+    assert ("lower precision than float64" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype"), [(in_float32, torch.float32), (in_float32_inside, torch.float32), (in_float64, torch.float64)]
+)
+def test_an_objective_knows_its_precision(loss, dtype):
+    x = torch.randn(6, 8, dtype=torch.float64)
+    task = supervised((x, (x[:, :3] > 0).long()), loss=loss)
+    objective = Objective(nn.Linear(8, 3).double(), task.objective, task.train)
+    assert objective.eps == torch.finfo(dtype).eps
