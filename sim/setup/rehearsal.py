@@ -1,6 +1,6 @@
 """A rehearsal of a run: a few agents take a pass, a step and an evaluation on a few samples, on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -20,6 +20,7 @@ from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
+from basinet.sim.models.hidden_state import hidden_state
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
@@ -32,6 +33,12 @@ __all__ = ["rehearse", "try_data", "try_model"]
 
 _FEW = 2
 """Number of agents, and of samples of each."""
+
+_PASSES = 3
+"""Number of passes of the same batch, after the last but one of which nothing may change but parameters and buffers."""
+
+_DATA = {"train", "test", "columns", "metrics", "ignores", "sizes"}
+"""Attributes of a task that no loss changes."""
 
 
 def try_model(setup: Setup, verb: Verb) -> None:
@@ -80,6 +87,42 @@ def try_model(setup: Setup, verb: Verb) -> None:
                     f" {what} differs from that of a fresh copy of the model; allowed are models that keep what they"
                     " need of other passes in buffers (register_buffer), and write parameters in place"
                 )
+    values = state.parameters[0], {name: b[0].clone() for name, b in state.buffers.items()}
+    again = copy_model(model).train()
+    _check_hidden_state(
+        setup,
+        again,
+        lambda: _pass(setup, load_vector(again, *values), source, map_nest(torch.clone, take(batch, 0)), keys[0], verb),
+    )
+
+
+def _check_hidden_state(setup: Setup, model: nn.Module, again: Callable[[], object]) -> None:
+    """Raise if a pass always changes anything but parameters and buffers, although batch and draws are the same.
+
+    Constants that are made when they are first needed, and results that are left in attributes, do not change later.
+
+    Args:
+        setup: The parts of the run.
+        model: The model.
+        again: Runs a pass of it from the same parameters and buffers.
+
+    Raises:
+        ExperimentError: It does.
+    """
+    task = {f"task.{name}": part for name, part in vars(setup.task).items() if name not in _DATA}
+    owners = {"": model, **task, "task": type(setup.task)}
+    for _ in range(_PASSES):
+        before = hidden_state(owners)
+        again()
+        changed = [path for path, value in hidden_state(owners).items() if before.get(path) != value]
+        if not changed:
+            return
+    key, path = ("task", changed[0][5:]) if changed[0].startswith("task.") else ("model", changed[0])
+    raise ExperimentError(
+        f"{key}: '{path}' changes with every pass, even of the same batch, but the agents would share it and"
+        " checkpoints lack it; allowed is state in buffers of the model (register_buffer), and what is the same after"
+        " each pass"
+    )
 
 
 def _with_known_start(setup: Setup) -> Setup:
