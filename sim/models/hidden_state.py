@@ -64,7 +64,8 @@ def _told(value: Any) -> str | None:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
             return None
-        numbers = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        numbers = value.detach().cpu().resolve_conj().resolve_neg().flatten()
+        numbers = numbers.clone(memory_format=torch.contiguous_format)  # an expanded number has no stride of 1
         return f"{value.dtype} {tuple(value.shape)} {zlib.crc32(numbers.view(torch.uint8).numpy().data)}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape} {zlib.crc32(value.tobytes())}"

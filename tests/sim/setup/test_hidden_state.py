@@ -114,6 +114,12 @@ def remember(model: Any) -> None:
     if not hasattr(model, "mask"):
         model.mask, model.cache = torch.ones(3), {}
     model.cache["size"] = model.cache.get("size", 7)
+    model.others = (
+        torch.ones(()).expand(1),
+        torch.ones(2).bfloat16(),
+        (1j * torch.ones(2)).conj(),
+        torch.eye(2).to_sparse(),
+    )
     model.last, model.biggest, model.pair = model.head.weight * 2, model.head.weight.abs().max(), [model.seen + 1]
 
 
