@@ -14,7 +14,7 @@ from basinet.analysis.drawing.style import MAIN, contrast
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import PARTITION_COLUMNS
 
-__all__ = ["load_partition", "plot_partition"]
+__all__ = ["dealt_by", "load_partition", "plot_partition"]
 
 _MOST_NUMBERS = 200
 
@@ -39,6 +39,18 @@ def load_partition(run: Run) -> list[dict[str, Any]]:
             {name: int(value) if name in _NUMBERS else value for name, value in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+def dealt_by(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the column by which samples are shown: the one that they were dealt out by, or the label.
+
+    Args:
+        rows: Rows from `load_partition`, at least one.
+
+    Returns:
+        Its name.
+    """
+    return next((name for name in rows[0] if name not in PARTITION_COLUMNS), "label")
 
 
 def _by_number(label: str) -> tuple[float, str]:
@@ -70,7 +82,7 @@ def plot_partition(
     known = ", ".join(map(str, sorted({row["replica"] for row in rows}))) or "none"
     require(chosen, f"replica: nobody holds samples in replica {replica}; there are replicas: {known}")
     ax = new_axes(ax)
-    by = next((name for name in chosen[0] if name not in PARTITION_COLUMNS), "label")
+    by = dealt_by(chosen)
     labels = sorted({row[by] for row in chosen}, key=_by_number)
     counts = np.zeros((max(row["agent"] for row in chosen) + 1, len(labels)), dtype=int)
     for row in chosen:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from basinet.analysis.drawing.choice import MOST_PANELS
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
-from basinet.analysis.plots.partition import load_partition, plot_partition
+from basinet.analysis.plots.partition import dealt_by, load_partition, plot_partition
 from basinet.analysis.plots.topology import load_weights, plot_topology
 from basinet.analysis.statistics.run_labels import describe, strategy_label
 from basinet.sim.run.folder import Run
@@ -70,7 +70,11 @@ def partition_drawing(runs: Sequence[Run]) -> Drawing | None:
         task = run.config.get("task")
         return task.get("partition", task) if isinstance(task, dict) else task
 
-    caption = "Samples of each label at each agent, in replica 0."
+    tables = [rows for rows in map(load, runs) if rows]
+    groups = dict.fromkeys(dealt_by(rows) for rows in tables if len({row[dealt_by(rows)] for row in rows}) > 1)
+    # A task without labels has a single one.
+    each = f"of each {' or '.join(groups)} " if groups else ""
+    caption = f"Samples {each}at each agent, in replica 0."
     return _distinct(runs, load, draw, source, ("partition", "Who holds what", caption))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,8 @@ from basinet.analysis.statistics.summary_table import baseline_cells, cells
 from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
-from basinet.sim.run.records import FINISHED, load_record, stages_of
+from basinet.sim.run.quantity import QUANTITIES
+from basinet.sim.run.records import FINISHED, load_journal, load_record, stages_of
 
 __all__ = ["summary_html", "write_report"]
 
@@ -46,8 +47,8 @@ _TERMS = (
     (
         _FLATNESS,
         "Hessian trace and largest eigenvalue",
-        "Of the Hessian of the mean training loss over all data, at the centroid. Smaller is flatter. Errors of "
-        "estimates are in the columns `_error` of summary.csv.",
+        "Of the Hessian of the training loss, at the centroid. Smaller is flatter. Errors of estimates are in the "
+        "columns `_error` of summary.csv.",
     ),
     (
         ("excess_risk",),
@@ -278,13 +279,33 @@ def _measured(runs: Sequence[Run]) -> str:
             f"{capital(listed)} are those of the centroid.",
         )
     ]
+    for losses in dict.fromkeys(str(run.status["loss"]) for run in runs if "loss" in run.status):
+        terms.append(("Loss", f"{capital(losses)}."))
+    if data := dict.fromkeys(text for run in runs for text in _analysis_data(run)):
+        terms.append(("Analysis", f"Of the training loss, over {'; or over '.join(data)}."))
     for metrics, term, text in _TERMS:
         if known.intersection(metrics):
             terms.append((term, f"{text} {_descent(runs)}".strip() if "excess_risk" in metrics else text))
+    told = {*QUANTITIES, *metric_quantities(runs), *(name for metrics, _, _ in _TERMS for name in metrics)}
+    for name, quantity in quantities(runs).items():
+        if name in known - told and quantity.about:
+            terms.append((capital(quantity.heading or quantity.label), f"{capital(quantity.about)}."))
     if any(len({row["replica"] for row in run.metrics}) > 1 for run in runs):
         terms.append(("Standard error", "s / √n over n replicas, with n − 1 in s. Replicas differ in their seed."))
     entries = [f"<dt>{escape(term)}</dt>\n<dd>{text_html(text)}</dd>" for term, text in terms]
     return "<dl>\n" + "\n".join(entries) + "\n</dl>"
+
+
+def _analysis_data(run: Run) -> Iterator[str]:
+    """Describe the data that a run was analysed on, from the record of the analysis."""
+    for state in load_journal(run.path).values():
+        for parts in state.get("measured", {}).values():
+            for settings in (entry["settings"] for entries in parts.values() for entry in entries):
+                count, batch = settings.get("analysis_samples"), settings.get("measured_batch")
+                text = "all samples" if count is None else f"{count} fixed samples (all if there are no more)"
+                if "measured_batch" in settings:
+                    text += " as one batch" if batch is None else f" in fixed batches of {batch}"
+                yield text + (" in training mode" if settings.get("analysis_mode") == "training" else "")
 
 
 def _bare(label: str) -> str:

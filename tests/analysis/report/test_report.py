@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from subprocess import run as run_process
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from matplotlib import pyplot
 
+from basinet.analysis.measures import MEASURES
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.report import write_report
 
@@ -403,6 +405,41 @@ def test_a_run_without_measurements(tmp_path):
     assert "There is nothing to draw yet." in page.text
     assert "consensus: running at step 0 of 1000." in page.text
     assert "basinet run" in page.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "data"),
+    [
+        ({"analysis_samples": None}, "over all samples."),
+        ({"analysis_samples": 32}, "over 32 fixed samples (all if there are no more)."),
+        (
+            {"analysis_samples": 32, "measured_batch": 6},
+            "over 32 fixed samples (all if there are no more) in fixed batches of 6.",
+        ),
+        ({"analysis_samples": None, "measured_batch": None}, "over all samples as one batch."),
+        ({"analysis_samples": None, "analysis_mode": "training"}, "over all samples in training mode."),
+    ],
+)
+def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
+    write_run(tmp_path / "one", config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1)
+    keep_only(tmp_path / "one", "train_loss")
+    (tmp_path / "one" / "partition.csv").write_text("replica,agent,label,samples\n0,0,0,5\n0,1,0,7\n")
+    rows = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
+    named = {name: asdict(MEASURES[name].quantities[name]) for name in ("gauss_newton_trace", "gradient_noise_trace")}
+    rows = [row | dict.fromkeys(named, 1.0) for row in rows]
+    (tmp_path / "one" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"train": "0123", "analysis_mode": "evaluation", "analysis_dtype": "float64"} | settings
+    measured = {name: {"0": [{"settings": settings, "places": ["centroid all"]}]} for name in named}
+    journal = {"state.pt": {"measured": measured}, "quantities": named}
+    (tmp_path / "one" / "analyzed.json").write_text(json.dumps(journal))
+    status = json.loads((tmp_path / "one" / "status.json").read_text())
+    (tmp_path / "one" / "status.json").write_text(json.dumps(status | {"loss": "that of Pairs"}))
+    text = html.unescape(write_report(tmp_path / "one").read_text())
+    terms = dict(re.findall(r"<dt>(.*?)</dt>\n<dd>(.*?)</dd>", text))
+    assert terms["Loss"] == "That of Pairs." and terms["Analysis"] == f"Of the training loss, {data}"
+    assert terms["Gradient noise"] == "Tr Σ, Σ the covariance of the per-sample gradients."
+    assert MEASURES["gauss_newton_trace"].quantities["gauss_newton_trace"].about in terms["Gauss-Newton trace"]
+    assert "Samples at each agent, in replica 0." in text and "of each label" not in text
 
 
 def test_needs_no_torch():
