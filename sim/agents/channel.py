@@ -18,6 +18,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.replicas import Replicas
 from basinet.sim.agents.state import StackedState, interchangeable
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.models.patterns import first_names
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["Channel"]
@@ -74,7 +75,7 @@ class Channel:
         self._config = config = setup.config
         self._state = state
         self._optimizer = optimizer
-        self._personal = Personal(config.personal, state.shapes)
+        self._personal = Personal(first_names(config.personal, state.names), state.shapes)
         self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters)
         self._attackers: Attackers | None = None
         if setup.attack.lies:

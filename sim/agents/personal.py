@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.models.patterns import matched
+from basinet.sim.models.patterns import first_names, matched, trained_names
 
 __all__ = ["Personal", "check_personal", "check_remembered"]
 
@@ -76,12 +76,13 @@ class Personal:
         return size
 
 
-def check_personal(config: Config, shapes: Mapping[str, torch.Size], traits: StrategyTraits) -> None:
+def check_personal(config: Config, model: nn.Module, traits: StrategyTraits) -> None:
     """Raise if personal parameters do not exist, or the strategy, escape or trajectory cannot be combined with them."""
     if not config.personal:
         return
     try:
-        Personal(config.personal, shapes)
+        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        Personal(first_names(config.personal, trained_names(model)), shapes)
     except ValueError as error:
         raise ExperimentError(f"personal: {error}") from None
     if config.escape is not None:

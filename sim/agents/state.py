@@ -16,6 +16,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
+from basinet.sim.models.patterns import trained_names
 from basinet.sim.run.files import Damaged, not_a_link, plain_file
 from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
 
@@ -39,8 +40,8 @@ class StackedState:
 
     `parameters` and `gradients` are contiguous [N, P]; `parameter_views` and `gradient_views` are views [N, *shape]
     into them, by the model's parameter names. The parameter views are autograd leaves. Frozen parameters stay in the
-    model and are shared by all agents, unless the model holds them as buffers, whose names are `held`. `loss_scale`, if
-    set, is a factor on each agent's loss [N] in backward passes.
+    model and are shared by all agents, unless the model holds them as buffers, whose names are `held`. `names` are all
+    names of each trained parameter. `loss_scale`, if set, is a factor on each agent's loss [N] in backward passes.
 
     Args:
         model: The model whose trainable parameters and buffers are stacked; its values are not used.
@@ -59,6 +60,7 @@ class StackedState:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        self.names = trained_names(model)
         size = sum(shape.numel() for shape in self.shapes.values())
         buffers = {
             name: torch.empty(num_agents, *b.shape, device=device, dtype=dtype if b.is_floating_point() else b.dtype)

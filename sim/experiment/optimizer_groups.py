@@ -11,6 +11,7 @@ from basinet.algorithms.optimizers.parameter_groups import ParameterGroup, divid
 from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.mistakes import ExperimentError, nearest, shown
 from basinet.sim.experiment.signatures import sentence, settings_model
+from basinet.sim.models.patterns import first_names
 
 __all__ = ["divide_parameters", "groups_of"]
 
@@ -73,12 +74,12 @@ def groups_of(settings: Mapping[str, inspect.Parameter], bounds: Mapping[str, An
     ]
 
 
-def divide_parameters(optimizer: Component, names: Sequence[str]) -> list[ParameterGroup]:
+def divide_parameters(optimizer: Component, names: Mapping[str, Sequence[str]]) -> list[ParameterGroup]:
     """Divide a model's parameters among the groups of its optimizer.
 
     Args:
         optimizer: The optimizer.
-        names: Names of the trained parameters.
+        names: All names of each trained parameter by its first.
 
     Returns:
         The groups, none of them empty; none if the optimizer treats all parameters alike.
@@ -86,14 +87,15 @@ def divide_parameters(optimizer: Component, names: Sequence[str]) -> list[Parame
     Raises:
         ExperimentError: A pattern matches no parameter, or a group only those of earlier ones.
     """
-    given = optimizer.settings.get("groups") or ()
+    asked = optimizer.settings.get("groups") or ()
+    given = [{**group, "match": first_names(group["match"], names)} for group in asked]
     for number, group in enumerate(given, 1):
         for pattern in group["match"]:
             if not fnmatch.filter(names, pattern):
                 raise ExperimentError(
                     f"{_KEY}: no parameter fits '{pattern}' of group {number}; {nearest(pattern, names)}"
                 )
-    groups = divide(given, names)
+    groups = divide(given, list(names))
     for number, (_, layers) in enumerate(groups[:-1], 1):
         if not layers:
             raise ExperimentError(

@@ -160,7 +160,7 @@ class Setup:
             ExperimentError: A group of parameters is empty.
         """
         kind, names = self.config.optimizer.target, list(state.shapes)
-        groups = divide_parameters(self.config.optimizer, names)
+        groups = divide_parameters(self.config.optimizer, state.names)
         return LocalOptimizer(self.optimizer, kind, state.parameters, state.split, keys, names, groups)
 
     def optimizer_keys(self, replicas: Tensor, agents: Tensor) -> Tensor:

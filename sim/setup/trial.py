@@ -207,7 +207,7 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
     name = setup.config.strategy.name
     strategy: Any = setup.strategy()
     traits = StrategyTraits.of(strategy)
-    check_personal(setup.config, {name: p.shape for name, p in model.named_parameters() if p.requires_grad}, traits)
+    check_personal(setup.config, model, traits)
     if not traits.combines_x:
         for key in ("optimizer_state", "buffers"):
             if getattr(setup.config, key) != "keep":

@@ -246,3 +246,37 @@ def test_broadcast_gives_back_what_is_personal(make_block):
         own = torch.arange(columns.start, columns.stop) >= first
         assert torch.equal(heard[..., own], block.x[:, None, columns][..., own].expand(-1, 2, -1))
     assert block.channel.bytes_sent - before == 8 * first * 8
+
+
+class Tied(nn.Module):
+    """Two names of one tensor, of which torch lists the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.o, self.bias = nn.Linear(64, 10, bias=False), nn.Linear(64, 10, bias=False), nn.Linear(64, 10)
+        self.o.weight = self.e.weight
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.e(x) + self.o(x) + self.bias(x)
+
+
+@pytest.mark.parametrize("pattern", ["o.weight", "o.*", "e.weight", "[eo].*"])
+def test_a_tied_parameter_is_chosen_by_any_of_its_names(make_block, pattern):
+    personal = make_block(model=Tied, personal=[pattern])
+    x = torch.randn(personal.state.parameters.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mixed = x.clone()
+    personal.combine(mixed)
+    assert torch.equal(mixed[:, :640], x[:, :640]) and not torch.equal(mixed[:, 640:], x[:, 640:])
+    groups = [{"match": [pattern], "lr": 0.0}]
+    block = make_block(model=Tied, optimizer={"name": "sgd", "lr": 0.1, "groups": groups}, strategy="isolated")
+    before = block.state.parameters.detach().clone()
+    block.advance(1)
+    moved = block.state.parameters != before
+    assert not moved[:, :640].any() and moved[:, 640:].any()
+
+
+def test_a_name_that_no_parameter_has_is_still_refused(make_block):
+    for keys in ({"personal": ["p.*"]}, {"optimizer": {"name": "sgd", "lr": 0.1, "groups": [{"match": ["p.*"]}]}}):
+        with pytest.raises(ExperimentError, match=r"no parameter fits 'p\.\*'"):
+            make_block(model=Tied, **keys)
