@@ -179,6 +179,8 @@ class _Walk:
             self.note(f"{value.dtype}, of any shape")
         elif isinstance(value, torch.Tensor):
             flat = value.detach().cpu().flatten()
+            if flat.stride() != (1,):  # repeated elements
+                flat = flat.clone(memory_format=torch.contiguous_format)
             self.note(str((value.dtype, value.shape, value.requires_grad)))
             self.visit(flat.view(torch.uint8).numpy() if flat.numel() else None)
         elif isinstance(value, np.ndarray) and value.dtype != object:

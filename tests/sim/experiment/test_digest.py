@@ -425,3 +425,9 @@ def test_a_data_set_may_vouch_for_its_content():
             self.content, self.fingerprint = content, fingerprint
 
     assert digest(Vouching(1, "a")) == digest(Vouching(2, "a")) != digest(Vouching(1, "b"))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (2, 1)])
+def test_a_repeated_element_is_its_values(shape: tuple[int, ...]) -> None:
+    repeated = torch.ones(1).expand(shape)
+    assert digest(repeated) == digest(torch.ones(shape)) != digest(torch.zeros(1).expand(shape))
