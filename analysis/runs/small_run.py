@@ -89,13 +89,19 @@ def mixes_samples(context: AnalysisContext, state: dict[str, Any]) -> bool:
     objective, (point, buffers) = context.objective(1), context.centroid(state, 0)
     if context.training or context.task.mean_over == "batch":
         return False
+
+    def shares(size: int) -> list[float]:
+        parts = chunks(context.task, context.data, size)
+        return [weight * float(objective.losses(point, buffers, Chunk(part))) for part, weight in parts]
+
+    count = length(context.data)
     with torch.no_grad():
-        whole = float(objective.losses(point, buffers, Chunk(context.data)))
-        parts = [*chunks(context.task, context.data, 1)]
-        losses = [weight * float(objective.losses(point, buffers, Chunk(one))) for one, weight in parts]
-    # Both are sums of the same terms, whose relative errors are far below √eps.
-    tolerance = objective.eps**0.5 * sum(map(abs, losses))
-    return bool(abs(whole - sum(losses)) > tolerance)
+        singles = shares(1)
+        # Several sizes, since one sum may agree by chance.
+        wholes = [sum(shares(size)) for size in {count, max(1, count // 2), min(2, count)}]
+    # All are sums of the same terms, whose relative errors are far below √eps.
+    tolerance = objective.eps**0.5 * sum(map(abs, singles))
+    return any(abs(whole - sum(singles)) > tolerance for whole in wholes)
 
 
 def sums_parts(setup: Setup, context: AnalysisContext) -> bool:

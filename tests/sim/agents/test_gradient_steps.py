@@ -305,7 +305,7 @@ def test_half_precision_scales_every_agents_loss(make_block, strategy):
                 "task": WholeBatch(train=(torch.randn(9, 4), torch.arange(9) % 3), num_outputs=3, mean_over="batch"),
                 "analysis": [],
             },
-            "accumulate: the loss of WholeBatch is one of a whole batch, and not the mean of its samples' losses",
+            "accumulate: WholeBatch.loss is one of a whole batch, and not the mean of its samples' losses",
         ),
         ({"accumulate": 0}, "accumulate: got 0, which should be greater than 0"),
         ({"averaging": "emma"}, "averaging: there is no averaging 'emma'; allowed: ema, swa; did you mean 'ema'"),
