@@ -360,6 +360,11 @@ class _ValueWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.constants = constants
         self.found = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, since torch would import its compiler, which takes as long as all else, to leave this out."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types_: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
