@@ -217,7 +217,7 @@ def test_every_figure_is_drawn_here():
     assert {f"plot_{name}" for name in drawn} | {"panels"} == set(plots.__all__)
 
 
-@pytest.mark.parametrize(("strategies", "size"), [(MANY, SCREEN), (MANY, COLUMN)])
+@pytest.mark.parametrize(("strategies", "size"), [(FEW, SCREEN), (MANY, COLUMN)])
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_figures_of_runs(make, name, strategies, size):
     with matplotlib.rc_context({"figure.figsize": size}):
