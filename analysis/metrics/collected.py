@@ -34,7 +34,7 @@ class Collected(Metric):
         """
 
     @abstractmethod
-    def of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
+    def _of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
         """Compute the value of one column from the rows with a positive weight.
 
         Args:
@@ -71,7 +71,7 @@ class Collected(Metric):
         values = []
         for column in zip(predicted, targets, weights, strict=True):
             counts = column[-1] > 0
-            values.append(self.of_column(*(part[counts] for part in column)) if counts.any() else math.nan)
+            values.append(self._of_column(*(part[counts] for part in column)) if counts.any() else math.nan)
         found = [value for value in values if not math.isnan(value)]
         return sum(found) / len(found) if found else math.nan
 
@@ -88,7 +88,7 @@ class _Ranking(Collected):
         first = 1 if len(classes) == 2 else 0
         return Seen(predicted[:, first:], hits[:, first:], weights[:, None].expand_as(hits)[:, first:])
 
-    def of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
+    def _of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
         require_labels(self, targets)
         # One entry for each distinct prediction, the largest first.
         values, place = predicted.neg().unique(return_inverse=True)  # type: ignore[no-untyped-call]
@@ -96,10 +96,10 @@ class _Ranking(Collected):
             torch.zeros(len(values), dtype=torch.float64).index_add_(0, place, weights * part)
             for part in (targets, 1 - targets)
         )
-        return self.of_ranks(hits, misses)
+        return self._of_ranks(hits, misses)
 
     @abstractmethod
-    def of_ranks(self, hits: Tensor, misses: Tensor) -> float:
+    def _of_ranks(self, hits: Tensor, misses: Tensor) -> float:
         """Compute the value from the weights of positive and negative samples of each distinct prediction."""
 
 
@@ -112,16 +112,7 @@ class AUROC(_Ranking):
 
     label = "AUROC"
 
-    def of_ranks(self, hits: Tensor, misses: Tensor) -> float:
-        """Compute the area.
-
-        Args:
-            hits: Weight of the positive samples of each distinct prediction, the largest first.
-            misses: Weight of the negative ones.
-
-        Returns:
-            The area; NaN without positives or negatives.
-        """
+    def _of_ranks(self, hits: Tensor, misses: Tensor) -> float:
         above = hits.cumsum(0) - hits / 2
         whole = float(hits.sum() * misses.sum())
         return float(above @ misses) / whole if whole else math.nan
@@ -134,16 +125,7 @@ class AveragePrecision(_Ranking):
     labels for a sample, the mean over the labels. Classes without positives are left out.
     """
 
-    def of_ranks(self, hits: Tensor, misses: Tensor) -> float:
-        """Compute the average.
-
-        Args:
-            hits: Weight of the positive samples of each distinct prediction, the largest first.
-            misses: Weight of the negative ones.
-
-        Returns:
-            The average precision; NaN without positives.
-        """
+    def _of_ranks(self, hits: Tensor, misses: Tensor) -> float:
         found = hits.cumsum(0)
         precision = found / (found + misses.cumsum(0))
         whole = float(hits.sum())
@@ -160,17 +142,7 @@ class R2(_OfNumbers):
 
     name, label, unit = "r2", "R²", ""
 
-    def of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
-        """Compute the coefficient of one output.
-
-        Args:
-            predicted: Predictions, [M].
-            targets: Targets, [M].
-            weights: Weights, [M].
-
-        Returns:
-            The coefficient; NaN if the targets are equal.
-        """
+    def _of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
         centred = targets - weights @ targets / weights.sum()
         whole = float(weights @ centred.square())
         return 1 - float(weights @ (targets - predicted).square()) / whole if whole else math.nan
@@ -181,17 +153,7 @@ class Pearson(_OfNumbers):
 
     label = "Pearson correlation"
 
-    def of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
-        """Compute the correlation of one output.
-
-        Args:
-            predicted: Predictions, [M].
-            targets: Targets, [M].
-            weights: Weights, [M].
-
-        Returns:
-            The correlation; NaN if predictions or targets are equal.
-        """
+    def _of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
         x, y = (part - weights @ part / weights.sum() for part in (predicted, targets))
         scale = math.sqrt(float(weights @ x.square()) * float(weights @ y.square()))
         constant = bool((predicted == predicted[0]).all() or (targets == targets[0]).all())
@@ -203,18 +165,8 @@ class Spearman(Pearson):
 
     label = "Spearman correlation"
 
-    def of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
-        """Compute the correlation of one output.
-
-        Args:
-            predicted: Predictions, [M].
-            targets: Targets, [M].
-            weights: Weights, [M].
-
-        Returns:
-            The correlation of the ranks; NaN if predictions or targets are equal.
-        """
-        return super().of_column(_ranks(predicted), _ranks(targets), weights)
+    def _of_column(self, predicted: Tensor, targets: Tensor, weights: Tensor) -> float:
+        return super()._of_column(_ranks(predicted), _ranks(targets), weights)
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -17,7 +17,26 @@ from basinet.sim.tasks.model_outputs import class_scores, fit, output_of
 __all__ = ["Accuracy", "SampleMean"]
 
 
-class SampleMean(Metric):
+class _Mean(Metric):
+    """The mean over batches of their means, weighted by what counts in them."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._parts: list[tuple[Tensor, Tensor | float]] = []
+
+    def compute(self) -> float:
+        """Compute the mean.
+
+        Returns:
+            The mean of the batches' means, weighted by their sizes, as of the loss; NaN if nothing counts.
+        """
+        sizes = [float(part) for _, part in self._parts]
+        whole = sum(sizes)
+        means = [float(mean) for mean, _ in self._parts]
+        return sum(part / whole * mean for part, mean in zip(sizes, means, strict=True)) if whole else math.nan
+
+
+class SampleMean(_Mean):
     """The mean of a value of each sample, or of each of its elements, weighted like the loss."""
 
     @abstractmethod
@@ -32,10 +51,6 @@ class SampleMean(Metric):
         Returns:
             Tensor [B, ...].
         """
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self._parts: list[tuple[Tensor, Tensor | float]] = []
 
     def update(self, outputs: Any, batch: Nest, task: Task) -> None:
         """Take a batch into account.
@@ -55,17 +70,6 @@ class SampleMean(Metric):
         # Values without a weight need not be numbers.
         weighted = (values.where(weights > 0, 0) * weights).sum() / total.where(total > 0, 1)
         self._parts.append((weighted, total))
-
-    def compute(self) -> float:
-        """Compute the mean.
-
-        Returns:
-            The mean of the batches' means, weighted by their sizes, as of the loss; NaN if nothing counts.
-        """
-        sizes = [float(part) for _, part in self._parts]
-        whole = sum(sizes)
-        means = [float(mean) for mean, _ in self._parts]
-        return sum(part / whole * mean for part, mean in zip(sizes, means, strict=True)) if whole else math.nan
 
 
 class Accuracy(SampleMean):
@@ -147,11 +151,8 @@ class NLL(SampleMean):
         return found.view_as(task.targets(batch))
 
 
-class _OfTheLoss(SampleMean):
+class _OfTheLoss(_Mean):
     """A function of the mean loss of a classification."""
-
-    def values(self, outputs: Any, batch: Nest, task: Task) -> Tensor:
-        raise NotImplementedError
 
     def update(self, outputs: Any, batch: Nest, task: Task) -> None:
         """Take the mean loss of a batch into account.
@@ -194,13 +195,13 @@ class BitsPerElement(_OfTheLoss):
         return super().compute() / math.log(2)
 
 
-class MSE(SampleMean):
-    """The mean squared error."""
+class _OfErrors(SampleMean):
+    """A mean of a function of the errors of a regression."""
 
-    label, direction = "mean squared error", "smaller"
+    direction = "smaller"
 
     def values(self, outputs: Any, batch: Nest, task: Task) -> Tensor:
-        """Compute the squared error of each number.
+        """Compute the function of the error of each number.
 
         Args:
             outputs: What the model returned.
@@ -211,7 +212,20 @@ class MSE(SampleMean):
             Tensor [B, ...].
         """
         predicted, targets, _ = numbers(self, outputs, batch, task)
-        return (predicted - targets).square().view(task.targets(batch).shape)
+        return self._of(predicted - targets).view(task.targets(batch).shape)
+
+    @abstractmethod
+    def _of(self, errors: Tensor) -> Tensor:
+        """Compute the function of errors."""
+
+
+class MSE(_OfErrors):
+    """The mean squared error."""
+
+    label = "mean squared error"
+
+    def _of(self, errors: Tensor) -> Tensor:
+        return errors.square()
 
 
 class RMSE(MSE):
@@ -228,24 +242,13 @@ class RMSE(MSE):
         return math.sqrt(super().compute())
 
 
-class MAE(SampleMean):
+class MAE(_OfErrors):
     """The mean absolute error."""
 
-    label, direction = "mean absolute error", "smaller"
+    label = "mean absolute error"
 
-    def values(self, outputs: Any, batch: Nest, task: Task) -> Tensor:
-        """Compute the absolute error of each number.
-
-        Args:
-            outputs: What the model returned.
-            batch: The batch.
-            task: A regression.
-
-        Returns:
-            Tensor [B, ...].
-        """
-        predicted, targets, _ = numbers(self, outputs, batch, task)
-        return (predicted - targets).abs().view(task.targets(batch).shape)
+    def _of(self, errors: Tensor) -> Tensor:
+        return errors.abs()
 
 
 class _OfLabels(SampleMean):
