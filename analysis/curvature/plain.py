@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.calls import called, targets_of
 from basinet.sim.tasks.supervised import OwnLoss
-from basinet.sim.tasks.task import Batch
+from basinet.sim.tasks.task import Batch, MeanOver
 
 __all__ = ["fisher_operator", "gauss_newton_operator", "hessian_operator"]
 
@@ -43,7 +43,7 @@ def hessian_operator(
     data: Data,
     *,
     chunk: int | None = None,
-    mean_over: Literal["samples", "batch"] = "samples",
+    mean_over: MeanOver = "samples",
     products: Products = "exact",
 ) -> HessianOperator:
     """Return the Hessian of the mean loss over a data set as a linear operator.
@@ -95,7 +95,7 @@ def gauss_newton_operator(
     data: Data,
     *,
     chunk: int | None = None,
-    mean_over: Literal["samples", "batch"] = "samples",
+    mean_over: MeanOver = "samples",
     products: Products = "exact",
 ) -> GaussNewtonOperator:
     """Return the Gauss-Newton matrix (for cross-entropy, the Fisher matrix) as a linear operator.
@@ -140,7 +140,7 @@ def _operator(
     loss: Criterion,
     data: Data,
     chunk: int | None,
-    mean_over: Literal["samples", "batch"],
+    mean_over: MeanOver,
     products: Products,
 ) -> T:
     """Construct an operator from data in any of the accepted forms."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from basinet.sim.data.nests import Nest, leaves, map_nest
 
-__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "take"]
+__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "spread", "take"]
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the metrics."""
@@ -164,3 +164,26 @@ def singles(batch: Nest) -> list[Nest]:
         Nests of tensors [1, ...].
     """
     return [take(batch, slice(place, place + 1)) for place in range(length(batch))]
+
+
+def spread(weights: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
+    """Repeat weights along the dimensions that they do not have.
+
+    Args:
+        weights: Weights [B, ...].
+        shape: The shape of what they count; its first dimensions are those of the weights, or these have length one.
+        what: What they count, for error messages.
+
+    Returns:
+        The weights in that shape.
+
+    Raises:
+        ValueError: If the shape does not begin like this.
+    """
+    aligned = weights.reshape(*weights.shape, *(1 for _ in shape[weights.ndim :]))
+    if aligned.ndim > len(shape) or any(a not in (1, b) for a, b in zip(aligned.shape, shape, strict=True)):
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} for {what} of shape {tuple(shape)}; allowed are the same, or its"
+            " first dimensions"
+        )
+    return aligned.expand(shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.sim.data.nests import Nest, leaves, map_nest
-from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, take
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, spread, take
 from basinet.sim.evaluation.metric import Metric, as_metric
 from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.quantity import QUANTITIES, Quantity, Where
@@ -269,13 +269,9 @@ def weights_of(task: "Task", batch: Nest, shape: tuple[int, ...]) -> Tensor | No
         The weights in that shape, bool or numbers of at least 0; None if all elements count alike.
 
     Raises:
-        ValueError: If the weights have more dimensions.
+        ValueError: If the values have another shape.
     """
     weights = task.counted(batch)
     if weights is None:
         return None
-    if weights.numel() == math.prod(shape):
-        return weights.reshape(shape)
-    if weights.ndim > len(shape):
-        raise ValueError(f"the weights have the shape {tuple(weights.shape)}, and what they count {tuple(shape)}")
-    return weights.reshape(*weights.shape, *(1 for _ in shape[weights.ndim :])).expand(shape)
+    return weights.reshape(shape) if weights.numel() == math.prod(shape) else spread(weights, shape, "values")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
-from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, take
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, spread, take
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
@@ -160,7 +160,8 @@ class Task:
         labelled: Tensor = self.targets(batch) != IGNORED
         if weights is None:
             return labelled
-        weights = weights.reshape(*weights.shape, *(1 for _ in labelled.shape[weights.ndim :]))
+        if weights.ndim < labelled.ndim:
+            weights = spread(weights, labelled.shape, "labels")
         return weights * labelled
 
     @property
@@ -302,15 +303,7 @@ class Task:
             if weights.dtype == torch.bool:
                 losses = fit(losses, weights.shape, f"some labels are {IGNORED}, and loss returns losses")
             else:
-                weights = weights.reshape(*weights.shape, *(1 for _ in losses.shape[weights.ndim :]))
-                if weights.ndim > losses.ndim or not all(
-                    a in (1, b) for a, b in zip(weights.shape, losses.shape, strict=True)
-                ):
-                    raise ValueError(
-                        f"weights of shape {tuple(weights.shape)} for losses of shape {tuple(losses.shape)}; allowed"
-                        " are the same, or its first dimensions"
-                    )
-                weights = weights.expand_as(losses)
+                weights = spread(weights, losses.shape, "losses")
         if weights.dtype == torch.bool:
             total = losses.where(weights, 0).reshape(*groups, -1).sum(-1)
             return total / weights.reshape(*groups, -1).sum(-1).clamp(min=1)
