@@ -300,7 +300,7 @@ class Task:
         if weights is None:
             return losses.reshape(*groups, -1).mean(-1)
         if weights.shape != losses.shape:
-            if weights.dtype == torch.bool:
+            if not self.has_weights:
                 losses = fit(losses, weights.shape, f"some labels are {IGNORED}, and loss returns losses")
             else:
                 weights = spread(weights, losses.shape, "losses")

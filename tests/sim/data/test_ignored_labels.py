@@ -142,3 +142,17 @@ def test_weights_do_not_make_a_label_of_none_count() -> None:
     wanted = ((losses * weights).sum() / weights.sum()).item()
     assert task.objective(net, task.train).item() == pytest.approx(wanted, rel=1e-13)
     assert task.evaluate(net)["train_loss"] == pytest.approx(wanted, rel=1e-13)
+
+
+class Chosen(Task):
+    """Samples that count or do not."""
+
+    def weights(self, batch: Any) -> Tensor:
+        return torch.arange(len(batch[0])) % 2 == 0
+
+
+def test_weights_of_samples_may_be_bool() -> None:
+    inputs, targets = labelled(T)
+    task, net = Chosen(train=(inputs, targets.clamp(min=0)), num_outputs=C), model()
+    losses = nn.functional.cross_entropy(net(inputs).mT, task.train[1], reduction="none")
+    assert task.objective(net, task.train).item() == pytest.approx(losses[::2].mean().item(), rel=1e-13)
