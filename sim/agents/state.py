@@ -95,7 +95,8 @@ class StackedState:
             A state that shares memory with this one.
         """
         part = copy.copy(self)
-        buffers = {name: b[rows] for name, b in self.buffers.items()}
+        # Views share a count of writes, by which autograd would refuse the pass of one part after a write of another.
+        buffers = {name: b[rows].data for name, b in self.buffers.items()}
         part._set(self.parameters[rows], self.gradients[rows], buffers)
         part.loss_scale = None if self.loss_scale is None else self.loss_scale[rows]
         self._parts.append((rows, part))

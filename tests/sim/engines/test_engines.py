@@ -466,6 +466,19 @@ def test_the_number_of_threads_changes_nothing(name, task, monkeypatch):
             assert torch.equal(a, b)
 
 
+def test_a_pass_of_one_part_does_not_mind_what_another_writes():
+    model = nn.BatchNorm1d(3)
+    state = StackedState(model, 4, CPU, torch.float32)
+    state.fill(slice(None), model)
+    first, second = state.part(slice(0, 2)), state.part(slice(2, 4))
+    x = torch.rand(5, 6, requires_grad=True)
+    statistics = first.buffers["running_mean"].view(-1), first.buffers["running_var"].view(-1)
+    y = nn.functional.batch_norm(x, *statistics, training=True)
+    second.buffers["running_mean"].fill_(7)
+    y.square().sum().backward()
+    assert state.buffers["running_mean"][2:].eq(7).all() and state.buffers["running_mean"][:2].ne(0).all()
+
+
 def test_autocast_computes_in_a_shorter_type(task):
     task = task.to("cpu", torch.float32)
     torch.manual_seed(1)
