@@ -45,7 +45,7 @@ def processes(tmp_path_factory):
 @pytest.fixture
 def no_reports(monkeypatch):
     """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("api", "cli.analyze_command"):
+    for place in ("api", "cli.commands.analyze_command"):
         monkeypatch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
 
 

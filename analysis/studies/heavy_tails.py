@@ -34,7 +34,7 @@ from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.run.records import Row
-from basinet.sim.tasks.ripples import ripples
+from basinet.sim.tasks.landscapes.ripples import ripples
 
 __all__ = ["edge_noise_of", "heavy_tails", "noise_of", "slope", "tuned"]
 

@@ -19,7 +19,7 @@ from basinet.analysis.theory import Quadratics
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
-from basinet.sim.tasks.landscape import Landscape
+from basinet.sim.tasks.landscapes.landscape import Landscape
 
 __all__ = ["DENSE_PARAMETERS", "OWN_NUMBERS", "LocalQuadratic", "local_quadratic"]
 

@@ -35,7 +35,7 @@ from basinet.sim.run.records import FINISHED
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks.landscape import Landscape
+from basinet.sim.tasks.landscapes.landscape import Landscape
 
 __all__ = ["Prediction", "predict_run"]
 

@@ -56,7 +56,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         options.words += later
     try:
         with _loading():
-            command = importlib.import_module(f"basinet.launch.cli.{options.command}_command")
+            command = importlib.import_module(f"basinet.launch.cli.commands.{options.command}_command")
         status: int = command.execute(options)
         write()
     except KeyboardInterrupt:

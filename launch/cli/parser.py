@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser.
 
     Returns:
-        The parser; its result has the attribute `command`, which names the module `basinet.launch.cli.…_command`.
+        The parser; its result has the attribute `command`, the module `basinet.launch.cli.commands.…_command`.
     """
     parser = argparse.ArgumentParser(
         prog="basinet",

@@ -107,7 +107,12 @@ KINDS: dict[str, Kind] = {
     "task": Kind("task", TASKS, ("seed", "num_agents"), _is_data),
     "partition": Kind("task.partition", PARTITIONS, ("labels", "columns", "num_agents", "rng")),
     "augmentation": Kind("task.augmentation", AUGMENTATIONS, ("images", "keys")),
-    "model": Kind("model", MODELS, ("input_shape", "num_outputs"), lambda given: isinstance(given, nn.Module)),
+    "model": Kind(
+        "model",
+        MODELS,
+        ("input_shape", "num_outputs", "vocabulary", "padding", "seed"),
+        lambda given: isinstance(given, nn.Module),
+    ),
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",

@@ -232,7 +232,7 @@ def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
     component = config.model or KINDS["model"].parse(task.model)
 
     def make() -> nn.Module:
-        made = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        made = component.make(**task.model_arguments, seed=config.seed)
         if not isinstance(made, nn.Module):
             raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
         with user_code(component):

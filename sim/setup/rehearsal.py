@@ -53,7 +53,7 @@ def try_model(setup: Setup, verb: Verb) -> None:
     """
     config, task, component = setup.config, setup.task, setup.model_component
     with seeded(0):
-        source: nn.Module = component.make(input_shape=task.input_shape, num_outputs=task.num_outputs)
+        source: nn.Module = component.make(**task.model_arguments, seed=config.seed)
         made = materialize(copy_model(source), task.outputs, take(task.train, slice(0, _FEW)))
         model = trainable(config, made)
     model = move_model(model, "cpu", setup.dtype)

@@ -37,9 +37,9 @@ def parameters_of(config: Config, task: Task) -> int:
     component = config.model or KINDS["model"].parse(task.model)
     if component.is_own:
         return 0
-    shape = task.input_shape  # which may have to be read
+    arguments = task.model_arguments  # for which data may have to be read
     with torch.device("meta"):
-        made: nn.Module = component.make(input_shape=shape, num_outputs=task.num_outputs)
+        made: nn.Module = component.make(**arguments, seed=config.seed)
         model = trainable(config, made)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 

@@ -128,7 +128,7 @@ class Setup:
         config, task = self.config, self.task
         keys = [key for key in type(config).model_fields if key not in left_out and not key.startswith("analysis")]
         values = [getattr(config, key) for key in keys]
-        shapes = (task.input_shape, task.num_outputs, self.num_agents, self.num_steps)
+        shapes = (*task.model_arguments.values(), self.num_agents, self.num_steps)
         return [*values, config.task.component, config.task.augmentation, shapes]
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:

@@ -4,17 +4,17 @@ from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import IGNORED
 from basinet.sim.tasks.digits import digits
-from basinet.sim.tasks.double_well import DoubleWell, double_well
 from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
-from basinet.sim.tasks.landscape import Landscape
+from basinet.sim.tasks.landscapes.double_well import DoubleWell, double_well
+from basinet.sim.tasks.landscapes.landscape import Landscape
+from basinet.sim.tasks.landscapes.quadratic import Quadratic, quadratic
+from basinet.sim.tasks.landscapes.ripples import Ripples, ripples
 from basinet.sim.tasks.loaders.huggingface import huggingface
 from basinet.sim.tasks.loaders.image_folder import image_folder
 from basinet.sim.tasks.loaders.shards import shards
 from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
-from basinet.sim.tasks.quadratic import Quadratic, quadratic
-from basinet.sim.tasks.ripples import Ripples, ripples
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 

@@ -21,6 +21,9 @@ from basinet.topologies.registry import Registry
 
 MeanOver = Literal["samples", "batch"]
 
+_ADDED = ("vocabulary", "padding", "metrics", "metrics_on")
+"""Attributes that tasks did not always have; what their defaults say leaves the digest of a task as it was."""
+
 Batch = Nest
 """A nest of tensors that share their first dimension, such as (inputs, targets)."""
 
@@ -38,6 +41,8 @@ class Task:
             samples that are read when they are needed.
         test: Test data of the same form, or None.
         num_outputs: Number of outputs of a model for one sample (classes, or coordinates).
+        vocabulary: Number of different tokens, if inputs are sequences of tokens, int64 [n, T]; None for numbers.
+        padding: The token that fills up short sequences; None if there is none.
         model: Name of the default model.
         classification: Whether targets are class indices.
         target: The field of a batch that holds the targets; None for the last part of a tuple, or the field with a
@@ -55,6 +60,8 @@ class Task:
     train: Data
     test: Data | None = None
     num_outputs: int
+    vocabulary: int | None = None
+    padding: int | None = None
     model: str = "mlp"
     classification: bool = True
     target: str | None = None
@@ -71,8 +78,8 @@ class Task:
     """The loss that the class defines, in words, for the record of a run."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes without those derived from the data, and without metrics that are the usual ones."""
-        usual = {field.name: field.default for field in fields(self) if field.name in ("metrics", "metrics_on")}
+        """Return the attributes without those derived from the data, and without what digests knew nothing of."""
+        usual = {field.name: field.default for field in fields(self) if field.name in _ADDED}
         left_out = {"ignores", "sizes", *(name for name, value in usual.items() if getattr(self, name) == value)}
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
@@ -104,6 +111,12 @@ class Task:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input sample; of the first input, if there are several."""
         return tuple(leaves(take(self.train, slice(0, 1)))[0].shape[1:])
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """What the makers of models may ask for, by the names of their parameters."""
+        names = ("input_shape", "num_outputs", "vocabulary", "padding")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def labels(self) -> Tensor | None:

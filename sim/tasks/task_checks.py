@@ -49,6 +49,8 @@ def check_task(task: "Task") -> None:
             if task.classification and data.labels is not None:
                 _check_labels(task, name, data.labels)
             continue
+        if task.vocabulary is not None:
+            _check_tokens(name, leaves(data)[0], task.vocabulary)
         if task.classification and not task.overrides("predict"):
             _check_labels(task, name, task.targets(data))
         check_weights(name, task.counted(data))
@@ -96,6 +98,15 @@ def _check_labels(task: "Task", name: str, targets: Tensor) -> None:
         raise ValueError(
             f"the targets of {name} run from {low} to {high}; allowed are the classes 0 to"
             f" {task.num_outputs - 1}, and {IGNORED} for what has none"
+        )
+
+
+def _check_tokens(name: str, tokens: Tensor, vocabulary: int) -> None:
+    if tokens.dtype != torch.int64 or tokens.min() < 0 or tokens.max() >= vocabulary:
+        raise ValueError(
+            f"the inputs of {name} have the type {str(tokens.dtype).removeprefix('torch.')} and run from"
+            f" {tokens.min().item():g} to {tokens.max().item():g}; allowed are tokens of type int64 from 0 to"
+            f" {vocabulary - 1}"
         )
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call
 from torch.utils.data import Dataset, TensorDataset
 
+import basinet
 from basinet.algorithms.draws import fold, key
 from basinet.sim.evaluation.measuring import evaluate_with_gradient
 from basinet.sim.models import MODELS, Linear, Point
@@ -362,3 +363,30 @@ def test_a_task_may_measure_in_its_own_way():
     own = Own(train=(torch.randn(6, 2), torch.arange(6) % 2), num_outputs=2)
     found = evaluate_with_gradient(own, MODELS["linear"](input_shape=(2,), num_outputs=2))
     assert found.pop("gradient_norm") > 0 and found == {"train_loss": 0.5, "test_accuracy": 0.25}
+
+
+@pytest.mark.parametrize("tokens", [torch.tensor([[0, 5]]), torch.tensor([[-1, 0]]), torch.tensor([[0.0, 1.0]])])
+def test_tokens_are_those_of_the_vocabulary(tokens):
+    with pytest.raises(ValueError, match="allowed are tokens of type int64 from 0 to 4"):
+        Task(train=(tokens, torch.tensor([0])), num_outputs=2, vocabulary=5).check()
+
+
+def test_models_get_what_tokens_there_are(tmp_path):
+    found = []
+
+    def model(vocabulary, padding, seed, num_outputs):
+        found.append((vocabulary, padding, seed, num_outputs))
+        return nn.Sequential(nn.Embedding(vocabulary, 2), nn.Flatten(), nn.Linear(6, num_outputs))
+
+    tokens = torch.arange(12).view(4, 3) % 5
+    task = Task(train=(tokens, torch.tensor([0, 1, 0, 1])), num_outputs=2, vocabulary=5, padding=0)
+    basinet.run(
+        task=task,
+        model=model,
+        topology={"name": "ring", "agents": 3},
+        steps=1,
+        seed=7,
+        replicas=1,
+        out=tmp_path / "run",
+    )
+    assert set(found) == {(5, 0, 7, 2)}

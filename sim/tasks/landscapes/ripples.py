@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.tasks.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
+from basinet.sim.tasks.landscapes.landscape import Landscape, gradient_noise, gradient_shifts, still_sample
 from basinet.sim.tasks.task import TASKS
 
 
