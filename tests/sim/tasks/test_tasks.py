@@ -384,6 +384,7 @@ def test_models_get_what_tokens_there_are(tmp_path):
         task=task,
         model=model,
         topology={"name": "ring", "agents": 3},
+        strategy="diffusion",
         steps=1,
         seed=7,
         replicas=1,
