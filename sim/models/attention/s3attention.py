@@ -2,10 +2,13 @@
 
 from torch import Tensor, nn
 
+from basinet.algorithms import draws
+from basinet.sim.models.attention.classifier import Number, SequenceClassifier, Share
 from basinet.sim.models.attention.skeleton import SkeletonAttention
 from basinet.sim.models.attention.smoother import ConvolutionStem, FourierConvolution, Norm
+from basinet.sim.models.model import MODELS
 
-__all__ = ["S3Attention"]
+__all__ = ["S3Attention", "S3Classifier"]
 
 
 class S3Attention(nn.Module):
@@ -74,3 +77,60 @@ class S3Attention(nn.Module):
             x = x.masked_fill(padding.unsqueeze(-1), 0)
         out: Tensor = self.attention(self.stem(self.smoother(x), x), padding)
         return out
+
+
+@MODELS.register("s3attention")
+class S3Classifier(SequenceClassifier):
+    """An encoder of S³Attention that classifies sequences, at linear cost; the defaults are those of the paper.
+
+    Args:
+        input_shape: (T,) or (T, channels), or with tokens also (2, T) for a pair; the simulator supplies it.
+        num_outputs: Number of outputs; the simulator supplies it.
+        vocabulary: Number of different tokens, None for numbers; the simulator supplies it.
+        padding: The token that fills up short sequences, or None; the simulator supplies it.
+        seed: What the sampled sets are drawn from, the same for all agents; the simulator supplies it.
+        width: Features of a token.
+        layers: Number of blocks.
+        heads: Attention heads of a block, a divisor of the width.
+        hidden: Hidden units of the MLPs.
+        segments: r, the segments of features whose means are smoothed, a divisor of the width.
+        rows: s₁, the sampled tokens.
+        columns: s₂, the sampled features of a head.
+        norm: What the stem normalises over: a token's channels, or as in the paper the positions of a batch, or the
+            channels of a batch. The last two keep running statistics, which are averaged in a centroid.
+        dropout: Probability of dropping a feature in training.
+        smoother_dropout: Probability of dropping a number after the stem, in training.
+
+    Example:
+        >>> import torch
+        >>> model = S3Classifier((2, 32), 2, vocabulary=16, padding=0, seed=0)
+        >>> model(torch.ones(5, 2, 32, dtype=torch.int64)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        vocabulary: int | None,
+        padding: int | None,
+        seed: int,
+        *,
+        width: Number = 64,
+        layers: Number = 2,
+        heads: Number = 2,
+        hidden: Number = 128,
+        segments: Number = 8,
+        rows: Number = 8,
+        columns: Number = 8,
+        norm: Norm = "layer",
+        dropout: Share = 0.0,
+        smoother_dropout: Share = 0.0,
+    ) -> None:
+        super().__init__(
+            input_shape, num_outputs, vocabulary, padding, width=width, layers=layers, hidden=hidden, dropout=dropout,
+            mix=lambda length, layer: S3Attention(
+                length, width, heads=heads, segments=segments, rows=rows, columns=columns, norm=norm,
+                dropout=smoother_dropout, seed=draws.key(seed, "layer", layer),
+            ),
+        )  # fmt: skip

@@ -46,10 +46,11 @@ class FourierConvolution(nn.Module):
             A tensor of the same shape.
         """
         # No lower precision, which transforms do not have; and time last, where they are twice as fast.
-        means = x.to(self.filter.dtype).unflatten(-1, (self.segments, -1)).mean(-1).mT.contiguous()
-        filters = torch.view_as_complex(self.filter).unflatten(0, (self.segments, -1))
+        means = torch.unflatten(x.to(self.filter.dtype), -1, (self.segments, -1)).mean(-1).mT.contiguous()
+        filters = torch.unflatten(torch.view_as_complex(self.filter), 0, (self.segments, -1))
         spectrum = torch.fft.rfft(means).unsqueeze(2) * filters
-        return torch.fft.irfft(spectrum.flatten(1, 2), n=self.length).mT
+        smooth: Tensor = torch.fft.irfft(spectrum.flatten(1, 2), n=self.length).mT
+        return smooth
 
 
 class ConvolutionStem(nn.Module):
