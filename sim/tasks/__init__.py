@@ -15,6 +15,7 @@ from basinet.sim.tasks.loaders.shards import shards
 from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
+from basinet.sim.tasks.sequences.listops import ListOps, listops
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -24,6 +25,7 @@ __all__ = [
     "Batch",
     "DoubleWell",
     "Landscape",
+    "ListOps",
     "Logistic",
     "Noise",
     "OwnLoss",
@@ -39,6 +41,7 @@ __all__ = [
     "image_folder",
     "is_data_set",
     "is_list_of_samples",
+    "listops",
     "logistic",
     "quadratic",
     "ripples",
