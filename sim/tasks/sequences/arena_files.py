@@ -84,5 +84,5 @@ def check_left_out(task: Callable[..., Any], **given: Any) -> None:
     for name, value in given.items():
         if value != known[name].default:
             raise ValueError(
-                f"{task.__name__}: {name} is {shown(value)}, which is for samples that are generated, not read from path"
+                f"{task.__name__}: {name} is {shown(value)}, which is for generated samples, not those of a path"
             )
