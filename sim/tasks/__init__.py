@@ -16,6 +16,7 @@ from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
+from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -43,6 +44,7 @@ __all__ = [
     "is_list_of_samples",
     "listops",
     "logistic",
+    "pixel_sequence",
     "quadratic",
     "ripples",
     "shards",

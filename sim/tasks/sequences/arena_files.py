@@ -7,7 +7,10 @@ from typing import Any
 
 from basinet.sim.experiment.mistakes import first_line, shown
 
-__all__ = ["check_left_out", "label_of", "read_tsv"]
+__all__ = ["GENERATED", "READ", "check_left_out", "label_of", "read_tsv"]
+
+GENERATED = "for samples made here; allowed with a path is to leave it out"
+READ = "for samples that are read; allowed without a path is to leave it out"
 
 
 def read_tsv(file: Path, task: str, columns: Sequence[str], *, header: bool) -> Iterator[tuple[str, list[str]]]:
@@ -70,11 +73,12 @@ def label_of(word: str, place: str, classes: int) -> int:
     return int(number)
 
 
-def check_left_out(task: Callable[..., Any], **given: Any) -> None:
-    """Check that settings of what a task generates have their defaults, since its data are read from files.
+def check_left_out(task: Callable[..., Any], reason: str, **given: Any) -> None:
+    """Check that settings without meaning have their defaults.
 
     Args:
         task: The function that makes the task.
+        reason: Why they mean nothing, as the rest of a sentence: "which is …".
         **given: The settings.
 
     Raises:
@@ -83,6 +87,4 @@ def check_left_out(task: Callable[..., Any], **given: Any) -> None:
     known = inspect.signature(task).parameters
     for name, value in given.items():
         if value != known[name].default:
-            raise ValueError(
-                f"{task.__name__}: {name} is {shown(value)}, which is for generated samples, not those of a path"
-            )
+            raise ValueError(f"{task.__name__}: {name} is {shown(value)}, which is {reason}")

@@ -18,7 +18,7 @@ from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.setup.memory import require_memory
-from basinet.sim.tasks.sequences.arena_files import check_left_out, label_of, read_tsv
+from basinet.sim.tasks.sequences.arena_files import GENERATED, READ, check_left_out, label_of, read_tsv
 from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["WORDS", "ListOps", "listops"]
@@ -114,6 +114,7 @@ def listops(
         ('[MAX [MED 5 2 4 5 ] [MAX 8 1 1 0 ] ]', 8)
     """
     if path is None:
+        check_left_out(listops, READ, test_split=test_split)
         if min_length > max_length:
             raise ValueError(f"listops: min_length is {min_length}; allowed is at most the max_length, {max_length}")
         sizes = 10_000 if train_size is None else train_size, 1_500 if test_size is None else test_size
@@ -123,7 +124,7 @@ def listops(
         found = list(_different(expression, min_length, max_length, sum(sizes)))
         train, test = found[sizes[1] :], found[: sizes[1]]
     else:
-        check_left_out(listops, min_length=min_length, depth=depth, arguments=arguments, nested=nested)
+        check_left_out(listops, GENERATED, min_length=min_length, depth=depth, arguments=arguments, nested=nested)
         folder = Path(path)
         train = list(islice(_read(folder / "basic_train.tsv", max_length), train_size))
         test = list(islice(_read(folder / f"basic_{test_split}.tsv", max_length), test_size))

@@ -113,7 +113,8 @@ def test_baselines_are_those_of_frequencies() -> None:
         ({"min_length": 5, "max_length": 6, "arguments": 2}, "after 0 of 500 expressions, .* of 5 … 6 tokens"),
         ({"min_length": 4, "max_length": 4}, "after 400 of 500 expressions"),
         ({"max_length": 2**50}, "500 sequences of .* would take .* of memory"),
-        ({"path": "x", "depth": 4}, "listops: depth is 4, which is for generated samples"),
+        ({"path": "x", "depth": 4}, "listops: depth is 4, which is for samples made here"),
+        ({"test_split": "val"}, "listops: test_split is 'val', which is for samples that are read"),
         ({"path": "nowhere"}, "nowhere/basic_train.tsv cannot be read: .*No such file"),
     ],
 )
