@@ -86,7 +86,7 @@ def draw_accuracy(trained: Sequence[Row], models: Sequence[str], titles: Sequenc
         for name in _TRIVIAL:
             if name in rows[0]:
                 ax.axhline(statistics.mean(row[name] for row in rows), color=ink(), linestyle=":", linewidth=1)
-        ax.set_xticks(range(len(models)), models, rotation=30, ha="right")
+        ax.set_xticks(range(len(models)), [name.removesuffix(" attention") for name in models])
         ax.set(title=f"{title}, {usual} tokens", ylabel="test accuracy")
         ax.grid(alpha=0.25, axis="y")
     looks = styles(models)
