@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.studies.journal import kept, record
 from basinet.analysis.studies.length_figures import draw_accuracy, draw_costs
+from basinet.analysis.studies.length_presets import ARENA, SMALL, Course, Preset
 from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
@@ -32,7 +32,7 @@ from basinet.sim.models.modules import copy_model
 from basinet.sim.run.records import Row
 from basinet.sim.setup.build import build_setup
 
-__all__ = ["ARENA", "SMALL", "Course", "Preset", "find_out", "s3attention"]
+__all__ = ["find_out", "s3attention"]
 
 _S3, _SOFTMAX = "S³Attention", "softmax attention"
 
@@ -48,106 +48,6 @@ _NAMES = {
 _EXPLICIT = "softmax attention, explicit"
 """The same without a fused kernel: the matrix of all weights is computed and kept, as in the paper's comparison."""
 
-
-@dataclass(frozen=True)
-class Course:
-    """A task and how models are trained on it.
-
-    Attributes:
-        title: What the task is called.
-        task: The task, with the length of its sequences where this is not varied.
-        model: The sizes of all models.
-        lr: The largest learning rate of AdamW, the same for all models.
-        weight_decay: Its weight decay.
-        steps: Number of steps.
-        batch: Samples of a step, of all agents together.
-        lengths: Settings of the task for other lengths, by the length, at which three of the models are trained.
-    """
-
-    title: str
-    task: Mapping[str, Any]
-    model: Mapping[str, Any]
-    lr: float
-    weight_decay: float
-    steps: int
-    batch: int
-    lengths: Mapping[int, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The size of a study.
-
-    Attributes:
-        about: What it takes, in a sentence.
-        listops: Nested lists.
-        pixels: Images as sequences.
-        lengths: Lengths at which time and memory of a step are measured; the time is compared between the first and the
-            last.
-    """
-
-    about: str
-    listops: Course
-    pixels: Course
-    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 3072, 4096)
-
-
-SMALL = Preset(
-    about="Small tasks of the same kind, in minutes on two processors.",
-    listops=Course(
-        title="nested lists",
-        task={"name": "listops", "nested": 0.4, "max_length": 64, "train_size": 10_000, "test_size": 1_500},
-        model={"width": 32, "hidden": 64},
-        lr=4e-3,
-        weight_decay=0.0,
-        steps=500,
-        batch=32,
-        lengths={},
-    ),
-    pixels=Course(
-        title="pixels",
-        task={"name": "pixel_sequence", "size": 12, "train_size": 4_000, "test_size": 1_500},
-        model={"width": 32, "hidden": 64},
-        lr=4e-3,
-        weight_decay=0.0,
-        steps=300,
-        batch=32,
-        lengths={36: {"size": 6}, 64: {"size": 8}},
-    ),
-)
-"""The default."""
-
-ARENA = Preset(
-    about=(
-        "Generated lists of the Long Range Arena's lengths and patches of 32 × 32 pixels, with the paper's sizes and"
-        " training. A step of S³Attention on 32 lists takes some 1.2 processor seconds, and one of softmax attention"
-        " 4.2; the trainings of three seeds take about 500 processor hours."
-    ),
-    listops=Course(
-        title="nested lists",
-        task={
-            "name": "listops", "min_length": 500, "max_length": 2000, "depth": 9, "arguments": 10, "nested": 0.25,
-            "train_size": 96_000, "test_size": 2_000,
-        },
-        model={"width": 64, "hidden": 128},
-        lr=1e-4,
-        weight_decay=0.0,
-        steps=15_000,
-        batch=32,
-        lengths={},
-    ),
-    pixels=Course(
-        title="pixels",
-        task={"name": "pixel_sequence", "size": 32, "train_size": 45_000, "test_size": 10_000},
-        model={"width": 64, "hidden": 128},
-        lr=1e-3,
-        weight_decay=0.01,
-        steps=10_500,
-        batch=256,
-        lengths={256: {"size": 16}},
-    ),
-)  # fmt: skip
-"""The sizes of the paper."""
 
 _PRESETS = {"small": SMALL, "arena": ARENA}
 
@@ -455,17 +355,17 @@ def _accuracy_checks(trained: Sequence[Row], preset: Preset) -> Iterator[Check]:
         s3, root = by_seed(listops, _S3, training), "root operator"
         yield above(f"accuracy of {_S3} minus that of the {root}, {listops}, {training}", "above 0", s3, _of(s3, root))
     for title in (listops, pixels):
-        s3, others = (by_seed(title, name) for name in (_S3, _NAMES["tokenwise"]))
+        alone = _of(by_seed(title, _NAMES["tokenwise"]), "accuracy")
         claim = f"accuracy of {_S3} minus that of no mixing, {title}, centralised"
-        yield above(claim, "above 0", s3, _of(others, "accuracy"))
+        yield above(claim, "above 0", by_seed(title, _S3), alone)
     for title, gap in ((listops, 0.3830 - 0.3637), (pixels, 0.5390 - 0.4244)):
         for training in ("centralised", "diffusion"):
             others = _of(by_seed(title, _SOFTMAX, training), "accuracy")
             claim = f"accuracy of {_S3} minus that of {_SOFTMAX}, {title}, {training}"
             yield above(claim, gap, by_seed(title, _S3, training), others)
     for title in (listops, pixels):
-        together, alone = (by_seed(title, _S3, training) for training in ("diffusion", "centralised"))
-        gaps = [a["accuracy"] - b["accuracy"] for a, b in zip(together, alone, strict=True)]
+        pairs = zip(*(by_seed(title, _S3, training) for training in ("diffusion", "centralised")), strict=True)
+        gaps = [together["accuracy"] - central["accuracy"] for together, central in pairs]
         claim = f"accuracy of {_S3}, {title}, by diffusion minus centralised"
         mean = statistics.mean(gaps)
         yield Check(claim, "nothing is published", mean, "not below −0.05", mean >= -0.05, "differs")

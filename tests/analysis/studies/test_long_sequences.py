@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from basinet.analysis.studies.long_sequences import ARENA, SMALL, find_out
+from basinet.analysis.studies.length_presets import ARENA, SMALL
+from basinet.analysis.studies.long_sequences import find_out
 from basinet.sim.experiment.config import KINDS
 
 TINY = replace(
