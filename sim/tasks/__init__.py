@@ -17,6 +17,8 @@ from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
+from basinet.sim.tasks.sequences.retrieval import retrieval
+from basinet.sim.tasks.sequences.text import text
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -46,10 +48,12 @@ __all__ = [
     "logistic",
     "pixel_sequence",
     "quadratic",
+    "retrieval",
     "ripples",
     "shards",
     "supervised",
     "table",
+    "text",
 ]
 
 TASKS.fill(__name__)

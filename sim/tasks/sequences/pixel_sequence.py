@@ -93,7 +93,7 @@ def pixel_sequence(
 
     Example:
         >>> task = pixel_sequence(train_size=10, test_size=5, size=8)
-        >>> task.input_shape, sorted(set(task.columns["photo"]))
+        >>> task.input_shape, np.unique(task.columns["photo"]).tolist()
         ((64, 1), ['china', 'flower', 'hopper', 'scan', 'terrain'])
     """
     if path is not None:
