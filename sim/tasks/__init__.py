@@ -16,6 +16,7 @@ from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
+from basinet.sim.tasks.sequences.pathfinder import pathfinder
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
 from basinet.sim.tasks.sequences.retrieval import retrieval
 from basinet.sim.tasks.sequences.text import text
@@ -46,6 +47,7 @@ __all__ = [
     "is_list_of_samples",
     "listops",
     "logistic",
+    "pathfinder",
     "pixel_sequence",
     "quadratic",
     "retrieval",
