@@ -33,6 +33,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         task: The task.
 
     Returns:
-        The accuracy of a classification; none of another task.
+        Those that are usual for its class; otherwise the accuracy of a classification, and none of another task.
     """
+    if task.usual_metrics is not None:
+        return tuple(METRICS[name]() for name in task.usual_metrics)
     return (Accuracy(),) if task.classification else ()

@@ -9,6 +9,7 @@ from basinet.sim.tasks.landscapes.double_well import DoubleWell, double_well
 from basinet.sim.tasks.landscapes.landscape import Landscape
 from basinet.sim.tasks.landscapes.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.landscapes.ripples import Ripples, ripples
+from basinet.sim.tasks.language.language_model import LanguageModel, language_model
 from basinet.sim.tasks.loaders.huggingface import huggingface
 from basinet.sim.tasks.loaders.image_folder import image_folder
 from basinet.sim.tasks.loaders.shards import shards
@@ -24,6 +25,7 @@ __all__ = [
     "Batch",
     "DoubleWell",
     "Landscape",
+    "LanguageModel",
     "Logistic",
     "Noise",
     "OwnLoss",
@@ -39,6 +41,7 @@ __all__ = [
     "image_folder",
     "is_data_set",
     "is_list_of_samples",
+    "language_model",
     "logistic",
     "quadratic",
     "ripples",
