@@ -71,9 +71,6 @@ class Task:
     metrics: tuple[Any, ...] | None = None
     metrics_on: tuple[Where, ...] = ("test",)
 
-    usual_metrics: ClassVar[tuple[str, ...] | None] = None
-    """Names of the metrics of a task that is given none; None for the accuracy of a classification."""
-
     runs_user_code: ClassVar[bool] = False
     """Whether a class of Basinet calls functions of the user's."""
 

@@ -41,7 +41,6 @@ class LanguageModel(Task):
     model: str = "llama"
 
     loss_words: ClassVar[str] = "cross-entropy of the next token, in nats"
-    usual_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
 
     @cached_property
     def ignores(self) -> bool:
