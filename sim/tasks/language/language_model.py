@@ -213,7 +213,7 @@ class _Packed:
         """Pack when needed, or in files; return the same as `in_memory`."""
         if next(islice(self, 1), None) is None:
             return (), np.empty(0, np.int64)
-        data = read(name, self, window=window, cache=cache)
+        data = read(name, self, lazy=True, window=window, cache=cache)
         return data, np.array(self.first)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:

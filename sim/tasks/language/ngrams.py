@@ -49,7 +49,7 @@ class Bigrams:
     def __init__(self, first: Tensor, second: Tensor, counts: Tensor, size: int) -> None:
         self.first, self.second, self.counts, self.size = first, second, counts, size
         unigrams = self._by_token(second, counts)
-        kinds = (unigrams > 0).sum()
+        kinds = (unigrams > 0).sum().double()
         self.unigrams = (unigrams + kinds / size) / (unigrams.sum() + kinds)
         self.followed = self._by_token(first, counts)
         self.kinds = self._by_token(first, torch.ones_like(counts))
