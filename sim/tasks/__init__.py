@@ -16,6 +16,8 @@ from basinet.sim.tasks.loaders.shards import shards
 from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
+from basinet.sim.tasks.sequences.listops import ListOps, listops
+from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -26,6 +28,7 @@ __all__ = [
     "DoubleWell",
     "Landscape",
     "LanguageModel",
+    "ListOps",
     "Logistic",
     "Noise",
     "OwnLoss",
@@ -42,7 +45,9 @@ __all__ = [
     "is_data_set",
     "is_list_of_samples",
     "language_model",
+    "listops",
     "logistic",
+    "pixel_sequence",
     "quadratic",
     "ripples",
     "shards",
