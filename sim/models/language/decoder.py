@@ -1,6 +1,7 @@
 """A language model: a causal transformer in the style of LLaMA."""
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -30,6 +31,9 @@ SIZES: dict[Size, _Shape] = {
     "60m": _Shape(8, 512, 8),
 }
 """Layers, width and heads; the last are those of the GaLore paper (arXiv:2403.03507)."""
+
+_DEVIATION = 0.02
+"""Standard deviation of initial values."""
 
 _Number = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -94,11 +98,12 @@ class Llama(nn.Module):
             raise ValueError(f"kv_heads: got {kv_heads} for {heads} heads; allowed are divisors of this")
         hidden = hidden or -(-8 * width // 96) * 32
         (self.context,) = input_shape
-        self.model = _Body(vocabulary, layers, _Widths(width, heads, kv_heads, hidden, eps), rotary_base)
+        self.widths = _Widths(width, heads, kv_heads, hidden, eps)
+        self.model = _Body(vocabulary, layers, self.widths, rotary_base)
         self.lm_head = nn.Linear(width, vocabulary, bias=False)
         for parameter in self.parameters():
             if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=_DEVIATION)
         if tied:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -116,6 +121,46 @@ class Llama(nn.Module):
         """
         logits: Tensor = self.lm_head(self.model(tokens, documents, cache))
         return logits
+
+    def transformers_config(self) -> dict[str, Any]:
+        """Describe the model as the config.json of transformers' `LlamaForCausalLM` does; see `OfTransformers`."""
+        body, widths = self.model, self.widths
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": self.lm_head.out_features,
+            "hidden_size": widths.width,
+            "intermediate_size": widths.hidden,
+            "num_hidden_layers": len(body.layers),
+            "num_attention_heads": widths.heads,
+            "num_key_value_heads": widths.kv_heads,
+            "head_dim": body.head_width,
+            "max_position_embeddings": self.context,
+            "hidden_act": "silu",
+            "rms_norm_eps": widths.eps,
+            "rope_theta": body.rotary_base,
+            "tie_word_embeddings": self.lm_head.weight is body.embed_tokens.weight,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "initializer_range": _DEVIATION,
+        }
+
+    def unlike(self, config: Mapping[str, Any]) -> list[str]:
+        """Describe how a config.json differs in what parameters do not show; see `OfTransformers`."""
+        rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        theirs = {**config, **rotary, "rope_type": rotary.get("rope_type", rotary.get("type", "default"))}
+        ours = self.transformers_config() | {"rope_type": "default"}
+        return [
+            f"{key} is {theirs[key]} instead of {ours[key]}"
+            for key in _UNSEEN
+            if theirs.get(key, ours[key]) != ours[key]
+        ]
+
+
+_UNSEEN = (
+    "model_type", "num_attention_heads", "num_key_value_heads", "hidden_act", "rms_norm_eps", "rope_theta", "rope_type"
+)  # fmt: skip
+"""Entries of a config.json that parameters do not show."""
 
 
 class _Widths(NamedTuple):
