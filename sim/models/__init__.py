@@ -14,13 +14,13 @@ from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
 
-__all__ = ["CNN", "MLP", "MODELS", "Linear", "Llama", "Point", "ResNet", "Softmax", "WideResNet"]
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
     "Linear",
     "Linformer",
+    "Llama",
     "Performer",
     "Point",
     "ResNet",
