@@ -216,17 +216,15 @@ def chunks(task: "Task", data: Data, most: int) -> Iterator[tuple[Nest, float]]:
         rows = rows if isinstance(data, Stored) else rows.to(leaves(data)[0].device)
         yield from ((take(data, some), 1 / len(rows)) for some in rows)
         return
-    total, most = size(task, data) or 1, min(most, at_once(data), _outputs_at_once(task, data))
+    total, most = size(task, data) or 1, min(most, at_once(data), _outputs_at_once(task))
     for first in range(0, length(data), most):
         part = take(data, slice(first, first + most))
         yield part, size(task, part) / total
 
 
-def _outputs_at_once(task: "Task", data: Data) -> int:
-    """Count the samples that have so many outputs, at least one; of a classification, for each target as many."""
-    targets = task.targets(take(data, slice(0, 1)))
-    elements = targets.numel() if isinstance(targets, Tensor) and task.classification else 1
-    return max(1, _OUTPUTS // (max(1, task.num_outputs) * max(1, elements)))
+def _outputs_at_once(task: "Task") -> int:
+    """Count the samples that have so many outputs, at least one."""
+    return max(1, _OUTPUTS // max(1, task.outputs_per_sample))
 
 
 def fixed_batches(task: "Task", count: int) -> Tensor:

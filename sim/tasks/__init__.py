@@ -10,6 +10,7 @@ from basinet.sim.tasks.landscapes.landscape import Landscape
 from basinet.sim.tasks.landscapes.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.landscapes.ripples import Ripples, ripples
 from basinet.sim.tasks.language.language_model import LanguageModel, language_model
+from basinet.sim.tasks.language.prompt_classification import PromptClassification, prompt_classification
 from basinet.sim.tasks.loaders.huggingface import huggingface
 from basinet.sim.tasks.loaders.image_folder import image_folder
 from basinet.sim.tasks.loaders.shards import shards
@@ -33,6 +34,7 @@ __all__ = [
     "Noise",
     "OwnLoss",
     "Pad",
+    "PromptClassification",
     "Quadratic",
     "Regression",
     "Ripples",
@@ -48,6 +50,7 @@ __all__ = [
     "listops",
     "logistic",
     "pixel_sequence",
+    "prompt_classification",
     "quadratic",
     "ripples",
     "shards",
