@@ -5,10 +5,10 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 
-from basinet.analysis.metrics.sample_means import Accuracy, SampleMean
+from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Task
+from basinet.sim.tasks import Forecast, Task
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -33,6 +33,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         task: The task.
 
     Returns:
-        The accuracy of a classification; none of another task.
+        The accuracy of a classification, the mean squared and absolute errors of forecasts; none of another task.
     """
+    if isinstance(task, Forecast):
+        return MSE(), MAE()
     return (Accuracy(),) if task.classification else ()

@@ -15,6 +15,7 @@ from basinet.sim.tasks.loaders.shards import shards
 from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
+from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -23,6 +24,7 @@ __all__ = [
     "TASKS",
     "Batch",
     "DoubleWell",
+    "Forecast",
     "Landscape",
     "Logistic",
     "Noise",
@@ -35,6 +37,7 @@ __all__ = [
     "Task",
     "digits",
     "double_well",
+    "forecast",
     "huggingface",
     "image_folder",
     "is_data_set",
