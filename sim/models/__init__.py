@@ -1,5 +1,6 @@
 """Models: ordinary modules, written for a single agent."""
 
+from basinet.sim.models.attention.forecaster import S3Forecaster
 from basinet.sim.models.attention.linformer import Linformer
 from basinet.sim.models.attention.performer import Performer
 from basinet.sim.models.attention.s3attention import S3Attention, S3Classifier
@@ -25,6 +26,7 @@ __all__ = [
     "ResNet",
     "S3Attention",
     "S3Classifier",
+    "S3Forecaster",
     "Softmax",
     "Tokenwise",
     "Transformer",
