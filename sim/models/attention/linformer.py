@@ -9,17 +9,25 @@ from basinet.sim.models.attention.classifier import Number, SequenceClassifier, 
 from basinet.sim.models.attention.heads import MultiHead, join_heads, without_padding
 from basinet.sim.models.model import MODELS
 
-__all__ = ["Linformer"]
+__all__ = ["Linformer", "ProjectedAttention"]
 
 
-class _ProjectedAttention(MultiHead):
-    """softmax(Q (E K)ᵀ / √size) F V with learned matrices E and F [rank, n], the same for all heads."""
+class ProjectedAttention(MultiHead):
+    """softmax(Q (E K)ᵀ / √size) F V with learned matrices E and F [rank, n], the same for all heads.
+
+    Args:
+        length: Number of tokens n.
+        width: Number of features of all heads together.
+        heads: Number of heads, a divisor of the width.
+        rank: Number of mixtures of tokens.
+    """
 
     def __init__(self, length: int, width: int, heads: int, rank: int) -> None:
         super().__init__(width, heads)
         self.keys, self.values = (nn.Parameter(torch.randn(rank, length) / math.sqrt(length)) for _ in range(2))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
+        """Attend to mixtures of tokens; see `MultiHead`."""
         key, value = self.keys @ without_padding(key, padding), self.values @ without_padding(value, padding)
         scores = query @ key.mT / math.sqrt(self.size)
         return join_heads(scores.softmax(-1) @ value)
@@ -67,5 +75,5 @@ class Linformer(SequenceClassifier):
     ) -> None:
         super().__init__(
             input_shape, num_outputs, vocabulary, padding, width=width, layers=layers, hidden=hidden, dropout=dropout,
-            mix=lambda length, layer: _ProjectedAttention(length, width, heads, rank),
+            mix=lambda length, layer: ProjectedAttention(length, width, heads, rank),
         )  # fmt: skip

@@ -31,9 +31,10 @@ class RandomFeatureAttention(MultiHead):
     def __init__(self, width: int, heads: int, *, features: int, seed: int) -> None:
         super().__init__(width, heads)
         rng = np.random.default_rng(draws.key(seed, "features"))
-        groups = [np.linalg.qr(rng.standard_normal((self.size, self.size)))[0] for _ in range(0, features, self.size)]
+        q, r = np.linalg.qr(rng.standard_normal((-(-features // self.size), self.size, self.size)))
+        q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]  # uniform, which depends on no convention for signs
         lengths = np.linalg.norm(rng.standard_normal((features, self.size)), axis=1, keepdims=True)
-        directions = torch.from_numpy(np.concatenate(groups)[:features] * lengths)
+        directions = torch.from_numpy(q.reshape(-1, self.size)[:features] * lengths)
         self.register_buffer("directions", directions.to(torch.get_default_dtype()))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:

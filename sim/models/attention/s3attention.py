@@ -106,6 +106,10 @@ class S3Classifier(SequenceClassifier):
         >>> model = S3Classifier((2, 32), 2, vocabulary=16, padding=0, seed=0)
         >>> model(torch.ones(5, 2, 32, dtype=torch.int64)).shape
         torch.Size([5, 2])
+
+    References:
+        X. Wang et al.: S³Attention: Improving long sequence attention with smoothed skeleton sketching, 2024,
+        arXiv:2408.08567.
     """
 
     def __init__(

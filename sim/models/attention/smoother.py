@@ -32,8 +32,8 @@ class FourierConvolution(nn.Module):
         if width % segments:
             raise ValueError(f"segments: got {segments}, which does not divide the width {width}")
         self.length, self.segments = length, segments
-        self.filter = nn.Parameter(torch.empty(width, length // 2 + 1, 2))
-        """L for each feature and frequency, real and imaginary parts."""
+        self.filter = nn.Parameter(torch.empty(2, width, length // 2 + 1))
+        """Real and imaginary parts of L, for each feature and frequency."""
         nn.init.normal_(self.filter, std=1 / math.sqrt(width))  # He et al.: two numbers for each feature
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class FourierConvolution(nn.Module):
         """
         # No lower precision, which transforms do not have; and time last, where they are twice as fast.
         means = torch.unflatten(x.to(self.filter.dtype), -1, (self.segments, -1)).mean(-1).mT.contiguous()
-        filters = torch.unflatten(torch.view_as_complex(self.filter), 0, (self.segments, -1))
+        filters = torch.unflatten(torch.complex(self.filter[0], self.filter[1]), 0, (self.segments, -1))
         spectrum = torch.fft.rfft(means).unsqueeze(2) * filters
         smooth: Tensor = torch.fft.irfft(spectrum.flatten(1, 2), n=self.length).mT
         return smooth

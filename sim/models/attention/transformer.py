@@ -6,13 +6,14 @@ from basinet.sim.models.attention.classifier import Number, SequenceClassifier, 
 from basinet.sim.models.attention.heads import MultiHead, join_heads
 from basinet.sim.models.model import MODELS
 
-__all__ = ["Transformer"]
+__all__ = ["SoftmaxAttention", "Transformer"]
 
 
-class _SoftmaxAttention(MultiHead):
+class SoftmaxAttention(MultiHead):
     """softmax(Q Kᵀ / √size) V, over the tokens that are not padded; over all of them if all are."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
+        """Attend to all tokens; see `MultiHead`."""
         seen = None if padding is None else (~padding | padding.all(1, keepdim=True))[:, None, None, :]
         return join_heads(nn.functional.scaled_dot_product_attention(query, key, value, seen))
 
@@ -57,5 +58,5 @@ class Transformer(SequenceClassifier):
     ) -> None:
         super().__init__(
             input_shape, num_outputs, vocabulary, padding, width=width, layers=layers, hidden=hidden, dropout=dropout,
-            mix=lambda length, layer: _SoftmaxAttention(width, heads),
+            mix=lambda length, layer: SoftmaxAttention(width, heads),
         )  # fmt: skip
