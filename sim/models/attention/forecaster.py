@@ -3,6 +3,7 @@
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -137,7 +138,7 @@ def extrapolate(x: Tensor, horizon: int, harmonics: int) -> Tensor:
 
 def _sinusoids(length: int, width: int) -> Tensor:
     """Compute sin and cos of each time at geometrically spaced frequencies, [length, width] (Vaswani et al., 2017)."""
-    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
-    found = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)[:, :width]
-    return found.to(torch.get_default_dtype())
+    rates = np.exp(np.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angles = np.arange(length)[:, None] * rates
+    found = np.stack((np.sin(angles), np.cos(angles)), -1).reshape(length, -1)[:, :width]
+    return torch.from_numpy(found).to(torch.get_default_dtype())

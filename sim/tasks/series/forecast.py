@@ -75,7 +75,7 @@ class Forecast(Regression):
         found: dict[str, Callable[[Tensor], Tensor]] = {"last value": lambda inputs: last_value(inputs, horizon)}
         if (season := self.season) is not None and season <= length:
             found["seasonal naive"] = lambda inputs: seasonal_naive(inputs, horizon, season)
-        return {**found, "linear (ridge)": LinearForecast(self)}
+        return {**found, "ridge regression": LinearForecast(self)}
 
     @property
     def horizon(self) -> int:

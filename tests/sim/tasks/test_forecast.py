@@ -156,7 +156,7 @@ def test_trivial_forecasts_by_hand(etth, numbers):
         "mean target": np.broadcast_to(y.mean(0), y_test.shape),
         "last value": np.array([[w[-1]] * 7 for w in x_test]),
         "seasonal naive": np.array([[w[8 - 3 + h % 3] for h in range(7)] for w in x_test]),
-        "linear (ridge)": np.array(linear),
+        "ridge regression": np.array(linear),
     }
     found = task.baselines()
     assert found.keys() == expected.keys()
@@ -165,7 +165,7 @@ def test_trivial_forecasts_by_hand(etth, numbers):
         assert found[name]["test_mse"] == pytest.approx(np.square(errors).mean(), rel=1e-9)
         assert found[name]["test_loss"] == pytest.approx(np.square(errors).mean(), rel=1e-9)
         assert found[name]["test_mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
-    assert found["linear (ridge)"]["train_loss"] < min(
+    assert found["ridge regression"]["train_loss"] < min(
         found[name]["train_loss"] for name in ("last value", "mean target")
     )
     assert "seasonal naive" not in forecast(path=etth, inputs=8, horizon=7).baselines()
@@ -181,12 +181,12 @@ def test_a_linear_forecaster_starts_at_its_baseline_and_can_be_the_fitted_one(et
     model = LinearForecaster(task.input_shape, task.num_outputs).double()
     found, baselines = task.evaluate(model), task.baselines()
     assert {name: found[name] for name in baselines["last value"]} == pytest.approx(baselines["last value"], rel=1e-12)
-    fitted = task.naive["linear (ridge)"].weights
+    fitted = task.naive["ridge regression"].weights
     with torch.no_grad():
         model.linear.weight.copy_(fitted[:-1].T)
         model.linear.bias.copy_(fitted[-1])
     found = task.evaluate(model)
-    assert found["test_mae"] == pytest.approx(baselines["linear (ridge)"]["test_mae"], rel=1e-9)
+    assert found["test_mae"] == pytest.approx(baselines["ridge regression"]["test_mae"], rel=1e-9)
     mean = LinearForecaster(task.input_shape, task.num_outputs, shift="mean").double()
     torch.testing.assert_close(mean(task.test[0]), task.test[0].mean(1, keepdim=True).expand(-1, 7, -1))
     assert not LinearForecaster(task.input_shape, task.num_outputs, shift="none").double()(task.test[0]).any()
