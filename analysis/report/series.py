@@ -49,7 +49,7 @@ def _readable(run: Run) -> bool:
     """Return whether the forecasts of a run can be computed, for which its data and code have to be there."""
     try:
         forecast_rows([run])
-    except (ExperimentError, ImportError) as error:
+    except (ExperimentError, ImportError, OSError) as error:
         _log.warning("forecasts of %s are not drawn: %s", run.name, error)
         return False
     return True
