@@ -23,7 +23,7 @@ from basinet.sim.run.folder import RunFolder, load_runs
 def built_in(tmp_path_factory):
     """The built-in experiment, with fewer windows and steps."""
     out = tmp_path_factory.mktemp("forecast")
-    words = ["task.stride=8", "steps=2", "evaluate_every=1", "replicas=1", "strategy=diffusion,isolated"]
+    words = ["task.stride=8", "steps=2", "evaluate_every=1", "replicas=1", "strategy=diffusion"]
     assert main(["run", "forecast", *words, "--out", str(out), "--quiet"]) == 0
     return load_runs(out)
 
@@ -104,7 +104,7 @@ def test_the_figure_of_the_built_in_experiment(built_in):
         observed = lines["observed"].get_xdata()
         assert (observed[0], observed[-1]) == (-51, 26)  # two horizons of the window
     labels = {row["label"] for row in drawing.rows if row["kind"] == "forecast"}
-    assert len(labels) == 4 == len(built_in)
+    assert len(labels) == 2 == len(built_in)
     assert panels(built_in, plot_forecasts, width=3.25).axes
     beaten = built_in[0].baselines["last value"]["test_mse"]
     assert built_in[0].metric_quantities.keys() == {"test_mse", "test_mae"} and beaten > 0.01
