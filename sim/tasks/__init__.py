@@ -19,6 +19,7 @@ from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
+from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -27,6 +28,7 @@ __all__ = [
     "TASKS",
     "Batch",
     "DoubleWell",
+    "Forecast",
     "Landscape",
     "LanguageModel",
     "ListOps",
@@ -42,6 +44,7 @@ __all__ = [
     "Task",
     "digits",
     "double_well",
+    "forecast",
     "huggingface",
     "image_folder",
     "is_data_set",

@@ -253,11 +253,13 @@ def check(absent, *words):
 
 unused = {"datasets", "joblib", "pandas", "pyarrow", "ray", "scipy.integrate", "scipy.optimize", "scipy.spatial"}
 unused |= {"scipy.stats", "sklearn", "sympy", "torch._dynamo", "torchvision", "basinet.analysis.studies"}
+unused |= {"statsmodels"}
 drawing = {"matplotlib"}
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
 check(unused | drawing | {"numba"}, "list", "--json")
 check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
+check(unused | drawing, "run", "forecast", "strategy=isolated", "--dry-run", "--json")
 check(unused, "run", "tiny.yaml", "strategy=diffusion", "optimizer=sgd,adam", "steps=4", "--out", "out", "--json")
 
 # What was put off is done as soon as something is compiled.
