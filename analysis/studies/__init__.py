@@ -3,6 +3,7 @@
 from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.heavy_tails import heavy_tails
+from basinet.analysis.studies.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
@@ -12,5 +13,6 @@ STUDIES: dict[str, Study] = {
     "flatness-tradeoff": flatness_tradeoff,
     "galore-counterexample": galore_counterexample,
     "heavy-tails": heavy_tails,
+    "s3attention": s3attention,
     "zeroth-order": zeroth_order,
 }
