@@ -5,10 +5,10 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 
-from basinet.analysis.metrics.sample_means import Accuracy, SampleMean
+from basinet.analysis.metrics.sample_means import Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Task
+from basinet.sim.tasks import LanguageModel, Task
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -33,6 +33,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         task: The task.
 
     Returns:
-        The accuracy of a classification; none of another task.
+        Perplexity and bits per byte of a language model, the accuracy of another classification; none of another task.
     """
+    if isinstance(task, LanguageModel):
+        return Perplexity(), BitsPerByte()
     return (Accuracy(),) if task.classification else ()

@@ -155,7 +155,7 @@ def record(
     recorder = _Recorder()
     with torch.enable_grad():
         # No leaves of autograd, which must not be written.
-        clones = [x.detach().clone().requires_grad_(x.is_floating_point()).clone() for x in inputs]
+        clones = [x.detach().clone().requires_grad_(x.is_floating_point() or x.is_complex()).clone() for x in inputs]
     recorder.recording.inputs = [recorder.keep(x, trained=False) for x in clones]
     for name, parameter in parameters.items():
         recorder.keep(parameter, trained=True, name=name)

@@ -73,7 +73,7 @@ class Segment:
         if not self.differentiable:
             return self.value(*inputs)
         with torch.enable_grad():
-            self.leaves = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
+            self.leaves = [x.detach().requires_grad_(x.is_floating_point() or x.is_complex()) for x in inputs]
             self.results = self.value(*self.leaves)
         return [result.detach() for result in self.results]
 

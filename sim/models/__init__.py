@@ -1,5 +1,10 @@
 """Models: ordinary modules, written for a single agent."""
 
+from basinet.sim.models.attention.linformer import Linformer
+from basinet.sim.models.attention.performer import Performer
+from basinet.sim.models.attention.s3attention import S3Attention, S3Classifier
+from basinet.sim.models.attention.tokenwise import Tokenwise
+from basinet.sim.models.attention.transformer import Transformer
 from basinet.sim.models.convolutional.cnn import CNN
 from basinet.sim.models.convolutional.resnet import ResNet
 from basinet.sim.models.convolutional.wide_resnet import WideResNet
@@ -9,6 +14,22 @@ from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
 
-__all__ = ["CNN", "MLP", "MODELS", "Linear", "Llama", "Point", "ResNet", "Softmax", "WideResNet"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "MODELS",
+    "Linear",
+    "Linformer",
+    "Llama",
+    "Performer",
+    "Point",
+    "ResNet",
+    "S3Attention",
+    "S3Classifier",
+    "Softmax",
+    "Tokenwise",
+    "Transformer",
+    "WideResNet",
+]
 
 MODELS.fill(__name__)

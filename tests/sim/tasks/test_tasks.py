@@ -315,7 +315,9 @@ def test_supervised_refuses(data: Any, message: str) -> None:
 # All tasks
 
 
-@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"huggingface", "image_folder", "shards", "table"}))
+@pytest.mark.parametrize(
+    "name", sorted(TASKS.keys() - {"huggingface", "image_folder", "language_model", "shards", "table"})
+)
 def test_default_model_fits_the_task(name: str) -> None:
     task = TASKS[name]().to("cpu", torch.float32)
     shape = {} if task.model == "point" else {"input_shape": task.input_shape}

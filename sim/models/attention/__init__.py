@@ -1,0 +1,1 @@
+"""Models of sequences: S³Attention, and what it is compared to."""

@@ -1,0 +1,1 @@
+"""Language models, and the text that they learn."""
