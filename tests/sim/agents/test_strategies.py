@@ -388,8 +388,8 @@ def test_choco_agrees_in_fewer_bytes(quadratic_block, compressor):
     still = {"name": "quadratic", "heterogeneity": 0.7, "noise": 0.0}
     block = quadratic_block(strategy, task=still, optimizer={"name": "sgd", "lr": 0.02})
     block.advance(1000)
-    own = block.task.minimum - torch.linalg.solve(block.task.hessian, block.task.shifts.T).T  # where each would end alone
-    assert float(block.x[:K].var(0, correction=0).sum()) < float(own.var(0, correction=0).sum()) / 50
+    alone = block.task.minimum - torch.linalg.solve(block.task.hessian, block.task.shifts.T).T  # where each would end
+    assert float(block.x[:K].var(0, correction=0).sum()) < float(alone.var(0, correction=0).sum()) / 50
     messages = 1000 * 2 * K
     assert block.channel.bytes_sent == messages * {"top_k": 17, "random_k": 24, "sign": 9, "qsgd": 11}[compressor]
 
