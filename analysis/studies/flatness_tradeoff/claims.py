@@ -103,7 +103,7 @@ class Sizes:
 
 
 FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000, rest=600)
-SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100, rest=150)
+SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100, rest=300)
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:
