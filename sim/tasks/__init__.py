@@ -20,9 +20,9 @@ from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
 from basinet.sim.tasks.sequences.pathfinder import pathfinder
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
-from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.sequences.retrieval import retrieval
 from basinet.sim.tasks.sequences.text import text
+from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
