@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="EXPERIMENT.yaml | key=value",
-        help="a file or the name of a built-in experiment (main, learning_rate); main if none is given",
+        help="a file or the name of a built-in experiment, such as language_model; main if none is given",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")

@@ -234,7 +234,7 @@ def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
 
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
-    for name in ("main", "learning_rate"):
+    for name in ("main", "learning_rate", "language_model", "prompt_classification"):
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 

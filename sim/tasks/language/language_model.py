@@ -98,8 +98,8 @@ def language_model(
         length: Tokens in a window, T.
         separate: Whether the model is told the documents, so that attention does not cross them.
         bytes: At most so many bytes of text, of documents drawn at random, the same in every run; by default all.
-        test_share: Share of the text to test on, in whole documents from all over it, unless there is another to test
-            on. Of a single document, its end.
+        test_share: Share of the text to test on, unless there is another: whole documents drawn at random, the same in
+            every run. Of a single document, its end.
         window: For text larger than memory: tokens are made as they are needed, in the order of the text, and agents
             draw from so many windows of it at a time (`partition: in_turns`).
         cache: Folder in which tokens are kept in files that are mapped into memory, shared by all runs with the same

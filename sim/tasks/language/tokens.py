@@ -203,7 +203,7 @@ def train_bpe(texts: Iterable[str], size: int) -> BPE:
     )
     try:
         made.train_from_iterator(texts, trainer)
-    except TypeError:  # a lone surrogate
+    except (TypeError, UnicodeEncodeError):  # a lone surrogate
         raise ValueError("tokens: a text is not UTF-8, which 'bpe' needs; allowed is 'bytes'") from None
     return BPE(made.to_str(), "'bpe'")
 

@@ -206,11 +206,12 @@ def test_baselines_are_the_losses_of_ngrams(settings: Any) -> None:
     assert entropy < own < -float((total * unigram.log()).sum() / total.sum()) < math.log(size)
 
 
-def test_the_manual_has_the_entropies_known_of_it() -> None:
-    found = language_model().baselines()
-    # The last tenth of the same text in Python 3.11.7, in bits per byte, and as much as other splits differ by.
-    assert found["unigram"]["test_bits_per_byte"] == pytest.approx(4.684, abs=0.15)
-    assert found["bigram"]["test_bits_per_byte"] == pytest.approx(3.339, abs=0.15)
+def test_the_manual_has_the_entropies_known_of_it(tmp_path: Path) -> None:
+    (tmp_path / "manual.txt").write_text("".join(manuals().values()), encoding="utf-8")
+    found = language_model(path=str(tmp_path / "manual.txt")).baselines()
+    # Independently computed of the last tenth in Python 3.11.7; the text of other versions differs a little.
+    assert found["unigram"]["test_bits_per_byte"] == pytest.approx(4.684, abs=0.05)
+    assert found["bigram"]["test_bits_per_byte"] == pytest.approx(3.339, abs=0.05)
 
 
 # Sources
