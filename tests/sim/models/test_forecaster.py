@@ -129,6 +129,11 @@ def test_states_and_copies_give_the_same_outputs():
     assert torch.equal(copy.deepcopy(model)(x), model(x)) and torch.equal(other(x), model(x))
 
 
+def test_sampled_sets_are_those_of_the_seed():
+    sets = [[*S3Forecaster(SHAPE, OUTPUTS, seed=seed, **SMALL).buffers()] for seed in (1, 1, 2)]
+    assert all(map(torch.equal, sets[0], sets[1])) and not all(map(torch.equal, sets[0], sets[2]))
+
+
 @pytest.mark.parametrize("standardize", ["soft", "unit", "none"])
 def test_windows_are_standardised(standardize):
     model, x = (

@@ -8,6 +8,7 @@ import statsmodels.api as sm
 import torch
 
 from basinet.sim.data.nests import move_nest
+from basinet.sim.experiment.digest import digest
 from basinet.sim.models import MLP, LinearForecaster
 from basinet.sim.tasks import forecast
 
@@ -90,6 +91,11 @@ def test_columns_and_their_own_scale(etth, numbers):
     task = forecast(path=etth, inputs=7, horizon=4)
     np.testing.assert_allclose(task.shift, numbers[:42].mean(0), rtol=1e-12)
     np.testing.assert_allclose(task.scale, numbers[:42].std(0), rtol=1e-12)
+
+
+def test_the_same_file_gives_the_same_task(etth):
+    first, again = (digest(forecast(path=etth, inputs=7, horizon=4)) for _ in range(2))
+    assert first == again != digest(forecast(path=etth, inputs=7, horizon=5))
 
 
 def test_a_constant_channel_stays_finite(numbers, tmp_path):
