@@ -18,14 +18,16 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.adapters import added_parameters, attach
 from basinet.sim.models.adapters import merge as merge_adapters
+from basinet.sim.models.model import OfTransformers
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.reached import trained_model
-from basinet.sim.setup.weights import write_weights
+from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.weights import write_folder, write_weights
 
-__all__ = ["Results", "compare", "export", "failures", "load"]
+__all__ = ["Results", "compare", "export", "failures", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +104,20 @@ class Results:
         """
         return _model(self, run, replica, agent, module, _KEYS, merge=merge)
 
+    def setup(self, run: str | Run) -> Setup:
+        """Build the parts of a run again on the CPU, such as its task and its model.
+
+        Args:
+            run: The run, or its name.
+
+        Returns:
+            The parts.
+
+        Raises:
+            ExperimentError: The run does not exist, or its parts cannot be built.
+        """
+        return _setup(self, _found(self, run, _KEYS))
+
     def state_dict(
         self,
         run: str | Run,
@@ -141,7 +157,13 @@ def load(folder: str | Path) -> Results:
 
 
 def export(
-    folder: str | Path, file: str | Path, replica: int = 0, agent: int | str = "centroid", *, merge: bool = False
+    folder: str | Path,
+    file: str | Path,
+    replica: int = 0,
+    agent: int | str = "centroid",
+    *,
+    merge: bool = False,
+    transformers: bool = False,
 ) -> dict[str, Tensor]:
     """Write a trained model of a finished run to a file, which loads into the plain model.
 
@@ -153,6 +175,8 @@ def export(
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
         merge: Whether to fold adapters into the layers, so that the model needs none.
+        transformers: Whether to write a folder instead, which `from_pretrained` of the package transformers reads, for
+            a model that this has, such as `llama`; adapters are folded in.
 
     Returns:
         The state dict that was written.
@@ -160,16 +184,39 @@ def export(
     Raises:
         ExperimentError: The model does not exist, or it cannot be written there.
     """
-    results, file = load(folder), Path(file)
+    results, run = load_one(folder)
+    file = Path(file)
+    if file.is_dir() and not transformers:
+        raise ExperimentError(f"--out: {file} is a folder; choose a file")
+    about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}
+    described = {key: str(value) for key, value in about.items()}
+    model = _model(results, run, replica, agent, None, _OPTIONS, merge=merge or transformers)
+    if not transformers:
+        state = model.state_dict()
+        write_weights(state, file, described, "--out")
+        return state
+    if not isinstance(model, OfTransformers):
+        raise ExperimentError(f"--transformers: {type(model).__name__} is no model of transformers, as llama is")
+    return write_folder(model, file, getattr(results.setup(run).task, "tokens", None), described)
+
+
+def load_one(folder: str | Path) -> tuple[Results, Run]:
+    """Read the folder of a single run.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The results, and the run.
+
+    Raises:
+        ExperimentError: It holds none, or several.
+    """
+    results = load(folder)
     if len(results.states) > 1:
         raise ExperimentError(f"RUN: {folder} holds several runs; give the folder of one: {', '.join(results.states)}")
-    if file.is_dir():
-        raise ExperimentError(f"--out: {file} is a folder; choose a file")
     (run,) = results.runs
-    state = _model(results, run, replica, agent, None, _OPTIONS, merge=merge).state_dict()
-    about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}
-    write_weights(state, file, {key: str(value) for key, value in about.items()}, "--out")
-    return state
+    return results, run
 
 
 _KEYS = {"run": "run", "replica": "replica", "point": "agent", "step": "step"}
@@ -224,19 +271,10 @@ def _model(
     merge: bool,
 ) -> nn.Module:
     """Return a model of a run."""
-    name = run if isinstance(run, str) else run.name
-    found = next((known for known in results.runs if known.name == name), None)
-    if found is None:
-        raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
+    found = _found(results, run, keys)
     if module is None:
         try:
-            live = results.experiment
-            # Only the model is needed, which any machine can make.
-            config = Config.parse({**found.config, "analysis": []}) if live is None else live.runs[name]
-            here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
-            # The values are in the folder, wherever they started.
-            config = config.model_copy(update={"runtime": here, "start": None})
-            module = build_setup(config, trial=False).plain_model()
+            module = _setup(results, found).plain_model()
         except ExperimentError as error:
             raise ExperimentError(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
@@ -249,6 +287,25 @@ def _model(
         return merge_adapters(model) if merge else model
     except ValueError as error:
         raise ExperimentError(f"merge: {error}") from None
+
+
+def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
+    """Find a run."""
+    name = run if isinstance(run, str) else run.name
+    found = next((known for known in results.runs if known.name == name), None)
+    if found is None:
+        raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
+    return found
+
+
+def _setup(results: Results, run: Run) -> Setup:
+    """Build the parts of a run on the CPU."""
+    live = results.experiment
+    # Only task and model are needed, which any machine can make.
+    config = Config.parse({**run.config, "analysis": []}) if live is None else live.runs[run.name]
+    here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
+    # The values are in the folder, wherever they started.
+    return build_setup(config.model_copy(update={"runtime": here, "start": None}), trial=False)
 
 
 def compare(*folders: str | Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
+    from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "compare",
     "export",
+    "generate",
     "load",
     "run",
 ]
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
+        "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),

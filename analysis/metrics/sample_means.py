@@ -12,6 +12,7 @@ from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.measuring import size, weights_of
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.language.tokens import Tokens
 from basinet.sim.tasks.model_outputs import class_scores, fit, output_of
 
 __all__ = ["Accuracy", "SampleMean"]
@@ -193,6 +194,49 @@ class BitsPerElement(_OfTheLoss):
             The mean loss to the base 2.
         """
         return super().compute() / math.log(2)
+
+
+class BitsPerByte(_OfTheLoss):
+    """The bits per byte J t / (b ln 2) of a language model, J the mean loss, for t tokens that stand for b bytes."""
+
+    unit, direction = "bits", "smaller"
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        super().reset()
+        self._bytes: list[tuple[Tensor, Tensor | int]] = []
+
+    def update(self, outputs: Any, batch: Nest, task: Task) -> None:
+        """Take a batch into account.
+
+        Args:
+            outputs: What the model returned.
+            batch: The batch.
+            task: A language model.
+
+        Raises:
+            ValueError: If the task does not say how many bytes a token stands for.
+        """
+        tokens = getattr(task, "tokens", None)
+        if not isinstance(tokens, Tokens):
+            raise ValueError(f"{self.name} needs tokens that stand for bytes, as those of language_model do")
+        super().update(outputs, batch, task)
+        targets = task.targets(batch)
+        lengths = tokens.bytes_in(targets.clamp(min=0))
+        counted = task.counted(batch)
+        if counted is None:
+            self._bytes.append((lengths.sum(), targets.numel()))
+        else:
+            self._bytes.append(((lengths * counted).sum(), counted.sum()))
+
+    def compute(self) -> float:
+        """Convert the mean loss to bits per byte.
+
+        Returns:
+            The bits; NaN if there are no bytes.
+        """
+        lengths, counts = (sum(map(float, part)) for part in zip(*self._bytes, strict=True))
+        return super().compute() / math.log(2) * counts / lengths if lengths else math.nan
 
 
 class _OfErrors(SampleMean):

@@ -2,8 +2,10 @@
 
 from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeoff
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
+from basinet.analysis.studies.galore_pretraining import galore_pretraining
 from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.long_sequences import s3attention
+from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
@@ -12,7 +14,9 @@ __all__ = ["STUDIES", "TRAININGS", "Check", "Findings", "Progress", "Study", "ch
 STUDIES: dict[str, Study] = {
     "flatness-tradeoff": flatness_tradeoff,
     "galore-counterexample": galore_counterexample,
+    "galore-pretraining": galore_pretraining,
     "heavy-tails": heavy_tails,
+    "lozo-finetuning": lozo_finetuning,
     "s3attention": s3attention,
     "zeroth-order": zeroth_order,
 }

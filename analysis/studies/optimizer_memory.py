@@ -15,7 +15,7 @@ from basinet.analysis.studies.peak_memory import PeakMemory
 from basinet.analysis.studies.study import Check
 from basinet.sim.run.records import Row
 
-__all__ = ["BATCH", "COMPARED", "draw_memory", "memory_checks", "memory_of"]
+__all__ = ["BATCH", "COMPARED", "draw_memory", "memory_checks", "memory_of", "memory_of_step"]
 
 
 BATCH = 2048
@@ -40,8 +40,7 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
         make: Constructs the optimizer.
 
     Returns:
-        `method`, and the bytes of the `parameters`, of the state `kept` between steps, of the `momentum of low rank`
-        that LOZO-M should keep, and the peak of everything else during the step (`transient`).
+        `method`, and what `memory_of_step` counts.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -51,6 +50,21 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
 
     def evaluate() -> Tensor:
         return nn.functional.cross_entropy(model(x), y)
+
+    return {"method": name, **memory_of_step(optimizer, evaluate)}
+
+
+def memory_of_step(optimizer: optim.Optimizer, evaluate: Callable[[], Tensor]) -> Row:
+    """Count the bytes of the second step of an optimizer in float32.
+
+    Args:
+        optimizer: The optimizer of all trained parameters.
+        evaluate: Computes the loss.
+
+    Returns:
+        The bytes of the `parameters`, of the state `kept` between steps, of the `momentum of low rank` that LOZO-M
+        should keep at its rank, 2 by default, and the peak of everything else during the step (`transient`).
+    """
 
     def step() -> None:
         if isinstance(optimizer, DirectionalOptimizer):
@@ -65,13 +79,13 @@ def memory_of(name: str, make: Callable[[Iterable[nn.Parameter]], optim.Optimize
     kept = [t for held in optimizer.state.values() for t in held.values() if isinstance(t, Tensor) and t.ndim]
     with PeakMemory() as memory:
         step()
-    parameters = list(model.parameters())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    rank = optimizer.param_groups[0].get("rank", 2)
     return {
-        "method": name,
         "parameters": sum(4 * p.numel() for p in parameters),
         "kept": sum(t.untyped_storage().nbytes() for t in kept),
         # plus the index of its period, for each parameter
-        "momentum of low rank": sum(4 * len(p) * (2 if p.ndim > 1 else 1) + 8 for p in parameters),
+        "momentum of low rank": sum(4 * len(p) * (rank if p.ndim > 1 else 1) + 8 for p in parameters),
         "transient": memory.peak,
     }
 

@@ -28,12 +28,13 @@ _MOST_SENTENCES = 20
 """Most sentences about runs after a command; the report has all."""
 
 
-def write(*texts: Any, fold: bool = False) -> None:
+def write(*texts: Any, fold: bool = False, end: str = "\n") -> None:
     """Print to standard output, and flush.
 
     Args:
         *texts: Lines, or what rich can draw.
         fold: Whether lines are folded to the terminal's width.
+        end: What follows each line.
 
     Raises:
         OSError: It is full or closed; nothing is printed from then on.
@@ -41,9 +42,9 @@ def write(*texts: Any, fold: bool = False) -> None:
     try:
         for text in texts:
             if isinstance(text, str) and not fold:
-                print(text)  # noqa: T201
+                print(text, end=end)  # noqa: T201
             else:
-                screen().print(text)
+                screen().print(text, end=end)
         sys.stdout.flush()
     except OSError as error:
         give_up(sys.stdout)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from basinet import __version__
+from basinet.launch.cli.built_in import BUILT_IN
 
 __all__ = ["make_parser"]
 
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="EXPERIMENT.yaml | key=value",
-        help="a file or the name of a built-in experiment (main, learning_rate); main if none is given",
+        help=f"a file or the name of a built-in experiment ({', '.join(BUILT_IN)}); main if none is given",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
@@ -79,12 +80,26 @@ def make_parser() -> argparse.ArgumentParser:
     export = command("export", "write a trained model of a finished run to a file, as a state dict")
     export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
     export.add_argument("out", nargs="?", type=Path, metavar="FILE", help="the file, .pt or .safetensors")
-    export.add_argument("--replica", type=int, default=0, metavar="R", help="number of the replica (default 0)")
+    _add_point(export)
     export.add_argument(
-        "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
+        "--transformers", action="store_true", help="write a folder that from_pretrained of transformers reads"
     )
     export.add_argument("--merge", action="store_true", help="fold adapters into the layers")
     export.add_argument("--out", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the same as FILE")
+
+    generate = command("generate", "let the language model of a finished run continue a text")
+    generate.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    generate.add_argument("--prompt", default="", metavar="TEXT", help="the text (default: begin a new one)")
+    generate.add_argument("--tokens", type=int, default=200, metavar="N", help="most tokens to generate (default 200)")
+    generate.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="divides logits; 0: most probable (default 1)"
+    )
+    generate.add_argument("--top-k", type=int, metavar="N", help="choose among the N most probable tokens")
+    generate.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="choose among those that reach this probability"
+    )
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
+    _add_point(generate)
 
     reproduce = command("reproduce", "measure a published claim anew; without a name, list them", table=True)
     reproduce.add_argument("name", nargs="?", metavar="NAME")
@@ -118,6 +133,13 @@ def make_parser() -> argparse.ArgumentParser:
     listing.add_argument("kind", nargs="?", metavar="KIND", help="such as optimizers, measures (default all)")
     listing.add_argument("name", nargs="?", metavar="NAME", help="one of them: its settings, formula and source")
     return parser
+
+
+def _add_point(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--replica", type=int, default=0, metavar="R", help="number of the replica (default 0)")
+    parser.add_argument(
+        "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
+    )
 
 
 def _positive(text: str) -> int:

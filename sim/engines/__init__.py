@@ -83,7 +83,8 @@ def make_engine(
     Raises:
         ValueError: The named engine cannot run this model; the message says why.
     """
-    kind, why, seconds = _choose(name, model, task, state, batch_size, verb)
+    timed = name == "auto" or threads > 1 or state.parameters.device.type == "cuda"
+    kind, why, seconds = _choose(name, model, task, state, batch_size, verb, timed=timed)
     if kind is not LoopEngine:
         kind = partial(FallbackEngine, kind)
     engine: Engine = kind(model, task, state)
@@ -98,12 +99,14 @@ def make_engine(
 
 
 def _choose(
-    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, verb: Verb
+    name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, verb: Verb, *, timed: bool
 ) -> tuple[EngineKind, str, float]:
-    """Choose the kind of engine; return it, the reasons, and the seconds per step."""
+    """Choose the kind of engine; return it, the reasons, and the seconds per step, which are 0 if not timed."""
+    if name == "loop" and not timed:
+        return LoopEngine, "as asked", 0.0
 
     def trial(kind: EngineKind, most_agents: int) -> _Trial:
-        return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size, verb)
+        return _Trial(kind, model, task, state, min(state.num_agents, most_agents), batch_size, verb, timed=timed)
 
     expected = trial(LoopEngine, _LOOPED_AGENTS)
     able: list[tuple[float, str, EngineKind]] = []
@@ -148,7 +151,9 @@ class _Trial:
         like: StackedState,
         num_agents: int,
         batch_size: int,
-        verb: Verb = "gradients",
+        verb: Verb,
+        *,
+        timed: bool,
     ) -> None:
         device, dtype = like.parameters.device, like.parameters.dtype
         state = StackedState(model, num_agents, device, dtype, like.autocast)
@@ -163,7 +168,7 @@ class _Trial:
         clock = time.perf_counter if device.type == "cuda" else time.process_time
         times: list[float] = []
         # The first pass warms up; a slow one is repeated less.
-        while len(times) < 2 or (len(times) < 4 and sum(times) < _TRIAL_SECONDS):
+        while not times or (timed and (len(times) < 2 or (len(times) < 4 and sum(times) < _TRIAL_SECONDS))):
             start = clock()
             losses = run(batch, keys)
             if device.type == "cuda":
@@ -177,7 +182,7 @@ class _Trial:
                 }
                 results |= {f"buffer {name}": b for name, b in state.buffers.items()}
                 self.results = {name: t[:_LOOPED_AGENTS].to(torch.float64, copy=True) for name, t in results.items()}
-        self.seconds = min(times[1:]) / num_agents
+        self.seconds = min(times[1:], default=0.0) / num_agents
         self.tolerance = _TOLERANCE[like.autocast or dtype]
 
     def checked(self, expected: "_Trial") -> float:

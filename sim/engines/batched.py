@@ -1,7 +1,8 @@
-"""Attention and normalisation for all agents at once."""
+"""Attention, normalisation, reductions and views for all agents at once."""
 
 from collections.abc import Callable
 from functools import partial
+from types import EllipsisType, NoneType
 from typing import Any
 
 import torch
@@ -104,6 +105,36 @@ def _batch_norm(
     return y.view(side_by_side.shape).transpose(0, 1)
 
 
+def _reduction(function: Callable[..., Tensor], operation: Operation) -> Form | None:
+    # function(x, dim=None, keepdim=False, *, dtype=None)
+    args, kwargs = operation.arguments(operation.leaves)
+    settings = dict(zip(("x", "dim", "keepdim"), args, strict=False)) | kwargs
+    x, dim, keepdim, dtype = (settings.pop(name, None) for name in ("x", "dim", "keepdim", "dtype"))
+    dims = dim if isinstance(dim, list | tuple) else () if dim is None else (dim,)
+    if settings or not isinstance(x, Value) or not x.shape or not isinstance(keepdim, bool | NoneType):
+        return None
+    if not all(isinstance(axis, int) for axis in dims):
+        return None
+    axes = tuple(axis + 1 if axis >= 0 else axis for axis in dims or range(len(x.shape)))
+    return lambda leaves: function(leaves[0], axes, keepdim=bool(keepdim), dtype=dtype)
+
+
+def _expansion(operation: Operation) -> Form | None:
+    if operation.inputs != operation.leaves[:1]:
+        return None
+    shape = operation.outputs[0].shape
+    return lambda leaves: aligned(leaves[0], len(shape) + 1).expand(-1, *shape)
+
+
+def _indexing(operation: Operation) -> Form | None:
+    x, index = operation.arguments(operation.leaves)[0]
+    parts = index if isinstance(index, tuple) else (index,)
+    if operation.inputs != [x] or not all(type(part) in (int, slice, EllipsisType, NoneType) for part in parts):
+        return None
+    axes = (slice(None), *parts)
+    return lambda leaves: leaves[0][axes]
+
+
 def aligned(parameter: Tensor, ndim: int) -> Tensor:
     """Insert axes after the agents' axis so that a parameter of last axes broadcasts.
 
@@ -132,5 +163,9 @@ BATCHED: dict[Callable[..., Any], Callable[[Operation], Form | None]] = {
     torch.rms_norm: partial(_normalization, _rms_norm),
     torch.group_norm: partial(_normalization, _group_norm),
     torch.batch_norm: partial(_normalization, _batch_norm),
+    **{function: partial(_reduction, torch.sum) for function in (torch.sum, Tensor.sum)},
+    **{function: partial(_reduction, torch.mean) for function in (torch.mean, Tensor.mean)},
+    Tensor.expand: _expansion,
+    Tensor.__getitem__: _indexing,
 }
 """Makes the form of an operation by its function; None where it does not fit."""

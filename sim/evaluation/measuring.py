@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+_OUTPUTS = 2**22
+"""Most outputs that are computed at a time, unless a single sample has more: memory of this size is soon used again."""
+
+
 def metrics_of(task: "Task") -> list[Metric]:
     """List the metrics of a task.
 
@@ -202,7 +206,7 @@ def chunks(task: "Task", data: Data, most: int) -> Iterator[tuple[Nest, float]]:
     Args:
         task: The task.
         data: Its training or test data.
-        most: Largest number of samples in a chunk; fewer if they are large and read when needed.
+        most: Largest number of samples in a chunk; fewer if they, or a model's outputs for them, are large.
 
     Yields:
         The chunks, with the weight of each one's loss in the overall mean.
@@ -212,10 +216,15 @@ def chunks(task: "Task", data: Data, most: int) -> Iterator[tuple[Nest, float]]:
         rows = rows if isinstance(data, Stored) else rows.to(leaves(data)[0].device)
         yield from ((take(data, some), 1 / len(rows)) for some in rows)
         return
-    total, most = size(task, data) or 1, min(most, at_once(data))
+    total, most = size(task, data) or 1, min(most, at_once(data), _outputs_at_once(task))
     for first in range(0, length(data), most):
         part = take(data, slice(first, first + most))
         yield part, size(task, part) / total
+
+
+def _outputs_at_once(task: "Task") -> int:
+    """Count the samples that have so many outputs, at least one."""
+    return max(1, _OUTPUTS // max(1, task.outputs_per_sample))
 
 
 def fixed_batches(task: "Task", count: int) -> Tensor:

@@ -1,10 +1,24 @@
 """The models that an experiment can name."""
 
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
 from torch import nn
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["MODELS"]
+__all__ = ["MODELS", "OfTransformers"]
 
 MODELS: Registry[nn.Module] = Registry()
 """The models that an experiment can name."""
+
+
+@runtime_checkable
+class OfTransformers(Protocol):
+    """A model that the package transformers has, too, with parameters of the same names."""
+
+    def transformers_config(self) -> dict[str, Any]:
+        """Describe the model as a config.json of transformers does."""
+
+    def unlike(self, config: Mapping[str, Any]) -> list[str]:
+        """Describe how the model of a config.json computes other outputs from the same parameters."""

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.signatures import BOOLEAN
+from basinet.sim.models.model import OfTransformers
 from basinet.sim.setup.reached import Reached, read_points
-from basinet.sim.setup.weights import SUFFIXES, folder_files, read_folder, read_weights
+from basinet.sim.setup.weights import SUFFIXES, folder_files, read_config, read_folder, read_weights
 
 __all__ = ["SOURCES", "Fitting", "OfFile", "OfFolder", "OfRun", "OfStage", "RunPoint", "StartSource", "kind_of"]
 
@@ -60,6 +61,12 @@ class OfFolder(Fitting):
     def read(self) -> dict[str, Tensor]:
         """Read the weights."""
         return read_folder(Path(self.folder), "start.folder")
+
+    def unlike(self, model: nn.Module) -> list[str]:
+        """Describe how the folder's model computes other outputs from the same parameters, as far as it is known."""
+        if not isinstance(model, OfTransformers):
+            return []
+        return model.unlike(read_config(Path(self.folder), "start.folder"))
 
 
 class RunPoint(Fitting):

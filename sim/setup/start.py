@@ -22,7 +22,7 @@ from basinet.sim.models.adapters import added_parameters
 from basinet.sim.models.freezing import frozen_parameters, held_parameters
 from basinet.sim.models.loading import Misfit, load_values, rename_values
 from basinet.sim.setup.reached import Reached
-from basinet.sim.setup.sources import SOURCES, Fitting, OfRun, OfStage, RunPoint, StartSource, kind_of
+from basinet.sim.setup.sources import SOURCES, Fitting, OfFolder, OfRun, OfStage, RunPoint, StartSource, kind_of
 
 __all__ = ["NotFound", "Start"]
 
@@ -196,6 +196,11 @@ class Start:
         if misfit and self._how.strict:
             remedy = "" if self.source is None else "; start.rename, start.reinitialize and start.strict=false allow it"
             raise ExperimentError(f"{self._who} does not belong to this model: {misfit}{remedy}")
+        if self._how.strict and isinstance(self.source, OfFolder) and (others := self.source.unlike(model)):
+            raise ExperimentError(
+                f"{self._who} holds another model: {'; '.join(others)}; the model's settings, or start.strict=false,"
+                " allow it"
+            )
         return model
 
     def differences(self, model: nn.Module, layout: Mapping[str, Any]) -> str:

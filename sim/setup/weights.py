@@ -11,13 +11,22 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.models.model import OfTransformers
 from basinet.sim.run.files import write_atomically
 
-__all__ = ["SUFFIXES", "folder_files", "read_folder", "read_weights", "write_weights"]
+__all__ = [
+    "SUFFIXES",
+    "folder_files",
+    "read_config",
+    "read_folder",
+    "read_weights",
+    "write_folder",
+    "write_weights",
+]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Suffixes of files of weights; all but the first are torch's."""
@@ -124,6 +133,61 @@ def write_weights(state: Mapping[str, Tensor], path: Path, about: Mapping[str, s
         write_atomically(path, buffer.getbuffer())
     else:
         raise ExperimentError(f"{key}: got {path}; allowed are files that end with {', '.join(SUFFIXES)}")
+
+
+def write_folder(model: OfTransformers, folder: Path, tokens: Any, about: Mapping[str, str]) -> dict[str, Tensor]:
+    """Write a model in the form in which transformers shares models.
+
+    Args:
+        model: The model, a module.
+        folder: The folder; it need not exist.
+        tokens: The tokens of its task, see `basinet.sim.tasks.language.tokens.Tokens`; None if it has none.
+        about: Metadata of the weights.
+
+    Returns:
+        The state dict that was written, in which a shared tensor has one name.
+
+    Raises:
+        ExperimentError: The folder cannot be one, or a package is missing.
+    """
+    assert isinstance(model, nn.Module)
+    if folder.exists() and not folder.is_dir():
+        raise ExperimentError(f"--out: {folder} is a file; choose a folder")
+    named = dict(model.named_parameters())  # each under its first name
+    held = model.state_dict(keep_vars=True).items()
+    state = {name: t.detach() for name, t in held if name in named or not isinstance(t, nn.Parameter)}
+    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
+    config = model.transformers_config() | dict.fromkeys(("bos_token_id", "eos_token_id"), getattr(tokens, "end", None))
+    write_weights(state, folder / "model.safetensors", about, "--out")
+    write_atomically(folder / "config.json", json.dumps({**config, "torch_dtype": dtype}, indent=1))
+    if tokens is not None:
+        end = next((t["content"] for t in json.loads(tokens.content)["added_tokens"] if t["id"] == tokens.end), None)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": end, "eos_token": end}
+        settings["model_max_length"] = config["max_position_embeddings"]
+        write_atomically(folder / "tokenizer.json", tokens.content)
+        write_atomically(folder / "tokenizer_config.json", json.dumps(settings, indent=1))
+    return state
+
+
+def read_config(folder: Path, key: str) -> dict[str, Any]:
+    """Read the config.json of a hub's model.
+
+    Args:
+        folder: The folder.
+        key: Its key in the experiment, for messages.
+
+    Returns:
+        Its entries; none if there is no such file.
+
+    Raises:
+        ExperimentError: It cannot be read.
+    """
+    file = folder / "config.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{key}: {file} cannot be read: {first_line(error)}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _safetensors(key: str) -> ModuleType:

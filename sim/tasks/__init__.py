@@ -9,6 +9,8 @@ from basinet.sim.tasks.landscapes.double_well import DoubleWell, double_well
 from basinet.sim.tasks.landscapes.landscape import Landscape
 from basinet.sim.tasks.landscapes.quadratic import Quadratic, quadratic
 from basinet.sim.tasks.landscapes.ripples import Ripples, ripples
+from basinet.sim.tasks.language.language_model import LanguageModel, language_model
+from basinet.sim.tasks.language.prompt_classification import PromptClassification, prompt_classification
 from basinet.sim.tasks.loaders.huggingface import huggingface
 from basinet.sim.tasks.loaders.image_folder import image_folder
 from basinet.sim.tasks.loaders.shards import shards
@@ -16,7 +18,11 @@ from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
+from basinet.sim.tasks.sequences.pathfinder import pathfinder
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
+from basinet.sim.tasks.sequences.retrieval import retrieval
+from basinet.sim.tasks.sequences.text import text
+from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -25,12 +31,15 @@ __all__ = [
     "TASKS",
     "Batch",
     "DoubleWell",
+    "Forecast",
     "Landscape",
+    "LanguageModel",
     "ListOps",
     "Logistic",
     "Noise",
     "OwnLoss",
     "Pad",
+    "PromptClassification",
     "Quadratic",
     "Regression",
     "Ripples",
@@ -38,18 +47,24 @@ __all__ = [
     "Task",
     "digits",
     "double_well",
+    "forecast",
     "huggingface",
     "image_folder",
     "is_data_set",
     "is_list_of_samples",
+    "language_model",
     "listops",
     "logistic",
+    "pathfinder",
     "pixel_sequence",
+    "prompt_classification",
     "quadratic",
+    "retrieval",
     "ripples",
     "shards",
     "supervised",
     "table",
+    "text",
 ]
 
 TASKS.fill(__name__)

@@ -113,6 +113,15 @@ class Task:
         return tuple(leaves(take(self.train, slice(0, 1)))[0].shape[1:])
 
     @property
+    def outputs_per_sample(self) -> int:
+        """Number of outputs that a model computes for one sample, by which evaluation bounds the memory.
+
+        By default one per class for each target of a classification, and `num_outputs` otherwise.
+        """
+        targets = self.targets(take(self.train, slice(0, 1))) if self.classification else None
+        return self.num_outputs * (targets.numel() if isinstance(targets, Tensor) else 1)
+
+    @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for, by the names of their parameters."""
         names = ("input_shape", "num_outputs", "vocabulary", "padding")
@@ -211,7 +220,7 @@ class Task:
     @property
     def about_loss(self) -> str:
         """The loss, what its mean is over, and how many training labels do not count, in words."""
-        owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
+        owner = next(kind for kind in type(self).__mro__ if {"loss", "objective", "loss_words"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
             size = self.measured_batch

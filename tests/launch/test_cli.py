@@ -17,6 +17,7 @@ import yaml
 
 from basinet import __version__
 from basinet.launch.cli import main
+from basinet.launch.cli.built_in import BUILT_IN
 from tests.processes import HANGS
 
 TINY = {
@@ -196,10 +197,10 @@ def test_a_dry_run_shows_what_runs_differ_in_and_have_in_common(folder, capsys):
         "left out as impossible: centralized_topology=hypercube-6_seed=3, " in found.err and "power of two" in found.err
     )
     assert found.err.endswith("4 runs, nothing written\n")
-    assert main(["run", "tiny.yaml", f"seed={list(range(105))}", "--dry-run"]) == 0
+    assert main(["run", "tiny.yaml", "strategy=isolated", f"keep_every={list(range(1, 206))}", "--dry-run"]) == 0
     found = capsys.readouterr()
-    assert found.err.startswith("210 runs to check\n")
-    assert "10 more runs; --json prints all" in found.err and len(found.out.splitlines()) < 260
+    assert found.err.startswith("205 runs to check\n")
+    assert "5 more runs; --json prints all" in found.err and len(found.out.splitlines()) < 260
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
@@ -233,15 +234,30 @@ def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
     assert "within 0.1" in capsys.readouterr().out
 
 
+SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
+
+
 def test_the_built_in_experiments_are_valid(folder, capsys):
-    for name in ("main", "learning_rate"):
+    assert set(SEQUENCES) < set(BUILT_IN)
+    for name in BUILT_IN.keys() - set(SEQUENCES):
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports):
+    few = ["steps=3", "batch_size=2", "task.train_size=40", "task.test_size=10"]
+    assert main(["run", name, *few, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    for row in rows:
+        assert row["state"] == "done" and row["step"] == 3
+        assert list(row["baselines"]) == ["majority class", *(["root operator"] if name == "listops" else [])]
 
 
 IMPORTS = """
 import sys
 from basinet.launch.cli import main
+from basinet.launch.cli.built_in import BUILT_IN
 
 def check(absent, *words):
     try:
@@ -253,11 +269,13 @@ def check(absent, *words):
 
 unused = {"datasets", "joblib", "pandas", "pyarrow", "ray", "scipy.integrate", "scipy.optimize", "scipy.spatial"}
 unused |= {"scipy.stats", "sklearn", "sympy", "torch._dynamo", "torchvision", "basinet.analysis.studies"}
+unused |= {"statsmodels"}
 drawing = {"matplotlib"}
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
 check(unused | drawing | {"numba"}, "list", "--json")
 check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
+check(unused | drawing, "run", "forecast", "strategy=isolated", "--dry-run", "--json")
 check(unused, "run", "tiny.yaml", "strategy=diffusion", "optimizer=sgd,adam", "steps=4", "--out", "out", "--json")
 
 # What was put off is done as soon as something is compiled.
@@ -290,10 +308,9 @@ def test_an_unknown_command_is_a_mistake():
 
 
 def test_texts_are_utf_8_whatever_the_locale(folder):
-    Path("tiny.yaml").write_text(
-        yaml.safe_dump(TINY | {"strategy": "isolated", "about": "für Åsa", "analysis": [], "cases": {"größe": {}}}),
-        encoding="utf-8",
-    )
+    keys = {"strategy": "isolated", "steps": 2, "replicas": 1, "analysis": []}
+    keys |= {"about": "für Åsa", "cases": {"größe": {}}}
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY | keys), encoding="utf-8")
     # Python names each file that is opened in the encoding of the locale.
     options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:basinet"]
     command = [sys.executable, *options, "-m", "basinet", "run", "tiny.yaml", "--out", "out", "--quiet"]

@@ -92,16 +92,18 @@ class Sizes:
         settled: Steps until the excess risk on a quadratic is stationary.
         batches: Batch sizes for which exit times are measured.
         visits: Steps in the landscape with two wells.
+        rest: Steps after which agents are looked for where they have begun to rest.
     """
 
     replicas: int
     settled: int
     batches: tuple[int, ...]
     visits: int
+    rest: int
 
 
-FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000)
-SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100)
+FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000, rest=600)
+SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100, rest=300)
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:

@@ -126,7 +126,7 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
     factors = (0.8, 0.95, 1.05, 1.2)
     for index, (label, factor) in enumerate((label, factor) for label in RULES for factor in factors):
         progress(index / (len(RULES) * len(factors)), f"curvature at which {label} can rest")
-        keys: dict[str, Any] = {"label": label, "factor": factor, "replicas": sizes.replicas}
+        keys: dict[str, Any] = {"label": label, "factor": factor, "replicas": sizes.replicas, "steps": sizes.rest}
         row = once("rest", partial(_rest, **keys), **keys)
         bounds[label] = row["cap"]
         stays[label].append((row["curvature"], row["share_at_rest"] > 0.5))
@@ -146,10 +146,10 @@ def rest_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[Dra
                 low < bounds[label] < high,
             )
         )
-    return checks, [_draw_cap(rows)]
+    return checks, [_draw_cap(rows, sizes.rest)]
 
 
-def _rest(*, label: str, factor: float, replicas: int) -> Row:
+def _rest(*, label: str, factor: float, replicas: int, steps: int) -> Row:
     """Measure the fraction of replicas that rest at a minimum whose curvature is a multiple of the limit."""
     lr = 0.1
     flat = make_block(label, lr=lr, replicas=1, **on_landscape({"name": "double_well"}, 0.0))
@@ -158,12 +158,12 @@ def _rest(*, label: str, factor: float, replicas: int) -> Row:
     task = {"name": "double_well", "sharp": sharp, "flat": 1.0, "noise": 1e-3}
     width = math.sqrt(8 * 0.5 / sharp)
     block = make_block(label, lr=lr, replicas=replicas, **on_landscape(task, -width))
-    block.advance(600)
+    block.advance(steps)
     rests = ((block.x.view(-1, AGENTS) + width).abs().amax(1) < _AT_REST * width).double().mean()
     return {"strategy": label, "curvature": sharp, "cap": cap, "share_at_rest": float(rests)}
 
 
-def _draw_cap(rows: Sequence[Row]) -> Drawing:
+def _draw_cap(rows: Sequence[Row], steps: int) -> Drawing:
     figure, (ax,) = grid(1, share_x=False, share_y=False)
     for label, style in styles(RULES).items():
         own = [row for row in rows if row["strategy"] == label]
@@ -173,7 +173,7 @@ def _draw_cap(rows: Sequence[Row]) -> Drawing:
         )  # fmt: skip
         ax.axvline(own[0]["cap"], color=style.color, linewidth=0.8)
     ax.set_xlabel("curvature of the minimum")
-    ax.set_ylabel("fraction of replicas at rest after 600 steps")
+    ax.set_ylabel(f"fraction of replicas at rest after {steps} steps")
     outside_legend(ax)
     caption = (
         "Every agent starts at a minimum, almost without noise, with the step size 0.1. Vertical lines: 2/μ, and "

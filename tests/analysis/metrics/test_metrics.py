@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from basinet.analysis.metrics import METRICS, SampleMean
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import IGNORED, Regression, Task, logistic, supervised
+from basinet.sim.tasks import IGNORED, LanguageModel, Regression, Task, logistic, supervised
+from basinet.sim.tasks.language.tokens import Tokens, train_bpe
 from basinet.sim.tasks.losses import SquaredError
 
 F64 = torch.float64
@@ -191,7 +192,35 @@ def test_metrics_of_several_labels_are_those_of_scikit_learn(name):
 
 
 def test_every_metric_is_compared():
-    assert {*METRICS} == {case.split()[0] for case in (*OF_CLASSES, *OF_NUMBERS, *OF_LABELS)}
+    assert {*METRICS} == {case.split()[0] for case in (*OF_CLASSES, *OF_NUMBERS, *OF_LABELS)} | {"bits_per_byte"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Weighted):
+    """Tokens of several bytes, some of which count differently."""
+
+    tokens: Tokens
+
+
+@pytest.mark.parametrize("kind", [Text, LanguageModel])
+def test_bits_per_byte_are_the_nats_of_all_tokens_by_their_bytes(kind):
+    tokens = train_bpe(["one two three one two one "] * 4, 264)
+    generator = torch.Generator().manual_seed(3)
+    targets = torch.randint(0, tokens.size, (N, 5), generator=generator)
+    scores = torch.randn(N, 5, tokens.size + 1, generator=generator, dtype=F64)
+    if kind is Text:
+        targets[:4, 2] = IGNORED
+    task = kind(train=(scores, targets), test=(scores, targets), num_outputs=tokens.size, tokens=tokens)
+    kept = targets != IGNORED
+    weights = scores[..., -1].abs()[kept].numpy() if kind is Text else np.ones(kept.sum())
+    p, y = scores[..., :-1].log_softmax(-1)[kept].numpy(), targets[kept].numpy()
+    lengths = tokens.lengths.numpy()[y]
+    assert {0, 1, 3} <= {*lengths.tolist()}
+    wanted = -(weights * p[np.arange(len(y)), y]).sum() / (weights * lengths).sum() / math.log(2)
+    for size in SIZES:
+        assert measure(task, "bits_per_byte", Given(tokens.size), size) == pytest.approx(wanted, rel=1e-12)
+    with pytest.raises(ValueError, match="bits_per_byte needs tokens that stand for bytes, as those of language_model"):
+        measure(classes()[0], "bits_per_byte", Given(C), 8)
 
 
 def test_two_classes_from_one_output_or_two():

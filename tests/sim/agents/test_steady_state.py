@@ -178,15 +178,11 @@ def test_stability_ends_where_theory_says(make_block, strategy):
     weights = make(make_block, strategy, 1).setup.weights.toarray()
     # Consensus is stable while |λ − μ h| < 1 for all eigenvalues λ of W and h of H, the others while |1 − μ h| < 1.
     bound = 1 + np.linalg.eigvalsh(weights)[0] if strategy == "consensus" else 2.0
-    low, high = 0.0, 3.0
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        F, _, _ = probe(make_block, strategy, lr=middle)
+    for share, stable in ((0.99, True), (1.01, False)):
+        F, _, _ = probe(make_block, strategy, lr=share * bound / CURVATURE.max())
         if strategy == "centralized":  # its copies start equal, and differences between them would stay
             F = np.kron(np.full((1, K), 1 / K), np.eye(M)) @ F @ np.kron(np.ones((K, 1)), np.eye(M))
-        stable = np.abs(np.linalg.eigvals(F)).max() < 1
-        low, high = (middle, high) if stable else (low, middle)
-    assert low * CURVATURE.max() == pytest.approx(bound, rel=0.01)
+        assert (np.abs(np.linalg.eigvals(F)).max() < 1) == stable
 
 
 EXACT = ("exact_diffusion", "d2", "extra", "gradient_tracking", "gt_hsgd", "k_gt", "push_pull", "relay")
@@ -227,7 +223,7 @@ def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
 
 
 MAIN = ("centralized", "consensus", "diffusion", "cta", "exact_diffusion", "gradient_tracking")
-CASES = [("star", 0.05, 0.5), ("complete", 0.2, 0.0), ("path", 0.2, 0.5)]
+CASES = [("star", 0.1, 0.5), ("complete", 0.2, 0.0), ("path", 0.2, 0.5)]
 
 
 @pytest.mark.slow

@@ -134,6 +134,11 @@ def channels(norm: nn.Module) -> nn.Sequential:
 
 NEW = {
     "language": ModuleType(Language, "next words"),
+    "root_mean_squares": ModuleType(lambda: Function(lambda m, y: functional.rms_norm(y, (WIDTH,)) + y.square())),
+    "added": ModuleType(lambda: Function(lambda m, y: torch.add(y.tanh(), y.sin(), alpha=2) + y.tanh() + (y + y))),
+    "transposed": ModuleType(
+        lambda: Function(lambda m, y: torch.addcmul(y, (m.scale * y).transpose(1, 0).T, y.swapaxes(0, -1).T, value=2))
+    ),
     "language_rms_norm": ModuleType(lambda: Language(nn.RMSNorm), "next words"),
     "language_buffer_mask": ModuleType(lambda: Language(mask="buffer"), "next words"),
     "language_written_out": ModuleType(lambda: Language(mask="written out"), "next words"),
@@ -145,6 +150,19 @@ NEW = {
     "numbers": ModuleType(lambda: Function(lambda m, y: m.scale * y - 1 / (2 + m.scale.exp()) + 2**m.steps)),
     "parts": ModuleType(lambda: Function(lambda m, y: torch.stack([y[:, 2], *y[:, [0, 3, 1]].unbind(1)], dim=-1))),
     "sorted": ModuleType(lambda: Function(lambda m, y: y.sort(dim=-1).values + y.amax(0) + y.topk(2)[0].sum())),
+    "sums": ModuleType(
+        lambda: Function(
+            lambda m, y: y.sum(-1, keepdim=True) + torch.sum(y, dim=[0]) + y.sum(()) + (y > 0).sum() + m.scale.sum()
+        )
+    ),
+    "means": ModuleType(
+        lambda: Function(lambda m, y: y.mean((0, 1), True) * y.mean(1)[:, None] - y.mean(axis=0) + m.matrix.mean() / 2)
+    ),
+    "views": ModuleType(
+        lambda: Function(
+            lambda m, y: y[..., :1].expand(-1, WIDTH) + m.scale.expand(2, WIDTH)[0] * m.matrix[1, None, ::2][0, -1]
+        )
+    ),
     "written": ModuleType(lambda: Function(written)),
     "without_gradient": ModuleType(lambda: Function(without_gradient)),
     "chosen": ModuleType(lambda: Function(lambda m, y: torch.where(y > 0, y, m.scale * y).clamp(-1, 1))),
