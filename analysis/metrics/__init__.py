@@ -5,10 +5,10 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 
-from basinet.analysis.metrics.sample_means import Accuracy, BitsPerByte, Perplexity, SampleMean
+from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import LanguageModel, Task
+from basinet.sim.tasks import Forecast, LanguageModel, Task
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -33,8 +33,11 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         task: The task.
 
     Returns:
-        Perplexity and bits per byte of a language model, the accuracy of another classification; none of another task.
+        Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
+        accuracy of another classification; none of another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
+    if isinstance(task, Forecast):
+        return MSE(), MAE()
     return (Accuracy(),) if task.classification else ()

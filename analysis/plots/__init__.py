@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.agents import plot_agents
     from basinet.analysis.plots.curves import plot_consensus, plot_curves
     from basinet.analysis.plots.density import plot_density, plot_spectra
+    from basinet.analysis.plots.forecasts import plot_forecasts
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.predicted_risk import plot_prediction
@@ -31,6 +32,7 @@ __all__ = [
     "plot_curves",
     "plot_density",
     "plot_flatness_accuracy",
+    "plot_forecasts",
     "plot_iso_accuracy",
     "plot_partition",
     "plot_prediction",
@@ -55,6 +57,7 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.agents": ("plot_agents",),
         "basinet.analysis.plots.curves": ("plot_consensus", "plot_curves"),
         "basinet.analysis.plots.density": ("plot_density", "plot_spectra"),
+        "basinet.analysis.plots.forecasts": ("plot_forecasts",),
         "basinet.analysis.plots.loss_landscape": ("plot_barriers", "plot_slices", "plot_solutions", "plot_surface"),
         "basinet.analysis.plots.partition": ("plot_partition",),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),

@@ -24,7 +24,7 @@ from basinet.analysis.report.networks import partition_drawing, topology_drawing
 from basinet.analysis.statistics.quantities import main_metric, metric_quantities, own_quantities
 from basinet.analysis.statistics.ranking import leaders
 from basinet.analysis.statistics.replica_values import agent_rows, curve_rows, replica_rows
-from basinet.analysis.statistics.run_labels import labels, names
+from basinet.analysis.statistics.run_labels import describe, labels, names
 from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.sim.run.folder import Run
 
@@ -69,6 +69,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _tail_index(runs),
         _survival(runs),
         _trajectories(runs),
+        _forecasts(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -265,3 +266,11 @@ def _trajectories(runs: Sequence[Run]) -> Drawing | None:
     from basinet.analysis.plots.trajectory_plane import trajectory_drawing  # the only figure that needs torch
 
     return trajectory_drawing(runs)
+
+
+def _forecasts(runs: Sequence[Run]) -> Drawing | None:
+    if not any(describe(run.config.get("task")).split(" ")[0] == "forecast" for run in runs):
+        return None
+    from basinet.analysis.report.series import forecast_drawing  # which needs torch
+
+    return forecast_drawing(runs)

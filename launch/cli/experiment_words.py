@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from basinet.launch.cli.built_in import BUILT_IN
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.words import split_words
 
 __all__ = ["find_experiment"]
-
-_BUILT_IN = Path(__file__).parents[1] / "experiments"
 
 
 def find_experiment(words: Sequence[str]) -> tuple[Path, list[str]]:
@@ -27,5 +26,4 @@ def find_experiment(words: Sequence[str]) -> tuple[Path, list[str]]:
     if len(names) > 1:
         raise ExperimentError(f"{names[1]}: one experiment at a time; overrides are written key=value")
     name = names[0] if names else "main"
-    built_in = _BUILT_IN / f"{name}.yaml"
-    return built_in if built_in.exists() and not Path(name).is_file() else Path(name), overrides
+    return BUILT_IN[name] if name in BUILT_IN and not Path(name).is_file() else Path(name), overrides

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from basinet import __version__
+from basinet.launch.cli.built_in import BUILT_IN
 
 __all__ = ["make_parser"]
 
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="EXPERIMENT.yaml | key=value",
-        help="a file or the name of a built-in experiment (main, learning_rate); main if none is given",
+        help=f"a file or the name of a built-in experiment ({', '.join(BUILT_IN)}); main if none is given",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")

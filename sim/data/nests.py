@@ -117,6 +117,8 @@ def rebuild(nest: Nest, tensors: Any) -> Nest:
 def move_nest(nest: Nest, device: torch.device | str, dtype: torch.dtype | None) -> Nest:
     """Move the tensors of a nest to a device, and floating-point ones to a type.
 
+    Views that repeat elements, such as overlapping windows of a series, stay such views.
+
     Args:
         nest: A nest.
         device: The target device.
@@ -128,6 +130,10 @@ def move_nest(nest: Nest, device: torch.device | str, dtype: torch.dtype | None)
 
     def move(tensor: Tensor) -> Tensor:
         wanted = dtype.to_complex() if dtype is not None and tensor.is_complex() else dtype
-        return tensor.detach().to(device, wanted if tensor.is_floating_point() or tensor.is_complex() else None)
+        wanted = wanted if tensor.is_floating_point() or tensor.is_complex() else None
+        if tensor.layout == torch.strided and tensor.untyped_storage().nbytes() < tensor.nbytes:
+            held = tensor.detach().as_strided((tensor.untyped_storage().nbytes() // tensor.itemsize,), (1,), 0)
+            return held.to(device, wanted).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        return tensor.detach().to(device, wanted)
 
     return map_nest(move, nest)

@@ -109,6 +109,8 @@ def direct_form(operation: Operation, keys: Keys) -> Form | None:
         return _pointwise(operation)
     if keeps_order(operation):
         return _reshape(operation)
+    if operation.function in _TRANSPOSING:
+        return _transpose(operation)
     rule = BATCHED.get(operation.function) or RECURRENT.get(operation.function)
     return rule(operation) if rule else None
 
@@ -131,6 +133,13 @@ def _reshape(operation: Operation) -> Form:
     return lambda leaves: leaves[0].reshape(leaves[0].shape[:1] + shape)
 
 
+def _transpose(operation: Operation) -> Form:
+    """Count axes from the last one, so that the agents' axis does not move them."""
+    rank = len(operation.outputs[0].shape)
+    others = [axis if axis < 0 else axis - rank for axis in operation.leaves[1:]]
+    return lambda leaves: operation.call([leaves[0], *others])
+
+
 def _dropout(operation: Operation, keys: Keys) -> Form:
     channels, number = operation.function in CHANNEL_DROPOUTS, operation.dropout or 0
 
@@ -145,13 +154,16 @@ _POINTWISE = functions_named(
     "relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "leaky_relu", "elu", "hardtanh", "logsigmoid",
     "neg", "__neg__", "exp", "log", "log1p", "expm1", "sin", "cos", "sqrt", "rsqrt", "square", "abs", "reciprocal",
     "detach", "clone", "add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "rsub", "mul", "__mul__", "__rmul__",
-    "div", "__truediv__", "true_divide", "pow", "__pow__", "maximum", "minimum", "masked_fill",
+    "addcmul", "div", "__truediv__", "true_divide", "pow", "__pow__", "maximum", "minimum", "masked_fill",
     "eq", "__eq__", "ne", "__ne__", "lt", "__lt__", "le", "__le__", "gt", "__gt__", "ge", "__ge__",
 )  # fmt: skip
 """Functions that treat each element by itself, and broadcast tensors of different shapes."""
 
 _RESHAPING = functions_named("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
 """Functions that keep the elements in their order."""
+
+_TRANSPOSING = functions_named("transpose", "swapaxes", "swapdims")
+"""Functions of a tensor and two of its axes."""
 
 
 def _pointwise(operation: Operation) -> Form | None:

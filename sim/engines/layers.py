@@ -4,6 +4,7 @@ A backward pass writes the gradients of the layer's parameters into the state's 
 so that no autograd graph is built. Everything runs under `torch.no_grad`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,7 +23,9 @@ __all__ = [
     "Gradients",
     "Layer",
     "LayerNorm",
+    "RMSNorm",
     "Reshape",
+    "Sum",
     "Views",
     "cross_entropy",
 ]
@@ -289,6 +292,72 @@ class LayerNorm:
             g, self.x, self.shape, mean, scale, None, None, [True, False, False]
         )
         return (inner,)
+
+
+class RMSNorm:
+    """Divides by the root mean square over the last axes, then scales by each agent's own parameters, `nn.RMSNorm`.
+
+    Args:
+        parameters: View `weight` [N, *shape], if the layer has one.
+        gradients: A view of the same shape.
+        shape: The axes.
+        eps: Added to the mean square; None for the precision of the type.
+    """
+
+    def __init__(self, parameters: Views, gradients: Views, shape: Sequence[int], eps: float | None) -> None:
+        self.parameters = parameters
+        self.gradients = gradients
+        self.shape = list(shape)
+        self.axes = tuple(range(-len(self.shape), 0))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Compute the output, of the input's shape; see `Layer`."""
+        self.scale = self._scale(x)
+        self.normal = x * self.scale
+        return (self._weighted(self.normal),)
+
+    def value(self, x: Tensor) -> tuple[Tensor]:
+        """Compute the output only; see `Layer`."""
+        return (self._weighted(x * self._scale(x)),)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        squares: Tensor = torch.linalg.vector_norm(x, dim=self.axes, keepdim=True).square_()
+        return squares.div_(math.prod(self.shape)).add_(eps).rsqrt_()
+
+    def _weighted(self, x: Tensor) -> Tensor:
+        return x * aligned(self.parameters["weight"], x.ndim) if self.parameters else x
+
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
+        """Write the gradient of the weight, and return the input's; see `Layer`."""
+        (g,) = gradients
+        if self.gradients:
+            view = self.gradients["weight"]
+            torch.sum((g * self.normal).reshape(len(view), -1, *self.shape), 1, out=view)
+        if not wanted[0]:
+            return (None,)
+        g = self._weighted(g)
+        along = (g * self.normal).mean(self.axes, keepdim=True)
+        return (torch.addcmul(g, self.normal, along, value=-1).mul_(self.scale),)
+
+
+class Sum:
+    """Adds two tensors of the same shape."""
+
+    def __init__(self) -> None:
+        self.parameters: Views = {}
+        self.gradients: Views = {}
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor]:
+        """Compute the output; see `Layer`."""
+        return (x + y,)
+
+    value = forward
+
+    def backward(self, gradients: Sequence[Any], wanted: Sequence[bool]) -> Gradients:
+        """Return the gradient, for both; see `Layer`."""
+        return gradients[0], gradients[0]
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,9 +22,11 @@ from basinet.sim.engines.layers import (
     Layer,
     LayerNorm,
     Reshape,
+    RMSNorm,
+    Sum,
     Views,
 )
-from basinet.sim.engines.recording import Operation, Recording, Value
+from basinet.sim.engines.recording import Operation, Recording, Value, functions_named
 
 __all__ = ["Tape"]
 
@@ -357,9 +359,31 @@ def _layer_norm(
     return LayerNorm(found[0], {}, shape, eps), found[1]
 
 
+def _rms_norm(
+    state: StackedState, x: object, shape: Sequence[int], weight: object = None, eps: float | None = None
+) -> _Found:
+    found = _views(state, weight=weight)
+    if found is None or not (isinstance(x, Value) and not x.name):
+        return None
+    return RMSNorm(found[0], {}, shape, eps), found[1]
+
+
+def _sum(state: StackedState, x: object, y: object, *, alpha: float = 1) -> _Found:
+    return (Sum(), {}) if alpha == 1 and _alike(x, y) else None
+
+
+def _alike(x: object, y: object) -> bool:
+    """Return whether both are results with gradients, of the same shape and type."""
+    if not (isinstance(x, Value) and isinstance(y, Value)) or x is y or (x.shape, x.dtype) != (y.shape, y.dtype):
+        return False
+    return x.trained and y.trained and not (x.name or y.name)
+
+
 _LAYERS: dict[Callable[..., Any], Callable[..., _Found]] = {
     torch._C._nn.linear: _affine,
     torch.embedding: _embedding,
     torch.layer_norm: _layer_norm,
+    torch.rms_norm: _rms_norm,
+    **dict.fromkeys(functions_named("add", "__add__"), _sum),
 }
 """Make layers from the arguments of functions."""

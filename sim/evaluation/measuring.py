@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 
-_OUTPUTS = 2**26
-"""Most outputs that are computed at a time, unless a single sample has more."""
+_OUTPUTS = 2**22
+"""Most outputs that are computed at a time, unless a single sample has more: memory of this size is soon used again."""
 
 
 def metrics_of(task: "Task") -> list[Metric]:

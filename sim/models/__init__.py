@@ -1,5 +1,6 @@
 """Models: ordinary modules, written for a single agent."""
 
+from basinet.sim.models.attention.forecaster import S3Forecaster
 from basinet.sim.models.attention.linformer import Linformer
 from basinet.sim.models.attention.performer import Performer
 from basinet.sim.models.attention.s3attention import S3Attention, S3Classifier
@@ -9,7 +10,7 @@ from basinet.sim.models.convolutional.cnn import CNN
 from basinet.sim.models.convolutional.resnet import ResNet
 from basinet.sim.models.convolutional.wide_resnet import WideResNet
 from basinet.sim.models.language.decoder import Llama
-from basinet.sim.models.linear import Linear, Softmax
+from basinet.sim.models.linear import Linear, LinearForecaster, Softmax
 from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
@@ -19,6 +20,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "Linear",
+    "LinearForecaster",
     "Linformer",
     "Llama",
     "Performer",
@@ -26,6 +28,7 @@ __all__ = [
     "ResNet",
     "S3Attention",
     "S3Classifier",
+    "S3Forecaster",
     "Softmax",
     "Tokenwise",
     "Transformer",

@@ -22,7 +22,7 @@ class Misfit:
     Attributes:
         missing: Names in the model for which there is no value.
         unexpected: Names of values that the model does not have.
-        other: Names with two shapes each, as text.
+        other: Names whose values do not fit, each with the reason, as text.
     """
 
     missing: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Misfit:
         return bool(self.missing or self.unexpected or self.other)
 
     def __str__(self) -> str:
-        parts = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.other))
+        parts = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape or value", self.other))
         return "; ".join(f"{what} {_listed(names)}" for what, names in parts if names)
 
 
@@ -106,14 +106,17 @@ def load_values(
     values = {name: value for name, value in values.items() if not fits(name, reinitialize)}
     left_out = set(optional)
     left_out = left_out if left_out.isdisjoint(values) else set()
-    other, loaded = [], set()
+    other: list[str] = []
+    loaded: dict[int, str] = {}  # the first name of each tensor
     for name, value in values.items():
         if name in own:
-            loaded.add(id(own[name]))
-            if own[name].shape == value.shape:
-                own[name].copy_(value)
-            else:
+            first = loaded.setdefault(id(own[name]), name)
+            if own[name].shape != value.shape:
                 other.append(f"{name} ({list(value.shape)} instead of {list(own[name].shape)})")
+            elif first != name and not torch.equal(values[first], value):
+                other.append(f"{name} (another value than {first}, with which it is tied)")
+            else:
+                own[name].copy_(value)
     missing = (
         name
         for name, tensor in needed.items()

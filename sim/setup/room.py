@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config, RuntimePart
@@ -38,10 +39,20 @@ def parameters_of(config: Config, task: Task) -> int:
     if component.is_own:
         return 0
     arguments = task.model_arguments  # for which data may have to be read
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         made: nn.Module = component.make(**arguments, seed=config.seed)
         model = trainable(config, made)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves normal values undrawn: on the meta device, where they do not matter, torch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def check_memory(

@@ -141,7 +141,7 @@ def write_folder(model: OfTransformers, folder: Path, tokens: Any, about: Mappin
     Args:
         model: The model, a module.
         folder: The folder; it need not exist.
-        tokens: The tokens of its task, if it has some; their `content` is that of a tokenizer.json.
+        tokens: The tokens of its task, see `basinet.sim.tasks.language.tokens.Tokens`; None if it has none.
         about: Metadata of the weights.
 
     Returns:
@@ -156,14 +156,15 @@ def write_folder(model: OfTransformers, folder: Path, tokens: Any, about: Mappin
     named = dict(model.named_parameters())  # each under its first name
     held = model.state_dict(keep_vars=True).items()
     state = {name: t.detach() for name, t in held if name in named or not isinstance(t, nn.Parameter)}
-    end, content = getattr(tokens, "end", None), getattr(tokens, "content", None)
     dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
-    config = model.transformers_config() | {"torch_dtype": dtype, "bos_token_id": end, "eos_token_id": end}
+    config = model.transformers_config() | dict.fromkeys(("bos_token_id", "eos_token_id"), getattr(tokens, "end", None))
     write_weights(state, folder / "model.safetensors", about, "--out")
-    write_atomically(folder / "config.json", json.dumps(config, indent=1))
-    if content is not None:
-        write_atomically(folder / "tokenizer.json", content)
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config["max_position_embeddings"]}
+    write_atomically(folder / "config.json", json.dumps({**config, "torch_dtype": dtype}, indent=1))
+    if tokens is not None:
+        end = next((t["content"] for t in json.loads(tokens.content)["added_tokens"] if t["id"] == tokens.end), None)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": end, "eos_token": end}
+        settings["model_max_length"] = config["max_position_embeddings"]
+        write_atomically(folder / "tokenizer.json", tokens.content)
         write_atomically(folder / "tokenizer_config.json", json.dumps(settings, indent=1))
     return state
 

@@ -18,7 +18,11 @@ from basinet.sim.tasks.loaders.table import table
 from basinet.sim.tasks.logistic import Logistic, logistic
 from basinet.sim.tasks.losses import SquaredError
 from basinet.sim.tasks.sequences.listops import ListOps, listops
+from basinet.sim.tasks.sequences.pathfinder import pathfinder
 from basinet.sim.tasks.sequences.pixel_sequence import pixel_sequence
+from basinet.sim.tasks.sequences.retrieval import retrieval
+from basinet.sim.tasks.sequences.text import text
+from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -27,6 +31,7 @@ __all__ = [
     "TASKS",
     "Batch",
     "DoubleWell",
+    "Forecast",
     "Landscape",
     "LanguageModel",
     "ListOps",
@@ -42,6 +47,7 @@ __all__ = [
     "Task",
     "digits",
     "double_well",
+    "forecast",
     "huggingface",
     "image_folder",
     "is_data_set",
@@ -49,13 +55,16 @@ __all__ = [
     "language_model",
     "listops",
     "logistic",
+    "pathfinder",
     "pixel_sequence",
     "prompt_classification",
     "quadratic",
+    "retrieval",
     "ripples",
     "shards",
     "supervised",
     "table",
+    "text",
 ]
 
 TASKS.fill(__name__)

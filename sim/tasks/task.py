@@ -220,7 +220,7 @@ class Task:
     @property
     def about_loss(self) -> str:
         """The loss, what its mean is over, and how many training labels do not count, in words."""
-        owner = next(kind for kind in type(self).__mro__ if {"loss", "objective"} & vars(kind).keys())
+        owner = next(kind for kind in type(self).__mro__ if {"loss", "objective", "loss_words"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
             size = self.measured_batch

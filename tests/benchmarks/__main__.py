@@ -14,12 +14,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bandwidth, curvature, engines, gpu, optimizers, peers, runs, scaling, steps, strategies
+from tests.benchmarks import (
+    bandwidth,
+    curvature,
+    engines,
+    gpu,
+    lengths,
+    optimizers,
+    peers,
+    runs,
+    scaling,
+    steps,
+    strategies,
+)
 from tests.benchmarks.harness import Row, machine
 
 GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "steps": [steps.rows],
     "engines": [engines.rows],
+    "lengths": [lengths.rows],
     "many": [steps.hundred_thousand],
     "mixing": [bandwidth.mixing],
     "optimizers": [bandwidth.optimizers, bandwidth.normalised],

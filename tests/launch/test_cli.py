@@ -17,6 +17,7 @@ import yaml
 
 from basinet import __version__
 from basinet.launch.cli import main
+from basinet.launch.cli.built_in import BUILT_IN
 from tests.processes import HANGS
 
 TINY = {
@@ -233,15 +234,30 @@ def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
     assert "within 0.1" in capsys.readouterr().out
 
 
+SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
+
+
 def test_the_built_in_experiments_are_valid(folder, capsys):
-    for name in ("main", "learning_rate"):
+    assert set(SEQUENCES) < set(BUILT_IN)
+    for name in BUILT_IN.keys() - set(SEQUENCES):
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports):
+    few = ["steps=3", "batch_size=2", "task.train_size=40", "task.test_size=10"]
+    assert main(["run", name, *few, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    for row in rows:
+        assert row["state"] == "done" and row["step"] == 3
+        assert list(row["baselines"]) == ["majority class", *(["root operator"] if name == "listops" else [])]
 
 
 IMPORTS = """
 import sys
 from basinet.launch.cli import main
+from basinet.launch.cli.built_in import BUILT_IN
 
 def check(absent, *words):
     try:
@@ -253,11 +269,13 @@ def check(absent, *words):
 
 unused = {"datasets", "joblib", "pandas", "pyarrow", "ray", "scipy.integrate", "scipy.optimize", "scipy.spatial"}
 unused |= {"scipy.stats", "sklearn", "sympy", "torch._dynamo", "torchvision", "basinet.analysis.studies"}
+unused |= {"statsmodels"}
 drawing = {"matplotlib"}
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
 check(unused | drawing | {"numba"}, "list", "--json")
 check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
+check(unused | drawing, "run", "forecast", "strategy=isolated", "--dry-run", "--json")
 check(unused, "run", "tiny.yaml", "strategy=diffusion", "optimizer=sgd,adam", "steps=4", "--out", "out", "--json")
 
 # What was put off is done as soon as something is compiled.

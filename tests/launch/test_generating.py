@@ -2,7 +2,6 @@
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,37 +15,10 @@ from basinet.sim.models import Llama
 from basinet.sim.models.language.generation import choose, generate
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
+from basinet.sim.setup.weights import write_folder
+from basinet.sim.tasks.language.tokens import Bytes, train_bpe
 
-TEXT = """
-from dataclasses import dataclass, field
-
-import torch
-
-from basinet.sim.tasks import Task
-
-
-class Bytes:
-    size, end, content = 257, 256, None
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(token for token in tokens if token < 256).decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text(Task):
-    tokens: Bytes = field(default_factory=Bytes)
-
-
-def counting():
-    text = torch.tensor([256, *("é=1, " * 40).encode(), 256])
-    windows = text[: 1 + 8 * 30].unfold(0, 9, 8)
-    return Text(train=(windows[:, :-1], windows[:, 1:]), num_outputs=257, vocabulary=257, model="llama")
-"""
 SMALL = {
-    "task": "basinettest_text:counting",
     "model": {"name": "llama", "layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "hidden": 24, "tied": True},
     "topology": {"name": "ring", "agents": 2},
     "strategy": "diffusion",
@@ -67,14 +39,19 @@ def carry_out(out, **keys):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a run that has learned to repeat a line."""
-    folder = tmp_path_factory.mktemp("text")
-    (folder / "basinettest_text.py").write_text(TEXT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        carry_out(folder / "out")
-        yield folder / "out" / "diffusion-atc"
+def task(tmp_path_factory):
+    """A text that repeats a few characters."""
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("é=1, " * 48, encoding="utf-8")
+    return {"name": "language_model", "path": str(file), "length": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(task, tmp_path_factory):
+    """The folder of a run that has learned it."""
+    folder = tmp_path_factory.mktemp("trained")
+    carry_out(folder, task=task)
+    return folder / "diffusion-atc"
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +61,11 @@ def model():
     for parameter in model.parameters():
         parameter.data.copy_(torch.randn_like(parameter))
     return model
+
+
+def test_outputs_that_are_not_finite_are_told():
+    with pytest.raises(ValueError, match="the model's outputs are not finite"):
+        tokens_of(lambda tokens: torch.full((1, tokens.shape[1], 5), float("nan")), [1], 3)
 
 
 def tokens_of(model, prompt, count, seed=0, **settings):
@@ -192,7 +174,7 @@ def test_a_run_without_text_generates_none(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
 
 
-def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained, tmp_path):
+def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained, task, tmp_path):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "hub"
     assert main(["export", str(trained), str(folder), "--transformers"]) == 0
@@ -205,7 +187,7 @@ def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained,
     assert theirs.lm_head.weight is theirs.model.embed_tokens.weight
 
     theirs.save_pretrained(tmp_path / "again")  # as transformers writes it
-    carry_out(tmp_path / "out", steps=1, start=str(tmp_path / "again"))
+    carry_out(tmp_path / "out", task=task, steps=1, start=str(tmp_path / "again"))
     before, after = (load_run(path).metrics for path in (trained, tmp_path / "out" / "diffusion-atc"))
     assert after[0]["step"] == 0 and after[0]["train_loss"] == pytest.approx(before[-1]["train_loss"], rel=1e-6)
 
@@ -213,7 +195,7 @@ def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained,
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5, "rope_theta": 5e5}))
     sentence = r"holds another model: rms_norm_eps is 1e-05 instead of 1e-06; rope_theta is 500000.0 instead of 10000"
     with pytest.raises(ExperimentError, match=sentence):
-        carry_out(tmp_path / "other", start=str(folder))
+        carry_out(tmp_path / "other", task=task, start=str(folder))
     assert not (tmp_path / "other").exists()
 
 
@@ -224,7 +206,22 @@ def test_the_folder_need_not_be_new_but_is_no_file(trained, tmp_path, capsys):
     assert f"--out: {file} is a file; choose a folder" in capsys.readouterr().err
     for _ in range(2):
         state = basinet.export(trained, tmp_path / "hub", transformers=True)
-    assert "lm_head.weight" not in state and {path.name for path in Path(tmp_path / "hub").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-    }
+    written = {path.name for path in (tmp_path / "hub").iterdir()}
+    assert written == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert "lm_head.weight" not in state and len(state) == 11
+
+
+@pytest.mark.parametrize(
+    "make", [Bytes, lambda: train_bpe(["to be, or not to be; that is"] * 9, 275)], ids=["bytes", "bpe"]
+)
+def test_transformers_reads_the_tokens(make, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokens = make()
+    write_folder(Llama((6,), tokens.size, layers=1, width=8, heads=2), tmp_path, tokens, {})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    every = bytes(range(256)).decode("latin-1")
+    for text in ("to be, or\n\t naïve 日本 (that)", every):
+        found = theirs(text)["input_ids"]
+        assert found == tokens.encode(text)
+        assert theirs.decode(found, clean_up_tokenization_spaces=False) == text == tokens.decode(found)
+    assert theirs.eos_token_id == tokens.end and theirs.model_max_length == 6

@@ -6,7 +6,7 @@ from torch import Tensor
 __all__ = ["Turn", "rotate", "turn"]
 
 Turn = tuple[Tensor, Tensor]
-"""Cosines and sines of the angles, [..., T, width], the second half like the first."""
+"""Cosines and sines of the angles, [..., T, width]; the first half of the sines is negative."""
 
 
 def turn(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> Turn:
@@ -23,8 +23,8 @@ def turn(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> Turn
     """
     powers = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / -width
     angles = positions.unsqueeze(-1) * base**powers
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.cat([cosine, cosine], -1).to(dtype), torch.cat([-sine, sine], -1).to(dtype)
 
 
 def rotate(x: Tensor, by: Turn) -> Tensor:
@@ -41,5 +41,4 @@ def rotate(x: Tensor, by: Turn) -> Tensor:
         Su et al. (2021), arXiv:2104.09864; the order of the numbers is that of transformers.
     """
     cosine, sine = by
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat([-second, first], -1) * sine
+    return torch.addcmul(x * cosine, x.roll(x.shape[-1] // 2, -1), sine)

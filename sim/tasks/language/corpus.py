@@ -20,6 +20,9 @@ __all__ = ["Document", "Source", "all_documents", "divided", "limited"]
 
 Source = Literal["manuals", "standard_library"]
 
+_NEARLY = 0.1
+"""What may be missing from the test text, as a share of it."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -167,10 +170,9 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
     Returns:
         The documents drawn, in their order; all if they are smaller.
     """
-    order = permutation(torch.tensor([key(0, "documents")]), torch.tensor([len(documents)]), len(documents))[0].tolist()
     taken: dict[int, Document] = {}
     left = size
-    for place in order:
+    for place in _shuffled(len(documents), "documents"):
         document = documents[place]
         content = document.text.encode("utf-8", "surrogateescape")
         if len(content) > left:
@@ -183,11 +185,11 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
 
 
 def divided(documents: Sequence[Document], share: float) -> tuple[Sequence[Document], Sequence[Document]]:
-    """Divide documents into those to train and those to test on: both are spread over all of the text.
+    """Divide documents at random into those to train and those to test on, the same in every run.
 
     Args:
         documents: The documents.
-        share: Share of the text to test on, about which whole documents can have.
+        share: Share of the text to test on: documents are drawn that fit into it, until it is nearly full.
 
     Returns:
         Both, of several documents at least one each; of a single document, its beginning and its end.
@@ -196,15 +198,18 @@ def divided(documents: Sequence[Document], share: float) -> tuple[Sequence[Docum
         whole = documents[0]
         cut = round((1 - share) * len(whole.text))
         return [replace(whole, text=whole.text[:cut])], [replace(whole, text=whole.text[cut:])]
-    parts: tuple[list[int], list[int]] = ([], [])
-    missing = 0.0  # from the share, of what has been divided
-    for place, document in enumerate(documents):
-        size = len(document.text)
-        missing += share * size
-        tested = missing >= size / 2
-        missing -= size * tested
-        parts[tested].append(place)
-    for some, others in (parts, parts[::-1]):
-        if not some:
-            some.append(others.pop())
-    return _Some(documents, parts[0]), _Some(documents, parts[1])
+    sizes = [len(document.text) for document in documents]
+    wanted = left = share * sum(sizes)
+    drawn: set[int] = set()
+    for place in _shuffled(len(documents), "test documents"):
+        if left > _NEARLY * wanted and sizes[place] <= left:
+            drawn.add(place)
+            left -= sizes[place]
+    drawn = drawn or {min(range(len(sizes)), key=sizes.__getitem__)}
+    train = [place for place in range(len(sizes)) if place not in drawn]
+    return _Some(documents, train), _Some(documents, sorted(drawn))
+
+
+def _shuffled(count: int, purpose: str) -> list[int]:
+    order: list[int] = permutation(torch.tensor([key(0, purpose)]), torch.tensor([count]), count)[0].tolist()
+    return order

@@ -1,7 +1,8 @@
 """Prompts: classes of passages of real text, which a language model tells by the word that it continues with."""
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,15 +12,21 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, permutation
-from basinet.sim.tasks.language.corpus import Document, all_documents, divided
+from basinet.sim.tasks.language.corpus import Document, all_documents, divided, limited
 from basinet.sim.tasks.language.tokens import Tokens, make_tokens
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = ["PromptClassification", "prompt_classification"]
 
+_Parts = tuple[Sequence[Document], Sequence[Document]]
+"""Documents to train and to test on."""
+
 _TEST_SHARE = 0.3
-"""Share of the text of each class that test passages are from."""
+"""Share of the text that test passages are from."""
+
+_READ = 2**20
+"""Bytes of the standard library that are separated into text and code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ class PromptClassification(Task):
 @TASKS.register()
 def prompt_classification(
     *,
-    classes: Literal["languages", "packages"] = "languages",
+    classes: Literal["kinds", "packages"] = "kinds",
     packages: Sequence[str] = ("asyncio", "email", "tkinter", "unittest"),
     path: str | None = None,
     prompt: str = "\nThis is",
@@ -85,8 +92,8 @@ def prompt_classification(
     partitioned by the columns `package` and `document`, besides their classes.
 
     Args:
-        classes: "languages": whether a passage is of Python's manual ("English") or of the sources of its standard
-            library ("Python"); "packages": of which package of the standard library it is.
+        classes: What is told of passages of the standard library: "kinds", whether they are "text" (of docstrings) or
+            "code"; "packages", of which package they are.
         packages: The packages.
         path: Local files instead, a pattern such as "mail/*/*.txt"; their classes are their folders.
         prompt: What stands between a passage and the word.
@@ -107,7 +114,7 @@ def prompt_classification(
     Example:
         >>> task = prompt_classification(length=40)
         >>> task.names, task.tokens.decode(task.words.tolist())
-        (('English', 'Python'), 'EP')
+        (('text', 'code'), 'tc')
         >>> task.tokens.decode(task.train[0][0].tolist())[-9:]
         '\nThis is '
     """
@@ -130,8 +137,7 @@ def prompt_classification(
         raise ValueError(f"length: got {length}, and the prompt alone has {1 + len(shared)} tokens; allowed are more")
     parts: dict[str, list[Tensor]] = {"train": [], "test": []}
     kept: list[Document] = []
-    for label, (name, documents) in enumerate(texts.items()):
-        train, test = divided(documents, _TEST_SHARE)
+    for label, (name, (train, test)) in enumerate(texts.items()):
         for place, some, count in (("train", train, shots), ("test", test, test_shots)):
             drawn = key(seed if place == "train" else 0, f"passages of {place}")
             passages, sources = _passages(made, some, room, count, fold(torch.tensor([drawn]), label))
@@ -168,22 +174,44 @@ def prompt_classification(
     return task
 
 
-def _texts(classes: str, packages: Sequence[str], path: str | None) -> dict[str, Sequence[Document]]:
-    """Return the documents of each class."""
-    if path is None and classes == "languages":
-        return {
-            "English": all_documents(source="manuals"),
-            "Python": all_documents(source="standard_library"),
-        }
+def _texts(classes: str, packages: Sequence[str], path: str | None) -> dict[str, _Parts]:
+    """Return the documents of each class to train and to test on."""
     documents = all_documents(source="standard_library", path=path)
+    if path is None and classes == "kinds":
+        parts = divided(limited(documents, _READ), _TEST_SHARE)
+        train, test = ([_separated(document) for document in part] for part in parts)
+        return {
+            kind: ([pair[place] for pair in train], [pair[place] for pair in test])
+            for place, kind in enumerate(("text", "code"))
+        }
     names = list(dict.fromkeys(document.package for document in documents)) if path else list(packages)
-    texts: dict[str, Sequence[Document]] = {
-        name: [document for document in documents if document.package == name] for name in names
-    }
-    for name, some in texts.items():
+    texts: dict[str, _Parts] = {}
+    for name in names:
+        some = [document for document in documents if document.package == name]
         if not some:
             raise ValueError(f"packages: got {name!r}, which is no package or module of the standard library")
+        texts[name] = divided(some, _TEST_SHARE)
     return texts
+
+
+def _separated(document: Document) -> tuple[Document, Document]:
+    """Separate the docstrings of a module from its code, which is left without comments on lines of their own."""
+    lines = document.text.splitlines()
+    texts = []
+    try:
+        tree = ast.parse(document.text)
+    except SyntaxError:  # such as a module that was cut
+        return replace(document, text=""), replace(document, text="")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if (docstring := ast.get_docstring(node)) is None:
+                continue
+            texts.append(docstring)
+            place = node.body[0]
+            first, last = place.lineno - 1, place.end_lineno or place.lineno
+            lines[first:last] = [""] * (last - first)
+    code = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return replace(document, text="\n".join(texts)), replace(document, text=code)
 
 
 def _endings(tokens: Tokens, prompt: str, words: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 Both differ between versions of Python, and so do the results of what is trained on them.
 """
 
+import platform
 import sysconfig
 import tokenize
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from functools import cache
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 
-__all__ = ["manuals", "standard_library"]
+__all__ = ["edition", "manuals", "standard_library"]
 
 _LEFT_OUT = ("dist-packages", "encodings", "idle_test", "lib-dynload", "pydoc_data", "site-packages", "test", "tests")
 """Folders of packages, of tests and of generated tables."""
@@ -57,7 +59,7 @@ def manuals() -> Mapping[str, str]:
         ValueError: If Python was installed without them.
 
     Example:
-        >>> "iteration" in manuals()["while"].lower()
+        >>> "execution" in manuals()["while"].lower()
         True
     """
     try:
@@ -79,3 +81,19 @@ def _read(file: Path) -> str:
     """Read a source file in the encoding that it declares."""
     with tokenize.open(file) as text:
         return text.read()
+
+
+def edition(texts: Mapping[str, str]) -> str:
+    """Say which texts these are, since they differ between versions of Python.
+
+    Args:
+        texts: Texts by name.
+
+    Returns:
+        Their number, the version of Python and a digest of names and contents, in words.
+
+    Example:
+        >>> edition({"a.py": "pass"}).startswith("1 texts of Python 3.")
+        True
+    """
+    return f"{len(texts)} texts of Python {platform.python_version()}, digest {digest(dict(texts))[:12]}"

@@ -30,11 +30,13 @@ class Tokens(ABC):
         size: Number of different tokens.
         end: The token that stands between texts, and for no bytes.
         lengths: Number of bytes that each token stands for, int64 [size].
+        content: The same vocabulary as the package `tokenizers` writes it, the content of a tokenizer.json.
     """
 
     size: int
     end: int
     lengths: Tensor
+    content: str
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -80,6 +82,19 @@ class Bytes(Tokens):
 
     size, end = 257, 256
     lengths = torch.tensor([1] * 256 + [0])
+
+    @property
+    def content(self) -> str:  # type: ignore[override]
+        """Byte-pair encoding that merges nothing; see `Tokens`."""
+        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        end = {"id": self.end, "content": END_OF_TEXT, "special": True}
+        end |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        # Bytes that are no visible letter of Latin-1 are written as letters from 256 on, as in GPT-2.
+        visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        letters = visible + [byte for byte in range(256) if byte not in visible]
+        words = {chr(byte if i < len(visible) else 256 + i - len(visible)): byte for i, byte in enumerate(letters)}
+        model = {"type": "BPE", "vocab": words, "merges": []}
+        return json.dumps({"added_tokens": [end], "pre_tokenizer": level, "decoder": level, "model": model})
 
     def encode(self, text: str) -> list[int]:
         """Turn text into its bytes in UTF-8; see `Tokens`."""
@@ -188,7 +203,7 @@ def train_bpe(texts: Iterable[str], size: int) -> BPE:
     )
     try:
         made.train_from_iterator(texts, trainer)
-    except TypeError:  # a lone surrogate
+    except (TypeError, UnicodeEncodeError):  # a lone surrogate
         raise ValueError("tokens: a text is not UTF-8, which 'bpe' needs; allowed is 'bytes'") from None
     return BPE(made.to_str(), "'bpe'")
 

@@ -84,36 +84,25 @@ def huggingface(
         ((1, 28, 28), 10)
         >>> cifar = huggingface(path="uoft-cs/cifar100", image="img", label="fine_label")  # doctest: +SKIP
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError('The task huggingface needs the package datasets: pip install "basinet[datasets]"') from error
-
     columns = [image] if inputs is None else list(inputs)
     goal = label if target is None else target
-    sources: list[_Rows] = []
-    for split in (train_split, test_split):
-        if split is None:
-            continue
-        try:
-            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
-        except ValueError as error:  # the split does not exist or is empty
-            raise ValueError(f"huggingface: split {split!r} cannot be loaded: {error}") from error
-        _check_columns(data, split, (*columns, goal, *(aside or ())))
-        found = _labels(data, split, goal) if target is None else _numbers(data, split, goal)
-        if not sources:
-            named = getattr(data.features[goal], "num_classes", 0)
-            classes = None if target is not None or named else _classes(found)
-            beside = {name: np.asarray(data[name][:]).astype(str) for name in aside or ()}
-        targets = found if classes is None else _numbered(found, classes, split, goal)
-        images = [c for c in columns if inputs is None or _is_image(data.features[c])]
-        sources.append(_Rows(data, split, columns, images, goal, targets, Decoder(size, channels)))
+    splits = load_splits(path, name, (train_split, test_split), data_files, (*columns, goal, *(aside or ())))
+    images = [c for c in columns if inputs is None or _is_image(splits[0][1].features[c])]
+    if target is None:
+        targets, classes = numbered_labels(splits, goal)
+    else:
+        targets, classes = [_numbers(data, split, goal) for split, data in splits], None
+    sources = [
+        _Rows(data, split, columns, images, goal, found, Decoder(size, channels))
+        for (split, data), found in zip(splits, targets, strict=True)
+    ]
+    beside = {name: np.asarray(splits[0][1][name][:]).astype(str) for name in aside or ()}
     task = supervised(
         sources[0],
         sources[1] if test_split is not None else None,
         model="cnn",
         classification=target is None,
-        num_outputs=max(named, 1 + max(0, int(sources[0].targets.max()))) if target is None else None,
+        num_outputs=classes,
         target=goal if len(columns) > 1 else None,
         columns=beside,
         lazy=lazy,
@@ -124,12 +113,70 @@ def huggingface(
     return with_loss(task, loss) if target is None else task
 
 
-def _check_columns(data: "datasets.Dataset", split: str, columns: Sequence[str]) -> None:
-    for column in columns:
-        if column not in data.column_names:
-            raise ValueError(
-                f"huggingface: split {split!r} has no column {column!r}, its columns are {', '.join(data.column_names)}"
-            )
+def load_splits(
+    path: str,
+    name: str | None,
+    splits: Sequence[str | None],
+    data_files: Files | Mapping[str, Files] | None,
+    columns: Sequence[str],
+) -> list[tuple[str, "datasets.Dataset"]]:
+    """Load splits of a data set.
+
+    Args:
+        path: See `huggingface`.
+        name: See `huggingface`.
+        splits: Names of the splits; None is left out.
+        data_files: See `huggingface`.
+        columns: Columns that each must have.
+
+    Returns:
+        Names and rows of the splits.
+
+    Raises:
+        ImportError: If `datasets` is not installed.
+        ValueError: If a split or a column does not exist.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError('The task huggingface needs the package datasets: pip install "basinet[datasets]"') from error
+    found = []
+    for split in splits:
+        if split is None:
+            continue
+        try:
+            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+        except ValueError as error:  # the split does not exist or is empty
+            raise ValueError(f"huggingface: split {split!r} cannot be loaded: {error}") from error
+        for column in columns:
+            if column not in data.column_names:
+                known = ", ".join(data.column_names)
+                raise ValueError(f"huggingface: split {split!r} has no column {column!r}, its columns are {known}")
+        found.append((split, data))
+    return found
+
+
+def numbered_labels(
+    splits: Sequence[tuple[str, "datasets.Dataset"]], column: str
+) -> tuple[list[NDArray[np.int64]], int]:
+    """Read the classes of all rows, numbered in the same way in all splits.
+
+    Args:
+        splits: Names and rows of the splits, the training split first.
+        column: Column of the labels: integers, or words.
+
+    Returns:
+        Class of each row, for each split; and the number of classes.
+
+    Raises:
+        ValueError: If a label is missing or no class, or none of the training split's.
+    """
+    labels = [_labels(data, split, column) for split, data in splits]
+    named = getattr(splits[0][1].features[column], "num_classes", 0)
+    classes = None if named else _classes(labels[0])
+    if classes is not None:
+        labels = [_numbered(found, classes, split, column) for found, (split, _) in zip(labels, splits, strict=True)]
+    return labels, max(named, 1 + max(0, int(labels[0].max())))
 
 
 def _is_image(feature: Any) -> bool:

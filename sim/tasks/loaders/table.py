@@ -1,6 +1,5 @@
 """Tables in CSV or Parquet files."""
 
-import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 from basinet.algorithms import draws
 from basinet.sim.data.rows import IGNORED
 from basinet.sim.experiment.mistakes import first_line, nearest, shown
+from basinet.sim.tasks.loaders.csv_files import Columns, as_numbers, read_csv
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
 
@@ -130,7 +130,7 @@ class _Table:
         places: list[str] = []
         for file in files:
             is_parquet = file.suffix in (".parquet", ".pq")
-            header, values, found_in = _read_parquet(file) if is_parquet else _read_csv(file)
+            header, values, found_in = _read_parquet(file) if is_parquet else read_csv(file, "table")
             if len(files) > 1:
                 header, values = [*header, "file"], [*values, np.full(len(found_in), file.name)]
             twice = next((name for name in header if header.count(name) > 1), None)
@@ -145,7 +145,7 @@ class _Table:
             tables.append(found)
             places += [f"{place} of {file}" for place in found_in]
         joined = {name: np.concatenate([found[name] for found in tables]) for name in tables[0]}
-        columns = {name: (_as_words if name in words else _as_numbers)(column) for name, column in joined.items()}
+        columns = {name: (_as_words if name in words else as_numbers)(column) for name, column in joined.items()}
         return cls(columns, np.array(places), ["file"] if len(files) > 1 else [], words)
 
     def part(self, rows: NDArray[np.int64]) -> "_Table":
@@ -264,18 +264,6 @@ def _places(
     return np.searchsorted(known, column).clip(max=len(known) - 1)
 
 
-def _as_numbers(column: NDArray[Any]) -> NDArray[Any]:
-    """Convert words that are all numbers, or missing."""
-    if column.dtype.kind != "U":
-        return column.astype(np.float64) if column.dtype.kind in "biuf" else column.astype(str)
-    missing = column == ""
-    try:
-        numbers = np.where(missing, "nan", column).astype(np.float64)
-    except ValueError:
-        return column
-    return column if missing.all() else numbers
-
-
 def _as_words(column: NDArray[Any]) -> NDArray[np.str_]:
     """Convert numbers to words, of which missing ones are empty."""
     found = column.astype(str)
@@ -297,33 +285,7 @@ def _are_numbers(column: NDArray[Any]) -> NDArray[np.bool_]:
     return found
 
 
-_Read = tuple[list[str], list[NDArray[Any]], list[str]]
-"""Names of columns, their values, and where each row is."""
-
-
-def _read_csv(file: Path) -> _Read:
-    rows, places, line = [], [], 1
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    places.append(f"line {line}")
-                line = reader.line_num + 1  # a value may have several lines
-            header, *rows = rows
-    except (OSError, ValueError, csv.Error) as error:
-        reason = "it is empty" if "unpack" in str(error) else first_line(error)
-        raise ValueError(f"table: {file} cannot be read: {reason}") from error
-    del places[0]
-    for row, where in zip(rows, places, strict=True):
-        if len(row) != len(header):
-            raise ValueError(f"table: {where} of {file} has {len(row)} values for {len(header)} columns")
-    values = [np.array([row[place].strip() for row in rows]) for place in range(len(header))]
-    return [name.strip() for name in header], values, places
-
-
-def _read_parquet(file: Path) -> _Read:
+def _read_parquet(file: Path) -> Columns:
     try:
         import pyarrow.parquet
     except ImportError as error:

@@ -93,7 +93,7 @@ def pixel_sequence(
 
     Example:
         >>> task = pixel_sequence(train_size=10, test_size=5, size=8)
-        >>> task.input_shape, sorted(set(task.columns["photo"]))
+        >>> task.input_shape, np.unique(task.columns["photo"]).tolist()
         ((64, 1), ['china', 'flower', 'hopper', 'scan', 'terrain'])
     """
     if path is not None:
@@ -195,8 +195,8 @@ def _cut(name: str, where: str, side: int, count: int, seed: int) -> Tensor:
         )
     rows, columns = places[_order(len(places), seed, where, name)[:count]].T
     patches = region.unfold(0, side, 1).unfold(1, side, 1)[rows, columns].reshape(count, side**2, 1)
-    variance, mean = torch.var_mean(patches, dim=1, correction=0, keepdim=True)
-    return (patches - mean) / variance.sqrt()
+    centred = patches - patches.mean(1, keepdim=True)
+    return centred / centred.square().mean(1, keepdim=True).sqrt()
 
 
 def _varied(region: Tensor, side: int) -> Tensor:

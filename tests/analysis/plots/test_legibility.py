@@ -147,6 +147,23 @@ def trajectories(runs, **kwargs):
         return plots.plot_trajectories(runs, **kwargs)
 
 
+def forecasts(runs, **kwargs):
+    waves = np.sin(np.arange(-48, 25) / 5)
+    rows = [{"label": "observed", "kind": "observed", "step": n - 48, "value": 300 + x} for n, x in enumerate(waves)]
+    trivial = ("last value", "seasonal naive", "ridge regression")
+    for kind, known in (("baseline", trivial), ("forecast", named(runs))):
+        for n, label in enumerate(known):
+            value = 300 + 0.1 * n * (kind == "baseline")
+            found = [{"step": h, "value": value + (1 - 0.02 * n) * waves[48 + h]} for h in range(1, 25)]
+            rows += [{"label": label, "kind": kind, **row} for row in found]
+    for row in rows:
+        row |= {"channel": "temperature", "time": f"{row['step']}"}
+        row |= {"low": row["value"] - 0.3, "high": row["value"] + 0.3} if row["kind"] == "forecast" else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.analysis.plots.forecasts.forecast_rows", lambda *_, **__: rows)
+        return plots.plot_forecasts(runs, **kwargs)
+
+
 def slices(runs, **kwargs):
     rows = [
         {"direction": f"{label} {n}", "position": x, "loss": 0.1 + n * x**2}
@@ -182,6 +199,7 @@ OF_RUNS = {
     "flatness_accuracy": plots.plot_flatness_accuracy,
     "scatter of eigenvalues": partial(plots.plot_scatter, x="hessian_top_eigenvalue", y="test_accuracy"),
     "iso_accuracy": plots.plot_iso_accuracy,
+    "forecasts": forecasts,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
     "stability": plots.plot_stability,

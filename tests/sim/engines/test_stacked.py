@@ -134,6 +134,11 @@ def channels(norm: nn.Module) -> nn.Sequential:
 
 NEW = {
     "language": ModuleType(Language, "next words"),
+    "root_mean_squares": ModuleType(lambda: Function(lambda m, y: functional.rms_norm(y, (WIDTH,)) + y.square())),
+    "added": ModuleType(lambda: Function(lambda m, y: torch.add(y.tanh(), y.sin(), alpha=2) + y.tanh() + (y + y))),
+    "transposed": ModuleType(
+        lambda: Function(lambda m, y: torch.addcmul(y, (m.scale * y).transpose(1, 0).T, y.swapaxes(0, -1).T, value=2))
+    ),
     "language_rms_norm": ModuleType(lambda: Language(nn.RMSNorm), "next words"),
     "language_buffer_mask": ModuleType(lambda: Language(mask="buffer"), "next words"),
     "language_written_out": ModuleType(lambda: Language(mask="written out"), "next words"),

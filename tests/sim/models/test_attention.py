@@ -22,6 +22,7 @@ from basinet.sim.models.attention.performer import RandomFeatureAttention
 from basinet.sim.models.attention.s3attention import S3Attention
 from basinet.sim.models.attention.skeleton import SkeletonAttention
 from basinet.sim.models.attention.transformer import SoftmaxAttention
+from basinet.sim.models.modules import silence_vmap
 from basinet.sim.tasks import Task
 
 LENGTH, WIDTH, WORDS, CLASSES, SAMPLES = 9, 8, 7, 3, 12
@@ -278,6 +279,35 @@ def test_batched_gradients_equal_a_loop_of_autograd(case, engine):
         torch.testing.assert_close(losses[n], loss.detach(), rtol=1e-10, atol=1e-11)
         for name, b in agent.named_buffers():
             torch.testing.assert_close(state.buffers[name][n], b, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", ["s3attention", "transformer", "linformer", "performer", "tokenwise"])
+def test_gradients_of_samples_by_vmap_equal_those_of_each(case):
+    silence_vmap()  # the kernel of softmax attention is mapped by a loop
+    model = classifier(case)
+    x, y = tokens(3, LENGTH), torch.arange(3)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, x, y):
+        return functional.cross_entropy(torch.func.functional_call(model, parameters, x.unsqueeze(0))[0], y)
+
+    found = torch.vmap(torch.func.grad(loss), (None, 0, 0))({k: p.detach() for k, p in parameters.items()}, x, y)
+    for i in range(3):
+        expected = torch.autograd.grad(loss(parameters, x[i], y[i]), list(parameters.values()))
+        for name, gradient in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(found[name][i], gradient, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_half_precision_by_autocast_is_near(case):
+    model, x = classifier(case).float(), tokens(SAMPLES, LENGTH)
+    expected = model(x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x)
+    found.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    # Each of some ten products after each other, of numbers of order one, is rounded to eight bits.
+    torch.testing.assert_close(found.detach().float(), expected, rtol=0, atol=10 * 2**-8)
 
 
 @pytest.mark.parametrize("case", SETTINGS)

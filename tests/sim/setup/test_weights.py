@@ -95,7 +95,7 @@ def test_a_run_of_another_model_with_another_head(tmp_path, make_block, capsys):
     keys = BASE | {"model": {"name": "mlp", "hidden": [5, 4]}}
     start = {"run": str(source), "strict": False}
     results = basinet.run(**keys | {"start": start}, out=tmp_path / "out", quiet=True)
-    misfit = "missing 5.weight, 5.bias; of another shape 3.weight ([10, 5] instead of [4, 5]), 3.bias ([10] instead of"
+    misfit = "missing 5.weight, 5.bias; of another shape or value 3.weight ([10, 5] instead of [4, 5]), 3.bias ([10]"
     assert results.runs[0].status["start"].startswith(misfit)
     grid = {"start": [start, start | {"reinitialize": ["3.*", "5.*"]}]}
     assert len(Experiment(keys | grid).runs) == 2  # the list of names is one value
@@ -106,6 +106,15 @@ def test_a_run_of_another_model_with_another_head(tmp_path, make_block, capsys):
     block = make_block(**keys | {"start": start | {"strict": True, "reinitialize": ["3.*", "5.*"]}})
     wanted = [basinet.load(source).state_dict(NAME, replica)["1.weight"] for replica in range(2)]
     assert torch.equal(block.state.parameter_views["1.weight"][[0, 3]], torch.stack(wanted))
+
+
+def test_tied_tensors_have_one_value():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    values = {"0.weight": torch.ones(2, 2), "1.weight": torch.zeros(2, 2)}
+    misfit = "of another shape or value 1.weight (another value than 0.weight, with which it is tied)"
+    assert str(load_values(model, values)) == misfit and model[0].weight.eq(1).all()
+    assert not load_values(model, dict.fromkeys(values, torch.zeros(2, 2))) and model[0].weight.eq(0).all()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import pickle
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import basinet
 from basinet.sim.data.partitions import by_column
 from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Llama
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.monitor import Rhythm
+from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.tasks import LanguageModel, Task, language_model
 from basinet.sim.tasks.language.corpus import Document, divided, limited
 from basinet.sim.tasks.language.ngrams import Bigrams
@@ -206,11 +210,12 @@ def test_baselines_are_the_losses_of_ngrams(settings: Any) -> None:
     assert entropy < own < -float((total * unigram.log()).sum() / total.sum()) < math.log(size)
 
 
-def test_the_manual_has_the_entropies_known_of_it() -> None:
-    found = language_model().baselines()
-    # The last tenth of the same text in Python 3.11.7, in bits per byte, and as much as other splits differ by.
-    assert found["unigram"]["test_bits_per_byte"] == pytest.approx(4.684, abs=0.15)
-    assert found["bigram"]["test_bits_per_byte"] == pytest.approx(3.339, abs=0.15)
+def test_the_manual_has_the_entropies_known_of_it(tmp_path: Path) -> None:
+    (tmp_path / "manual.txt").write_text("".join(manuals().values()), encoding="utf-8")
+    found = language_model(path=str(tmp_path / "manual.txt")).baselines()
+    # Independently computed of the last tenth in Python 3.11.7; the text of other versions differs a little.
+    assert found["unigram"]["test_bits_per_byte"] == pytest.approx(4.684, abs=0.05)
+    assert found["bigram"]["test_bits_per_byte"] == pytest.approx(3.339, abs=0.05)
 
 
 # Sources
@@ -293,36 +298,64 @@ class AfterEach(nn.Module):
         return found
 
 
-def test_a_run_of_streamed_text_is_resumed_exactly(notes: Path, tmp_path: Path, no_reports: None) -> None:
-    rows = []
-    for name, settings in (("whole", {"evaluate_every": 6}), ("parts", {"evaluate_every": 2})):
-        found = basinet.run(
-            task={
-                "name": "language_model",
-                "path": f"{notes}/**/*.txt",
-                "length": 16,
-                "window": 8,
-                "partition": "in_turns",
-            },
-            model=AfterEach,
-            optimizer={"name": "sgd", "lr": 1.0},
-            topology={"name": "ring", "agents": 3},
-            strategy="diffusion",
-            batch_size=2,
-            steps=6,
-            replicas=1,
-            analysis=[],
-            runtime={"device": "cpu", "engine": "loop"},
-            out=tmp_path / name,
-            quiet=True,
-            **settings,
+class Watching:
+    """A monitor that stops a run at a step."""
+
+    def __init__(self, stop: threading.Event, at: int | None) -> None:
+        self.stop, self.at = stop, at
+
+    def started(self, *about: Any) -> None:
+        pass
+
+    analyzing = finished = started
+
+    def advanced(self, run: str, step: int, rows: Any) -> None:
+        if self.at is not None and step >= self.at:
+            self.stop.set()
+
+
+def test_a_run_of_streamed_text_is_resumed_exactly(notes: Path, tmp_path: Path) -> None:
+    experiment = {
+        "task": {
+            "name": "language_model",
+            "path": f"{notes}/**/*.txt",
+            "length": 16,
+            "window": 8,
+            "partition": "in_turns",
+        },
+        "model": AfterEach,
+        "optimizer": {"name": "adam", "lr": 0.1},
+        "topology": {"name": "ring", "agents": 3},
+        "strategy": "diffusion",
+        "batch_size": 2,
+        "steps": 40,  # 240 windows, more than there are
+        "evaluate_every": 20,
+        "replicas": 1,
+        "analysis": [],
+        "runtime": {"device": "cpu", "engine": "loop"},
+    }
+
+    def carry_out(name: str, at: int | None = None) -> None:
+        stop = threading.Event()
+        rhythm = Rhythm(slice=0.0)
+        simulate(
+            prepare(Experiment(experiment), tmp_path / name), tmp_path / name, Watching(stop, at), stop, rhythm=rhythm
         )
-        (run,) = found.runs
-        rows.append(run.metrics[-1])
-    assert rows[0] == rows[1]
-    assert [*run.baselines] == ["uniform", "unigram", "bigram"]
-    assert rows[0]["test_loss"] < math.log(257)
-    assert rows[0]["test_perplexity"] == pytest.approx(math.exp(rows[0]["test_loss"]), rel=1e-6)
+
+    carry_out("whole")
+    for at in (7, 33):
+        with pytest.raises(Interrupted):
+            carry_out("broken", at)
+        assert at <= load_run(tmp_path / "broken" / "diffusion-atc").status["step"] < 40
+    carry_out("broken")
+    whole, broken = (load_run(tmp_path / name / "diffusion-atc") for name in ("whole", "broken"))
+    assert whole.metrics == broken.metrics
+    states = [torch.load(run.path / "checkpoint" / "state.pt", weights_only=True) for run in (whole, broken)]
+    assert digest(states[0]) == digest(states[1])
+    assert [*whole.baselines] == ["uniform", "unigram", "bigram"]
+    last = whole.metrics[-1]
+    assert last["test_loss"] < math.log(257)
+    assert last["test_perplexity"] == pytest.approx(math.exp(last["test_loss"]), rel=1e-6)
 
 
 # Evaluation
@@ -344,7 +377,7 @@ def test_outputs_of_all_samples_are_not_computed_together() -> None:
         return torch.zeros(1).expand(*inputs.shape, 512)
 
     Free(train=(tokens, tokens), num_outputs=512, metrics=()).evaluate(model)  # type: ignore[arg-type]
-    assert sum(seen) == 6000 and max(seen) * 64 * 512 == 2**26
+    assert sum(seen) == 6000 and max(seen) * 64 * 512 == 2**22
     seen.clear()
     Free(train=(tokens[:, :1], tokens[:, 0]), num_outputs=512, metrics=()).evaluate(model)  # type: ignore[arg-type]
     assert seen == [4096, 1904]
@@ -395,3 +428,26 @@ def test_tokenizers_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r'pip install "basinet\[language\]"'):
         language_model(tokens="bpe", bytes=10_000)
+
+
+def test_a_small_model_is_soon_below_the_entropy_of_pairs_of_bytes() -> None:
+    task = language_model(bytes=200_000, length=64)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Llama((64,), task.vocabulary, layers=2, width=48, heads=3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for step in range(1, 201):
+        rows = torch.randint(len(task.train[0]), (8,), generator=generator)
+        optimizer.zero_grad()
+        task.objective(model, (task.train[0][rows], task.train[1][rows])).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step in (50, 200):
+            with torch.no_grad():
+                losses.append(float(task.objective(model, task.test)))
+    known = task.baselines()
+    # Measured: 2.99 after 50 steps and 2.41 after 200, where the baselines have 3.27 and 2.59.
+    assert losses[0] < known["unigram"]["test_loss"] - 0.1
+    assert losses[1] < known["bigram"]["test_loss"] - 0.05

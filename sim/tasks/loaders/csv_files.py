@@ -1,0 +1,68 @@
+"""CSV files with a header."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basinet.sim.experiment.mistakes import first_line
+
+__all__ = ["Columns", "as_numbers", "read_csv"]
+
+Columns = tuple[list[str], list[NDArray[Any]], list[str]]
+"""Names of columns, their values, and where each row is."""
+
+
+def read_csv(file: Path, task: str) -> Columns:
+    """Read a file.
+
+    Args:
+        file: The file.
+        task: Who asks, for error messages.
+
+    Returns:
+        Names of the columns, their values as words, and the line of each row.
+
+    Raises:
+        ValueError: If it cannot be read, or a row has more or fewer values than there are columns.
+    """
+    rows, places, line = [], [], 1
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    places.append(f"line {line}")
+                line = reader.line_num + 1  # a value may have several lines
+            header, *rows = rows
+    except (OSError, ValueError, csv.Error) as error:
+        reason = "it is empty" if "unpack" in str(error) else first_line(error)
+        raise ValueError(f"{task}: {file} cannot be read: {reason}") from error
+    del places[0]
+    for row, where in zip(rows, places, strict=True):
+        if len(row) != len(header):
+            raise ValueError(f"{task}: {where} of {file} has {len(row)} values for {len(header)} columns")
+    values = [np.array([row[place].strip() for row in rows]) for place in range(len(header))]
+    return [name.strip() for name in header], values, places
+
+
+def as_numbers(column: NDArray[Any]) -> NDArray[Any]:
+    """Convert words that are all numbers, or missing.
+
+    Args:
+        column: A column.
+
+    Returns:
+        Its numbers, float64, with NaN for missing ones; the column as it is if it holds other words.
+    """
+    if column.dtype.kind != "U":
+        return column.astype(np.float64) if column.dtype.kind in "biuf" else column.astype(str)
+    missing = column == ""
+    try:
+        numbers = np.where(missing, "nan", column).astype(np.float64)
+    except ValueError:
+        return column
+    return column if missing.all() else numbers
