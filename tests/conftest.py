@@ -61,9 +61,9 @@ def ray_folder():
 
 @pytest.fixture
 def make_setup():
-    """Build the parts of a small run in float64."""
+    """Build the parts of a small run in float64; without a trial where it is not the matter whether they fit."""
 
-    def make(**keys: Any) -> Setup:
+    def make(*, trial: bool = True, **keys: Any) -> Setup:
         base = {
             "task": "digits",
             "model": {"name": "mlp", "hidden": [6]},
@@ -74,7 +74,7 @@ def make_setup():
             "replicas": 2,
             "runtime": {"dtype": "float64", "device": "cpu"},
         }
-        return build_setup(Config.parse(base | keys))
+        return build_setup(Config.parse(base | keys), trial=trial)
 
     return make
 

@@ -6,10 +6,11 @@ import pytest
 
 @pytest.fixture
 def quadratic_block(make_block):
-    """Build agents with quadratic losses of their own, all at the point 2."""
+    """Build agents with quadratic losses of their own, all at the point 2; without a trial, as in `make_setup`."""
 
-    def make(strategy, policy="metropolis", replicas=2, topology=None, **keys):
+    def make(strategy, policy="metropolis", replicas=2, topology=None, *, trial=False, **keys):
         return make_block(
+            trial=trial,
             model={"name": "point", "start": 2.0},
             topology={
                 "name": topology or "ring",

@@ -60,6 +60,7 @@ def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, 
         batch_size=BATCH,
         replicas=replicas,
         steps=10**6,
+        trial=False,
     )
 
 

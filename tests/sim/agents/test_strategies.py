@@ -95,7 +95,7 @@ def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, policy):
     topology = nx.barbell_graph(3, 0)
     if policy == "uniform" and strategy in SYMMETRIC:
         with pytest.raises(ExperimentError, match=f"strategy: {name} needs (symmetric )?weights.*metropolis"):
-            quadratic_block(component, policy, topology=topology)
+            quadratic_block(component, policy, topology=topology, trial=True)
         return
     block = quadratic_block(component, policy, topology=topology)
     block.advance(STEPS)
@@ -104,14 +104,14 @@ def test_a_quadratic_follows_the_recursion(quadratic_block, strategy, policy):
 
 def test_decentlam_needs_symmetric_weights_that_stay(quadratic_block):
     with pytest.raises(ExperimentError, match="strategy: decentlam needs symmetric weights"):
-        quadratic_block("decentlam", "uniform", topology="exponential")
+        quadratic_block("decentlam", "uniform", topology="exponential", trial=True)
     with pytest.raises(ExperimentError, match="decentlam needs the same graph at every step"):
         quadratic_block("decentlam", None, topology="one_peer_exponential")
 
 
 def test_d2_needs_weights_that_are_not_too_alternating(quadratic_block):
     with pytest.raises(ExperimentError, match=r"d2 needs weights whose smallest eigenvalue is above -1/3.*-0.3333"):
-        quadratic_block("d2")  # Metropolis weights on a ring of six agents
+        quadratic_block("d2", trial=True)  # Metropolis weights on a ring of six agents
 
 
 NOISELESS = {
@@ -120,6 +120,7 @@ NOISELESS = {
     "topology": {"name": "ring", "agents": K, "policy": {"name": "laplacian", "step": 0.25}},
     "optimizer": {"name": "sgd", "lr": 0.1},
     "replicas": 1,
+    "trial": False,
 }
 
 
@@ -481,6 +482,7 @@ def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
         steps=10**6,
         replicas=1,
         runtime={"dtype": "float32"},
+        trial=False,
     )
     block.advance(400)
     settled = block.x.clone()
@@ -503,6 +505,7 @@ def test_a_strategy_says_whether_it_uses_the_graph(make_setup, strategy):
             model={"name": "mlp", "hidden": [4], "norm": "none" if name == "gt_sarah" else "batch"},
             optimizer=golore if name.startswith("subspace_") else {"name": "sgd", "lr": 0.1, "momentum": 0.5},
             runtime={"dtype": "float64", "device": "cpu", "engine": "stacked"},
+            trial=False,
         )
         worker = Worker(setup, Placement.split(2, K), "stacked")
         worker.advance(6)  # within the second period of local SGD, so that its agents differ

@@ -280,7 +280,7 @@ def test_relaying_reaches_the_minimum_without_bias(quadratic_block):
 @pytest.mark.parametrize("topology", ["ring", "complete", nx.DiGraph([(0, 1), (1, 2), (2, 0), (1, 0)])])
 def test_relaying_needs_a_tree(quadratic_block, topology):
     with pytest.raises(ExperimentError, match="strategy: relay needs a tree"):
-        quadratic_block("relay", "uniform", topology=topology)
+        quadratic_block("relay", "uniform", topology=topology, trial=True)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ BASE = {
     "replicas": 2,
     "analysis": ["hessian_trace", "hessian_top_eigenvalue"],
     "analysis_points": ["centroid", "agents"],
-    "analysis_samples": 100,
+    "analysis_samples": 30,
     "runtime": {"dtype": "float64", "device": "cpu", "engine": "stacked"},
 }
 ONE = BASE | {"strategy": "diffusion"}
