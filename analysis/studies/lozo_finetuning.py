@@ -129,18 +129,20 @@ def _methods(first: tuple[float, ...], part: tuple[float, ...], without: tuple[f
 
 SCALES = {
     "small": Scale(
-        about="A model of about 100,000 parameters, pre-trained on bytes of Python's manual, tells text of the manual"
-        " from source code: 16 passages of 64 bytes of each. About ten minutes on two processors.",
+        about="A model of about 100,000 parameters, pre-trained on bytes of the standard library's sources, tells"
+        " docstrings from code: 32 passages of 64 bytes of each. About ten minutes on two processors.",
         model={"name": "llama", "size": "100k"},
         pretraining={
-            "task": {"name": "language_model", "length": 64, "bytes": 200_000},
-            "optimizer": {"name": "adamw", "lr": 0.01},
-            "batch_size": 8,
+            "task": {"name": "language_model", "source": "standard_library", "bytes": 400_000, "length": 64},
+            "optimizer": {"name": "adamw", "lr": 0.005},
+            "schedule": "cosine",
+            "clipping": {"norm": 1.0},
+            "batch_size": 16,
             "steps": 300,
             "evaluate_every": 300,
         },
-        task={"name": "prompt_classification", "length": 64, "shots": 16, "test_shots": 50},
-        methods=_methods((1e-3, 3e-3), (3e-3, 1e-2), (3e-4, 1e-3), period=50),
+        task={"name": "prompt_classification", "length": 64, "shots": 32, "test_shots": 100},
+        methods=_methods((3e-4, 1e-3), (1e-3, 3e-3), (1e-3, 3e-3), period=50),
         agents=4,
         batch=16,
         steps=400,
