@@ -89,13 +89,13 @@ class Scale:
     def networks(self) -> dict[str, tuple[str, str, _Keys]]:
         """Return strategy, method and further settings of its optimizer for the trainings on agents, by label."""
         return {
-            "AdamW, centralised": ("centralized", "AdamW", {}),
-            "AdamW, diffusion": ("diffusion", "AdamW", {}),
-            "GaLore, diffusion": ("diffusion", "GaLore", {}),
-            "GoLore, centralised": ("centralized", "GoLore", {"shared": True}),
-            "GoLore, subspaces centralised": ("subspace_centralized", "GoLore", {"shared": True}),
-            "GoLore, subspaces by diffusion": ("subspace_diffusion", "GoLore", {"shared": True}),
-            f"GoLore@{_RANDOM_SHARE:.0%}, diffusion": ("diffusion", f"GoLore@{_RANDOM_SHARE:.0%}", {}),
+            "AdamW centralised": ("centralized", "AdamW", {}),
+            "AdamW by diffusion": ("diffusion", "AdamW", {}),
+            "GaLore by diffusion": ("diffusion", "GaLore", {}),
+            "GoLore centralised": ("centralized", "GoLore", {"shared": True}),
+            "GoLore's subspaces centralised": ("subspace_centralized", "GoLore", {"shared": True}),
+            "GoLore's subspaces by diffusion": ("subspace_diffusion", "GoLore", {"shared": True}),
+            f"GoLore@{_RANDOM_SHARE:.0%} by diffusion": ("diffusion", f"GoLore@{_RANDOM_SHARE:.0%}", {}),
         }
 
     def describe(self, agents: int, cases: Mapping[str, _Keys]) -> _Keys:
@@ -388,14 +388,14 @@ _PUBLISHED = ("0.024 (GaLore), 0.16 (GoLore)", "0.023 (GoLore)", "not published"
 def _network_checks(
     together: Mapping[str, Run], memory: Mapping[str, Mapping[str, float]], scale: Scale
 ) -> list[Check]:
-    whole = _bytes_per_step(together["AdamW, centralised"], scale)
+    whole = _bytes_per_step(together["AdamW centralised"], scale)
     checks = []
-    for label in ("GoLore, subspaces centralised", "GoLore, subspaces by diffusion"):
+    for label in ("GoLore's subspaces centralised", "GoLore's subspaces by diffusion"):
         share = _bytes_per_step(together[label], scale) / whole
         claim = f"bytes sent by {label}, over those of whole models"
         checks.append(Check.near(claim, memory["GoLore"]["share sent"], share, within=1e-6))
     own, whole_gradients = (
-        _losses(together[label]) for label in ("GoLore, subspaces centralised", "GoLore, centralised")
+        _losses(together[label]) for label in ("GoLore's subspaces centralised", "GoLore centralised")
     )
     apart = max(abs(a - b) for a, b in zip(own, whole_gradients, strict=True))
     checks.append(
@@ -403,8 +403,8 @@ def _network_checks(
                    0.0, apart, within=0.01)
     )  # fmt: skip
     for method, few, many in (
-        ("AdamW", "AdamW, diffusion", "AdamW, centralised"),
-        ("GoLore", "GoLore, subspaces by diffusion", "GoLore, subspaces centralised"),
+        ("AdamW", "AdamW by diffusion", "AdamW centralised"),
+        ("GoLore", "GoLore's subspaces by diffusion", "GoLore's subspaces centralised"),
     ):
         check = larger(
             f"diffusion costs perplexity, {method} (log ratio, diffusion over centralised)",
@@ -438,6 +438,6 @@ def _draw_points(rows: Sequence[Row], x: str, name: str) -> Figure:
         ax.plot(row[x], row["perplexity"], label=row["training"], color=look.color, marker=look.marker, linestyle="")
     ax.set_xlabel(name)
     ax.set_ylabel("test perplexity")
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.1 * max(row[x] for row in rows))
     outside_legend(ax)
     return figure

@@ -119,8 +119,8 @@ def _methods(first: tuple[float, ...], part: tuple[float, ...], without: tuple[f
     adam: _Keys = {"name": "adam"}
     return {
         "Adam": Method(adam, first, cost=_GRADIENT),
-        "Adam, last layer": Method(adam, part, {"trained": ["lm_head*"]}, _GRADIENT),
-        "Adam, LoRA": Method(adam, part, {"adapters": {"name": "lora", "rank": 4}}, _GRADIENT),
+        "Adam (last layer)": Method(adam, part, {"trained": ["lm_head*"]}, _GRADIENT),
+        "Adam (LoRA)": Method(adam, part, {"adapters": {"name": "lora", "rank": 4}}, _GRADIENT),
         "MeZO": Method({"name": "mezo"}, without),
         "LOZO": Method({"name": "lozo", "rank": 2, "period": period}, without),
         "LOZO-M": Method({"name": "lozo_m", "rank": 2, "period": period}, without),
@@ -237,9 +237,9 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         rates[label] = min(method.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
         best[label] = of_case[f"{label}, rate {rates[label]:g}"]
     networks = {
-        f"{label}, {name}": scale.case(scale.methods[label], rates[label], strategy=strategy, optimizer=more)
+        f"{label} {name}": scale.case(scale.methods[label], rates[label], strategy=strategy, optimizer=more)
         for label, more in (("Adam", {}), ("LOZO", {"shared": True}))
-        for name, strategy in (("centralised", "centralized"), ("diffusion", "diffusion"))
+        for name, strategy in (("centralised", "centralized"), ("by diffusion", "diffusion"))
     }
     description = scale.describe(scale.agents, networks, pretrained.path)
     together = {
@@ -354,7 +354,7 @@ def _accuracy_checks(best: Mapping[str, Run]) -> list[Check]:
         ("LOZO is more accurate than MeZO", ends["LOZO"], ends["MeZO"], "0.049 (SNLI)"),
         ("LOZO-M is more accurate than LOZO", ends["LOZO-M"], ends["LOZO"], "0.006 (SNLI)"),
         ("Adam is more accurate than LOZO", ends["Adam"], ends["LOZO"], "above 0"),
-        ("Adam is more accurate than Adam on the last layer", ends["Adam"], ends["Adam, last layer"], "above 0"),
+        ("Adam is more accurate than Adam on the last layer", ends["Adam"], ends["Adam (last layer)"], "above 0"),
     ):
         checks.append(replace(larger(f"{claim} (difference)", a, b), predicted=said))
     return checks
@@ -379,7 +379,7 @@ def _memory_checks(memory: Sequence[Row]) -> list[Check]:
 
 
 def _network_checks(together: Mapping[str, Run], scale: Scale) -> list[Check]:
-    few, many = together["LOZO, centralised"], together["Adam, centralised"]
+    few, many = together["LOZO centralised"], together["Adam centralised"]
     ratio = _scalars(many, scale) / _scalars(few, scale)
     apart = max(finals(few, "consensus_distance").values(), default=math.nan)
     return [
