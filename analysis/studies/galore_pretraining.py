@@ -51,7 +51,8 @@ class Scale:
         agents: Number of agents on a ring.
         batch: Sequences per agent and step; the single model takes as many as all agents together.
         steps: Number of steps.
-        rates: Learning rates of which each method takes the better one.
+        rates: Learning rates of which AdamW takes the better one. Those of the others are 1/α as large, so that their
+            steps in subspaces are as large as AdamW's.
         rank: Rank of the subspaces.
         period: Steps between choices of the subspaces.
         replicas: Number of replicas.
@@ -81,16 +82,20 @@ class Scale:
             f"GoLore@{_RANDOM_SHARE:.0%}": {"name": "golore", **low, "random_from": begun},
         }
 
+    def rates_of(self, method: str) -> tuple[float, ...]:
+        """Return the learning rates of which a method takes the better one."""
+        return self.rates if method == "AdamW" else tuple(rate / _ALPHA for rate in self.rates)
+
     def networks(self) -> dict[str, tuple[str, str, _Keys]]:
         """Return strategy, method and further settings of its optimizer for the trainings on agents, by label."""
         return {
-            "AdamW, centralised": ("centralized", "AdamW", {}),
-            "AdamW, diffusion": ("diffusion", "AdamW", {}),
-            "GaLore, diffusion": ("diffusion", "GaLore", {}),
-            "GoLore, centralised": ("centralized", "GoLore", {"shared": True}),
-            "GoLore, subspaces centralised": ("subspace_centralized", "GoLore", {"shared": True}),
-            "GoLore, subspaces by diffusion": ("subspace_diffusion", "GoLore", {"shared": True}),
-            f"GoLore@{_RANDOM_SHARE:.0%}, diffusion": ("diffusion", f"GoLore@{_RANDOM_SHARE:.0%}", {}),
+            "AdamW centralised": ("centralized", "AdamW", {}),
+            "AdamW by diffusion": ("diffusion", "AdamW", {}),
+            "GaLore by diffusion": ("diffusion", "GaLore", {}),
+            "GoLore centralised": ("centralized", "GoLore", {"shared": True}),
+            "GoLore's subspaces centralised": ("subspace_centralized", "GoLore", {"shared": True}),
+            "GoLore's subspaces by diffusion": ("subspace_diffusion", "GoLore", {"shared": True}),
+            f"GoLore@{_RANDOM_SHARE:.0%} by diffusion": ("diffusion", f"GoLore@{_RANDOM_SHARE:.0%}", {}),
         }
 
     def describe(self, agents: int, cases: Mapping[str, _Keys]) -> _Keys:
@@ -121,7 +126,7 @@ SCALES = {
         agents=4,
         batch=2,
         steps=200,
-        rates=(0.005, 0.015),
+        rates=(0.002, 0.006),
         rank=12,
         period=20,
         replicas=3,
@@ -145,7 +150,7 @@ SCALES = {
         agents=4,
         batch=128,
         steps=10_000,
-        rates=(0.0025, 0.01),
+        rates=(0.001, 0.0025),
         rank=128,
         period=200,
         replicas=1,
@@ -198,14 +203,14 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     cases = {
         f"{label}, rate {rate:g}": {"optimizer": {**optimizer, "lr": rate}}
         for label, optimizer in methods.items()
-        for rate in scale.rates
+        for rate in scale.rates_of(label)
     }
     count = len(cases) + len(scale.networks())
     alone = carry_out(folder, "one_model", scale.describe(1, cases), part_of(progress, 0.0, len(cases) / count))
     of_case = {str(run.config["case"]): run for run in alone}
     best, rates = {}, {}
     for label in methods:
-        rates[label] = min(scale.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
+        rates[label] = min(scale.rates_of(label), key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
         best[label] = of_case[f"{label}, rate {rates[label]:g}"]
     networks = {
         label: {"strategy": strategy, "optimizer": {**methods[method], **more, "lr": rates[method]}}
@@ -235,10 +240,11 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         about=[
             scale.about,
             f"AdamW with all parameters; GaLore and GoLore with rank {scale.rank} and new subspaces every"
-            f" {scale.period} steps, scale {_ALPHA:g}, embedding and last layer whole; GoLore@{_RANDOM_SHARE:.0%} is"
-            f" GaLore whose last {_RANDOM_SHARE:.0%} of {scale.steps} steps draw subspaces at random. One learning"
-            f" rate of {', '.join(f'{rate:g}' for rate in scale.rates)} each, by the test loss, under a cosine"
-            f" schedule; {scale.replicas} replicas under seed 1, which share their initial values and samples.",
+            f" {scale.period} steps, scale α = {_ALPHA:g}, embedding and last layer whole; GoLore@{_RANDOM_SHARE:.0%}"
+            f" is GaLore whose last {_RANDOM_SHARE:.0%} of {scale.steps} steps draw subspaces at random. The learning"
+            f" rate with the smaller test loss, of {_listed(scale.rates)} for AdamW and 1/α times these for the others,"
+            f" under a cosine schedule: {', '.join(f'{label} {rate:g}' for label, rate in rates.items())}."
+            f" {scale.replicas} replicas under seed 1, which share their initial values and samples.",
             f"Agents: {scale.agents} on a ring, each with its share of the text and of the batch. Centralised: the"
             " gradients are averaged. Diffusion: the models are mixed with the neighbours'. In subspaces, agents that"
             " draw the same ones exchange coordinates only, and by diffusion each period ends with an average.",
@@ -292,6 +298,10 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
 
 
 _METRIC = "test_perplexity"
+
+
+def _listed(rates: Sequence[float]) -> str:
+    return " and ".join(f"{rate:g}" for rate in rates)
 
 
 def _losses(run: Run) -> list[float]:
@@ -378,14 +388,14 @@ _PUBLISHED = ("0.024 (GaLore), 0.16 (GoLore)", "0.023 (GoLore)", "not published"
 def _network_checks(
     together: Mapping[str, Run], memory: Mapping[str, Mapping[str, float]], scale: Scale
 ) -> list[Check]:
-    whole = _bytes_per_step(together["AdamW, centralised"], scale)
+    whole = _bytes_per_step(together["AdamW centralised"], scale)
     checks = []
-    for label in ("GoLore, subspaces centralised", "GoLore, subspaces by diffusion"):
+    for label in ("GoLore's subspaces centralised", "GoLore's subspaces by diffusion"):
         share = _bytes_per_step(together[label], scale) / whole
         claim = f"bytes sent by {label}, over those of whole models"
         checks.append(Check.near(claim, memory["GoLore"]["share sent"], share, within=1e-6))
     own, whole_gradients = (
-        _losses(together[label]) for label in ("GoLore, subspaces centralised", "GoLore, centralised")
+        _losses(together[label]) for label in ("GoLore's subspaces centralised", "GoLore centralised")
     )
     apart = max(abs(a - b) for a, b in zip(own, whole_gradients, strict=True))
     checks.append(
@@ -393,8 +403,8 @@ def _network_checks(
                    0.0, apart, within=0.01)
     )  # fmt: skip
     for method, few, many in (
-        ("AdamW", "AdamW, diffusion", "AdamW, centralised"),
-        ("GoLore", "GoLore, subspaces by diffusion", "GoLore, subspaces centralised"),
+        ("AdamW", "AdamW by diffusion", "AdamW centralised"),
+        ("GoLore", "GoLore's subspaces by diffusion", "GoLore's subspaces centralised"),
     ):
         check = larger(
             f"diffusion costs perplexity, {method} (log ratio, diffusion over centralised)",
@@ -428,6 +438,6 @@ def _draw_points(rows: Sequence[Row], x: str, name: str) -> Figure:
         ax.plot(row[x], row["perplexity"], label=row["training"], color=look.color, marker=look.marker, linestyle="")
     ax.set_xlabel(name)
     ax.set_ylabel("test perplexity")
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.1 * max(row[x] for row in rows))
     outside_legend(ax)
     return figure

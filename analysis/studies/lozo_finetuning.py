@@ -119,8 +119,8 @@ def _methods(first: tuple[float, ...], part: tuple[float, ...], without: tuple[f
     adam: _Keys = {"name": "adam"}
     return {
         "Adam": Method(adam, first, cost=_GRADIENT),
-        "Adam, last layer": Method(adam, part, {"trained": ["lm_head*"]}, _GRADIENT),
-        "Adam, LoRA": Method(adam, part, {"adapters": {"name": "lora", "rank": 4}}, _GRADIENT),
+        "Adam (last layer)": Method(adam, part, {"trained": ["lm_head*"]}, _GRADIENT),
+        "Adam (LoRA)": Method(adam, part, {"adapters": {"name": "lora", "rank": 4}}, _GRADIENT),
         "MeZO": Method({"name": "mezo"}, without),
         "LOZO": Method({"name": "lozo", "rank": 2, "period": period}, without),
         "LOZO-M": Method({"name": "lozo_m", "rank": 2, "period": period}, without),
@@ -129,18 +129,20 @@ def _methods(first: tuple[float, ...], part: tuple[float, ...], without: tuple[f
 
 SCALES = {
     "small": Scale(
-        about="A model of about 100,000 parameters, pre-trained on bytes of Python's manual, tells text of the manual"
-        " from source code: 16 passages of 64 bytes of each. About ten minutes on two processors.",
+        about="A model of about 100,000 parameters, pre-trained on bytes of the standard library's sources, tells"
+        " docstrings from code: 32 passages of 64 bytes of each. About ten minutes on two processors.",
         model={"name": "llama", "size": "100k"},
         pretraining={
-            "task": {"name": "language_model", "length": 64, "bytes": 200_000},
-            "optimizer": {"name": "adamw", "lr": 0.01},
-            "batch_size": 8,
+            "task": {"name": "language_model", "source": "standard_library", "bytes": 400_000, "length": 64},
+            "optimizer": {"name": "adamw", "lr": 0.005},
+            "schedule": "cosine",
+            "clipping": {"norm": 1.0},
+            "batch_size": 16,
             "steps": 300,
             "evaluate_every": 300,
         },
-        task={"name": "prompt_classification", "length": 64, "shots": 16, "test_shots": 50},
-        methods=_methods((1e-3, 3e-3), (3e-3, 1e-2), (3e-4, 1e-3), period=50),
+        task={"name": "prompt_classification", "length": 64, "shots": 32, "test_shots": 100},
+        methods=_methods((3e-4, 1e-3), (1e-3, 3e-3), (1e-3, 3e-3), period=50),
         agents=4,
         batch=16,
         steps=400,
@@ -235,9 +237,9 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         rates[label] = min(method.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
         best[label] = of_case[f"{label}, rate {rates[label]:g}"]
     networks = {
-        f"{label}, {name}": scale.case(scale.methods[label], rates[label], strategy=strategy, optimizer=more)
+        f"{label} {name}": scale.case(scale.methods[label], rates[label], strategy=strategy, optimizer=more)
         for label, more in (("Adam", {}), ("LOZO", {"shared": True}))
-        for name, strategy in (("centralised", "centralized"), ("diffusion", "diffusion"))
+        for name, strategy in (("centralised", "centralized"), ("by diffusion", "diffusion"))
     }
     description = scale.describe(scale.agents, networks, pretrained.path)
     together = {
@@ -352,7 +354,7 @@ def _accuracy_checks(best: Mapping[str, Run]) -> list[Check]:
         ("LOZO is more accurate than MeZO", ends["LOZO"], ends["MeZO"], "0.049 (SNLI)"),
         ("LOZO-M is more accurate than LOZO", ends["LOZO-M"], ends["LOZO"], "0.006 (SNLI)"),
         ("Adam is more accurate than LOZO", ends["Adam"], ends["LOZO"], "above 0"),
-        ("Adam is more accurate than Adam on the last layer", ends["Adam"], ends["Adam, last layer"], "above 0"),
+        ("Adam is more accurate than Adam on the last layer", ends["Adam"], ends["Adam (last layer)"], "above 0"),
     ):
         checks.append(replace(larger(f"{claim} (difference)", a, b), predicted=said))
     return checks
@@ -377,7 +379,7 @@ def _memory_checks(memory: Sequence[Row]) -> list[Check]:
 
 
 def _network_checks(together: Mapping[str, Run], scale: Scale) -> list[Check]:
-    few, many = together["LOZO, centralised"], together["Adam, centralised"]
+    few, many = together["LOZO centralised"], together["Adam centralised"]
     ratio = _scalars(many, scale) / _scalars(few, scale)
     apart = max(finals(few, "consensus_distance").values(), default=math.nan)
     return [
