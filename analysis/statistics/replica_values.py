@@ -29,6 +29,19 @@ def finals(run: Run, metric: str) -> dict[int, float]:
     }
 
 
+def exchanged_per_step(run: Run) -> float:
+    """Compute the bytes that an agent sends to its neighbours, or sends to a server and gets from it.
+
+    Args:
+        run: A run in which all agents do the same at all steps, or whose steps are to be averaged.
+
+    Returns:
+        Bytes per agent and step; NaN if all replicas diverged.
+    """
+    found = next(iter(finals(run, "communicated_bytes").values()), math.nan)
+    return found / float(run.config["steps"] * run.config["topology"]["agents"])
+
+
 def moments(values: Collection[float]) -> tuple[float | None, float | None, int]:
     """Compute mean and standard error.
 

@@ -15,7 +15,7 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import finals
+from basinet.analysis.statistics.replica_values import exchanged_per_step, finals
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED, larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
@@ -135,8 +135,8 @@ SCALES = {
     "60m": Scale(
         about="The setting of both papers: C4, 58 million parameters, rank 128 of 512, 10,000 steps of 512 sequences of"
         " 256 tokens, 1.3 billion tokens. A training takes some 4.6e17 operations, and its two evaluations two thirds"
-        " as many: one to two hours on a GPU that does 120 to 240 Tflop/s in bfloat16, and all trainings 15 to 30"
-        " hours, besides an hour to cut the text into tokens.",
+        " as many: one to two hours on a GPU that does 120 to 240 Tflop/s in bfloat16, and all trainings of three"
+        " replicas 45 to 90 hours, besides an hour to cut the text into tokens.",
         task={
             "name": "language_model", "dataset": "allenai/c4", "train_split": "train", "test_split": "validation",
             "data_files": {
@@ -153,7 +153,7 @@ SCALES = {
         rates=(0.001, 0.0025),
         rank=128,
         period=200,
-        replicas=1,
+        replicas=3,
         experiment={"evaluate_every": 10_000, "accumulate": 8, "runtime": {"autocast": "bfloat16"}},
     ),
 }  # fmt: skip
@@ -232,7 +232,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         for label, run in best.items()
     ]
     sent = [
-        {"training": label, "perplexity": _perplexity(run), "bytes": _bytes_per_step(run, scale)}
+        {"training": label, "perplexity": _perplexity(run), "bytes": exchanged_per_step(run)}
         for label, run in together.items()
     ]
     return Findings(
@@ -258,7 +258,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         checks=[
             *_memory_checks(memory),
             *_perplexity_checks(best),
-            *_network_checks(together, memory, scale),
+            *_network_checks(together, memory),
         ],
         drawings=[
             Drawing(
@@ -283,8 +283,8 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
                 "bytes",
                 "Perplexity against bytes exchanged",
                 f"Test perplexity of the centroid of {scale.agents} agents at the end, against the bytes that an agent"
-                " sends per step.",
-                _draw_points(sent, "bytes", "bytes sent per agent and step"),
+                " sends to its neighbours, or sends to a server and gets from it, per step.",
+                _draw_points(sent, "bytes", "bytes exchanged per agent and step"),
                 sent,
             ),
         ],
@@ -321,10 +321,6 @@ def _perplexity(run: Run) -> float:
 
 def _evaluations(run: Run) -> list[Row]:
     return [row for row in run.metrics if _METRIC in row and "agent" not in row]
-
-
-def _bytes_per_step(run: Run, scale: Scale) -> float:
-    return float(finals(run, "communicated_bytes")[0]) / scale.steps / scale.agents
 
 
 def _memory(scale: Scale, label: str) -> dict[str, float]:
@@ -385,14 +381,12 @@ _PUBLISHED = ("0.024 (GaLore), 0.16 (GoLore)", "0.023 (GoLore)", "not published"
 """Log ratios of published perplexities."""
 
 
-def _network_checks(
-    together: Mapping[str, Run], memory: Mapping[str, Mapping[str, float]], scale: Scale
-) -> list[Check]:
-    whole = _bytes_per_step(together["AdamW centralised"], scale)
+def _network_checks(together: Mapping[str, Run], memory: Mapping[str, Mapping[str, float]]) -> list[Check]:
+    whole = exchanged_per_step(together["AdamW centralised"])
     checks = []
     for label in ("GoLore's subspaces centralised", "GoLore's subspaces by diffusion"):
-        share = _bytes_per_step(together[label], scale) / whole
-        claim = f"bytes sent by {label}, over those of whole models"
+        share = exchanged_per_step(together[label]) / whole
+        claim = f"bytes exchanged by {label}, over those of whole models"
         checks.append(Check.near(claim, memory["GoLore"]["share sent"], share, within=1e-6))
     own, whole_gradients = (
         _losses(together[label]) for label in ("GoLore's subspaces centralised", "GoLore centralised")

@@ -15,7 +15,7 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import finals
+from basinet.analysis.statistics.replica_values import exchanged_per_step, finals
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
@@ -253,7 +253,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     costs = {label: method.cost for label, method in scale.methods.items()}
     curves = [row for label, run in best.items() for row in _curve(label, run, costs[label])]
     sent = [
-        {"training": label, "accuracy": _mean(_accuracies(run)), "scalars per agent and step": _scalars(run, scale)}
+        {"training": label, "accuracy": _mean(_accuracies(run)), "scalars per agent and step": _scalars(run)}
         for label, run in together.items()
     ]
     chosen = ", ".join(f"{label} {rate:g}" for label, rate in rates.items())
@@ -273,7 +273,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             " 74.0 by LOZO-M; MNLI 56.7, 61.6, 62.7; RTE 58.6, 61.2, 60.2 (read off its pictures). Memory: 2.84 GB by"
             " LOZO, 2.86 by LOZO-M, 3.0 by MeZO and 7.42 by MeZO with Adam. It has no figures on a network.",
         ],
-        checks=[*_accuracy_checks(best), *_memory_checks(memory), *_network_checks(together, scale)],
+        checks=[*_accuracy_checks(best), *_memory_checks(memory), *_network_checks(together)],
         drawings=[
             Drawing(
                 "accuracy",
@@ -327,10 +327,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _scalars(run: Run, scale: Scale) -> float:
-    """Return how many float32 an agent sends and gets from a server, or sends to its neighbours, per step."""
-    steps: int = run.config["steps"]
-    return finals(run, "communicated_bytes")[0] / steps / scale.agents / 4
+def _scalars(run: Run) -> float:
+    """Return how many float32 an agent sends to its neighbours, or sends to a server and gets from it, per step."""
+    return exchanged_per_step(run) / 4
 
 
 def _curve(label: str, run: Run, cost: int) -> list[Row]:
@@ -378,15 +377,15 @@ def _memory_checks(memory: Sequence[Row]) -> list[Check]:
     return checks
 
 
-def _network_checks(together: Mapping[str, Run], scale: Scale) -> list[Check]:
+def _network_checks(together: Mapping[str, Run]) -> list[Check]:
     few, many = together["LOZO centralised"], together["Adam centralised"]
-    ratio = _scalars(many, scale) / _scalars(few, scale)
+    ratio = _scalars(many) / _scalars(few)
     apart = max(finals(few, "consensus_distance").values(), default=math.nan)
     return [
         Check.near(
             "numbers that an agent and the server exchange per step, LOZO with shared directions",
             2,
-            _scalars(few, scale),
+            _scalars(few),
             within=0,
         ),
         Check.near("distance of the agents afterwards", 0, apart, within=0),

@@ -1,5 +1,6 @@
 """Attention, normalisation, reductions and views for all agents at once."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import EllipsisType, NoneType
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from basinet.sim.engines.recording import Operation, Value
 
-__all__ = ["BATCHED", "Form", "aligned"]
+__all__ = ["BATCHED", "Form", "aligned", "takes"]
 
 Form = Callable[[list[Any]], Any]
 """Maps the flattened arguments of an operation, with the agents' tensors stacked, to its result."""
@@ -60,6 +61,9 @@ def _normalization(function: Callable[..., Tensor], operation: Operation) -> For
     x, *others = operation.leaves
     # Running statistics are only written where each agent has its own.
     if not isinstance(x, Value) or any(isinstance(leaf, Tensor) for leaf in others):
+        return None
+    args, kwargs = operation.arguments(operation.leaves)
+    if not takes(function, *args, **kwargs):
         return None
     return _called(operation, function)
 
@@ -133,6 +137,24 @@ def _indexing(operation: Operation) -> Form | None:
         return None
     axes = (slice(None), *parts)
     return lambda leaves: leaves[0][axes]
+
+
+def takes(function: Callable[..., Any], *args: object, **kwargs: object) -> bool:
+    """Return whether a function takes some arguments, of which torch's have other names than ours.
+
+    Args:
+        function: The function.
+        *args: Arguments by position.
+        **kwargs: Arguments by name.
+
+    Returns:
+        Whether it can be called with them.
+    """
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def aligned(parameter: Tensor, ndim: int) -> Tensor:

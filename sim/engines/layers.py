@@ -323,8 +323,8 @@ class RMSNorm:
 
     def _scale(self, x: Tensor) -> Tensor:
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        squares: Tensor = torch.linalg.vector_norm(x, dim=self.axes, keepdim=True).square_()
-        return squares.div_(math.prod(self.shape)).add_(eps).rsqrt_()
+        root: Tensor = torch.linalg.vector_norm(x, dim=self.axes, keepdim=True).div_(math.sqrt(math.prod(self.shape)))
+        return root.square_().add_(eps).rsqrt_()
 
     def _weighted(self, x: Tensor) -> Tensor:
         return x * aligned(self.parameters["weight"], x.ndim) if self.parameters else x

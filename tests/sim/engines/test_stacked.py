@@ -136,6 +136,14 @@ NEW = {
     "language": ModuleType(Language, "next words"),
     "root_mean_squares": ModuleType(lambda: Function(lambda m, y: functional.rms_norm(y, (WIDTH,)) + y.square())),
     "added": ModuleType(lambda: Function(lambda m, y: torch.add(y.tanh(), y.sin(), alpha=2) + y.tanh() + (y + y))),
+    "by_name": ModuleType(
+        lambda: Function(
+            lambda m, y: (
+                torch.add(input=y.tanh(), other=torch.rms_norm(y, normalized_shape=y.shape[-1:]))
+                + torch.layer_norm(y, normalized_shape=y.shape[-1:], eps=0.1)
+            )
+        )
+    ),
     "transposed": ModuleType(
         lambda: Function(lambda m, y: torch.addcmul(y, (m.scale * y).transpose(1, 0).T, y.swapaxes(0, -1).T, value=2))
     ),
