@@ -51,8 +51,7 @@ class Scale:
         agents: Number of agents on a ring.
         batch: Sequences per agent and step; the single model takes as many as all agents together.
         steps: Number of steps.
-        rates: Learning rates of which AdamW takes the better one. Those of the others are 1/α as large, so that their
-            steps in subspaces are as large as AdamW's.
+        rates: Learning rates of which each method takes the better one.
         rank: Rank of the subspaces.
         period: Steps between choices of the subspaces.
         replicas: Number of replicas.
@@ -71,20 +70,27 @@ class Scale:
     replicas: int
     experiment: Mapping[str, Any]
 
-    def methods(self) -> dict[str, _Keys]:
-        """Return the optimizers without their learning rates, by label."""
-        low: _Keys = {"base": "adamw", "rank": self.rank, "period": self.period, "scale": _ALPHA, "whole": _WHOLE}
+    def methods(self, rate: float) -> dict[str, _Keys]:
+        """Return the optimizers by label, which differ in their subspaces alone.
+
+        Args:
+            rate: The learning rate; 1/α of it where all methods are whole, as published code has it for subspaces.
+
+        Returns:
+            Their settings.
+        """
+        above = rate / _ALPHA
+        low: _Keys = {
+            "lr": above, "base": "adamw", "rank": self.rank, "period": self.period, "scale": _ALPHA, "whole": _WHOLE
+        }  # fmt: skip
         begun = round((1 - _RANDOM_SHARE) * self.steps)
+        groups = [{"match": _WHOLE, "lr": above}]
         return {
-            "AdamW": {"name": "adamw", "weight_decay": 0.0},
+            "AdamW": {"name": "adamw", "lr": rate, "weight_decay": 0.0, "groups": groups},
             "GaLore": {"name": "galore", **low},
             "GoLore": {"name": "golore", **low},
             f"GoLore@{_RANDOM_SHARE:.0%}": {"name": "golore", **low, "random_from": begun},
         }
-
-    def rates_of(self, method: str) -> tuple[float, ...]:
-        """Return the learning rates of which a method takes the better one."""
-        return self.rates if method == "AdamW" else tuple(rate / _ALPHA for rate in self.rates)
 
     def networks(self) -> dict[str, tuple[str, str, _Keys]]:
         """Return strategy, method and further settings of its optimizer for the trainings on agents, by label."""
@@ -130,7 +136,7 @@ SCALES = {
         rank=12,
         period=20,
         replicas=3,
-        experiment={"evaluate_every": 100, "runtime": {"device": "cpu"}},
+        experiment={"evaluate_every": 50, "clipping": {"norm": 1.0}, "runtime": {"device": "cpu"}},
     ),
     "60m": Scale(
         about="The setting of both papers: C4, 58 million parameters, rank 128 of 512, 10,000 steps of 512 sequences of"
@@ -199,21 +205,20 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     Returns:
         The findings.
     """
-    methods = scale.methods()
     cases = {
-        f"{label}, rate {rate:g}": {"optimizer": {**optimizer, "lr": rate}}
-        for label, optimizer in methods.items()
-        for rate in scale.rates_of(label)
+        f"{label}, rate {rate:g}": {"optimizer": optimizer}
+        for rate in scale.rates
+        for label, optimizer in scale.methods(rate).items()
     }
     count = len(cases) + len(scale.networks())
     alone = carry_out(folder, "one_model", scale.describe(1, cases), part_of(progress, 0.0, len(cases) / count))
     of_case = {str(run.config["case"]): run for run in alone}
     best, rates = {}, {}
-    for label in methods:
-        rates[label] = min(scale.rates_of(label), key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
+    for label in scale.methods(1.0):
+        rates[label] = min(scale.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
         best[label] = of_case[f"{label}, rate {rates[label]:g}"]
     networks = {
-        label: {"strategy": strategy, "optimizer": {**methods[method], **more, "lr": rates[method]}}
+        label: {"strategy": strategy, "optimizer": scale.methods(rates[method])[method] | more}
         for label, (strategy, method, more) in scale.networks().items()
     }
     of_agents = carry_out(
@@ -223,9 +228,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         part_of(progress, len(cases) / count, 1 - len(cases) / count),
     )
     together = {str(run.config["case"]): run for run in of_agents}
-    memory = {
-        label: once("memory", partial(_memory, scale, label), method=label, scale=str(scale)) for label in methods
-    }
+    memory = {label: once("memory", partial(_memory, scale, label), method=label, scale=str(scale)) for label in best}
     baselines = next(iter(best.values())).status["baselines"]
     rows = [
         {"training": label, "perplexity": _perplexity(run), "rate": rates[label], **memory[label]}
@@ -242,8 +245,9 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             f"AdamW with all parameters; GaLore and GoLore with rank {scale.rank} and new subspaces every"
             f" {scale.period} steps, scale α = {_ALPHA:g}, embedding and last layer whole; GoLore@{_RANDOM_SHARE:.0%}"
             f" is GaLore whose last {_RANDOM_SHARE:.0%} of {scale.steps} steps draw subspaces at random. The learning"
-            f" rate with the smaller test loss, of {_listed(scale.rates)} for AdamW and 1/α times these for the others,"
-            f" under a cosine schedule: {', '.join(f'{label} {rate:g}' for label, rate in rates.items())}."
+            f" rate with the smaller test loss, of {_listed(scale.rates)}, under a cosine schedule:"
+            f" {', '.join(f'{label} {rate:g}' for label, rate in rates.items())}. Embedding and last layer take 1/α of"
+            " it, in AdamW, too, which learns more slowly without: methods differ in their subspaces alone."
             f" {scale.replicas} replicas under seed 1, which share their initial values and samples.",
             f"Agents: {scale.agents} on a ring, each with its share of the text and of the batch. Centralised: the"
             " gradients are averaged. Diffusion: the models are mixed with the neighbours'. In subspaces, agents that"
@@ -325,7 +329,7 @@ def _evaluations(run: Run) -> list[Row]:
 
 def _memory(scale: Scale, label: str) -> dict[str, float]:
     """Count the bytes that an optimizer keeps, and compute how many it should: numbers of AdamW, and of projections."""
-    cases = {"optimizer": {**scale.methods()[label], "lr": 0.01}}
+    cases = {"optimizer": scale.methods(scale.rates[0])[label]}
     description = scale.describe(1, {}) | cases | {"replicas": 1, "runtime": {"device": "cpu"}}
     del description["cases"]
     setup = build_setup(Config.parse(description))

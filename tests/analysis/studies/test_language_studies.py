@@ -95,7 +95,7 @@ def test_the_published_scale_is_that_of_the_papers():
     """Its text is not here; all other keys are checked, with a small one."""
     large = PRETRAINING["60m"]
     assert large.batch * large.agents * large.task["length"] * large.steps == pytest.approx(1.3e9, rel=0.01)
-    described = [large.describe(1, {}) | {"optimizer": {**o, "lr": 0.01}} for o in large.methods().values()]
+    described = [large.describe(1, {}) | {"optimizer": o} for o in large.methods(0.01).values()]
     described += [TUNING["20m"].case(method, method.rates[0]) for method in TUNING["20m"].methods.values()]
     for description in described:
         description.pop("cases", None)
