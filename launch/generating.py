@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from basinet.launch.results import load_one
+from basinet.launch.results import check_made, load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.language.decoder import Llama
 from basinet.sim.models.language.generation import generate as continued
@@ -56,6 +56,7 @@ def generate(
         raise ExperimentError(
             f"RUN: the task of {folder} has no tokens of text; allowed are runs of a task such as language_model"
         )
+    check_made(setup.task, run)
     model = results.model(run, replica, agent, module=setup.plain_model())
     found = []
     try:

@@ -14,6 +14,7 @@ from torch import Tensor
 from basinet.sim.data.rows import Data
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks.forms import read
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, Source, all_documents, divided, limited
 from basinet.sim.tasks.language.ngrams import ngram_baselines
 from basinet.sim.tasks.language.packing import Windows, pack, packed
@@ -41,6 +42,11 @@ class LanguageModel(Task):
     model: str = "llama"
 
     loss_words: ClassVar[str] = "cross-entropy of the next token, in nats"
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: the tokens."""
+        return {"tokens": self.tokens.kept}
 
     @cached_property
     def ignores(self) -> bool:

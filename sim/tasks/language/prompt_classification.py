@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, permutation
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, all_documents, divided, limited
 from basinet.sim.tasks.language.tokens import Tokens, make_tokens
 from basinet.sim.tasks.model_outputs import output_of
@@ -47,6 +48,11 @@ class PromptClassification(Task):
     model: str = "llama"
 
     loss_words: ClassVar[str] = "cross-entropy among the label words that may continue the prompt"
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: the tokens."""
+        return {"tokens": self.tokens.kept}
 
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Apply a language model to prompts.

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.tasks.kept import Kept
 
 if TYPE_CHECKING:
     import tokenizers
@@ -37,6 +39,18 @@ class Tokens(ABC):
     end: int
     lengths: Tensor
     content: str
+
+    @property
+    def identity(self) -> str:
+        """A digest of what each token stands for."""
+        known = json.loads(self.content)
+        words = known["model"]["vocab"] | {token["content"]: token["id"] for token in known["added_tokens"]}
+        return digest([sorted(words.items()), self.end])
+
+    @property
+    def kept(self) -> Kept:
+        """What a run keeps of them: the content, unless every machine has the same."""
+        return Kept(self.identity, self.content)
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -82,6 +96,11 @@ class Bytes(Tokens):
 
     size, end = 257, 256
     lengths = torch.tensor([1] * 256 + [0])
+
+    @property
+    def kept(self) -> Kept:
+        """What a run keeps of them; see `Tokens`."""
+        return Kept(self.identity)
 
     @property
     def content(self) -> str:  # type: ignore[override]
@@ -213,28 +232,31 @@ def make_tokens(kind: str, size: int | None, texts: Iterable[str]) -> Tokens:
 
     Args:
         kind: "bytes", "bpe", or a file tokenizer.json.
-        size: Number of tokens of "bpe"; None for 1,024.
+        size: Number of tokens of "bpe", None for 1,024; at most so many in a file.
         texts: Texts on which "bpe" is trained.
 
     Returns:
         The tokens.
 
     Raises:
-        ValueError: If there is no such file, or a size for tokens that have their own.
+        ValueError: If there is no such file, or it has more tokens than that, or bytes are given a size.
     """
     if kind == "bpe":
         return train_bpe(texts, 1024 if size is None else size)
-    if size is not None:
-        raise ValueError(f"vocabulary: got {size}, which is for tokens: bpe, and tokens is {kind!r}")
     if kind == "bytes":
+        if size is not None:
+            raise ValueError(f"vocabulary: got {size}, which is for tokens: bpe, and tokens is {kind!r}")
         return Bytes()
     try:
-        return BPE(Path(kind).read_text(encoding="utf-8"), kind)
+        made = BPE(Path(kind).read_text(encoding="utf-8"), kind)
     except (OSError, UnicodeError) as error:
         raise ValueError(
             f"tokens: got {kind!r}, which cannot be read as a file ({first_line(error)}); allowed are bytes, bpe, and"
             " the path of a tokenizer.json"
         ) from error
+    if size is not None and made.size > size:
+        raise ValueError(f"vocabulary: got {size}, and {kind} has {made.size} tokens; allowed are at least as many")
+    return made
 
 
 def _package() -> Any:
