@@ -1,5 +1,6 @@
 """Where text comes from: documents of the standard library, of local files or of a Hugging Face data set."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
@@ -165,7 +166,7 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
 
     Args:
         documents: The documents.
-        size: Bytes in all; the last document is cut.
+        size: Bytes in all; the last document is cut, between two characters.
 
     Returns:
         The documents drawn, in their order; all if they are smaller.
@@ -176,7 +177,8 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
         document = documents[place]
         content = document.text.encode("utf-8", "surrogateescape")
         if len(content) > left:
-            document = replace(document, text=content[:left].decode("utf-8", "ignore"))
+            decoder = getincrementaldecoder("utf-8")("surrogateescape")  # leaves out a last character that is cut
+            document = replace(document, text=decoder.decode(content[:left]))
         taken[place] = document
         left -= len(content)
         if left <= 0:
