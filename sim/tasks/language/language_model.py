@@ -71,7 +71,7 @@ def language_model(
     column: str = "text",
     data_files: Any = None,
     tokens: str = "bytes",
-    vocabulary: Annotated[int, Field(ge=257)] | None = None,
+    vocabulary: Annotated[int, Field(ge=257, le=10**6)] | None = None,
     length: Annotated[int, Field(ge=1)] = 128,
     separate: bool = False,
     bytes: Annotated[int, Field(ge=1)] | None = None,
