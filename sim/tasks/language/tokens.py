@@ -2,8 +2,9 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,19 @@ _ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """What tokenizers call the end of a text."""
 
 
+_ALLOWED = "allowed are byte-level tokenizers like GPT-2's or Llama 3's"
+
+_PROBE = "".join(map(chr, range(256))) + " e\u0301 \ufb01  Aa\n\n中文 😀"
+"""Text that a tokenizer has to restore: all characters of Latin-1, other ones, and spaces."""
+
+
+def _letters() -> list[str]:
+    """Return what byte-level tokenizers write for each byte: visible Latin-1, and letters from 256 on, as in GPT-2."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return [chr(byte) if byte in visible else chr(256 + others.index(byte)) for byte in range(256)]
+
+
 class Tokens(ABC):
     """A vocabulary of tokens, each of which stands for a sequence of bytes.
 
@@ -44,7 +58,7 @@ class Tokens(ABC):
     def identity(self) -> str:
         """A digest of what each token stands for."""
         known = json.loads(self.content)
-        words = known["model"]["vocab"] | {token["content"]: token["id"] for token in known["added_tokens"]}
+        words = known["model"]["vocab"] | {t["content"]: t["id"] for t in known.get("added_tokens", [])}
         return digest([sorted(words.items()), self.end])
 
     @property
@@ -108,11 +122,7 @@ class Bytes(Tokens):
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         end = {"id": self.end, "content": END_OF_TEXT, "special": True}
         end |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        # Bytes that are no visible letter of Latin-1 are written as letters from 256 on, as in GPT-2.
-        visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-        letters = visible + [byte for byte in range(256) if byte not in visible]
-        words = {chr(byte if i < len(visible) else 256 + i - len(visible)): byte for i, byte in enumerate(letters)}
-        model = {"type": "BPE", "vocab": words, "merges": []}
+        model = {"type": "BPE", "vocab": {letter: byte for byte, letter in enumerate(_letters())}, "merges": []}
         return json.dumps({"added_tokens": [end], "pre_tokenizer": level, "decoder": level, "model": model})
 
     def encode(self, text: str) -> list[int]:
@@ -133,7 +143,7 @@ class BPE(Tokens):
 
     Raises:
         ImportError: If `tokenizers` is not installed.
-        ValueError: If it is no byte-level tokenizer, or has no token for the end of a text.
+        ValueError: If it is no byte-level tokenizer that restores every text, or has no token for the end of a text.
     """
 
     def __init__(self, content: str, name: str = "the tokenizer") -> None:
@@ -145,10 +155,9 @@ class BPE(Tokens):
             raise
         except Exception as error:  # tokenizers raises nothing more specific
             raise ValueError(f"tokens: {name} is no tokenizer.json: {first_line(error)}") from error
-        if "ByteLevel" not in json.dumps(known["decoder"]):
+        if "ByteLevel" not in json.dumps(known.get("decoder")) or not isinstance(known["model"].get("vocab"), dict):
             raise ValueError(
-                f"tokens: {name} is not a byte-level tokenizer, by which text could be restored; allowed are those like"
-                " GPT-2's or Llama 3's"
+                f"tokens: {name} is not a byte-level tokenizer, by which text could be restored; {_ALLOWED}"
             )
         ends = [words[end] for end in _ENDS if end in words]
         if not ends:
@@ -156,15 +165,35 @@ class BPE(Tokens):
         self.end = ends[0]
         self.size = 1 + max(words.values())
         self.lengths = torch.zeros(self.size, dtype=torch.int64)
-        added = {token["content"]: token["special"] for token in known["added_tokens"]}
+        added = {token["content"]: token["special"] for token in known.get("added_tokens", [])}
         for word, token in words.items():  # one character for each byte, unless the word was added as it is
             self.lengths[token] = len(word) if word not in added else 0 if added[word] else len(word.encode())
+        if changed := self._changes(known, [word for word, special in added.items() if not special]):
+            raise ValueError(f"tokens: {name} does not restore every text: {changed}; {_ALLOWED}")
+
+    def _changes(self, known: Mapping[str, Any], added: Iterable[str]) -> str:
+        """Say how text is changed by being turned into tokens and back; "" if it is not."""
+        if known.get("normalizer") is not None:
+            return f"its normalizer {known['normalizer'].get('type')} changes it"
+        if missing := next((letter for letter in _letters() if letter not in known["model"]["vocab"]), None):
+            return f"it has no token for the byte {_letters().index(missing)}"
+        text = "".join([_PROBE, *(f"  {word}  a{word}" for word in added)])
+        restored = self.decode(self.encode(text))
+        if restored == text:
+            return ""
+        differ = (place for place, (a, b) in enumerate(zip_longest(text, restored)) if a != b)
+        first = max(0, next(differ) - 1)
+        return f"{text[first : first + 9]!r} becomes {restored[first : first + 9]!r}"
 
     @cached_property
     def tokenizer(self) -> "tokenizers.Tokenizer":
         """The tokenizer, in this process."""
         made: tokenizers.Tokenizer = _package().Tokenizer.from_str(self.content)
         made.encode_special_tokens = True  # "<|endoftext|>" in a text is text
+        made.no_truncation()
+        made.no_padding()
+        if hasattr(made.model, "dropout"):
+            made.model.dropout = None
         return made
 
     def __getstate__(self) -> dict[str, Any]:
