@@ -19,9 +19,14 @@ from basinet.sim.tasks.language.corpus import Document, Source, all_documents, d
 from basinet.sim.tasks.language.ngrams import ngram_baselines
 from basinet.sim.tasks.language.packing import Windows, pack, packed
 from basinet.sim.tasks.language.tokens import Tokens, make_tokens
+from basinet.sim.tasks.left_out import READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["LanguageModel", "language_model"]
+
+_OF_A_DATA_SET = "for a Hugging Face data set; allowed without one (dataset) is to leave it out"
+_OF_PYTHON = "for text that every machine has; allowed with a path or a dataset is to leave it out"
+_DRAWN = "for test text drawn here; allowed with other test text is to leave it out"
 
 _TRAINED_ON = 2**26
 """Characters of the training text on which byte-pair encoding is trained at most."""
@@ -125,8 +130,15 @@ def language_model(
         (32, True, 257)
     """
     _check_one_text(path=path, dataset=dataset)
-    _check_needs("path", path, test_path=test_path)
-    _check_needs("dataset", dataset, name=name, test_split=test_split, data_files=data_files)
+    if path is None:
+        check_left_out(language_model, READ, test_path=test_path)
+    if dataset is None:
+        of_dataset = {"name": name, "train_split": train_split, "test_split": test_split, "column": column}
+        check_left_out(language_model, _OF_A_DATA_SET, **of_dataset, data_files=data_files)
+    if path is not None or dataset is not None:
+        check_left_out(language_model, _OF_PYTHON, source=source)
+    if test_path is not None or test_split is not None:
+        check_left_out(language_model, _DRAWN, test_share=test_share)
 
     def documents(where: str | None, split: str) -> Sequence[Document]:
         found = all_documents(
@@ -167,12 +179,6 @@ def language_model(
 def _check_one_text(**given: str | None) -> None:
     if all(value is not None for value in given.values()):
         raise ValueError(f"{' and '.join(given)} are both given; allowed is one text")
-
-
-def _check_needs(owner: str, value: str | None, **settings: Any) -> None:
-    for name, setting in settings.items():
-        if setting is not None and value is None:
-            raise ValueError(f"{name}: got {setting!r}, which belongs to {owner}; give {owner}, too")
 
 
 def _first(documents: Sequence[Document]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from basinet.algorithms.draws import fold, key, permutation
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, all_documents, divided, limited
 from basinet.sim.tasks.language.tokens import Tokens, make_tokens
+from basinet.sim.tasks.left_out import GENERATED, check_left_out
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -25,6 +26,8 @@ _Parts = tuple[Sequence[Document], Sequence[Document]]
 
 _TEST_SHARE = 0.3
 """Share of the text that test passages are from."""
+
+_OF_PACKAGES = "for classes: packages; allowed with others is to leave it out"
 
 _READ = 2**20
 """Bytes of the standard library that are separated into text and code."""
@@ -129,6 +132,10 @@ def prompt_classification(
             "tokens: got 'bpe', which would be trained on other text than that of the model; allowed are bytes and the"
             " path of a tokenizer.json"
         )
+    if path is not None:
+        check_left_out(prompt_classification, GENERATED, classes=classes)
+    if path is not None or classes == "kinds":
+        check_left_out(prompt_classification, _OF_PACKAGES, packages=packages)
     made = make_tokens(tokens, None, ())
     texts = _texts(classes, packages, path)
     unknown = [name for name in words or {} if name not in texts]

@@ -22,7 +22,7 @@ from basinet.sim.models import Llama
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.tasks import LanguageModel, Task, language_model
+from basinet.sim.tasks import LanguageModel, Task, huggingface, language_model
 from basinet.sim.tasks.language.corpus import Document, divided, limited
 from basinet.sim.tasks.language.ngrams import Bigrams
 from basinet.sim.tasks.language.packing import pack, packed
@@ -279,6 +279,30 @@ def test_data_sets_of_hugging_face(form: str, tmp_path: Path, monkeypatch: pytes
             language_model(**{**where, **settings})
 
 
+@pytest.mark.parametrize("task", [language_model, huggingface])
+def test_what_datasets_cannot_load_is_told_in_a_sentence(
+    task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for name, content in (("a", "text,label\nx,1\n"), ("b", "story,label\ny,1\n"), ("c", "{")):
+        (tmp_path / name).write_text(content)
+    first = {"dataset" if task is language_model else "path": "csv", "test_split": None}
+    for found, reason in (
+        (
+            {"data_files": {"train": str(tmp_path / "a"), "test": str(tmp_path / "b")}},
+            "its files differ, since there are 1 new",
+        ),
+        ({"data_files": [str(tmp_path / name) for name in "ab"]}, "Schema at index 1 was different"),
+        ({"data_files": str(tmp_path / "d")}, "Unable to find"),
+        ({"data_files": str(tmp_path / "c"), next(iter(first)): "json"}, ""),
+    ):
+        with pytest.raises(ValueError, match=rf"split 'train'.* cannot be loaded: .*{reason}") as told:
+            task(**{**first, **found})
+        assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("stored", ["window", "cache"])
 def test_text_larger_than_memory_has_the_same_windows(stored: str, separate: bool, notes: Path, tmp_path: Path) -> None:
@@ -409,10 +433,16 @@ def test_outputs_of_all_samples_are_not_computed_together() -> None:
         ({"vocabulary": 300}, "vocabulary: got 300, which is for tokens: bpe, and tokens is 'bytes'"),
         ({"path": "{notes}/a/*.txt", "tokens": "bpe"}, "tokens: a text is not UTF-8, which 'bpe' needs; allowed is"),
         ({"path": "{notes}/a/*.txt", "dataset": "text"}, "path and dataset are both given; allowed is one text"),
-        ({"test_path": "x"}, "test_path: got 'x', which belongs to path; give path, too"),
+        ({"test_path": "x"}, "test_path is 'x', which is for samples that are read; allowed without a path"),
+        *(
+            ({"path": "{notes}/**/*.txt", name: "x"}, f"{name} is 'x', which is for a Hugging Face data set; allowed")
+            for name in ("name", "train_split", "test_split", "column", "data_files")
+        ),
+        ({"path": "x", "source": "standard_library"}, "source is 'standard_library', which is for text that every"),
+        ({"path": "x", "test_path": "x", "test_share": 0.2}, "test_share is 0.2, which is for test text drawn here"),
         ({"tokens": "{notes}/a/00.txt"}, "tokens: .*00.txt is no tokenizer.json: "),
     ],
-    ids=range(10),
+    ids=range(17),
 )
 def test_mistakes_are_one_sentence(settings: Any, message: str, notes: Path, bpe: BPE) -> None:
     (notes / "tokenizer.json").write_text(bpe.content, encoding="utf-8")

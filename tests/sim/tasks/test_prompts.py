@@ -124,13 +124,27 @@ def test_words_of_several_tokens_are_told_by_the_first_that_differs(tmp_path: Pa
         ),
         ({**PACKAGES, "shots": 10**6}, r"shots: got 1000000, and json has \d+ train passages of 30 tokens; allowed"),
         ({"length": 9}, "length: got 9, and the prompt alone has 10 tokens; allowed are more"),
+        ({"packages": ["json", "http"]}, r"packages is \['json', 'http'\], which is for classes: packages; allowed"),
+        ({"path": "x", "packages": ["json"]}, r"packages is \['json'\], which is for classes: packages; allowed"),
+        ({"path": "x", "classes": "packages"}, "classes is 'packages', which is for samples made here; allowed with"),
         ({"path": "nowhere/*/*.txt"}, "path: got 'nowhere/"),
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_mistakes_are_one_sentence(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prompt_classification(**settings)
+
+
+def test_defaults_as_a_run_records_them_mean_nothing_else(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for file in "12345":
+            (tmp_path / name / file).write_text(name * 400)
+    task = prompt_classification(
+        path=f"{tmp_path}/*/*", packages=["asyncio", "email", "tkinter", "unittest"], shots=2, test_shots=2
+    )
+    assert isinstance(task, PromptClassification) and task.names == ("a", "b")
 
 
 FINETUNED: dict[str, tuple[dict[str, Any], Callable[[str], bool]]] = {
