@@ -198,6 +198,14 @@ def test_tokens_stay_with_the_run_when_its_text_changes(tmp_path, capsys):
     [
         (["--temperature", "-1"], "temperature: got -1.0; allowed are numbers of at least 0"),
         (["--top-p", "2"], "top_p: got 2.0"),
+        (["--tokens", "0", "--top-p", "7"], "top_p: got 7.0; allowed are numbers above 0, and up to 1"),
+        (["--tokens", "0", "--top-k", "0"], "top_k: got 0; allowed are numbers of at least 1"),
+        (["--tokens", "-1"], "tokens: got -1; allowed are numbers of at least 0"),
+        (
+            ["--seed", "99999999999999999999"],
+            "seed: got 99999999999999999999; allowed are whole numbers from 0 to 9223",
+        ),
+        (["--seed", "-1"], "seed: got -1; allowed are whole numbers from 0"),
         (["--agent", "2"], "agent: got 2, but"),
         (["--replica", "1"], "replica: got 1, but"),
     ],
