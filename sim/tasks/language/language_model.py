@@ -1,6 +1,6 @@
 """Language models: the next token of real text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,14 +13,16 @@ from torch import Tensor
 
 from basinet.sim.data.rows import Data
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.calls import takes
 from basinet.sim.tasks.forms import read
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, Source, all_documents, divided, limited
 from basinet.sim.tasks.language.ngrams import ngram_baselines
 from basinet.sim.tasks.language.packing import Windows, pack, packed
-from basinet.sim.tasks.language.tokens import Tokens, make_tokens
+from basinet.sim.tasks.language.tokens import Tokens, check_logits, make_tokens
 from basinet.sim.tasks.left_out import READ, check_left_out
-from basinet.sim.tasks.task import TASKS, Task
+from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = ["LanguageModel", "language_model"]
 
@@ -57,6 +59,28 @@ class LanguageModel(Task):
     def ignores(self) -> bool:
         """Whether some labels are −100: none, since every token has a successor."""
         return False
+
+    def outputs(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Apply a language model to windows.
+
+        Args:
+            model: Returns the logits of the next token at each place, [B, T, V].
+            batch: The batch.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            ValueError: If the model is none, or takes no documents.
+        """
+        if len(batch) == 3 and not takes(model, 2):
+            raise ValueError(
+                f"with separate: true, a model has to take (tokens, documents), which {type(model).__name__} does not;"
+                " allowed are models that do, such as llama"
+            )
+        outputs = super().outputs(model, batch)
+        check_logits(output_of(outputs), batch[0], self.tokens)
+        return outputs
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what `evaluate` returns of the test data for n-gram models; see `ngram_baselines`."""

@@ -18,7 +18,7 @@ from basinet.sim.tasks.kept import Kept
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["BPE", "END_OF_TEXT", "Bytes", "Tokens", "make_tokens", "train_bpe"]
+__all__ = ["BPE", "END_OF_TEXT", "Bytes", "Tokens", "check_logits", "make_tokens", "train_bpe"]
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -286,6 +286,24 @@ def make_tokens(kind: str, size: int | None, texts: Iterable[str]) -> Tokens:
     if size is not None and made.size > size:
         raise ValueError(f"vocabulary: got {size}, and {kind} has {made.size} tokens; allowed are at least as many")
     return made
+
+
+def check_logits(logits: Tensor, inputs: Tensor, tokens: Tokens) -> None:
+    """Check that a model is one of language.
+
+    Args:
+        logits: Its outputs.
+        inputs: Its inputs, [B, T].
+        tokens: The tokens.
+
+    Raises:
+        ValueError: If the outputs are not those of every token at every place.
+    """
+    if logits.ndim != 3 or logits.shape[:2] != inputs.shape or logits.shape[2] < tokens.size:
+        raise ValueError(
+            "the task needs a language model, such as llama, whose outputs are the logits of each token at each place,"
+            f" {(*inputs.shape, tokens.size)}, and not {tuple(logits.shape)}"
+        )
 
 
 def _package() -> Any:
