@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.data.partitions import by_column
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Llama
@@ -464,6 +466,14 @@ def test_a_tokenizer_has_to_be_of_bytes_and_to_end(bpe: BPE) -> None:
 
 def without(model: dict[str, Any], letter: str) -> dict[str, Any]:
     return {**model, "vocab": {word: t for word, t in model["vocab"].items() if letter not in word}, "merges": []}
+
+
+def test_a_vocabulary_is_bounded() -> None:
+    """More than memory holds would end the process."""
+    task = {"name": "language_model", "tokens": "bpe", "vocabulary": 10**9}
+    keys = {"topology": "ring", "strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1}, "batch_size": 1}
+    with pytest.raises(ExperimentError, match=r"task.vocabulary: got 1000000000, .* less than or equal to 1000000"):
+        Config.parse({"task": task, "steps": 1, **keys})
 
 
 def added_token(**settings: Any) -> dict[str, Any]:
