@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from basinet.launch.results import load_one
+from basinet.launch.results import check_made, load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.language.decoder import Llama
+from basinet.sim.models.language.generation import check_settings
 from basinet.sim.models.language.generation import generate as continued
 from basinet.sim.tasks.model_outputs import output_of
 
@@ -49,6 +50,10 @@ def generate(
     Raises:
         ExperimentError: The run has no model of text, or a setting is impossible.
     """
+    try:
+        check_settings(tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
     results, run = load_one(folder)
     setup = results.setup(run)
     known = getattr(setup.task, "tokens", None)
@@ -56,6 +61,7 @@ def generate(
         raise ExperimentError(
             f"RUN: the task of {folder} has no tokens of text; allowed are runs of a task such as language_model"
         )
+    check_made(setup.task, run)
     model = results.model(run, replica, agent, module=setup.plain_model())
     found = []
     try:

@@ -26,8 +26,10 @@ from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
+from basinet.sim.tasks import Task
+from basinet.sim.tasks.kept import identities, made_otherwise
 
-__all__ = ["Results", "compare", "export", "failures", "load", "load_one"]
+__all__ = ["Results", "check_made", "compare", "export", "failures", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +199,26 @@ def export(
         return state
     if not isinstance(model, OfTransformers):
         raise ExperimentError(f"--transformers: {type(model).__name__} is no model of transformers, as llama is")
-    return write_folder(model, file, getattr(results.setup(run).task, "tokens", None), described)
+    task = results.setup(run).task
+    check_made(task, run)
+    return write_folder(model, file, getattr(task, "tokens", None), described)
+
+
+def check_made(task: Task, run: Run) -> None:
+    """Raise if a task has made something else of its data than a run began with, such as other tokens.
+
+    Args:
+        task: The task.
+        run: The run.
+
+    Raises:
+        ExperimentError: It has.
+    """
+    for setting in made_otherwise(run.status.get("kept", {}), identities(task.kept)):
+        raise ExperimentError(
+            f"RUN: {run.path} began with other {setting} (task.{setting}) than are made of the data now, and does not"
+            f" hold them in {RunFolder(run.path).kept_of_task(setting).name}"
+        )
 
 
 def load_one(folder: str | Path) -> tuple[Results, Run]:
@@ -302,10 +323,18 @@ def _setup(results: Results, run: Run) -> Setup:
     """Build the parts of a run on the CPU."""
     live = results.experiment
     # Only task and model are needed, which any machine can make.
-    config = Config.parse({**run.config, "analysis": []}) if live is None else live.runs[run.name]
+    config = _config(run) if live is None else live.runs[run.name]
     here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
     # The values are in the folder, wherever they started.
     return build_setup(config.model_copy(update={"runtime": here, "start": None}), trial=False)
+
+
+def _config(run: Run) -> Config:
+    """Return the configuration of a run with what its folder keeps of what was made of the data."""
+    folder, given = RunFolder(run.path), run.config
+    files = {setting: folder.kept_of_task(setting) for setting in run.status.get("kept", {})}
+    kept = {setting: str(file) for setting, file in files.items() if file.exists()}
+    return Config.parse({**given, "analysis": [], **({"task": {**given["task"], **kept}} if kept else {})})
 
 
 def compare(*folders: str | Path) -> list[dict[str, Any]]:

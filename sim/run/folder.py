@@ -8,6 +8,7 @@ RUN/status.json      state, step, the replicas that diverged, the engine, what t
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
+RUN/tokens.json      the tokens of a task with text, as a tokenizer.json; none if they are bytes
 RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`
@@ -168,6 +169,17 @@ class RunFolder:
             The path; the file may not exist.
         """
         return self.checkpoint.with_name(f"step-{step}.pt")
+
+    def kept_of_task(self, setting: str) -> Path:
+        """Return the path of what is kept of the data; see `basinet.sim.tasks.kept.Kept`.
+
+        Args:
+            setting: The setting of the task.
+
+        Returns:
+            The path; the file may not exist.
+        """
+        return self.path / f"{setting}.json"
 
     def checkpoints(self) -> list[Path]:
         """List the checkpoints.

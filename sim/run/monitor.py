@@ -27,6 +27,7 @@ from basinet.sim.run.trajectory import FILE, TrajectoryWriter
 from basinet.sim.runtimes.team import Analysis, Team
 from basinet.sim.setup.room import state_bytes
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks.kept import identities
 
 __all__ = ["USUAL", "Monitor", "Progress", "Rhythm", "write_tables"]
 
@@ -106,6 +107,7 @@ class Progress:
         self.engine = team.engine_choice()
         self.about: dict[str, Any] = {"loss": setup.task.about_loss}
         self.about |= {"start": setup.about_start} if setup.about_start else {}
+        self.about |= {"kept": identities(setup.task.kept)} if setup.task.kept else {}
         self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
         with user_code(setup.config.task.component):
             self.about["baselines"] = {name: _finite(row) for name, row in setup.task.baselines().items()}
@@ -331,12 +333,15 @@ class Progress:
 
 
 def write_tables(setup: Setup, folder: RunFolder) -> None:
-    """Write the weights of the graph, the partition of the data, and the attackers.
+    """Write the weights of the graph, the partition of the data, the attackers, and what is kept of the data.
 
     Args:
         setup: The parts of a run.
         folder: Its folder.
     """
+    for name, kept in setup.task.kept.items():
+        if kept.content is not None:
+            folder.write(folder.kept_of_task(name), kept.content)
     if setup.attackers.any():
         folder.write_table("attackers.csv", ("replica", "agent"), np.argwhere(setup.attackers).tolist())
     entries = setup.weights.tocoo()

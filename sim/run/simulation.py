@@ -28,6 +28,7 @@ from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
+from basinet.sim.tasks.kept import identities, made_otherwise
 
 __all__ = ["Interrupted", "RunFailed", "build", "prepare", "simulate"]
 
@@ -162,8 +163,25 @@ def prepare(
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        if not fresh:
+            for name, setup in setups.items():
+                _check_made(setup, out / name)
         claim(experiment, out, impossible, fresh=fresh)
     return setups
+
+
+def _check_made(setup: Setup, path: Path) -> None:
+    """Raise if a run would go on with something else made of the data than it began with, such as other tokens."""
+    try:
+        status = load_status(path)
+    except Damaged:  # handled later
+        return
+    others = made_otherwise(status.get("kept", {}), identities(setup.task.kept))
+    if others and not (status["state"] in FINISHED and _is_analyzed(setup, RunFolder(path), status)):
+        raise ExperimentError(
+            f"task.{others[0]}: {path} began with other {others[0]} than are made of the data now; choose another"
+            " folder, or --fresh (fresh=True) starts anew"
+        )
 
 
 def simulate(

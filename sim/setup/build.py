@@ -28,6 +28,7 @@ from basinet.sim.setup.sharing import Shared
 from basinet.sim.setup.trainable import trainable
 from basinet.sim.setup.trial import try_mixing, try_parts, writes_to_inputs
 from basinet.sim.tasks import Task, is_data_set, supervised
+from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
 __all__ = ["build_setup"]
@@ -82,6 +83,8 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         (component, *drawn, config.runtime.dtype),
         lambda: _task(config, num_agents),
     )
+    if config.start is not None:
+        config.start.check_made(identities(task.kept))
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
     if task.mean_over == "batch" and task.measured_batch is None:
         size = config.batch_size

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Reached:
         layout: Description of the model; see `basinet.sim.setup.setup.Setup.layout`.
         dtype: Floating type of the run.
         frozen: The frozen parameters, which all replicas share, by name; None if the run did not write them.
+        kept: Identities of what the run's task has made of its data; see `basinet.sim.tasks.kept.Kept`.
     """
 
     parameters: Tensor
@@ -38,6 +39,7 @@ class Reached:
     layout: dict[str, Any]
     dtype: torch.dtype
     frozen: dict[str, Tensor] | None = None
+    kept: dict[str, str] = field(default_factory=dict)
 
     def values(self, index: int) -> dict[str, Tensor]:
         """Return the values of a point by name: parameters, frozen ones and buffers.
@@ -147,7 +149,8 @@ def read_points(
 
     buffers = {name: points(b) for name, b in rows["buffers"].items()}
     frozen = load_frozen(writer.frozen, saved["layout"]["frozen"])
-    return Reached(points(measured_parameters(saved)), buffers, saved["layout"], rows["parameters"].dtype, frozen)
+    values, kept = points(measured_parameters(saved)), run.status.get("kept", {})
+    return Reached(values, buffers, saved["layout"], rows["parameters"].dtype, frozen, kept)
 
 
 def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, keys: Mapping[str, str]) -> nn.Module:

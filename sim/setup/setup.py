@@ -32,6 +32,7 @@ from basinet.sim.run.quantity import QUANTITIES, Direction, Quantity
 from basinet.sim.setup.reached import Reached, layout_of
 from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.kept import identities
 
 __all__ = ["Setup", "mean_weights"]
 
@@ -216,7 +217,7 @@ class Setup:
         count = self.config.replicas
         buffers = {name: b.expand(count, *b.shape) for name, b in model.named_buffers()}
         parameters = torch.cat(values).expand(count, -1)
-        return Reached(parameters, buffers, layout, self.dtype, frozen_parameters(model))
+        return Reached(parameters, buffers, layout, self.dtype, frozen_parameters(model), identities(self.task.kept))
 
     def with_frozen(self, folder: Path) -> "Setup":
         """Return the parts of a run with the frozen parameters in its folder, whose source may be gone.

@@ -21,8 +21,10 @@ from basinet.sim.experiment.signatures import sentence
 from basinet.sim.models.adapters import added_parameters
 from basinet.sim.models.freezing import frozen_parameters, held_parameters
 from basinet.sim.models.loading import Misfit, load_values, rename_values
+from basinet.sim.run.folder import RunFolder
 from basinet.sim.setup.reached import Reached
 from basinet.sim.setup.sources import SOURCES, Fitting, OfFolder, OfRun, OfStage, RunPoint, StartSource, kind_of
+from basinet.sim.tasks.kept import made_otherwise
 
 __all__ = ["NotFound", "Start"]
 
@@ -202,6 +204,23 @@ class Start:
                 " allow it"
             )
         return model
+
+    def check_made(self, kept: Mapping[str, str]) -> None:
+        """Raise if the values come from a run whose task has made something else of its data, such as other tokens.
+
+        Args:
+            kept: Identities of what was made here; see `basinet.sim.tasks.kept.Kept`.
+
+        Raises:
+            ExperimentError: They differ, and it was not said that not everything has to fit.
+        """
+        how, there = self._how, self.given
+        if not isinstance(there, Reached) or not how.strict or how.reinitialize:
+            return
+        for setting in made_otherwise(there.kept, kept):
+            file = RunFolder(Path(self.description.get("run", ""))).kept_of_task(setting)
+            allowed = f"task.{setting}={file}" if file.exists() else "the same"
+            raise ExperimentError(f"{self._who} has other {setting} than task.{setting} here; allowed is {allowed}")
 
     def differences(self, model: nn.Module, layout: Mapping[str, Any]) -> str:
         """Describe what does not fit between the values and a model.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from basinet.sim.data.nests import Nest, fields_of
 
-__all__ = ["TARGETS", "arguments", "called", "targets_of"]
+__all__ = ["TARGETS", "arguments", "called", "takes", "targets_of"]
 
 TARGETS = ("targets", "target", "labels", "label", "y")
 """Names of a field that is taken as the targets."""
@@ -70,6 +70,22 @@ def arguments(model: Any, batch: Nest, name: str | None) -> tuple[tuple[Any, ...
     return (), {key: part for key, part in found.items() if key in accepted}
 
 
+def takes(model: Callable[..., Any], count: int) -> bool:
+    """Return whether a model can be called with some parts of a batch by position, as far as its forward tells.
+
+    Args:
+        model: The model.
+        count: Number of parts.
+
+    Returns:
+        Whether it can; True for what is no module.
+    """
+    if not isinstance(model, nn.Module):
+        return True
+    most = _positions(getattr(model.forward, "__func__", model.forward))
+    return most is None or count <= most
+
+
 def called(model: Callable[..., Any], batch: Nest, name: str | None = None) -> Any:
     """Call a model with a batch.
 
@@ -96,3 +112,13 @@ def _parameters(function: Callable[..., Any]) -> dict[str, bool] | None:
         for parameter in parameters
         if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
     }
+
+
+@cache
+def _positions(function: Callable[..., Any]) -> int | None:
+    """Return how many arguments a function takes by position, besides `self`; None if it takes any number."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in kinds and parameter.name != "self" for parameter in parameters)

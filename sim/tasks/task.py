@@ -15,6 +15,7 @@ from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.model_outputs import check_losses, check_rows, class_scores, fit, output_of
 from basinet.sim.tasks.task_checks import check_task
 from basinet.topologies.registry import Registry
@@ -126,6 +127,11 @@ class Task:
         """What the makers of models may ask for, by the names of their parameters."""
         names = ("input_shape", "num_outputs", "vocabulary", "padding")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps of what was made of the data, by the setting that says how; by default nothing."""
+        return {}
 
     @property
     def labels(self) -> Tensor | None:

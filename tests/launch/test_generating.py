@@ -13,6 +13,7 @@ from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models import Llama
 from basinet.sim.models.language.generation import choose, generate
+from basinet.sim.run.files import sealed_json
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.setup.weights import write_folder
@@ -149,11 +150,62 @@ def test_text_streams_from_a_run(trained, capsys):
     assert again != basinet.generate(trained, tokens=9, seed=4, agent=1, temperature=5)
 
 
+def test_tokens_stay_with_the_run_when_its_text_changes(tmp_path, capsys):
+    """Other text of the same words, of which as many tokens are made, but others."""
+    file, out = tmp_path / "text.txt", tmp_path / "out"
+    words = {"path": str(file), "length": 8}
+    bpe = {"name": "language_model", **words, "tokens": "bpe", "vocabulary": 260}
+    file.write_text("to be or not to be. " * 60)
+    carry_out(out, task=bpe, steps=30)
+    run = out / "diffusion-atc"
+    first = basinet.generate(run, "to be", tokens=9, temperature=0)
+    basinet.export(run, tmp_path / "hub", transformers=True)
+    content = (tmp_path / "hub" / "tokenizer.json").read_text()
+
+    file.write_text("abracadabra and kadabra " * 60)
+    assert main(["generate", str(run), "--prompt", "to be", "--tokens", "9", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == f"to be{first}\n"
+    basinet.export(run, tmp_path / "hub", transformers=True)
+    assert (tmp_path / "hub" / "tokenizer.json").read_text() == content == (run / "tokens.json").read_text()
+
+    carry_out(out, task=bpe, steps=30)  # nothing is left to do
+    status = run / "status.json"
+    status.write_text(sealed_json(json.loads(status.read_text()) | {"state": "interrupted"}))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ExperimentError, match=rf"task.tokens: {run} began with other tokens than are made of the data"):
+        carry_out(out, task=bpe, steps=30)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    status.write_text(sealed_json(json.loads(status.read_text()) | {"state": "done"}))
+
+    prompts = {"name": "prompt_classification", "length": 24, "shots": 2, "test_shots": 2}
+    allowed = f"allowed is task.tokens={run}/tokens.json"
+    for task in (bpe, prompts):
+        with pytest.raises(
+            ExperimentError, match=rf"start.run: {run} has other tokens than task.tokens here.*{allowed}"
+        ):
+            carry_out(tmp_path / "next", task=task, start=str(run))
+    same = {"name": "language_model", **words, "tokens": str(run / "tokens.json")}
+    carry_out(tmp_path / "next", task=same, steps=1, start=str(run))
+
+    (run / "tokens.json").unlink()
+    assert main(["generate", str(run)]) == main(["export", str(run), str(tmp_path / "hub"), "--transformers"]) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert f"RUN: {run} began with other tokens (task.tokens) than are made of the data now" in line
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--temperature", "-1"], "temperature: got -1.0; allowed are numbers of at least 0"),
         (["--top-p", "2"], "top_p: got 2.0"),
+        (["--tokens", "0", "--top-p", "7"], "top_p: got 7.0; allowed are numbers above 0, and up to 1"),
+        (["--tokens", "0", "--top-k", "0"], "top_k: got 0; allowed are numbers of at least 1"),
+        (["--tokens", "-1"], "tokens: got -1; allowed are numbers of at least 0"),
+        (
+            ["--seed", "99999999999999999999"],
+            "seed: got 99999999999999999999; allowed are whole numbers from 0 to 9223",
+        ),
+        (["--seed", "-1"], "seed: got -1; allowed are whole numbers from 0"),
         (["--agent", "2"], "agent: got 2, but"),
         (["--replica", "1"], "replica: got 1, but"),
     ],

@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.models.language.decoder import Llama
 from basinet.sim.models.language.key_value_cache import KeyValueCache
 
-__all__ = ["choose", "generate"]
+__all__ = ["check_settings", "choose", "generate"]
 
 
 def generate(
@@ -47,8 +47,7 @@ def generate(
     """
     if not prompt:
         raise ValueError("prompt: it is empty; at least one token is needed")
-    if tokens < 0:
-        raise ValueError(f"tokens: got {tokens}; allowed are numbers of at least 0")
+    check_settings(tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p)
     seen, cache, pending = list(prompt)[-context:], KeyValueCache(), len(prompt[-context:])
     for _ in range(tokens):
         if len(seen) > context:
@@ -60,6 +59,33 @@ def generate(
         yield token
         seen.append(token)
         pending = 1
+
+
+def check_settings(
+    *, tokens: int, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0, seed: int = 0
+) -> None:
+    """Check the settings of a generation.
+
+    Args:
+        tokens: As for `generate`, like those that follow.
+        temperature: By how much logits are divided.
+        top_k: How many tokens are allowed.
+        top_p: The probability that the allowed ones reach.
+        seed: Seed of the generator.
+
+    Raises:
+        ValueError: One is impossible.
+    """
+    if tokens < 0:
+        raise ValueError(f"tokens: got {tokens}; allowed are numbers of at least 0")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature: got {temperature}; allowed are numbers of at least 0")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: got {top_k}; allowed are numbers of at least 1")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: got {top_p}; allowed are numbers above 0, and up to 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {seed}; allowed are whole numbers from 0 to {2**63 - 1}")
 
 
 @torch.no_grad()
@@ -89,14 +115,8 @@ def choose(logits: Tensor, temperature: float, top_k: int | None, top_p: float, 
         The token.
 
     Raises:
-        ValueError: A setting is impossible, or a logit is not finite.
+        ValueError: A logit is not finite.
     """
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature: got {temperature}; allowed are numbers of at least 0")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: got {top_k}; allowed are numbers of at least 1")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p: got {top_p}; allowed are numbers above 0, and up to 1")
     logits = logits.to("cpu", torch.float64)
     if not bool(logits.isfinite().all()):
         raise ValueError("the model's outputs are not finite")

@@ -1,5 +1,6 @@
 """Where text comes from: documents of the standard library, of local files or of a Hugging Face data set."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
@@ -12,6 +13,7 @@ from basinet.algorithms.draws import key, permutation
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.tasks.language.texts import manuals, standard_library
+from basinet.sim.tasks.loaders.huggingface import loading
 
 if TYPE_CHECKING:
     import datasets
@@ -143,14 +145,12 @@ def _loaded(path: str, name: str | None, split: str, column: str, data_files: An
     except ImportError as error:
         raise ImportError('dataset needs the package datasets: pip install "basinet[datasets]"') from error
     folder = Path(path)
-    try:
+    with loading(f"dataset: split {split!r} of {path!r}"):
         if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(path)
             data = found[split] if isinstance(found, dict) else found
         else:
             data = datasets.load_dataset(path, name, data_files=data_files, split=split)
-    except (ValueError, KeyError, OSError) as error:  # the split does not exist or is empty
-        raise ValueError(f"dataset: split {split!r} of {path!r} cannot be loaded: {first_line(error)}") from error
     if column not in data.column_names:
         raise ValueError(
             f"column: got {column!r}, and split {split!r} of {path!r} has the columns {', '.join(data.column_names)}"
@@ -165,7 +165,7 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
 
     Args:
         documents: The documents.
-        size: Bytes in all; the last document is cut.
+        size: Bytes in all; the last document is cut, between two characters.
 
     Returns:
         The documents drawn, in their order; all if they are smaller.
@@ -176,7 +176,8 @@ def limited(documents: Sequence[Document], size: int) -> Sequence[Document]:
         document = documents[place]
         content = document.text.encode("utf-8", "surrogateescape")
         if len(content) > left:
-            document = replace(document, text=content[:left].decode("utf-8", "ignore"))
+            decoder = getincrementaldecoder("utf-8")("surrogateescape")  # leaves out a last character that is cut
+            document = replace(document, text=decoder.decode(content[:left]))
         taken[place] = document
         left -= len(content)
         if left <= 0:

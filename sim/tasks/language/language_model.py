@@ -1,6 +1,6 @@
 """Language models: the next token of real text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,14 +13,22 @@ from torch import Tensor
 
 from basinet.sim.data.rows import Data
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.calls import takes
 from basinet.sim.tasks.forms import read
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, Source, all_documents, divided, limited
 from basinet.sim.tasks.language.ngrams import ngram_baselines
 from basinet.sim.tasks.language.packing import Windows, pack, packed
-from basinet.sim.tasks.language.tokens import Tokens, make_tokens
-from basinet.sim.tasks.task import TASKS, Task
+from basinet.sim.tasks.language.tokens import Tokens, check_logits, make_tokens
+from basinet.sim.tasks.left_out import READ, check_left_out
+from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.tasks.task import TASKS, Batch, Task
 
 __all__ = ["LanguageModel", "language_model"]
+
+_OF_A_DATA_SET = "for a Hugging Face data set; allowed without one (dataset) is to leave it out"
+_OF_PYTHON = "for text that every machine has; allowed with a path or a dataset is to leave it out"
+_DRAWN = "for test text drawn here; allowed with other test text is to leave it out"
 
 _TRAINED_ON = 2**26
 """Characters of the training text on which byte-pair encoding is trained at most."""
@@ -42,10 +50,37 @@ class LanguageModel(Task):
 
     loss_words: ClassVar[str] = "cross-entropy of the next token, in nats"
 
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: the tokens."""
+        return {"tokens": self.tokens.kept}
+
     @cached_property
     def ignores(self) -> bool:
         """Whether some labels are −100: none, since every token has a successor."""
         return False
+
+    def outputs(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Apply a language model to windows.
+
+        Args:
+            model: Returns the logits of the next token at each place, [B, T, V].
+            batch: The batch.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            ValueError: If the model is none, or takes no documents.
+        """
+        if len(batch) == 3 and not takes(model, 2):
+            raise ValueError(
+                f"with separate: true, a model has to take (tokens, documents), which {type(model).__name__} does not;"
+                " allowed are models that do, such as llama"
+            )
+        outputs = super().outputs(model, batch)
+        check_logits(output_of(outputs), batch[0], self.tokens)
+        return outputs
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what `evaluate` returns of the test data for n-gram models; see `ngram_baselines`."""
@@ -65,7 +100,7 @@ def language_model(
     column: str = "text",
     data_files: Any = None,
     tokens: str = "bytes",
-    vocabulary: Annotated[int, Field(ge=257)] | None = None,
+    vocabulary: Annotated[int, Field(ge=257, le=10**6)] | None = None,
     length: Annotated[int, Field(ge=1)] = 128,
     separate: bool = False,
     bytes: Annotated[int, Field(ge=1)] | None = None,
@@ -119,8 +154,15 @@ def language_model(
         (32, True, 257)
     """
     _check_one_text(path=path, dataset=dataset)
-    _check_needs("path", path, test_path=test_path)
-    _check_needs("dataset", dataset, name=name, test_split=test_split, data_files=data_files)
+    if path is None:
+        check_left_out(language_model, READ, test_path=test_path)
+    if dataset is None:
+        of_dataset = {"name": name, "train_split": train_split, "test_split": test_split, "column": column}
+        check_left_out(language_model, _OF_A_DATA_SET, **of_dataset, data_files=data_files)
+    if path is not None or dataset is not None:
+        check_left_out(language_model, _OF_PYTHON, source=source)
+    if test_path is not None or test_split is not None:
+        check_left_out(language_model, _DRAWN, test_share=test_share)
 
     def documents(where: str | None, split: str) -> Sequence[Document]:
         found = all_documents(
@@ -161,12 +203,6 @@ def language_model(
 def _check_one_text(**given: str | None) -> None:
     if all(value is not None for value in given.values()):
         raise ValueError(f"{' and '.join(given)} are both given; allowed is one text")
-
-
-def _check_needs(owner: str, value: str | None, **settings: Any) -> None:
-    for name, setting in settings.items():
-        if setting is not None and value is None:
-            raise ValueError(f"{name}: got {setting!r}, which belongs to {owner}; give {owner}, too")
 
 
 def _first(documents: Sequence[Document]) -> Iterator[str]:

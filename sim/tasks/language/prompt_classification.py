@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, permutation
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.language.corpus import Document, all_documents, divided, limited
-from basinet.sim.tasks.language.tokens import Tokens, make_tokens
+from basinet.sim.tasks.language.tokens import Tokens, check_logits, make_tokens
+from basinet.sim.tasks.left_out import GENERATED, check_left_out
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -24,6 +26,8 @@ _Parts = tuple[Sequence[Document], Sequence[Document]]
 
 _TEST_SHARE = 0.3
 """Share of the text that test passages are from."""
+
+_OF_PACKAGES = "for classes: packages; allowed with others is to leave it out"
 
 _READ = 2**20
 """Bytes of the standard library that are separated into text and code."""
@@ -48,6 +52,11 @@ class PromptClassification(Task):
 
     loss_words: ClassVar[str] = "cross-entropy among the label words that may continue the prompt"
 
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: the tokens."""
+        return {"tokens": self.tokens.kept}
+
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Apply a language model to prompts.
 
@@ -59,6 +68,7 @@ class PromptClassification(Task):
             The logits of the label words behind the prompt, [B, C].
         """
         logits = output_of(model(batch[0]))
+        check_logits(logits, batch[0], self.tokens)
         return logits[:, -1].index_select(-1, self.words)
 
     @property
@@ -86,7 +96,8 @@ def prompt_classification(
     A sample is a passage of real text and the beginning of a sentence about it, such as "… This is"; the class is the
     word that a language model thinks most likely to follow. The words are told apart by the first token in which they
     differ: what they share belongs to the prompt, and only this token counts. Prompts have T tokens, the first of which
-    is the end of a text; training and test passages are from different documents.
+    is the end of a text; training and test passages are from different documents, or from the beginning and the end of
+    the only document of a class.
 
     Start from a run of `language_model` that has the same tokens (`start: RUN`, or `stages`). Samples may be
     partitioned by the columns `package` and `document`, besides their classes.
@@ -123,6 +134,10 @@ def prompt_classification(
             "tokens: got 'bpe', which would be trained on other text than that of the model; allowed are bytes and the"
             " path of a tokenizer.json"
         )
+    if path is not None:
+        check_left_out(prompt_classification, GENERATED, classes=classes)
+    if path is not None or classes == "kinds":
+        check_left_out(prompt_classification, _OF_PACKAGES, packages=packages)
     made = make_tokens(tokens, None, ())
     texts = _texts(classes, packages, path)
     unknown = [name for name in words or {} if name not in texts]
@@ -187,6 +202,8 @@ def _texts(classes: str, packages: Sequence[str], path: str | None) -> dict[str,
     names = list(dict.fromkeys(document.package for document in documents)) if path else list(packages)
     texts: dict[str, _Parts] = {}
     for name in names:
+        if name in texts:
+            raise ValueError(f"packages: got {name!r} twice; allowed are different ones")
         some = [document for document in documents if document.package == name]
         if not some:
             raise ValueError(f"packages: got {name!r}, which is no package or module of the standard library")
@@ -219,12 +236,21 @@ def _endings(tokens: Tokens, prompt: str, words: Sequence[str]) -> tuple[list[in
     whole = [tokens.encode(f"{prompt} {word}") for word in words]
     same = next((n for n, row in enumerate(zip(*whole, strict=False)) if len({*row}) > 1), min(map(len, whole)))
     found = [sentence[same : same + 1] for sentence in whole]
-    for place, ending in enumerate(found):
-        if not ending or ending in found[:place]:
-            rival = words[found.index(ending)] if ending in found[:place] else "the others"
+    for place, (word, ending) in enumerate(zip(words, found, strict=True)):
+        if not word:
+            raise ValueError("words: got ''; allowed are words of at least a letter")
+        if words.count(word) > 1:
+            raise ValueError(f"words: got {word!r} for two classes; allowed is another word for each")
+        if not ending:
+            longer = next(words[n] for n, other in enumerate(found) if other)
             raise ValueError(
-                f"words: got {words[place]!r}, which differs from {rival!r} not in the token where the words part"
-                f" ({tokens.decode(ending)!r}); allowed are words that differ from all others there"
+                f"words: got {word!r}, with whose tokens {longer!r} begins; allowed are words that differ from all"
+                " others before they end"
+            )
+        if ending in found[:place]:
+            raise ValueError(
+                f"words: got {word!r}, which differs from {words[found.index(ending)]!r} not in the token where the"
+                f" words part ({tokens.decode(ending)!r}); allowed are words that differ from all others there"
             )
     return whole[0][:same], [ending[0] for ending in found]
 

@@ -1,6 +1,7 @@
 """Data sets from the Hugging Face hub, or from local files in a format that `datasets` reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from basinet.sim.data.rows import IGNORED
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import ExperimentError
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.tasks.loaders.images import Decoder, normalized
 from basinet.sim.tasks.losses import ClassLoss, with_loss
 from basinet.sim.tasks.supervised import supervised
@@ -113,6 +114,29 @@ def huggingface(
     return with_loss(task, loss) if target is None else task
 
 
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turn what `datasets` raises, errors of any type and many lines, into a sentence.
+
+    Args:
+        what: What is loaded, the beginning of the sentence.
+
+    Raises:
+        ImportError: If a package is missing.
+        ValueError: If it cannot be loaded.
+    """
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        from datasets.table import CastError
+
+        cause = error.__cause__ or error  # the error itself may say no more than that there was one
+        reason = f"its files differ, since {cause.details()}" if isinstance(cause, CastError) else first_line(cause)
+        raise ValueError(f"{what} cannot be loaded: {reason}") from error
+
+
 def load_splits(
     path: str,
     name: str | None,
@@ -144,10 +168,8 @@ def load_splits(
     for split in splits:
         if split is None:
             continue
-        try:
+        with loading(f"huggingface: split {split!r}"):
             data = datasets.load_dataset(path, name, data_files=data_files, split=split)
-        except ValueError as error:  # the split does not exist or is empty
-            raise ValueError(f"huggingface: split {split!r} cannot be loaded: {error}") from error
         for column in columns:
             if column not in data.column_names:
                 known = ", ".join(data.column_names)

@@ -1,16 +1,11 @@
 """The files of the Long Range Arena (Tay et al., 2021, arXiv:2011.04006)."""
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from basinet.sim.experiment.mistakes import first_line, shown
 
-__all__ = ["GENERATED", "READ", "check_left_out", "label_of", "read_tsv"]
-
-GENERATED = "for samples made here; allowed with a path is to leave it out"
-READ = "for samples that are read; allowed without a path is to leave it out"
+__all__ = ["label_of", "read_tsv"]
 
 
 def read_tsv(file: Path, task: str, columns: Sequence[str], *, header: bool) -> Iterator[tuple[str, list[str]]]:
@@ -71,20 +66,3 @@ def label_of(word: str, place: str, classes: int) -> int:
     if number not in range(classes):
         raise ValueError(f"{place} has the label {shown(word)}; allowed are 0 … {classes - 1}")
     return int(number)
-
-
-def check_left_out(task: Callable[..., Any], reason: str, **given: Any) -> None:
-    """Check that settings without meaning have their defaults.
-
-    Args:
-        task: The function that makes the task.
-        reason: Why they mean nothing, as the rest of a sentence: "which is …".
-        **given: The settings.
-
-    Raises:
-        ValueError: If one has another value.
-    """
-    known = inspect.signature(task).parameters
-    for name, value in given.items():
-        if value != known[name].default:
-            raise ValueError(f"{task.__name__}: {name} is {shown(value)}, which is {reason}")

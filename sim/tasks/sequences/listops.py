@@ -18,7 +18,8 @@ from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.setup.memory import require_memory
-from basinet.sim.tasks.sequences.arena_files import GENERATED, READ, check_left_out, label_of, read_tsv
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
+from basinet.sim.tasks.sequences.arena_files import label_of, read_tsv
 from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["WORDS", "ListOps", "listops"]

@@ -15,8 +15,9 @@ from torch import Tensor
 from basinet.algorithms.draws import fold, integers, key, permutation, uniform
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.setup.memory import require_memory
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.loaders.images import Decoder
-from basinet.sim.tasks.sequences.arena_files import GENERATED, READ, check_left_out, label_of
+from basinet.sim.tasks.sequences.arena_files import label_of
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
 

@@ -18,9 +18,9 @@ from basinet.sim.data.items import Items
 from basinet.sim.data.nests import Nest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.setup.memory import require_memory
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.loaders.huggingface import Files, huggingface
 from basinet.sim.tasks.loaders.images import read_image
-from basinet.sim.tasks.sequences.arena_files import GENERATED, READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Task
 
 __all__ = ["PICTURES", "pixel_sequence", "read_picture"]

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from basinet.algorithms.draws import key
-from basinet.sim.tasks.sequences.arena_files import READ, check_left_out, label_of, read_tsv
+from basinet.sim.tasks.left_out import READ, check_left_out
+from basinet.sim.tasks.sequences.arena_files import label_of, read_tsv
 from basinet.sim.tasks.sequences.byte_sequences import (
     ByteSequences,
     PassageTask,

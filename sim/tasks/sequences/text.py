@@ -11,8 +11,8 @@ from pydantic import Field
 
 from basinet.algorithms.draws import key
 from basinet.sim.experiment.mistakes import first_line, shown
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.loaders.huggingface import Files, load_splits, numbered_labels
-from basinet.sim.tasks.sequences.arena_files import GENERATED, READ, check_left_out
 from basinet.sim.tasks.sequences.byte_sequences import (
     ByteSequences,
     PassageTask,

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.data.partitions import by_column
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Llama
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.tasks import LanguageModel, Task, language_model
+from basinet.sim.tasks import LanguageModel, Task, huggingface, language_model
 from basinet.sim.tasks.language.corpus import Document, divided, limited
 from basinet.sim.tasks.language.ngrams import Bigrams
 from basinet.sim.tasks.language.packing import pack, packed
@@ -234,6 +236,15 @@ def test_files_are_documents_in_any_encoding(notes: Path) -> None:
     assert one.tokens.decode([*one.train[1].flatten().tolist()]).startswith("note 10: the cat")
 
 
+@pytest.mark.parametrize(
+    ("text", "size", "kept"), [("caf\xe9 ".encode("latin-1"), 15, 15), ("cafés ".encode(), 11, 10), (b"ab\xe9", 3, 2)]
+)
+def test_a_text_is_cut_between_characters(text: bytes, size: int, kept: int) -> None:
+    """A last byte that may begin a character is left out, and no other one."""
+    (cut,) = limited([Document("x", "", (text * 20).decode("utf-8", "surrogateescape"))], size)
+    assert cut.text.encode("utf-8", "surrogateescape") == (text * 20)[:kept]
+
+
 def test_the_standard_library_has_packages() -> None:
     task = language_model(source="standard_library", bytes=200_000, length=64)
     assert len({*task.columns["package"]}) > 3
@@ -268,6 +279,30 @@ def test_data_sets_of_hugging_face(form: str, tmp_path: Path, monkeypatch: pytes
     ):
         with pytest.raises(ValueError, match=message):
             language_model(**{**where, **settings})
+
+
+@pytest.mark.parametrize("task", [language_model, huggingface])
+def test_what_datasets_cannot_load_is_told_in_a_sentence(
+    task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for name, content in (("a", "text,label\nx,1\n"), ("b", "story,label\ny,1\n"), ("c", "{")):
+        (tmp_path / name).write_text(content)
+    first = {"dataset" if task is language_model else "path": "csv", "test_split": None}
+    for found, reason in (
+        (
+            {"data_files": {"train": str(tmp_path / "a"), "test": str(tmp_path / "b")}},
+            "its files differ, since there are 1 new",
+        ),
+        ({"data_files": [str(tmp_path / name) for name in "ab"]}, "Schema at index 1 was different"),
+        ({"data_files": str(tmp_path / "d")}, "Unable to find"),
+        ({"data_files": str(tmp_path / "c"), next(iter(first)): "json"}, ""),
+    ):
+        with pytest.raises(ValueError, match=rf"split 'train'.* cannot be loaded: .*{reason}") as told:
+            task(**{**first, **found})
+        assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -393,16 +428,28 @@ def test_outputs_of_all_samples_are_not_computed_together() -> None:
         ({"path": "nowhere/*.txt"}, r"path: got 'nowhere/\*.txt', and no file with any text is called so"),
         ({"path": "{notes}/b/none.txt"}, "no file with any text is called so"),
         ({"tokens": "pairs"}, "tokens: got 'pairs', which cannot be read as a file .* allowed are bytes, bpe, and"),
+        (
+            {"tokens": "{tokenizer}", "vocabulary": 300},
+            "vocabulary: got 300, and .*tokenizer.json has 320 tokens; allowed are at least as many",
+        ),
         ({"vocabulary": 300}, "vocabulary: got 300, which is for tokens: bpe, and tokens is 'bytes'"),
         ({"path": "{notes}/a/*.txt", "tokens": "bpe"}, "tokens: a text is not UTF-8, which 'bpe' needs; allowed is"),
         ({"path": "{notes}/a/*.txt", "dataset": "text"}, "path and dataset are both given; allowed is one text"),
-        ({"test_path": "x"}, "test_path: got 'x', which belongs to path; give path, too"),
+        ({"test_path": "x"}, "test_path is 'x', which is for samples that are read; allowed without a path"),
+        *(
+            ({"path": "{notes}/**/*.txt", name: "x"}, f"{name} is 'x', which is for a Hugging Face data set; allowed")
+            for name in ("name", "train_split", "test_split", "column", "data_files")
+        ),
+        ({"path": "x", "source": "standard_library"}, "source is 'standard_library', which is for text that every"),
+        ({"path": "x", "test_path": "x", "test_share": 0.2}, "test_share is 0.2, which is for test text drawn here"),
         ({"tokens": "{notes}/a/00.txt"}, "tokens: .*00.txt is no tokenizer.json: "),
     ],
-    ids=range(9),
+    ids=range(17),
 )
-def test_mistakes_are_one_sentence(settings: Any, message: str, notes: Path) -> None:
-    given = {key: value.format(notes=notes) if isinstance(value, str) else value for key, value in settings.items()}
+def test_mistakes_are_one_sentence(settings: Any, message: str, notes: Path, bpe: BPE) -> None:
+    (notes / "tokenizer.json").write_text(bpe.content, encoding="utf-8")
+    places = {"notes": notes, "tokenizer": notes / "tokenizer.json"}
+    given = {key: value.format(**places) if isinstance(value, str) else value for key, value in settings.items()}
     with pytest.raises(ValueError, match=message):
         language_model(**given)
 
@@ -415,6 +462,58 @@ def test_a_tokenizer_has_to_be_of_bytes_and_to_end(bpe: BPE) -> None:
     known["model"]["vocab"] = {word.replace(END_OF_TEXT, "|"): t for word, t in known["model"]["vocab"].items()}
     with pytest.raises(ValueError, match="tokens: mine has no token for the end of a text; allowed are "):
         BPE(json.dumps(known), "mine")
+
+
+def without(model: dict[str, Any], letter: str) -> dict[str, Any]:
+    return {**model, "vocab": {word: t for word, t in model["vocab"].items() if letter not in word}, "merges": []}
+
+
+def test_a_vocabulary_is_bounded() -> None:
+    """More than memory holds would end the process."""
+    task = {"name": "language_model", "tokens": "bpe", "vocabulary": 10**9}
+    keys = {"topology": "ring", "strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1}, "batch_size": 1}
+    with pytest.raises(ExperimentError, match=r"task.vocabulary: got 1000000000, .* less than or equal to 1000000"):
+        Config.parse({"task": task, "steps": 1, **keys})
+
+
+def added_token(**settings: Any) -> dict[str, Any]:
+    usual = dict.fromkeys(("special", "lstrip", "rstrip", "single_word", "normalized"), False)
+    return {"id": 320, "content": "foo", **usual, **settings}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda known: {"normalizer": {"type": "Lowercase"}}, "its normalizer Lowercase changes it"),
+        (
+            lambda known: {"pre_tokenizer": {**known["pre_tokenizer"], "add_prefix_space": True}},
+            r"'\\x00\\x01.*' becomes ' \\x00\\x01",
+        ),
+        (lambda known: {"model": without(known["model"], "Z")}, "it has no token for the byte 90"),
+        (
+            lambda known: {"added_tokens": [*known["added_tokens"], added_token(lstrip=True)]},
+            "'.*  foo.*' becomes '.*foo",
+        ),
+    ],
+    ids=["normalizer", "prefix", "letter", "stripped"],
+)
+def test_a_tokenizer_has_to_restore_text(change: Any, message: str, bpe: BPE) -> None:
+    known = json.loads(bpe.content)
+    with pytest.raises(ValueError, match=f"tokens: mine does not restore every text: .*{message}"):
+        BPE(json.dumps({**known, **change(known)}), "mine")
+
+
+@pytest.mark.parametrize("kind", ["truncation", "padding", "dropout"])
+def test_how_a_tokenizer_shortens_fills_or_varies_batches_means_nothing(kind: str, bpe: BPE) -> None:
+    other = pytest.importorskip("tokenizers").Tokenizer.from_str(bpe.content)
+    if kind == "truncation":
+        other.enable_truncation(4)
+    elif kind == "padding":
+        other.enable_padding(length=4096)
+    else:
+        other.model.dropout = 0.5
+    text = manuals()["while"]
+    assert BPE(other.to_str()).encode(text) == bpe.encode(text)
 
 
 def test_tokenizers_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ from torch import Tensor
 
 import basinet
 from basinet.sim.data.partitions import by_column
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.models import Llama
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import PromptClassification, prompt_classification
 from basinet.sim.tasks.language.texts import manuals, standard_library
 from basinet.sim.tasks.language.tokens import train_bpe
@@ -117,20 +120,66 @@ def test_words_of_several_tokens_are_told_by_the_first_that_differs(tmp_path: Pa
         ({"classes": "packages", "packages": ["json", "jsn"]}, "packages: got 'jsn', which is no package or module"),
         ({"classes": "packages", "packages": ["json"]}, "packages: got 1 class, and at least two are needed"),
         ({"words": {"Welsh": "x"}}, "words: got one for 'Welsh', which is no class; allowed are text, code"),
-        ({"words": {"text": "cod"}}, "words: got 'cod', which differs from 'the others' not in the token"),
+        ({"words": {"text": "cod"}}, "words: got 'cod', with whose tokens 'code' begins; allowed are words that"),
+        ({"words": {"text": "code"}}, "words: got 'code' for two classes; allowed is another word for each"),
+        ({"words": {"text": ""}}, "words: got ''; allowed are words of at least a letter"),
+        ({"classes": "packages", "packages": ["json", "http", "json"]}, "packages: got 'json' twice; allowed are"),
         (
             {"classes": "packages", "packages": ["json", "http", "html"]},
             r"words: got 'html', which differs from 'http' not in the token where the words part \('h'\)",
         ),
         ({**PACKAGES, "shots": 10**6}, r"shots: got 1000000, and json has \d+ train passages of 30 tokens; allowed"),
         ({"length": 9}, "length: got 9, and the prompt alone has 10 tokens; allowed are more"),
+        ({"packages": ["json", "http"]}, r"packages is \['json', 'http'\], which is for classes: packages; allowed"),
+        ({"path": "x", "packages": ["json"]}, r"packages is \['json'\], which is for classes: packages; allowed"),
+        ({"path": "x", "classes": "packages"}, "classes is 'packages', which is for samples made here; allowed with"),
         ({"path": "nowhere/*/*.txt"}, "path: got 'nowhere/"),
     ],
-    ids=range(9),
+    ids=range(15),
 )
 def test_mistakes_are_one_sentence(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prompt_classification(**settings)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("prompt_classification", r"needs a language model, such as llama, .* \(2, 32, 257\), and not \(2, 2\)"),
+        ("language_model", r"needs a language model, such as llama, .* \(2, 32, 257\), and not \(2, 257\)"),
+        (
+            {"name": "language_model", "separate": True},
+            r"has to take \(tokens, documents\), which Transformer",
+        ),
+    ],
+    ids=range(3),
+)
+def test_a_model_that_is_none_of_language_is_told_so(task: Any, message: str) -> None:
+    given = {"name": task} if isinstance(task, str) else task
+    small = {"shots": 2, "test_shots": 2} if task == "prompt_classification" else {"bytes": 8_000}
+    keys = {
+        "task": {**given, **small, "length": 32},
+        "model": "transformer",
+        "topology": {"name": "ring", "agents": 2},
+        "strategy": "diffusion",
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "batch_size": 2,
+        "steps": 1,
+        "runtime": {"device": "cpu"},
+    }
+    with pytest.raises(ExperimentError, match=message):
+        build_setup(Config.parse(keys))
+
+
+def test_defaults_as_a_run_records_them_mean_nothing_else(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for file in "12345":
+            (tmp_path / name / file).write_text(name * 400)
+    task = prompt_classification(
+        path=f"{tmp_path}/*/*", packages=["asyncio", "email", "tkinter", "unittest"], shots=2, test_shots=2
+    )
+    assert isinstance(task, PromptClassification) and task.names == ("a", "b")
 
 
 FINETUNED: dict[str, tuple[dict[str, Any], Callable[[str], bool]]] = {
