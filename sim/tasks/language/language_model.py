@@ -1,6 +1,6 @@
 """Language models: the next token of real text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,7 @@ from basinet.sim.tasks.language.ngrams import ngram_baselines
 from basinet.sim.tasks.language.packing import Windows, pack, packed
 from basinet.sim.tasks.language.tokens import Tokens, check_logits, make_tokens
 from basinet.sim.tasks.left_out import READ, check_left_out
+from basinet.sim.tasks.loaders.huggingface import Files
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import TASKS, Batch, Task
 
@@ -98,7 +99,7 @@ def language_model(
     train_split: str = "train",
     test_split: str | None = None,
     column: str = "text",
-    data_files: Any = None,
+    data_files: Files | Mapping[str, Files] | None = None,
     tokens: str = "bytes",
     vocabulary: Annotated[int, Field(ge=257, le=10**6)] | None = None,
     length: Annotated[int, Field(ge=1)] = 128,
