@@ -1,4 +1,4 @@
-"""CSV files with a header."""
+"""CSV files with a header, and the numbers in columns."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from basinet.sim.experiment.mistakes import first_line
 
-__all__ = ["Columns", "as_numbers", "read_csv"]
+__all__ = ["Columns", "are_finite", "as_numbers", "read_csv", "shift_and_scale"]
 
 Columns = tuple[list[str], list[NDArray[Any]], list[str]]
 """Names of columns, their values, and where each row is."""
@@ -66,3 +66,32 @@ def as_numbers(column: NDArray[Any]) -> NDArray[Any]:
     except ValueError:
         return column
     return column if missing.all() else numbers
+
+
+def are_finite(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which numbers are finite in float32, too.
+
+    Args:
+        values: Numbers.
+
+    Returns:
+        Whether each is.
+    """
+    found: NDArray[np.bool_] = np.abs(values) <= np.finfo(np.float32).max
+    return found
+
+
+def shift_and_scale(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute what standardises columns.
+
+    Args:
+        values: Finite numbers, [n, ...].
+
+    Returns:
+        The mean and the standard deviation of each column; 1 instead of the latter where the numbers are the same but
+        for rounding, since the deviation is then that of the mean.
+    """
+    mean, deviation = values.mean(0), values.std(0)
+    rounding = 4 * np.finfo(values.dtype).eps * np.abs(values).max(0)
+    varies = (np.ptp(values, axis=0) > rounding) & (deviation > 0)
+    return mean, np.where(varies, deviation, 1.0)

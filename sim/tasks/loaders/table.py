@@ -13,7 +13,7 @@ from pydantic import Field
 from basinet.algorithms import draws
 from basinet.sim.data.rows import IGNORED
 from basinet.sim.experiment.mistakes import first_line, nearest, shown
-from basinet.sim.tasks.loaders.csv_files import Columns, as_numbers, read_csv
+from basinet.sim.tasks.loaders.csv_files import Columns, are_finite, as_numbers, read_csv, shift_and_scale
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
 
@@ -162,10 +162,12 @@ class _Table:
         """Return a column; raise if there is none, it lacks a value, or it holds words among numbers."""
         self.check(name)
         column = self.columns[name]
-        missing = column == "" if column.dtype.kind == "U" else ~np.isfinite(column)
+        missing = column == "" if column.dtype.kind == "U" else ~are_finite(column)
         if missing.any():
             row = int(missing.argmax())
-            what = "no value" if column.dtype.kind == "U" or np.isnan(column[row]) else shown(column[row].item())
+            what = "no value"
+            if column.dtype.kind != "U" and not np.isnan(column[row]):
+                what = f"{shown(column[row].item())}, which is not finite in float32,"
             raise ValueError(f"table: column {name!r} has {what} in {self.places[row]}")
         if column.dtype.kind == "U" and name not in self.words:
             numbers = _are_numbers(column)
@@ -196,7 +198,7 @@ class _Feature:
             )
         self.shift, self.scale = 0.0, 1.0
         if self.words is None and standardize:
-            self.shift, self.scale = float(column.mean()), float(column.std()) or 1.0
+            self.shift, self.scale = map(float, shift_and_scale(column))
 
     def of(self, part: _Table) -> NDArray[np.float32]:
         """Compute them for a table, [n, features]."""

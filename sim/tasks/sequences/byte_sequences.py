@@ -1,8 +1,10 @@
 """Texts as sequences of bytes, and passages of the text that every machine has."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -137,10 +139,12 @@ def library_passages(length: int) -> Mapping[str, tuple[bytes, ...]]:
 
     Returns:
         The passages of each module that has some, by its file: lines that follow each other, of at least half as many
-        bytes; a line that is longer is cut off.
+        bytes; a line that is longer is cut off. Passages that occur more than once, such as licences, are left out.
     """
     found = {name: _passages(text, length) for name, text in standard_library().items()}
-    return MappingProxyType({name: passages for name, passages in found.items() if passages})
+    counts = Counter(chain.from_iterable(found.values()))
+    once = {name: tuple(each for each in passages if counts[each] == 1) for name, passages in found.items()}
+    return MappingProxyType({name: passages for name, passages in once.items() if passages})
 
 
 def _passages(text: str, length: int) -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -230,14 +230,18 @@ def _read(file: Path, longest: int) -> Iterator[tuple[tuple[int, ...], int]]:
             raise ValueError(f"{place} has {len(words)} tokens; allowed are at most {longest}, the max_length")
         tokens = tuple(_TOKENS[word] for word in words)
         if not _is_expression(tokens):
-            raise ValueError(f"{place} is no expression: its brackets do not match")
+            raise ValueError(
+                f"{place} is no expression; allowed is an operator with one argument or more, each a digit or an"
+                " expression, and a closing bracket"
+            )
         yield tokens, label_of(target, place, 10)
 
 
 def _is_expression(tokens: tuple[int, ...]) -> bool:
-    """Return whether the first bracket is the first token, and closed by the last."""
+    """Return whether the first bracket is the first token and closed by the last, and none is closed at once."""
     opened = np.cumsum([(token >= _OPEN) - 2 * (token == _CLOSE) for token in tokens])
-    return bool(len(tokens) and opened[-1] == 0 and (opened[:-1] > 0).all())
+    empty = any(_OPEN <= first < _CLOSE == second for first, second in pairwise(tokens))
+    return len(tokens) > 1 and not empty and bool(opened[-1] == 0 and (opened[:-1] > 0).all())
 
 
 def _tensors(samples: list[tuple[tuple[int, ...], int]], length: int) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,8 @@ def pathfinder(
         lazy: Whether its images are read when they are needed; "auto" if they do not fit well into memory.
         size: Height and width, by default 32, or to which the images of a path are resized, by default not at all.
         length: Points of a path, 0.9 pixels apart; a distractor has a third of them.
-        dash: Points of a dash.
+        dash: Points of a dash. Dashes are counted from both ends of a path, so that all ends look alike; what meets in
+            the middle may have another length.
         gap: Points between dashes; paths are unbroken for 0.
         distractors: Largest number of shorter paths; there are fewer where they do not fit in.
         train_size: Training images: by default 8,000, or all of a path.
@@ -224,8 +225,12 @@ class _Drawing:
         return pairs[torch.arange(len(pairs)), torch.where(same == 1, 0, 1 + differences.argmin(1))]
 
     def _dashed(self) -> Tensor:
-        """Return which points of all paths are visible."""
-        return torch.cat([torch.arange(length) % (self.dash + self.gap) < self.dash for length in self.lengths])
+        """Return which points of all paths are visible.
+
+        A path looks the same from both ends: if they differed, two ends of a kind would be those of two paths.
+        """
+        orders = [torch.arange(length) for length in self.lengths]
+        return torch.cat([order.minimum(order.flip(0)) % (self.dash + self.gap) < self.dash for order in orders])
 
     def _paint(self, images: Tensor, rows: Tensor, points: Tensor) -> None:
         """Set pixels of some images to 1."""

@@ -60,7 +60,8 @@ def pixel_sequence(
     Inputs are [n, size², 1], pixels row by row. The pictures come with scikit-learn (china, flower; CC BY 2.0) and
     matplotlib: three photographs, a scan of a head and a map of heights. Training patches lie in the left 70 % of a
     picture, test patches in the rest, none twice at the same place and none of a single gray level. Each is shifted and
-    scaled to mean 0 and variance 1. Samples may be partitioned by the column `photo`, the picture's name.
+    scaled to mean 0 and variance 1. Samples may be partitioned by the column `photo`, the picture's name: an agent
+    of one picture knows one class only.
 
     The images of a path are shifted and scaled to mean 0 and variance 1 over all pixels of the training data. The
     Long Range Arena's are those of CIFAR-10: path uoft-cs/cifar10, image img.

@@ -1,6 +1,7 @@
 """Pairs of texts that belong together or not, byte by byte."""
 
-from itertools import islice
+import math
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from basinet.algorithms.draws import key
+from basinet.sim.setup.memory import require_memory
 from basinet.sim.tasks.left_out import READ, check_left_out
 from basinet.sim.tasks.sequences.arena_files import label_of, read_tsv
 from basinet.sim.tasks.sequences.byte_sequences import (
@@ -47,7 +49,7 @@ def retrieval(
 
     Inputs are tokens, int64 [n, 2, length]: 1 + byte, then 0s. The modules are those of Python's standard library, a
     quarter of them for the test data, so that results differ between versions of Python; the record of a run says which
-    it was. A module is drawn for a pair, then its passages, which do not overlap; half of the pairs have the second one
+    it was. A module is drawn for a pair, then its passages, all of which differ; half of the pairs have the second one
     from another module. Samples may be partitioned by the columns `package` and `module`, those of the first passage.
 
     In the files of the Long Range Arena, the texts are papers of the ACL Anthology Network, and one cites the other
@@ -93,21 +95,33 @@ def retrieval(
             f"retrieval: {len(modules)} modules have two passages of {bytes_read} bytes, too few for training and test"
             " data; allowed is a smaller length"
         )
+    sizes = {"train": 8_000 if train_size is None else train_size, "test": 2_000 if test_size is None else test_size}
     order = np.random.default_rng(key(seed, "retrieval", "split")).permutation(len(modules))
+    counts = {}
+    for where, rows in (("train", order[border:]), ("test", order[:border])):
+        counts[where] = {name: len(passages[name]) for name in modules[np.sort(rows)].tolist()}
+        _check_count(where, sizes[where], [*counts[where].values()])
+    total = sum(sizes.values())
+    each = 2 * bytes_read * (2 + 8)  # bytes of the tokens, as int16 and then as int64
+    require_memory(each * total, f"retrieval: {total:,} pairs of passages of {bytes_read:,} bytes")
     parts = {}
-    for where, rows, size in (
-        ("train", order[border:], 8_000 if train_size is None else train_size),
-        ("test", order[:border], 2_000 if test_size is None else test_size),
-    ):
-        own = {name: passages[name] for name in modules[np.sort(rows)].tolist()}
-        pairs = _pairs({name: len(found) for name, found in own.items()}, size, key(seed, "retrieval", where))
-        texts = [tuple(own[name][place] for name, place in pair) for pair in pairs]
+    for where, size in sizes.items():
+        pairs = _pairs(counts[where], size, key(seed, "retrieval", where))
+        texts = [tuple(passages[name][place] for name, place in pair) for pair in pairs]
         same = [int(first[0] == second[0]) for first, second in pairs]
         parts[where] = ByteSequences(texts, bytes_read, same)
         if where == "train":
             first = np.array([pair[0][0] for pair in pairs])
     columns = {"package": np.array([package_of(name) for name in first.tolist()]), "module": first}
     return PassageTask.of(parts["train"], parts["test"], 2, columns)
+
+
+def _check_count(where: str, size: int, counts: list[int]) -> None:
+    """Raise if modules of so many passages do not have as many pairs, half of them of one module up to one."""
+    same = sum(map(math.comb, counts, repeat(2)))
+    most = min(2 * same + 1, 2 * (math.comb(sum(counts), 2) - same))
+    if size > most:
+        raise ValueError(f"retrieval: {where}_size is {size}; allowed are at most the {most} pairs that there are")
 
 
 def _pairs(counts: dict[str, int], size: int, source: int) -> list[tuple[_Place, _Place]]:

@@ -55,8 +55,8 @@ def text(
     """Tell the package that a passage of Python's standard library is from, or read texts such as the reviews of IMDB.
 
     Inputs are tokens, int64 [n, length]: 1 + byte, then 0s. Training and test passages are from different modules of
-    the same packages, and differ between versions of Python; the record of a run says which it was. They do not
-    overlap, and may be partitioned by the column `module`.
+    the same packages, and differ between versions of Python; the record of a run says which it was. None occurs twice,
+    and they may be partitioned by the column `module`.
 
     The Long Range Arena's texts are the reviews of IMDB: their folder aclImdb, or path stanfordnlp/imdb.
 

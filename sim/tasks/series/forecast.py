@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.evaluation.measuring import measure
-from basinet.sim.experiment.mistakes import nearest
+from basinet.sim.experiment.mistakes import nearest, shown
+from basinet.sim.tasks.loaders.csv_files import shift_and_scale
 from basinet.sim.tasks.series.naive import LinearForecast, last_value, seasonal_naive
 from basinet.sim.tasks.series.recordings import Fill, Recording, Shipped
 from basinet.sim.tasks.supervised import Regression
@@ -20,6 +21,7 @@ from basinet.sim.tasks.task import TASKS, Batch
 __all__ = ["Forecast", "forecast"]
 
 Length = Annotated[int, Field(ge=1, le=10**6)]
+Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _USUAL = 96
 """Length of windows and forecasts of a series without a known season, as usual for ETT."""
@@ -110,12 +112,13 @@ def forecast(
     fill: Fill | None = None,
     standardize: bool = True,
     test: Literal["test", "validation"] = "test",
+    split: Sequence[Share] = (7, 1, 2),
     periods: Length = 16,
 ) -> Forecast:
     """Load a time series, of which windows are to be continued.
 
     The first 70 % of its rows are for training, the next 10 % for validation and the last 20 % for tests, as in Wu et
-    al.: Autoformer, NeurIPS 2021, arXiv:2106.13008 (but for ETT itself, which is divided 6 : 2 : 2 there). Windows and
+    al.: Autoformer, NeurIPS 2021, arXiv:2106.13008 (but for ETT itself, whose `split` is [6, 2, 2] there). Windows and
     what follows them lie within the rows for training; forecasts that are tested lie within the rows for tests, and
     their windows may reach back before these.
 
@@ -138,6 +141,7 @@ def forecast(
             not lack any.
         standardize: Whether channels are shifted and scaled to mean 0 and variance 1 over the rows for training.
         test: Whether the rows for tests are the test data, or those for validation; the others are not used.
+        split: Relative sizes of the parts for training, validation and tests.
         periods: Number of periods of the same length into which the training windows are divided by their time.
 
     Returns:
@@ -160,7 +164,9 @@ def forecast(
     if season is not None and season > length:
         raise ValueError(f"forecast: season is {season}; allowed are at most {length}, the inputs")
     values, total = found.values, len(found.values)
-    fit, held = int(0.7 * total), int(0.2 * total)
+    if len(split) != 3 or not all(0 < share < np.inf for share in split):
+        raise ValueError(f"forecast: split is {shown([*split])}; allowed are three positive numbers")
+    fit, held = (int(share / sum(split) * total) for share in (split[0], split[2]))
     first, last = (total - held, total) if test == "test" else (fit, total - held)
     for part, size, wanted, why in (
         ("training", fit, length + ahead, f"inputs + horizon = {length} + {ahead}"),
@@ -172,8 +178,7 @@ def forecast(
             )
     shift, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
     if standardize:
-        shift, scale = values[:fit].mean(0), values[:fit].std(0)
-        scale = np.where(scale > 0, scale, 1.0)
+        shift, scale = shift_and_scale(values[:fit])
     scaled = torch.from_numpy((values - shift) / scale).float()
     separate = channels == "separate"
     begin = first - length

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.sim.experiment.mistakes import nearest, shown
-from basinet.sim.tasks.loaders.csv_files import Columns, as_numbers, read_csv
+from basinet.sim.tasks.loaders.csv_files import Columns, are_finite, as_numbers, read_csv
 
 __all__ = ["Fill", "Recording", "Shipped"]
 
@@ -124,18 +124,18 @@ class Recording:
             A series without missing numbers.
 
         Raises:
-            ValueError: If one is missing but may not be, is infinite, or all of a channel are missing.
+            ValueError: If one is missing but may not be, or is not finite in float32, or all of a channel are missing.
         """
-        wrong = np.isinf(self.values) if how is not None else ~np.isfinite(self.values)
+        missing = np.isnan(self.values)
+        wrong = ~are_finite(self.values) if how is None else ~(are_finite(self.values) | missing)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
-            what = "no value" if np.isnan(self.values[row, column]) else shown(float(self.values[row, column]))
+            what = "no value" if missing[row, column] else shown(float(self.values[row, column]))
             fill = "" if how is not None else ", and missing ones with `fill`, which is last or linear"
             raise ValueError(
-                f"forecast: column {self.channels[column]!r} has {what} in {self.places[row]}; allowed are finite"
-                f" numbers{fill}"
+                f"forecast: column {self.channels[column]!r} has {what} in {self.places[row]}; allowed are numbers"
+                f" that are finite in float32{fill}"
             )
-        missing = np.isnan(self.values)
         if missing.all(axis=0).any():
             name = self.channels[int(missing.all(axis=0).argmax())]
             raise ValueError(f"forecast: column {name!r} of {self.source} has no values; leave it out of `columns`")

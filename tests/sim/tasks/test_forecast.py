@@ -63,6 +63,15 @@ def test_windows_are_those_of_a_loop(etth, numbers, channels, stride, test):
     )
 
 
+@pytest.mark.parametrize(("test", "tested"), [("test", (48, 60)), ("validation", (36, 48))])
+def test_the_split_of_ett(etth, numbers, test, tested):
+    task = forecast(path=etth, inputs=7, horizon=4, split=[6, 2, 2], standardize=False, test=test)
+    for (inputs, targets), (first, last) in ((task.train, (7, 36)), (task.test, tested)):
+        expected = windows(numbers.astype(np.float32), 7, 4, 1, first, last, separate=False)
+        np.testing.assert_array_equal(inputs, expected[0])
+        np.testing.assert_array_equal(targets, expected[1])
+
+
 def test_windows_take_no_memory_in_any_type(etth):
     for channels in ("joint", "separate"):
         task = forecast(path=etth, inputs=20, horizon=10, channels=channels)
@@ -98,10 +107,12 @@ def test_the_same_file_gives_the_same_task(etth):
     assert first == again != digest(forecast(path=etth, inputs=7, horizon=5))
 
 
-def test_a_constant_channel_stays_finite(numbers, tmp_path):
-    constant = np.stack([numbers[:, 0], np.full(ROWS, 5.0)], axis=1)
+@pytest.mark.parametrize("value", [5.0, 0.1, -1e-30, 1e30, 1e-200])
+def test_a_constant_channel_is_shifted_only(numbers, tmp_path, value):
+    ulps = np.spacing(value) * (np.arange(ROWS) % 2)
+    constant = np.stack([numbers[:, 0], value + ulps], axis=1)
     task = forecast(path=write(tmp_path / "c.csv", constant), inputs=7, horizon=4)
-    assert not task.train[0][..., 1].any()
+    assert task.scale[1] == 1 and task.train[0][..., 1].abs().max() <= ROWS * np.finfo(float).eps * abs(value)
     assert all(np.isfinite(value) for row in task.baselines().values() for value in row.values())
 
 
@@ -220,6 +231,8 @@ def test_models_that_know_no_channels(etth):
         ),
         ({"inputs": 4, "horizon": 13}, "test part of .* has 12 of 60 rows, fewer than the horizon of 13"),
         ({"inputs": 4, "horizon": 7, "test": "validation"}, "validation part of .* has 6 of 60 rows"),
+        ({"split": [7, 0, 2]}, r"split is \[7, 0, 2\]; allowed are three positive numbers"),
+        ({"split": [0.7, 0.3]}, r"split is \[0.7, 0.3\]; allowed are three positive numbers"),
         ({"inputs": 4, "horizon": 3, "season": 5}, "season is 5; allowed are at most 4, the inputs"),
     ],
 )
@@ -236,6 +249,7 @@ def test_settings_that_cannot_be(etth, settings, message):
         (3, "2016-07-01 02:00:00,1,", "column 'OT' has no value in line 4 of .*`fill`, which is last or linear"),
         (3, "2016-07-01 02:00:00,1,x", "column 'OT' has 'x' in line 4 of .*; allowed are numbers"),
         (3, "2016-07-01 02:00:00,inf,1", "column 'HUFL' has inf in line 4"),
+        (3, "2016-07-01 02:00:00,1,-1e300", r"'OT' has -1e\+300 in line 4 of .*; allowed are .* finite in float32"),
         (3, "2016-07-01 02:00:00,1", "line 4 of .* has 2 values for 3 columns"),
         (3, "2016-06-01 02:00:00,1,1", "the date 2016-06-01 02:00:00 in line 4 of .* is before 2016-07-01 01:00:00"),
         (3, "yesterday,1,1", "the date in line 4 of .* is 'yesterday'; allowed are forms such as"),

@@ -150,7 +150,8 @@ def test_tables_of_several_files_and_a_share_for_the_test(tmp_path: Path) -> Non
     [
         ({}, {"target": "kin"}, "table: there is no column 'kin'; allowed: age, city, .*did you mean 'kind'"),
         ({"age": ""}, {}, "column 'age' has no value in line 3 of .*a.csv"),
-        ({"age": "inf"}, {}, "column 'age' has inf in line 3 of .*a.csv"),
+        ({"age": "inf"}, {}, "column 'age' has inf, which is not finite in float32, in line 3 of .*a.csv"),
+        ({"age": "-1e300"}, {}, r"column 'age' has -1e\+300, which is not finite in float32, in line 3 of .*a.csv"),
         ({"kind": ""}, {}, "column 'kind' has no value in line 3 of .*a.csv"),
         ({"age": "old"}, {}, "column 'age' has 'old' in line 3 of .*a.csv, and numbers in 3 of 4 rows"),
         ({"price": "NA"}, {"target": "price"}, "column 'price' has 'NA' in line 3 of .*a.csv, and numbers in 3 of 4"),
@@ -172,7 +173,7 @@ def test_tables_of_several_files_and_a_share_for_the_test(tmp_path: Path) -> Non
         ({}, {"path": "none.csv"}, "none.csv cannot be read: .*No such file"),
         ({}, {"path": "none*.csv"}, "no file is called"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, change: Any, settings: dict[str, Any], message: str) -> None:
     path = written(tmp_path / "a.csv", [ROWS[0], {**ROWS[1], **change}, *ROWS[2:]])
@@ -181,6 +182,12 @@ def test_tables_that_cannot_be_used(tmp_path: Path, change: Any, settings: dict[
         settings["test_path"] = written(tmp_path / "t.csv", [ROWS[0], {**ROWS[1], **settings.pop("test")}])
     with pytest.raises(ValueError, match=message):
         table(**{"path": path, "target": "kind", "columns": ["user"], **settings})
+
+
+def test_constant_columns_of_a_table_are_shifted_only(tmp_path: Path) -> None:
+    rows = [{"price": 0.1, "age": 0.1 + row % 2 * 2e-17, "kind": row % 2} for row in range(1000)]
+    inputs = table(path=written(tmp_path / "a.csv", rows), target="kind").train[0]
+    assert inputs.shape == (1000, 2) and inputs.abs().max() < 1e-12
 
 
 def test_files_of_a_table_are_alike(tmp_path: Path) -> None:

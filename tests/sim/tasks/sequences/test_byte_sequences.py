@@ -87,6 +87,16 @@ def test_test_data_are_of_other_modules(name: str, request: pytest.FixtureReques
     assert train and test and not train & test
 
 
+def test_no_passage_is_in_both_parts() -> None:
+    every = text(length=200)
+    assert every.test is not None
+    for task in (every, retrieval(length=96, train_size=3000, test_size=1000)):
+        assert task.test is not None
+        train, test = ({*map(bytes_of, part[0].flatten(0, -2))} for part in (task.train, task.test))
+        assert train and test and not train & test
+    assert len(torch.cat([every.train[0], every.test[0]]).unique(dim=0)) == len(every.train[1]) + len(every.test[1])
+
+
 @pytest.mark.parametrize("make", [retrieval, text])
 def test_samples_depend_on_the_seed_alone(make: Any) -> None:
     task, again, other = (make(**FEW, seed=seed) for seed in (2, 2, 3))
@@ -106,7 +116,11 @@ def test_the_record_says_which_texts() -> None:
             {"length": 2**18},
             "retrieval: 0 modules have two passages of 262144 bytes, too few for training",
         ),
-        ({"length": 16384, "train_size": 10**5}, "after .* of 100000 pairs, 10,000 in a row had been drawn before"),
+        (
+            {"length": 16384, "train_size": 10**5},
+            "train_size is 100000; allowed are at most the [0-9]+ pairs that there are",
+        ),
+        ({"length": 16384, "train_size": 2, "test_size": 10**5}, "test_size is 100000; allowed are at most the"),
         ({"test_split": "eval"}, "test_split is 'eval', which is for samples that are read"),
         ({"path": "nowhere"}, "nowhere/new_aan_pairs.train.tsv cannot be read: .*No such file"),
     ],
@@ -114,6 +128,12 @@ def test_the_record_says_which_texts() -> None:
 def test_settings_without_pairs(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         retrieval(**settings)
+
+
+def test_memory_is_checked_before_pairs_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basinet.sim.setup.memory.memory", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"^retrieval: 10,000 pairs of passages of 256 bytes would take .* of memory"):
+        retrieval()
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,21 @@ def test_expressions_in_both_files_are_told(tmp_path: Path, caplog: pytest.LogCa
         ([HEADER, "[MIN 7 1 ]\tone"], "line 2 has the label 'one'"),
         ([HEADER, "[MIN 7 1 ]"], "line 2 has 1 values between tabs; allowed are 2"),
         ([HEADER, "[MIN 7 1 ] 2\t1"], "line 2 is no expression"),
-        ([HEADER, "\t1"], "line 2 is no expression"),
+        *(
+            ([HEADER, ROWS[1], f"{source}\t1"], "line 3 is no expression; allowed is an operator with one argument")
+            for source in (
+                "",
+                "5",
+                "9",
+                "]",
+                "[MAX",
+                "[MAX ]",
+                "( [MAX 3 ) [MIN ] ]",
+                "[MAX 3",
+                "[MAX 3 ] ]",
+                "3 [MAX 3 ]",
+            )
+        ),
         ([HEADER, f"[MIN {'7 ' * 63}]\t1"], "line 2 has 65 tokens; allowed are at most 64, the max_length"),
         (["Source\tLabel", "[MIN 7 1 ]\t1"], "has no column 'Target'; its columns are Source, Label"),
         ([HEADER], "basic_train.tsv holds no samples"),

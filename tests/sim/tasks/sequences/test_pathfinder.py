@@ -68,6 +68,18 @@ def test_dashes_are_parts_of_the_same_paths(unbroken: Task) -> None:
         assert count >= 5 and (dots == components_and_dots(unbroken_image)[2]).all()
 
 
+def test_all_ends_look_alike() -> None:
+    """The first hidden pixel follows the three of a dash, at 1.9 … 3.6 pixels, at the ends of either class."""
+    settings: dict[str, Any] = {"train_size": 60, "test_size": 2, "size": 24, "length": 20}
+    (images, targets), (whole, _) = (images_of(pathfinder(**settings, gap=gap)) for gap in (2, 0))
+    kinds: dict[int, set[int]] = {0: set(), 1: set()}
+    for image, unbroken_image, target in zip(images, whole, targets.tolist(), strict=True):
+        hidden = np.argwhere(unbroken_image > image)
+        for dot in components_and_dots(unbroken_image)[2]:
+            kinds[target].add(int(abs(hidden - dot).max(1).min()))
+    assert kinds == {0: {2, 3}, 1: {2, 3}}
+
+
 def test_an_image_depends_on_its_seed_and_number_alone(unbroken: Task) -> None:
     more = pathfinder(**{**FEW, "train_size": 310}, gap=0)
     alike = more.train[1][:300] == unbroken.train[1]
