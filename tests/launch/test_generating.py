@@ -154,8 +154,8 @@ def test_text_streams_from_a_run(trained, capsys):
     [
         (["--temperature", "-1"], "temperature: got -1.0; allowed are numbers of at least 0"),
         (["--top-p", "2"], "top_p: got 2.0"),
-        (["--agent", "2"], "agent: got 2, but"),
-        (["--replica", "1"], "replica: got 1, but"),
+        (["--agent", "2"], "has 2 agents; allowed are centroid, 0 to 1"),
+        (["--replica", "1"], "has 1 replica; allowed is 0"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(trained, words, sentence, capsys):
