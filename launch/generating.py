@@ -30,7 +30,8 @@ def generate(
 ) -> str:
     """Let the language model of a finished run continue a text.
 
-    The model sees as many tokens as in training. When these are full, it goes on from the last half of them.
+    The model sees as many tokens as in training, of a longer prompt the last ones. When these are full, it goes on from
+    the last half of them.
 
     Args:
         folder: The folder of a run.

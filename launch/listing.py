@@ -20,7 +20,15 @@ from basinet.sim.run.quantity import Quantity
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import Noise
 
-__all__ = ["LISTED", "describe_component", "describe_keys", "first_lines", "list_components", "source_in"]
+__all__ = [
+    "LISTED",
+    "describe_component",
+    "describe_keys",
+    "describe_settings",
+    "first_lines",
+    "list_components",
+    "source_in",
+]
 
 _KINDS: dict[str, Kind] = {
     "topologies": KINDS["topology"],
@@ -92,7 +100,6 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     documentation = inspect.getdoc(maker) or ""
     about, *paragraphs = _sections(documentation)[""].split("\n\n")
     paragraphs = [p if p.startswith("|") else " ".join(p.split()) for p in paragraphs if not p.startswith((".. ", " "))]
-    documented = _documented(maker)
     quantity = _quantity(maker, name)
     if quantity is not None:
         if quantity.about != about.rstrip("."):  # one of several names
@@ -104,15 +111,29 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
         **({"label": quantity.axis, "direction": quantity.direction} if quantity else {}),
         "description": "\n\n".join(paragraphs) or None,
         "formula": _formula([about, *paragraphs]),
-        "settings": {
-            setting: {
-                "type": _in_words(parameter.annotation),
-                **_default(parameter),
-                "about": documented.get(setting) or _described(parameter.annotation),
-            }
-            for setting, parameter in _KINDS[kind].settings(name).items()
-        },
+        "settings": describe_settings(_KINDS[kind], name),
         "source": source_in(documentation),
+    }
+
+
+def describe_settings(kind: Kind, name: str) -> dict[str, dict[str, Any]]:
+    """Describe the settings of a component.
+
+    Args:
+        kind: The kind.
+        name: The component.
+
+    Returns:
+        A mapping from each to "type", "default" (or "needed") and "about".
+    """
+    documented = _documented(kind.registry[name])
+    return {
+        setting: {
+            "type": _in_words(parameter.annotation),
+            **_default(parameter),
+            "about": documented.get(setting) or _described(parameter.annotation),
+        }
+        for setting, parameter in kind.settings(name).items()
     }
 
 

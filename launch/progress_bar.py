@@ -145,16 +145,18 @@ class TerminalMonitor:
         """
         self.say(f"{run}: waiting for {what}")
 
-    def analyzing(self, run: str, done: int, total: int) -> None:
+    def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Show that a run is being analysed.
 
         Args:
             run: Its name.
             done: Number of replicas analysed.
-            total: Number of replicas.
+            total: Number of replicas, in all kept states.
+            what: Names of the measures being taken; empty before the first.
         """
+        of = f" of replica {done + 1} of {total}" if total > 1 else ""
         with self.lock:
-            self._show(run, f"{self.texts[run]}measuring flatness, {done} of {total} replicas …")
+            self._show(run, f"{self.texts[run]}trained, measuring {what or 'flatness'}{of} …")
 
     def _show(self, run: str, text: str, step: int | None = None) -> None:
         self.progress.update(self.tasks[run], completed=step, text=text)

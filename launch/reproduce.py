@@ -10,6 +10,7 @@ from typing import Any
 
 from basinet.analysis.studies import STUDIES, TRAININGS, Findings, check_folder, write_findings
 from basinet.analysis.studies.journal import JOURNAL, journal
+from basinet.launch.listing import describe_settings
 from basinet.launch.progress_bar import bar
 from basinet.sim.experiment.component import ExperimentError, Kind, nearest
 from basinet.sim.experiment.words import override
@@ -17,7 +18,7 @@ from basinet.sim.run.files import discard
 from basinet.sim.run.interruptions import answering
 from basinet.sim.run.lock import locked
 
-__all__ = ["reproduce"]
+__all__ = ["reproduce", "study_settings"]
 
 
 def reproduce(
@@ -45,7 +46,7 @@ def reproduce(
         raise ExperimentError(f"reproduce: there is no study '{name}'; {nearest(name, STUDIES)}")
     settings: dict[str, Any] = {}
     override(settings, words)
-    study = Kind(name, STUDIES, ("progress", "folder")).parse({**settings, "name": name})
+    study = _kind(name).parse({**settings, "name": name})
     out = Path(out)
     check_folder(out)
     supplied = {"folder": out} if "folder" in inspect.signature(study.target).parameters else {}
@@ -61,6 +62,22 @@ def reproduce(
             # Not by its `make`, which takes a ValueError for a mistake in the settings.
             findings: Findings = study.target(**supplied, progress=progress, **study.settings)
             return findings, write_findings(findings, out, command=command, seconds=time.monotonic() - begun)
+
+
+def study_settings(name: str) -> dict[str, dict[str, Any]]:
+    """Describe the settings of a study.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        A mapping from each to "type", "default" (or "needed") and "about".
+    """
+    return describe_settings(_kind(name), name)
+
+
+def _kind(name: str) -> Kind:
+    return Kind(name, STUDIES, ("progress", "folder"))
 
 
 def _interrupt(number: int) -> None:

@@ -14,11 +14,15 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import first_line, in_words, place_of
 from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.run.interruptions import WorkStopped, go_on
 from basinet.sim.tasks.task import Batch
 
 __all__ = ["AttemptError", "Chunk", "Samples", "Share"]
 
 T = TypeVar("T")
+
+_STOPPED = ("", "")
+"""Stands for an interruption among the reasons and tracebacks of failures."""
 
 
 class AttemptError(Exception):
@@ -63,6 +67,7 @@ class Share:
         Returns:
             The sum, the same everywhere.
         """
+        go_on()
         if self.workers > 1:
             self._go_on()
             dist.all_reduce(tensor)
@@ -108,6 +113,7 @@ class Share:
 
         Raises:
             AttemptError: If the work fails; its arguments are the reason, a sentence, and the traceback.
+            WorkStopped: If one of the processes was asked to stop.
         """
         failures: list[tuple[str, str]] = []
         together = True
@@ -115,10 +121,14 @@ class Share:
             value = work()
         except _OthersFailedError:
             together = False  # the others know already
+        except WorkStopped:
+            failures = [_STOPPED]
         except Exception as error:
             failures = [(_reason(error), traceback.format_exc())]
         if self.workers > 1 and not (together and self._all_well(well=not failures)):
             failures = self._gathered(failures)
+        if failures[:1] == [_STOPPED]:
+            raise WorkStopped
         if failures:
             raise AttemptError(*failures[0])
         return value
@@ -292,11 +302,13 @@ class Samples:
             The chunks; possibly none, if there are more processes than samples.
         """
         if self._batches is not None:
-            numbers = range(self._count)[self._mine]
-            yield from (Chunk(take(self.data, self._batches[k]), 1 / self._count, k) for k in numbers)
+            for k in range(self._count)[self._mine]:
+                go_on()
+                yield Chunk(take(self.data, self._batches[k]), 1 / self._count, k)
             return
         step = chunk or self._step
         for start in range(self._mine.start, self._mine.stop, step):
+            go_on()
             columns = slice(start, min(start + step, self._mine.stop))
             if self._indices is None or self._weights is None:
                 batch = take(self.data, columns)

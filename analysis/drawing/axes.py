@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import (
+    AutoLocator,
     EngFormatter,
     FuncFormatter,
     LogLocator,
@@ -21,17 +22,28 @@ from basinet.analysis.drawing.legends import merge_marks, outside_legend
 from basinet.analysis.drawing.style import axis_label, described
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["AxisScale", "choose_scale", "finish", "label_log_axes", "new_axes", "symmetric_log"]
+__all__ = [
+    "AxisScale",
+    "choose_scale",
+    "finish",
+    "label_log_axes",
+    "limit_scores",
+    "new_axes",
+    "symmetric_log",
+    "whole_numbers",
+]
 
 AxisScale = Literal["linear", "log"]
 
 _FEW_DECADES = 2.5
 _LARGE = 1e5
+_AROUND = 0.1
+"""How much of the axis of a score is shown around a single value."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
-    """Choose a logarithmic axis for positive values that span more than a decade.
+    """Choose a logarithmic axis for positive values that span more than a decade, or are exponentials of means.
 
     Args:
         metric: Name of the metric; a score, such as an accuracy, is always on a linear axis.
@@ -40,8 +52,26 @@ def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
     Returns:
         `log` or `linear`.
     """
-    spread = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
-    return "log" if spread and not described(metric).linear else "linear"
+    known, positive = described(metric), bool(values) and min(values) > 0
+    spread = positive and max(values) > 10 * min(values) and not known.linear
+    return "log" if spread or (positive and known.exponential) else "linear"
+
+
+def limit_scores(ax: Axes, **metrics: str) -> None:
+    """Keep the axes of scores, such as accuracies, within 0 and 1 if all values are one and the same.
+
+    Around a single value, matplotlib extends an axis in both directions.
+
+    Args:
+        ax: Axes with all that is to be drawn.
+        **metrics: Name of the metric on the axes `x` and `y`.
+    """
+    for direction, metric in metrics.items():
+        low, high = getattr(ax.dataLim, f"interval{direction}")
+        if described(metric).linear and 0 <= low == high <= 1:
+            ends = [[max(0, low - _AROUND)] * 2, [min(1, low + _AROUND)] * 2]
+            ax.update_datalim(ends, updatex=direction == "x", updatey=direction == "y")
+            ax.autoscale_view(scalex=direction == "x", scaley=direction == "y")
 
 
 def symmetric_log(ax: Axes, values: ArrayLike) -> None:
@@ -80,7 +110,7 @@ def new_axes(ax: Axes | None) -> Axes:
 
 
 def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
-    """Finish a plot: merge coinciding marks, label the ticks and add a legend.
+    """Finish a plot: merge coinciding marks, label the ticks, count steps in whole numbers, and add a legend.
 
     Args:
         ax: The axes.
@@ -90,11 +120,23 @@ def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
     Returns:
         The axes.
     """
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_label_text() == axis_label("step") and isinstance(axis.get_major_locator(), AutoLocator):
+            axis.set_major_locator(whole_numbers())
     label_log_axes(ax)
     if legend:
         merge_marks(ax)
         outside_legend(ax, **kwargs)
     return ax
+
+
+def whole_numbers() -> MaxNLocator:
+    """Return a locator of ticks at whole numbers.
+
+    Returns:
+        The locator.
+    """
+    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
 
 
 def label_log_axes(ax: Axes) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "SHADES",
     "Style",
     "axis_label",
+    "baseline_style",
     "contrast",
     "described",
     "ink",
@@ -33,6 +34,9 @@ __all__ = [
 MAIN, ACCENT, GREY = "#0072B2", "#D55E00", "0.5"
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.2, 0.9, 256)), "shades")
 """Colour map of quantities: viridis without its ends, visible on light and dark backgrounds."""
+
+_DASHES = ((0, (1, 2)), (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (11, 3)), (0, (3, 1, 1, 1, 1, 1)))
+"""Dashes of trivial baselines."""
 
 _INK = "text"
 """Placeholder for the text colour, which follows the background."""
@@ -94,6 +98,18 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
         style = first[label.split(", ")[0]]
         found[label] = style if style not in found.values() else next(others)._replace(color=style.color)
     return {label: style._replace(color=ink()) if style.color == _INK else style for label, style in found.items()}
+
+
+def baseline_style(place: int) -> dict[str, Any]:
+    """Choose the look of a trivial baseline: thin, grey, with dashes of its own.
+
+    Args:
+        place: Its place among the baselines.
+
+    Returns:
+        Settings of matplotlib's lines.
+    """
+    return {"color": GREY, "linewidth": 1.1, "linestyle": _DASHES[place % len(_DASHES)]}
 
 
 def ink() -> str:

@@ -170,7 +170,7 @@ class _OfTheLoss(_Mean):
 class Perplexity(_OfTheLoss):
     """The perplexity exp(J), J the mean loss, which has to be a negative log-likelihood (cross-entropy)."""
 
-    direction = "smaller"
+    direction, exponential = "smaller", True
 
     def compute(self) -> float:
         """Compute the exponential of the mean loss.

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.axes import choose_scale, finish, new_axes
+from basinet.analysis.drawing.axes import choose_scale, finish, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.style import axis_label, ink, styles
 from basinet.analysis.statistics.replica_values import agent_rows
@@ -57,5 +57,6 @@ def plot_agents(
     ax.set_xticks([])
     ax.set_xlabel("replicas of each run; bars: centroid")
     ax.set_ylabel(axis_label(metric, runs, wrap=True))
+    limit_scores(ax, y=metric)
     ax.grid(alpha=0.25, axis="y")
     return finish(ax, legend=legend)

@@ -5,16 +5,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import GREY, axis_label, described, styles
+from basinet.analysis.drawing.style import axis_label, baseline_style, styles
 from basinet.analysis.statistics.replica_values import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["plot_consensus", "plot_curves"]
+__all__ = ["baselines", "plot_consensus", "plot_curves"]
 
 _LIMITS = {"consensus": "consensus_stability_limit"}
 """The λ_max limit of a strategy, if it is not 2 / μ."""
@@ -31,7 +31,7 @@ def plot_curves(
 ) -> Axes:
     """Draw a metric of the centroid: mean over the replicas that did not diverge, band of one standard error.
 
-    For a score, such as the accuracy, thin lines are trivial baselines; for λ_max, dotted lines are the measured
+    Thin grey lines are trivial baselines of the metric; for λ_max, dotted lines are the measured
     stability limits: 2/μ, and (1 + λ_min(W))/μ for consensus.
 
     Args:
@@ -53,7 +53,7 @@ def plot_curves(
     rows = curve_rows(runs, metric, x=x)
     require_measured(rows, runs, metric, x)
     ax = new_axes(ax)
-    yscale = yscale or choose_scale(metric, [row["mean"] for row in rows])
+    yscale = yscale or choose_scale(metric, [row["mean"] for row in rows] + [*baselines(runs, metric).values()])
     ax.set_yscale(yscale)
     missing: list[str] = []
     limits = _limits(runs, x) if metric == "hessian_top_eigenvalue" else {}
@@ -90,19 +90,30 @@ def plot_curves(
             linestyle=":",
             label=companion(label),
         )
-    if yscale == "linear" and described(metric, runs).linear:
-        for name, value in _baselines(runs, metric).items():
-            ax.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label=name)
+    for place, (name, value) in enumerate(baselines(runs, metric).items()):
+        if yscale == "linear" or value > 0:
+            ax.axhline(value, label=name, **baseline_style(place))
     for text in missing:
         ax.plot([], [], linestyle="none", label=text)
     ax.set_xlabel(axis_label(x, runs))
     ax.set_ylabel(axis_label(metric, runs, wrap=True))
+    limit_scores(ax, x=x, y=metric)
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)
 
 
-def _baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
-    """Collect the values of the trivial baselines that all runs share, by name."""
+def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
+    """Collect the values of the trivial baselines that all runs share.
+
+    Args:
+        runs: The runs.
+        metric: Name of the metric; the loss has none, since its curves may fall by decades.
+
+    Returns:
+        Values by the names of the baselines.
+    """
+    if not all(metric in (run.metric_quantities or {}) for run in runs):
+        return {}
     first, *others = ({name: row[metric] for name, row in run.baselines.items() if metric in row} for run in runs)
     return first if all(other == first for other in others) else {}
 

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.axes import finish, new_axes
+from basinet.analysis.drawing.axes import finish, new_axes, whole_numbers
 from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import GREY, ink, styles
+from basinet.analysis.drawing.style import GREY, baseline_style, ink, styles
 from basinet.analysis.runs.forecasts_of_runs import OBSERVED, forecast_rows
 from basinet.sim.run.folder import Run
 
 __all__ = ["plot_forecasts"]
-
-_DASHES = ((0, (1, 3)), (0, (4, 3)), (0, (6, 2, 1, 2)), (0, (10, 4)))
 
 
 def plot_forecasts(
@@ -21,8 +19,8 @@ def plot_forecasts(
 ) -> Axes:
     """Draw a window of the test data, what followed it, and what the centroid of each run forecast after the last step.
 
-    A band is the range of the agents' forecasts, and thin lines are trivial ones. Drawn is the first replica that did
-    not diverge.
+    A band is the range of the agents' forecasts, and thin grey lines are trivial ones. Drawn is the first replica that
+    did not diverge.
 
     Args:
         runs: Finished runs of the task `forecast`, of the same series, inputs and horizon.
@@ -50,9 +48,8 @@ def plot_forecasts(
     ax.plot(steps, [observed[step] for step in steps], color=ink(), linewidth=1.6, label=OBSERVED)
     for place, label in enumerate(dict.fromkeys(row["label"] for row in rows if row["kind"] == "baseline")):
         chosen = [row for row in rows if row["label"] == label]
-        line = _DASHES[place % len(_DASHES)]
         places = [row["step"] for row in chosen]
-        ax.plot(places, [row["value"] for row in chosen], color=GREY, linewidth=0.9, linestyle=line, label=label)
+        ax.plot(places, [row["value"] for row in chosen], label=label, **baseline_style(place))
     forecasts = [row for row in rows if row["kind"] == "forecast"]
     for index, (label, style) in enumerate(styles(row["label"] for row in forecasts).items()):
         chosen = [row for row in forecasts if row["label"] == label]
@@ -70,9 +67,14 @@ def plot_forecasts(
         )
         if "low" in chosen[0]:
             ends = [row["low"] for row in chosen], [row["high"] for row in chosen]
-            ax.fill_between(places, *ends, color=style.color, alpha=0.18, linewidth=0, label=companion(label))
+            ax.fill_between(places, *ends, color=style.color, alpha=0.3, linewidth=0, label=companion(label))
+    if any("low" in row for row in forecasts):
+        ax.fill_between([], [], color=GREY, alpha=0.3, linewidth=0, label="range of the agents around their centroid")
     ax.axvline(0.5, color=GREY, linewidth=0.8)
-    ax.set_xlabel("time steps after the window")
-    ax.set_ylabel(str(rows[0]["channel"]))
+    ax.xaxis.set_major_locator(whole_numbers())
+    first = rows[0]
+    ax.set_xlabel(f"time step, 1 = first forecast\n(test window {first['window']} of 0 to {first['windows'] - 1})")
+    several = f"\n(one of {first['channels']} series)" if first["channels"] > 1 else ""
+    ax.set_ylabel(f"{first['channel']}{several}")
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)

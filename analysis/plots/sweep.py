@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.style import axis_label, styles
 from basinet.analysis.statistics.replica_values import finals, moments
@@ -106,5 +106,6 @@ def plot_sweep(
         )
     ax.set_xlabel(key)
     ax.set_ylabel(axis_label(metric, wrap=True))
+    limit_scores(ax, y=metric)
     ax.grid(alpha=0.25)
     return finish(ax, legend=legend)

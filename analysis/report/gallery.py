@@ -12,7 +12,7 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import finish_panels, grid
 from basinet.analysis.drawing.style import axis_label, same_styles
 from basinet.analysis.plots.agents import plot_agents
-from basinet.analysis.plots.curves import plot_consensus, plot_curves
+from basinet.analysis.plots.curves import baselines, plot_consensus, plot_curves
 from basinet.analysis.plots.density import plot_spectra, spectra_rows
 from basinet.analysis.plots.replica_marks import plot_tail_index
 from basinet.analysis.plots.scatter import iso_lines, iso_rows, plot_iso_accuracy, plot_scatter
@@ -199,10 +199,12 @@ def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
     rows = choice.rows
     if not rows:
         return None
-    scale = choose_scale(metric, [row["mean"] for row in rows])
+    trivial = baselines(choice.runs, metric)
+    scale = choose_scale(metric, [row["mean"] for row in rows] + [*trivial.values()])
     figure = choice.draw(choice.runs, plot_curves, share_x=False, metric=metric, yscale=scale)
     limits = any("stability_limit" in row for run in runs for row in run.metrics)
     extra = " Dotted: the largest curvature at which the strategy is stable." if limits and "top_eig" in metric else ""
+    extra += " Thin grey lines: trivial baselines." if trivial else ""
     return _over_steps(choice, metric, metric, figure, extra)
 
 

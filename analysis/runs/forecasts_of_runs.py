@@ -50,8 +50,9 @@ def forecast_rows(runs: Sequence[Run], *, window: int = -1, channel: str | None 
 
     Returns:
         Rows with a `label`, that of a run, of a trivial forecast or "observed"; `kind`: observed, forecast or baseline;
-        `channel`; `step` after the window, at most 0 within it; `time` in words, and `value`. For forecasts of several
-        agents, also the range of these: `low` and `high`.
+        `channel`, and `channels`, their number; `window`, its index, and `windows`, their number; `step` after the
+        window, at most 0 within it; `time` in words, and `value`. For forecasts of several agents, also the range of
+        these: `low` and `high`.
 
     Raises:
         ExperimentError: There is no such window or channel, or a run cannot be read.
@@ -84,7 +85,8 @@ def _forecasts(path: Path, written: int, replica: int, window: int, channel: str
         raise ExperimentError(f"{path}: its task does not forecast time series")
     agents = context.setup.num_agents
     state = take_rows(load_checkpoint(RunFolder(path).checkpoint), slice(replica * agents, (replica + 1) * agents))
-    place, column, row = _place(task, window, channel)
+    index, count, column, row = _place(task, window, channel)
+    place = index * task.stride
     batch = map_nest(lambda t: t[row : row + 1], task.test)
     outputs = [
         [_outputs(context, batch, point, {name: b[k] for name, b in buffers.items()}) for k, point in enumerate(points)]
@@ -93,6 +95,7 @@ def _forecasts(path: Path, written: int, replica: int, window: int, channel: str
     naive = {name: function(batch[0]) for name, function in task.naive.items()}
     (length, _), name = task.input_shape, task.names[column]
     inner = 0 if task.separate else column
+    where = {"channel": name, "channels": len(task.names), "window": index, "windows": count}
 
     def numbers(values: Tensor) -> list[float]:
         found: list[float] = (values[0, :, inner].cpu() * task.scale[column] + task.shift[column]).tolist()
@@ -101,7 +104,7 @@ def _forecasts(path: Path, written: int, replica: int, window: int, channel: str
     def listed(values: Sequence[float], kind: str, label: str, first: int = 1) -> list[Row]:
         times = task.times[place + length + first - 1 :]
         return [
-            {"label": label, "kind": kind, "channel": name, "step": first + ahead, "time": times[ahead], "value": value}
+            {"label": label, "kind": kind, **where, "step": first + ahead, "time": times[ahead], "value": value}
             for ahead, value in enumerate(values)
         ]
 
@@ -115,8 +118,8 @@ def _forecasts(path: Path, written: int, replica: int, window: int, channel: str
     return (*rows, *forecast)
 
 
-def _place(task: Forecast, window: int, channel: str | None) -> tuple[int, int, int]:
-    """Find the row of the series at which a window begins, the place of a channel, and the window's row of the data."""
+def _place(task: Forecast, window: int, channel: str | None) -> tuple[int, int, int, int]:
+    """Find the index of a window and their number, the place of a channel, and the window's row of the data."""
     if channel is not None and channel not in task.names:
         raise ExperimentError(f"channel: got {channel!r}; allowed are {', '.join(task.names)}")
     column = 0 if channel is None else task.names.index(channel)
@@ -125,7 +128,7 @@ def _place(task: Forecast, window: int, channel: str | None) -> tuple[int, int, 
     if not -count <= window < count:
         raise ExperimentError(f"window: got {window}; allowed are {-count} to {count - 1}")
     start = window % count
-    return start * task.stride, column, start * together + (column if task.separate else 0)
+    return start, count, column, start * together + (column if task.separate else 0)
 
 
 @torch.no_grad()

@@ -111,7 +111,8 @@ def measure_replica(
 
     Returns:
         One row per point: the centroid of the honest agents, and each of them if requested; rows of tables, each with
-        the name of its `table`; and for each failed measure a row with its name as `failed` and the `reason`.
+        the name of its `table`; for each failed measure a row with its name as `failed` and the `reason`; and for each
+        that was not finished when the work was to stop, a row with its name as `unfinished`.
     """
     components = setup.config.analysis
     if not components:
@@ -127,8 +128,9 @@ def measure_replica(
     layout = attempts.take(names, lay_out)
     rows = [] if layout is None else _measured(layout, asked, names, attempts)
     failed = [{"failed": name, "reason": why, "traceback": at} for name, (why, at) in attempts.failures.items()]
+    unfinished = [{"unfinished": name} for name in sorted(attempts.unfinished)]
     where = {"step": state["step"], "replica": replica}
-    return [{**where, **row} for row in [*_merged(rows), *failed]]
+    return [{**where, **row} for row in [*_merged(rows), *failed, *unfinished]]
 
 
 @dataclass(frozen=True)

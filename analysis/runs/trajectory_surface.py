@@ -224,7 +224,8 @@ def _lacking(runs: Sequence[Run], replica: int | None) -> str:
     if replica is None:
         return "all replicas of the runs that recorded trajectories have diverged"
     if all(replica >= count for _, count in recorded):
-        return f"there is no replica {replica}; allowed are 0 to {max(count for _, count in recorded) - 1}"
+        last = max(count for _, count in recorded) - 1
+        return f"there is no replica {replica}; allowed {f'are 0 to {last}' if last else 'is 0'}"
     return f"replica {replica} has diverged in the runs that recorded its trajectory; give another one"
 
 

@@ -131,7 +131,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     listing = command("list", "list what an experiment can name", table=True)
     listing.add_argument("kind", nargs="?", metavar="KIND", help="such as optimizers, measures (default all)")
-    listing.add_argument("name", nargs="?", metavar="NAME", help="one of them: its settings, formula and source")
+    listing.add_argument(
+        "names", nargs="*", metavar="NAME", help="one of them: its settings, formula and source; or further kinds"
+    )
     return parser
 
 

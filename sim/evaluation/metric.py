@@ -46,6 +46,7 @@ class Metric(ABC):
         unit: Its unit.
         direction: Which values are better, "smaller" or "larger"; None if neither.
         about: A one-line description; by default the first line of the class's docstring.
+        exponential: Whether it is the exponential of a mean, which is drawn on a logarithmic axis.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Metric(ABC):
     unit: str = ""
     direction: Direction | None = None
     about: str = ""
+    exponential: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -122,7 +124,15 @@ class Metric(ABC):
         """
         label = self.label or self.name.replace("_", " ")
         linear = self.direction == "larger"  # a score, of at most 1
-        known = Quantity(label, self.heading or label, self.unit, self.direction, self.about, linear=linear)
+        known = Quantity(
+            label,
+            self.heading or label,
+            self.unit,
+            self.direction,
+            self.about,
+            linear=linear,
+            exponential=self.exponential,
+        )
         if where is None:
             return known
         word = {"train": "training", "test": "test"}[where]

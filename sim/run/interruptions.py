@@ -1,11 +1,13 @@
-"""Interruptions: the signals that ask a process to stop, and their temporary handlers."""
+"""Interruptions: the signals that ask a process to stop, their temporary handlers, and long work that obeys them."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
-__all__ = ["INTERRUPTIONS", "answering", "stopping"]
+__all__ = ["INTERRUPTIONS", "WorkStopped", "answering", "go_on", "stopping", "watching"]
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; preemption on a cluster; a closed terminal."""
@@ -54,10 +56,65 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
     def answer(number: int) -> None:
         if not stop.is_set():
             stop.set()
-            say("stopping after the next step, with a checkpoint; interrupt again to stop at once")
+            say(
+                "stopping: training after the next step, with a checkpoint, an analysis with the measures that are"
+                " finished; interrupt again to stop at once"
+            )
         # Other signals may arrive twice: from a scheduler to all processes, and from the launcher.
         elif number == signal.SIGINT:
             raise KeyboardInterrupt("interrupted twice: the last checkpoints are on disk")
 
     with answering(answer):
         yield stop
+
+
+class WorkStopped(Exception):
+    """Long work was asked to stop before its end."""
+
+
+@dataclass
+class _Watch:
+    """Who may stop the work of this thread, who is told of it, and what it is."""
+
+    stop: threading.Event
+    tell: Callable[[str], None]
+    what: str = ""
+
+
+_WATCH: ContextVar[_Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watching(stop: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let long work within this context be stopped and followed, if it is done in this thread.
+
+    Args:
+        stop: Set to stop it.
+        tell: Called often, with what is being done.
+
+    Yields:
+        Nothing.
+    """
+    token = _WATCH.set(_Watch(stop, tell))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def go_on(what: str | None = None) -> None:
+    """Go on with long work, unless it is to stop; outside `watching`, this does nothing.
+
+    Args:
+        what: What begins now; None within it.
+
+    Raises:
+        WorkStopped: It is to stop.
+    """
+    watch = _WATCH.get()
+    if watch is None:
+        return
+    if watch.stop.is_set():
+        raise WorkStopped
+    watch.what = watch.what if what is None else what
+    watch.tell(watch.what)

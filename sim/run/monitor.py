@@ -22,9 +22,10 @@ from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.interruptions import watching
 from basinet.sim.run.records import FINISHED, METRICS, PARTITION_COLUMNS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
-from basinet.sim.runtimes.team import Analysis, Team
+from basinet.sim.runtimes.team import Analysis, Stopped, Team
 from basinet.sim.setup.room import state_bytes
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks.kept import identities
@@ -70,8 +71,12 @@ class Monitor(Protocol):
     def waiting(self, run: str, what: str) -> None:
         """Called when a run cannot begin yet, with what it waits for."""
 
-    def analyzing(self, run: str, done: int, total: int) -> None:
-        """Called after the last step, with the number of replicas analysed so far."""
+    def analyzing(self, run: str, done: int, total: int, what: str) -> None:
+        """Called after the last step, with the number of replicas analysed so far.
+
+        Before each replica, `what` is empty; while measures are taken in this process, it is called often with their
+        names.
+        """
 
     def finished(self, run: str, state: str) -> None:
         """Called with a run's final state: done (possibly by copying), diverged, interrupted, or "failed: " and why."""
@@ -202,36 +207,45 @@ class Progress:
         """Return why the run stops early, or None."""
         return None if self.early_stop is None else self.early_stop.reason
 
-    def analyze(self, analysis: Analysis, state: str, stop: threading.Event) -> str:
+    def analyze(self, analysis: Analysis, stop: threading.Event) -> bool:
         """Let the workers analyse the kept checkpoints, and write the results.
 
         Args:
             analysis: The analysis.
-            state: The state in which the run ended.
-            stop: Set to stop before the next replica.
+            stop: Set to stop, with the measures that are finished.
 
         Returns:
-            The same state.
+            Whether it was not stopped.
         """
         config = self.setup.config
         if not config.analysis:
-            return state
+            return True
         replicas = [replica for replica in range(config.replicas) if replica not in self.diverged]
         settings = analysis_settings(self.setup)
         known = {file: Analyzed(file, settings) for file in self.folder.checkpoints()}
         todo = [(file, r) for file in known for r in replicas if known[file].missing(config, r)]
         saved: dict[str, Any] = {}
         for done, (file, replica) in enumerate(todo):
-            self.monitor.analyzing(self.name, done, len(todo))
+            self.monitor.analyzing(self.name, done, len(todo), "")
             if stop.is_set():
-                break
+                return False
             if not done or file != todo[done - 1][0]:
                 saved = load_checkpoint(file)
             rows = slice(replica * self.setup.num_agents, (replica + 1) * self.setup.num_agents)
             missing = known[file].missing(config, replica)
-            found = self.team.analyze(partial(measure_some, analysis, tuple(missing)), take_rows(saved, rows), replica)
-            known[file].record(self.folder, found, config, missing, replica)
-        return state
+            some = partial(measure_some, analysis, tuple(missing))
+            try:
+                with watching(stop, partial(self.monitor.analyzing, self.name, done, len(todo))):
+                    found = self.team.analyze(some, take_rows(saved, rows), replica)
+            except Stopped:
+                return False
+            unfinished = {row["unfinished"] for row in found if "unfinished" in row}
+            if finished := [measure for measure in missing if measure not in unfinished]:
+                found = [row for row in found if "unfinished" not in row]
+                known[file].record(self.folder, found, config, finished, replica)
+            if unfinished:
+                return False
+        return True
 
     def _begin(self, saved: dict[str, Any] | None) -> int:
         """Restore a checkpoint, or write what is known before the first step and evaluate the start."""

@@ -26,6 +26,7 @@ class Quantity:
         about: A one-line description.
         compared: Whether strategies are compared by it.
         linear: Whether it is always drawn on a linear axis.
+        exponential: Whether it is the exponential of a mean, which is drawn on a logarithmic axis.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Quantity:
     about: str = ""
     compared: bool = True
     linear: bool = False
+    exponential: bool = False
 
     @property
     def axis(self) -> str:

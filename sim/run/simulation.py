@@ -267,8 +267,8 @@ def _run(
             if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
                 progress.engine = before  # with the original reason for its choice
             state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
-            if state in FINISHED and analysis is not None:
-                state = progress.analyze(analysis, state, stop)
+            if state in FINISHED and analysis is not None and not progress.analyze(analysis, stop):
+                note += ", its analysis interrupted"
     except Stopped:
         state = reached
         if state not in FINISHED:

@@ -18,8 +18,9 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
-from basinet.sim.runtimes.team import TIMEOUT, Stopped, Team
+from basinet.sim.runtimes.team import TIMEOUT, Analysis, Stopped, Team
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["RayTeam"]
@@ -68,7 +69,7 @@ class RayTeam(Team):
     Args:
         setup: The parts of the run.
         engine: Name of the engine, or "auto": the first worker then chooses for all.
-        stop: Set when the run is to stop, possibly before its actors have been placed.
+        stop: Set when the run is to stop, possibly before its actors have been placed, or while they analyse it.
         waiting: Called with what the actors wait for.
 
     Raises:
@@ -78,6 +79,7 @@ class RayTeam(Team):
     def __init__(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> None:
         runtime = setup.config.runtime
         workers = runtime.actors
+        self.stop = stop
         make = ray.remote(num_cpus=runtime.cpus_per_actor, num_gpus=runtime.gpus_per_actor)(_Actor)
         self.actors = [make.remote() for _ in range(workers)]
         try:
@@ -111,9 +113,23 @@ class RayTeam(Team):
             ray.kill(actor)
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        shared = [ray.put(argument) for argument in arguments]
-        results: list[Any] = _get([actor.call.remote(method, *shared) for actor in self.actors])
+        results: list[Any] = _get(self._begin(method, *arguments))
         return results
+
+    def _begin(self, method: str, *arguments: Any) -> list[Any]:
+        shared = [ray.put(argument) for argument in arguments]
+        return [actor.call.remote(method, *shared) for actor in self.actors]
+
+    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
+        """Analyse a replica; to stop, leave the actors, which end with the team."""
+        pending = left = self._begin("analyze", analysis, state, replica)
+        while left:
+            ready, left = ray.wait(left, timeout=_LOOK_SECONDS)
+            _get(ready)
+            if left and self.stop.is_set():
+                raise Stopped
+        found: list[Row] = _get(pending)[0]
+        return found
 
 
 def _needs(runtime: RuntimePart, actors: int) -> str:

@@ -18,14 +18,15 @@ Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica from the state of its rows: called with the setup, the state, the replica's number, the worker's
 rank and the number of workers. All workers call it alike and share the work; each returns all rows. A row with the key
 `table` belongs to the table of that name; one with the key `failed` names a measure that could not be taken, with its
-`reason` and `traceback`; all others belong to the metrics."""
+`reason` and `traceback`; one with the key `unfinished` names a measure that was not finished when the work was to stop;
+all others belong to the metrics."""
 
 TIMEOUT = timedelta(minutes=10)
 """How long a worker waits for rows of another one."""
 
 
 class Stopped(Exception):
-    """A run was asked to stop before its workers had started."""
+    """A run was asked to stop before its workers had started, or while they analysed it."""
 
 
 class Team(ABC):
@@ -86,6 +87,9 @@ class Team(ABC):
 
         Returns:
             The rows of the analysis, from the first worker.
+
+        Raises:
+            Stopped: The run was asked to stop, and the workers cannot be told.
         """
         found: list[Row] = self._call("analyze", analysis, state, replica)[0]
         return found

@@ -110,16 +110,18 @@ def read_points(
     total, agents = run.config["replicas"], run.status["agents"]
     if replica is not None and replica not in range(total):
         raise ExperimentError(
-            f"{keys['replica']}: got {replica}, but {folder} has {total} replicas; allowed are 0 to {total - 1}"
+            f"{keys['replica']}: got {replica}, but {folder} has {total} replica{'' if total == 1 else 's'}; allowed"
+            f" {_numbers(total)}"
         )
     if point == "centroid" and run.config.get("personal"):
         raise ExperimentError(
-            f"{keys['point']}: agents of {folder} have personal parameters and so no centroid; allowed are 0 to"
-            f" {agents - 1}"
+            f"{keys['point']}: agents of {folder} have personal parameters and so no centroid; allowed"
+            f" {_numbers(agents)}"
         )
     if point != "centroid" and (isinstance(point, bool | float) or point not in range(agents)):
         raise ExperimentError(
-            f"{keys['point']}: got {point}, but {folder} has {agents} agents; allowed are centroid, 0 to {agents - 1}"
+            f"{keys['point']}: got {point}, but {folder} has {agents} agent{'' if agents == 1 else 's'}; allowed are"
+            f" centroid, {_numbers(agents).partition(' ')[2]}"
         )
     writer = RunFolder(run.path)
     file = writer.checkpoint if step is None else writer.kept(step)
@@ -187,3 +189,8 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
         what = "other buffers" if names <= buffers else "parameters of other names or shapes"
         raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}: {misfit}")
     return model.eval()
+
+
+def _numbers(count: int) -> str:
+    """Say which numbers of things there are: "is 0", "are 0 to 3"."""
+    return "is 0" if count == 1 else f"are 0 to {count - 1}"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -112,6 +113,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["topology", "hypercube", "agents=3"], "hypercube"),
         (["list", "optimizers", "sdg"], "there is no 'sdg' among the optimizers; allowed: .*did you mean 'sgd'"),
         (["list", "measures", "trace"], "there is no 'trace' among the measures; allowed: .*did you mean"),
+        (["list", "tasks", "models", "sdg"], "list: got tasks models sdg; allowed are kinds, or a kind and one name"),
         (["list", "strategy"], "there is no kind 'strategy'; allowed: .*did you mean 'strategies'"),
         (
             ["run", "tiny.yaml", "schedule={name: step, name: cosine}"],
@@ -217,7 +219,7 @@ def test_what_is_impossible_is_listed_at_the_end_and_in_the_report(folder, capsy
 def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
     from basinet.analysis import studies
 
-    def growth(progress):
+    def growth(progress, scale: Literal["small", "large"] = "small", repeats: int = 3):
         """Measure growth."""
         progress(0.5, "half way")
         check = studies.Check.near("slope", 2.0, 1.95, within=0.1)
@@ -226,6 +228,8 @@ def test_studies_are_listed_run_and_written(folder, capsys, monkeypatch):
     monkeypatch.setitem(studies.STUDIES, "growth", growth)
     assert main(["reproduce", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["growth"] == "Measure growth."
+    assert main(["reproduce"]) == 0
+    assert "scale=small (small | large), repeats=3" in " ".join(capsys.readouterr().out.split())
     assert main(["reproduce", "growth", "--json"]) == 0
     found = capsys.readouterr()
     assert json.loads(found.out)[0]["verdict"] == "agrees"

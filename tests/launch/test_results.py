@@ -219,6 +219,8 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
         assert main(["export", *words, "--out", "no.pt"]) == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
+    assert main(["predict", "out"]) == 2
+    assert f"RUN: out holds several runs; give the folder of one: {NAME}, isolated" in capsys.readouterr().err
     assert main(["export", f"out/{NAME}", "--out", "out"]) == 2
     assert "--out: out is a folder" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"out", "model.pt"}

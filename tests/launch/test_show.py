@@ -38,6 +38,8 @@ def test_lists_name_what_components_are_and_where_they_come_from(capsys):
     assert main(["list", "policies"]) == 0
     table = capsys.readouterr().out
     assert "doi:10.1016/j.jpdc.2006.08.010" in table and "kind" not in table
+    assert main(["list", "tasks", "models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == list_components(["tasks", "models"])
 
 
 def entry(capsys, *words):

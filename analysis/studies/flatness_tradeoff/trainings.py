@@ -46,8 +46,8 @@ class _Teller:
     def waiting(self, run: str, what: str) -> None:
         self.progress(self.done / self.total, f"{run}: waiting for {what}")
 
-    def analyzing(self, run: str, done: int, total: int) -> None:
-        self.progress((self.done + 1) / self.total, f"{run}: flatness of replica {done + 1} of {total}")
+    def analyzing(self, run: str, done: int, total: int, what: str) -> None:
+        self.progress((self.done + 1) / self.total, f"{run}: {what or 'flatness'} of replica {done + 1} of {total}")
 
     def finished(self, run: str, state: str) -> None:
         self.done += 1

@@ -16,10 +16,13 @@ def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.kind is not None and options.kind not in LISTED:
         raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, LISTED)}")
-    if options.name is not None:
-        _show_component(describe_component(options.kind, options.name), options.json)
+    kinds = [options.kind, *options.names] if options.kind else LISTED
+    if not {*kinds} <= {*LISTED}:
+        if len(options.names) > 1:
+            raise ExperimentError(f"list: got {' '.join(kinds)}; allowed are kinds, or a kind and one name")
+        _show_component(describe_component(options.kind, options.names[0]), options.json)
         return DONE
-    found = list_components([options.kind] if options.kind else LISTED)
+    found = list_components(kinds)
     if options.json:
         write_json(found)
         return DONE
@@ -28,7 +31,7 @@ def execute(options: argparse.Namespace) -> int:
         for kind, names in found.items()
         for name, entry in names.items()
     ]
-    shown = slice(1 if options.kind else 0, None)  # a single kind is known
+    shown = slice(1 if len(kinds) == 1 else 0, None)  # a single kind is known
     write_table(("kind", "name", "what it is", "source")[shown], [row[shown] for row in rows])
     return DONE
 

@@ -1,14 +1,16 @@
 """`basinet reproduce`: measure a published claim anew."""
 
 import argparse
+import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from basinet.analysis.studies import STUDIES
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, write_json
 from basinet.launch.cli.tables import write_table
 from basinet.launch.listing import first_lines
-from basinet.launch.reproduce import reproduce
+from basinet.launch.reproduce import reproduce, study_settings
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from basinet.sim.runtimes.torchrun import together
 from basinet.sim.runtimes.world import num_ranks
@@ -23,10 +25,20 @@ def execute(options: argparse.Namespace) -> int:
         if options.json:
             write_json(found)
         else:
-            write_table(("study", "what it does"), list(found.items()))
+            rows = [(name, about, ", ".join(_settings(name))) for name, about in found.items()]
+            write_table(("study", "what it does", "settings"), rows)
         return DONE
 
     return together(lambda: _study(options)) if num_ranks() > 1 else _study(options)
+
+
+def _settings(name: str) -> Iterator[str]:
+    """Yield the settings of a study with their defaults, and with their values if these are names."""
+    for setting, known in study_settings(name).items():
+        values = str(known["type"])
+        if "default" in known:  # others stand for further settings
+            default = json.dumps(known["default"]).strip('"')
+            yield f"{setting}={default}" + (f" ({values})" if "|" in values and "null" not in values else "")
 
 
 def _study(options: argparse.Namespace) -> int:

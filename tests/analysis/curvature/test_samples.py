@@ -1,6 +1,7 @@
 """Processes that share the samples fail together, and none waits for another."""
 
 import re
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.interruptions import watching
 from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
 from tests.processes import Processes
@@ -51,7 +53,7 @@ def fail_here_and_there(store: Path, rank: int) -> None:
 
 
 def fail_outside_measures(store: Path, rank: int) -> None:
-    """Measure with another process, where one of the two fails before all measures, or beside them."""
+    """Measure with another process, where one of the two fails before all measures or beside them, or is to stop."""
     meet(store, rank)
     setup = build_setup(
         Config.parse({
@@ -67,7 +69,7 @@ def fail_outside_measures(store: Path, rank: int) -> None:
         rows = measure_replica(setup, state, 0, rank, 2)
         reasons = {row["reason"] for row in rows if "failed" in row}
         said = [reason.partition(" (")[0] for reason in reasons]  # without the place in this file
-        print([row.get("failed", row.get("agent")) for row in rows], *said)
+        print([row.get("failed", row.get("unfinished", row.get("agent"))) for row in rows], *said)
 
     def fails_at(number: int) -> Callable[..., dict[str, float]]:
         def fail(self: object, *_: object, **__: object) -> dict[str, float]:
@@ -82,6 +84,9 @@ def fail_outside_measures(store: Path, rank: int) -> None:
     with patch.object(Task, "evaluate", fails_at(1)):
         show()
     show()
+    stop = threading.Event()
+    with watching(stop, lambda what: stop.set() if rank == 1 and what == "consensus_sharpness" else None):
+        show()
     dist.destroy_process_group()
 
 
@@ -108,6 +113,7 @@ def test_what_fails_outside_a_measure_fails_in_all_processes_and_keeps_what_is_k
         f"{failed} RuntimeError: rank 0 cannot",
         f"{[None, *failed]} RuntimeError: rank 1 cannot",
         f"{[None, 0, 1, 2]}",
+        f"{[None, *failed]}",
     ]
 
 

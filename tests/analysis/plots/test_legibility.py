@@ -157,7 +157,7 @@ def forecasts(runs, **kwargs):
             found = [{"step": h, "value": value + (1 - 0.02 * n) * waves[48 + h]} for h in range(1, 25)]
             rows += [{"label": label, "kind": kind, **row} for row in found]
     for row in rows:
-        row |= {"channel": "temperature", "time": f"{row['step']}"}
+        row |= {"channel": "temperature", "channels": 7, "window": 216, "windows": 217, "time": f"{row['step']}"}
         row |= {"low": row["value"] - 0.3, "high": row["value"] + 0.3} if row["kind"] == "forecast" else {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("basinet.analysis.plots.forecasts.forecast_rows", lambda *_, **__: rows)

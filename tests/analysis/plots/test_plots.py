@@ -17,7 +17,7 @@ from basinet.analysis.drawing.axes import choose_scale
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.drawing.style import same_styles, styles
+from basinet.analysis.drawing.style import baseline_style, same_styles, styles
 from basinet.analysis.plots import (
     panels,
     plot_agents,
@@ -228,6 +228,49 @@ def test_scale_follows_the_values():
     assert choose_scale("excess_risk", [-0.01, 1.0]) == "linear"
     assert choose_scale("test_accuracy", [0.01, 1.0]) == "linear"
     assert choose_scale("train_loss", []) == "linear"
+    assert choose_scale("test_perplexity", [30.0, 60.0]) == "log"
+    assert choose_scale("test_perplexity", []) == "linear"
+
+
+@pytest.mark.parametrize(
+    ("plot", "direction"),
+    [
+        (plots.plot_flatness_accuracy, "y"),
+        (lambda runs: plots.plot_scatter(runs, "test_accuracy", "hessian_trace"), "x"),
+        (lambda runs: plots.plot_curves(runs, "test_accuracy"), "y"),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_the_axis_of_a_score_ends_at_0_and_1(plot, direction, value):
+    run = make("centralized", replicas=1)
+    run = dataclasses.replace(run, metrics=[row | {"test_accuracy": value} for row in run.metrics])
+    ax = plot([run])
+    low, high = getattr(ax, f"get_{direction}lim")()
+    ticks = getattr(ax, f"get_{direction}ticks")()
+    assert low < value < high and all(0 <= tick <= 1 for tick in ticks if low <= tick <= high)
+    pyplot.close(ax.figure)
+
+
+@pytest.mark.parametrize("metric", ["test_perplexity", "test_bits_per_byte", "test_accuracy"])
+def test_baselines_of_metrics_are_drawn_and_look_different(metric):
+    run = make("centralized", replicas=1)
+    rows = [row | {metric: 30.0 + row["step"] / 100} for row in run.metrics]
+    trivial = {"unigram": {metric: 60.0}, "bigram": {metric: 20.0}, "zero": {metric: 0.0}}
+    status = run.status | {"baselines": trivial, "quantities": {metric: {"label": metric}}}
+    ax = plots.plot_curves([dataclasses.replace(run, metrics=rows, status=status)], metric)
+    drawn = {line.get_label(): line for line in ax.lines if line.get_label() in trivial}
+    assert drawn.keys() == ({"unigram", "bigram"} if ax.get_yscale() == "log" else trivial.keys())
+    assert all(line.get_ydata()[0] == trivial[name][metric] for name, line in drawn.items())
+    assert len({str(baseline_style(place)) for place in range(5)}) == 5
+    pyplot.close(ax.figure)
+
+
+def test_steps_are_counted_in_whole_numbers():
+    run = make("centralized", replicas=1)
+    rows = [row | {"step": n} for n, row in enumerate(run.metrics[:3])]
+    ax = plots.plot_curves([dataclasses.replace(run, metrics=rows)])
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+    pyplot.close(ax.figure)
 
 
 def test_points_are_replicas_that_did_not_diverge():

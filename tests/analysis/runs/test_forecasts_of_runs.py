@@ -101,6 +101,10 @@ def test_the_figure_of_the_built_in_experiment(built_in):
         lines = {line.get_label(): line for line in ax.lines if line.get_label()[0] != "_"}
         assert {"observed", "last value", "seasonal naive", "ridge regression"} <= lines.keys()
         assert any("diffusion ATC" in label for label in lines)
+        assert "test window" in ax.get_xlabel() and ax.get_xlabel().endswith(
+            f"of 0 to {drawing.rows[0]['windows'] - 1})"
+        )
+        assert any("range of the agents" in str(band.get_label()) for band in ax.collections)
         observed = lines["observed"].get_xdata()
         assert (observed[0], observed[-1]) == (-51, 26)  # two horizons of the window
     labels = {row["label"] for row in drawing.rows if row["kind"] == "forecast"}

@@ -41,23 +41,29 @@ MEASURES += ["agent_barriers"]
 
 
 class Watching:
-    def __init__(self, stop=None, after=None):
-        self.stop, self.after, self.seen = stop, after, []
+    def __init__(self, stop=None, after=None, at=None):
+        self.stop, self.after, self.at, self.seen, self.measures, self.ended = stop, after, at, [], [], []
 
-    def analyzing(self, run, done, total):
-        self.seen.append((run, done, total))
-        if len(self.seen) == self.after:
+    def analyzing(self, run, done, total, what):
+        if what:
+            self.measures.append(what)
+        else:
+            self.seen.append((run, done, total))
+        if len(self.seen) == self.after or (what and what == self.at):
             self.stop.set()
 
     def started(self, *_):
         pass
 
-    advanced = finished = started
+    advanced = started
+
+    def finished(self, run, state):
+        self.ended.append(state)
 
 
-def carry_out(out: Path, after=None, **changes):
+def carry_out(out: Path, after=None, at=None, **changes):
     stop = threading.Event()
-    watching = Watching(stop, after)
+    watching = Watching(stop, after, at)
     setups = prepare(Experiment(TINY | changes), out)
     try:
         return watching, simulate(setups, out, watching, stop, measure_replica)
@@ -140,6 +146,22 @@ def test_progress_and_interruption(tmp_path):
     assert watching.seen == []
     watching, _ = carry_out(tmp_path, **measures, analysis_points=["agents"])  # another analysis is another
     assert len(watching.seen) == 2
+
+
+def test_an_analysis_stops_within_a_measure_and_keeps_those_that_are_finished(tmp_path):
+    changes = {"strategy": "diffusion", "replicas": 1, "analysis": ["hessian_top_eigenvalue", "average_sharpness"]}
+    watching, states = carry_out(tmp_path / "stopped", at="average_sharpness", **changes)
+    assert states is None and watching.measures[-1] == "average_sharpness" and "done, its" in watching.ended[0]
+    assert watching.measures.count("average_sharpness") == 1  # the next product is not taken
+    row = load_run(tmp_path / "stopped" / "diffusion-atc").metrics[-1]
+    assert "hessian_top_eigenvalue" in row and "average_sharpness" not in row
+    watching, states = carry_out(tmp_path / "stopped", **changes)
+    assert states == {"diffusion-atc": "done"} and {*watching.measures} == {"average_sharpness"}
+    carry_out(tmp_path / "whole", **changes)
+    stopped, whole = (load_run(tmp_path / out / "diffusion-atc") for out in ("stopped", "whole"))
+    assert stopped.metrics == whole.metrics
+    again, _ = carry_out(tmp_path / "stopped", **changes)
+    assert not again.seen
 
 
 def test_measuring_again(finished):

@@ -52,7 +52,7 @@ class Silent:
         if self.at is not None and step >= self.at:
             self.stop.set()
 
-    def analyzing(self, run, done, total):
+    def analyzing(self, run, done, total, what):
         pass
 
     def finished(self, run, state):

@@ -218,3 +218,21 @@ def test_actors_share_the_analysis(ray_cluster, tmp_path):
         for name in a:
             if not name.endswith("_error"):
                 assert b[name] == pytest.approx(a[name], rel=1e-6, abs=1e-9), name
+
+
+def test_an_interruption_does_not_wait_for_the_analysis_of_actors(ray_cluster, tmp_path):
+    stop = threading.Event()
+
+    class Stopping(Silent):
+        def analyzing(self, *_):
+            threading.Timer(1, stop.set).start()
+
+    def endless(*_):
+        threading.Event().wait()
+
+    keys = {"strategy": "diffusion", "steps": 1, "evaluate_every": 1, "replicas": 1, "analysis": ["hessian_trace"]}
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
+    experiment = Experiment({**BASE, **keys, "runtime": runtime})
+    with pytest.raises(Interrupted):
+        simulate(prepare(experiment, tmp_path), tmp_path, Stopping(), stop, endless)
+    assert load_run(tmp_path / "diffusion-atc").status["state"] == "done"
