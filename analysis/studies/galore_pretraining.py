@@ -15,12 +15,13 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import exchanged_per_step, finals
+from basinet.analysis.statistics.replica_values import exchanged_per_step, finals, moments
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED, larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
+from basinet.analysis.studies.training_points import draw_points
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -231,12 +232,10 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     memory = {label: once("memory", partial(_memory, scale, label), method=label, scale=str(scale)) for label in best}
     baselines = next(iter(best.values())).status["baselines"]
     rows = [
-        {"training": label, "perplexity": _perplexity(run), "rate": rates[label], **memory[label]}
-        for label, run in best.items()
+        {"training": label, **_perplexities(run), "rate": rates[label], **memory[label]} for label, run in best.items()
     ]
     sent = [
-        {"training": label, "perplexity": _perplexity(run), "bytes": exchanged_per_step(run)}
-        for label, run in together.items()
+        {"training": label, **_perplexities(run), "bytes": exchanged_per_step(run)} for label, run in together.items()
     ]
     return Findings(
         title="Pre-training in subspaces: perplexity, memory and bytes",
@@ -279,16 +278,24 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             Drawing(
                 "memory",
                 "Perplexity against memory",
-                "Test perplexity at the end against the bytes that the optimizer keeps between steps, per parameter.",
-                _draw_points(rows, "bytes per parameter", "state of the optimizer, bytes per parameter"),
+                "Test perplexity at the end against the bytes that the optimizer keeps between steps, per parameter;"
+                " bars: standard errors.",
+                draw_points(
+                    rows,
+                    "bytes per parameter",
+                    "perplexity",
+                    labels=("state of the optimizer, bytes per parameter", "test perplexity"),
+                ),
                 rows,
             ),
             Drawing(
                 "bytes",
                 "Perplexity against bytes exchanged",
                 f"Test perplexity of the centroid of {scale.agents} agents at the end, against the bytes that an agent"
-                " sends to its neighbours, or sends to a server and gets from it, per step.",
-                _draw_points(sent, "bytes", "bytes exchanged per agent and step"),
+                " sends to its neighbours, or sends to a server and gets from it, per step; bars: standard errors.",
+                draw_points(
+                    sent, "bytes", "perplexity", labels=("bytes exchanged per agent and step", "test perplexity")
+                ),
                 sent,
             ),
         ],
@@ -321,6 +328,13 @@ def _badness(run: Run) -> float:
 
 def _perplexity(run: Run) -> float:
     return math.exp(sum(_losses(run)) / run.config["replicas"])
+
+
+def _perplexities(run: Run) -> Row:
+    """Return the perplexity at the end and its standard error, by that of the loss."""
+    _, error, _ = moments(_losses(run))
+    mean = _perplexity(run)
+    return {"perplexity": mean, "standard error": None if error is None else mean * error}
 
 
 def _evaluations(run: Run) -> list[Row]:
@@ -424,18 +438,5 @@ def _draw_curves(runs: Mapping[str, Run]) -> Figure:
         ax.plot(list(points), means, label=label, color=look.color, linestyle=look.line, marker=look.marker)
     ax.set_xlabel("step")
     ax.set_ylabel("test perplexity")
-    outside_legend(ax)
-    return figure
-
-
-def _draw_points(rows: Sequence[Row], x: str, name: str) -> Figure:
-    figure, (ax,) = grid(1, share_x=False, share_y=False)
-    looks = styles(row["training"] for row in rows)
-    for row in rows:
-        look = looks[row["training"]]
-        ax.plot(row[x], row["perplexity"], label=row["training"], color=look.color, marker=look.marker, linestyle="")
-    ax.set_xlabel(name)
-    ax.set_ylabel("test perplexity")
-    ax.set_xlim(0, 1.1 * max(row[x] for row in rows))
     outside_legend(ax)
     return figure

@@ -15,13 +15,14 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import exchanged_per_step, finals
+from basinet.analysis.statistics.replica_values import exchanged_per_step, finals, moments
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.optimizer_memory import draw_memory, memory_of_step
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
+from basinet.analysis.studies.training_points import draw_points
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.folder import Run
@@ -253,7 +254,12 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     costs = {label: method.cost for label, method in scale.methods.items()}
     curves = [row for label, run in best.items() for row in _curve(label, run, costs[label])]
     sent = [
-        {"training": label, "accuracy": _mean(_accuracies(run)), "scalars per agent and step": _scalars(run)}
+        {
+            "training": label,
+            "accuracy": _mean(_accuracies(run)),
+            "standard error": moments(_accuracies(run))[1],
+            "scalars per agent and step": _scalars(run),
+        }
         for label, run in together.items()
     ]
     chosen = ", ".join(f"{label} {rate:g}" for label, rate in rates.items())
@@ -286,8 +292,14 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             Drawing(
                 "scalars",
                 "Accuracy against numbers exchanged",
-                f"Test accuracy of the centroid of {scale.agents} agents at the end.",
-                _draw_sent(sent),
+                f"Test accuracy of the centroid of {scale.agents} agents at the end; bars: standard errors.",
+                draw_points(
+                    sent,
+                    "scalars per agent and step",
+                    "accuracy",
+                    labels=("numbers exchanged per agent and step", "test accuracy"),
+                    log=True,
+                ),
                 sent,
             ),
         ],
@@ -410,19 +422,6 @@ def _draw_curves(rows: Sequence[Row]) -> Figure:
         ax.plot(list(points), means, label=label, color=look.color, linestyle=look.line)
     ax.set_xscale("log")
     ax.set_xlabel(f"evaluations (a gradient counts as {_GRADIENT})")
-    ax.set_ylabel("test accuracy")
-    outside_legend(ax)
-    label_log_axes(ax)
-    return figure
-
-
-def _draw_sent(rows: Sequence[Row]) -> Figure:
-    figure, (ax,) = grid(1, share_x=False, share_y=False)
-    for row, look in zip(rows, styles(row["training"] for row in rows).values(), strict=True):
-        x, y = row["scalars per agent and step"], row["accuracy"]
-        ax.plot(x, y, label=row["training"], color=look.color, marker=look.marker, linestyle="")
-    ax.set_xscale("log")
-    ax.set_xlabel("numbers exchanged per agent and step")
     ax.set_ylabel("test accuracy")
     outside_legend(ax)
     label_log_axes(ax)
