@@ -299,10 +299,10 @@ def check_logits(logits: Tensor, inputs: Tensor, tokens: Tokens) -> None:
     Raises:
         ValueError: If the outputs are not those of every token at every place.
     """
-    if logits.ndim != 3 or logits.shape[:2] != inputs.shape or logits.shape[2] < tokens.size:
+    if logits.ndim != 3 or logits.shape[:2] != inputs.shape[:2] or logits.shape[2] < tokens.size:
         raise ValueError(
             "the task needs a language model, such as llama, whose outputs are the logits of each token at each place,"
-            f" {(*inputs.shape, tokens.size)}, and not {tuple(logits.shape)}"
+            f" {(*inputs.shape[:2], tokens.size)}, and not {tuple(logits.shape)}"
         )
 
 

@@ -31,8 +31,8 @@ SETTINGS = {
     "mezo": {"lr": 0.01, "eps": 0.1},
 }
 SCHEDULES = ["constant", "cosine", {"name": "step", "milestones": [0.5]}]
-STEPS = 10
-"""What happens every third step happens three times, and one more step follows."""
+STEPS = 7
+"""What happens every third step happens twice, and one more step follows."""
 
 ROUNDED = {"galore": "rounding decides among singular values that are equal"}
 """Optimizers that are not compared."""
