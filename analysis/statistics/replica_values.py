@@ -10,7 +10,18 @@ from basinet.analysis.statistics.run_labels import labels, names
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["agent_rows", "curve_rows", "finals", "measured", "moments", "num_replicas", "replica_rows", "t_interval"]
+__all__ = [
+    "agent_rows",
+    "all_finals",
+    "curve_rows",
+    "exchanged_per_step",
+    "finals",
+    "measured",
+    "moments",
+    "num_replicas",
+    "replica_rows",
+    "t_interval",
+]
 
 
 def finals(run: Run, metric: str) -> dict[int, float]:
@@ -27,6 +38,20 @@ def finals(run: Run, metric: str) -> dict[int, float]:
     return {
         replica: float(value) for replica, value in values if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def all_finals(run: Run, metric: str) -> list[float]:
+    """Collect the last value of a metric in every replica.
+
+    Args:
+        run: A run.
+        metric: Name of the metric.
+
+    Returns:
+        One value per replica; NaN for those that diverged.
+    """
+    found = finals(run, metric)
+    return [found.get(replica, math.nan) for replica in range(run.config["replicas"])]
 
 
 def exchanged_per_step(run: Run) -> float:

@@ -15,10 +15,10 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import exchanged_per_step, finals, moments
+from basinet.analysis.statistics.replica_values import all_finals, exchanged_per_step, moments
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import PAIRED, larger
-from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
+from basinet.analysis.studies.flatness_tradeoff.trainings import by_case, carry_out
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.analysis.studies.training_points import draw_points
@@ -213,7 +213,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     }
     count = len(cases) + len(scale.networks())
     alone = carry_out(folder, "one_model", scale.describe(1, cases), part_of(progress, 0.0, len(cases) / count))
-    of_case = {str(run.config["case"]): run for run in alone}
+    of_case = by_case(alone)
     best, rates = {}, {}
     for label in scale.methods(1.0):
         rates[label] = min(scale.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
@@ -228,7 +228,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         scale.describe(scale.agents, networks),
         part_of(progress, len(cases) / count, 1 - len(cases) / count),
     )
-    together = {str(run.config["case"]): run for run in of_agents}
+    together = by_case(of_agents)
     memory = {label: once("memory", partial(_memory, scale, label), method=label, scale=str(scale)) for label in best}
     baselines = next(iter(best.values())).status["baselines"]
     rows = [
@@ -316,9 +316,7 @@ def _listed(rates: Sequence[float]) -> str:
 
 
 def _losses(run: Run) -> list[float]:
-    """Return the test loss of each replica at the end; NaN for those that diverged."""
-    found = finals(run, "test_loss")
-    return [found.get(replica, math.nan) for replica in range(run.config["replicas"])]
+    return all_finals(run, "test_loss")
 
 
 def _badness(run: Run) -> float:

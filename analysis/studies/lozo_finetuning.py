@@ -15,10 +15,10 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import outside_legend
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.drawing.style import styles
-from basinet.analysis.statistics.replica_values import exchanged_per_step, finals, moments
+from basinet.analysis.statistics.replica_values import all_finals, exchanged_per_step, finals, moments
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
-from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
+from basinet.analysis.studies.flatness_tradeoff.trainings import by_case, carry_out
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.optimizer_memory import draw_memory, memory_of_step
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
@@ -230,9 +230,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         for rate in method.rates
     }
     description = scale.describe(1, cases, pretrained.path)
-    of_case = {
-        str(r.config["case"]): r for r in carry_out(folder, "one_model", description, part_of(progress, 0.1, 0.65))
-    }
+    of_case = by_case(carry_out(folder, "one_model", description, part_of(progress, 0.1, 0.65)))
     best, rates = {}, {}
     for label, method in scale.methods.items():
         rates[label] = min(method.rates, key=lambda rate: _badness(of_case[f"{label}, rate {rate:g}"]))
@@ -243,9 +241,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
         for name, strategy in (("centralised", "centralized"), ("by diffusion", "diffusion"))
     }
     description = scale.describe(scale.agents, networks, pretrained.path)
-    together = {
-        str(r.config["case"]): r for r in carry_out(folder, "agents", description, part_of(progress, 0.75, 0.25))
-    }
+    together = by_case(carry_out(folder, "agents", description, part_of(progress, 0.75, 0.25)))
     shared = Shared()
     memory = [
         once("memory", partial(_memory, scale, label, shared), method=label, scale=str(scale))
@@ -325,9 +321,7 @@ def _memory(scale: Scale, label: str, shared: Shared) -> Row:
 
 
 def _accuracies(run: Run) -> list[float]:
-    """Return the test accuracy of each replica at the end; NaN for those that diverged."""
-    found = finals(run, "test_accuracy")
-    return [found.get(replica, math.nan) for replica in range(run.config["replicas"])]
+    return all_finals(run, "test_accuracy")
 
 
 def _badness(run: Run) -> float:

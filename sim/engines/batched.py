@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from basinet.sim.engines.recording import Operation, Value
 
-__all__ = ["BATCHED", "Form", "aligned", "takes"]
+__all__ = ["BATCHED", "Form", "accepts", "aligned"]
 
 Form = Callable[[list[Any]], Any]
 """Maps the flattened arguments of an operation, with the agents' tensors stacked, to its result."""
@@ -63,7 +63,7 @@ def _normalization(function: Callable[..., Tensor], operation: Operation) -> For
     if not isinstance(x, Value) or any(isinstance(leaf, Tensor) for leaf in others):
         return None
     args, kwargs = operation.arguments(operation.leaves)
-    if not takes(function, *args, **kwargs):
+    if not accepts(function, *args, **kwargs):
         return None
     return _called(operation, function)
 
@@ -139,7 +139,7 @@ def _indexing(operation: Operation) -> Form | None:
     return lambda leaves: leaves[0][axes]
 
 
-def takes(function: Callable[..., Any], *args: object, **kwargs: object) -> bool:
+def accepts(function: Callable[..., Any], *args: object, **kwargs: object) -> bool:
     """Return whether a function takes some arguments, of which torch's have other names than ours.
 
     Args:

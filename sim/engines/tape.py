@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from basinet.sim.agents.state import StackedState
-from basinet.sim.engines.batched import takes
+from basinet.sim.engines.batched import accepts
 from basinet.sim.engines.functions import Call, Keys, Mapped, direct_form, keeps_order
 from basinet.sim.engines.layers import (
     ACTIVATIONS,
@@ -214,8 +214,10 @@ class Tape:
         if keeps_order(operation) and not any(value.trained or value.name for value in operation.inputs):
             return Reshape((self.state.num_agents, *operation.outputs[0].shape)), {}
         make = _LAYERS.get(function)
+        if make is None:
+            return None
         args, kwargs = operation.arguments(operation.leaves)
-        if make is None or not takes(make, self.state, *args, **kwargs):
+        if not accepts(make, self.state, *args, **kwargs):
             return None
         found = make(self.state, *args, **kwargs)
         if found and isinstance(found[0], Affine):

@@ -37,7 +37,7 @@ _FEW = 2
 _PASSES = 3
 """Number of passes of the same batch, after the last but one of which nothing may change but parameters and buffers."""
 
-_DATA = {"train", "test", "columns", "metrics", "ignores", "sizes"}
+_DATA = {"train", "test", "columns", "metrics", "ignores", "outputs_per_sample", "sizes"}
 """Attributes of a task that no loss changes."""
 
 

@@ -81,7 +81,12 @@ class Task:
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes without those derived from the data, and without what digests knew nothing of."""
         usual = {field.name: field.default for field in fields(self) if field.name in _ADDED}
-        left_out = {"ignores", "sizes", *(name for name, value in usual.items() if getattr(self, name) == value)}
+        left_out = {
+            "ignores",
+            "outputs_per_sample",
+            "sizes",
+            *(name for name, value in usual.items() if getattr(self, name) == value),
+        }
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def targets(self, batch: Batch) -> Any:
@@ -113,7 +118,7 @@ class Task:
         """Shape of one input sample; of the first input, if there are several."""
         return tuple(leaves(take(self.train, slice(0, 1)))[0].shape[1:])
 
-    @property
+    @cached_property
     def outputs_per_sample(self) -> int:
         """Number of outputs that a model computes for one sample, by which evaluation bounds the memory.
 

@@ -1,6 +1,6 @@
 """The trainings of a study: ordinary experiments in folders of their own, resumed and read back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
-from basinet.analysis.statistics.replica_values import finals
+from basinet.analysis.statistics.replica_values import all_finals
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.analysis.studies.study import TRAININGS, Progress
 from basinet.sim.experiment.experiment import Experiment
@@ -18,7 +18,7 @@ from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.records import Row
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
 
-__all__ = ["Array", "Outcomes", "carry_out"]
+__all__ = ["Array", "Outcomes", "by_case", "carry_out"]
 
 Array = NDArray[np.float64]
 
@@ -86,6 +86,18 @@ def carry_out(folder: Path, name: str, description: Mapping[str, Any], progress:
     return [load_run(out / run) for run in states]
 
 
+def by_case(runs: Iterable[Run]) -> dict[str, Run]:
+    """Sort runs by their cases, of which no two have the same.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The runs by case.
+    """
+    return {str(run.config["case"]): run for run in runs}
+
+
 class Outcomes:
     """Final values of the trainings of experiments, by strategy and case.
 
@@ -119,9 +131,7 @@ class Outcomes:
         Returns:
             One value per replica; NaN for those that diverged.
         """
-        run = self.run(label, case)
-        found = finals(run, metric)
-        return np.array([found.get(replica, np.nan) for replica in range(run.config["replicas"])])
+        return np.array(all_finals(self.run(label, case), metric))
 
     def flatness(self, label: str, case: str) -> Array:
         """Look up the logarithm of λ_max, so that differences are log ratios; NaN if λ_max is not positive.
