@@ -31,7 +31,7 @@ class Items(Stored):
 
     Attributes:
         source: Has a length and is indexed. If it has a method `gather(rows)`, which returns a batch, unchanged items
-            are read by it.
+            are read by it. If its attribute `is_uniform` is false, items differ in shape and are measured one by one.
         name: What the data are, for error messages: train or test.
         collate: Makes a batch of a list of items; None for torch's `default_collate`.
         transform: Changes the items that agents draw, but not those that are measured; takes an item and a NumPy
@@ -66,6 +66,11 @@ class Items(Stored):
     def relabels(self) -> bool:
         """Whether a transform may give a sample another label."""
         return self.transform is not None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all items have the same shapes, or a collation makes them alike."""
+        return self.collate is not None or getattr(self.source, "is_uniform", True)
 
     @property
     def window(self) -> int | None:
@@ -213,8 +218,8 @@ class Items(Stored):
         Raises:
             ExperimentError: It differs, since it draws from a generator of its own, or it cannot be read.
         """
-        rows = torch.tensor([0, 1 % len(self)])
-        for keys in (None, torch.tensor([1, 2])):
+        rows = torch.tensor([0, 1 % len(self)])[: 2 if self.is_uniform else 1]
+        for keys in (None, rows + 1):
             first, again = ([_bytes(t) for t in leaves(self.fetch(rows, keys))] for _ in range(2))
             if first != again:
                 raise ExperimentError(

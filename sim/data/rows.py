@@ -34,6 +34,11 @@ class Stored(ABC):
         return False
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all samples have the same shapes, so that several can be in a batch together."""
+        return True
+
+    @property
     def window(self) -> int | None:
         """Number of consecutive samples that agents draw from at a time, if samples cannot be read in any order."""
         return None
@@ -147,10 +152,12 @@ def at_once(data: Data) -> int:
         data: The samples.
 
     Returns:
-        As many as take some 8 MiB, at least one; all of those that are in memory.
+        As many as take some 8 MiB, at least one; one if they differ in shape; all of those that are in memory.
     """
     if not isinstance(data, Stored):
         return length(data)
+    if not data.is_uniform:
+        return 1
     return max(1, _BYTES_AT_ONCE // max(1, sum(t.nbytes for t in leaves(take(data, slice(0, 1))))))
 
 

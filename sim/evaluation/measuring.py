@@ -156,15 +156,20 @@ def measure(
         The mean loss, and the metrics if they are measured on these data, by the name of the value.
     """
     metrics = [metric.fresh() for metric in metrics_of(task)] if where in task.metrics_on else []
-    losses = []
-    for part, share in chunks(task, getattr(task, where), chunk):
+    data, losses, of_batches = getattr(task, where), [], task.mean_over == "batch"
+    for part, share in chunks(task, data, chunk):
         with torch.set_grad_enabled(backward):
             loss, returned = _loss(task, part, outputs, model)
             if backward and loss.requires_grad:
                 (loss * share).backward()  # type: ignore[no-untyped-call]
         losses.append((share, loss.detach()))
+        if not of_batches:
+            with torch.no_grad():
+                _update(metrics, returned, part, task, outputs)
+    if of_batches and metrics:  # of all samples in their order, and not of the fixed batches
         with torch.no_grad():
-            _update(metrics, returned, part, task, outputs)
+            for part in _in_order(task, data, chunk):
+                _update(metrics, None, part, task, outputs)
     # Numbers are read at the end: the device need not wait between the chunks.
     total = sum((share * float(loss) for share, loss in losses), 0.0)
     return {f"{where}_loss": total, **{f"{where}_{metric.name}": metric.value() for metric in metrics}}
@@ -216,10 +221,14 @@ def chunks(task: "Task", data: Data, most: int) -> Iterator[tuple[Nest, float]]:
         rows = rows if isinstance(data, Stored) else rows.to(leaves(data)[0].device)
         yield from ((take(data, some), 1 / len(rows)) for some in rows)
         return
-    total, most = size(task, data) or 1, min(most, at_once(data), _outputs_at_once(task))
-    for first in range(0, length(data), most):
-        part = take(data, slice(first, first + most))
-        yield part, size(task, part) / total
+    total = size(task, data) or 1
+    yield from ((part, size(task, part) / total) for part in _in_order(task, data, most))
+
+
+def _in_order(task: "Task", data: Data, most: int) -> Iterator[Nest]:
+    """Cut data into chunks in the order of the samples."""
+    most = min(most, at_once(data), _outputs_at_once(task))
+    yield from (take(data, slice(first, first + most)) for first in range(0, length(data), most))
 
 
 def _outputs_at_once(task: "Task") -> int:

@@ -3,7 +3,6 @@
 from basinet.sim.data.gradient_noise import Noise
 from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import IGNORED
-from basinet.sim.tasks.digits import digits
 from basinet.sim.tasks.forms import is_data_set, is_list_of_samples
 from basinet.sim.tasks.landscapes.double_well import DoubleWell, double_well
 from basinet.sim.tasks.landscapes.landscape import Landscape
@@ -25,6 +24,7 @@ from basinet.sim.tasks.sequences.text import text
 from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
+from basinet.sim.tasks.vision.digits import digits
 
 __all__ = [
     "IGNORED",

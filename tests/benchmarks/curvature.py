@@ -22,7 +22,7 @@ from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.spectral import spectra
 from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.trace import hutchinson
-from basinet.sim.tasks.digits import digits
+from basinet.sim.tasks.vision.digits import digits
 from tests.benchmarks.harness import Row, Step, in_turn
 
 AGENTS, OWN = 16, 64

@@ -23,6 +23,7 @@ from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_point, measure_replica
 from basinet.sim.data.rows import take
 from basinet.sim.evaluation.measuring import evaluate_with_gradient, fixed_batches
+from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.analyzed import analysis_settings
@@ -196,3 +197,24 @@ def test_measures_of_samples_are_refused_in_one_sentence(asked: str) -> None:
     keys = {"analysis": [asked]} if asked in OF_SAMPLES else {"analysis_views": ["all", asked]}
     with pytest.raises(ExperimentError, match=f"{asked} .*(losses of|so) single samples"):
         check_analysis(build_setup(make_config(**keys)))
+
+
+class Places(Metric):
+    """The samples that are measured, in their order, as a number."""
+
+    def reset(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def update(self, outputs: Any, batch: Any, task: Task) -> None:
+        self.seen.append(batch["left"][:, 0])
+
+    def compute(self) -> float:
+        found = torch.cat(self.seen)
+        return float(found @ torch.arange(1.0, len(found) + 1, dtype=found.dtype))
+
+
+def test_metrics_are_of_all_samples_in_their_order() -> None:
+    model, task = make(metrics=(Places(),))
+    values = task.test["left"][:, 0]
+    expected = float(values @ torch.arange(1.0, N + 1, dtype=values.dtype))
+    assert N % SIZE and task.evaluate(model, chunk=2)["test_places"] == pytest.approx(expected, rel=1e-12)

@@ -20,6 +20,7 @@ from basinet.algorithms import draws
 from basinet.analysis.plots import plot_partition
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.runs.context import AnalysisContext
+from basinet.sim.data.items import Items
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.pad import Pad
 from basinet.sim.data.rows import Stored, in_memory, length, take
@@ -28,7 +29,7 @@ from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.analyzed import analysis_settings, samples_used
 from basinet.sim.run.folder import load_runs
-from basinet.sim.tasks import supervised
+from basinet.sim.tasks import OwnLoss, supervised
 from tests.processes import Processes
 
 HOLDINGS = [np.arange(0, 7), np.arange(7, 17), np.arange(17, 20)]
@@ -430,3 +431,26 @@ def test_data_of_ten_times_the_memory(processes: Processes, tmp_path: Path) -> N
     assert out, err
     total, used = map(int, out.split()[-2:])
     assert total > 10 * used, err
+
+
+class Unequal(Dataset[Any]):
+    is_uniform = False
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return torch.full((1, row + 1, 2), 1.0 + row), torch.full((1, 1), 2.0 * row)
+
+
+def test_items_that_differ_in_shape_are_measured_one_by_one() -> None:
+    data = Items(source=Unequal())
+    task = OwnLoss(
+        train=data,
+        num_outputs=1,
+        classification=False,
+        loss_function=lambda outputs, batch: (outputs - batch[1][..., None]).square().mean((1, 2, 3)),
+    )
+    task.check()
+    found = task.evaluate(torch.nn.AdaptiveAvgPool2d(1))
+    assert found["train_loss"] == sum((1 + row - 2 * row) ** 2 for row in range(3)) / 3

@@ -1,0 +1,1 @@
+"""Challenges: submissions scored by the published protocol, and ranked."""
