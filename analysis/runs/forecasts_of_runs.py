@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basinet.analysis.runs.context import AnalysisContext
+from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
 from basinet.analysis.statistics.run_labels import labels
-from basinet.sim.agents.state import load_checkpoint, load_vector, take_rows
 from basinet.sim.data.nests import map_nest
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import Config
-from basinet.sim.run.folder import Run, RunFolder, load_run
-from basinet.sim.run.records import FINISHED, Row
-from basinet.sim.setup.build import build_setup
+from basinet.sim.run.folder import Run, RunFolder
+from basinet.sim.run.records import Row
 from basinet.sim.tasks import Forecast
 
 __all__ = ["OBSERVED", "forecast_rows", "forecasts_series"]
@@ -34,9 +31,7 @@ def forecasts_series(run: Run) -> bool:
     Returns:
         Whether it is.
     """
-    task = run.config.get("task")
-    name = task.get("name") if isinstance(task, dict) else task
-    return name == "forecast" and run.status.get("state") in FINISHED and not run.config.get("personal")
+    return is_solved(run, "forecast")
 
 
 def forecast_rows(runs: Sequence[Run], *, window: int = -1, channel: str | None = None) -> list[Row]:
@@ -60,7 +55,7 @@ def forecast_rows(runs: Sequence[Run], *, window: int = -1, channel: str | None 
     common: dict[tuple[Any, ...], Row] = {}
     forecasts: list[Row] = []
     for run, label in zip(runs, labels(runs), strict=True):
-        replicas = [replica for replica in range(run.config.get("replicas", 1)) if replica not in run.diverged]
+        replicas = replicas_of(run)
         if not forecasts_series(run) or not replicas:
             continue
         checkpoint = RunFolder(run.path).checkpoint
@@ -74,24 +69,16 @@ def forecast_rows(runs: Sequence[Run], *, window: int = -1, channel: str | None 
 @lru_cache(maxsize=64)
 def _forecasts(path: Path, written: int, replica: int, window: int, channel: str | None) -> tuple[Row, ...]:
     """Compute the rows of a run, whose checkpoint was written at some time."""
-    here = {"name": "inline", "device": "cpu", "threads": 1, "readers": 0}
-    run = load_run(path)
-    config = Config.parse(
-        {**run.config, "analysis": [], "analysis_samples": 1, "runtime": {**run.config["runtime"], **here}}
-    )
-    context = AnalysisContext(build_setup(config, trial=False).with_frozen(path))
-    task = context.task
+    solution = Solution(path, replica)
+    task = solution.task
     if not isinstance(task, Forecast) or task.test is None:
         raise ExperimentError(f"{path}: its task does not forecast time series")
-    agents = context.setup.num_agents
-    state = take_rows(load_checkpoint(RunFolder(path).checkpoint), slice(replica * agents, (replica + 1) * agents))
     index, count, column, row = _place(task, window, channel)
     place = index * task.stride
     batch = map_nest(lambda t: t[row : row + 1], task.test)
-    outputs = [
-        [_outputs(context, batch, point, {name: b[k] for name, b in buffers.items()}) for k, point in enumerate(points)]
-        for points, buffers in (context.centroid(state, replica), context.agents(state, replica))
-    ]
+    with torch.no_grad():
+        centroid = task.outputs(solution.centroid(), batch)
+        agents = [task.outputs(model, batch) for model in solution.agents()]
     naive = {name: function(batch[0]) for name, function in task.naive.items()}
     (length, _), name = task.input_shape, task.names[column]
     inner = 0 if task.separate else column
@@ -111,9 +98,9 @@ def _forecasts(path: Path, written: int, replica: int, window: int, channel: str
     rows = listed(numbers(torch.cat(batch, 1)), "observed", OBSERVED, 1 - length)
     for label, values in naive.items():
         rows += listed(numbers(values), "baseline", label)
-    forecast = listed(numbers(outputs[0][0]), "forecast", "")
-    if len(outputs[1]) > 1:
-        for row_, several in zip(forecast, zip(*map(numbers, outputs[1]), strict=True), strict=True):
+    forecast = listed(numbers(centroid), "forecast", "")
+    if len(agents) > 1:
+        for row_, several in zip(forecast, zip(*map(numbers, agents), strict=True), strict=True):
             row_ |= {"low": min(several), "high": max(several)}
     return (*rows, *forecast)
 
@@ -129,10 +116,3 @@ def _place(task: Forecast, window: int, channel: str | None) -> tuple[int, int, 
         raise ExperimentError(f"window: got {window}; allowed are {-count} to {count - 1}")
     start = window % count
     return start, count, column, start * together + (column if task.separate else 0)
-
-
-@torch.no_grad()
-def _outputs(context: AnalysisContext, batch: Any, parameters: Tensor, buffers: dict[str, Tensor]) -> Tensor:
-    """Forecast with a model of these parameters."""
-    found: Tensor = context.task.outputs(load_vector(context.evaluated, parameters, buffers), batch)
-    return found

@@ -1,0 +1,91 @@
+"""What a replica of a finished run has found: the models of its centroid and of its agents, to be applied to data."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from basinet.analysis.runs.context import AnalysisContext
+from basinet.sim.agents.state import load_checkpoint, load_vector, take_rows
+from basinet.sim.experiment.config import Config
+from basinet.sim.run.folder import Run, RunFolder, load_run
+from basinet.sim.run.records import FINISHED
+from basinet.sim.setup.build import build_setup
+from basinet.sim.tasks import Task
+
+__all__ = ["Solution", "is_solved", "replicas_of"]
+
+
+def is_solved(run: Run, *tasks: str) -> bool:
+    """Return whether a run of one of some tasks has finished, with a centroid.
+
+    Args:
+        run: The run.
+        *tasks: Names of tasks.
+
+    Returns:
+        Whether it has.
+    """
+    task = run.config.get("task")
+    name = task.get("name") if isinstance(task, dict) else task
+    return name in tasks and run.status.get("state") in FINISHED and not run.config.get("personal")
+
+
+def replicas_of(run: Run) -> list[int]:
+    """List the replicas that did not diverge.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Their indices.
+    """
+    return [replica for replica in range(run.config.get("replicas", 1)) if replica not in run.diverged]
+
+
+class Solution:
+    """The end of a replica of a finished run, on the CPU, in evaluation mode and the type of its analysis.
+
+    Args:
+        path: The folder of the run.
+        replica: Index of the replica.
+
+    Attributes:
+        replica: Index of the replica.
+        context: The parts of the run, for its analysis.
+    """
+
+    def __init__(self, path: Path, replica: int) -> None:
+        self.replica = replica
+        here = {"name": "inline", "device": "cpu", "threads": 1, "readers": 0}
+        run = load_run(path)
+        config = Config.parse(
+            {**run.config, "analysis": [], "analysis_samples": 1, "runtime": {**run.config["runtime"], **here}}
+        )
+        self.context = AnalysisContext(build_setup(config, trial=False).with_frozen(path))
+        self._checkpoint = RunFolder(path).checkpoint
+
+    @property
+    def task(self) -> Task:
+        """The task of the run."""
+        return self.context.task
+
+    def centroid(self) -> nn.Module:
+        """Return the model of the centroid, the honest agents' weighted mean."""
+        return next(self._models(*self.context.centroid(self._state, self.replica)))
+
+    def agents(self) -> Iterator[nn.Module]:
+        """Iterate over the models of the honest agents: one module, which holds that of each in turn."""
+        yield from self._models(*self.context.agents(self._state, self.replica))
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        agents = self.context.setup.num_agents
+        rows = slice(self.replica * agents, (self.replica + 1) * agents)
+        return take_rows(load_checkpoint(self._checkpoint), rows)
+
+    def _models(self, points: Tensor, buffers: dict[str, Tensor]) -> Iterator[nn.Module]:
+        for place, point in enumerate(points):
+            yield load_vector(self.context.evaluated, point, {name: b[place] for name, b in buffers.items()})
