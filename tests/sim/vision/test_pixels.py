@@ -178,7 +178,7 @@ def test_photos_are_read_and_named():
     assert {"people", "objects", "texture", "sky", "medicine"} <= {photo.scene for photo in PHOTOS.values()}
     camera = read_photo("camera")
     assert camera.shape == (3, 512, 512) and torch.equal(camera[0], camera[2])
-    with pytest.raises(ValueError, match="there is no photo 'astronaut1'; .*did you mean 'astronaut'"):
+    with pytest.raises(ValueError, match=r"there is no photo 'astronaut1'; .*did you mean 'astronaut'"):
         read_photo("astronaut1")
 
 
