@@ -86,6 +86,12 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if config.start is not None:
         config.start.check_made(identities(task.kept))
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
+    if (count := config.evaluate_samples) is not None:
+        if task.overrides("evaluate"):
+            raise ExperimentError(
+                f"evaluate_samples: {component.name} evaluates models in its own way; allowed is to leave it out"
+            )
+        task = share("evaluated", (task, count), lambda: replace(task, evaluated_samples=count))
     if task.mean_over == "batch" and task.measured_batch is None:
         size = config.batch_size
         task = share("batches", (task, size), lambda: replace(task, measured_batch=size))
