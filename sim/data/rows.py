@@ -8,7 +8,7 @@ from torch import Tensor
 
 from basinet.sim.data.nests import Nest, leaves, map_nest
 
-__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "spread", "take"]
+__all__ = ["IGNORED", "Data", "Stored", "at_once", "first", "in_memory", "length", "singles", "spread", "take"]
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the metrics."""
@@ -131,6 +131,19 @@ def take(data: Data, rows: Tensor | slice | int, keys: Tensor | None = None) -> 
         drawn = None if keys is None else keys.reshape(-1)
         return map_nest(lambda t: t.view(*shape, *t.shape[1:]), data.read(flat, drawn))
     return map_nest(lambda t: t.index_select(0, flat).view(*shape, *t.shape[1:]), data)
+
+
+def first(data: Data, count: int) -> Nest:
+    """Take the first samples.
+
+    Args:
+        data: The samples.
+        count: How many.
+
+    Returns:
+        A nest of tensors [count, ...], or of fewer rows if there are fewer samples; of one if they differ in shape.
+    """
+    return take(data, slice(0, 1 if isinstance(data, Stored) and not data.is_uniform else count))
 
 
 def in_memory(data: Data) -> Nest:
