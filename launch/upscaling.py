@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.launch.results import load_one
+from basinet.launch.results import load_one, read_exported
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
@@ -43,7 +43,7 @@ def upscale(
 
     Args:
         images: Image files, and folders of such.
-        model: The folder of a run. The data of its task need not be there.
+        model: The folder of a run, whose data need not be there; or a file that `export` wrote.
         out: The folder of the results; None to write them beside the images.
         self_ensemble: Whether to average over the eight flips and rotations of each image, which takes eight times as
             long.
@@ -95,19 +95,26 @@ def upscale(
     return change_all(targets, enlarged, lambda image, made: made.exists() and not fresh, shown)
 
 
-def _network(folder: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
-    """Return the network of a run, the channels of its images, and its factor."""
-    results, run = load_one(folder)
-    recorded = run.status.get("model")
-    arguments: Mapping[str, Any] = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
+def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
+    """Return a network, the channels of its images, and its factor."""
+    arguments: Mapping[str, Any]
+    if Path(model).is_file():
+        if (replica, agent) != (0, "centroid"):
+            raise ExperimentError(f"{'agent' if replica == 0 else 'replica'}: {model} holds one network; leave it out")
+        network, arguments = read_exported(model)
+    else:
+        results, run = load_one(model)
+        recorded = run.status.get("model")
+        arguments = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
+        network = results.model(run, replica, agent)
     shape, outputs = arguments["input_shape"], arguments["num_outputs"]
     factor = math.isqrt(outputs // math.prod(shape))
     if len(shape) != 3 or shape[0] not in (1, 3) or factor < 2 or factor**2 * math.prod(shape) != outputs:
         raise ExperimentError(
-            f"model: the network of {folder} makes {outputs} numbers of inputs of the shape {tuple(shape)}; allowed are"
+            f"model: the network of {model} makes {outputs} numbers of inputs of the shape {tuple(shape)}; allowed are"
             " networks that enlarge images, as in a run of super_resolution"
         )
-    return results.model(run, replica, agent), shape[0], factor
+    return network, shape[0], factor
 
 
 def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Path]:

@@ -103,7 +103,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     upscale = command("upscale", "enlarge images by the network of a finished run")
     upscale.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, and folders of such")
-    upscale.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run")
+    upscale.add_argument(
+        "--model", type=Path, required=True, metavar="RUN", help="folder of a run, or a file that export wrote"
+    )
     upscale.add_argument("--out", type=Path, metavar="DIR", help="where the results go (default: beside the images)")
     upscale.add_argument(
         "--self-ensemble", action="store_true", help="average over flips and rotations, which takes 8 times as long"

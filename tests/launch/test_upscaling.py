@@ -14,6 +14,7 @@ from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.simulation import prepare, simulate
+from basinet.sim.setup.weights import write_weights
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.picture_files import Pixels, read_pixels, write_pixels
 from basinet.sim.vision.picture_folders import shrink_folder
@@ -106,6 +107,44 @@ def test_grey_images_stay_grey_and_opacity_is_interpolated(trained, network, tmp
     assert torch.equal(found["colour"].colour, to_bytes(applied(network, colour)))
     assert torch.equal(found["grey"].alpha, enlarge(alpha, 4)) and torch.equal(found["colour"].alpha, enlarge(alpha, 4))
     assert found["one"].colour.shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_an_exported_network_needs_no_run(trained, tmp_path, suffix):
+    write_pixels(tmp_path / "a.png", Pixels(random(3, 9, 12)))
+    file = tmp_path / f"network{suffix}"
+    basinet.export(trained, file, agent=1)
+    basinet.upscale(tmp_path / "a.png", file)
+    basinet.upscale(tmp_path / "a.png", trained, tmp_path / "out", agent=1)
+    assert (tmp_path / "a_x4.png").read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
+    with pytest.raises(ExperimentError, match=r"agent: .*network.* holds one network; leave it out"):
+        basinet.upscale(tmp_path / "a.png", file, agent=1)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({}, "does not say how its model is made; allowed are files that `basinet export` wrote"),
+        ({"made": "{}"}, "does not say how its model is made"),
+        (
+            {"made": '{"config": {"model": "os:system"}, "recorded": {}}'},
+            "is of os:system, which is no model",
+        ),
+        (
+            {
+                "made": '{"config": {"model": "residual_upscaler"}, "recorded":'
+                ' {"arguments": {"input_shape": [3, 8, 8], "num_outputs": 3072}}}'
+            },
+            "holds other weights than those of its model: missing",
+        ),
+    ],
+)
+def test_a_file_from_elsewhere_is_refused_and_runs_no_code(tmp_path, about, message):
+    write_pixels(tmp_path / "a.png", Pixels(random(3, 5, 6)))
+    file = tmp_path / "weights.safetensors"
+    write_weights({"weight": torch.zeros(1)}, file, about, "file")
+    with pytest.raises(ExperimentError, match=message):
+        basinet.upscale(tmp_path / "a.png", file)
 
 
 def test_a_network_of_grey_images_enlarges_colours_one_by_one(tmp_path):
