@@ -37,9 +37,10 @@ def upscale(
 ) -> Changed:
     """Enlarge images by the network of a finished run, such as one of the task `super_resolution`.
 
-    `photo.jpg` becomes `photo_x4.png` beside it, or `photo.png` in another folder. Opacity is enlarged by bicubic
-    interpolation. A greyscale image is shown to a network of colour in three equal channels, and the results are
-    averaged; a network of greyscale enlarges the channels of a colour image one by one.
+    `photo.jpg` becomes `photo_x4.png` beside it, or `photo.png` in another folder. An image that is named like the result
+    of another one is taken for it, and left out. Opacity is enlarged by bicubic interpolation. A greyscale image is shown
+    to a network of colour in three equal channels, and the results are averaged; a network of greyscale enlarges the
+    channels of a colour image one by one.
 
     Args:
         images: Image files, and folders of such.
@@ -121,14 +122,15 @@ def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Pa
     """Choose where the result of each image is written."""
     if out is not None and out.exists() and not out.is_dir():
         raise ExperimentError(f"out: {out} is a file; choose a folder")
-    found = [file for image in images for file in (pictures_in(image) if image.is_dir() else [image])]
+    files = [file for image in images for file in (pictures_in(image) if image.is_dir() else [image])]
+    found = {file.resolve(): file for file in files}  # each once
 
     def target(image: Path) -> Path:
-        if out is None or out.absolute() == image.parent.absolute():
+        if out is None or out.resolve() == image.resolve().parent:
             return image.with_name(f"{image.stem}_x{factor}.png")
         return out / f"{image.stem}.png"
 
-    targets = {image: target(image) for image in found}
+    targets = {image: target(image) for image in found.values()}
     # In a folder that has been enlarged before, the results are no images to enlarge.
-    made = set(targets.values())
-    return {image: result for image, result in targets.items() if image not in made}
+    made = {result.resolve() for result in targets.values()}
+    return {image: result for image, result in targets.items() if image.resolve() not in made}

@@ -95,7 +95,7 @@ def write_pixels(path: str | Path, image: Pixels) -> None:
         made.save(encoded, kind, icc_profile=image.profile)
     except (KeyError, OSError, ValueError) as error:
         raise ExperimentError(f"{path} cannot be written: {first_line(error)}") from error
-    write_atomically(path, encoded.getbuffer(), sync=False)
+    write_atomically(path, encoded.getbuffer())
 
 
 def decoded(encoded: Encoded) -> tuple[Any, int | None]:

@@ -181,7 +181,8 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     (images / "a_x4.png").write_bytes(b"mine")
     for name in ("b", "deep"):
         (images / f"{name}.png").unlink()
-    assert main(command[:2] + command[3:]) == 0
+    twice = [command[0], f"{images}/c.png", f"{images}/../images", *command[3:], "--out", str(images)]
+    assert main(twice) == 0
     assert "kept, since already there: " in capsys.readouterr().err and (images / "a_x4.png").read_bytes() == b"mine"
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)

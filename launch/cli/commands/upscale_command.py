@@ -11,8 +11,8 @@ from basinet.sim.vision.picture_folders import Changed
 
 __all__ = ["execute", "tell"]
 
-_MOST_NAMES = 5
-"""Most files that are named."""
+_MOST_NAMES, _MOST_SENTENCES = 5, 20
+"""Most files that are named, and most of those that cannot be used."""
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -47,8 +47,10 @@ def tell(changed: Changed) -> int:
         say(f"written: {_some(changed.written)}")
     if changed.kept:
         say(f"kept, since already there: {_some(changed.kept)}; --fresh makes them anew")
-    for sentence in changed.failed:
+    for sentence in changed.failed[:_MOST_SENTENCES]:
         say(f"basinet: {sentence}")
+    if len(changed.failed) > _MOST_SENTENCES:
+        say(f"and {len(changed.failed) - _MOST_SENTENCES:,} more")
     return FAILED if changed.failed else DONE
 
 
