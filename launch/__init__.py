@@ -6,15 +6,17 @@ from basinet.exports import lazy
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
+    from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
 
-__all__ = ["Results", "compare", "export", "generate", "load", "run"]
+__all__ = ["Results", "challenge", "compare", "export", "generate", "load", "run"]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
+        "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
     },

@@ -30,6 +30,7 @@ _LEAST = 11 + 2 * FACTOR
 SUPER_RESOLUTION = Challenge(
     name="super-resolution",
     title="Super-resolution ×4",
+    task="super_resolution",
     item="image",
     protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of each"
     " border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",
@@ -154,10 +155,6 @@ def _same(names: Mapping[str, int]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def check_truth(truth: Images) -> None:
-    """Raise if images cannot be the truth."""
-
-
 def score_images(name: str, submitted: Images, truth: Images) -> Entry:
     """Check the images of a submission, and score them.
 
@@ -178,7 +175,7 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
     for key in truth.files:
         if key not in submitted.files:
             continue
-        true, file = true_image(truth, key), submitted.files[key]
+        true, file = _true_image(truth, key), submitted.files[key]
         try:
             image = submitted.read(key)
         except ExperimentError as error:
@@ -205,19 +202,8 @@ def _size(image: Tensor) -> str:
     return f"{image.shape[-1]} × {image.shape[-2]}"
 
 
-def true_image(truth: Images, name: str) -> Tensor:
-    """Read a true image.
-
-    Args:
-        truth: The true images.
-        name: Name of the image.
-
-    Returns:
-        uint8 [1 | 3, height, width].
-
-    Raises:
-        ExperimentError: It cannot be read, or is too small.
-    """
+def _true_image(truth: Images, name: str) -> Tensor:
+    """Read a true image that is large enough."""
     image = truth.read(name)
     if min(crop_to(image, FACTOR).shape[-2:]) < _LEAST:
         raise ExperimentError(

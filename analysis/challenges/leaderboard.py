@@ -44,6 +44,7 @@ class Challenge:
     Attributes:
         name: Its name on the command line.
         title: Its name in words.
+        task: The task of the runs that may enter.
         item: What a submission answers, in the singular: image or video.
         protocol: How it scores, in a sentence.
         headings: Headings of its numbers, with their units; larger is better for all.
@@ -53,6 +54,7 @@ class Challenge:
 
     name: str
     title: str
+    task: str
     item: str
     protocol: str
     headings: Mapping[str, str]
@@ -127,6 +129,7 @@ class Leaderboard:
         by: str,
         entries: Sequence[Entry],
         refused: Mapping[str, tuple[str, ...]],
+        truth: str,
         notes: Sequence[str] = (),
     ) -> "Leaderboard":
         """Rank submissions.
@@ -136,6 +139,7 @@ class Leaderboard:
             by: The number that ranks.
             entries: The submissions in any order, at least one.
             refused: What is wrong with the others.
+            truth: Where the truth is from.
             notes: What else is to be known.
 
         Returns:
@@ -143,7 +147,7 @@ class Leaderboard:
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
         count = len(ranked[0].items)
-        told = [*notes, *(remark for entry in ranked for remark in entry.remarks)]
+        told = [f"the truth is {truth}", *notes, *(remark for entry in ranked for remark in entry.remarks)]
         if count < _FEW:
             told.append(f"{_counted(count, challenge.item)} are too few: the intervals are too short")
         return cls(challenge, by, ranked, refused, tuple(told))
