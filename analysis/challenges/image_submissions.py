@@ -1,7 +1,7 @@
 """Super-resolution as the NTIRE 2024 challenge scores it: submissions of images, their checks and numbers."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,13 @@ SUPER_RESOLUTION = Challenge(
     title="Super-resolution ×4",
     task="super_resolution",
     item="image",
-    protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of each"
-    " border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",
+    protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of"
+    " each border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",
     headings={"psnr_y": "PSNR-Y dB", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB dB", "ssim_rgb": "SSIM-RGB"},
     decimals={"psnr_y": 3, "ssim_y": 4, "psnr_rgb": 3, "ssim_rgb": 4},
     published=Published(
-        "As published, on the test images of DIV2K, which are not the ones above: the six best teams of NTIRE 2024 exceed"
-        " 31.1 dB (arXiv:2404.09790)."
+        "As published, on the test images of DIV2K, which are not the ones above: the six best teams of NTIRE 2024"
+        " exceed 31.1 dB (arXiv:2404.09790)."
     ),
 )
 
