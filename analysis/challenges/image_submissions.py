@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import SuperResolution
+from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
 from basinet.sim.vision.resizing import crop_to
@@ -50,10 +51,12 @@ class Images:
     Attributes:
         read: Reads an image, uint8 [1 | 3, height, width], or raises `ExperimentError`.
         files: What to call each image in messages, by its name.
+        faults: What is wrong with them already.
     """
 
     read: Callable[[str], Tensor]
     files: Mapping[str, str]
+    faults: Faults = field(default_factory=Faults)
 
 
 def images_in(folder: Path) -> Images:
@@ -64,10 +67,10 @@ def images_in(folder: Path) -> Images:
             challenge, and hidden files do not count.
 
     Returns:
-        Its images.
+        Its images. Something else in it, and several files for an image, are faults.
 
     Raises:
-        Refused: It is no folder, holds something else or nothing, or files for the same image.
+        Refused: It is no folder, or holds nothing.
     """
     if not folder.is_dir():
         raise Refused("it is no folder of images" if folder.exists() else "there is no such folder")
@@ -81,11 +84,10 @@ def images_in(folder: Path) -> Images:
         else:
             found.setdefault(re.sub(rf"x{FACTOR}$", "", path.stem), []).append(path.name)
     faults.add("several files for an image", *(" and ".join(names) for names in found.values() if len(names) > 1))
-    faults.check()
     if not found:
         raise Refused("it holds no images")
     files = {name: names[0] for name, names in found.items()}
-    return Images(lambda name: _read(folder / files[name]), files)
+    return Images(lambda name: _read(folder / files[name]), files, faults)
 
 
 def _read(path: Path) -> Tensor:
@@ -134,7 +136,7 @@ def images_of(solution: Solution) -> Images:
     def restore(name: str) -> Tensor:
         batch = take(task.test, slice(places[name], places[name] + 1))
         with torch.no_grad():
-            restored = task.outputs(model, batch)[0]
+            restored = fit(output_of(task.outputs(model, batch)), batch[-1].shape, "the model returns images")[0]
         if not restored.isfinite().all():
             raise ExperimentError(f"{name} has pixels that are NaN or infinite")
         return to_bytes(restored)
@@ -170,7 +172,7 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         Refused: Something is wrong with it.
         ExperimentError: A true image cannot be read.
     """
-    faults, rows = Faults(), []
+    faults, rows = submitted.faults, []
     faults.names([*submitted.files], [*truth.files], "images")
     for key in truth.files:
         if key not in submitted.files:
@@ -179,7 +181,7 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         try:
             image = submitted.read(key)
         except ExperimentError as error:
-            faults.add("images that cannot be used", str(error))
+            faults.add("", str(error))
             continue
         expected, found = _size(crop_to(true, FACTOR)), _size(image)
         if len(image) != len(true):

@@ -10,6 +10,7 @@ import torch
 
 from basinet.analysis.challenges.image_submissions import (
     SUPER_RESOLUTION,
+    Images,
     images_in,
     images_of,
     score_images,
@@ -140,7 +141,10 @@ def _truth(
     """Read the truth, or take the test data of the first run that has some; return it with its place."""
     if truth is not None:
         try:
-            return read(truth), str(truth)
+            found = read(truth)
+            if isinstance(found, Images):
+                found.faults.check()
+            return found, str(truth)
         except Refused as refused:
             raise ExperimentError(f"--truth: {truth}: {refused.sentences[0]}") from None
     why = "without it, a finished run of the task must be among the submissions"

@@ -147,7 +147,7 @@ class Leaderboard:
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
         count = len(ranked[0].items)
-        told = [f"the truth is {truth}", *notes, *(remark for entry in ranked for remark in entry.remarks)]
+        told = [f"truth: {truth}", *notes, *(remark for entry in ranked for remark in entry.remarks)]
         if count < _FEW:
             told.append(f"{_counted(count, challenge.item)} are too few: the intervals are too short")
         return cls(challenge, by, ranked, refused, tuple(told))
@@ -218,7 +218,7 @@ class Leaderboard:
         verdicts = {(gap.better, gap.other): gap for gap in self.gaps}
         header = ["rank", "submission", f"{self.challenge.headings[self.by]} [95 %]"]
         header += [self.challenge.headings[name] for name in others]
-        header += ["below the first", "below the one before"] if len(self.entries) > 1 else []
+        header += ["below first", "below previous"] if len(self.entries) > 1 else []
         rows, before = [], ""
         for row in self.rows():
             name = row["submission"]

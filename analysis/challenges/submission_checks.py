@@ -36,7 +36,7 @@ class Faults:
         """Add faults of a kind.
 
         Args:
-            kind: The kind in words.
+            kind: The kind in words; "" for faults that are sentences themselves.
             *places: Where, such as names of files.
         """
         if places:
@@ -64,8 +64,9 @@ class Faults:
 
 
 def _sentence(kind: str, places: Sequence[str]) -> str:
+    shown = (", " if kind else "; ").join(places[:_SHOWN])
     more = f", and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return f"{kind}: {', '.join(places[:_SHOWN])}{more}"
+    return f"{kind}{': ' if kind else ''}{shown}{more}"
 
 
 def short_names(paths: Sequence[Path]) -> dict[str, Path]:
