@@ -1,16 +1,20 @@
 """A leaderboard in files: tables, a figure and a page."""
 
 import json
+import math
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from basinet.analysis.challenges.leaderboard import Leaderboard
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.layout import Fitted, Sheet
 from basinet.analysis.drawing.legends import outside_legend
-from basinet.analysis.drawing.style import ACCENT, MAIN, ink
+from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, ink
 from basinet.analysis.report.page import figure_html, list_html, table_html, text_html, write_page
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.experiment.component import ExperimentError
@@ -38,52 +42,46 @@ def check_place(folder: Path) -> None:
 
 
 def draw_ranking(board: Leaderboard) -> Figure:
-    """Draw the number that ranks, with its intervals.
+    """Draw the number that ranks, and how far it is below that of the first, with intervals.
 
     Args:
         board: The leaderboard.
 
     Returns:
-        The figure, not managed by pyplot: the best submission at the top, and filled those whose difference from it
-        carries.
+        The figure, not managed by pyplot: the best submission at the top; filled are the differences that carry. What
+        is infinite is not drawn.
     """
-    rows = board.rows()
-    figure = Sheet(figsize=(7.0, 1.4 + 0.3 * len(rows)), layout=Fitted())
-    ax = figure.subplots()
-    first = rows[0]["submission"]
-    carrying = {gap.other for gap in board.gaps if gap.better == first and gap.carries}
-    looks = {
-        "first": ("D", ink(), ink()),
-        "below the first, carries": ("o", MAIN, MAIN),
-        "below the first, not shown": ("o", ACCENT, "none"),
-    }
-    labelled = set()
-    for place, row in enumerate(rows):
-        name = row["submission"]
-        look = [*looks][0 if not place else 1 if name in carrying else 2]
-        value, low, high = (row[f"{board.by}{end}"] for end in ("", "_low", "_high"))
-        if value is None:  # an infinite PSNR
-            continue
-        marker, color, face = looks[look]
-        if low is not None and high is not None:
-            ax.plot([low, high], [place, place], color=color, linewidth=1.6)
-        ax.plot(
-            [value],
-            [place],
-            marker=marker,
-            color=color,
-            markerfacecolor=face,
-            linestyle="none",
-            label=None if look in labelled else look,
-        )
-        labelled.add(look)
-    ax.set_yticks(range(len(rows)), [row["submission"] for row in rows])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlabel(f"{board.challenge.headings[board.by]}, with 95 % intervals")
-    ax.grid(alpha=0.25, axis="x")
-    if len(rows) > 1:
+    names = [entry.name for entry in board.entries]
+    several = len(names) > 1
+    figure = Sheet(figsize=(9.0 if several else 6.0, 1.2 + 0.3 * len(names)), layout=Fitted())
+    left, *others = figure.subplots(1, 1 + several, sharey=True, squeeze=False)[0]
+    heading = board.challenge.headings[board.by]
+    for place, row in enumerate(board.rows()):
+        _mark(left, place, [row[f"{board.by}{end}"] for end in ("", "_low", "_high")], color=ink(), marker="D")
+    left.set_yticks(range(len(names)), names)
+    left.set_ylim(len(names) - 0.5, -0.5)
+    left.set_xlabel(heading)
+    for ax in others:
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        looks = {
+            True: {"color": MAIN, "marker": "o", "label": "carries"},
+            False: {"color": ACCENT, "marker": "s", "markerfacecolor": "none", "label": "not shown"},
+        }
+        for gap in board.gaps[: len(names) - 1]:
+            _mark(ax, names.index(gap.other), [gap.difference, gap.low, gap.high], **looks[gap.carries])
+            looks[gap.carries].pop("label", None)
+        ax.set_xlabel(f"{heading}, below the first")
         outside_legend(ax)
+    for ax in figure.axes:
+        ax.grid(alpha=0.25, axis="x")
     return figure
+
+
+def _mark(ax: Axes, place: int, values: Sequence[float | None], *, color: str, **look: Any) -> None:
+    """Draw a value and its interval."""
+    value, *ends = (math.nan if value is None else value for value in values)
+    ax.plot(ends, [place, place], color=color, linewidth=1.6)
+    ax.plot([value], [place], color=color, linestyle="none", **look)
 
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
@@ -106,8 +104,8 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
     best = cells[0]
     lead = f"{best[1]} is first of {len(cells)}: {best[2]} {challenge.headings[board.by]}."
     caption = (
-        f"{challenge.headings[board.by]} of {board.count} {challenge.item}s, with 95 % intervals by the bootstrap. What"
-        " counts is the interval of a difference: intervals of two submissions may overlap although it carries."
+        f"{challenge.headings[board.by]} of {board.count} {challenge.item}s, with 95 % intervals by the bootstrap."
+        f" Differences vary less than the numbers, since all submissions share the {challenge.item}s."
     )
     drawing = Drawing("ranking", "Ranking", caption, draw_ranking(board), board.rows(), lead)
     refused = [f"{name}: {sentence}" for name, sentences in board.refused.items() for sentence in sentences]

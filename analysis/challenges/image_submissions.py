@@ -173,7 +173,7 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         ExperimentError: A true image cannot be read.
     """
     faults, rows = submitted.faults, []
-    faults.names([*submitted.files], [*truth.files], "images")
+    faults.compare(submitted.files, truth.files, "images")
     for key in truth.files:
         if key not in submitted.files:
             continue
@@ -222,5 +222,5 @@ def _entry(name: str, rows: Sequence[Row]) -> Entry:
         values = np.array([row[number] for row in rows])
         numbers[number], draws[number] = float(values.mean()), values[picked].mean(1)
     perfect = [row["image"] for row in rows if row["psnr_y"] == np.inf]
-    remark = f"{name} equals the truth in {len(perfect)} of {len(rows)} images, such as {perfect[0]}" if perfect else ""
-    return Entry(name, numbers, draws, rows, (f"{remark}, so that its mean PSNR is infinite",) if perfect else ())
+    remark = f"{name} equals the truth in {len(perfect)} of {len(rows)} images, so that its mean PSNR is infinite."
+    return Entry(name, numbers, draws, rows, (remark,) if perfect else ())

@@ -72,13 +72,13 @@ def judge(
 
 def _judge_images(submissions: Sequence[Path], truth: Path | None) -> Leaderboard:
     given, opened, notes = _named(submissions), cache(_solution), list[str]()
-    known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION)))
+    known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
 
     def score(name: str) -> Entry:
         path = given[name]
         if not _is_run(path):
             return score_images(name, images_in(path), known)
-        solution = opened(path, SUPER_RESOLUTION)
+        solution = opened(path, SUPER_RESOLUTION.task)
         if truth is None:
             own = truth_of(solution)
             if {*own.files} == {*known.files} and not all(torch.equal(own.read(i), known.read(i)) for i in own.files):
@@ -95,7 +95,9 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
     def read(file: Path) -> tuple[Scores, Pairs]:
         return scores_in(file), {}
 
-    (scores, met), source = _truth(given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY)))
+    (scores, met), source = _truth(
+        given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))
+    )
     if is_constant([*scores.values()]):
         raise ExperimentError(f"--truth: {source} gives all videos the same score, with which nothing correlates")
     if pairs is not None:
@@ -104,14 +106,14 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
     if not all(len(met.get(kind, ())) for kind in KINDS):
         by = "srocc"
         notes.append(
-            "there are no pairs of videos (--pairs), which the score of the challenge needs: ranked by SROCC alone"
+            "There are no pairs of videos (--pairs), which the score of the challenge needs: ranked by SROCC alone."
         )
 
     def score(name: str) -> Entry:
         path = given[name]
         if not _is_run(path):
             return score_videos(name, scores_in(path), scores, met)
-        solution = opened(path, VIDEO_QUALITY)
+        solution = opened(path, VIDEO_QUALITY.task)
         if truth is None and truth_of_videos(solution)[0] != scores:
             raise Refused(f"its true scores are not those of {source}; give --truth")
         return _of_replica(score_videos(name, scores_of(solution), scores, met), solution)
@@ -156,11 +158,11 @@ def _truth(
     raise ExperimentError(f"--truth: {why}")
 
 
-def _solution(path: Path, challenge: Challenge) -> Solution:
+def _solution(path: Path, task: str) -> Solution:
     """Open a run that has found something."""
     run = load_run(path)
-    if not is_solved(run, challenge.task):
-        raise Refused(f"it is no finished run of the task {challenge.task} with a centroid")
+    if not is_solved(run, task):
+        raise Refused(f"it is no finished run of the task {task} with a centroid")
     replicas = replicas_of(run)
     if not replicas:
         raise Refused("all its replicas diverged")
@@ -173,7 +175,7 @@ def _solution(path: Path, challenge: Challenge) -> Solution:
 def _of_replica(entry: Entry, solution: Solution) -> Entry:
     """Say of which replica an entry is, if there are several."""
     count = solution.context.setup.config.replicas
-    remark = f"{entry.name} is the centroid of replica {solution.replica} of {count}"
+    remark = f"{entry.name} is the centroid of replica {solution.replica} of {count}."
     return entry if count == 1 else replace(entry, remarks=(*entry.remarks, remark))
 
 

@@ -147,9 +147,9 @@ class Leaderboard:
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
         count = len(ranked[0].items)
-        told = [f"truth: {truth}", *notes, *(remark for entry in ranked for remark in entry.remarks)]
+        told = [f"Truth: {truth}.", *notes, *(remark for entry in ranked for remark in entry.remarks)]
         if count < _FEW:
-            told.append(f"{_counted(count, challenge.item)} are too few: the intervals are too short")
+            told.append(f"{_counted(count, challenge.item)} are few: the intervals are too short.")
         return cls(challenge, by, ranked, refused, tuple(told))
 
     @property
@@ -222,7 +222,7 @@ class Leaderboard:
         rows, before = [], ""
         for row in self.rows():
             name = row["submission"]
-            ends = [self.written(self.by, row[f"{self.by}_{end}"]) for end in ("low", "high")]
+            ends = [self.written(self.by, row[f"{self.by}_{end}"], -1) for end in ("low", "high")]
             text = [str(row["rank"]), name, f"{self.written(self.by, row[self.by])} [{', '.join(ends)}]"]
             text += [self.written(other, row[other]) for other in others]
             if len(self.entries) > 1:
@@ -238,17 +238,18 @@ class Leaderboard:
         amount = self.written(self.by, gap.difference)
         return f"{amount}, {'carries' if gap.carries else 'not shown'}"
 
-    def written(self, name: str, value: float | None) -> str:
+    def written(self, name: str, value: float | None, more: int = 0) -> str:
         """Format one of the numbers.
 
         Args:
             name: Its name.
             value: The number; None or NaN if it cannot be known.
+            more: How many more decimals than usual.
 
         Returns:
             The text.
         """
-        return "–" if value is None or np.isnan(value) else f"{value:.{self.challenge.decimals[name]}f}"
+        return "–" if value is None or np.isnan(value) else f"{value:.{self.challenge.decimals[name] + more}f}"
 
     def how(self) -> tuple[str, ...]:
         """Say how it was measured.
@@ -261,7 +262,7 @@ class Leaderboard:
             f"{self.challenge.protocol}",
             f"Intervals: percentile bootstrap over {_counted(self.count, self.challenge.item)}, {RESAMPLES} resamples,"
             f" the same for all submissions{tests if self.gaps else ''}.",
-            *(f"{note[:1].upper()}{note[1:]}." for note in self.notes),
+            *self.notes,
         )
 
     def as_json(self) -> dict[str, Any]:

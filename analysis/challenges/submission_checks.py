@@ -1,7 +1,7 @@
 """What is wrong with a submission, in sentences; and the names by which submissions are told apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
@@ -42,16 +42,18 @@ class Faults:
         if places:
             self._found.setdefault(kind, []).extend(places)
 
-    def names(self, given: Sequence[str], wanted: Sequence[str], items: str) -> None:
+    def compare(self, given: Mapping[str, str], wanted: Mapping[str, str], items: str) -> None:
         """Compare the names in a submission with those that it must have.
 
         Args:
-            given: Its names.
-            wanted: All that there must be.
-            items: What they are names of, in the plural.
+            given: What to call the parts of the submission in messages, by their names.
+            wanted: The same of all that there must be.
+            items: What they are, in the plural.
         """
-        self.add(f"missing {items}", *(name for name in wanted if name not in set(given)))
-        self.add(f"{items} that the truth does not have", *(name for name in given if name not in set(wanted)))
+        self.add(f"missing {items}", *(called for name, called in wanted.items() if name not in given))
+        self.add(
+            f"{items} that the truth does not have", *(called for name, called in given.items() if name not in wanted)
+        )
 
     def check(self) -> None:
         """Raise if there are any.

@@ -206,7 +206,7 @@ def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> E
         Refused: Something is wrong with it.
     """
     faults = Faults()
-    faults.names([*submitted], [*truth], "videos")
+    faults.compare({name: name for name in submitted}, {name: name for name in truth}, "videos")
     faults.add("scores that are not finite", *(video for video, s in submitted.items() if not math.isfinite(s)))
     faults.check()
     predicted, scores = np.array([submitted[video] for video in truth]), np.array([*truth.values()])
@@ -215,7 +215,7 @@ def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> E
         {"video": video, "predicted": float(given), "truth": float(true)}
         for video, given, true in zip(truth, predicted, scores, strict=True)
     ]
-    remark = f"{name} gives all videos the same score, so that its SROCC and PLCC count as 0"
+    remark = f"{name} gives all videos the same score, so that its SROCC and PLCC count as 0."
     return Entry(name, numbers, _draws(predicted, scores, pairs), rows, (remark,) if is_constant(predicted) else ())
 
 
