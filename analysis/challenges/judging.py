@@ -93,7 +93,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
     given, opened, notes = _named(submissions), cache(_solution), list[str]()
 
     def read(file: Path) -> tuple[Scores, Pairs]:
-        return scores_in(file), {}
+        return scores_in(file, others=True), {}
 
     (scores, met), source = _truth(
         given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,12 @@ VIDEO_QUALITY = Challenge(
 )
 
 
-def scores_in(file: Path) -> dict[str, float]:
+def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
     """Read scores from a CSV file.
 
     Args:
-        file: The file, with the columns `filename` and `score`.
+        file: The file, with the columns `filename` and `score` in any order.
+        others: Whether there may be other columns, which are not read.
 
     Returns:
         The scores by the names of the videos.
@@ -105,15 +105,19 @@ def scores_in(file: Path) -> dict[str, float]:
             header, *rows = [row for row in csv.reader(opened, strict=True) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
-    header = [name.strip() for name in header]
-    if header != _COLUMNS:
-        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {', '.join(_COLUMNS)}")
-    faults, found = Faults(), {}
+    header = [column.strip() for column in header]
+    if not {*_COLUMNS} <= {*header} or (len(header) > len(_COLUMNS) and not others):
+        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {' and '.join(_COLUMNS)}")
+    named, scored = map(header.index, _COLUMNS)
+    faults = Faults()
+    found: dict[str, float] = {}
     for number, row in enumerate(rows, 2):
-        if len(row) != len(_COLUMNS):
-            faults.add("rows of another number of columns than 2", f"row {number} has {len(row)}")
+        if len(row) != len(header):
+            faults.add(f"rows without {len(header)} columns", f"row {number} has {len(row)}")
             continue
-        name, text = (cell.strip() for cell in row)
+        name, text = row[named].strip(), row[scored].strip()
+        if name in found:
+            faults.add("videos with several scores", name)
         try:
             found[name] = float(text)
         except ValueError:
@@ -121,8 +125,6 @@ def scores_in(file: Path) -> dict[str, float]:
             found[name] = 0.0
         if not math.isfinite(found[name]):
             faults.add("scores that are not finite", f"{text} of {name}")
-    counts = Counter(row[0].strip() for row in rows if len(row) == len(_COLUMNS))
-    faults.add("videos with several scores", *(name for name, count in counts.items() if count > 1))
     faults.check()
     if len(found) < 2:
         raise Refused(f"it has scores of {len(found)} videos; correlations need at least 2")
