@@ -14,17 +14,23 @@ from basinet.sim.models.linear import Linear, LinearForecaster, Softmax
 from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
+from basinet.sim.models.video.fragment_network import FragmentNetwork
+from basinet.sim.models.video.frame_network import FrameNetwork
+from basinet.sim.models.video.quality_perceptron import QualityPerceptron
 
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "FragmentNetwork",
+    "FrameNetwork",
     "Linear",
     "LinearForecaster",
     "Linformer",
     "Llama",
     "Performer",
     "Point",
+    "QualityPerceptron",
     "ResNet",
     "S3Attention",
     "S3Classifier",
