@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.video_quality import VideoQuality, video_quality
 
 __all__ = [
     "IGNORED",
@@ -45,6 +46,7 @@ __all__ = [
     "Ripples",
     "SquaredError",
     "Task",
+    "VideoQuality",
     "digits",
     "double_well",
     "forecast",
@@ -65,6 +67,7 @@ __all__ = [
     "supervised",
     "table",
     "text",
+    "video_quality",
 ]
 
 TASKS.fill(__name__)
