@@ -4,12 +4,11 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from basinet.analysis.challenges.leaderboard import SEED, Challenge, Entry, Published
 from basinet.analysis.challenges.submission_checks import Faults, Refused
@@ -27,9 +26,9 @@ from basinet.analysis.statistics.bootstrap import resamples
 from basinet.sim.data.nests import Nest
 from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.records import Row
-from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.tasks import VideoQuality
+from basinet.sim.tasks.vision.kvq_files import read_pairs
 
 __all__ = [
     "VIDEO_QUALITY",
@@ -49,7 +48,6 @@ Pairs = Mapping[str, NDArray[np.int64]]
 """Rows of pairs, of the kinds source and nonsource; see `five_numbers`."""
 
 _COLUMNS = ["filename", "score"]
-_PAIR_COLUMNS = ("kind", "first", "second", "better")
 _TOGETHER = 250
 """Resamples that are ranked at once, which bounds the memory."""
 
@@ -131,65 +129,31 @@ def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
     return found
 
 
-def pairs_in(file: Path, names: Sequence[str]) -> Pairs:
+def pairs_in(file: Path, videos: Sequence[str]) -> Pairs:
     """Read pairs of videos.
 
     Args:
-        file: An Excel file with the sheets `nonsource` (pairs of different contents) and `source` (of the same
-            content), whose rows, after a heading, are two videos, and 1 if the first is the better one, otherwise 2; or
-            a CSV file with the columns `kind` (nonsource or source), `first`, `second` and `better`.
-        names: Names of the videos.
+        file: The file; see `read_pairs`.
+        videos: Names of the videos.
 
     Returns:
-        The pairs by the places of these.
+        The pairs, of both kinds, by the places of these.
 
     Raises:
-        ExperimentError: It is no such file, or names other videos.
+        ExperimentError: It cannot be read, names other videos, or lacks a kind.
     """
-    places = {name: place for place, name in enumerate(names)}
-    found: dict[str, list[tuple[int, int, int]]] = {kind: [] for kind in KINDS}
-    for kind, first, second, better in _pair_rows(file):
-        if kind not in found:
-            raise ExperimentError(f"--pairs: {file} has pairs of the kind {kind!r}; allowed are {', '.join(KINDS)}")
-        for name in (first, second):
-            if name not in places:
-                raise ExperimentError(f"--pairs: {file} names {name!r}, of which there is no true score")
-        if better not in ("1", "2"):
-            raise ExperimentError(f"--pairs: {file} ranks {first} and {second} as {better!r}; allowed are 1 and 2")
-        found[kind].append((places[first], places[second], int(better)))
-    for kind, rows in found.items():
-        if not rows:
-            raise ExperimentError(f"--pairs: {file} has no pairs of the kind {kind}, which the score needs")
-    return {kind: np.array(rows, np.int64) for kind, rows in found.items()}
+    try:
+        found = read_pairs(file, videos)
+    except (ImportError, ValueError) as error:
+        raise ExperimentError(f"--pairs: {str(error).removeprefix('video_quality: ')}") from error
+    for kind in KINDS:
+        if not len(found[kind]):
+            raise ExperimentError(f"--pairs: {file} has no {kind} pairs, which the score needs; allowed are both kinds")
+    return _arrays(found)
 
 
-def _pair_rows(file: Path) -> list[tuple[str, ...]]:
-    """Read rows of a kind, two names and a rank."""
-    if file.suffix.lower() == ".csv":
-        try:
-            with open(file, encoding="utf-8-sig", newline="") as opened:
-                header, *rows = [tuple(cell.strip() for cell in row) for row in csv.reader(opened) if row] or [()]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ExperimentError(f"--pairs: {file} is no CSV file in UTF-8: {error}") from None
-        if header != _PAIR_COLUMNS or any(len(row) != len(header) for row in rows):
-            raise ExperimentError(f"--pairs: {file} must have the columns {', '.join(_PAIR_COLUMNS)} in each row")
-        return rows
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise ExperimentError(
-            '--pairs: Excel files need the package openpyxl: pip install "basinet[vision]"'
-        ) from error
-    try:
-        with open(file, "rb") as opened:
-            sheets = load_workbook(opened, read_only=True, data_only=True).worksheets
-            cells = [(sheet.title, row) for sheet in sheets for row in sheet.iter_rows(min_row=2, values_only=True)]
-    except (BadZipFile, KeyError, ValueError) as error:
-        raise ExperimentError(f"--pairs: {file} is no Excel file: {first_line(error)}") from None
-    rows = [(kind, *("" if cell is None else str(cell).strip() for cell in row[:3])) for kind, row in cells if any(row)]
-    if short := next((kind for kind, *row in rows if len(row) < 3), None):
-        raise ExperimentError(f"--pairs: the sheet {short} of {file} has fewer than 3 columns; allowed are 3")
-    return rows
+def _arrays(pairs: Mapping[str, Tensor]) -> Pairs:
+    return {kind: rows.cpu().numpy() for kind, rows in pairs.items()}
 
 
 def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> Entry:
@@ -253,8 +217,7 @@ def truth_of_videos(solution: Solution) -> tuple[dict[str, float], Pairs]:
     """
     task = _task(solution)
     targets = [float(task.targets(batch)) for batch in _test(task)]
-    pairs = {kind: np.asarray(rows, np.int64) for kind, rows in task.pairs.items()}
-    return dict(zip(task.names, targets, strict=True)), pairs
+    return dict(zip(task.names, targets, strict=True)), _arrays(task.pairs)
 
 
 def scores_of(solution: Solution) -> dict[str, float]:
@@ -271,17 +234,17 @@ def scores_of(solution: Solution) -> dict[str, float]:
     """
     task, model = _task(solution), solution.centroid()
     with torch.no_grad():
-        found = [float(output_of(task.outputs(model, batch))) for batch in _test(task)]
+        found = [float(task.outputs(model, batch)) for batch in _test(task)]
     return dict(zip(task.names, found, strict=True))
 
 
-def _task(solution: Solution) -> Any:
-    task: Any = solution.task
-    if task.test is None:
+def _task(solution: Solution) -> VideoQuality:
+    task = solution.task
+    if not isinstance(task, VideoQuality) or task.test is None:
         raise Refused("the task of the run has no videos to rate")
     return task
 
 
-def _test(task: Any) -> Iterator[Nest]:
+def _test(task: VideoQuality) -> Iterator[Nest]:
     """Yield the test videos one by one."""
     yield from (take(task.test, slice(place, place + 1)) for place in range(length(task.test)))

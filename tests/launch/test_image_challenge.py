@@ -180,10 +180,18 @@ def test_faults_are_named_and_other_submissions_scored(place, tmp_path, fault):
 
 def test_the_command_writes_tables_a_figure_and_a_page(place, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    words = [str(place / name) for name in ("bicubic", "noisy")]
+    words, truth = [str(place / name) for name in ("bicubic", "noisy")], ["--truth", str(place / "truth")]
     status = main(
-        ["challenge", "super-resolution", *words, str(tmp_path / "empty"), "--truth", str(place / "truth"), "--out"]
-        + [str(tmp_path / "out")]
+        [
+            "challenge",
+            "super-resolution",
+            *words,
+            str(tmp_path / "empty"),
+            "--truth",
+            str(place / "truth"),
+            "--out",
+            str(tmp_path / "out"),
+        ]
     )
     said = capsys.readouterr()
     assert status == 1
@@ -195,7 +203,7 @@ def test_the_command_writes_tables_a_figure_and_a_page(place, tmp_path, capsys):
     }
     assert len((tmp_path / "out" / "images.csv").read_text().splitlines()) == 1 + 2 * len(NAMES)
     # It may be written again, but over nothing else.
-    assert main(["challenge", "super-resolution", words[0], "--truth", str(place / "truth"), "--out", words[1]]) == 2
+    assert main(["challenge", "super-resolution", words[0], *truth, "--out", words[1]]) == 2
     assert "holds something other than a leaderboard" in capsys.readouterr().err
 
 
