@@ -1,5 +1,6 @@
 """A perceptron of features of a video at two rates."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -16,25 +17,24 @@ class QualityPerceptron(nn.Module):
     """Embeds features of key frames and of motion, takes their means over time, and rates both together.
 
     Args:
-        input_shape: (number, length) of the features of key frames; the simulator supplies it. The length of those of
-            motion is that of the first batch.
+        input_shapes: (number, length) of the features of key frames and of motion; the simulator supplies them.
         num_outputs: Number of scores; the simulator supplies it.
         hidden: Width of the embeddings and of the hidden layer.
         activation: The activation.
         dropout: Probability of dropping a hidden unit in training.
 
     Raises:
-        ValueError: The inputs are not sequences of features.
+        ValueError: The inputs are not two sequences of features.
 
     Example:
-        >>> model = QualityPerceptron((4, 36), 1)
+        >>> model = QualityPerceptron([(4, 36), (7, 12)], 1)
         >>> model(torch.zeros(5, 4, 36), torch.zeros(5, 7, 12)).shape
         torch.Size([5, 1])
     """
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shapes: Sequence[tuple[int, ...]],
         num_outputs: int,
         *,
         hidden: Annotated[int, Field(ge=1, le=10**6)] = 128,
@@ -42,10 +42,10 @@ class QualityPerceptron(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 2:
-            raise ValueError(f"quality_perceptron needs inputs of shape (number, features), but got {input_shape}")
-        self.key = nn.Linear(input_shape[-1], hidden)
-        self.motion = nn.LazyLinear(hidden)
+        if [len(shape) for shape in input_shapes] != [2, 2]:
+            given = ", ".join(map(str, input_shapes))
+            raise ValueError(f"quality_perceptron needs two inputs of shapes (number, features), but got {given}")
+        self.key, self.motion = (nn.Linear(shape[-1], hidden) for shape in input_shapes)
         self.activation = ACTIVATIONS[activation]()
         self.head = nn.Sequential(
             nn.Linear(2 * hidden, hidden),

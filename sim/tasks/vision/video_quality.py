@@ -32,9 +32,6 @@ Inputs = Literal["fragments", "frames", "features"]
 MODELS_OF = {"fragments": "fragment_network", "frames": "frame_network", "features": "quality_perceptron"}
 """The default model for each kind of inputs."""
 
-_MIDDLE = 3.0
-"""Of the scale from 1 to 5."""
-
 _CROP = 224
 """Usual side of a crop."""
 
@@ -87,7 +84,7 @@ class VideoQuality(Regression):
     """Prediction of the mean opinion scores of videos, from 1 to 5, under the absolute error.
 
     A batch is (video, scores) with a video [B, T, 3, H, W] from 0 to 1, or (key, motion, scores) with features of key
-    frames [B, K, F] and of motion [B, M, G]; scores are [B, 1]. An output of 0 stands for the middle of the scale.
+    frames [B, K, F] and of motion [B, M, G]; scores are [B, 1].
 
     Attributes:
         names: Names of the test videos.
@@ -103,19 +100,6 @@ class VideoQuality(Regression):
 
     loss_words: ClassVar[str] = "absolute error of the scores"
 
-    def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
-        """Apply a model to a batch; see `Task.outputs`.
-
-        Args:
-            model: The model.
-            batch: The batch.
-
-        Returns:
-            Predicted scores [B, 1].
-        """
-        found = output_of(super().outputs(model, batch))
-        return fit(found, self.targets(batch).shape, "the model returns outputs") + _MIDDLE
-
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the absolute error of each sample.
 
@@ -126,7 +110,13 @@ class VideoQuality(Regression):
         Returns:
             Tensor [B], not reduced.
         """
-        return nn.functional.l1_loss(outputs, self.targets(batch), reduction="none").mean(-1)
+        found, scores = self._scores(outputs, batch)
+        return nn.functional.l1_loss(found, scores, reduction="none").mean(-1)
+
+    def _scores(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return predicted and true scores, both [B, 1]."""
+        scores = self.targets(batch)
+        return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
 
     def batch_of(self, file: Path) -> Batch:
         """Read a video file as it would be measured.
@@ -177,7 +167,7 @@ class _Plcc(VideoQuality):
     loss_words: ClassVar[str] = f"loss of the correlation with the scores of the batch{_LOCAL}"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return plcc_loss(outputs, self.targets(batch))
+        return plcc_loss(*self._scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +178,7 @@ class _Rank(VideoQuality):
     loss_words: ClassVar[str] = f"hinge loss of all pairs of the batch{_LOCAL}"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return rank_loss(outputs, self.targets(batch))
+        return rank_loss(*self._scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +191,8 @@ class _Both(VideoQuality):
     )
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        scores = self.targets(batch)
-        return plcc_loss(outputs, scores) + _RANK_SHARE * rank_loss(outputs, scores)
+        scores = self._scores(outputs, batch)
+        return plcc_loss(*scores) + _RANK_SHARE * rank_loss(*scores)
 
 
 Loss = Literal["l1", "plcc", "rank", "plcc_rank"]
