@@ -1,5 +1,8 @@
+"""The challenge of super-resolution: folders of images, and finished runs."""
+
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +14,12 @@ from basinet.analysis.challenges.challenge_page import draw_ranking
 from basinet.analysis.challenges.image_submissions import images_in, score_images
 from basinet.analysis.challenges.leaderboard import Leaderboard
 from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
+from basinet.launch.progress_bar import TerminalMonitor
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.vision.photos import read_photo
 from basinet.sim.vision.picture_files import Pixels, write_pixels
 from basinet.sim.vision.resizing import crop_to, enlarge, shrink
@@ -232,5 +240,58 @@ def test_mistakes_are_told_in_a_sentence(place, capsys, words, sentence):
 
 def test_small_true_images_cannot_be_scored(place, tmp_path):
     write_pixels(tmp_path / "small.png", Pixels(torch.zeros(3, 18, 40, dtype=torch.uint8)))
-    with pytest.raises(basinet.sim.experiment.component.ExperimentError, match="at least 19 × 19"):
+    with pytest.raises(ExperimentError, match="at least 19 × 19"):
         basinet.challenge("super-resolution", tmp_path, truth=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An experiment of two runs, and one with other test images."""
+    folder = tmp_path_factory.mktemp("runs")
+    photo = read_photo("coffee")
+    for start, part in enumerate(("same", "others")):
+        (folder / part).mkdir()
+        for place, name in enumerate(NAMES[:3]):
+            y, x = 60 * start, 80 * place
+            write_pixels(folder / part / f"{name}.png", Pixels(photo[:, y : y + 66, x : x + 71]))
+    (folder / "bicubic").mkdir()
+    for name in NAMES[:3]:
+        low = enlarged(images_in(folder / "same").read(name))
+        write_pixels(folder / "bicubic" / f"{name}x4.png", Pixels(low))
+    task = {"name": "super_resolution", "path": f"{folder}/others", "patch": 6}
+    for name, tested, strategy in (("one", "same", ["diffusion", "isolated"]), ("other", "others", "diffusion")):
+        experiment = basinet.Experiment(
+            task=task | {"test_path": f"{folder}/{tested}"},
+            model={"name": "residual_upscaler", "features": 2, "blocks": 1},
+            topology={"name": "ring", "agents": 2},
+            strategy=strategy,
+            optimizer={"name": "adam", "lr": 0.01},
+            batch_size=4,
+            steps=2,
+            replicas=1,
+            analysis=[],
+            runtime={"device": "cpu"},
+        )
+        setups = prepare(experiment, folder / name)
+        simulate(setups, folder / name, TerminalMonitor(len(setups), quiet=True), threading.Event(), measure_replica)
+    return folder
+
+
+def test_a_run_enters_with_what_it_has_measured(runs):
+    board = basinet.challenge("super-resolution", runs / "bicubic", runs / "one")
+    assert not board.refused and len(board.entries) == 3
+    assert f"Truth: the test data of {runs}/one/diffusion-atc." in board.notes
+    for entry in board.entries:
+        if entry.name == "bicubic":
+            continue
+        found = load_run(runs / entry.name).final("test_psnr_y")[0]
+        assert entry.numbers["psnr_y"] == pytest.approx(found, abs=1e-3)  # in float64 some bytes round otherwise
+    given = basinet.challenge("super-resolution", runs / "one", truth=runs / "same")
+    numbers = {entry.name: entry.numbers for entry in board.entries}
+    assert all(entry.numbers == numbers[entry.name] for entry in given.entries)
+
+
+def test_runs_with_other_test_images_are_refused(runs):
+    board = basinet.challenge("super-resolution", runs / "one", runs / "other")
+    (told,) = board.refused["other/diffusion-atc"]
+    assert told == f"its true images are not those of the test data of {runs}/one/diffusion-atc; give --truth"
