@@ -38,8 +38,8 @@ SUPER_RESOLUTION = Challenge(
     headings={"psnr_y": "PSNR-Y dB", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB dB", "ssim_rgb": "SSIM-RGB"},
     decimals={"psnr_y": 3, "ssim_y": 4, "psnr_rgb": 3, "ssim_rgb": 4},
     published=Published(
-        "As published, on the test images of DIV2K, which are not the ones above: the six best teams of NTIRE 2024"
-        " exceed 31.1 dB (arXiv:2404.09790)."
+        "As published, on their own data, the test images of DIV2K, and not ranked with the above: the six best teams"
+        " of NTIRE 2024 exceed 31.1 dB (arXiv:2404.09790)."
     ),
 )
 

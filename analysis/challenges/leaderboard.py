@@ -211,8 +211,8 @@ class Leaderboard:
         """Format the ranking as text.
 
         Returns:
-            The headings and the rows: rank, submission, the number that ranks with its interval, the others, and
-            whether it differs from the first and from the one before.
+            The headings and the rows: rank, submission, the number that ranks with its interval, the others, and how
+            far it is below the first one and the one before; a star marks the differences that carry.
         """
         others = [name for name in self.challenge.headings if name != self.by]
         verdicts = {(gap.better, gap.other): gap for gap in self.gaps}
@@ -235,8 +235,7 @@ class Leaderboard:
     def _verdict(self, gap: Gap | None) -> str:
         if gap is None:
             return ""
-        amount = self.written(self.by, gap.difference)
-        return f"{amount}, {'carries' if gap.carries else 'not shown'}"
+        return f"{self.written(self.by, gap.difference)}{' *' if gap.carries else ''}"
 
     def written(self, name: str, value: float | None, more: int = 0) -> str:
         """Format one of the numbers.
@@ -257,7 +256,7 @@ class Leaderboard:
         Returns:
             Sentences.
         """
-        tests = f"; “carries” is a difference at 5 % by Holm's method over all {len(self.gaps)} that are compared"
+        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over all {len(self.gaps)} compared"
         return (
             f"{self.challenge.protocol}",
             f"Intervals: percentile bootstrap over {_counted(self.count, self.challenge.item)}, {RESAMPLES} resamples,"

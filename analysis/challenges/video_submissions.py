@@ -57,20 +57,20 @@ VIDEO_QUALITY = Challenge(
     task="video_quality",
     item="video",
     protocol="Protocol of NTIRE 2024 short-form video quality (KVQ): 0.45 SROCC + 0.45 PLCC, without a logistic fit,"
-    " + 0.05 of the pairs of different contents + 0.05 of the pairs of the same content that are in the right order;"
-    " with equal scores, the first video of a pair counts as the better one.",
+    " + 0.05 of the pairs of different contents (non-source) + 0.05 of the pairs of the same content (source) that are"
+    " in the right order; with equal scores, the first video of a pair counts as the better one.",
     headings={
         "score": "score",
         "srocc": "SROCC",
         "plcc": "PLCC",
-        "rank_nonsource": "pairs, other content",
-        "rank_source": "pairs, same content",
+        "rank_nonsource": "non-source",
+        "rank_source": "source",
     },
     decimals=dict.fromkeys(("score", "srocc", "plcc", "rank_nonsource", "rank_source"), 4),
     published=Published(
-        "As published, on the 854 test videos of KVQ, which are not the ones above (NTIRE 2024, arXiv:2404.11313; table"
-        " of github.com/sunwei925/RQ-VQA). RANK1 and RANK2 are the two accuracies of pairs; the source does not say"
-        " which is which.",
+        "As published, on their own data, the 854 test videos of KVQ, and not ranked with the above (NTIRE 2024,"
+        " arXiv:2404.11313; table of github.com/sunwei925/RQ-VQA). RANK1 and RANK2 are the two accuracies of pairs; the"
+        " source does not say which is which.",
         ("team", "SROCC", "PLCC", "RANK1", "RANK2", "score"),
         (
             ("SJTU MMLab", "0.9361", "0.9359", "0.7792", "0.8284", "0.9228"),
