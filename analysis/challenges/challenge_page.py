@@ -104,7 +104,7 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
     best = cells[0]
     lead = f"{best[1]} is first of {len(cells)}: {best[2]} {challenge.headings[board.by]}."
     caption = (
-        f"{challenge.headings[board.by]} of {board.count} {challenge.item}s, with 95 % intervals by the bootstrap."
+        f"{challenge.headings[board.by]} of {board.items}, with 95 % intervals by the bootstrap."
         f" Differences vary less than the numbers, since all submissions share the {challenge.item}s."
     )
     drawing = Drawing("ranking", "Ranking", caption, draw_ranking(board), board.rows(), lead)

@@ -1,7 +1,6 @@
 """Super-resolution as the NTIRE 2024 challenge scores it: submissions of images, their checks and numbers."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from basinet.analysis.challenges.leaderboard import SEED, Challenge, Entry, Published
-from basinet.analysis.challenges.submission_checks import Faults, Refused
+from basinet.analysis.challenges.submission_checks import Faults, Refused, different
 from basinet.analysis.runs.solution import Solution
 from basinet.analysis.statistics.bootstrap import resamples
 from basinet.sim.data.rows import take
@@ -59,12 +58,13 @@ class Images:
     faults: Faults = field(default_factory=Faults)
 
 
-def images_in(folder: Path) -> Images:
+def images_in(folder: Path, names: Container[str] | None = None) -> Images:
     """Find the images of a folder.
 
     Args:
-        folder: The folder. A name may end with x4: 0801x4.png is image 0801. A `readme.txt`, as in the archives of the
-            challenge, and hidden files do not count.
+        folder: The folder. A `readme.txt`, as in the archives of the challenge, and hidden files do not count.
+        names: Names of the true images, to which a file name may add x4: 0801x4.png is image 0801. None if these are
+            the true ones.
 
     Returns:
         Its images. Something else in it, and several files for an image, are faults.
@@ -82,7 +82,9 @@ def images_in(folder: Path) -> Images:
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
             faults.add("other things than images", path.name)
         else:
-            found.setdefault(re.sub(rf"x{FACTOR}$", "", path.stem), []).append(path.name)
+            short = path.stem.removesuffix(f"x{FACTOR}")
+            is_short = names is not None and path.stem not in names and short in names
+            found.setdefault(short if is_short else path.stem, []).append(path.name)
     faults.add("several files for an image", *(" and ".join(names) for names in found.values() if len(names) > 1))
     if not found:
         raise Refused("it holds no images")
@@ -150,7 +152,7 @@ def _test(solution: Solution) -> tuple[SuperResolution, dict[str, int]]:
         raise Refused("the task of the run has no images to restore")
     if task.scale != FACTOR:
         raise Refused(f"its images are enlarged by {task.scale}, and those of the challenge by {FACTOR}")
-    return task, {name: place for place, name in enumerate(task.names)}
+    return task, {name: place for place, name in enumerate(different(task.names))}
 
 
 def _same(names: Mapping[str, int]) -> dict[str, str]:
@@ -184,8 +186,8 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
             faults.add("", str(error))
             continue
         expected, found = _size(crop_to(true, FACTOR)), _size(image)
-        if len(image) != len(true):
-            faults.add("images of other colours", f"{file} is {_COLOURS[len(image)]}, the truth {_COLOURS[len(true)]}")
+        if len(image) == 1 and (true != true[:1]).any():
+            faults.add("grey images where the truth has colours", file)
         elif found != expected:
             faults.add("images of another size", f"{file} has {found} pixels, not {expected}")
         elif image.max() <= 1 < true.max():
@@ -195,9 +197,6 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
             rows.append({"image": key, **{number: float(value) for number, value in scores.items()}})
     faults.check()
     return _entry(name, rows)
-
-
-_COLOURS = {1: "grey", 3: "in colours"}
 
 
 def _size(image: Tensor) -> str:

@@ -31,6 +31,7 @@ from basinet.analysis.challenges.video_submissions import (
 )
 from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
 from basinet.sim.experiment.component import ExperimentError, nearest
+from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
 
 __all__ = ["CHALLENGES", "judge"]
@@ -77,7 +78,7 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None) -> Leaderboar
     def score(name: str) -> Entry:
         path = given[name]
         if not _is_run(path):
-            return score_images(name, images_in(path), known)
+            return score_images(name, images_in(path, known.files), known)
         solution = opened(path, SUPER_RESOLUTION.task)
         if truth is None:
             own = truth_of(solution)
@@ -160,16 +161,18 @@ def _truth(
 
 def _solution(path: Path, task: str) -> Solution:
     """Open a run that has found something."""
-    run = load_run(path)
-    if not is_solved(run, task):
-        raise Refused(f"it is no finished run of the task {task} with a centroid")
-    replicas = replicas_of(run)
-    if not replicas:
-        raise Refused("all its replicas diverged")
     try:
-        return Solution(path, replicas[0])
-    except ExperimentError as error:
-        raise Refused(str(error)) from error
+        run = load_run(path)
+        if not is_solved(run, task):
+            raise Refused(f"it is no finished run of the task {task} with a centroid")
+        replicas = replicas_of(run)
+        if not replicas:
+            raise Refused("all its replicas diverged")
+        solution = Solution(path, replicas[0])
+        solution.centroid()  # reads the checkpoint
+    except (ExperimentError, OSError) as error:
+        raise Refused(first_line(error)) from error
+    return solution
 
 
 def _of_replica(entry: Entry, solution: Solution) -> Entry:

@@ -1,7 +1,7 @@
 """Submissions to a challenge, ranked: their numbers, how certain these are, and which differences carry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -146,16 +146,22 @@ class Leaderboard:
             The leaderboard.
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
-        count = len(ranked[0].items)
         told = [f"Truth: {truth}.", *notes, *(remark for entry in ranked for remark in entry.remarks)]
-        if count < _FEW:
-            told.append(f"{_counted(count, challenge.item)} are few: the intervals are too short.")
-        return cls(challenge, by, ranked, refused, tuple(told))
+        board = cls(challenge, by, ranked, refused, tuple(told))
+        if board.count >= _FEW:
+            return board
+        few = f"The intervals are too short, since {board.items} are few."
+        return replace(board, notes=(*board.notes, few))
 
     @property
     def count(self) -> int:
         """Number of images or videos."""
         return len(self.entries[0].items)
+
+    @property
+    def items(self) -> str:
+        """What they are, and how many, in words."""
+        return f"{self.count} {self.challenge.item}{'' if self.count == 1 else 's'}"
 
     @cached_property
     def gaps(self) -> tuple[Gap, ...]:
@@ -256,10 +262,10 @@ class Leaderboard:
         Returns:
             Sentences.
         """
-        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over all {len(self.gaps)} compared"
+        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over {len(self.gaps)} in all"
         return (
             f"{self.challenge.protocol}",
-            f"Intervals: percentile bootstrap over {_counted(self.count, self.challenge.item)}, {RESAMPLES} resamples,"
+            f"Intervals: percentile bootstrap over {self.items}, {RESAMPLES} resamples,"
             f" the same for all submissions{tests if self.gaps else ''}.",
             *self.notes,
         )
@@ -284,10 +290,6 @@ class Leaderboard:
                 "rows": [dict(zip(published.columns, row, strict=True)) for row in published.rows],
             },
         }
-
-
-def _counted(count: int, item: str) -> str:
-    return f"{count} {item}{'' if count == 1 else 's'}"
 
 
 def _known(value: Any) -> Any:

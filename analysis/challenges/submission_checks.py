@@ -6,7 +6,7 @@ from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["Faults", "Refused", "short_names"]
+__all__ = ["Faults", "Refused", "different", "short_names"]
 
 _SHOWN = 3
 
@@ -63,6 +63,23 @@ class Faults:
         """
         if self._found:
             raise Refused(*(_sentence(kind, places) for kind, places in self._found.items()))
+
+
+def different(names: Sequence[str]) -> Sequence[str]:
+    """Return the names of the test data of a run.
+
+    Args:
+        names: The names.
+
+    Returns:
+        The names.
+
+    Raises:
+        Refused: Two are the same, so that they cannot be matched.
+    """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Refused(f"several of its test data are called {twice[0]}")
+    return names
 
 
 def _sentence(kind: str, places: Sequence[str]) -> str:

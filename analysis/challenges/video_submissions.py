@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.analysis.challenges.leaderboard import SEED, Challenge, Entry, Published
-from basinet.analysis.challenges.submission_checks import Faults, Refused
+from basinet.analysis.challenges.submission_checks import Faults, Refused, different
 from basinet.analysis.challenges.video_protocol import (
     KINDS,
     challenge_score,
@@ -217,7 +217,7 @@ def truth_of_videos(solution: Solution) -> tuple[dict[str, float], Pairs]:
     """
     task = _task(solution)
     targets = [float(task.targets(batch)) for batch in _test(task)]
-    return dict(zip(task.names, targets, strict=True)), _arrays(task.pairs)
+    return dict(zip(different(task.names), targets, strict=True)), _arrays(task.pairs)
 
 
 def scores_of(solution: Solution) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import threading
 
 import numpy as np
@@ -24,7 +25,7 @@ from basinet.sim.vision.photos import read_photo
 from basinet.sim.vision.picture_files import Pixels, write_pixels
 from basinet.sim.vision.resizing import crop_to, enlarge, shrink
 
-BICUBIC = {"astronaut": 26.844, "flower": 30.717, "coins": 25.003}
+BICUBIC = {"astronaut": 26.844, "coins": 25.003}
 NAMES = [f"{number:04d}" for number in range(801, 815)]
 
 
@@ -67,8 +68,11 @@ def test_bicubic_interpolation_of_photos_scores_as_published_prototypes(tmp_path
         (tmp_path / folder).mkdir()
     for name in BICUBIC:
         write_pixels(tmp_path / "truth" / f"{name}.png", Pixels(read_photo(name)))
-        write_pixels(tmp_path / "bicubic" / f"{name}x4.png", Pixels(enlarged(read_photo(name))))
-    entry = score_images("bicubic", images_in(tmp_path / "bicubic"), images_in(tmp_path / "truth"))
+        restored = enlarged(read_photo(name))
+        if name == "coins":  # which is grey
+            restored = restored[:1]
+        write_pixels(tmp_path / "bicubic" / f"{name}x4.png", Pixels(restored))
+    entry = score_images("bicubic", images_in(tmp_path / "bicubic", BICUBIC), images_in(tmp_path / "truth"))
     assert {row["image"]: row["psnr_y"] for row in entry.items} == pytest.approx(BICUBIC, abs=0.001)
     assert entry.numbers["psnr_y"] == pytest.approx(np.mean([*BICUBIC.values()]), abs=0.001)
 
@@ -112,7 +116,7 @@ def test_two_images_show_no_difference(place, tmp_path):
             (tmp_path / folder / file.name).write_bytes(file.read_bytes())
     board = basinet.challenge("super-resolution", tmp_path / "bicubic", tmp_path / "sharp", truth=tmp_path / "truth")
     assert [(gap.p, gap.carries) for gap in board.gaps] == [(0.5, False)]
-    assert "2 images are few" in " ".join(board.how())
+    assert "since 2 images are few" in " ".join(board.how())
 
 
 def test_the_truth_itself_is_infinitely_good(place, tmp_path):
@@ -156,7 +160,7 @@ def spoil(folder, fault):
         return "images of another size: 0801x4.png has 24 × 27 pixels, not 24 × 28"
     if fault == "grey":
         Image.fromarray(pixels).convert("L").save(first)
-        return "images of other colours: 0801x4.png is grey, the truth in colours"
+        return "grey images where the truth has colours: 0801x4.png"
     if fault == "alpha":
         Image.fromarray(pixels).convert("RGBA").save(first)
         return "0801x4.png is of the mode RGBA; save it as RGB"
@@ -295,3 +299,15 @@ def test_runs_with_other_test_images_are_refused(runs):
     board = basinet.challenge("super-resolution", runs / "one", runs / "other")
     (told,) = board.refused["other/diffusion-atc"]
     assert told == f"its true images are not those of the test data of {runs}/one/diffusion-atc; give --truth"
+
+
+def test_damaged_runs_are_refused(place, runs, tmp_path):
+    for name, lost in (("damaged", "checkpoint/state.pt"), ("no_status", "status.json")):
+        shutil.copytree(runs / "one" / "isolated", tmp_path / name)
+        (tmp_path / name / lost).unlink()
+    board = basinet.challenge(
+        "super-resolution", tmp_path / "damaged", tmp_path / "no_status", place / "bicubic", truth=place / "truth"
+    )
+    assert [entry.name for entry in board.entries] == ["bicubic"]
+    assert "state.pt" in board.refused["damaged"][0]
+    assert "status.json: the file is damaged" in board.refused["no_status"][0]
