@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
+from basinet.analysis.metrics.video_scores import PLCC, SROCC, ChallengeScore, RankNonsource, RankSource
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Forecast, LanguageModel, Task
+from basinet.sim.tasks import Forecast, LanguageModel, Task, VideoQuality
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -33,11 +34,15 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         task: The task.
 
     Returns:
-        Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
-        accuracy of another classification; none of another task.
+        Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the numbers
+        of the challenge on video quality as far as pairs are known, the accuracy of another classification; none of
+        another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
     if isinstance(task, Forecast):
         return MSE(), MAE()
+    if isinstance(task, VideoQuality):
+        scores = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
+        return tuple(score for score in scores if all(len(task.pairs.get(kind, ())) for kind in score.of_pairs))
     return (Accuracy(),) if task.classification else ()
