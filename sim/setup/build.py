@@ -1,7 +1,8 @@
 """Building the parts of a run: each is made and checked, and they are tried out together."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import StrategyTraits
@@ -17,7 +19,7 @@ from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import staying, user_code
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
@@ -31,7 +33,7 @@ from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
-__all__ = ["build_setup"]
+__all__ = ["build_model", "build_setup"]
 
 
 @staying()
@@ -231,25 +233,61 @@ def _user_data(given: Any) -> Task:
     return supervised(*given) if pair else supervised(given)
 
 
+def build_model(config: Config, made_for: Mapping[str, Any]) -> nn.Module | None:
+    """Build the model of a run again, without the run's data.
+
+    Args:
+        config: The run.
+        made_for: What the run recorded of its task; see `basinet.sim.tasks.task.Task.made_for`.
+
+    Returns:
+        The same model as `basinet.sim.setup.setup.Setup.plain_model` builds if the run starts from nothing; None if
+        the model has lazy layers, whose sizes depend on the data.
+
+    Raises:
+        ExperimentError: The model cannot be made.
+    """
+    component = config.model or KINDS["model"].parse(made_for["model"])
+    arguments = {name: value for name, value in made_for.items() if name != "model"}
+    arguments["input_shape"] = tuple(arguments["input_shape"])
+
+    def make() -> nn.Module:
+        made = move_model(_made(config, component, arguments), "cpu")
+        return made if _lazy(made) else trainable(config, made)
+
+    model = instantiate(make, draws.key(config.seed, "frozen values"))
+    return None if _lazy(model) else model
+
+
+def _lazy(model: nn.Module) -> bool:
+    return any(map(is_lazy, itertools.chain(model.parameters(), model.buffers())))
+
+
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
     component = config.model or KINDS["model"].parse(task.model)
 
     def make() -> nn.Module:
-        made = component.make(**task.model_arguments, seed=config.seed)
-        if not isinstance(made, nn.Module):
-            raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
+        made = _made(config, component, task.model_arguments)
         with user_code(component):
-            try:
-                check_module(made)
-                made = copy_model(made)  # the user may continue to use it, or parts of it
-            except ValueError as error:
-                raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
             return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
 
     if component.is_ready:  # it has its values, which only adapters are drawn beside
         made = instantiate(make, draws.key(config.seed, "initial values"))
         return trainable(config, made) if config.adapters is None else lambda: trainable(config, copy_model(made))
     return lambda: trainable(config, make())
+
+
+def _made(config: Config, component: Component, arguments: Mapping[str, Any]) -> nn.Module:
+    """Make a model and check that it can be trained."""
+    made = component.make(**arguments, seed=config.seed)
+    if not isinstance(made, nn.Module):
+        raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
+    with user_code(component):
+        try:
+            check_module(made)
+            return copy_model(made)  # the user may continue to use it, or parts of it
+        except ValueError as error:
+            raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:

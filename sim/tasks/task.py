@@ -134,6 +134,14 @@ class Task:
         return {name: getattr(self, name) for name in names}
 
     @property
+    def made_for(self) -> dict[str, Any]:
+        """What a model needs to know of the task to be made again, in plain values: its default and the arguments."""
+        arguments = self.model_arguments
+        shape = [int(size) for size in arguments.pop("input_shape")]
+        numbers = {name: None if value is None else int(value) for name, value in arguments.items()}
+        return {"model": self.model, "input_shape": shape, **numbers}
+
+    @property
     def kept(self) -> dict[str, Kept]:
         """What a run keeps of what was made of the data, by the setting that says how; by default nothing."""
         return {}

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import TensorDataset
 
 import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
@@ -230,6 +231,30 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
     assert Path("pipe.png").is_fifo()
     with pytest.raises(ExperimentError, match=r"run: there is no run 'difusion-atc'; .* did you mean"):
         loaded.model("difusion-atc")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"model": {"name": "mlp", "hidden": [6], "norm": "batch"}, "adapters": {"name": "lora", "rank": 2}},
+        {"model": None, "frozen": ["*.bias"]},
+    ],
+    ids=["plain", "adapters", "default"],
+)
+def test_a_trained_model_needs_no_data(tmp_path, keys):
+    """The task is an object of this process, so that no other can build it again."""
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(20, 5, generator=generator), torch.randint(3, (20,), generator=generator)
+    wanted = carry_out(tmp_path, task=(TensorDataset(*data), TensorDataset(*data)), **keys).model(NAME, 1)
+    found = basinet.load(tmp_path).model(NAME, 1)
+    states = wanted.state_dict(), found.state_dict()
+    assert states[0].keys() == states[1].keys() and all(
+        torch.equal(v, states[1][name]) for name, v in states[0].items()
+    )
+    assert torch.equal(wanted(data[0].double()), found(data[0].double()))
+    with pytest.raises(ExperimentError, match="task"):
+        basinet.load(tmp_path).setup(NAME)
 
 
 def test_objects_from_python_are_not_in_the_folder_but_can_be_given_again(tmp_path):
