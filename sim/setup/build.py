@@ -248,8 +248,7 @@ def build_model(config: Config, made_for: Mapping[str, Any]) -> nn.Module | None
         ExperimentError: The model cannot be made.
     """
     component = config.model or KINDS["model"].parse(made_for["model"])
-    arguments = {name: value for name, value in made_for.items() if name != "model"}
-    arguments["input_shape"] = tuple(arguments["input_shape"])
+    arguments = {name: _tuples(value) for name, value in made_for.items() if name != "model"}
 
     def make() -> nn.Module:
         made = move_model(_made(config, component, arguments), "cpu")
@@ -257,6 +256,10 @@ def build_model(config: Config, made_for: Mapping[str, Any]) -> nn.Module | None
 
     model = instantiate(make, draws.key(config.seed, "frozen values"))
     return None if _lazy(model) else model
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _lazy(model: nn.Module) -> bool:

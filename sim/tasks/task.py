@@ -136,10 +136,7 @@ class Task:
     @property
     def made_for(self) -> dict[str, Any]:
         """What a model needs to know of the task to be made again, in plain values: its default and the arguments."""
-        arguments = self.model_arguments
-        shape = [int(size) for size in arguments.pop("input_shape")]
-        numbers = {name: None if value is None else int(value) for name, value in arguments.items()}
-        return {"model": self.model, "input_shape": shape, **numbers}
+        return {"model": self.model, **{name: _plain(value) for name, value in self.model_arguments.items()}}
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -425,3 +422,10 @@ TASKS: Registry[Task] = Registry()
 
 def _move(value: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
     return value.to(device, dtype) if isinstance(value, Stored) else move_nest(value, device, dtype)
+
+
+def _plain(value: Any) -> Any:
+    """Return an argument of a model, whose numbers may be of any integer type, as JSON can hold it."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, str) else int(value)
