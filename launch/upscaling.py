@@ -38,8 +38,8 @@ def upscale(
     """Enlarge images by the network of a finished run, such as one of the task `super_resolution`.
 
     `photo.jpg` becomes `photo_x4.png` beside it, or `photo.png` in another folder. Opacity is enlarged by bicubic
-    interpolation. A greyscale image is shown to a network of colour in three equal channels, whose results are averaged;
-    a network of greyscale enlarges the channels of a colour image one by one.
+    interpolation. A greyscale image is shown to a network of colour in three equal channels, and the results are
+    averaged; a network of greyscale enlarges the channels of a colour image one by one.
 
     Args:
         images: Image files, and folders of such.

@@ -1,4 +1,4 @@
-"""Many images: each is changed and written at once, and what has been written, or cannot be, does not stop the others."""
+"""Many images, changed one after the other: one that cannot be used does not stop the others."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -104,7 +104,12 @@ def change_all(
 
 
 def shrink_folder(
-    source: str | Path, target: str | Path, factor: int = 4, shown: Callable[[float, str], object] | None = None
+    source: str | Path,
+    target: str | Path,
+    factor: int = 4,
+    *,
+    fresh: bool = False,
+    shown: Callable[[float, str], object] | None = None,
 ) -> Changed:
     """Shrink the images of a folder as the challenges of super-resolution do: `0001.png` becomes `0001x4.png`.
 
@@ -115,6 +120,7 @@ def shrink_folder(
         source: The folder of images.
         target: The folder of small images; it need not exist.
         factor: By how much height and width shrink.
+        fresh: Whether to keep no file.
         shown: Called with the fraction done and the name of the current image.
 
     Returns:
@@ -133,7 +139,7 @@ def shrink_folder(
         return Pixels(shrink(crop_to(image.colour, factor), factor), alpha, image.profile)
 
     def is_done(image: Path, made: Path) -> bool:
-        if not made.exists() or made.stat().st_mtime < image.stat().st_mtime:
+        if fresh or not made.exists() or made.stat().st_mtime < image.stat().st_mtime:
             return False
         with suppress(ExperimentError):  # a damaged file is made anew
             found, whole = read_pixels(made).colour, read_pixels(image).colour
