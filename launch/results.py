@@ -22,7 +22,7 @@ from basinet.sim.models.model import OfTransformers
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
-from basinet.sim.setup.build import build_model, build_setup
+from basinet.sim.setup.build import build_setup, model_without_data
 from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
@@ -245,10 +245,6 @@ _OPTIONS = {"run": "RUN", "replica": "--replica", "point": "--agent", "step": "s
 """Names of the arguments in messages, in Python and on the command line."""
 
 
-_OF_THE_MODEL = ("adapters", "frozen", "model", "seed", "trained")
-"""Keys of the experiment that decide what the model is, up to its values."""
-
-
 def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
     """Return why runs failed, and where they resume.
 
@@ -299,7 +295,7 @@ def _model(
     found = _found(results, run, keys)
     if module is None:
         try:
-            module = _plain_model(results, found)
+            module = _without_data(results, found) or _setup(results, found).plain_model()
         except ExperimentError as error:
             raise ExperimentError(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
@@ -323,6 +319,16 @@ def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
     return found
 
 
+def _without_data(results: Results, run: Run) -> nn.Module | None:
+    """Make the model of a run from what its folder records, if that is enough."""
+    recorded = run.status.get("model")
+    if recorded is None or results.experiment is not None:
+        return None
+    # Any task will do, and the values are in the folder.
+    given = {**run.config, "task": "digits", "start": None, "analysis": []}
+    return model_without_data(Config.parse(given), recorded)
+
+
 def _setup(results: Results, run: Run) -> Setup:
     """Build the parts of a run on the CPU."""
     live = results.experiment
@@ -331,17 +337,6 @@ def _setup(results: Results, run: Run) -> Setup:
     here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
     # The values are in the folder, wherever they started.
     return build_setup(config.model_copy(update={"runtime": here, "start": None}), trial=False)
-
-
-def _plain_model(results: Results, run: Run) -> nn.Module:
-    """Build the model of a run, without its data if the run has recorded what that needs."""
-    made_for = run.status.get("made_for")
-    if results.experiment is None and made_for is not None:
-        own = {key: run.config[key] for key in _OF_THE_MODEL if key in run.config}
-        config = Config.parse({"task": "digits", "topology": "ring", "strategy": "isolated", **own})  # any would do
-        if (model := build_model(config, made_for)) is not None:
-            return model
-    return _setup(results, run).plain_model()
 
 
 def _config(run: Run) -> Config:

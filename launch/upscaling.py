@@ -98,8 +98,9 @@ def upscale(
 def _network(folder: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
     """Return the network of a run, the channels of its images, and its factor."""
     results, run = load_one(folder)
-    made_for: Mapping[str, Any] = run.status.get("made_for") or results.setup(run).task.made_for
-    shape, outputs = made_for["input_shape"], made_for["num_outputs"]
+    recorded = run.status.get("model")
+    arguments: Mapping[str, Any] = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
+    shape, outputs = arguments["input_shape"], arguments["num_outputs"]
     factor = math.isqrt(outputs // math.prod(shape))
     if len(shape) != 3 or shape[0] not in (1, 3) or factor < 2 or factor**2 * math.prod(shape) != outputs:
         raise ExperimentError(

@@ -1,6 +1,5 @@
 """Building the parts of a run: each is made and checked, and they are tried out together."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -33,7 +32,7 @@ from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
-__all__ = ["build_model", "build_setup"]
+__all__ = ["build_setup", "model_without_data"]
 
 
 @staying()
@@ -88,6 +87,12 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if config.start is not None:
         config.start.check_made(identities(task.kept))
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
+    if (count := config.evaluate_samples) is not None:
+        if task.overrides("evaluate"):
+            raise ExperimentError(
+                f"evaluate_samples: {component.name} evaluates models in its own way; allowed is to leave it out"
+            )
+        task = share("evaluated", (task, count), lambda: replace(task, evaluated_samples=count))
     if task.mean_over == "batch" and task.measured_batch is None:
         size = config.batch_size
         task = share("batches", (task, size), lambda: replace(task, measured_batch=size))
@@ -233,55 +238,41 @@ def _user_data(given: Any) -> Task:
     return supervised(*given) if pair else supervised(given)
 
 
-def build_model(config: Config, made_for: Mapping[str, Any]) -> nn.Module | None:
-    """Build the model of a run again, without the run's data.
+def model_without_data(config: Config, recorded: Mapping[str, Any]) -> nn.Module | None:
+    """Make the model of a run without its data.
 
     Args:
-        config: The run.
-        made_for: What the run recorded of its task; see `basinet.sim.tasks.task.Task.made_for`.
+        config: The run, with the start None.
+        recorded: Name of the task's own model, and the `arguments` that the task has given to the maker.
 
     Returns:
-        The same model as `basinet.sim.setup.setup.Setup.plain_model` builds if the run starts from nothing; None if
-        the model has lazy layers, whose sizes depend on the data.
+        The model, as `Setup.plain_model` makes it; None if its layers learn their sizes from data.
 
     Raises:
-        ExperimentError: The model cannot be made.
+        ExperimentError: It cannot be made.
     """
-    component = config.model or KINDS["model"].parse(made_for["model"])
-    arguments = {name: _tuples(value) for name, value in made_for.items() if name != "model"}
+    component = config.model or KINDS["model"].parse(recorded["name"])
+    given = {name: _tuples(value) for name, value in recorded["arguments"].items()}
 
     def make() -> nn.Module:
-        made = move_model(_made(config, component, arguments), "cpu")
-        return made if _lazy(made) else trainable(config, made)
+        made = move_model(_made(component, config, given), "cpu")
+        return made if _learns_sizes(made) else trainable(config, made)
 
     model = instantiate(make, draws.key(config.seed, "frozen values"))
-    return None if _lazy(model) else model
+    return None if _learns_sizes(model) else model
 
 
 def _tuples(value: Any) -> Any:
+    """Return an argument as it was before JSON made lists of tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _lazy(model: nn.Module) -> bool:
-    return any(map(is_lazy, itertools.chain(model.parameters(), model.buffers())))
+def _learns_sizes(model: nn.Module) -> bool:
+    return any(map(is_lazy, (*model.parameters(), *model.buffers())))
 
 
-def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
-    component = config.model or KINDS["model"].parse(task.model)
-
-    def make() -> nn.Module:
-        made = _made(config, component, task.model_arguments)
-        with user_code(component):
-            return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
-
-    if component.is_ready:  # it has its values, which only adapters are drawn beside
-        made = instantiate(make, draws.key(config.seed, "initial values"))
-        return trainable(config, made) if config.adapters is None else lambda: trainable(config, copy_model(made))
-    return lambda: trainable(config, make())
-
-
-def _made(config: Config, component: Component, arguments: Mapping[str, Any]) -> nn.Module:
-    """Make a model and check that it can be trained."""
+def _made(component: Component, config: Config, arguments: Mapping[str, Any]) -> nn.Module:
+    """Make a model, whose lazy layers are still without values."""
     made = component.make(**arguments, seed=config.seed)
     if not isinstance(made, nn.Module):
         raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
@@ -291,6 +282,20 @@ def _made(config: Config, component: Component, arguments: Mapping[str, Any]) ->
             return copy_model(made)  # the user may continue to use it, or parts of it
         except ValueError as error:
             raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
+
+
+def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
+    component = config.model or KINDS["model"].parse(task.model)
+
+    def make() -> nn.Module:
+        made = _made(component, config, task.model_arguments)
+        with user_code(component):
+            return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
+
+    if component.is_ready:  # it has its values, which only adapters are drawn beside
+        made = instantiate(make, draws.key(config.seed, "initial values"))
+        return trainable(config, made) if config.adapters is None else lambda: trainable(config, copy_model(made))
+    return lambda: trainable(config, make())
 
 
 def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarray]]:

@@ -11,7 +11,6 @@ import torch
 import yaml
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
 
 import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
@@ -233,30 +232,6 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
         loaded.model("difusion-atc")
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {},
-        {"model": {"name": "mlp", "hidden": [6], "norm": "batch"}, "adapters": {"name": "lora", "rank": 2}},
-        {"model": None, "frozen": ["*.bias"]},
-    ],
-    ids=["plain", "adapters", "default"],
-)
-def test_a_trained_model_needs_no_data(tmp_path, keys):
-    """The task is an object of this process, so that no other can build it again."""
-    generator = torch.Generator().manual_seed(0)
-    data = torch.randn(20, 5, generator=generator), torch.randint(3, (20,), generator=generator)
-    wanted = carry_out(tmp_path, task=(TensorDataset(*data), TensorDataset(*data)), **keys).model(NAME, 1)
-    found = basinet.load(tmp_path).model(NAME, 1)
-    states = wanted.state_dict(), found.state_dict()
-    assert states[0].keys() == states[1].keys() and all(
-        torch.equal(v, states[1][name]) for name, v in states[0].items()
-    )
-    assert torch.equal(wanted(data[0].double()), found(data[0].double()))
-    with pytest.raises(ExperimentError, match="task"):
-        basinet.load(tmp_path).setup(NAME)
-
-
 def test_objects_from_python_are_not_in_the_folder_but_can_be_given_again(tmp_path):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
@@ -276,3 +251,14 @@ def test_objects_from_python_are_not_in_the_folder_but_can_be_given_again(tmp_pa
     assert list(basinet.Experiment.load(tmp_path / "experiment.yaml", ["model=mlp"]).runs) == [NAME]
     with pytest.raises(ExperimentError, match="was given as an object from Python"):
         Config.parse(load_run(tmp_path / NAME).config)
+
+
+def test_a_model_is_made_without_the_data_that_it_was_trained_on(tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text("a,b,target\n" + "\n".join(f"{n},{n % 3},{n % 2}" for n in range(20)))
+    task = {"name": "table", "path": str(data), "target": "target"}
+    results = carry_out(tmp_path / "out", task=task, adapters={"name": "lora", "rank": 1})
+    wanted = results.state_dict(NAME, 1, 2)
+    data.unlink()
+    found = basinet.load(tmp_path / "out").state_dict(NAME, 1, 2)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
