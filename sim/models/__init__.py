@@ -14,6 +14,9 @@ from basinet.sim.models.linear import Linear, LinearForecaster, Softmax
 from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
+from basinet.sim.models.restoration.distillation_upscaler import DistillationUpscaler
+from basinet.sim.models.restoration.residual_upscaler import ResidualUpscaler
+from basinet.sim.models.restoration.window_upscaler import WindowUpscaler
 from basinet.sim.models.video.fragment_network import FragmentNetwork
 from basinet.sim.models.video.frame_network import FrameNetwork
 from basinet.sim.models.video.quality_perceptron import QualityPerceptron
@@ -22,6 +25,7 @@ __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "DistillationUpscaler",
     "FragmentNetwork",
     "FrameNetwork",
     "Linear",
@@ -32,6 +36,7 @@ __all__ = [
     "Point",
     "QualityPerceptron",
     "ResNet",
+    "ResidualUpscaler",
     "S3Attention",
     "S3Classifier",
     "S3Forecaster",
@@ -39,6 +44,7 @@ __all__ = [
     "Tokenwise",
     "Transformer",
     "WideResNet",
+    "WindowUpscaler",
 ]
 
 MODELS.fill(__name__)

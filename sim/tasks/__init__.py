@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.video_quality import VideoQuality, video_quality
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Regression",
     "Ripples",
     "SquaredError",
+    "SuperResolution",
     "Task",
     "VideoQuality",
     "digits",
@@ -64,6 +66,7 @@ __all__ = [
     "retrieval",
     "ripples",
     "shards",
+    "super_resolution",
     "supervised",
     "table",
     "text",
