@@ -1,5 +1,6 @@
 """Scores of video files by the model of a finished run."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.run.records import csv_text
+from basinet.sim.tasks.kept import identities
 from basinet.sim.tasks.vision.kvq_files import read_pairs, read_ratings
 from basinet.sim.tasks.vision.video_quality import VideoQuality, reading_of
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES
@@ -101,10 +103,10 @@ def score_videos(
             continue
         with torch.no_grad():
             score = float(task.outputs(module, batch))
-        if score == score and abs(score) != torch.inf:
+        if math.isfinite(score):
             scores[file.name] = score
         else:
-            failures[file.name] = f"{file} gets the score {score} from the model, which is no number"
+            failures[file.name] = f"{file}: the model's score is {score}"
     if not scores:
         raise ExperimentError(f"DIR: none of the {len(videos)} videos has a score: {next(iter(failures.values()))}")
     numbers = None
@@ -116,15 +118,16 @@ def score_videos(
 def _task(run: Run) -> VideoQuality:
     """Make the task of a run without its data."""
     given = run.config["task"]
-    if not isinstance(given, dict) or given.get("name") != "video_quality":
-        name = given.get("name") if isinstance(given, dict) else given
-        raise ExperimentError(f"RUN: the task of {run.path} is {name}; allowed are runs of video_quality")
-    kept = RunFolder(run.path).kept_of_task("standards")
+    if given["name"] != "video_quality":
+        raise ExperimentError(f"RUN: the task of {run.path} is {given['name']}; allowed are runs of video_quality")
+    kept, recorded = RunFolder(run.path).kept_of_task("standards"), run.status.get("kept", {})
     try:
-        reading = reading_of({**given, **({"standards": str(kept)} if kept.exists() else {})})
+        task = VideoQuality(train=(), reading=reading_of({**given, "standards": kept if recorded else None}))
     except ValueError as error:
         raise ExperimentError(f"RUN: {error}") from error
-    return VideoQuality(train=(), reading=reading)
+    if identities(task.kept) != recorded:
+        raise ExperimentError(f"RUN: {kept} does not hold what the run has written there")
+    return task
 
 
 def _truth(
@@ -141,5 +144,5 @@ def _truth(
     except (ImportError, ValueError) as error:
         raise ExperimentError(f"--mos: {str(error).removeprefix('video_quality: ')}") from error
     if ratings.scores is None or len(ratings.names) < 2:
-        raise ExperimentError(f"--mos: {mos} has {len(ratings.names)} score; at least two are needed")
+        raise ExperimentError(f"--mos: {mos} has scores of 1 video; at least two are needed")
     return dict(zip(ratings.names, ratings.scores.tolist(), strict=True)), known

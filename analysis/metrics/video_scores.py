@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from basinet.analysis.challenges.video_protocol import five_numbers, is_constant
 from basinet.analysis.metrics.seen import numbers
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
@@ -62,6 +61,8 @@ class _VideoScore(Metric):
         Returns:
             The number; NaN for fewer than two videos, or if predictions are not finite.
         """
+        from basinet.analysis.challenges.video_protocol import five_numbers, is_constant  # with scipy.stats, slowly
+
         predicted, truth = (torch.cat(parts).flatten().cpu().numpy() for parts in zip(*self._seen, strict=True))
         if len(predicted) < 2:
             return math.nan

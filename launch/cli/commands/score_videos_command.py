@@ -25,8 +25,8 @@ def execute(options: argparse.Namespace) -> int:
             show=show,
         )
     found.write(options.out)
-    others = f"; {found.left_out} other files are left out" if found.left_out else ""
-    say(f"scores: {options.out} ({len(found.scores)} videos{others})")
+    others = f"; other files left out: {found.left_out}" if found.left_out else ""
+    say(f"scores: {options.out} (videos: {len(found.scores)}{others})")
     if found.numbers is not None:
         for name, number in found.numbers.items():
             write(f"{name} {number:.4f}")

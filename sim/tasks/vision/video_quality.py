@@ -87,7 +87,7 @@ def reading_of(settings: Mapping[str, Any]) -> Reading:
     """Return how videos are read, without any.
 
     Args:
-        settings: Settings of `video_quality`.
+        settings: Settings of `video_quality`; those that are None may be left out.
 
     Returns:
         How they become inputs; for features without `standards`, without what standardises them.
@@ -99,8 +99,9 @@ def reading_of(settings: Mapping[str, Any]) -> Reading:
     if inputs == "fragments":
         fragments = Fragments(settings["grid"], settings["patch"])
     elif inputs == "frames":
-        fragments = Fragments(1, settings["crop"] or (settings["size"] if settings["path"] is None else _CROP))
-    standards = settings["standards"]
+        usual = settings["size"] if settings.get("path") is None else _CROP
+        fragments = Fragments(1, settings.get("crop") or usual)
+    standards = settings.get("standards")
     known = () if standards is None else _standards(Path(standards))
     return Reading(settings["frames"], fragments, settings["key_frames"], known)
 
@@ -111,7 +112,8 @@ def _standards(file: Path) -> tuple[Standard, ...]:
         parts = json.loads(file.read_text(encoding="utf-8"))
         key, motion = (Standard(tuple(map(float, part["shift"])), tuple(map(float, part["scale"]))) for part in parts)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"standards: {file} cannot be read: {first_line(error)}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise ValueError(f"standards: {file} cannot be read: {reason}") from error
     return key, motion
 
 
