@@ -9,8 +9,20 @@ if TYPE_CHECKING:
     from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.scoring_videos import score_videos
+    from basinet.launch.upscaling import upscale
 
-__all__ = ["Results", "challenge", "compare", "export", "generate", "load", "run"]
+__all__ = [
+    "Results",
+    "challenge",
+    "compare",
+    "export",
+    "generate",
+    "load",
+    "run",
+    "score_videos",
+    "upscale",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -19,5 +31,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.scoring_videos": ("score_videos",),
+        "basinet.launch.upscaling": ("upscale",),
     },
 )

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.scoring_videos import score_videos
+    from basinet.launch.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
     from basinet.sim.run.simulation import Interrupted, RunFailed
@@ -29,6 +31,8 @@ __all__ = [
     "generate",
     "load",
     "run",
+    "score_videos",
+    "upscale",
 ]
 
 PLUGGED = {
@@ -47,6 +51,8 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.scoring_videos": ("score_videos",),
+        "basinet.launch.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),
         "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),

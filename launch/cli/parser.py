@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def command(name: str, help: str, *, table: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(command=name)
+        sub.set_defaults(command=name.replace("-", "_"))
         if table:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         return sub
@@ -121,6 +121,38 @@ def make_parser() -> argparse.ArgumentParser:
     )
     challenge.add_argument("--out", type=Path, metavar="DIR", help="where tables, figure and report go (default none)")
 
+    scoring = command("score-videos", "rate the videos of a folder by the model of a finished run")
+    scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the videos")
+    scoring.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run of video_quality")
+    scoring.add_argument(
+        "--out", type=Path, default=Path("scores.csv"), metavar="FILE", help="where to write (default scores.csv)"
+    )
+    scoring.add_argument("--mos", type=Path, metavar="FILE", help="true scores (filename,score), to compare with")
+    scoring.add_argument("--pairs", type=Path, metavar="FILE", help="pairs of these videos, for the rank accuracies")
+    scoring.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_point(scoring)
+
+    upscale = command("upscale", "enlarge images by the network of a finished run")
+    upscale.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, and folders of such")
+    upscale.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run")
+    upscale.add_argument("--out", type=Path, metavar="DIR", help="where the results go (default: beside the images)")
+    upscale.add_argument(
+        "--self-ensemble", action="store_true", help="average over flips and rotations, which takes 8 times as long"
+    )
+    upscale.add_argument(
+        "--tile", type=_positive, default=128, metavar="N", help="pixels of a tile's side (default 128)"
+    )
+    upscale.add_argument("--overlap", type=int, default=16, metavar="N", help="pixels seen around a tile (default 16)")
+    upscale.add_argument("--device", default="cpu", help="where the network computes, such as cuda (default cpu)")
+    _add_point(upscale)
+    _add_afresh(upscale)
+
+    shrink = command("shrink", "shrink images as the training data of super-resolution are made")
+    shrink.add_argument("folder", type=Path, metavar="DIR", help="folder of images")
+    shrink.add_argument("out", type=Path, metavar="OUT", help="where the small images go: 0001.png becomes 0001x4.png")
+    shrink.add_argument("--factor", type=_positive, default=4, metavar="N", help="by how much (default 4)")
+    _add_afresh(shrink)
+
     reproduce = command("reproduce", "measure a published claim anew; without a name, list them", table=True)
     reproduce.add_argument("name", nargs="?", metavar="NAME")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="settings of the study, such as scale=cifar10")
@@ -162,6 +194,11 @@ def _add_point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
     )
+
+
+def _add_afresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fresh", action="store_true", help="make images anew that are there already")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _positive(text: str) -> int:

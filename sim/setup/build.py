@@ -252,15 +252,23 @@ def model_without_data(config: Config, recorded: Mapping[str, Any]) -> nn.Module
         ExperimentError: It cannot be made.
     """
     component = config.model or KINDS["model"].parse(recorded["name"])
-
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded["arguments"].items()}
+    given = {name: _tuples(value) for name, value in recorded["arguments"].items()}
 
     def make() -> nn.Module:
-        return _made(component, config, given)
+        made = move_model(_made(component, config, given), "cpu")
+        return made if _learns_sizes(made) else trainable(config, made)
 
-    if any(map(is_lazy, make().state_dict().values())):
-        return None
-    return instantiate(lambda: trainable(config, move_model(make(), "cpu")), draws.key(config.seed, "frozen values"))
+    model = instantiate(make, draws.key(config.seed, "frozen values"))
+    return None if _learns_sizes(model) else model
+
+
+def _tuples(value: Any) -> Any:
+    """Return an argument as it was before JSON made lists of tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _learns_sizes(model: nn.Module) -> bool:
+    return any(map(is_lazy, (*model.parameters(), *model.buffers())))
 
 
 def _made(component: Component, config: Config, arguments: Mapping[str, Any]) -> nn.Module:

@@ -35,9 +35,8 @@ def resize(x: Tensor, factor: Fraction | int) -> Tensor:
         Keys, Cubic convolution interpolation for digital image processing, doi:10.1109/TASSP.1981.1163711.
 
     Example:
-        >>> resize(torch.eye(4), Fraction(1, 2))
-        tensor([[0.5000, 0.0000],
-                [0.0000, 0.5000]])
+        >>> resize(torch.tensor([[0.0, 0, 16, 0, 0]]), 2)[0].tolist()
+        [0.0, -0.375, -1.125, 3.625, 13.875, 13.875, 3.625, -1.125, -0.375, 0.0]
     """
     if factor <= 0:
         raise ValueError(f"factor: got {factor}; allowed are positive numbers")

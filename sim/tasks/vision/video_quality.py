@@ -1,7 +1,8 @@
 """Quality of videos, as people rate it."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,6 +15,9 @@ from basinet.sim.data.memory_map import Mapped, cache_folder, cached
 from basinet.sim.data.nests import Nest, map_nest
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import measure
+from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.supervised import Regression
@@ -25,7 +29,7 @@ from basinet.sim.tasks.vision.statistics_ridge import Ridge, Standard
 from basinet.sim.tasks.vision.video_views import Fragments, Rated, Videos, both_rates, statistics_of
 from basinet.sim.vision.video_files import read_frames
 
-__all__ = ["Reading", "VideoQuality", "video_quality"]
+__all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
 Inputs = Literal["fragments", "frames", "features"]
 
@@ -79,6 +83,40 @@ class Reading:
         return (torch.from_numpy(self.fragments.of(video.numpy())).float() / 255,)
 
 
+def reading_of(settings: Mapping[str, Any]) -> Reading:
+    """Return how videos are read, without any.
+
+    Args:
+        settings: Settings of `video_quality`; those that are None may be left out.
+
+    Returns:
+        How they become inputs; for features without `standards`, without what standardises them.
+
+    Raises:
+        ValueError: The file `standards` cannot be read.
+    """
+    inputs, fragments = settings["inputs"], None
+    if inputs == "fragments":
+        fragments = Fragments(settings["grid"], settings["patch"])
+    elif inputs == "frames":
+        usual = settings["size"] if settings.get("path") is None else _CROP
+        fragments = Fragments(1, settings.get("crop") or usual)
+    standards = settings.get("standards")
+    known = () if standards is None else _standards(Path(standards))
+    return Reading(settings["frames"], fragments, settings["key_frames"], known)
+
+
+def _standards(file: Path) -> tuple[Standard, ...]:
+    """Read what a run has kept of how features are standardised."""
+    try:
+        parts = json.loads(file.read_text(encoding="utf-8"))
+        key, motion = (Standard(tuple(map(float, part["shift"])), tuple(map(float, part["scale"]))) for part in parts)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise ValueError(f"standards: {file} cannot be read: {reason}") from error
+    return key, motion
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoQuality(Regression):
     """Prediction of the mean opinion scores of videos, from 1 to 5, under the absolute error.
@@ -117,6 +155,15 @@ class VideoQuality(Regression):
         """Return predicted and true scores, both [B, 1]."""
         scores = self.targets(batch)
         return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: how features are standardised; see `Task.kept`."""
+        standards = self.reading.standards
+        if not standards:
+            return {}
+        content = json.dumps([asdict(standard) for standard in standards])
+        return {"standards": Kept(digest(content), content)}
 
     def batch_of(self, file: Path) -> Batch:
         """Read a video file as it would be measured.
@@ -217,6 +264,7 @@ def video_quality(
     train_scores: str | None = None,
     test_scores: str | None = None,
     pairs: str | None = None,
+    standards: str | None = None,
     cache: str | None = None,
 ) -> VideoQuality:
     """Rate short videos, by clips made of photos, or by videos in the layout of KVQ.
@@ -250,6 +298,8 @@ def video_quality(
         test_scores: CSV file of the test videos; without it, or if all its scores are blank, nothing is tested.
         pairs: Excel file with the sheets nonsource and source, or a CSV file, of pairs of test videos: two file names,
             and 1 if the first one is the better one, or else 2.
+        standards: For features, the file standards.json of a run whose shift and scale of the features are to be taken
+            instead of those of the training videos.
         cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
 
     Returns:
@@ -267,10 +317,14 @@ def video_quality(
         check_left_out(
             video_quality, "for inputs: fragments; allowed with others is to leave it out", grid=grid, patch=patch
         )
+    if inputs != "features":
+        check_left_out(video_quality, _ONLY_FOR.format("features"), standards=standards)
     if inputs != "frames":
         check_left_out(video_quality, _ONLY_FOR.format("frames"), crop=crop)
     if key_frames > frames:
         raise ValueError(f"key_frames is {key_frames}; allowed are at most {frames}, the frames")
+    settings = {"frames": frames, "grid": grid, "patch": patch, "crop": crop, "key_frames": key_frames, "size": size}
+    reading = reading_of({**settings, "inputs": inputs, "path": path, "standards": standards})
     if path is None:
         files = {"train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
         check_left_out(video_quality, READ, **files)
@@ -279,17 +333,13 @@ def video_quality(
         check_left_out(video_quality, GENERATED, contents=contents, size=size, test=test)
         rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
     source = cached(Items(source=rated.source, name="videos"), cache_folder() if cache is None else Path(cache))
-    fragments = None
-    if inputs == "fragments":
-        fragments = Fragments(grid, patch)
-    elif inputs == "frames":
-        fragments = Fragments(1, crop or (size if path is None else _CROP))
-    reading = Reading(frames, fragments, key_frames)
+    fragments = reading.fragments
     data: dict[str, Any] = {}
     if fragments is None:
         kept = statistics_of(source, rated.source.fingerprint, key_frames)
         found = {where: _gathered(kept, rows) for where, rows in rated.rows.items()}
-        reading = replace(reading, standards=tuple(map(Standard.of, found["train"])))
+        if not reading.standards:
+            reading = replace(reading, standards=tuple(map(Standard.of, found["train"])))
         for where, parts in found.items():
             scaled = (standard(part).float() for standard, part in zip(reading.standards, parts, strict=True))
             data[where] = (*scaled, rated.scores[rated.rows[where]])

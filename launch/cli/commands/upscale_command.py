@@ -1,0 +1,48 @@
+"""`basinet upscale`: enlarge images by the network of a finished run."""
+
+import argparse
+
+from basinet.launch.cli.output import DONE, FAILED, say
+from basinet.launch.progress_bar import bar
+from basinet.launch.upscaling import upscale
+from basinet.sim.vision.picture_folders import Changed
+
+__all__ = ["execute", "tell"]
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Carry out the command; return the exit status."""
+    with bar("upscale", quiet=options.quiet) as shown:
+        changed = upscale(
+            options.images,
+            options.model,
+            options.out,
+            self_ensemble=options.self_ensemble,
+            tile=options.tile,
+            overlap=options.overlap,
+            replica=options.replica,
+            agent=options.agent,
+            fresh=options.fresh,
+            device=options.device,
+            shown=shown,
+        )
+    return tell(changed)
+
+
+def tell(changed: Changed) -> int:
+    """Say what has become of images.
+
+    Args:
+        changed: What has.
+
+    Returns:
+        The exit status.
+    """
+    for file in changed.written:
+        say(f"image: {file}")
+    if changed.kept:
+        more = f" and {len(changed.kept) - 1} more" if len(changed.kept) > 1 else ""
+        say(f"kept, since already there: {changed.kept[0]}{more}; --fresh makes them anew")
+    for sentence in changed.failed:
+        say(f"basinet: {sentence}")
+    return FAILED if changed.failed else DONE
