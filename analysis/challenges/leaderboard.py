@@ -262,7 +262,8 @@ class Leaderboard:
         Returns:
             Sentences.
         """
-        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over {len(self.gaps)} in all"
+        compared = f"{len(self.gaps)} comparison{'' if len(self.gaps) == 1 else 's'}"
+        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over {compared}"
         return (
             f"{self.challenge.protocol}",
             f"Intervals: percentile bootstrap over {self.items}, {RESAMPLES} resamples,"

@@ -72,7 +72,7 @@ def board(place):
 def run(tmp_path_factory):
     """A run that has hardly begun to rate clips."""
     folder = tmp_path_factory.mktemp("run")
-    task = {"name": "video_quality", "inputs": "frames", "contents": 10, "size": 32, "frames": 2, "key_frames": 1}
+    task = {"name": "video_quality", "inputs": "frames", "contents": 10, "size": 32, "frames": 3, "key_frames": 1}
     experiment = basinet.Experiment(
         task=task | {"cache": str(tmp_path_factory.mktemp("cache"))},
         topology={"name": "ring", "agents": 2},
