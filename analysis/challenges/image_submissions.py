@@ -1,7 +1,7 @@
 """Super-resolution as the NTIRE 2024 challenge scores it: submissions of images, their checks and numbers."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
