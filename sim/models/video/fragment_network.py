@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from basinet.sim.models.activations import ACTIVATIONS, Activation
 from basinet.sim.models.convolutional.norms import NORMS
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.video.video_heads import check_video, score_layer
+from basinet.sim.models.video.video_heads import LocalContrast, check_video, score_layer
 
 Triple = tuple[int, int, int]
 
 
 @MODELS.register("fragment_network")
 class FragmentNetwork(nn.Module):
-    """Residual blocks of 3-D convolutions, a rating of each place and time, the mean over space and time.
+    """Local contrast, residual blocks of 3-D convolutions, a rating of each place and time, the mean over space and time.
 
     The first convolution and each block but the first halve the image, and these blocks halve the number of frames,
     too; each block but the first has twice the channels. Its defaults have 76,501 parameters. Normalisation is over
@@ -61,6 +61,7 @@ class FragmentNetwork(nn.Module):
         super().__init__()
         check_video("fragment_network", input_shape)
         act, kernels = ACTIVATIONS[activation], _KERNELS[convolutions]
+        self.contrast = LocalContrast()
         layers: list[nn.Module] = [
             _convolution(input_shape[1], width, (1, 3, 3), (1, 2, 2)),
             NORMS["group"](width),
@@ -77,7 +78,7 @@ class FragmentNetwork(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Rate videos [B, T, C, H, W] by scores [B, num_outputs]."""
-        features = self.dropout(self.features(video.transpose(1, 2)))  # [B, channels, time, height, width]
+        features = self.dropout(self.features(self.contrast(video).transpose(1, 2)))  # [B, channels, time, height, width]
         places: Tensor = self.rating(features.flatten(2).transpose(1, 2))
         return places.mean(1)
 

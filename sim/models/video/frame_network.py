@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from basinet.sim.models.activations import ACTIVATIONS, Activation
 from basinet.sim.models.convolutional.cnn import CNN
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.video.video_heads import check_video, score_layer
+from basinet.sim.models.video.video_heads import LocalContrast, check_video, score_layer
 
 
 @MODELS.register("frame_network")
 class FrameNetwork(nn.Module):
-    """A convolutional network of each frame, which rates it, and pooling of the ratings over time.
+    """A convolutional network of the local contrast of each frame, which rates it, and pooling over time.
 
     Pooling takes the mean; or an average weighted by the softmax of a learned score of each frame; or, without
     parameters, hysteresis (l_t + m_t) / 2 averaged over time: viewers remember the worst l_t of the last frames up to
@@ -58,6 +58,7 @@ class FrameNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_video("frame_network", input_shape)
+        self.contrast = LocalContrast()
         self.features = nn.Sequential(
             CNN(input_shape[1:], hidden, channels=channels, norm="group", activation=activation),
             ACTIVATIONS[activation](),
@@ -68,7 +69,7 @@ class FrameNetwork(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Rate videos [B, T, C, H, W] by scores [B, num_outputs]."""
-        features: Tensor = self.features(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        features: Tensor = self.features(self.contrast(video).flatten(0, 1)).unflatten(0, video.shape[:2])
         ratings: Tensor = self.rating(features)  # [B, T, num_outputs]
         if self.attention is not None:
             weights: Tensor = self.attention(features).softmax(1)
