@@ -78,7 +78,9 @@ class FragmentNetwork(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Rate videos [B, T, C, H, W] by scores [B, num_outputs]."""
-        features = self.dropout(self.features(self.contrast(video).transpose(1, 2)))  # [B, channels, time, height, width]
+        features = self.dropout(
+            self.features(self.contrast(video).transpose(1, 2))
+        )  # [B, channels, time, height, width]
         places: Tensor = self.rating(features.flatten(2).transpose(1, 2))
         return places.mean(1)
 
