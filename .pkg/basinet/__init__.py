@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
+    from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
     from basinet.launch.scoring_videos import score_videos
@@ -24,6 +25,7 @@ __all__ = [
     "Results",
     "RunFailed",
     "__version__",
+    "challenge",
     "compare",
     "export",
     "generate",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
+        "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
         "basinet.launch.scoring_videos": ("score_videos",),

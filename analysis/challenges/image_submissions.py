@@ -1,8 +1,7 @@
 """Super-resolution as the NTIRE 2024 challenge scores it: submissions of images, their checks and numbers."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,14 @@ import torch
 from torch import Tensor
 
 from basinet.analysis.challenges.leaderboard import SEED, Challenge, Entry, Published
-from basinet.analysis.challenges.submission_checks import Faults, Refused
+from basinet.analysis.challenges.submission_checks import Faults, Refused, different
 from basinet.analysis.runs.solution import Solution
 from basinet.analysis.statistics.bootstrap import resamples
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import SuperResolution
+from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
 from basinet.sim.vision.resizing import crop_to
@@ -30,14 +30,15 @@ _LEAST = 11 + 2 * FACTOR
 SUPER_RESOLUTION = Challenge(
     name="super-resolution",
     title="Super-resolution ×4",
+    task="super_resolution",
     item="image",
-    protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of each"
-    " border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",
+    protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of"
+    " each border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",
     headings={"psnr_y": "PSNR-Y dB", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB dB", "ssim_rgb": "SSIM-RGB"},
     decimals={"psnr_y": 3, "ssim_y": 4, "psnr_rgb": 3, "ssim_rgb": 4},
     published=Published(
-        "As published, on the test images of DIV2K, which are not the ones above: the six best teams of NTIRE 2024 exceed"
-        " 31.1 dB (arXiv:2404.09790)."
+        "As published, on their own data, the test images of DIV2K, and not ranked with the above: the six best teams"
+        " of NTIRE 2024 exceed 31.1 dB (arXiv:2404.09790)."
     ),
 )
 
@@ -49,24 +50,27 @@ class Images:
     Attributes:
         read: Reads an image, uint8 [1 | 3, height, width], or raises `ExperimentError`.
         files: What to call each image in messages, by its name.
+        faults: What is wrong with them already.
     """
 
     read: Callable[[str], Tensor]
     files: Mapping[str, str]
+    faults: Faults = field(default_factory=Faults)
 
 
-def images_in(folder: Path) -> Images:
+def images_in(folder: Path, names: Container[str] | None = None) -> Images:
     """Find the images of a folder.
 
     Args:
-        folder: The folder. A name may end with x4: 0801x4.png is image 0801. A `readme.txt`, as in the archives of the
-            challenge, and hidden files do not count.
+        folder: The folder. A `readme.txt`, as in the archives of the challenge, and hidden files do not count.
+        names: Names of the true images, to which a file name may add x4: 0801x4.png is image 0801. None if these are
+            the true ones.
 
     Returns:
-        Its images.
+        Its images. Something else in it, and several files for an image, are faults.
 
     Raises:
-        Refused: It is no folder, holds something else or nothing, or files for the same image.
+        Refused: It is no folder, or holds nothing.
     """
     if not folder.is_dir():
         raise Refused("it is no folder of images" if folder.exists() else "there is no such folder")
@@ -78,13 +82,14 @@ def images_in(folder: Path) -> Images:
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
             faults.add("other things than images", path.name)
         else:
-            found.setdefault(re.sub(rf"x{FACTOR}$", "", path.stem), []).append(path.name)
+            short = path.stem.removesuffix(f"x{FACTOR}")
+            is_short = names is not None and path.stem not in names and short in names
+            found.setdefault(short if is_short else path.stem, []).append(path.name)
     faults.add("several files for an image", *(" and ".join(names) for names in found.values() if len(names) > 1))
-    faults.check()
     if not found:
         raise Refused("it holds no images")
     files = {name: names[0] for name, names in found.items()}
-    return Images(lambda name: _read(folder / files[name]), files)
+    return Images(lambda name: _read(folder / files[name]), files, faults)
 
 
 def _read(path: Path) -> Tensor:
@@ -133,7 +138,7 @@ def images_of(solution: Solution) -> Images:
     def restore(name: str) -> Tensor:
         batch = take(task.test, slice(places[name], places[name] + 1))
         with torch.no_grad():
-            restored = task.outputs(model, batch)[0]
+            restored = fit(output_of(task.outputs(model, batch)), batch[-1].shape, "the model returns images")[0]
         if not restored.isfinite().all():
             raise ExperimentError(f"{name} has pixels that are NaN or infinite")
         return to_bytes(restored)
@@ -147,15 +152,11 @@ def _test(solution: Solution) -> tuple[SuperResolution, dict[str, int]]:
         raise Refused("the task of the run has no images to restore")
     if task.scale != FACTOR:
         raise Refused(f"its images are enlarged by {task.scale}, and those of the challenge by {FACTOR}")
-    return task, {name: place for place, name in enumerate(task.names)}
+    return task, {name: place for place, name in enumerate(different(task.names))}
 
 
 def _same(names: Mapping[str, int]) -> dict[str, str]:
     return {name: name for name in names}
-
-
-def check_truth(truth: Images) -> None:
-    """Raise if images cannot be the truth."""
 
 
 def score_images(name: str, submitted: Images, truth: Images) -> Entry:
@@ -173,20 +174,20 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         Refused: Something is wrong with it.
         ExperimentError: A true image cannot be read.
     """
-    faults, rows = Faults(), []
-    faults.names([*submitted.files], [*truth.files], "images")
+    faults, rows = submitted.faults, []
+    faults.compare(submitted.files, truth.files, "images")
     for key in truth.files:
         if key not in submitted.files:
             continue
-        true, file = true_image(truth, key), submitted.files[key]
+        true, file = _true_image(truth, key), submitted.files[key]
         try:
             image = submitted.read(key)
         except ExperimentError as error:
-            faults.add("images that cannot be used", str(error))
+            faults.add("", str(error))
             continue
         expected, found = _size(crop_to(true, FACTOR)), _size(image)
-        if len(image) != len(true):
-            faults.add("images of other colours", f"{file} is {_COLOURS[len(image)]}, the truth {_COLOURS[len(true)]}")
+        if len(image) == 1 and (true != true[:1]).any():
+            faults.add("grey images where the truth has colours", file)
         elif found != expected:
             faults.add("images of another size", f"{file} has {found} pixels, not {expected}")
         elif image.max() <= 1 < true.max():
@@ -198,26 +199,12 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
     return _entry(name, rows)
 
 
-_COLOURS = {1: "grey", 3: "in colours"}
-
-
 def _size(image: Tensor) -> str:
     return f"{image.shape[-1]} × {image.shape[-2]}"
 
 
-def true_image(truth: Images, name: str) -> Tensor:
-    """Read a true image.
-
-    Args:
-        truth: The true images.
-        name: Name of the image.
-
-    Returns:
-        uint8 [1 | 3, height, width].
-
-    Raises:
-        ExperimentError: It cannot be read, or is too small.
-    """
+def _true_image(truth: Images, name: str) -> Tensor:
+    """Read a true image that is large enough."""
     image = truth.read(name)
     if min(crop_to(image, FACTOR).shape[-2:]) < _LEAST:
         raise ExperimentError(
@@ -234,5 +221,5 @@ def _entry(name: str, rows: Sequence[Row]) -> Entry:
         values = np.array([row[number] for row in rows])
         numbers[number], draws[number] = float(values.mean()), values[picked].mean(1)
     perfect = [row["image"] for row in rows if row["psnr_y"] == np.inf]
-    remark = f"{name} equals the truth in {len(perfect)} of {len(rows)} images, such as {perfect[0]}" if perfect else ""
-    return Entry(name, numbers, draws, rows, (f"{remark}, so that its mean PSNR is infinite",) if perfect else ())
+    remark = f"{name} equals the truth in {len(perfect)} of {len(rows)} images, so that its mean PSNR is infinite."
+    return Entry(name, numbers, draws, rows, (remark,) if perfect else ())

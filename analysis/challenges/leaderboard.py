@@ -1,7 +1,7 @@
 """Submissions to a challenge, ranked: their numbers, how certain these are, and which differences carry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -44,6 +44,7 @@ class Challenge:
     Attributes:
         name: Its name on the command line.
         title: Its name in words.
+        task: The task of the runs that may enter.
         item: What a submission answers, in the singular: image or video.
         protocol: How it scores, in a sentence.
         headings: Headings of its numbers, with their units; larger is better for all.
@@ -53,6 +54,7 @@ class Challenge:
 
     name: str
     title: str
+    task: str
     item: str
     protocol: str
     headings: Mapping[str, str]
@@ -127,6 +129,7 @@ class Leaderboard:
         by: str,
         entries: Sequence[Entry],
         refused: Mapping[str, tuple[str, ...]],
+        truth: str,
         notes: Sequence[str] = (),
     ) -> "Leaderboard":
         """Rank submissions.
@@ -136,22 +139,29 @@ class Leaderboard:
             by: The number that ranks.
             entries: The submissions in any order, at least one.
             refused: What is wrong with the others.
+            truth: Where the truth is from.
             notes: What else is to be known.
 
         Returns:
             The leaderboard.
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
-        count = len(ranked[0].items)
-        told = [*notes, *(remark for entry in ranked for remark in entry.remarks)]
-        if count < _FEW:
-            told.append(f"{_counted(count, challenge.item)} are too few: the intervals are too short")
-        return cls(challenge, by, ranked, refused, tuple(told))
+        told = [f"Truth: {truth}.", *notes, *(remark for entry in ranked for remark in entry.remarks)]
+        board = cls(challenge, by, ranked, refused, tuple(told))
+        if board.count >= _FEW:
+            return board
+        few = f"The intervals are too short, since {board.items} are few."
+        return replace(board, notes=(*board.notes, few))
 
     @property
     def count(self) -> int:
         """Number of images or videos."""
         return len(self.entries[0].items)
+
+    @property
+    def items(self) -> str:
+        """What they are, and how many, in words."""
+        return f"{self.count} {self.challenge.item}{'' if self.count == 1 else 's'}"
 
     @cached_property
     def gaps(self) -> tuple[Gap, ...]:
@@ -207,18 +217,18 @@ class Leaderboard:
         """Format the ranking as text.
 
         Returns:
-            The headings and the rows: rank, submission, the number that ranks with its interval, the others, and
-            whether it differs from the first and from the one before.
+            The headings and the rows: rank, submission, the number that ranks with its interval, the others, and how
+            far it is below the first one and the one before; a star marks the differences that carry.
         """
         others = [name for name in self.challenge.headings if name != self.by]
         verdicts = {(gap.better, gap.other): gap for gap in self.gaps}
         header = ["rank", "submission", f"{self.challenge.headings[self.by]} [95 %]"]
         header += [self.challenge.headings[name] for name in others]
-        header += ["below the first", "below the one before"] if len(self.entries) > 1 else []
+        header += ["below first", "below previous"] if len(self.entries) > 1 else []
         rows, before = [], ""
         for row in self.rows():
             name = row["submission"]
-            ends = [self.written(self.by, row[f"{self.by}_{end}"]) for end in ("low", "high")]
+            ends = [self.written(self.by, row[f"{self.by}_{end}"], -1) for end in ("low", "high")]
             text = [str(row["rank"]), name, f"{self.written(self.by, row[self.by])} [{', '.join(ends)}]"]
             text += [self.written(other, row[other]) for other in others]
             if len(self.entries) > 1:
@@ -231,20 +241,20 @@ class Leaderboard:
     def _verdict(self, gap: Gap | None) -> str:
         if gap is None:
             return ""
-        amount = self.written(self.by, gap.difference)
-        return f"{amount}, {'carries' if gap.carries else 'not shown'}"
+        return f"{self.written(self.by, gap.difference)}{' *' if gap.carries else ''}"
 
-    def written(self, name: str, value: float | None) -> str:
+    def written(self, name: str, value: float | None, more: int = 0) -> str:
         """Format one of the numbers.
 
         Args:
             name: Its name.
             value: The number; None or NaN if it cannot be known.
+            more: How many more decimals than usual.
 
         Returns:
             The text.
         """
-        return "–" if value is None or np.isnan(value) else f"{value:.{self.challenge.decimals[name]}f}"
+        return "–" if value is None or np.isnan(value) else f"{value:.{self.challenge.decimals[name] + more}f}"
 
     def how(self) -> tuple[str, ...]:
         """Say how it was measured.
@@ -252,12 +262,12 @@ class Leaderboard:
         Returns:
             Sentences.
         """
-        tests = f"; “carries” is a difference at 5 % by Holm's method over all {len(self.gaps)} that are compared"
+        tests = f"; a star marks a difference that carries, at 5 % by Holm's method over {len(self.gaps)} in all"
         return (
             f"{self.challenge.protocol}",
-            f"Intervals: percentile bootstrap over {_counted(self.count, self.challenge.item)}, {RESAMPLES} resamples,"
+            f"Intervals: percentile bootstrap over {self.items}, {RESAMPLES} resamples,"
             f" the same for all submissions{tests if self.gaps else ''}.",
-            *(f"{note[:1].upper()}{note[1:]}." for note in self.notes),
+            *self.notes,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -280,10 +290,6 @@ class Leaderboard:
                 "rows": [dict(zip(published.columns, row, strict=True)) for row in published.rows],
             },
         }
-
-
-def _counted(count: int, item: str) -> str:
-    return f"{count} {item}{'' if count == 1 else 's'}"
 
 
 def _known(value: Any) -> Any:

@@ -1,12 +1,12 @@
 """What is wrong with a submission, in sentences; and the names by which submissions are told apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["Faults", "Refused", "short_names"]
+__all__ = ["Faults", "Refused", "different", "short_names"]
 
 _SHOWN = 3
 
@@ -36,22 +36,24 @@ class Faults:
         """Add faults of a kind.
 
         Args:
-            kind: The kind in words.
+            kind: The kind in words; "" for faults that are sentences themselves.
             *places: Where, such as names of files.
         """
         if places:
             self._found.setdefault(kind, []).extend(places)
 
-    def names(self, given: Sequence[str], wanted: Sequence[str], items: str) -> None:
+    def compare(self, given: Mapping[str, str], wanted: Mapping[str, str], items: str) -> None:
         """Compare the names in a submission with those that it must have.
 
         Args:
-            given: Its names.
-            wanted: All that there must be.
-            items: What they are names of, in the plural.
+            given: What to call the parts of the submission in messages, by their names.
+            wanted: The same of all that there must be.
+            items: What they are, in the plural.
         """
-        self.add(f"missing {items}", *(name for name in wanted if name not in set(given)))
-        self.add(f"{items} that the truth does not have", *(name for name in given if name not in set(wanted)))
+        self.add(f"missing {items}", *(called for name, called in wanted.items() if name not in given))
+        self.add(
+            f"{items} that the truth does not have", *(called for name, called in given.items() if name not in wanted)
+        )
 
     def check(self) -> None:
         """Raise if there are any.
@@ -63,9 +65,27 @@ class Faults:
             raise Refused(*(_sentence(kind, places) for kind, places in self._found.items()))
 
 
+def different(names: Sequence[str]) -> Sequence[str]:
+    """Return the names of the test data of a run.
+
+    Args:
+        names: The names.
+
+    Returns:
+        The names.
+
+    Raises:
+        Refused: Two are the same, so that they cannot be matched.
+    """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Refused(f"several of its test data are called {twice[0]}")
+    return names
+
+
 def _sentence(kind: str, places: Sequence[str]) -> str:
+    shown = (", " if kind else "; ").join(places[:_SHOWN])
     more = f", and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return f"{kind}: {', '.join(places[:_SHOWN])}{more}"
+    return f"{kind}{': ' if kind else ''}{shown}{more}"
 
 
 def short_names(paths: Sequence[Path]) -> dict[str, Path]:

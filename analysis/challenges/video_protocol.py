@@ -8,10 +8,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["WEIGHTS", "challenge_score", "five_numbers", "is_constant", "pairs_right", "plcc", "srocc"]
+__all__ = ["KINDS", "WEIGHTS", "challenge_score", "five_numbers", "is_constant", "pairs_right", "plcc", "srocc"]
 
 WEIGHTS = {"srocc": 0.45, "plcc": 0.45, "rank_nonsource": 0.05, "rank_source": 0.05}
 """Weights of the four numbers in the score."""
+
+KINDS = ("nonsource", "source")
+"""Kinds of pairs: of different contents and similar quality, and of the same content."""
 
 _Floats = NDArray[np.float64]
 
@@ -63,7 +66,7 @@ def five_numbers(predicted: Any, truth: Any, pairs: Mapping[str, Any] | None = N
     if len(values) < 2:
         raise ValueError(f"predicted: got {len(values)} of videos; correlations need at least 2")
     numbers = {"srocc": float(srocc(values, scores)), "plcc": float(plcc(values, scores))}
-    for kind in ("nonsource", "source"):
+    for kind in KINDS:
         rows = None if pairs is None else pairs.get(kind)
         right = None if rows is None or not len(rows) else pairs_right(values, rows)
         numbers[f"rank_{kind}"] = float("nan") if right is None else float(right.mean())

@@ -12,7 +12,7 @@ from basinet.analysis.drawing.axes import finish, new_axes
 from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.layout import SMALLEST
 from basinet.analysis.drawing.sizes import cell_of, text_width
-from basinet.analysis.drawing.style import ACCENT, ink, styles
+from basinet.analysis.drawing.style import ink, styles
 from basinet.analysis.runs.restorations_of_runs import Restored, restored_images
 from basinet.sim.run.folder import Run
 from basinet.sim.vision.fidelity import fidelity
@@ -24,6 +24,8 @@ MOST_RESTORED = 6
 
 _LARGEST = 8.0
 _GAP = 0.05  # inches
+_MOST_PIXELS = 250
+"""A whole image is shrunk to less than twice as many pixels along its longer side."""
 
 
 def plot_restorations(
@@ -68,11 +70,11 @@ def plot_restorations(
     step = unit + 2 * line
     whole = rows * step - 2 * line  # as high as the tiles beside it, without the last names
     across = whole * width / height
-    _show(ax, found.truth, 0, 0, across, whole)
+    _show(ax, _thumbnail(found.truth), 0, 0, across, whole)
     scale = whole / height
-    ax.add_patch(
-        Rectangle((left * scale, top * scale), side * scale, side * scale, fill=False, edgecolor=ACCENT, linewidth=1.5)
-    )
+    for color, thickness in (("black", 2.5), ("white", 1.0)):  # one of which is seen on any image
+        place, length = (left * scale, top * scale), side * scale
+        ax.add_patch(Rectangle(place, length, length, fill=False, edgecolor=color, linewidth=thickness))
     name = found.name if len(found.name) <= 20 else f"{found.name[:9]}…{found.name[-10:]}"
     ax.text(across / 2, whole + line / 2, name, fontsize=size, ha="center", va="center", color=ink())
     for number, (label, (tile, restored)) in enumerate(tiles.items()):
@@ -119,6 +121,14 @@ def _layout(ax: Axes, count: int, aspect: float) -> tuple[int, int, float, float
     room = 72 * unit / text_width("bicubic", 1)
     grown = min(_LARGEST, max(size, room))
     return rows, columns, unit, line * grown / size, grown
+
+
+def _thumbnail(image: Tensor) -> Tensor:
+    """Shrink an image that has more pixels than are seen."""
+    factor = max(image.shape[1:]) // _MOST_PIXELS
+    if factor < 2:
+        return image
+    return nn.functional.avg_pool2d(image.float(), factor).round().byte()
 
 
 def _show(ax: Axes, image: Tensor, x: float, y: float, width: float, height: float) -> None:

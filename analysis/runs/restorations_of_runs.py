@@ -30,6 +30,12 @@ BICUBIC = "bicubic"
 EIGHT_VIEWS = ", eight views"
 """End of the label of a run whose images are means over eight views."""
 
+_TYPE = "float32"
+"""Type in which images are restored, whose pixels have 8 bits."""
+
+_OF_AGENTS = ("psnr_y", "ssim_y")
+"""Scores of single agents; others take longer than their images."""
+
 ALL = "mean"
 """Name of the mean over the images, in the place of an image."""
 
@@ -70,19 +76,20 @@ def restores_images(run: Run) -> bool:
     return is_solved(run, "super_resolution")
 
 
-def restoration_rows(runs: Sequence[Run], *, agents: bool = True) -> list[Row]:
+def restoration_rows(runs: Sequence[Run], *, most: int | None = None) -> list[Row]:
     """Score each test image as finished runs restore it.
 
     Args:
         runs: Runs; left out are those for which `restores_images` does not hold, and those in which all replicas
             diverged.
-        agents: Whether to score what each agent makes of the images, too, and not the centroid alone.
+        most: Most images that single agents restore, all together: with more, the centroid alone is scored. None for
+            any number, 0 for none.
 
     Returns:
         Rows with a `label`, that of a run or "bicubic"; `scale`; `image`, its name, or "mean"; and for each of psnr_y,
         ssim_y, psnr_rgb and ssim_rgb the mean over the replicas at the centroid. For several replicas also `_spread`,
-        the standard deviation; for several agents `_agents`, `_low` and `_high`: mean and range over those of the first
-        replica.
+        the standard deviation; for several agents `psnr_y_agents`, `psnr_y_low` and `psnr_y_high`, mean and range over
+        those of the first replica, and the same of ssim_y.
 
     Raises:
         ExperimentError: A run cannot be read.
@@ -91,7 +98,7 @@ def restoration_rows(runs: Sequence[Run], *, agents: bool = True) -> list[Row]:
     rows: list[Row] = []
     for run, label in _finished(runs):
         found = [
-            _scores(run.path, _written(run), replica, agents and not place)
+            _scores(run.path, _written(run), replica, 0 if place else most)
             for place, replica in enumerate(replicas_of(run))
         ]
         first = found[0]
@@ -147,7 +154,7 @@ def _written(run: Run) -> int:
 def _most_gained(runs: Sequence[Run]) -> str:
     """Choose the image on which runs gain most over bicubic interpolation."""
     gains: dict[str, float] = {}
-    for row in restoration_rows(runs, agents=False):
+    for row in restoration_rows(runs, most=0):
         if row["image"] != ALL:
             sign = -len(runs) if row["label"] == BICUBIC else 1
             gains[row["image"]] = gains.get(row["image"], 0.0) + sign * row["psnr_y"]
@@ -167,20 +174,23 @@ class _Scored:
 
 
 @lru_cache(maxsize=64)
-def _scores(path: Path, written: int, replica: int, agents: bool) -> _Scored:
+def _scores(path: Path, written: int, replica: int, most: int | None) -> _Scored:
     """Score the images of a replica of a run, whose checkpoint was written at some time."""
-    solution = Solution(path, replica)
+    solution = Solution(path, replica, _TYPE)
     task = _task(solution, path)
     bicubic, model = _score(task, None), solution.centroid()
     centroid, views = _score(task, model), _score(task, _views(model)) if task.self_ensemble else None
-    each = [_score(task, one) for one in solution.agents()] if agents else []  # after the centroid, in its module
-    return _Scored(task.names, task.scale, bicubic, centroid, views, each)
+    count = len(task.names) * solution.context.setup.num_agents
+    agents = solution.agents() if most is None or count <= most else ()  # after the centroid, in its module
+    return _Scored(
+        task.names, task.scale, bicubic, centroid, views, [_score(task, model, _OF_AGENTS) for model in agents]
+    )
 
 
 @lru_cache(maxsize=64)
 def _restored(path: Path, written: int, replica: int, image: str) -> Restored:
     """Restore an image by the centroid of a replica of a run, whose checkpoint was written at some time."""
-    solution = Solution(path, replica)
+    solution = Solution(path, replica, _TYPE)
     task = _task(solution, path)
     if image not in task.names:
         raise ExperimentError(f"image: got {image!r}; {nearest(image, task.names)}")
@@ -207,14 +217,14 @@ def _views(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return of_eight_views(lambda low: output_of(model(low)))
 
 
-def _score(task: SuperResolution, model: Callable[[Tensor], Any] | None) -> Scores:
+def _score(task: SuperResolution, model: Callable[[Tensor], Any] | None, names: Sequence[str] = SCORES) -> Scores:
     """Score what a model makes of each test image; bicubic interpolation if there is none."""
-    found: Scores = {name: [] for name in SCORES}
+    found: Scores = {name: [] for name in names}
     for row in range(len(task.names)):
         batch = _batch(task, row)
         with torch.no_grad():
             restored = task.bicubic(batch) if model is None else output_of(task.outputs(model, batch))
-        for name, value in fidelity(to_bytes(restored), to_bytes(batch[1]), task.scale).items():
+        for name, value in fidelity(to_bytes(restored), to_bytes(batch[1]), task.scale, names).items():
             found[name].append(float(value))
     return {name: [*values, fmean(values)] for name, values in found.items()}
 
@@ -228,7 +238,7 @@ def _rows(label: str, first: _Scored, replicas: Sequence[Scores], agents: Sequen
             values = [scores[name][index] for scores in replicas]
             row[name] = fmean(values)
             row |= {f"{name}_spread": stdev(values)} if len(values) > 1 else {}
-            if len(agents) > 1:
+            if len(agents) > 1 and name in _OF_AGENTS:
                 own = [scores[name][index] for scores in agents]
                 row |= {f"{name}_agents": fmean(own), f"{name}_low": min(own), f"{name}_high": max(own)}
         rows.append(row)

@@ -101,6 +101,26 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     _add_point(generate)
 
+    challenge = command("challenge", "rank submissions, or finished runs, by the protocol of a challenge", table=True)
+    challenge.add_argument("name", metavar="CHALLENGE", help="super-resolution or video-quality")
+    challenge.add_argument(
+        "submissions",
+        nargs="+",
+        type=Path,
+        metavar="SUBMISSION",
+        help="a folder of images; a CSV file with the columns filename and score; or the folder of a finished run",
+    )
+    challenge.add_argument(
+        "--truth",
+        type=Path,
+        metavar="PLACE",
+        help="folder of the true images, or CSV file of the true scores (default: test data of the first run)",
+    )
+    challenge.add_argument(
+        "--pairs", type=Path, metavar="FILE", help="pairs of videos, .xlsx (sheets nonsource and source) or .csv"
+    )
+    challenge.add_argument("--out", type=Path, metavar="DIR", help="where tables, figure and report go (default none)")
+
     scoring = command("score-videos", "rate the videos of a folder by the model of a finished run")
     scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the videos")
     scoring.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run of video_quality")

@@ -10,11 +10,18 @@ from basinet.sim.vision.resizing import crop_to, weighted_sum
 
 __all__ = ["SCORES", "fidelity", "psnr", "ssim", "to_bytes"]
 
-SCORES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
-"""The scores of a restored image."""
-
 _PEAK = 255.0
 _WINDOW, _SIGMA = 11, 1.5
+
+_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(
+    psnr_y=lambda a, b: psnr(luma(a / _PEAK), luma(b / _PEAK)),
+    ssim_y=lambda a, b: ssim(luma(a / _PEAK), luma(b / _PEAK)),
+    psnr_rgb=lambda a, b: psnr(a.flatten(-3, -2), b.flatten(-3, -2)),
+    ssim_rgb=lambda a, b: ssim(a, b).mean(-1),
+)
+
+SCORES = (*_SCORES,)
+"""The scores of a restored image."""
 
 
 def to_bytes(x: Tensor) -> Tensor:
@@ -99,13 +106,7 @@ def fidelity(restored: Tensor, truth: Tensor, factor: int, scores: Collection[st
     a, b = (image[..., factor:-factor, factor:-factor].double() for image in (restored, truth))
     if not a.numel():
         raise ValueError(f"without {factor} pixels at each border, nothing is left of the image")
-    known: dict[str, Callable[[], Tensor]] = {
-        "psnr_y": lambda: psnr(luma(a / _PEAK), luma(b / _PEAK)),
-        "ssim_y": lambda: ssim(luma(a / _PEAK), luma(b / _PEAK)),
-        "psnr_rgb": lambda: psnr(a.flatten(-3, -2), b.flatten(-3, -2)),
-        "ssim_rgb": lambda: ssim(a, b).mean(-1),
-    }
-    return {name: known[name]() for name in scores}
+    return {name: _SCORES[name](a, b) for name in scores}
 
 
 def _local_mean(x: Tensor) -> Tensor:

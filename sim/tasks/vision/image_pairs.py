@@ -143,14 +143,17 @@ class Hub(Originals):
         split: Name of its split.
         image: Column of the images.
         scene: Column of their kinds, if there is one.
+        names: What each is called; by default the number of its row.
     """
 
-    def __init__(self, data: "datasets.Dataset", split: str, image: str, scene: str | None) -> None:
+    def __init__(
+        self, data: "datasets.Dataset", split: str, image: str, scene: str | None, names: Sequence[str] | None = None
+    ) -> None:
         import datasets
 
         self.data = data.cast_column(image, datasets.Image(decode=False))
         self.split, self.image, self.scene = split, image, scene
-        self.names = [str(row) for row in range(len(data))]
+        self.names = [str(row) for row in range(len(data))] if names is None else names
         self.scenes = None if scene is None else np.asarray(data[scene][:]).astype(str).tolist()
 
     @property
@@ -167,11 +170,12 @@ class Hub(Originals):
 
     def place(self, row: int) -> str:
         """Return the row of an image; see `Originals`."""
-        return f"image {row} of split {self.split!r}"
+        return f"image {self.names[row]} of split {self.split!r}"
 
     def take(self, rows: Sequence[int]) -> "Hub":
         """Return some of the images; see `Originals`."""
-        return Hub(self.data.select(rows), self.split, self.image, self.scene)
+        names = [self.names[row] for row in rows]
+        return Hub(self.data.select(rows), self.split, self.image, self.scene, names)
 
 
 def _opaque(file: Path) -> Tensor:
