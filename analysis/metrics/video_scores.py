@@ -81,7 +81,7 @@ class ChallengeScore(_VideoScore):
     all equal have SROCC and PLCC 0.
     """
 
-    label, of_pairs = "challenge score", ("nonsource", "source")
+    label, heading, of_pairs = "challenge score", "score", ("nonsource", "source")
 
 
 class SROCC(_VideoScore):

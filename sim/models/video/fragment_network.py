@@ -15,7 +15,7 @@ Triple = tuple[int, int, int]
 
 @MODELS.register("fragment_network")
 class FragmentNetwork(nn.Module):
-    """Local contrast, residual blocks of 3-D convolutions, a rating of each place and time, the mean over space and time.
+    """Local contrast, residual blocks of 3-D convolutions, and the mean over a rating of each place and time.
 
     The first convolution and each block but the first halve the image, and these blocks halve the number of frames,
     too; each block but the first has twice the channels. Its defaults have 76,501 parameters. Normalisation is over
