@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from basinet.analysis.challenges.image_submissions import (
     SUPER_RESOLUTION,
@@ -34,16 +35,24 @@ from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
 
-__all__ = ["CHALLENGES", "judge"]
+__all__ = ["CHALLENGES", "Show", "judge"]
 
 T = TypeVar("T")
 
 CHALLENGES: dict[str, Challenge] = {challenge.name: challenge for challenge in (SUPER_RESOLUTION, VIDEO_QUALITY)}
 """The challenges by name."""
 
+Show = Callable[[float, str], object]
+"""Called with the fraction done, from 0 to 1, and what comes next."""
+
 
 def judge(
-    name: str, submissions: Sequence[Path], *, truth: Path | None = None, pairs: Path | None = None
+    name: str,
+    submissions: Sequence[Path],
+    *,
+    truth: Path | None = None,
+    pairs: Path | None = None,
+    show: Show = lambda done, text: None,
 ) -> Leaderboard:
     """Score submissions to a challenge, and rank them.
 
@@ -53,6 +62,7 @@ def judge(
             test data.
         truth: Folder of the true images, or CSV file of the true scores; by default the test data of the first run.
         pairs: File of the pairs of videos, whose order counts.
+        show: Called with the fraction done, and the name of the next submission.
 
     Returns:
         The leaderboard.
@@ -67,31 +77,38 @@ def judge(
     if name == SUPER_RESOLUTION.name:
         if pairs is not None:
             raise ExperimentError(f"--pairs: {pairs} is given for images; allowed for videos alone")
-        return _judge_images(submissions, truth)
-    return _judge_videos(submissions, truth, pairs)
+        return _judge_images(submissions, truth, show)
+    return _judge_videos(submissions, truth, pairs, show)
 
 
-def _judge_images(submissions: Sequence[Path], truth: Path | None) -> Leaderboard:
-    given, opened, notes = _named(submissions), cache(_solution), list[str]()
+def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
+    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
     known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
+    names, images = [*given], [*known.files]
 
     def score(name: str) -> Entry:
         path = given[name]
+
+        def read(image: str) -> Tensor:
+            show((names.index(name) + images.index(image) / len(images)) / len(names), f"{name}: {image}")
+            return known.read(image)
+
+        true = replace(known, read=read)
         if not _is_run(path):
-            return score_images(name, images_in(path, known.files), known)
+            return score_images(name, images_in(path, known.files), true)
         solution = opened(path, SUPER_RESOLUTION.task)
         if truth is None:
             own = truth_of(solution)
             if {*own.files} == {*known.files} and not all(torch.equal(own.read(i), known.read(i)) for i in own.files):
                 raise Refused(f"its true images are not those of {source}; give --truth")
-        return _of_replica(score_images(name, images_of(solution), known), solution)
+        return _of_replica(score_images(name, images_of(solution), true), solution)
 
     entries, refused = _scored(given, score)
-    return Leaderboard.of(SUPER_RESOLUTION, "psnr_y", entries, refused, source, notes)
+    return Leaderboard.of(SUPER_RESOLUTION, "psnr_y", entries, refused, source)
 
 
-def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None) -> Leaderboard:
-    given, opened, notes = _named(submissions), cache(_solution), list[str]()
+def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None, show: Show) -> Leaderboard:
+    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
 
     def read(file: Path) -> tuple[Scores, Pairs]:
         return scores_in(file, others=True), {}
@@ -103,7 +120,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
         raise ExperimentError(f"--truth: {source} gives all videos the same score, with which nothing correlates")
     if pairs is not None:
         met = pairs_in(pairs, [*scores])
-    by = "score"
+    by, names, notes = "score", [*given], list[str]()
     if not all(len(met.get(kind, ())) for kind in KINDS):
         by = "srocc"
         notes.append(
@@ -112,6 +129,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
 
     def score(name: str) -> Entry:
         path = given[name]
+        show(names.index(name) / len(names), name)
         if not _is_run(path):
             return score_videos(name, scores_in(path), scores, met)
         solution = opened(path, VIDEO_QUALITY.task)

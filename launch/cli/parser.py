@@ -120,6 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--pairs", type=Path, metavar="FILE", help="pairs of videos, .xlsx (sheets nonsource and source) or .csv"
     )
     challenge.add_argument("--out", type=Path, metavar="DIR", help="where tables, figure and report go (default none)")
+    challenge.add_argument("--quiet", action="store_true", help="show no progress")
 
     scoring = command("score-videos", "rate the videos of a folder by the model of a finished run")
     scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the videos")

@@ -5,13 +5,16 @@ import argparse
 from basinet.launch.challenging import challenge
 from basinet.launch.cli.output import DONE, FAILED, say, write, write_json
 from basinet.launch.cli.tables import write_table
+from basinet.launch.progress_bar import bar
 
 __all__ = ["execute"]
 
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
-    board = challenge(options.name, *options.submissions, truth=options.truth, pairs=options.pairs, out=options.out)
+    given = {"truth": options.truth, "pairs": options.pairs, "out": options.out}
+    with bar("scoring", quiet=options.quiet) as show:
+        board = challenge(options.name, *options.submissions, **given, show=show)
     if options.json:
         write_json(board.as_json())
     else:
