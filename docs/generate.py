@@ -52,7 +52,7 @@ def _basinet(*words: str) -> str:
 
 
 def _commands() -> dict[str, str]:
-    names = re.findall(r"^    (\w+)(?: |$)", _basinet("--help"), flags=re.MULTILINE)
+    names = re.findall(r"^    ([\w-]+)(?: |$)", _basinet("--help"), flags=re.MULTILINE)
     pages = {f"commands/{name}.md": _command(name) for name in names}
     return {**pages, "commands/all_commands.md": _index("Every command", names)}
 

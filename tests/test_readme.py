@@ -160,7 +160,7 @@ def test_the_generated_pages_have_every_key_command_and_component(generated, cap
     assert all(f"| `{key}` |" in generated["keys.md"] for key in Config.model_fields)
     with pytest.raises(SystemExit):
         main(["--help"])
-    commands = re.findall(r"^    (\w+)  ", capsys.readouterr().out, flags=re.MULTILINE)
+    commands = re.findall(r"^    ([\w-]+)  ", capsys.readouterr().out, flags=re.MULTILINE)
     assert "run" in commands and {f"commands/{name}.md" for name in commands} <= generated.keys()
     strategies = generated["catalogue/strategies.md"]
     assert "## diffusion\n" in strategies and "doi:10.1109/TSP.2012.2198470" in strategies

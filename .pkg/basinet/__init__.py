@@ -8,8 +8,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
+    from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.scoring_videos import score_videos
     from basinet.launch.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
@@ -23,11 +25,13 @@ __all__ = [
     "Results",
     "RunFailed",
     "__version__",
+    "challenge",
     "compare",
     "export",
     "generate",
     "load",
     "run",
+    "score_videos",
     "upscale",
 ]
 
@@ -44,8 +48,10 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
+        "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.scoring_videos": ("score_videos",),
         "basinet.launch.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),

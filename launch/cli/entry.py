@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; those of the process by default.
 
     Returns:
-        Exit status, the same at all ranks: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupted.
+        Exit status, the same at all ranks: 0 done, 1 a run failed or a submission was refused, 2 a mistake in what was
+        asked, 130 interrupted.
     """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)  # skip the last garbage collection, which takes half a second
