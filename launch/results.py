@@ -1,5 +1,6 @@
 """Results of an experiment on disk: its runs, their summary, and the trained models."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,18 +19,19 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.adapters import added_parameters, attach
 from basinet.sim.models.adapters import merge as merge_adapters
-from basinet.sim.models.model import OfTransformers
-from basinet.sim.models.modules import copy_model
+from basinet.sim.models.loading import load_values
+from basinet.sim.models.model import MODELS, OfTransformers
+from basinet.sim.models.modules import copy_model, move_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.build import build_setup, model_without_data
 from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.setup import Setup
-from basinet.sim.setup.weights import write_folder, write_weights
+from basinet.sim.setup.weights import read_about, read_weights, write_folder, write_weights
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.kept import identities, made_otherwise
 
-__all__ = ["Results", "check_made", "compare", "export", "failures", "load", "load_one"]
+__all__ = ["Results", "check_made", "compare", "export", "failures", "load", "load_one", "read_exported"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,8 +174,8 @@ def export(
     Args:
         folder: The folder of a run.
         file: The file: .safetensors, or .pt, .pth or .bin for torch, which reads it with `weights_only=True`. Both say
-            which run, step, replica and agent the model is of: the metadata of a safetensors file, or the attribute
-            `about` of what torch reads.
+            which run, step, replica and agent the model is of, and how it was made: the metadata of a safetensors file,
+            or the attribute `about` of what torch reads.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
         merge: Whether to fold adapters into the layers, so that the model needs none.
@@ -195,6 +197,10 @@ def export(
     model = _model(results, run, replica, agent, None, _OPTIONS, merge=merge or transformers)
     if not transformers:
         state = model.state_dict()
+        recorded = run.status.get("model")
+        if recorded is not None and (merge or not run.config.get("adapters")):
+            given = {key: run.config[key] for key in ("model", "seed") if key in run.config}
+            described["made"] = json.dumps({"config": given, "recorded": recorded})
         write_weights(state, file, described, "--out")
         return state
     if not isinstance(model, OfTransformers):
@@ -202,6 +208,42 @@ def export(
     task = results.setup(run).task
     check_made(task, run)
     return write_folder(model, file, getattr(task, "tokens", None), described)
+
+
+def read_exported(file: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a model from a file that `export` wrote.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The model, in evaluation mode, and what its run's task gave to its maker, such as `input_shape`.
+
+    Raises:
+        ExperimentError: The file is no such file, or its model is not one of Basinet's: a file may come from anywhere,
+            and must not choose what code is run.
+    """
+    file = Path(file)
+    state = read_weights(file, "model")
+    try:
+        made = json.loads(read_about(file, "model")["made"])
+        given, recorded = made["config"], made["recorded"]
+        component = given.get("model") or recorded["name"]
+        name = component["name"] if isinstance(component, dict) else component
+    except (LookupError, TypeError, ValueError):
+        raise ExperimentError(
+            f"model: {file} does not say how its model is made; allowed are files that `basinet export` wrote of a run"
+            " without adapters, or with --merge"
+        ) from None
+    if name not in MODELS:
+        raise ExperimentError(f"model: {file} is of {name}, which is no model of Basinet; give the folder of its run")
+    model = _made_again({"model": component, "seed": given.get("seed", 0)}, recorded)
+    if model is None:
+        raise ExperimentError(f"model: {file} is of {name}, whose sizes the data decide; give the folder of its run")
+    move_model(model, "cpu", next((value.dtype for value in state.values() if value.is_floating_point()), None))
+    if misfit := load_values(model, state):
+        raise ExperimentError(f"model: {file} holds other weights than those of its model: {misfit}")
+    return model.eval(), recorded["arguments"]
 
 
 def check_made(task: Task, run: Run) -> None:
@@ -324,9 +366,17 @@ def _without_data(results: Results, run: Run) -> nn.Module | None:
     recorded = run.status.get("model")
     if recorded is None or results.experiment is not None:
         return None
-    # Any task will do, and the values are in the folder.
-    given = {**run.config, "task": "digits", "start": None, "analysis": []}
-    return model_without_data(Config.parse(given), recorded)
+    return _made_again({key: run.config[key] for key in _OF_THE_MODEL if key in run.config}, recorded)
+
+
+_OF_THE_MODEL = ("adapters", "frozen", "model", "seed", "trained")
+"""Keys of an experiment that decide what its model is, up to the values."""
+
+
+def _made_again(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> nn.Module | None:
+    """Make a model of some settings; None if its sizes depend on data."""
+    others = {"task": "digits", "topology": "ring", "strategy": "isolated"}  # any will do
+    return model_without_data(Config.parse({**others, **given}), recorded)
 
 
 def _setup(results: Results, run: Run) -> Setup:

@@ -21,6 +21,7 @@ from basinet.sim.run.files import write_atomically
 __all__ = [
     "SUFFIXES",
     "folder_files",
+    "read_about",
     "read_config",
     "read_folder",
     "read_weights",
@@ -68,6 +69,25 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
     if not (isinstance(loaded, Mapping) and loaded and all(isinstance(value, Tensor) for value in loaded.values())):
         raise ExperimentError(f"{key}: {path} holds no state dict, which maps names to tensors")
     return {str(name): value.detach() for name, value in loaded.items()}
+
+
+def read_about(path: Path, key: str) -> dict[str, str]:
+    """Read the metadata that `write_weights` has written.
+
+    Args:
+        path: The file, which `read_weights` can read.
+        key: Its key, for messages.
+
+    Returns:
+        The metadata; none if it has none.
+    """
+    if path.suffix == ".safetensors":
+        _safetensors(key)
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as opened:
+            return dict(opened.metadata() or {})
+    return dict(getattr(torch.load(path, map_location="cpu", weights_only=True), "about", {}))
 
 
 def folder_files(folder: Path) -> bool:

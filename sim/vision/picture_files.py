@@ -61,7 +61,8 @@ def read_pixels(path: str | Path) -> Pixels:
     except ImportError:
         raise
     except Exception as error:  # a decoder may raise anything
-        raise ExperimentError(f"{path} cannot be used: {first_line(error)}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)  # without the name of the file
+        raise ExperimentError(f"{path} cannot be used: {reason}") from error
     if white is not None:
         raise ExperimentError(f"{path} cannot be used: it has more than 8 bits per channel; save it with 8 bits")
     profile = image.info.get("icc_profile") if image.mode in ("L", "LA", "P", "RGB", "RGBA") else None
@@ -94,7 +95,7 @@ def write_pixels(path: str | Path, image: Pixels) -> None:
         made.save(encoded, kind, icc_profile=image.profile)
     except (KeyError, OSError, ValueError) as error:
         raise ExperimentError(f"{path} cannot be written: {first_line(error)}") from error
-    write_atomically(path, encoded.getbuffer(), sync=False)
+    write_atomically(path, encoded.getbuffer())
 
 
 def decoded(encoded: Encoded) -> tuple[Any, int | None]:

@@ -11,7 +11,7 @@ def in_tiles(
     model: Callable[[Tensor], Tensor],
     low: Tensor,
     factor: int,
-    tile: int = 128,
+    tile: int = 256,
     overlap: int = 16,
     *,
     advanced: Callable[[float], object] | None = None,
