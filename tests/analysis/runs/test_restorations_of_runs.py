@@ -61,7 +61,9 @@ def make(folders, tmp_path_factory):
             "runtime": {"name": "inline", "device": "cpu", "threads": 1},
         }
         out = tmp_path_factory.mktemp("runs")
-        run(**{**given, **changed}, out=out, quiet=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+            run(**{**given, **changed}, out=out, quiet=True)
         return load_runs(out)
 
     return made
