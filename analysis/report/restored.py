@@ -8,10 +8,9 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.layout import Fitted, Sheet
 from basinet.analysis.drawing.panels import finish_panels
 from basinet.analysis.plots.restorations import MOST_RESTORED, plot_restorations
-from basinet.analysis.runs.restorations_of_runs import ALL, BICUBIC, restoration_rows, restores_images
+from basinet.analysis.runs.restorations_of_runs import ALL, BICUBIC, gains, restoration_rows, restores_images
 from basinet.analysis.runs.solution import replicas_of
 from basinet.analysis.statistics.ranking import leaders
-from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -56,12 +55,8 @@ def restoration_drawing(runs: Sequence[Run]) -> Drawing | None:
     if not ran:
         return None
     rows = restoration_rows(ran, most=_MOST_BY_AGENTS)
-    gains: dict[str, float] = {}
-    for row in rows:
-        if row["image"] != ALL:
-            sign = -len(ran) if row["label"] == BICUBIC else row["label"] in labels(ran)
-            gains[row["image"]] = gains.get(row["image"], 0.0) + sign * row["psnr_y"]
-    shown = sorted(gains, key=lambda image: -gains[image])[:_MOST_IMAGES]
+    gained = gains(rows)
+    shown = [*gained][:_MOST_IMAGES]
     figure = Sheet(figsize=(WIDE, (_LOW if len(ran) <= _FEW else _HIGH) * len(shown)), layout=Fitted())
     axes = figure.subplots(len(shown), squeeze=False).ravel().tolist()
     try:
@@ -74,7 +69,7 @@ def restoration_drawing(runs: Sequence[Run]) -> Drawing | None:
     return Drawing(
         "restorations",
         "Restored images",
-        _caption(rows, count, len(ran), len(shown), len(gains)),
+        _caption(rows, count, len(ran), len(shown), len(gained)),
         figure,
         rows,
         _finding(rows),

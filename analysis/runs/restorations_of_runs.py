@@ -22,7 +22,16 @@ from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import SCORES, fidelity, to_bytes
 from basinet.sim.vision.self_ensemble import of_eight_views
 
-__all__ = ["ALL", "BICUBIC", "EIGHT_VIEWS", "Restored", "restoration_rows", "restored_images", "restores_images"]
+__all__ = [
+    "ALL",
+    "BICUBIC",
+    "EIGHT_VIEWS",
+    "Restored",
+    "gains",
+    "restoration_rows",
+    "restored_images",
+    "restores_images",
+]
 
 BICUBIC = "bicubic"
 """Label of bicubic interpolation."""
@@ -112,6 +121,24 @@ def restoration_rows(runs: Sequence[Run], *, most: int | None = None) -> list[Ro
     return [*trivial.values(), *rows]
 
 
+def gains(rows: Sequence[Row]) -> dict[str, float]:
+    """Compute how much is gained over bicubic interpolation.
+
+    Args:
+        rows: Scores, from `restoration_rows`, of one scale.
+
+    Returns:
+        The mean gain in PSNR of the luma of everything else on each image, the largest first.
+    """
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["image"] != ALL:
+            found.setdefault(row["image"], []).append(row["psnr_y"])
+    # Bicubic interpolation comes first.
+    mean = {image: fmean(others) - bicubic for image, (bicubic, *others) in found.items()}
+    return dict(sorted(mean.items(), key=lambda pair: -pair[1]))
+
+
 def restored_images(runs: Sequence[Run], image: str | None = None) -> Restored | None:
     """Restore a test image by finished runs, each by the centroid of its first replica that did not diverge.
 
@@ -128,7 +155,7 @@ def restored_images(runs: Sequence[Run], image: str | None = None) -> Restored |
     finished = _finished(runs)
     if not finished:
         return None
-    image = _most_gained(runs) if image is None else image
+    image = next(iter(gains(restoration_rows(runs, most=0)))) if image is None else image
     found = {label: _restored(run.path, _written(run), replicas_of(run)[0], image) for run, label in finished}
     (label, first), *others = found.items()
     for other, parts in others:
@@ -149,16 +176,6 @@ def _finished(runs: Sequence[Run]) -> list[tuple[Run, str]]:
 def _written(run: Run) -> int:
     checkpoint = RunFolder(run.path).checkpoint
     return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-
-
-def _most_gained(runs: Sequence[Run]) -> str:
-    """Choose the image on which runs gain most over bicubic interpolation."""
-    gains: dict[str, float] = {}
-    for row in restoration_rows(runs, most=0):
-        if row["image"] != ALL:
-            sign = -len(runs) if row["label"] == BICUBIC else 1
-            gains[row["image"]] = gains.get(row["image"], 0.0) + sign * row["psnr_y"]
-    return max(gains, key=lambda image: gains[image])
 
 
 @dataclass(frozen=True)

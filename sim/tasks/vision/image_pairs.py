@@ -219,9 +219,7 @@ def files_of(folder: Path, scale: int, part: Literal["train", "valid"] | None = 
 
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise ValueError(
-            f"super_resolution: {folder} is no folder; allowed are a folder of images, or one with DIV2K's"
-        )
+        raise ValueError(f"super_resolution: {folder} is no folder; allowed is a folder of images")
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
     if not found:
         raise ValueError(f"super_resolution: {folder} holds no images ({', '.join(SUFFIXES)})")

@@ -9,6 +9,7 @@ import matplotlib
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -16,7 +17,9 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.plots.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
+from basinet.analysis.runs.restorations_of_runs import Restored
 from basinet.analysis.runs.trajectory_surface import Trajectories
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.survival import kaplan_meier
@@ -164,6 +167,15 @@ def forecasts(runs, **kwargs):
         return plots.plot_forecasts(runs, **kwargs)
 
 
+def restorations(runs, **kwargs):
+    low, truth = (torch.full((3, length, 3 * length // 2), 90, dtype=torch.uint8) for length in (40, 160))
+    restored = {label: truth + n for n, label in enumerate(named(runs)[:MOST_RESTORED], 1)}
+    found = Restored("a_name_of_an_image_that_is_long", 4, low, truth, truth - 9, restored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.analysis.plots.restorations.restored_images", lambda *_: found)
+        return plots.plot_restorations(runs, **kwargs)
+
+
 def slices(runs, **kwargs):
     rows = [
         {"direction": f"{label} {n}", "position": x, "loss": 0.1 + n * x**2}
@@ -200,6 +212,7 @@ OF_RUNS = {
     "scatter of eigenvalues": partial(plots.plot_scatter, x="hessian_top_eigenvalue", y="test_accuracy"),
     "iso_accuracy": plots.plot_iso_accuracy,
     "forecasts": forecasts,
+    "restorations": restorations,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
     "stability": plots.plot_stability,

@@ -11,6 +11,7 @@ from torch import nn
 
 from basinet.analysis.metrics import METRICS
 from basinet.launch.api import run
+from basinet.launch.cli import main
 from basinet.sim.data.partitions import by_column
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.digest import digest
@@ -410,7 +411,9 @@ def trained(folder, tests, tmp_path_factory):
         }
         runtime = {"name": "inline", "device": "cpu", "threads": 1, "dtype": "float64", **changed.pop("runtime", {})}
         out = tmp_path_factory.mktemp("runs") / name
-        run(**{**given, **changed, "runtime": runtime}, out=out, quiet=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+            run(**{**given, **changed, "runtime": runtime}, out=out, quiet=True)
         (found,) = load_runs(out)
         return [{key: value for key, value in row.items() if isinstance(value, float)} for row in found.metrics]
 
@@ -434,3 +437,14 @@ def test_before_the_first_step_the_model_is_bicubic(by_loop, loaded):
     for name in ("test_psnr_y", "test_ssim_y", "test_psnr_rgb"):
         assert by_loop[0][name] == pytest.approx(bicubic[name], abs=1e-4)
         assert by_loop[-1][name] != by_loop[0][name]
+
+
+def test_the_built_in_experiment(tmp_path, capsys, no_reports):
+    words = ["task.train_photos=[camera, coffee, grass, ihc]", "task.test_photos=[coins]", "task.stride=96"]
+    words += ["model.features=2", "strategy=diffusion", "steps=1", "evaluate_every=1"]
+    assert main(["run", "super_resolution", *words, "--out", str(tmp_path), "--quiet"]) == 0
+    runs = load_runs(tmp_path)
+    assert {run.config["task"]["partition"]["name"] for run in runs} == {"iid", "by_column"}
+    assert all([*run.metric_quantities] == ["test_psnr_y", "test_ssim_y", "test_psnr_rgb"] for run in runs)
+    assert all(run.baselines["bicubic"]["test_psnr_y"] == pytest.approx(25.003, abs=1e-3) for run in runs)
+    assert "bicubic" in capsys.readouterr().out
