@@ -138,7 +138,7 @@ def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
     assert scores_in(some / "s.csv") == pytest.approx(wanted, rel=1e-5)
     said = capsys.readouterr().err.splitlines()
     assert any(f"{some / 's.csv'} (videos: 3; other files left out: 1)" in line for line in said)
-    failed = [line for line in said if line.startswith("no score: ")]
+    failed = [line for line in said if line.startswith("basinet: ")]
     assert [name in line for name, line in zip(("bad.mp4", "empty.webm", "text.mkv"), failed, strict=True)] == [
         True
     ] * 3
