@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -33,6 +34,9 @@ __all__ = ["Mapped", "cache_folder", "cached"]
 _log = logging.getLogger(__name__)
 
 _DONE = "done.json"
+
+_SECONDS = 20
+"""After which it is said again how many items are written."""
 
 
 class Mapped:
@@ -148,8 +152,10 @@ def cached(items: Items, folder: Path) -> Mapped:
 
 
 def _make(items: Items, like: Nest, place: Path) -> None:
-    _log.warning("task.cache: writing the %d items of %s to %s", len(items), items.name, place)
     first = leaves(like)
+    size = len(items) * sum(t.nbytes for t in first) / 1e9
+    _log.warning("task.cache: writing the %d items of %s (some %.2g GB) to %s", len(items), items.name, size, place)
+    said = time.monotonic()
     shapes: list[list[tuple[int, ...]]] = [[] for _ in first]
     making = place.with_name(f"{place.name}.partial")
     shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
@@ -158,6 +164,9 @@ def _make(items: Items, like: Nest, place: Path) -> None:
         with ExitStack() as stack:
             files = [stack.enter_context(open(making / f"leaf{number}.bin", "wb")) for number in range(len(first))]
             for row in range(len(items)):
+                if time.monotonic() > said + _SECONDS:
+                    said = time.monotonic()
+                    _log.warning("task.cache: %d of %d items are written", row, len(items))
                 found = leaves(_as_tensors(items, row))
                 if [(t.dtype, t.ndim) for t in found] != [(t.dtype, t.ndim) for t in first]:
                     raise ExperimentError(

@@ -243,7 +243,7 @@ SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     assert set(SEQUENCES) < set(BUILT_IN)
-    for name in BUILT_IN.keys() - set(SEQUENCES):
+    for name in BUILT_IN.keys() - {*SEQUENCES, "video_quality"}:
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
@@ -256,6 +256,13 @@ def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports)
     for row in rows:
         assert row["state"] == "done" and row["step"] == 3
         assert list(row["baselines"]) == ["majority class", *(["root operator"] if name == "listops" else [])]
+
+
+def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
+    few = ["steps=2", "task.contents=6", "task.size=64", "task.cache=cache", "task.frames=2", "model.width=2"]
+    assert main(["run", "video_quality", "strategy=diffusion", *few, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
 
 
 IMPORTS = """

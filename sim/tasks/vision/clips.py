@@ -173,7 +173,7 @@ def rated_clips(contents: int, size: int, frames: int, test: Literal["test", "va
     content, level = np.array([clip.content for clip in held]), np.array([clip.level for clip in held])
     columns = {name: np.array([getattr(clip, name) for clip in train]) for name in ("content", "photo", "distortion")}
     pairs = rated_pairs(content, level, scores[rows["test"]])
-    return Rated(clips, rows, scores[:, None], pairs, columns)
+    return Rated(clips, rows, scores[:, None], tuple(clip.name for clip in held), pairs, columns)
 
 
 def quality_of(level: Tensor) -> Tensor:

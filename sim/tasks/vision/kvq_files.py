@@ -191,6 +191,7 @@ def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | 
         VideoFiles([folder / name for name in names], frames),
         dict(zip(("train", "test"), places, strict=False)),
         torch.from_numpy(scores).float()[:, None],
+        tuple(name for part in ratings[1:] for name in part.names),
         {} if pairs is None else read_pairs(Path(pairs), ratings[1].names),
         dict(ratings[0].columns),
     )

@@ -332,7 +332,9 @@ def video_quality(
     else:
         check_left_out(video_quality, GENERATED, contents=contents, size=size, test=test)
         rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
-    source = cached(Items(source=rated.source, name="videos"), cache_folder() if cache is None else Path(cache))
+    folder = cache_folder() if cache is None else Path(cache)
+    # Without the first video, which workers would be sent.
+    source = Mapped(cached(Items(source=rated.source, name="videos"), folder).folder, torch.empty(0))
     fragments = reading.fragments
     data: dict[str, Any] = {}
     if fragments is None:
@@ -347,12 +349,11 @@ def video_quality(
         for row, name in enumerate(rated.source.names):
             fragments.check(source.view(row).shape[2:], name)
         data = {where: _videos(source, rated, rows, fragments) for where, rows in rated.rows.items()}
-    names = rated.rows.get("test", torch.arange(0)).tolist()
     task = _LOSSES[loss](
         **data,
         model=MODELS_OF[inputs],
         columns=rated.columns,
-        names=tuple(Path(rated.source.names[row]).name for row in names),
+        names=rated.names,
         pairs=rated.pairs,
         reading=reading,
     )

@@ -32,6 +32,7 @@ class Rated(NamedTuple):
         source: Videos uint8 [T, 3, H, W] by their places, with `names` and a `fingerprint`.
         rows: Places of the videos for training, and for tests if there are any, by "train" and "test".
         scores: Scores of all videos [n, 1].
+        names: Names of the test videos.
         pairs: Pairs of test videos; see `VideoQuality`.
         columns: What else is known of the training videos.
     """
@@ -39,6 +40,7 @@ class Rated(NamedTuple):
     source: Any
     rows: dict[str, Tensor]
     scores: Tensor
+    names: tuple[str, ...]
     pairs: dict[str, Tensor]
     columns: dict[str, NDArray[Any]]
 

@@ -1,5 +1,6 @@
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -318,12 +319,14 @@ def test_supervised_refuses(data: Any, message: str) -> None:
 
 SMALL = {name: {"train_size": 6, "test_size": 2} for name in ("listops", "pathfinder", "pixel_sequence", "retrieval")}
 SMALL["text"] = {"length": 64, "train_size": 6, "test_size": 2}
+SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
 
 
 @pytest.mark.parametrize(
     "name", sorted(TASKS.keys() - {"huggingface", "image_folder", "language_model", "shards", "table"})
 )
-def test_default_model_fits_the_task(name: str) -> None:
+def test_default_model_fits_the_task(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     task = TASKS[name](**SMALL.get(name, {})).to("cpu", torch.float32)
     wanted = inspect.signature(MODELS[task.model]).parameters
     model = MODELS[task.model](**{key: value for key, value in task.model_arguments.items() if key in wanted})
