@@ -101,6 +101,8 @@ def score_videos(
         except ValueError as error:
             failures[file.name] = str(error)
             continue
+        except ImportError as error:
+            raise ExperimentError(str(error)) from error
         with torch.no_grad():
             score = float(task.outputs(module, batch))
         if math.isfinite(score):

@@ -1,6 +1,7 @@
 """Scores of video files by the models of finished runs, whose data are gone."""
 
 import csv
+import json
 import re
 import shutil
 import threading
@@ -17,6 +18,8 @@ from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.data.rows import take
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
+from basinet.sim.tasks import video_quality
+from basinet.sim.vision.video_files import read_frames
 
 av = pytest.importorskip("av")
 
@@ -138,7 +141,7 @@ def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
     assert scores_in(some / "s.csv") == pytest.approx(wanted, rel=1e-5)
     said = capsys.readouterr().err.splitlines()
     assert any(f"{some / 's.csv'} (videos: 3; other files left out: 1)" in line for line in said)
-    failed = [line for line in said if line.startswith("no score: ")]
+    failed = [line for line in said if line.startswith("basinet: ")]
     assert [name in line for name, line in zip(("bad.mp4", "empty.webm", "text.mkv"), failed, strict=True)] == [
         True
     ] * 3
@@ -151,6 +154,24 @@ def test_agents_have_scores_of_their_own(trained, some):
     assert not found.failures and found.numbers is None
     assert found.scores.keys() == wanted.keys() and found.scores != pytest.approx(wanted, rel=1e-7)
     assert seen == [(place / 3, name) for place, name in enumerate(sorted(TEST))]
+
+
+def test_other_data_are_standardised_as_in_a_run(trained, files):
+    kept = trained["features"][0] / "standards.json"
+    own = {"path": str(files / "videos"), "cache": str(files / "cache"), "inputs": "features", "frames": FRAMES}
+    same, other = (video_quality(**own, train_scores=str(files / name)) for name in ("train.csv", "test.csv"))
+    given = video_quality(**own, train_scores=str(files / "test.csv"), standards=str(kept))
+    assert given.kept == same.kept != other.kept
+    for row in range(len(TEST)):
+        shown = given.reading.inputs(read_frames(files / "videos" / TEST[row], FRAMES), "")
+        for part, wanted in zip(given.train[:2], shown, strict=True):
+            torch.testing.assert_close(part[row], wanted, rtol=1e-6, atol=1e-6)
+    short = files / "short.json"
+    short.write_text(json.dumps([{"shift": [0], "scale": [1]}] * 2))
+    with pytest.raises(ValueError, match=rf"^standards: {short} is of other features than these$"):
+        video_quality(**own, train_scores=str(files / "test.csv"), standards=str(short))
+    with pytest.raises(ValueError, match="standards"):
+        video_quality(**own | {"inputs": "fragments"}, train_scores=str(files / "test.csv"), standards=str(kept))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import argparse
 
-from basinet.launch.cli.output import DONE, FAILED, say, say_some, write
+from basinet.launch.cli.output import DONE, FAILED, say, write
 from basinet.launch.progress_bar import bar
 from basinet.launch.scoring_videos import score_videos
 from basinet.sim.experiment.component import ExperimentError
@@ -32,5 +32,6 @@ def execute(options: argparse.Namespace) -> int:
             write(f"{name} {number:.4f}")
     elif options.mos is not None:
         say(f"no comparison with {options.mos}, since some of its videos have no score")
-    say_some([f"no score: {why}" for why in found.failures.values()])
+    for why in found.failures.values():
+        say(f"basinet: {why}")
     return FAILED if found.failures else DONE

@@ -340,8 +340,11 @@ def video_quality(
     if fragments is None:
         kept = statistics_of(source, rated.source.fingerprint, key_frames)
         found = {where: _gathered(kept, rows) for where, rows in rated.rows.items()}
+        own = tuple(map(Standard.of, found["train"]))
         if not reading.standards:
-            reading = replace(reading, standards=tuple(map(Standard.of, found["train"])))
+            reading = replace(reading, standards=own)
+        elif [[len(n.shift), len(n.scale)] for n in reading.standards] != [[len(n.shift)] * 2 for n in own]:
+            raise ValueError(f"standards: {standards} is of other features than these")
         for where, parts in found.items():
             scaled = (standard(part).float() for standard, part in zip(reading.standards, parts, strict=True))
             data[where] = (*scaled, rated.scores[rated.rows[where]])

@@ -11,6 +11,7 @@ from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.sim.agents.state import StackedState, load_vector
 from basinet.sim.engines import ENGINES
 from basinet.sim.models import MODELS, FragmentNetwork, FrameNetwork, QualityPerceptron
+from basinet.sim.models.video.video_heads import LocalContrast
 from basinet.sim.tasks import Regression
 
 AGENTS, BATCH = 2, 3
@@ -127,6 +128,16 @@ def test_factorised_and_full_convolutions_see_as_far():
         before, after = layers(video)
         reached.append((before != after).any(0))
     assert torch.equal(*reached) and not reached[0].all()
+
+
+def test_local_contrast_is_that_of_windows_cut_off_at_the_borders():
+    video = random(2, 3, 3, 9, 5)
+    found, reach = LocalContrast()(video), 3
+    for y in range(9):
+        for x in range(5):
+            window = video[..., max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].flatten(-2)
+            wanted = (video[..., y, x] - window.mean(-1)) / (window.std(-1, correction=0) + 1 / 255)
+            torch.testing.assert_close(found[..., y, x], wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_hysteresis_remembers_the_worst_and_minds_bad_frames_ahead():
