@@ -47,13 +47,14 @@ class Segment:
     def __init__(
         self,
         operations: list[Operation],
-        inputs: Sequence[int],
+        inputs: Sequence[Value],
         outputs: Sequence[int],
         parameters: Views,
         held: dict[int, Tensor],
         keys: Keys,
     ) -> None:
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs = [value.index for value in inputs], outputs
+        self.trained = [value.trained for value in inputs]
         self.parameters = parameters
         self.gradients: Views = {}
         self.held = held
@@ -76,7 +77,7 @@ class Segment:
         if not self.differentiable:
             return self.value(*inputs)
         with torch.enable_grad():
-            self.leaves = [x.detach().requires_grad_(x.is_floating_point() or x.is_complex()) for x in inputs]
+            self.leaves = [x.detach().requires_grad_(t) for x, t in zip(inputs, self.trained, strict=True)]
             self.results = self.value(*self.leaves)
         return [result.detach() for result in self.results]
 
@@ -197,8 +198,8 @@ class Tape:
         names = {value.name: value.name for value in used if value.name and value.trained}
         parameters = {name: state.parameter_views[name] for name in names}
         inputs = [value for value in used if not value.name]
-        numbers = [value.index for value in inputs], [value.index for value in outputs]
-        self._append(Segment(operations, *numbers, parameters, held, self.keys), inputs, outputs, names)
+        numbers = [value.index for value in outputs]
+        self._append(Segment(operations, inputs, numbers, parameters, held, self.keys), inputs, outputs, names)
 
     def _layer(self, operation: Operation) -> tuple[Layer, dict[str, str]] | None:
         """Return an operation's layer, and the model's names of its parameters, if it has a layer of its own."""

@@ -26,6 +26,7 @@ from tests.benchmarks import (
     scaling,
     steps,
     strategies,
+    upscaling,
 )
 from tests.benchmarks.harness import Row, machine
 
@@ -43,6 +44,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "scaling": [scaling.series, scaling.memory],
     "strategies": [strategies.rows],
     "curvature": [curvature.products, curvature.top_eigenvalues, curvature.traces],
+    "upscaling": [upscaling.rows],
     "peers": [peers.rows],
     "gpu": [gpu.rows],
 }

@@ -43,6 +43,10 @@ WORKS: dict[str, dict[str, Any]] = {
     },
     "LSTM 32, context 16, 64 words, batch 8": {"task": partial(words, 64, 16), "model": models.lstm},
     "GRU 32, context 16, 64 words, batch 8": {"task": partial(words, 64, 16), "model": models.gru},
+    "residual upscaler of 88,752 parameters, batch 8 of 3×24×24": {
+        "task": steps.patches,
+        "model": "residual_upscaler",
+    },
 }
 
 TARGETS = {

@@ -20,6 +20,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
+from basinet.sim.tasks import Regression, Task
 from tests.benchmarks import models
 from tests.benchmarks.harness import Row, Step, copying, in_turn, measure, resident
 
@@ -29,6 +30,11 @@ MLP = {"name": "mlp", "hidden": [128]}
 def images(count: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images 3×32×32 of ten classes: what they show does not change what they cost."""
     return torch.randn(count, 3, 32, 32), torch.arange(count) % 10
+
+
+def patches(count: int = 512) -> Task:
+    """Random images 3×24×24 and what they are to be enlarged to, 3×96×96."""
+    return Regression(train=(torch.rand(count, 3, 24, 24), torch.rand(count, 3, 96, 96)), num_outputs=3 * 96 * 96)
 
 
 def texts(count: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,6 +63,11 @@ WORKS: dict[str, dict[str, Any]] = {
     },
     "16 agents, ring, ResNet-8, batch 32 of 3×32×32": {
         "keys": {"task": images, "model": models.resnet8, "batch_size": 32},
+        "target": ("<=", 1.05),
+        "micro_batches": 16,
+    },
+    "16 agents, ring, residual upscaler of 88,752 parameters, batch 8 of 3×24×24": {
+        "keys": {"task": patches, "model": "residual_upscaler", "batch_size": 8},
         "target": ("<=", 1.05),
         "micro_batches": 16,
     },

@@ -130,10 +130,10 @@ class _Layer(nn.Module):
         parts = self.projections(tokens).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         query, key, value = parts.unbind(0)
         nearness = nn.functional.embedding(distances, self.nearness).permute(2, 0, 1)
-        # Written out, so that it can be differentiated twice, also with respect to what is added.
-        scores = query @ key.mT / math.sqrt(features // self.heads) + nearness
         if shift:
-            scores = scores.masked_fill(apart, -math.inf)
+            nearness = nearness.masked_fill(apart, -math.inf)
+        # Written out, so that it can be differentiated twice, also with respect to what is added.
+        scores = (query / math.sqrt(features // self.heads)) @ key.mT + nearness
         found = self.output((scores.softmax(-1) @ value).transpose(2, 3).flatten(-2))
         found = found.reshape(batch, rows, columns, size, size, features).transpose(2, 3)
         found = found.reshape(batch, height, width, features)

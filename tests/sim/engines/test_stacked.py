@@ -380,3 +380,24 @@ def test_labels_without_a_class_are_left_out():
     targets[::2, 0] = -100
     task = supervised((task.train[0], targets)).to("cpu", torch.float64)
     assert_as_in_a_loop(model, task, state)
+
+
+def test_what_depends_on_inputs_alone_is_not_differentiated():
+    class Beside(nn.Module):
+        """A parameter beside a function of the inputs, which autograd would keep for its slope."""
+
+        def __init__(self):
+            super().__init__()
+            self.scale, self.head = nn.Parameter(torch.tensor(0.7)), nn.Linear(WIDTH, CLASSES)
+
+        def forward(self, x):
+            return self.head((self.scale * x + x.exp()).sin())
+
+    model, task, state = build(ModuleType(Beside))
+    engine = ENGINES["stacked"](model, task, state)
+    batch, kept = take(task.train, torch.arange(N * B).view(N, B)), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        engine.gradients(batch, torch.arange(N))
+    slope = batch[0].exp().flatten()
+    assert kept and not any(t.numel() == slope.numel() and torch.equal(t.flatten(), slope) for t in kept)
+    assert_as_in_a_loop(model, task, state)
