@@ -13,7 +13,8 @@ from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.layout import SMALLEST
 from basinet.analysis.drawing.sizes import cell_of, text_width
 from basinet.analysis.drawing.style import ink, styles
-from basinet.analysis.runs.restorations_of_runs import Restored, restored_images
+from basinet.analysis.runs.restorations_of_runs import Restored, restored_images, restores_images
+from basinet.analysis.runs.solution import replicas_of
 from basinet.sim.run.folder import Run
 from basinet.sim.vision.fidelity import fidelity
 
@@ -51,7 +52,8 @@ def plot_restorations(
         NoDataError: If no run has restored images.
     """
     require_runs(runs)
-    found = restored_images(runs[:MOST_RESTORED], image)
+    finished = [run for run in runs if restores_images(run) and replicas_of(run)]
+    found = restored_images(finished[:MOST_RESTORED], image)
     if found is None:
         raise NoDataError("no run has finished the task super_resolution, with a replica that did not diverge")
     ax = new_axes(ax)

@@ -1,9 +1,9 @@
 """Images in low and high resolution: patches of them to train on, and whole ones to measure on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class _Pairs(Stored):
     pictures: Pictures
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without what is derived from them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the same pairs, to be read to a device and in a floating type; see `Stored`."""

@@ -205,20 +205,18 @@ def super_resolution(
         train, test = Photos(train_photos, "train_photos"), Photos(test_photos, "test_photos")
         if both := set(train_photos) & set(test_photos):
             raise ValueError(f"super_resolution: {min(both)!r} is in train_photos and test_photos; allowed is one")
-    if path is not None or dataset is not None:
-        check_left_out(
-            super_resolution,
-            "for photos; allowed with other images is to leave it out",
-            train_photos=train_photos,
-            test_photos=test_photos,
-        )
+    if path is None and dataset is None:
+        check_left_out(super_resolution, "for other images; allowed with photos is to leave it out", held_out=held_out)
+    else:
+        photos = {"train_photos": train_photos, "test_photos": test_photos}
+        check_left_out(super_resolution, "for photos; allowed with other images is to leave it out", **photos)
     if test is None:
         train, test = _held_out(train, held_out, seed)
     if test_size is not None:
         test = test.take(range(min(test_size, len(test.names))))
-    for setting, found in (("train_photos", train), ("test_photos", test)):
+    for found, purpose in ((train, "train"), (test, "test")):
         if not found.names:
-            raise ValueError(f"super_resolution: {setting} names no image; allowed is at least one")
+            raise ValueError(f"super_resolution: there are no images to {purpose} on; allowed is at least one")
     ways = tuple(degradations)
     pictures = made(train, "train", scale, ways, patch, seed, cache)
     tested = made(test, "test", scale, (test_degradation,), _SMALLEST_TEST, seed, cache)

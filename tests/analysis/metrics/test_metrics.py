@@ -16,6 +16,7 @@ from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import IGNORED, LanguageModel, Regression, Task, logistic, supervised
 from basinet.sim.tasks.language.tokens import Tokens, train_bpe
 from basinet.sim.tasks.losses import SquaredError
+from basinet.sim.vision.fidelity import SCORES
 
 F64 = torch.float64
 N, C, K = 53, 4, 3
@@ -193,7 +194,7 @@ def test_metrics_of_several_labels_are_those_of_scikit_learn(name):
 
 def test_every_metric_is_compared():
     elsewhere = {"bits_per_byte", "challenge_score", "srocc", "plcc", "rank_nonsource", "rank_source"}
-    elsewhere |= {"psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}
+    elsewhere |= {*SCORES}
     assert {*METRICS} == {case.split()[0] for case in (*OF_CLASSES, *OF_NUMBERS, *OF_LABELS)} | elsewhere
 
 

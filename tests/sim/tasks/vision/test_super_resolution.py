@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -259,7 +260,9 @@ def test_decoded_images_are_kept_in_files(folder, tests, loaded, tmp_path, monke
     for row in range(2):
         assert torch.equal(take(task.test, torch.tensor([row]))[1], take(loaded.test, torch.tensor([row]))[1])
     assert len(reads) <= 2  # the first of each part, for its form
-    assert digest(task.train) == digest(super_resolution(**given).train)
+    again = pickle.loads(pickle.dumps(task.train))
+    assert digest(again) == digest(super_resolution(**given).train.to("cpu", None)) == digest(task.train)
+    assert torch.equal(again.fetch(rows[:2])[1], task.train.fetch(rows[:2])[1])
 
 
 def test_degradations(folder, tests, loaded):
@@ -368,10 +371,11 @@ def test_files_that_cannot_be_used(tmp_path, images, make, message, cached):
         ({"path": "x", "dataset": "y"}, "path is 'x' and dataset 'y'; give one of them"),
         ({"train_photos": ["chelsae"]}, "train_photos has 'chelsae'; .* did you mean 'chelsea'"),
         ({"test_photos": ["coffee"]}, "'coffee' is in train_photos and test_photos"),
-        ({"test_photos": []}, "test_photos names no image"),
+        ({"test_photos": []}, "there are no images to test on"),
         ({"degradations": ["blur", "blur"]}, "degradations is .'blur', 'blur'.; allowed are different ones"),
         ({"degradations": []}, "degradations is .*; allowed are different ones"),
         ({"test_path": "x"}, "test_path is 'x', which is for a path"),
+        ({"held_out": 0.2}, "held_out is 0.2, which is for other images"),
         ({"scene": "x"}, "scene is 'x', which is for a dataset"),
         ({"path": "nowhere"}, "nowhere is no folder"),
         ({"path": ".", "train_photos": ["coffee"]}, "train_photos is .'coffee'., which is for photos"),
