@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from basinet.launch.api import run
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.upscaling import upscale
 
-__all__ = ["Results", "compare", "export", "generate", "load", "run"]
+__all__ = ["Results", "compare", "export", "generate", "load", "run", "upscale"]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -17,5 +18,6 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.api": ("run",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.upscaling": ("upscale",),
     },
 )

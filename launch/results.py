@@ -22,7 +22,7 @@ from basinet.sim.models.model import OfTransformers
 from basinet.sim.models.modules import copy_model
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
-from basinet.sim.setup.build import build_setup
+from basinet.sim.setup.build import build_setup, model_without_data
 from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
@@ -295,7 +295,7 @@ def _model(
     found = _found(results, run, keys)
     if module is None:
         try:
-            module = _setup(results, found).plain_model()
+            module = _without_data(results, found) or _setup(results, found).plain_model()
         except ExperimentError as error:
             raise ExperimentError(
                 f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
@@ -317,6 +317,16 @@ def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
     if found is None:
         raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
     return found
+
+
+def _without_data(results: Results, run: Run) -> nn.Module | None:
+    """Make the model of a run from what its folder records, if that is enough."""
+    recorded = run.status.get("model")
+    if recorded is None or results.experiment is not None:
+        return None
+    # Any task will do, and the values are in the folder.
+    given = {**run.config, "task": "digits", "start": None, "analysis": []}
+    return model_without_data(Config.parse(given), recorded)
 
 
 def _setup(results: Results, run: Run) -> Setup:

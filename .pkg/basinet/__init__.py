@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from basinet.launch.api import run
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
     from basinet.sim.run.simulation import Interrupted, RunFailed
@@ -27,6 +28,7 @@ __all__ = [
     "generate",
     "load",
     "run",
+    "upscale",
 ]
 
 PLUGGED = {
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.api": ("run",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),
         "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),

@@ -1,5 +1,6 @@
 """A figure with its caption and data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class Drawing:
         figure: The figure, not managed by pyplot.
         rows: The data that it was drawn from.
         finding: The main result, in a sentence, for readers who cannot see it.
+        table: Headings and rows of a table that is folded below the figure, grouped by its first column, which is
+            followed by one of words and others of numbers.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Drawing:
     figure: Figure
     rows: list[dict[str, Any]]
     finding: str = ""
+    table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
 
     def __post_init__(self) -> None:
         show_literally(self.figure)

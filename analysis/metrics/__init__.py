@@ -5,10 +5,11 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 
+from basinet.analysis.metrics.fidelities import PsnrRgb, PsnrY, SsimY
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Forecast, LanguageModel, Task
+from basinet.sim.tasks import Forecast, LanguageModel, SuperResolution, Task
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -34,10 +35,12 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
 
     Returns:
         Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
-        accuracy of another classification; none of another task.
+        fidelities of super-resolution, the accuracy of another classification; none of another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
     if isinstance(task, Forecast):
         return MSE(), MAE()
+    if isinstance(task, SuperResolution):
+        return PsnrY(), SsimY(), PsnrRgb()
     return (Accuracy(),) if task.classification else ()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
+    from basinet.analysis.plots.restorations import plot_restorations
     from basinet.analysis.plots.scatter import (
         plot_flatness_accuracy,
         plot_iso_accuracy,
@@ -36,6 +37,7 @@ __all__ = [
     "plot_iso_accuracy",
     "plot_partition",
     "plot_prediction",
+    "plot_restorations",
     "plot_risk_flatness",
     "plot_scatter",
     "plot_slices",
@@ -62,6 +64,7 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.partition": ("plot_partition",),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
+        "basinet.analysis.plots.restorations": ("plot_restorations",),
         "basinet.analysis.plots.scatter": (
             "plot_flatness_accuracy",
             "plot_iso_accuracy",

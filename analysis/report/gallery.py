@@ -70,6 +70,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _survival(runs),
         _trajectories(runs),
         _forecasts(runs),
+        _restorations(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -270,9 +271,22 @@ def _trajectories(runs: Sequence[Run]) -> Drawing | None:
     return trajectory_drawing(runs)
 
 
+def _is_of(task: str, runs: Sequence[Run]) -> bool:
+    """Return whether some run is of a task."""
+    return any(describe(run.config.get("task")).split(" ")[0] == task for run in runs)
+
+
 def _forecasts(runs: Sequence[Run]) -> Drawing | None:
-    if not any(describe(run.config.get("task")).split(" ")[0] == "forecast" for run in runs):
+    if not _is_of("forecast", runs):
         return None
     from basinet.analysis.report.series import forecast_drawing  # which needs torch
 
     return forecast_drawing(runs)
+
+
+def _restorations(runs: Sequence[Run]) -> Drawing | None:
+    if not _is_of("super_resolution", runs):
+        return None
+    from basinet.analysis.report.restored import restoration_drawing  # which needs torch
+
+    return restoration_drawing(runs)

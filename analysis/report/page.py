@@ -73,10 +73,15 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
     write_atomically(folder / f"{drawing.name}.png", png.getvalue())
     write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
     picture = _inline(svg.getvalue().decode(), _describe(drawing))
+    table = ""
+    if drawing.table is not None:
+        headings, rows = drawing.table
+        table = table_html(headings, rows, numbers=range(2, len(headings)), grouped=True)
+        table = folded_html(f"{drawing.title} in numbers", table) + "\n"
     return (
         f'<section class="figure">\n<h3>{text_html(drawing.title)}</h3>\n'
         f'<figure><div class="scroll">{picture}</div>\n'
-        f"<figcaption>{text_html(drawing.caption)}</figcaption></figure>\n</section>"
+        f"<figcaption>{text_html(drawing.caption)}</figcaption></figure>\n{table}</section>"
     )
 
 

@@ -65,7 +65,9 @@ def in_small(setup: Setup) -> tuple[Setup, dict[str, Any]]:
 
 
 def _spread(task: Task, data: Data, count: int) -> Batch:
-    """Choose a few samples that count, spread over the data."""
+    """Choose a few samples that count, spread over the data; one if they differ in shape."""
+    if isinstance(data, Stored) and not data.is_uniform:
+        count = 1
     counts = None if isinstance(data, Stored) else task.counts(data)
     places = torch.arange(length(data)) if counts is None else counts.nonzero()[:, 0]
     return take(data, places[torch.linspace(0, len(places) - 1, min(count, len(places))).long().to(places.device)])

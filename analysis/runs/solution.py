@@ -46,23 +46,25 @@ def replicas_of(run: Run) -> list[int]:
 
 
 class Solution:
-    """The end of a replica of a finished run, on the CPU, in evaluation mode and the type of its analysis.
+    """The end of a replica of a finished run, on the CPU and in evaluation mode.
 
     Args:
         path: The folder of the run.
         replica: Index of the replica.
+        dtype: Floating type, such as "float32"; by default that of the run's analysis.
 
     Attributes:
         replica: Index of the replica.
         context: The parts of the run, for its analysis.
     """
 
-    def __init__(self, path: Path, replica: int) -> None:
+    def __init__(self, path: Path, replica: int, dtype: str | None = None) -> None:
         self.replica = replica
         here = {"name": "inline", "device": "cpu", "threads": 1, "readers": 0}
         run = load_run(path)
+        kind = {} if dtype is None else {"analysis_dtype": dtype}
         config = Config.parse(
-            {**run.config, "analysis": [], "analysis_samples": 1, "runtime": {**run.config["runtime"], **here}}
+            {**run.config, "analysis": [], "analysis_samples": 1, **kind, "runtime": {**run.config["runtime"], **here}}
         )
         self.context = AnalysisContext(build_setup(config, trial=False).with_frozen(path))
         self._checkpoint = RunFolder(path).checkpoint

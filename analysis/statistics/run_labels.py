@@ -15,6 +15,7 @@ _UNNAMED = (
     "strategy.order",
     "replicas",
     "evaluate_every",
+    "evaluate_samples",
     "metrics",
     "metrics_on",
     "analysis",

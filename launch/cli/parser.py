@@ -101,6 +101,27 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     _add_point(generate)
 
+    upscale = command("upscale", "enlarge images by the network of a finished run")
+    upscale.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, and folders of such")
+    upscale.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run")
+    upscale.add_argument("--out", type=Path, metavar="DIR", help="where the results go (default: beside the images)")
+    upscale.add_argument(
+        "--self-ensemble", action="store_true", help="average over flips and rotations, which takes 8 times as long"
+    )
+    upscale.add_argument(
+        "--tile", type=_positive, default=256, metavar="N", help="pixels of a tile's side (default 256)"
+    )
+    upscale.add_argument("--overlap", type=int, default=16, metavar="N", help="pixels seen around a tile (default 16)")
+    upscale.add_argument("--device", default="cpu", help="where the network computes, such as cuda (default cpu)")
+    _add_point(upscale)
+    _add_afresh(upscale)
+
+    shrink = command("shrink", "shrink images as the training data of super-resolution are made")
+    shrink.add_argument("folder", type=Path, metavar="DIR", help="folder of images")
+    shrink.add_argument("out", type=Path, metavar="OUT", help="where the small images go: 0001.png becomes 0001x4.png")
+    shrink.add_argument("--factor", type=_positive, default=4, metavar="N", help="by how much (default 4)")
+    _add_afresh(shrink)
+
     reproduce = command("reproduce", "measure a published claim anew; without a name, list them", table=True)
     reproduce.add_argument("name", nargs="?", metavar="NAME")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="settings of the study, such as scale=cifar10")
@@ -142,6 +163,11 @@ def _add_point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent", type=_point, default="centroid", metavar="K", help="an agent's number, or centroid (default)"
     )
+
+
+def _add_afresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fresh", action="store_true", help="make images anew that are there already")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _positive(text: str) -> int:

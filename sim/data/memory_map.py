@@ -49,14 +49,15 @@ class Mapped:
         return {"folder": self.folder, "like": self.like}
 
     @cached_property
-    def _parts(self) -> list[tuple[np.memmap, np.ndarray, np.ndarray]]:
+    def _parts(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The numbers, the shapes and the places of each part."""
         found = []
         for place, kind in enumerate(_record(self.folder)["types"]):
             shapes = np.load(self.folder / f"shapes{place}.npy")
             ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
             numbers = np.memmap(self.folder / f"leaf{place}.bin", dtype=kind, mode="r", shape=(int(ends[-1]),))
-            found.append((numbers, shapes, np.concatenate([[0], ends])))
+            # As a plain array, of which views are made faster.
+            found.append((np.asarray(numbers), shapes, np.concatenate([[0], ends])))
         return found
 
     def __len__(self) -> int:
@@ -65,13 +66,18 @@ class Mapped:
     def __getitem__(self, row: int) -> Nest:
         if not 0 <= row < len(self):
             raise IndexError(row)
-        return rebuild(
-            self.like,
-            [
-                torch.from_numpy(np.array(t[at[row] : at[row + 1]]).reshape(shapes[row]))
-                for t, shapes, at in self._parts
-            ],
-        )
+        return rebuild(self.like, [torch.from_numpy(np.array(part)) for part in self.arrays(row)])
+
+    def arrays(self, row: int) -> list[np.ndarray]:
+        """Return the parts of an item as views of the files, so that some of it is read without the rest.
+
+        Args:
+            row: Its index.
+
+        Returns:
+            Arrays that cannot be written to.
+        """
+        return [t[at[row] : at[row + 1]].reshape(shapes[row]) for t, shapes, at in self._parts]
 
     @property
     def is_uniform(self) -> bool:

@@ -1,6 +1,7 @@
 """Rows of data, whether the samples are tensors in memory or are read when they are needed."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from basinet.sim.data.nests import Nest, leaves, map_nest
 
-__all__ = ["IGNORED", "Data", "Stored", "at_once", "in_memory", "length", "singles", "spread", "take"]
+__all__ = ["IGNORED", "Data", "Stored", "at_once", "first", "in_memory", "length", "singles", "some", "spread", "take"]
 
 IGNORED = -100
 """The label for "none", as in torch's cross-entropy: ignored by the loss and the metrics."""
@@ -95,6 +96,50 @@ class Stored(ABC):
         """
 
 
+@dataclass(frozen=True, eq=False)
+class Some(Stored):
+    """Some of the samples that are read when they are needed.
+
+    Attributes:
+        whole: All samples.
+        rows: Which ones, int64 [m] on the CPU.
+    """
+
+    whole: Stored
+    rows: Tensor
+
+    def __len__(self) -> int:
+        """Return their number m."""
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of each sample, if it is known; see `Stored`."""
+        return None if self.whole.labels is None else self.whole.labels[self.rows]
+
+    @property
+    def relabels(self) -> bool:
+        """Whether a sample may have another label when an agent draws it; see `Stored`."""
+        return self.whole.relabels
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all samples have the same shapes; see `Stored`."""
+        return self.whole.is_uniform
+
+    def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
+        """Read samples; see `Stored`."""
+        return self.whole.fetch(self.rows[rows], keys)
+
+    def place(self, batch: Nest) -> Nest:
+        """Move what was fetched; see `Stored`."""
+        return self.whole.place(batch)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Return the same samples, to be read to a device and in a floating type; see `Stored`."""
+        return replace(self, whole=self.whole.to(device, dtype))
+
+
 Data = Any
 """A nest of tensors [n, ...] that share their first dimension, or samples that are read when they are needed."""
 
@@ -131,6 +176,32 @@ def take(data: Data, rows: Tensor | slice | int, keys: Tensor | None = None) -> 
         drawn = None if keys is None else keys.reshape(-1)
         return map_nest(lambda t: t.view(*shape, *t.shape[1:]), data.read(flat, drawn))
     return map_nest(lambda t: t.index_select(0, flat).view(*shape, *t.shape[1:]), data)
+
+
+def first(data: Data, count: int) -> Nest:
+    """Take the first samples, to try something out.
+
+    Args:
+        data: The samples.
+        count: How many; there are fewer if they differ in shape, or there are no more.
+
+    Returns:
+        A nest of tensors.
+    """
+    return take(data, slice(0, count if not isinstance(data, Stored) or data.is_uniform else 1))
+
+
+def some(data: Data, rows: Tensor) -> Data:
+    """Choose samples.
+
+    Args:
+        data: The samples.
+        rows: Indices of the chosen ones, int64 [m].
+
+    Returns:
+        These: in memory if all are, and otherwise to be read when they are needed.
+    """
+    return Some(data, rows) if isinstance(data, Stored) else take(data, rows.to(leaves(data)[0].device))
 
 
 def in_memory(data: Data) -> Nest:

@@ -156,7 +156,8 @@ def measure(
         The mean loss, and the metrics if they are measured on these data, by the name of the value.
     """
     metrics = [metric.fresh() for metric in metrics_of(task)] if where in task.metrics_on else []
-    data, losses, of_batches = getattr(task, where), [], task.mean_over == "batch"
+    data = task.evaluated if where == "train" else task.test
+    losses, of_batches = [], task.mean_over == "batch"
     for part, share in chunks(task, data, chunk):
         with torch.set_grad_enabled(backward):
             loss, returned = _loss(task, part, outputs, model)

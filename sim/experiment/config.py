@@ -364,6 +364,8 @@ class Config(_Part):
         replicas: Number of independent repetitions, which run together.
         seed: Seed of all random draws.
         evaluate_every: Steps between two evaluations; None for ten evaluations in the run.
+        evaluate_samples: Size of the fixed random subset of the training samples that evaluations measure, for training
+            data that are large; None for all.
         metrics: What is measured at each evaluation besides the loss, the main metric first; None for the task's own,
             which is the accuracy if it is a classification.
         metrics_on: On which data, "test" and "train"; None for the test data.
@@ -415,6 +417,7 @@ class Config(_Part):
     replicas: PositiveInt = 5
     seed: Seed = 0
     evaluate_every: PositiveInt | None = None
+    evaluate_samples: PositiveInt | None = None
     metrics: Annotated[tuple[InstanceOf[Component], ...] | None, _components("metrics")] = None
     metrics_on: Annotated[tuple[Where, ...] | None, Field(min_length=1)] = None
     keep_every: PositiveInt | None = None

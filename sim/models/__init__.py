@@ -14,11 +14,15 @@ from basinet.sim.models.linear import Linear, LinearForecaster, Softmax
 from basinet.sim.models.mlp import MLP
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.point import Point
+from basinet.sim.models.restoration.distillation_upscaler import DistillationUpscaler
+from basinet.sim.models.restoration.residual_upscaler import ResidualUpscaler
+from basinet.sim.models.restoration.window_upscaler import WindowUpscaler
 
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "DistillationUpscaler",
     "Linear",
     "LinearForecaster",
     "Linformer",
@@ -26,6 +30,7 @@ __all__ = [
     "Performer",
     "Point",
     "ResNet",
+    "ResidualUpscaler",
     "S3Attention",
     "S3Classifier",
     "S3Forecaster",
@@ -33,6 +38,7 @@ __all__ = [
     "Tokenwise",
     "Transformer",
     "WideResNet",
+    "WindowUpscaler",
 ]
 
 MODELS.fill(__name__)

@@ -69,7 +69,8 @@ class Run:
         path: The folder.
         config: The resolved experiment of this run.
         status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
-            from replica to the step at which it diverged, `engine`, `error`, `quantities` of the metrics, `baselines`.
+            from replica to the step at which it diverged, `engine`, `error`, `quantities` of the metrics, `baselines`,
+            and `model`, what the task gives to the maker of the model.
         metrics: Measurements in the order taken, one mapping per (step, replica), or per (step, replica, agent) if
             single agents were measured.
     """

@@ -111,6 +111,8 @@ class Progress:
         self.trajectory = TrajectoryWriter(folder.path, setup.evaluate_every, setup.num_steps) if records else None
         self.engine = team.engine_choice()
         self.about: dict[str, Any] = {"loss": setup.task.about_loss}
+        if not setup.model_component.is_ready:
+            self.about["model"] = {"name": setup.task.model, "arguments": setup.task.model_arguments}
         self.about |= {"start": setup.about_start} if setup.about_start else {}
         self.about |= {"kept": identities(setup.task.kept)} if setup.task.kept else {}
         self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}

@@ -1,7 +1,7 @@
 """Building the parts of a run: each is made and checked, and they are tried out together."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import StrategyTraits
@@ -17,7 +18,7 @@ from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import staying, user_code
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
@@ -31,7 +32,7 @@ from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
 
-__all__ = ["build_setup"]
+__all__ = ["build_setup", "model_without_data"]
 
 
 @staying()
@@ -86,6 +87,12 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if config.start is not None:
         config.start.check_made(identities(task.kept))
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
+    if (count := config.evaluate_samples) is not None:
+        if task.overrides("evaluate"):
+            raise ExperimentError(
+                f"evaluate_samples: {component.name} evaluates models in its own way; allowed is to leave it out"
+            )
+        task = share("evaluated", (task, count), lambda: replace(task, evaluated_samples=count))
     if task.mean_over == "batch" and task.measured_batch is None:
         size = config.batch_size
         task = share("batches", (task, size), lambda: replace(task, measured_batch=size))
@@ -231,19 +238,58 @@ def _user_data(given: Any) -> Task:
     return supervised(*given) if pair else supervised(given)
 
 
+def model_without_data(config: Config, recorded: Mapping[str, Any]) -> nn.Module | None:
+    """Make the model of a run without its data.
+
+    Args:
+        config: The run, with the start None.
+        recorded: Name of the task's own model, and the `arguments` that the task has given to the maker.
+
+    Returns:
+        The model, as `Setup.plain_model` makes it; None if its layers learn their sizes from data.
+
+    Raises:
+        ExperimentError: It cannot be made.
+    """
+    component = config.model or KINDS["model"].parse(recorded["name"])
+    given = {name: _tuples(value) for name, value in recorded["arguments"].items()}
+
+    def make() -> nn.Module:
+        made = move_model(_made(component, config, given), "cpu")
+        return made if _learns_sizes(made) else trainable(config, made)
+
+    model = instantiate(make, draws.key(config.seed, "frozen values"))
+    return None if _learns_sizes(model) else model
+
+
+def _tuples(value: Any) -> Any:
+    """Return an argument as it was before JSON made lists of tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _learns_sizes(model: nn.Module) -> bool:
+    return any(map(is_lazy, (*model.parameters(), *model.buffers())))
+
+
+def _made(component: Component, config: Config, arguments: Mapping[str, Any]) -> nn.Module:
+    """Make a model, whose lazy layers are still without values."""
+    made = component.make(**arguments, seed=config.seed)
+    if not isinstance(made, nn.Module):
+        raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
+    with user_code(component):
+        try:
+            check_module(made)
+            return copy_model(made)  # the user may continue to use it, or parts of it
+        except ValueError as error:
+            raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
+
+
 def _model(config: Config, task: Task) -> Callable[[], nn.Module] | nn.Module:
     component = config.model or KINDS["model"].parse(task.model)
 
     def make() -> nn.Module:
-        made = component.make(**task.model_arguments, seed=config.seed)
-        if not isinstance(made, nn.Module):
-            raise ExperimentError(f"model: {component.name} makes a {type(made).__name__}, not a torch.nn.Module")
+        made = _made(component, config, task.model_arguments)
         with user_code(component):
-            try:
-                check_module(made)
-                made = copy_model(made)  # the user may continue to use it, or parts of it
-            except ValueError as error:
-                raise ExperimentError(f"model: {component.name} cannot be trained: {error}") from error
             return move_model(materialize(made, task.outputs, take(task.train, slice(0, 2))), "cpu")
 
     if component.is_ready:  # it has its values, which only adapters are drawn beside

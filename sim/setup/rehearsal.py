@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.state import load_vector
 from basinet.sim.data.nests import leaves, map_nest
-from basinet.sim.data.rows import length, take
+from basinet.sim.data.rows import first, length, take
 from basinet.sim.engines import Verb
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
@@ -246,7 +246,7 @@ def try_data(setup: Setup, model: nn.Module) -> None:
     """
     task = setup.task
     # An odd number: a loss [B, B] that is broadcast by mistake may look like outputs [B, 2] for two samples.
-    few = {name: take(data, slice(0, _FEW + 1)) for name, data in task.measured().items()}
+    tried = {name: first(data, _FEW + 1) for name, data in task.measured().items()}
 
     def measure(train: Batch, test: Batch | None = None) -> None:
         if not task.overrides("evaluate"):  # a user's task may measure in its own way
@@ -257,7 +257,7 @@ def try_data(setup: Setup, model: nn.Module) -> None:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             copied = copy_model(model).eval()
-            written = writes(measure, *few.values())
+            written = writes(measure, *tried.values())
     except Exception as error:
         _blame(setup, error)
     if written:
@@ -339,7 +339,7 @@ def _small(setup: Setup, *, few: bool) -> Setup:
     if not few:
         return replace(setup, config=config, holdings=setup.holdings[:1], attackers=setup.attackers[:1])
     train = take(task.train, slice(0, _FEW))
-    test = None if task.test is None else take(task.test, slice(0, _FEW))
+    test = None if task.test is None else first(task.test, _FEW)
     weights = (csr_array(np.full((agents, agents), 1 / agents)),)
     attackers = np.zeros((1, agents), dtype=bool)
     attackers[0, 1:] = setup.attackers.any()

@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.super_resolution import SuperResolution, super_resolution
 
 __all__ = [
     "IGNORED",
@@ -44,6 +45,7 @@ __all__ = [
     "Regression",
     "Ripples",
     "SquaredError",
+    "SuperResolution",
     "Task",
     "digits",
     "double_well",
@@ -62,6 +64,7 @@ __all__ = [
     "retrieval",
     "ripples",
     "shards",
+    "super_resolution",
     "supervised",
     "table",
     "text",

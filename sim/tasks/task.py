@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from basinet.algorithms import draws
 from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
-from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, spread, take
+from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, some, spread, take
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.run.quantity import Where
@@ -22,7 +23,7 @@ from basinet.topologies.registry import Registry
 
 MeanOver = Literal["samples", "batch"]
 
-_ADDED = ("vocabulary", "padding", "metrics", "metrics_on")
+_ADDED = ("vocabulary", "padding", "metrics", "metrics_on", "evaluated_samples")
 """Attributes that tasks did not always have; what their defaults say leaves the digest of a task as it was."""
 
 Batch = Nest
@@ -52,6 +53,8 @@ class Task:
             returns that of the whole batch, a scalar, which batches of other sizes do not add up to.
         measured_batch: For a loss of whole batches: samples in each of the fixed batches over whose losses evaluation
             and analysis take the mean. A run takes its batch size for None; outside, all samples are one batch.
+        evaluated_samples: Size of the fixed random subset of the training samples that evaluations measure; None for
+            all.
         columns: What else is known of each training sample, by name, such as its user: arrays [n] of numbers or words,
             by which the samples may be partitioned.
         metrics: What is measured besides the loss, the main metric first; None for the accuracy of a classification.
@@ -68,6 +71,7 @@ class Task:
     target: str | None = None
     mean_over: MeanOver = "samples"
     measured_batch: int | None = None
+    evaluated_samples: int | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: tuple[Any, ...] | None = None
     metrics_on: tuple[Where, ...] = ("test",)
@@ -82,6 +86,7 @@ class Task:
         """Return the attributes without those derived from the data, and without what digests knew nothing of."""
         usual = {field.name: field.default for field in fields(self) if field.name in _ADDED}
         left_out = {
+            "evaluated",
             "ignores",
             "outputs_per_sample",
             "sizes",
@@ -230,7 +235,14 @@ class Task:
 
     @property
     def about_loss(self) -> str:
-        """The loss, what its mean is over, and how many training labels do not count, in words."""
+        """The loss, what its mean is over, and what is not evaluated, in words."""
+        count, total = self.evaluated_samples, length(self.train)
+        if count is None or count >= total:
+            return self._about_loss
+        return f"{self._about_loss}; evaluated on {count:,} of the {total:,} training samples"
+
+    @property
+    def _about_loss(self) -> str:
         owner = next(kind for kind in type(self).__mro__ if {"loss", "objective", "loss_words"} & vars(kind).keys())
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
@@ -260,6 +272,15 @@ class Task:
         if self.test is None or self.overrides("evaluate"):
             return {"train": self.train}
         return {"train": self.train, "test": self.test}
+
+    @cached_property
+    def evaluated(self) -> Data:
+        """The training samples that evaluations measure."""
+        count, total = self.evaluated_samples, length(self.train)
+        if count is None or count >= total:
+            return self.train
+        order = draws.permutation(torch.tensor([draws.key(0, "evaluated samples")]), torch.tensor([total]), total)[0]
+        return some(self.train, order[:count].sort().values)
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:

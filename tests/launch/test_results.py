@@ -251,3 +251,14 @@ def test_objects_from_python_are_not_in_the_folder_but_can_be_given_again(tmp_pa
     assert list(basinet.Experiment.load(tmp_path / "experiment.yaml", ["model=mlp"]).runs) == [NAME]
     with pytest.raises(ExperimentError, match="was given as an object from Python"):
         Config.parse(load_run(tmp_path / NAME).config)
+
+
+def test_a_model_is_made_without_the_data_that_it_was_trained_on(tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text("a,b,target\n" + "\n".join(f"{n},{n % 3},{n % 2}" for n in range(20)))
+    task = {"name": "table", "path": str(data), "target": "target"}
+    results = carry_out(tmp_path / "out", task=task, adapters={"name": "lora", "rank": 1})
+    wanted = results.state_dict(NAME, 1, 2)
+    data.unlink()
+    found = basinet.load(tmp_path / "out").state_dict(NAME, 1, 2)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())

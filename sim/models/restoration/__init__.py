@@ -1,1 +1,1 @@
-"""Networks that make images larger."""
+"""Networks that enlarge images; before they are trained, they interpolate bicubically."""

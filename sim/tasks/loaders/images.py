@@ -1,10 +1,7 @@
 """Decoding of images, from files or bytes."""
 
-import io
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +14,9 @@ from basinet.sim.data.nests import Nest, leaves
 from basinet.sim.data.rows import at_once, take
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.tasks.task import Task
+from basinet.sim.vision.picture_files import Encoded, decoded
 
-__all__ = ["SUFFIXES", "Decoder", "Encoded", "normalized", "read_image"]
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the names of image files."""
-
-Encoded = Mapping[str, Any] | Path | bytes
-"""The content of an image file, the file, or a mapping of `bytes` or `path`, of which the other is None."""
+__all__ = ["Decoder", "normalized", "read_image"]
 
 
 def read_image(encoded: Encoded | None, size: int | None = None, channels: int | None = None) -> Tensor:
@@ -138,7 +130,7 @@ def _pixels(encoded: Encoded, size: int | None, channels: int | None) -> NDArray
     """Return the pixels of an encoded image, [height, width, channels]: uint8, or float32 in [0, 1] for more bits."""
     from PIL.Image import fromarray
 
-    image, white = _decoded(encoded)
+    image, white = decoded(encoded)
     if _is_transparent(image):
         raise ValueError("it is transparent in places; put it on a background first")
     deep = white is not None
@@ -158,56 +150,3 @@ def _is_transparent(image: Any) -> bool:
     if image.mode.startswith("I"):
         return bool((np.asarray(image) == image.info.get("transparency", -1)).any())
     return bool(image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255)
-
-
-def _decoded(encoded: Encoded) -> tuple[Any, int | None]:
-    """Decode an image; return it with its white level if it has more than 8 bits."""
-    from PIL.Image import open as open_image
-    from PIL.ImageOps import exif_transpose
-
-    with _opened(encoded) as file, open_image(file) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a camera's JPEG with a preview
-            raise ValueError(f"it has {frames} frames; make each an image of its own")
-        stored = image.tile[0][3] if image.tile else ""
-        if image.mode.startswith(("I", "F")):
-            return exif_transpose(image), _white(image, str(stored))
-        highest = stored[-1] if image.format == "PPM" and isinstance(stored, tuple) else 0
-        if highest > 255 or re.search(";16[BLN]", str(stored)):
-            raise ValueError(
-                "it has several channels of 16 bits, of which PIL only reads 8; save them with 8 bits, or as greyscale"
-                " without transparency"
-            )
-        return exif_transpose(image), None
-
-
-def _opened(encoded: Encoded) -> Any:
-    """Open the content of an image file."""
-    if isinstance(encoded, Path):
-        return open(encoded, "rb")
-    content = encoded if isinstance(encoded, bytes) else encoded["bytes"]
-    if content is not None:
-        return io.BytesIO(content)
-    import fsspec  # type: ignore[import-untyped]
-
-    return fsspec.open(encoded["path"])  # type: ignore[call-overload]
-
-
-def _white(image: Any, stored: str) -> int:
-    """Return the white level of a greyscale image of more than 8 bits, as PIL reads it."""
-    if getattr(image, "tag_v2", {}).get(262) == 0:
-        raise ValueError("it is a negative, in which 0 is white; invert it first")
-    if image.mode == "F":
-        pixels = np.asarray(image)
-        if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError(
-                f"its pixels are floating-point numbers from {pixels.min():g} to {pixels.max():g}; allowed are 0 to 1"
-            )
-        return 1
-    # In a TIFF, "I" stands for signed or 32-bit integers.
-    if image.format in ("PNG", "PPM", "JPEG2000") or (image.format == "TIFF" and image.mode != "I"):
-        return 4095 if "I;12" in stored else 65535
-    raise ValueError(
-        f"its pixels are integers of the type {stored} in a {image.format}, of which none is white; allowed are 8 or 16"
-        " bits without a sign, and floating-point numbers from 0 to 1"
-    )

@@ -16,10 +16,11 @@ from pydantic import Field
 
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.run.files import write_atomically
-from basinet.sim.tasks.loaders.images import SUFFIXES, Decoder
+from basinet.sim.tasks.loaders.images import Decoder
 from basinet.sim.tasks.losses import ClassLoss, with_loss
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
+from basinet.sim.vision.picture_files import SUFFIXES
 
 __all__ = ["shards"]
 

@@ -4,7 +4,7 @@ import os
 import random
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +441,16 @@ class Unequal(Dataset[Any]):
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         return torch.full((1, row + 1, 2), 1.0 + row), torch.full((1, 1), 2.0 * row)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_evaluations_may_measure_a_part_of_the_training_samples(lazy: bool) -> None:
+    task = replace(supervised([*zip(X, Y, strict=True)], num_outputs=2, lazy=lazy), evaluated_samples=7)
+    model = torch.nn.Linear(3, 2)
+    mine = in_memory(task.evaluated)
+    assert len(mine[0].unique(dim=0)) == 7 and all((row == X).all(1).any() for row in mine[0])
+    assert task.evaluate(model)["train_loss"] == pytest.approx(task.objective(model, mine).item(), abs=1e-6)
+    assert "evaluated on 7 of the 20 training samples" in task.about_loss
 
 
 def test_items_that_differ_in_shape_are_measured_one_by_one() -> None:

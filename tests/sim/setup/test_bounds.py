@@ -106,6 +106,7 @@ def test_the_sweep_finds_what_there_is_to_set():
 
 KEYS = [
     "seed", "steps", "epochs", "replicas", "batch_size", "evaluate_every", "keep_every", "analysis_samples",
+    "evaluate_samples",
     "analysis_memory", "runtime.threads", "runtime.actors", "runtime.cpus_per_actor", "runtime.gpus_per_actor",
     "topology.agents", "escape.every", "trajectory.megabytes", "gradient_noise.tail", "gradient_noise.size",
     "gradient_noise.p", "gradient_noise.multiplicative",

@@ -1,0 +1,138 @@
+"""The figure and the table of images that runs have restored."""
+
+import logging
+from collections.abc import Sequence
+
+from basinet.analysis.drawing.choice import WIDE
+from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.layout import Fitted, Sheet
+from basinet.analysis.drawing.panels import finish_panels
+from basinet.analysis.plots.restorations import MOST_RESTORED, plot_restorations
+from basinet.analysis.runs.restorations_of_runs import ALL, BICUBIC, restoration_rows, restores_images
+from basinet.analysis.runs.solution import replicas_of
+from basinet.analysis.statistics.ranking import leaders
+from basinet.analysis.statistics.run_labels import labels
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.folder import Run
+from basinet.sim.run.records import Row
+
+__all__ = ["restoration_drawing"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_IMAGES = 3
+"""Most test images in the figure."""
+
+_MOST_BY_AGENTS = 200
+"""Most images that the agents of a run restore, all together."""
+
+_FEW, _LOW, _HIGH = 3, 1.6, 2.5
+"""Number of runs whose parts are drawn in a row, and heights in inches of a test image and its parts in one or two."""
+
+_HEADINGS = {
+    "psnr_y": ("PSNR-Y in dB ↑", 2),
+    "ssim_y": ("SSIM-Y ↑", 4),
+    "psnr_rgb": ("PSNR-RGB in dB ↑", 2),
+    "ssim_rgb": ("SSIM-RGB ↑", 4),
+}
+"""Headings of the scores, and how many decimals are shown."""
+
+
+def restoration_drawing(runs: Sequence[Run]) -> Drawing | None:
+    """Draw what runs make of the test images on which most is gained; its data are the scores of all test images.
+
+    Args:
+        runs: The runs; of many, the best of each strategy are drawn.
+
+    Returns:
+        The figure; None if no run restores images, if runs restore different ones, or if what they were trained on is
+        not there any more.
+    """
+    ran = [run for run in runs if restores_images(run) and replicas_of(run)]
+    count = len(ran)
+    if count > MOST_RESTORED:
+        ran = [ran[place] for place in leaders(ran)[:MOST_RESTORED]]
+    ran = [run for run in ran if _readable(run)]
+    if not ran:
+        return None
+    rows = restoration_rows(ran, most=_MOST_BY_AGENTS)
+    gains: dict[str, float] = {}
+    for row in rows:
+        if row["image"] != ALL:
+            sign = -len(ran) if row["label"] == BICUBIC else row["label"] in labels(ran)
+            gains[row["image"]] = gains.get(row["image"], 0.0) + sign * row["psnr_y"]
+    shown = sorted(gains, key=lambda image: -gains[image])[:_MOST_IMAGES]
+    figure = Sheet(figsize=(WIDE, (_LOW if len(ran) <= _FEW else _HIGH) * len(shown)), layout=Fitted())
+    axes = figure.subplots(len(shown), squeeze=False).ravel().tolist()
+    try:
+        for image, ax in zip(shown, axes, strict=True):
+            plot_restorations(ran, image=image, ax=ax, legend=False)
+    except ExperimentError as error:
+        _log.warning("restored images are not drawn: %s", error)
+        return None
+    finish_panels(figure, axes, share_x=False)
+    return Drawing(
+        "restorations",
+        "Restored images",
+        _caption(rows, count, len(ran), len(shown), len(gains)),
+        figure,
+        rows,
+        _finding(rows),
+        _table(rows),
+    )
+
+
+def _caption(rows: Sequence[Row], count: int, drawn: int, shown: int, images: int) -> str:
+    which = f"The {shown} of {images} test images on which most is gained" if shown < images else "The test images"
+    caption = (
+        f"{which}, and the part of each where restored images differ most from bicubic interpolation, in low"
+        " resolution, restored by the centroids of the first replica that did not diverge, and as it is. Numbers are"
+        " the PSNR of the luma of whole images in dB."
+    )
+    if count > drawn:
+        caption += f" Of {count} runs, {drawn} are drawn, the best of each strategy."
+    caption += " The table has all test images, the mean over the replicas"
+    caption += " ± their standard deviation" if any("psnr_y_spread" in row for row in rows) else ""
+    caption += ", and mean and range over the agents of the first replica" if _by_agents(rows) else ""
+    return f"{caption}."
+
+
+def _by_agents(rows: Sequence[Row]) -> bool:
+    return any("psnr_y_agents" in row for row in rows)
+
+
+def _finding(rows: Sequence[Row]) -> str:
+    means = {row["label"]: row["psnr_y"] for row in rows if row["image"] == ALL}
+    bicubic = means.pop(BICUBIC)
+    best = max(means, key=lambda label: means[label])
+    return f"The largest mean PSNR of the luma is {means[best]:.2f} dB, {best}; that of bicubic is {bicubic:.2f} dB."
+
+
+def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Format the scores by image, their mean first."""
+    headings = ["image", "restored by", *(heading for heading, _ in _HEADINGS.values()), "agents, PSNR-Y in dB ↑"]
+    order = dict.fromkeys([ALL, *(row["image"] for row in rows)])
+    cells = []
+    for image in order:
+        for row in (row for row in rows if row["image"] == image):
+            scores = [_score(row, name, digits) for name, (_, digits) in _HEADINGS.items()]
+            agents = ""
+            if "psnr_y_agents" in row:
+                agents = f"{row['psnr_y_agents']:.2f} ({row['psnr_y_low']:.2f} to {row['psnr_y_high']:.2f})"
+            cells.append(["mean over the images" if image == ALL else image, row["label"], *scores, agents])
+    return headings, cells
+
+
+def _score(row: Row, name: str, digits: int) -> str:
+    spread = row.get(f"{name}_spread")
+    return f"{row[name]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+
+
+def _readable(run: Run) -> bool:
+    """Return whether the images of a run can be restored, for which its data and code have to be there."""
+    try:
+        restoration_rows([run], most=_MOST_BY_AGENTS)
+    except (ExperimentError, ImportError, OSError) as error:
+        _log.warning("restored images of %s are not drawn: %s", run.name, error)
+        return False
+    return True

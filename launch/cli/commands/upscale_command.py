@@ -1,0 +1,57 @@
+"""`basinet upscale`: enlarge images by the network of a finished run."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from basinet.launch.cli.output import DONE, FAILED, say
+from basinet.launch.progress_bar import bar
+from basinet.launch.upscaling import upscale
+from basinet.sim.vision.picture_folders import Changed
+
+__all__ = ["execute", "tell"]
+
+_MOST_NAMES = 5
+"""Most files that are named."""
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Carry out the command; return the exit status."""
+    with bar("upscale", quiet=options.quiet) as shown:
+        changed = upscale(
+            options.images,
+            options.model,
+            options.out,
+            self_ensemble=options.self_ensemble,
+            tile=options.tile,
+            overlap=options.overlap,
+            replica=options.replica,
+            agent=options.agent,
+            fresh=options.fresh,
+            device=options.device,
+            shown=shown,
+        )
+    return tell(changed)
+
+
+def tell(changed: Changed) -> int:
+    """Say what has become of images.
+
+    Args:
+        changed: What has.
+
+    Returns:
+        The exit status.
+    """
+    if changed.written:
+        say(f"written: {_some(changed.written)}")
+    if changed.kept:
+        say(f"kept, since already there: {_some(changed.kept)}; --fresh makes them anew")
+    for sentence in changed.failed:
+        say(f"basinet: {sentence}")
+    return FAILED if changed.failed else DONE
+
+
+def _some(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - _MOST_NAMES:,} more" if len(files) > _MOST_NAMES else ""
+    return ", ".join(map(str, files[:_MOST_NAMES])) + more

@@ -1,0 +1,127 @@
+"""Images enlarged by the network of a finished run."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.launch.results import load_one
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.vision.fidelity import to_bytes
+from basinet.sim.vision.picture_files import Pixels
+from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, pictures_in
+from basinet.sim.vision.resizing import enlarge
+from basinet.sim.vision.self_ensemble import of_eight_views
+from basinet.sim.vision.tiles import in_tiles
+
+__all__ = ["upscale"]
+
+
+def upscale(
+    images: str | Path | Iterable[str | Path],
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    self_ensemble: bool = False,
+    tile: int = 256,
+    overlap: int = 16,
+    replica: int = 0,
+    agent: int | str = "centroid",
+    fresh: bool = False,
+    device: str = "cpu",
+    shown: Callable[[float, str], object] | None = None,
+) -> Changed:
+    """Enlarge images by the network of a finished run, such as one of the task `super_resolution`.
+
+    `photo.jpg` becomes `photo_x4.png` beside it, or `photo.png` in another folder. Opacity is enlarged by bicubic
+    interpolation. A greyscale image is shown to a network of colour in three equal channels, and the results are
+    averaged; a network of greyscale enlarges the channels of a colour image one by one.
+
+    Args:
+        images: Image files, and folders of such.
+        model: The folder of a run. The data of its task need not be there.
+        out: The folder of the results; None to write them beside the images.
+        self_ensemble: Whether to average over the eight flips and rotations of each image, which takes eight times as
+            long.
+        tile: Height and width of the tiles in which images are enlarged, which bound the memory.
+        overlap: Width of the margin that the network sees around each tile.
+        replica: Number of the replica.
+        agent: An agent's number, or "centroid".
+        fresh: Whether to make results anew that are there already; otherwise they are kept.
+        device: Where the network computes, such as "cuda".
+        shown: Called with the fraction done and the name of the current image.
+
+    Returns:
+        What has become of the images; those that cannot be used do not stop the others.
+
+    Raises:
+        ExperimentError: The run has no network that enlarges images, there are no images, or a setting is impossible.
+    """
+    if tile < 1:
+        raise ExperimentError(f"tile: got {tile}; allowed are 1, 2, …")
+    if overlap < 0:
+        raise ExperimentError(f"overlap: got {overlap}; allowed are 0, 1, …")
+    given = [images] if isinstance(images, str | Path) else images
+    network, channels, factor = _network(model, replica, agent)
+    targets = _targets([Path(image) for image in given], None if out is None else Path(out), factor)
+    try:
+        network.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise ExperimentError(f"device: got {device}: {str(error).splitlines()[0]}") from error
+    dtype = next(network.parameters()).dtype
+    applied = of_eight_views(lambda x: output_of(network(x))) if self_ensemble else lambda x: output_of(network(x))
+
+    def enlarged(image: Pixels, advanced: Advanced) -> Pixels:
+        count = len(image.colour)
+
+        def restored(piece: Tensor) -> Tensor:
+            low = piece.to(device, dtype) / 255
+            if count == channels:
+                high = applied(low)
+            elif count == 1:
+                high = applied(low.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
+            else:
+                high = applied(low.transpose(0, 1)).transpose(0, 1)
+            return to_bytes(high).cpu()
+
+        with torch.no_grad():
+            colour = in_tiles(restored, image.colour[None], factor, tile, overlap, advanced=advanced)[0]
+        return Pixels(colour, None if image.alpha is None else enlarge(image.alpha, factor), image.profile)
+
+    return change_all(targets, enlarged, lambda image, made: made.exists() and not fresh, shown)
+
+
+def _network(folder: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
+    """Return the network of a run, the channels of its images, and its factor."""
+    results, run = load_one(folder)
+    recorded = run.status.get("model")
+    arguments: Mapping[str, Any] = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
+    shape, outputs = arguments["input_shape"], arguments["num_outputs"]
+    factor = math.isqrt(outputs // math.prod(shape))
+    if len(shape) != 3 or shape[0] not in (1, 3) or factor < 2 or factor**2 * math.prod(shape) != outputs:
+        raise ExperimentError(
+            f"model: the network of {folder} makes {outputs} numbers of inputs of the shape {tuple(shape)}; allowed are"
+            " networks that enlarge images, as in a run of super_resolution"
+        )
+    return results.model(run, replica, agent), shape[0], factor
+
+
+def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Path]:
+    """Choose where the result of each image is written."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise ExperimentError(f"out: {out} is a file; choose a folder")
+    found = [file for image in images for file in (pictures_in(image) if image.is_dir() else [image])]
+
+    def target(image: Path) -> Path:
+        if out is None or out.absolute() == image.parent.absolute():
+            return image.with_name(f"{image.stem}_x{factor}.png")
+        return out / f"{image.stem}.png"
+
+    targets = {image: target(image) for image in found}
+    # In a folder that has been enlarged before, the results are no images to enlarge.
+    made = set(targets.values())
+    return {image: result for image, result in targets.items() if image not in made}

@@ -1,0 +1,73 @@
+"""Photos that are part of scikit-image and scikit-learn."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import Tensor
+
+from basinet.sim.experiment.mistakes import nearest
+from basinet.sim.vision.picture_files import read_pixels
+
+__all__ = ["PHOTOS", "Photo", "read_photo"]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo.
+
+    Attributes:
+        scene: What it shows; photos of one scene resemble each other.
+        package: The package that it is part of, by its import name.
+        place: Its file in the package.
+    """
+
+    scene: str
+    package: str
+    place: str
+
+
+def _scikit_image(scene: str, **files: str) -> dict[str, Photo]:
+    return {name: Photo(scene, "skimage", f"data/{file}") for name, file in files.items()}
+
+
+def _scikit_learn(scene: str, **files: str) -> dict[str, Photo]:
+    return {name: Photo(scene, "sklearn", f"datasets/images/{file}") for name, file in files.items()}
+
+
+PHOTOS: dict[str, Photo] = {
+    **_scikit_image("people", astronaut="astronaut.png", camera="camera.png"),
+    **_scikit_image("animals", chelsea="chelsea.png"),
+    **_scikit_image("objects", coffee="coffee.png", coins="coins.png", clock="clock_motion.png"),
+    **_scikit_image("workshop", motorcycle_left="motorcycle_left.png", motorcycle_right="motorcycle_right.png"),
+    **_scikit_image("texture", brick="brick.png", grass="grass.png", gravel="gravel.png"),
+    **_scikit_image("sky", hubble="hubble_deep_field.jpg", moon="moon.png", rocket="rocket.jpg"),
+    **_scikit_image("medicine", cell="cell.png", ihc="ihc.png", retina="retina.jpg"),
+    **_scikit_image("text", page="page.png", text="text.png"),
+    **_scikit_learn("buildings", china="china.jpg"),
+    **_scikit_learn("plants", flower="flower.jpg"),
+}
+"""The photos by name. `motorcycle_left` and `motorcycle_right` show the same; `china` and `flower` are under CC BY 2.0,
+the others in the public domain or without known restrictions."""
+
+
+def read_photo(name: str) -> Tensor:
+    """Read one of the photos.
+
+    Args:
+        name: Its name in `PHOTOS`.
+
+    Returns:
+        uint8 [3, height, width]; grey ones have three equal channels.
+
+    Raises:
+        ValueError: There is no such photo.
+        ImportError: Its package is not installed.
+    """
+    photo = PHOTOS.get(name)
+    if photo is None:
+        raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
+    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
+    if package is None or package.origin is None:
+        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
+    return read_pixels(Path(package.origin).parent / photo.place).colour.expand(3, -1, -1)

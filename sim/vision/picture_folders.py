@@ -1,0 +1,150 @@
+"""Many images, changed one after the other: one that cannot be used does not stop the others."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
+from basinet.sim.vision.picture_files import SUFFIXES, Pixels, read_pixels, write_pixels
+from basinet.sim.vision.resizing import crop_to, shrink
+
+__all__ = ["Changed", "change_all", "pictures_in", "shrink_folder"]
+
+Advanced = Callable[[float], object]
+"""Called with the fraction that is done."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What has become of some images.
+
+    Attributes:
+        written: The files written.
+        kept: Files that were there already.
+        failed: A sentence for each image that could not be changed.
+    """
+
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
+    failed: tuple[str, ...]
+
+
+def pictures_in(folder: str | Path) -> list[Path]:
+    """List the image files of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Its files that are named like images, in order, without hidden ones.
+
+    Raises:
+        ExperimentError: There are none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ExperimentError(f"{folder} is not a folder")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    if not found:
+        raise ExperimentError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
+    return found
+
+
+def change_all(
+    targets: Mapping[Path, Path],
+    change: Callable[[Pixels, Advanced], Pixels],
+    is_done: Callable[[Path, Path], bool],
+    shown: Callable[[float, str], object] | None = None,
+) -> Changed:
+    """Change images one after the other.
+
+    Args:
+        targets: Where each image is written.
+        change: Changes an image; it may report its progress.
+        is_done: Whether the target of an image is there already, and is kept.
+        shown: Called with the fraction done and the name of the current image.
+
+    Returns:
+        What has become of them.
+
+    Raises:
+        ExperimentError: Two images have the same target.
+    """
+    sources = defaultdict(list)
+    for source, target in targets.items():
+        sources[target].append(source)
+    for target, (first, *others) in sources.items():
+        if others:
+            raise ExperimentError(f"{first} and {others[0]} would both be written to {target}; rename one of them")
+    written, kept, failed = [], [], []
+
+    def report(place: int, name: str, fraction: float) -> None:
+        if shown is not None:
+            shown((place + fraction) / len(targets), name)
+
+    for place, (source, target) in enumerate(targets.items()):
+        advanced = partial(report, place, source.name)
+        advanced(0)
+        try:
+            if is_done(source, target):
+                kept.append(target)
+                continue
+            write_pixels(target, change(read_pixels(source), advanced))
+        except ExperimentError as error:
+            failed.append(str(error))
+        except (MemoryError, RuntimeError, ValueError) as error:
+            failed.append(f"{source} cannot be used: {first_line(error)}")
+        else:
+            written.append(target)
+        advanced(1)
+    return Changed(tuple(written), tuple(kept), tuple(failed))
+
+
+def shrink_folder(
+    source: str | Path,
+    target: str | Path,
+    factor: int = 4,
+    *,
+    fresh: bool = False,
+    shown: Callable[[float, str], object] | None = None,
+) -> Changed:
+    """Shrink the images of a folder as the challenges of super-resolution do: `0001.png` becomes `0001x4.png`.
+
+    Images are cut to multiples of the factor and shrunk by `shrink`. A file that is there already is kept if it can be
+    read, has the right size and is not older than its image.
+
+    Args:
+        source: The folder of images.
+        target: The folder of small images; it need not exist.
+        factor: By how much height and width shrink.
+        fresh: Whether to keep no file.
+        shown: Called with the fraction done and the name of the current image.
+
+    Returns:
+        What has become of the images.
+
+    Raises:
+        ExperimentError: The folder has no images, or the factor is impossible.
+    """
+    if factor < 2:
+        raise ExperimentError(f"factor: got {factor}; allowed are 2, 3, …")
+
+    def small(image: Pixels, advanced: Advanced) -> Pixels:
+        if min(image.colour.shape[-2:]) < factor:
+            raise ValueError(f"it is smaller than {factor} × {factor} pixels")
+        alpha = None if image.alpha is None else shrink(crop_to(image.alpha, factor), factor)
+        return Pixels(shrink(crop_to(image.colour, factor), factor), alpha, image.profile)
+
+    def is_done(image: Path, made: Path) -> bool:
+        if fresh or not made.exists() or made.stat().st_mtime < image.stat().st_mtime:
+            return False
+        with suppress(ExperimentError):  # a damaged file is made anew
+            found, whole = read_pixels(made).colour, read_pixels(image).colour
+            return found.shape == (len(whole), *(size // factor for size in whole.shape[1:]))
+        return False
+
+    targets = {file: Path(target) / f"{file.stem}x{factor}.png" for file in pictures_in(source)}
+    return change_all(targets, small, is_done, shown)
