@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from basinet.launch.api import run
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.scoring_videos import score_videos
     from basinet.launch.upscaling import upscale
 
-__all__ = ["Results", "compare", "export", "generate", "load", "run", "upscale"]
+__all__ = ["Results", "compare", "export", "generate", "load", "run", "score_videos", "upscale"]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -18,6 +19,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.api": ("run",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.scoring_videos": ("score_videos",),
         "basinet.launch.upscaling": ("upscale",),
     },
 )

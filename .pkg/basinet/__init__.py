@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from basinet.launch.api import run
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.scoring_videos import score_videos
     from basinet.launch.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
@@ -28,6 +29,7 @@ __all__ = [
     "generate",
     "load",
     "run",
+    "score_videos",
     "upscale",
 ]
 
@@ -46,6 +48,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.api": ("run",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.scoring_videos": ("score_videos",),
         "basinet.launch.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),

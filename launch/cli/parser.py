@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def command(name: str, help: str, *, table: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(command=name)
+        sub.set_defaults(command=name.replace("-", "_"))
         if table:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         return sub
@@ -100,6 +100,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     _add_point(generate)
+
+    scoring = command("score-videos", "rate the videos of a folder by the model of a finished run")
+    scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the videos")
+    scoring.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run of video_quality")
+    scoring.add_argument(
+        "--out", type=Path, default=Path("scores.csv"), metavar="FILE", help="where to write (default scores.csv)"
+    )
+    scoring.add_argument("--mos", type=Path, metavar="FILE", help="true scores (filename,score), to compare with")
+    scoring.add_argument("--pairs", type=Path, metavar="FILE", help="pairs of these videos, for the rank accuracies")
+    scoring.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_point(scoring)
 
     upscale = command("upscale", "enlarge images by the network of a finished run")
     upscale.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, and folders of such")

@@ -11,6 +11,7 @@ CACHE/KEY.lock      held meanwhile
 import fcntl
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from basinet.sim.data.nests import Nest, leaves, map_values, rebuild
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 
-__all__ = ["Mapped", "cached"]
+__all__ = ["Mapped", "cache_folder", "cached"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,18 @@ class Mapped:
         """
         return [t[at[row] : at[row + 1]].reshape(shapes[row]) for t, shapes, at in self._parts]
 
+    def view(self, row: int) -> np.ndarray:
+        """Return the first part of an item without reading it: only what is used of it is read.
+
+        Args:
+            row: Its index.
+
+        Returns:
+            An array that must not be written to.
+        """
+        numbers, shapes, at = self._parts[0]
+        return numbers[at[row] : at[row + 1]].reshape(shapes[row])
+
     @property
     def is_uniform(self) -> bool:
         """Whether all items have the same shapes."""
@@ -100,6 +113,11 @@ class _Uniform(Mapped):
         found = [torch.from_numpy(t.reshape(len(self), *shapes[0])[rows.numpy()]) for t, shapes, _ in self._parts]
         batch = rebuild(self.like, found)
         return tuple(batch) if type(batch) is list else batch
+
+
+def cache_folder() -> Path:
+    """Return the folder of the user's for what can be made again: ~/.cache/basinet, or that of XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "basinet"
 
 
 def cached(items: Items, folder: Path) -> Mapped:

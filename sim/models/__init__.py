@@ -17,18 +17,24 @@ from basinet.sim.models.point import Point
 from basinet.sim.models.restoration.distillation_upscaler import DistillationUpscaler
 from basinet.sim.models.restoration.residual_upscaler import ResidualUpscaler
 from basinet.sim.models.restoration.window_upscaler import WindowUpscaler
+from basinet.sim.models.video.fragment_network import FragmentNetwork
+from basinet.sim.models.video.frame_network import FrameNetwork
+from basinet.sim.models.video.quality_perceptron import QualityPerceptron
 
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
     "DistillationUpscaler",
+    "FragmentNetwork",
+    "FrameNetwork",
     "Linear",
     "LinearForecaster",
     "Linformer",
     "Llama",
     "Performer",
     "Point",
+    "QualityPerceptron",
     "ResNet",
     "ResidualUpscaler",
     "S3Attention",

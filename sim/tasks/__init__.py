@@ -26,6 +26,7 @@ from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
 from basinet.sim.tasks.vision.super_resolution import SuperResolution, super_resolution
+from basinet.sim.tasks.vision.video_quality import VideoQuality, video_quality
 
 __all__ = [
     "IGNORED",
@@ -47,6 +48,7 @@ __all__ = [
     "SquaredError",
     "SuperResolution",
     "Task",
+    "VideoQuality",
     "digits",
     "double_well",
     "forecast",
@@ -68,6 +70,7 @@ __all__ = [
     "supervised",
     "table",
     "text",
+    "video_quality",
 ]
 
 TASKS.fill(__name__)

@@ -123,6 +123,13 @@ class Task:
         """Shape of one input sample; of the first input, if there are several."""
         return tuple(leaves(take(self.train, slice(0, 1)))[0].shape[1:])
 
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of all inputs of a sample, in their order."""
+        batch = take(self.train, slice(0, 1))
+        targets = self.targets(batch)
+        return tuple(tuple(part.shape[1:]) for part in leaves(batch) if part is not targets)
+
     @cached_property
     def outputs_per_sample(self) -> int:
         """Number of outputs that a model computes for one sample, by which evaluation bounds the memory.
@@ -135,7 +142,7 @@ class Task:
     @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for, by the names of their parameters."""
-        names = ("input_shape", "num_outputs", "vocabulary", "padding")
+        names = ("input_shape", "input_shapes", "num_outputs", "vocabulary", "padding")
         return {name: getattr(self, name) for name in names}
 
     @property

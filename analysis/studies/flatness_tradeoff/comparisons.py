@@ -1,4 +1,4 @@
-"""Statistical comparisons of a study: paired differences, Holm's correction, matching by loss, and regressions."""
+"""Statistical comparisons of a study: paired differences, matching by loss, and regressions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from basinet.analysis.studies.flatness_tradeoff.claims import interval
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array
 from basinet.analysis.studies.study import Check
 
-__all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "holm", "larger", "nested_errors"]
+__all__ = ["PAIRED", "Difference", "at_the_loss", "best_of_others", "larger", "nested_errors"]
 
 PAIRED = "the paired 95 % interval lies above 0"
 """The rule of a paired comparison."""
@@ -81,32 +81,6 @@ def larger(claim: str, a: ArrayLike, b: ArrayLike) -> Check:
     found = Difference(a, b)
     agrees = found.verdict == "holds"
     return Check(claim, "above 0", str(found), PAIRED, agrees, otherwise=found.verdict)
-
-
-def holm(p: ArrayLike, level: float = 0.05) -> NDArray[np.bool_]:
-    """Find the significant ones of several tests by Holm's method, with a family-wise error rate of at most `level`.
-
-    Args:
-        p: The p-values, [n]; NaN for tests that could not be made, which are not counted.
-        level: The family-wise error rate.
-
-    Returns:
-        Whether each is significant, [n] (Holm: A simple sequentially rejective multiple test procedure, Scand. J.
-        Statist. 6, 1979).
-
-    Example:
-        >>> holm([0.03, 0.001, 0.02, float("nan")]).tolist()
-        [True, True, True, False]
-        >>> holm([0.03, 0.001, 0.04]).tolist()
-        [False, True, False]
-    """
-    values = np.asarray(p, dtype=float)
-    tested = int(np.isfinite(values).sum())
-    order = np.argsort(values)[:tested]  # NaNs come last
-    enough = values[order] <= level / np.arange(tested, 0, -1)
-    shown = np.zeros(len(values), dtype=bool)
-    shown[order] = np.logical_and.accumulate(enough)
-    return shown
 
 
 def at_the_loss(losses: Sequence[Array], values: Sequence[Array], wanted: Array) -> Array:

@@ -8,7 +8,8 @@ from matplotlib.patches import Rectangle
 
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
-from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference, holm
+from basinet.analysis.statistics.multiple_tests import holm
+from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference
 from basinet.analysis.studies.flatness_tradeoff.orderings import ORDERINGS, UNITS, Ordering, Quantity
 from basinet.analysis.studies.flatness_tradeoff.settings import Keys, Regime
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array

@@ -7,13 +7,13 @@ import pytest
 from scipy.stats import ttest_rel
 
 from basinet.analysis.runs.context import lanczos_steps
+from basinet.analysis.statistics.multiple_tests import holm
 from basinet.analysis.studies import STUDIES, write_findings
 from basinet.analysis.studies.flatness_tradeoff.claims import SHORT, above_one
 from basinet.analysis.studies.flatness_tradeoff.comparisons import (
     Difference,
     at_the_loss,
     best_of_others,
-    holm,
     larger,
     nested_errors,
 )

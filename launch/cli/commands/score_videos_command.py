@@ -1,0 +1,36 @@
+"""`basinet score-videos`: rate the videos of a folder by the model of a finished run."""
+
+import argparse
+
+from basinet.launch.cli.output import DONE, FAILED, say, say_some, write
+from basinet.launch.progress_bar import bar
+from basinet.launch.scoring_videos import score_videos
+from basinet.sim.experiment.component import ExperimentError
+
+__all__ = ["execute"]
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Carry out the command; return the exit status."""
+    if options.out.is_dir():
+        raise ExperimentError(f"--out: {options.out} is a folder; choose a file")
+    with bar("scoring", quiet=options.quiet) as show:
+        found = score_videos(
+            options.folder,
+            options.model,
+            mos=options.mos,
+            pairs=options.pairs,
+            replica=options.replica,
+            agent=options.agent,
+            show=show,
+        )
+    found.write(options.out)
+    others = f"; other files left out: {found.left_out}" if found.left_out else ""
+    say(f"scores: {options.out} (videos: {len(found.scores)}{others})")
+    if found.numbers is not None:
+        for name, number in found.numbers.items():
+            write(f"{name} {number:.4f}")
+    elif options.mos is not None:
+        say(f"no comparison with {options.mos}, since some of its videos have no score")
+    say_some([f"no score: {why}" for why in found.failures.values()])
+    return FAILED if found.failures else DONE

@@ -1,0 +1,232 @@
+"""Rated videos in the layout of KVQ: a folder of videos, CSV files of scores, and sheets of pairs."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import ExperimentError, first_line, shown
+from basinet.sim.tasks.loaders.csv_files import read_csv
+from basinet.sim.tasks.vision.video_views import Rated
+from basinet.sim.vision.video_files import av_versions, read_frames
+
+__all__ = ["Ratings", "VideoFiles", "rated_files", "read_pairs", "read_ratings"]
+
+_log = logging.getLogger(__name__)
+
+_LOWEST, _HIGHEST = 1.0, 5.0
+"""The scale of mean opinion scores."""
+
+_SHEETS = ("nonsource", "source")
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """What a CSV file says of videos.
+
+    Attributes:
+        names: Their file names.
+        scores: Their mean opinion scores, float64 [n]; None if all are blank.
+        columns: What the file says besides, by the name of the column.
+    """
+
+    names: tuple[str, ...]
+    scores: NDArray[np.float64] | None
+    columns: Mapping[str, NDArray[Any]]
+
+
+def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
+    """Read a CSV file with the columns filename and score.
+
+    Args:
+        file: The file.
+        folder: The folder of the videos.
+        blank: Whether scores may be blank, all of them, as in the test set of a challenge.
+
+    Returns:
+        The ratings, in the order of the file.
+
+    Raises:
+        ValueError: The file has other columns or no rows, a video is missing or appears twice, or a score is no number
+            from 1 to 5.
+    """
+    header, values, places = read_csv(file, "video_quality")
+    for needed in ("filename", "score"):
+        if header.count(needed) != 1:
+            raise ValueError(
+                f"video_quality: the columns of {file} are {', '.join(map(repr, header))}; needed are filename, score"
+            )
+    columns = dict(zip(header, values, strict=True))
+    names, given = columns.pop("filename").tolist(), columns.pop("score").tolist()
+    if not names:
+        raise ValueError(f"video_quality: {file} has no rows")
+    seen: dict[str, str] = {}
+    for name, where in zip(names, places, strict=True):
+        if name in seen:
+            raise ValueError(f"video_quality: {where} of {file} has {name!r} again, which {seen[name]} has already")
+        if not name or not (folder / name).is_file():
+            raise ValueError(f"video_quality: {where} of {file} has {name!r}, which is no file in {folder}")
+        seen[name] = where
+    if blank and not any(given):
+        return Ratings(tuple(names), None, columns)
+    scores = [_score(text, f"{where} of {file}") for text, where in zip(given, places, strict=True)]
+    return Ratings(tuple(names), np.array(scores), columns)
+
+
+def _score(text: str, where: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not _LOWEST <= found <= _HIGHEST:
+        raise ValueError(
+            f"video_quality: {where} has the score {shown(text)}; allowed are numbers from {_LOWEST:g} to {_HIGHEST:g}"
+        )
+    return found
+
+
+def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """Read pairs of videos, of which one is better.
+
+    Args:
+        file: An Excel file with the sheets nonsource and source, whose first three columns are two file names and 1 if
+            the first video is the better one, or else 2; or a CSV file with the name of the sheet in a column before.
+            The first row holds headings.
+        names: The videos that may appear.
+
+    Returns:
+        For each sheet the places of the two videos and the rank, int64 [P, 3].
+
+    Raises:
+        ImportError: openpyxl is not installed.
+        ValueError: The file cannot be read, or a row holds something else.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    found: dict[str, list[list[int]]] = {sheet: [] for sheet in _SHEETS}
+    for sheet, row, where in _rows(file):
+        if sheet not in found:
+            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(_SHEETS)}")
+        if len(row) < 3:
+            raise ValueError(f"video_quality: {where} has {len(row)} values, and two videos and a rank are needed")
+        for name in row[:2]:
+            if name not in places:
+                raise ValueError(f"video_quality: {where} has {name!r}, which is none of the test videos")
+        if row[2] not in ("1", "2"):
+            raise ValueError(f"video_quality: {where} has the rank {shown(row[2])}; allowed are 1 and 2")
+        found[sheet].append([places[row[0]], places[row[1]], int(row[2])])
+    return {sheet: torch.tensor(rows, dtype=torch.int64).view(-1, 3) for sheet, rows in found.items()}
+
+
+def _rows(file: Path) -> Iterator[tuple[str, list[str], str]]:
+    """Read the sheet, the values and the place of each row."""
+    if file.suffix.lower() == ".csv":
+        _, values, places = read_csv(file, "video_quality")
+        for row, where in zip(zip(*(column.tolist() for column in values), strict=True), places, strict=True):
+            yield row[0], [*row[1:]], f"{where} of {file}"
+        return
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise ImportError('Excel files need the package openpyxl: pip install "basinet[vision]"') from error
+    try:
+        book = load_workbook(file, read_only=True, data_only=True)
+        sheets = {sheet.title: [*sheet.iter_rows(min_row=2, values_only=True)] for sheet in book.worksheets}
+    except Exception as error:  # a file of another kind may raise anything
+        raise ValueError(f"video_quality: {file} cannot be read: {first_line(error)}") from error
+    for sheet, rows in sheets.items():
+        for number, row in enumerate(rows, 2):
+            words = ["" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in row]
+            if any(words):
+                yield sheet, words, f"row {number} of sheet {sheet} of {file}"
+
+
+def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | None, frames: int) -> Rated:
+    """Find videos in the layout of KVQ, and read their scores.
+
+    Args:
+        folder: The folder of the videos.
+        train: CSV file of the training videos.
+        test: CSV file of the test videos, if there are any.
+        pairs: See `read_pairs`.
+        frames: Number of frames of each video.
+
+    Returns:
+        The videos.
+
+    Raises:
+        ValueError: A file cannot be read or holds something else, or a video is for training and for tests.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"video_quality: path is {str(folder)!r}, which is no folder")
+    if train is None:
+        raise ValueError(
+            "video_quality: train_scores is missing; a CSV file with the columns filename and score is needed"
+        )
+    ratings = [read_ratings(Path(train), folder)]
+    if test is not None:
+        held = read_ratings(Path(test), folder, blank=True)
+        if twice := {*ratings[0].names} & {*held.names}:
+            raise ValueError(
+                f"video_quality: {min(twice)!r} is a training video in {train}, and a test video in {test}"
+            )
+        if held.scores is None:
+            _log.warning("task.test_scores: the scores of %s are blank, so that nothing is tested", test)
+        else:
+            ratings.append(held)
+    if pairs is not None and len(ratings) == 1:
+        raise ValueError(f"video_quality: pairs is {pairs!r}, which is for test videos, and there are none with scores")
+    names = [name for part in ratings for name in part.names]
+    places = torch.split(torch.arange(len(names)), [len(part.names) for part in ratings])
+    scores = np.concatenate([part.scores for part in ratings if part.scores is not None])
+    return Rated(
+        VideoFiles([folder / name for name in names], frames),
+        dict(zip(("train", "test"), places, strict=False)),
+        torch.from_numpy(scores).float()[:, None],
+        {} if pairs is None else read_pairs(Path(pairs), ratings[1].names),
+        dict(ratings[0].columns),
+    )
+
+
+class VideoFiles:
+    """Frames of video files, as the items of a data set.
+
+    Args:
+        files: The files.
+        frames: Number of frames, evenly spaced over each video.
+
+    Attributes:
+        names: What the videos are called.
+    """
+
+    def __init__(self, files: Sequence[Path], frames: int) -> None:
+        self.files, self.frames = [file.absolute() for file in files], frames
+        self.names = [str(file) for file in files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> Tensor:
+        """Return the frames of a video, uint8 [T, 3, H, W].
+
+        Raises:
+            ExperimentError: It cannot be read.
+        """
+        try:
+            return read_frames(self.files[row], self.frames)
+        except ValueError as error:
+            raise ExperimentError(f"task: {error}") from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of what the frames depend on: the files, as far as their sizes and times tell, and the decoder."""
+        stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),)]
+        return digest([stamps, self.frames, av_versions()])
