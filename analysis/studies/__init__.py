@@ -4,8 +4,8 @@ from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeof
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.galore_pretraining import galore_pretraining
 from basinet.analysis.studies.heavy_tails import heavy_tails
-from basinet.analysis.studies.long_sequences import s3attention
 from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
+from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
