@@ -89,7 +89,7 @@ SCALES = {
     ),
     "large": Scale(
         about="Eight photos to train on, patches of 24 × 24 pixels, and a residual network of 88,752 parameters. Some"
-        " two processor hours.",
+        " six processor hours.",
         task={"name": "super_resolution"},
         apart="photo",
         model={"name": "residual_upscaler"},

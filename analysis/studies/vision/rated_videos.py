@@ -117,7 +117,7 @@ class Scale:
 
 SCALES = {
     "small": Scale(
-        about="Clips of 80 contents, of which statistics of frames and of motion are rated by a perceptron of 11,265"
+        about="Clips of 80 contents, of which statistics of frames and of motion are rated by a perceptron of 11,137"
         " parameters. Some ten minutes on two processors.",
         task={"name": "video_quality", "inputs": "features"},
         apart="distortion",
