@@ -214,7 +214,8 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             f" right pairs, on test videos of other contents. Without a network: {trivial}.",
             f"l1 is a mean over videos; plcc is a loss of the correlation within a batch. The gradient of the latter on"
             f" {scale.agents} local batches of {scale.batch}, averaged, is not that on the {whole} videos together:"
-            " agents minimise another objective than a single model does.",
+            " agents minimise another objective than a single model does. It ignores the scale of predictions, on which"
+            " λ_max depends: flatness compares trainings under plcc with caution.",
             "Each row is a test of its own: of twenty claims without any truth, one would show by chance.",
         ],
         checks=[*_checks(compared, scale), *_batch_checks(gaps, usual, others, scale)],

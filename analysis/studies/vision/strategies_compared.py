@@ -210,8 +210,8 @@ class Compared:
             Drawing(
                 f"score{last}",
                 self._told("Score over steps and bytes"),
-                f"Of the centroid, mean over the replicas; bytes that an agent sends, or exchanges with a server."
-                f" {trivial}",
+                f"Of the centroid, mean over the replicas; bytes that an agent sends, or exchanges with a server. The axes"
+                f" are those of the scores after the start. {trivial}",
                 self._draw_curves(curves, name),
                 curves,
             ),
