@@ -37,6 +37,9 @@ _MENDING = ("exact diffusion", "gradient tracking ATC")
 STRATEGIES = [NO_AGENTS, CONSENSUS, "diffusion", "exact_diffusion", "gradient_tracking"]
 """The strategies as an experiment names them."""
 
+_NEAR = 2.0
+"""Distance in ranges of the scores up to which figures show a baseline, which their captions name in any case."""
+
 _FLATNESS, _RISK, _BYTES = "hessian_top_eigenvalue", "excess_risk", "communicated_bytes"
 
 
@@ -210,8 +213,8 @@ class Compared:
             Drawing(
                 f"score{last}",
                 self._told("Score over steps and bytes"),
-                f"Of the centroid, mean over the replicas; bytes that an agent sends, or exchanges with a server. The axes"
-                f" are those of the scores after the start. {trivial}",
+                f"Of the centroid, mean over the replicas; bytes that an agent sends, or exchanges with a server. The"
+                f" axes are those of the scores after the start. {trivial}",
                 self._draw_curves(curves, name),
                 curves,
             ),
@@ -280,12 +283,14 @@ class Compared:
         return self._finish(figure, axes, name, legend=False)
 
     def _finish(self, figure: Figure, axes: Sequence[Axes], name: str, *, legend: bool = True) -> Figure:
-        """Label the axes, and draw the baselines: the best one, and others if they lie among the scores shown."""
+        """Label the axes, and draw the baselines near the scores, of which the start of a training is none."""
         scores = [y for ax in axes for line in ax.lines for x, y in zip(*line.get_data(), strict=True) if x != 0]
-        low, high = min([*scores, best := max(self.baselines.values())]), max([*scores, best])
+        low, high = min(scores), max(scores)
+        near = [y for y in self.baselines.values() if low - _NEAR * (high - low) <= y <= high + _NEAR * (high - low)]
+        low, high = min([low, *near]), max([high, *near])
         for ax in axes:
             for place, (key, value) in enumerate(self.baselines.items()):
-                if low <= value <= high:
+                if value in near:
                     ax.axhline(value, label=key, **baseline_style(place))
             ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
             if (place := ax.get_subplotspec()) and place.is_first_col():
