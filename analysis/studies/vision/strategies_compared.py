@@ -249,7 +249,7 @@ class Compared:
                 )  # fmt: skip
             ax.set_title(case, fontsize="medium")
             ax.set_xlabel("step" if x == "step" else "bytes per agent (MB)")
-        return self._finish(figure, axes, name)
+        return self._finish(figure, axes, [row["score"] for row in rows if row["step"]], name)
 
     def _draw_flatness(self, rows: Sequence[Row], name: str) -> Figure:
         cases = list(dict.fromkeys(row["case"] for row in rows))
@@ -264,7 +264,7 @@ class Compared:
             ax.set_title(case, fontsize="medium")
             ax.set_xscale("log")
             ax.set_xlabel(axis_label(x, self.runs))
-        return self._finish(figure, axes, name)
+        return self._finish(figure, axes, [row["score"] for row in rows if row["score"] is not None], name)
 
     def _draw_agents(self, rows: Sequence[Row], name: str) -> Figure:
         cases = list(dict.fromkeys(row["case"] for row in rows))
@@ -280,11 +280,13 @@ class Compared:
             ax.set_title(case, fontsize="medium")
             ax.set_xticks(range(len(labels)), [label.replace(" ", "\n", 1) for label in labels])
             ax.set_xlim(-0.5, len(labels) - 0.5)
-        return self._finish(figure, axes, name, legend=False)
+        scores = [score for row in rows for score in (row["score"], *row["agents"])]
+        return self._finish(figure, axes, scores, name, legend=False)
 
-    def _finish(self, figure: Figure, axes: Sequence[Axes], name: str, *, legend: bool = True) -> Figure:
-        """Label the axes, and draw the baselines near the scores, of which the start of a training is none."""
-        scores = [y for ax in axes for line in ax.lines for x, y in zip(*line.get_data(), strict=True) if x != 0]
+    def _finish(
+        self, figure: Figure, axes: Sequence[Axes], scores: Sequence[float], name: str, *, legend: bool = True
+    ) -> Figure:
+        """Label the axes, fit them to the scores, and draw the baselines that are near these."""
         low, high = min(scores), max(scores)
         near = [y for y in self.baselines.values() if low - _NEAR * (high - low) <= y <= high + _NEAR * (high - low)]
         low, high = min([low, *near]), max([high, *near])
@@ -292,8 +294,10 @@ class Compared:
             for place, (key, value) in enumerate(self.baselines.items()):
                 if value in near:
                     ax.axhline(value, label=key, **baseline_style(place))
-            ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-            if (place := ax.get_subplotspec()) and place.is_first_col():
+            if low < high:
+                ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            spec = ax.get_subplotspec()
+            if spec is not None and spec.is_first_col():
                 ax.set_ylabel(name)
             label_log_axes(ax)
         if legend:
