@@ -4,9 +4,11 @@ from basinet.analysis.studies.flatness_tradeoff.tradeoff import flatness_tradeof
 from basinet.analysis.studies.galore_counterexample import galore_counterexample
 from basinet.analysis.studies.galore_pretraining import galore_pretraining
 from basinet.analysis.studies.heavy_tails import heavy_tails
-from basinet.analysis.studies.long_sequences import s3attention
 from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
+from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
+from basinet.analysis.studies.vision.enlarged_images import super_resolution
+from basinet.analysis.studies.vision.rated_videos import video_quality
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
 __all__ = ["STUDIES", "TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
@@ -18,5 +20,7 @@ STUDIES: dict[str, Study] = {
     "heavy-tails": heavy_tails,
     "lozo-finetuning": lozo_finetuning,
     "s3attention": s3attention,
+    "super-resolution": super_resolution,
+    "video-quality": video_quality,
     "zeroth-order": zeroth_order,
 }

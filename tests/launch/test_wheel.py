@@ -64,19 +64,28 @@ def test_the_wheel_works_beside_a_users_own_names(wheel, ray_folder, tmp_path):
             """
         )
     )
+    (home / "mine.yaml").write_text("task: digits\ntopology: {name: ring, agents: 4}\nstrategy: diffusion\n")
     (home / "script.py").write_text(
         textwrap.dedent(
             """
             import basinet
+            from basinet.launch.cli import main
+            from basinet.sim.runtimes.ray_cluster import cluster
             from mymodel import Net
 
+            ON_RAY = {"name": "ray", "actors": 2, "cpus_per_actor": 0.5, "device": "cpu"}
+
             if __name__ == "__main__":
-                results = basinet.run(
-                    task="digits", model=Net, topology={"name": "ring", "agents": 4}, strategy="diffusion",
-                    steps=10, replicas=1, analysis=[], out="from-script", quiet=True,
-                    runtime={"name": "ray", "actors": 1, "cpus_per_actor": 0.5, "device": "cpu"},
-                )
-                assert results.states == {"diffusion-atc": "done"}, results.states
+                with cluster():
+                    results = basinet.run(
+                        task="digits", model=Net, topology={"name": "ring", "agents": 4}, strategy="diffusion",
+                        steps=10, replicas=1, analysis=[], out="from-script", quiet=True, runtime=ON_RAY,
+                    )
+                    assert results.states == {"diffusion-atc": "done"}, results.states
+                    words = ["run", "mine.yaml", "steps=10", "replicas=1", "analysis=[]", "--quiet"]
+                    words += ["model.name=mymodel:Net", "model.width=4"]
+                    assert main([*words, "--out", "inline"]) == 0
+                    assert main([*words, *(f"runtime.{k}={v}" for k, v in ON_RAY.items()), "--out", "actors"]) == 0
                 print(basinet.__file__)
             """
         )
@@ -84,26 +93,11 @@ def test_the_wheel_works_beside_a_users_own_names(wheel, ray_folder, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "PYTHONPATH")}
     environment["PYTHONPATH"] = str(site)
 
-    def run(*command):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=home,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANGS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    assert str(site) in run("script.py").stdout
-    words = ["task=digits", "topology.name=ring", "topology.agents=4", "strategy=diffusion", "steps=10", "replicas=1"]
-    (home / "mine.yaml").write_text("task: digits\ntopology: {name: ring, agents: 4}\nstrategy: diffusion\n")
-    model = ["model.name=mymodel:Net", "model.width=4", "analysis=[]", "--quiet"]
-    ray = ["runtime.name=ray", "runtime.actors=2", "runtime.cpus_per_actor=0.5", "runtime.device=cpu"]
-    common = ["run", "mine.yaml", *words, *model]
-    commands = [[*common, "--out", "inline"], [*common, *ray, "--out", "actors"]]
-    run("-P", "-c", f"from basinet.launch.cli import main; import sys; sys.exit(any(map(main, {commands})))")
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(
+        command, cwd=home, env=environment, capture_output=True, text=True, timeout=HANGS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(site) in done.stdout
     a, b = (home / out / "diffusion-atc" / "metrics.jsonl" for out in ("inline", "actors"))
     assert a.read_text().splitlines()[0][:80] == b.read_text().splitlines()[0][:80]

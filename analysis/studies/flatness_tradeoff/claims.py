@@ -91,6 +91,7 @@ class Sizes:
         replicas: Replicas on landscapes.
         settled: Steps until the excess risk on a quadratic is stationary.
         batches: Batch sizes for which exit times are measured.
+        exits: Fraction of the replicas whose exit is waited for.
         visits: Steps in the landscape with two wells.
         rest: Steps after which agents are looked for where they have begun to rest.
     """
@@ -98,12 +99,13 @@ class Sizes:
     replicas: int
     settled: int
     batches: tuple[int, ...]
+    exits: float
     visits: int
     rest: int
 
 
-FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), visits=6000, rest=600)
-SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), visits=100, rest=300)
+FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), exits=0.75, visits=6000, rest=600)
+SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), exits=0.25, visits=100, rest=200)
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:

@@ -59,7 +59,7 @@ def quartic(w: Array) -> Array:
     Returns:
         w⁴/4 − w²/2.
     """
-    return w**4 / 4 - w**2 / 2
+    return w**2 * (w**2 - 2) / 4
 
 
 def bend(w: Array) -> Array:
@@ -93,12 +93,15 @@ def in_the_well(variance: float, *, batch: int, heterogeneity: float = 0.0) -> d
     return on_landscape(task, START) | watched
 
 
-def exits(block: Block, predicted: float, progress: Progress, what: str) -> tuple[Array, NDArray[np.bool_]]:
-    """Advance until three quarters of the replicas have left, or four times the predicted mean has passed.
+def exits(
+    block: Block, predicted: float, wanted: float, progress: Progress, what: str
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Advance until a share of the replicas has left, or four times the predicted mean has passed.
 
     Args:
         block: The replicas.
         predicted: The predicted mean exit time.
+        wanted: The fraction of the replicas.
         progress: Called with the fraction done and a description.
         what: The description.
 
@@ -110,8 +113,8 @@ def exits(block: Block, predicted: float, progress: Progress, what: str) -> tupl
     while block.step < 4 * predicted:
         block.advance(block.step + stride)
         share = float((block.escape.steps > 0).double().mean())
-        progress(min(1.0, share / 0.75), what)
-        if share >= 0.75:
+        progress(min(1.0, share / wanted), what)
+        if share >= wanted:
             break
     steps = block.escape.steps.cpu().numpy()
     return np.where(steps > 0, steps, block.step).astype(float), steps > 0
@@ -135,7 +138,7 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
     for index, (batch, label) in enumerate(cases):
         begun = sum(cost[:index]) / sum(cost)
         own = part_of(progress, begun, cost[index] / sum(cost))
-        keys: dict[str, Any] = {"label": label, "batch": batch, "replicas": sizes.replicas}
+        keys: dict[str, Any] = {"label": label, "batch": batch, "replicas": sizes.replicas, "share": sizes.exits}
         mean, *found = once("exit times", partial(_exit_times, own, **keys), **keys)
         left, happened = (np.array(values) for values in found)
         times[label, batch], expected[label, batch] = mean_time(left, happened), mean
@@ -175,7 +178,7 @@ def escape_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[D
     return checks, [_draw_times(rows), _draw_survival(curves, means)]
 
 
-def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int) -> list[Any]:
+def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int, share: float) -> list[Any]:
     """Predict the mean exit time, and measure exit times and which replicas have left."""
     height, unit = 3.0, 0.01
     diffusion = BARRIER / height
@@ -187,7 +190,7 @@ def _exit_times(progress: Progress, *, label: str, batch: int, replicas: int) ->
         RULES[label], block.setup.weights, quartic, bend, lr=lr, noise=variance, between=(START, THRESHOLD)
     )
     mean = float(mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr))
-    left, happened = exits(block, mean, progress, f"exit times of {label}, batch {batch}")
+    left, happened = exits(block, mean, share, progress, f"exit times of {label}, batch {batch}")
     return [mean, left.tolist(), happened.tolist()]
 
 

@@ -104,7 +104,7 @@ _CASES = [
 ]
 
 
-def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> list[Any]:
+def _measure(case: _Case, *, lr: float, replicas: int, share: float, progress: Progress) -> list[Any]:
     """Compute the values of `_Found` for a case; the per-sample noise is the same in all."""
     variance = 2 * AGENTS * (BARRIER / _HEIGHT) / lr
     lr = lr * case.step
@@ -123,7 +123,7 @@ def _measure(case: _Case, *, lr: float, replicas: int, progress: Progress) -> li
     )  # fmt: skip
     diffusion = lr * noise / (2 * AGENTS)
     predicted = mean_passage_time(felt, diffusion, start=START, threshold=THRESHOLD, lr=lr)
-    left, happened = exits(block, predicted, progress, f"exit times of {case.strategy}, {case.graph}")
+    left, happened = exits(block, predicted, share, progress, f"exit times of {case.strategy}, {case.graph}")
     spread = disagreement_variance(
         rule, weights, lr=lr, curvature=[_CURVATURE], noise=[noise], shifts=shifts[:, None]
     )  # fmt: skip
@@ -146,7 +146,7 @@ def scaling_claims(progress: Progress, sizes: Sizes) -> tuple[list[Check], list[
     found: dict[_Case, _Found] = {}
     for number, case in enumerate(_CASES):
         own = part_of(progress, number / len(_CASES), 1 / len(_CASES))
-        keys: dict[str, Any] = {"lr": lr, "replicas": sizes.replicas}
+        keys: dict[str, Any] = {"lr": lr, "replicas": sizes.replicas, "share": sizes.exits}
         time, *rest = once("exit scaling", partial(_measure, case, progress=own, **keys), **asdict(case), **keys)
         found[case] = _Found(MeanTime(*time), *rest)
     ring, large = _Case(), _Case(step=1.5)

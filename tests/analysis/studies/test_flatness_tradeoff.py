@@ -362,7 +362,7 @@ def test_a_wide_network_runs_on_files_with_fine_labels(tmp_path, offline):
     model = {"name": "wide_resnet", "norm": "group", "depth": 10, "widen_factor": 1}
     whole = at_small_size(CIFAR100_WRN, tmp_path, "fine_label", model)
     family = whole.families[0].model_copy(update={"topologies": ("ring",), "factors": (1.0,), "lengths": ()})
-    setting = whole.model_copy(update={"departures": (), "families": (family,), "variants": ()})
+    setting = whole.model_copy(update={"departures": (), "families": (family,), "variants": (), "replicas": 1})
     findings = find_out(lambda done, what: None, tmp_path / "out", setting, None)
     assert "".join(check.claim[0] for check in findings.checks) == "2234445555"
     assert all("CIFAR-100, WRN-16-8" in check.claim for check in findings.checks)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from basinet.analysis.studies.length_presets import ARENA, SMALL
-from basinet.analysis.studies.long_sequences import find_out
+from basinet.analysis.studies.sequences.length_presets import ARENA, SMALL
+from basinet.analysis.studies.sequences.long_sequences import find_out
 from basinet.sim.experiment.config import KINDS
 
 TINY = replace(

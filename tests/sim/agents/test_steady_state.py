@@ -211,7 +211,7 @@ def test_exact_methods_converge_at_the_rate_of_their_iteration_matrix(make_block
 def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
     period = period_of(strategy)
     mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))
-    replicas = 500
+    replicas = 250
     block = make(make_block, name_of(strategy), replicas)
     block.advance(-(-250 // period) * period)
     error = block.x.numpy().reshape(replicas, K, M) - 1.0
@@ -236,7 +236,7 @@ def test_risk_and_deviation_are_those_of_the_lyapunov_equation(make_block, strat
     component = {"name": "diffusion", "order": "cta"} if strategy == "cta" else strategy
     topology = {"name": graph, "agents": K}
     mean, covariance = steady_state(*probe(make_block, component, 1, heterogeneity, lr, topology))
-    replicas = 400
+    replicas = 200
     block = make(make_block, component, replicas, heterogeneity, lr, topology=topology)
     block.advance(round(20 / lr))  # the slowest variance is then within exp(−8) of its limit
     squares = (block.x.numpy().reshape(replicas, K, M) - 1.0) ** 2

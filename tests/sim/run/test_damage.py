@@ -43,7 +43,7 @@ BASE = {
     "replicas": 2,
     "trajectory": "centroid",
     "analysis": ["hessian_trace", "hessian_density"],
-    "runtime": {"dtype": "float64", "device": "cpu", "engine": "stacked"},  # else it is chosen by measured times
+    "runtime": {"dtype": "float64", "device": "cpu", "engine": "loop"},  # the cheapest to set up
 }
 FIRST, SECOND, RUN = "isolated_name=ring", "isolated_name=star", "isolated"
 

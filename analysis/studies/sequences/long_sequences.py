@@ -16,9 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.studies.journal import kept, record
-from basinet.analysis.studies.length_figures import draw_accuracy, draw_costs
-from basinet.analysis.studies.length_presets import ARENA, SMALL, Course, Preset
 from basinet.analysis.studies.peak_memory import PeakMemory
+from basinet.analysis.studies.sequences.length_figures import draw_accuracy, draw_costs
+from basinet.analysis.studies.sequences.length_presets import ARENA, SMALL, Course, Preset
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement

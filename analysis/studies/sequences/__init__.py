@@ -1,0 +1,1 @@
+"""Attention on long sequences: accuracy, time and memory."""

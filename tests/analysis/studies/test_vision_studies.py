@@ -1,0 +1,94 @@
+"""The studies of images and videos in a tiny form: what they compare, and what is exact in it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basinet.analysis.studies import write_findings
+from basinet.analysis.studies.vision.enlarged_images import SCALES as IMAGES
+from basinet.analysis.studies.vision.enlarged_images import find_out as enlarge
+from basinet.analysis.studies.vision.rated_videos import SCALES as VIDEOS
+from basinet.analysis.studies.vision.rated_videos import find_out as rate
+from basinet.sim.vision.photos import read_photo
+from basinet.sim.vision.picture_files import Pixels, write_pixels
+
+QUICK = {
+    "evaluate_every": 2,
+    "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 1}],
+    "analysis_samples": 4,
+    "runtime": {"device": "cpu", "engine": "loop"},
+}
+
+TINY_IMAGES = replace(
+    IMAGES["small"],
+    model={"name": "residual_upscaler", "features": 2, "blocks": 1},
+    agents=3,
+    batch=1,
+    steps=2,
+    replicas=2,
+    experiment=QUICK,
+)
+
+TINY_VIDEOS = replace(
+    VIDEOS["small"],
+    task={**VIDEOS["small"].task, "contents": 10, "size": 32, "frames": 3},
+    model={"name": "quality_perceptron", "hidden": 4},
+    agents=4,
+    batch=2,
+    steps=2,
+    replicas=2,
+    of_agents=1,
+    experiment=QUICK,
+)
+
+
+@pytest.fixture(scope="module")
+def enlarged(tmp_path_factory):
+    told, out, images = [], tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("images")
+    for part, names in (("train", "abc"), ("test", "d")):
+        (images / part).mkdir()
+        for name in names:
+            write_pixels(images / part / f"{name}.png", Pixels(read_photo("chelsea")[:, 64:136, 64:136], None))
+    task = {"name": "super_resolution", "patch": 6, "path": str(images / "train"), "test_path": str(images / "test")}
+    return enlarge(lambda done, what: told.append(done), out, replace(TINY_IMAGES, task=task)), told, out
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory):
+    told, out = [], tmp_path_factory.mktemp("videos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield rate(lambda done, what: told.append(done), out, TINY_VIDEOS), told, out
+
+
+@pytest.mark.parametrize("name", ["enlarged", "rated"])
+def test_a_study_compares_strategies_beside_trivial_baselines(name, request):
+    findings, told, _ = request.getfixturevalue(name)
+    assert min(np.diff([0.0, *told])) > -1e-12 and told[-1] == pytest.approx(1)
+    trivial = {"enlarged": ["bicubic"], "rated": ["mean target", "ridge on scene statistics"]}[name]
+    for drawing in findings.drawings:
+        assert drawing.name == "objective" or all({*trivial} <= row.keys() for row in drawing.rows), drawing.name
+    curves, ends, agents = (drawing.rows for drawing in findings.drawings[:3])
+    strategies = {"centralized", "consensus", "diffusion ATC", "exact diffusion", "gradient tracking ATC"}
+    assert {row["strategy"] for row in curves} == {row["strategy"] for row in ends} == strategies
+    assert {row["strategy"] for row in agents} == strategies - {"centralized"}  # whose agents are all the same
+
+
+def test_networks_of_images_begin_as_bicubic_interpolation(enlarged):
+    findings, _, out = enlarged
+    assert "bicubic" in write_findings(findings, out, command="basinet reproduce", seconds=1.0).read_text()
+    for row in findings.drawings[0].rows:
+        if row["step"] == 0:
+            assert row["score"] == pytest.approx(row["bicubic"], abs=1e-9)
+    assert [check.verdict for check in findings.checks[:2]] == ["falls short"] * 2  # after two steps
+
+
+def test_a_loss_of_the_correlation_is_another_one_on_smaller_batches(rated):
+    findings, _, _ = rated
+    same, other = (
+        check for check in findings.checks if "the loss of all videos" in check.claim or "than that" in check.claim
+    )
+    assert "l1" in same.claim and same.agrees and "plcc" in other.claim and other.agrees
+    rows = next(drawing.rows for drawing in findings.drawings if drawing.name == "batches")
+    assert {row["batches"] for row in rows} == {"1 × 8", "4 × 2"}
