@@ -1,9 +1,10 @@
 """Strategies compared on one task: score against steps, bytes, flatness and excess risk; agents beside centroids."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,7 @@ class Compared:
         return once("agents", scores, config=run.config, replicas=self.of_agents)
 
     def curves(self) -> list[Row]:
-        """Return the scores over steps and bytes, mean over the replicas."""
+        """Return the scores over steps and bytes, mean over the replicas, with their standard errors."""
         rows = []
         for run in self.runs:
             at: dict[int, list[Row]] = {}
@@ -191,9 +192,11 @@ class Compared:
                     at.setdefault(row["step"], []).append(row)
             for step, found in at.items():
                 sent = fmean(row[_BYTES] for row in found) / run.config["topology"]["agents"]
-                score = fmean(row[self.metric] for row in found)
+                scores = [row[self.metric] for row in found]
+                error = stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
                 place = {"strategy": strategy_label(run.config), "case": run.config["case"], "step": step}
-                rows.append({**place, "bytes": sent, "score": score, **self.baselines})
+                known = {"bytes": sent, "score": fmean(scores), "standard error": error}
+                rows.append({**place, **known, **self.baselines})
         return rows
 
     def drawings(self) -> list[Drawing]:
@@ -213,8 +216,8 @@ class Compared:
             Drawing(
                 f"score{last}",
                 self._told("Score over steps and bytes"),
-                f"Of the centroid, mean over the replicas; bytes that an agent sends, or exchanges with a server. The"
-                f" axes are those of the scores after the start. {trivial}",
+                "Of the centroid, mean over the replicas with its standard error; bytes that an agent sends, or"
+                f" exchanges with a server. The axes are those of the scores after the start. {trivial}",
                 self._draw_curves(curves, name),
                 curves,
             ),
@@ -243,9 +246,10 @@ class Compared:
             for label, own in _by_strategy(row for row in rows if row["case"] == case):
                 look = styles(row["strategy"] for row in rows)[label]
                 xs = [row[x] / (1e6 if x == "bytes" else 1) for row in own]
-                ax.plot(
-                    xs, [row["score"] for row in own],
-                    label=label, color=look.color, linestyle=look.line, marker=look.marker,
+                errors = [row["standard error"] or 0 for row in own]
+                ax.errorbar(
+                    xs, [row["score"] for row in own], errors,
+                    label=label, color=look.color, linestyle=look.line, marker=look.marker, capsize=3,
                 )  # fmt: skip
             ax.set_title(case, fontsize="medium")
             ax.set_xlabel("step" if x == "step" else "bytes per agent (MB)")
@@ -255,7 +259,9 @@ class Compared:
         cases = list(dict.fromkeys(row["case"] for row in rows))
         figure, axes = grid(2 * len(cases), share_x=False, share_y=True)
         for ax, (case, x) in zip(axes, [(case, x) for case in cases for x in (_FLATNESS, _RISK)], strict=True):
-            for label, own in _by_strategy(row for row in rows if row["case"] == case and row[x] and row["score"]):
+            for label, own in _by_strategy(
+                row for row in rows if row["case"] == case and row[x] and row["score"] is not None
+            ):
                 look = styles(row["strategy"] for row in rows)[label]
                 ax.plot(
                     [row[x] for row in own], [row["score"] for row in own],
@@ -319,7 +325,7 @@ def _scores_of_agents(run: Run, metric: str, replicas: int) -> dict[str, list[fl
     return found
 
 
-def _by_strategy(rows: Iterator[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _by_strategy(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["strategy"], []).append(row)
