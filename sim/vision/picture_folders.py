@@ -32,14 +32,15 @@ class Changed:
     failed: tuple[str, ...]
 
 
-def pictures_in(folder: str | Path) -> list[Path]:
+def pictures_in(folder: str | Path, *, deep: bool = False) -> list[Path]:
     """List the image files of a folder.
 
     Args:
         folder: The folder.
+        deep: Whether to list those of the folders in it, too.
 
     Returns:
-        Its files that are named like images, in order, without hidden ones.
+        The files that are named like images, in order, without hidden ones and those in hidden folders.
 
     Raises:
         ExperimentError: There are none.
@@ -47,7 +48,9 @@ def pictures_in(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ExperimentError(f"{folder} is not a folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    named = (file for file in folder.glob("**/*" if deep else "*") if file.suffix.lower() in SUFFIXES)
+    seen = (file for file in named if not any(part[0] == "." for part in file.relative_to(folder).parts))
+    found = sorted(file for file in seen if not file.is_dir())
     if not found:
         raise ExperimentError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     return found
