@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.algorithms.draws import key
 from basinet.sim.data.items import Items
@@ -21,6 +21,8 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line, nearest
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.tasks.loaders.images import read_image
 from basinet.sim.tasks.vision.patches import Pictures
+from basinet.sim.vision.distortions import gaussian_blur
+from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.picture_files import read_pixels
 from basinet.sim.vision.picture_folders import pictures_in
@@ -394,23 +396,11 @@ class _Pairs:
 def _degraded(kind: Degradation, high: Tensor, low: Tensor, scale: int, keys: tuple[int, str]) -> Tensor:
     """Make a version of an image in low resolution."""
     if kind == "blur":
-        return shrink(_blurred(high, _BLUR * scale), scale)
+        return shrink(to_bytes(gaussian_blur(high[None].double() / 255, _BLUR * scale)[0]), scale)
     if kind == "noise":
         noise = np.random.default_rng(key(keys[0], "noise of an image", keys[1])).normal(0, _NOISE, low.shape)
         return torch.from_numpy((low.numpy() + noise).round().clip(0, 255).astype(np.uint8))
     return _through_jpeg(low) if kind == "jpeg" else low
-
-
-def _blurred(image: Tensor, deviation: float) -> Tensor:
-    """Blur an image by a Gaussian, mirrored at the border."""
-    reach = int(np.ceil(3 * deviation))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-(places**2) / (2 * deviation**2))
-    weights /= weights.sum()
-    found = nn.functional.pad(image[:, None].double(), (reach,) * 4, mode="reflect")
-    for kernel in (weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)):
-        found = nn.functional.conv2d(found, kernel)
-    return found[:, 0].round().clamp(0, 255).byte()
 
 
 def _through_jpeg(image: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import super_resolution
 from basinet.sim.tasks.vision import image_pairs
+from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.photos import PHOTOS
 from basinet.sim.vision.resizing import resize, shrink
@@ -153,6 +154,17 @@ def test_whole_images_of_unequal_sizes_are_tested(loaded, tests):
         assert torch.equal(found[0][0], low) and torch.equal(found[1][0], high)
 
 
+class Broken(nn.Module):
+    def forward(self, low):
+        return resize(low, 4) * torch.nan
+
+
+@pytest.mark.parametrize("name", ["psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"])
+def test_scores_of_pixels_that_are_no_numbers_are_none(loaded, name):
+    found = dataclasses.replace(loaded, metrics=(METRICS[name](),)).evaluate(Broken())
+    assert math.isnan(found[f"test_{name}"])
+
+
 class Brighter(nn.Module):
     def forward(self, low):
         return resize(low, 4) + 0.02
@@ -277,6 +289,10 @@ def test_degradations(folder, tests, loaded):
     changes = {way: (low.double() - plain[0].double()) for way, (low, _) in lows.items()}
     assert changes["noise"].std() == pytest.approx(10, rel=0.15)
     assert changes["blur"].abs().mean() > 1 < changes["jpeg"].abs().mean()
+    high = task.test.fetch(torch.tensor([0]))[1]
+    blurred = shrink(to_bytes(gaussian_blur(high / 255, 0.4 * 4))[0], 4)
+    found = super_resolution(**given, test_degradation="blur").test.fetch(torch.tensor([0]))[0][0]
+    assert (found.int() - blurred.int()).abs().max() <= 1  # in float32, pixels near half a level are rounded otherwise
     assert all(change.mean().abs() < 1.5 for change in changes.values())
     noisy = [super_resolution(**given, degradations=["noise"], seed=seed).train for seed in (0, 0, 1)]
     first, again, other = (data.fetch(torch.arange(9))[0] for data in noisy)
