@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest
 from basinet.sim.vision.picture_files import read_pixels
 
-__all__ = ["PHOTOS", "Photo", "motif", "read_photo"]
+__all__ = ["PHOTOS", "Photo", "motif", "photo_file", "read_photo"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,28 @@ def motif(name: str) -> str:
     return _MOTIFS.get(name, name)
 
 
+def photo_file(name: str) -> Path:
+    """Find the file of a photo.
+
+    Args:
+        name: Its name in `PHOTOS`.
+
+    Returns:
+        The file, in the package that the photo is part of.
+
+    Raises:
+        ValueError: There is no such photo.
+        ImportError: Its package is not installed.
+    """
+    photo = PHOTOS.get(name)
+    if photo is None:
+        raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
+    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
+    if package is None or package.origin is None:
+        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
+    return Path(package.origin).parent / photo.place
+
+
 def read_photo(name: str) -> Tensor:
     """Read one of the photos.
 
@@ -78,10 +100,4 @@ def read_photo(name: str) -> Tensor:
         ValueError: There is no such photo.
         ImportError: Its package is not installed.
     """
-    photo = PHOTOS.get(name)
-    if photo is None:
-        raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
-    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
-    if package is None or package.origin is None:
-        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
-    return read_pixels(Path(package.origin).parent / photo.place).colour.expand(3, -1, -1)
+    return read_pixels(photo_file(name)).colour.expand(3, -1, -1)

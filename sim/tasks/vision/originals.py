@@ -13,7 +13,7 @@ from torch import Tensor
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, nearest
 from basinet.sim.tasks.loaders.images import read_image
-from basinet.sim.vision.photos import PHOTOS, read_photo
+from basinet.sim.vision.photos import PHOTOS, photo_file, read_photo
 from basinet.sim.vision.picture_files import read_pixels
 from basinet.sim.vision.picture_folders import pictures_in
 
@@ -74,6 +74,7 @@ class Photos(Originals):
                 raise ValueError(f"super_resolution: {setting} has {name!r}; {nearest(name, PHOTOS)}")
         self.names, self.setting = tuple(names), setting
         self.scenes = [PHOTOS[name].scene for name in names]
+        self.stamps = [_stamp(photo_file(name)) for name in names]  # of another version of the package
 
     def high(self, row: int) -> Tensor:
         """Read a photo; see `Originals`."""

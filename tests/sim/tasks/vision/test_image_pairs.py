@@ -13,7 +13,7 @@ from basinet.sim.tasks.vision import image_pairs, originals
 from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.resizing import shrink
-from tests.sim.tasks.vision.made_pictures import SHAPES, SIDE, save, small
+from tests.sim.tasks.vision.made_pictures import SHAPES, SIDE, save, small, smooth
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -270,3 +270,10 @@ def test_images_that_do_not_fit_into_memory(folder, tests, monkeypatch):
     monkeypatch.setattr(image_pairs, "memory", lambda: 60_000)
     with pytest.raises(ValueError, match=r"task\.cache: 2 of 4 images of train take more than .*; give a cache"):
         super_resolution(path=str(folder), test_path=str(tests), patch=SIDE)
+
+
+def test_photos_of_another_version_of_their_package_are_others(tmp_path, monkeypatch):
+    before = [digest(originals.Photos(["coins"], "train_photos")) for _ in range(2)]
+    save(tmp_path / "coins.png", smooth(64, 64, 0))
+    monkeypatch.setattr(originals, "photo_file", lambda name: tmp_path / f"{name}.png")
+    assert before[0] == before[1] != digest(originals.Photos(["coins"], "train_photos"))
