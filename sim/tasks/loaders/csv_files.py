@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import reason_of
 
 __all__ = ["Columns", "are_finite", "as_numbers", "read_csv", "shift_and_scale"]
 
@@ -39,7 +39,7 @@ def read_csv(file: Path, task: str) -> Columns:
                 line = reader.line_num + 1  # a value may have several lines
             header, *rows = rows
     except (OSError, ValueError, csv.Error) as error:
-        reason = "it is empty" if "unpack" in str(error) else first_line(error)
+        reason = "it is empty" if "unpack" in str(error) else reason_of(error)
         raise ValueError(f"{task}: {file} cannot be read: {reason}") from error
     del places[0]
     for row, where in zip(rows, places, strict=True):

@@ -393,7 +393,7 @@ def test_other_bad_files_are_named(kvq, cache):
     write_csv(kvq / "text.csv", [HEAD, ("0.mp4", 2), ("text.mp4", 2)])
     for changes, sentence in (
         ({"pairs": "sheet.xlsx"}, "is of 'other'; allowed are nonsource and source"),
-        ({"pairs": "text.xlsx"}, "text.xlsx cannot be read"),
+        ({"pairs": "text.xlsx"}, "text.xlsx is no Excel file"),
         ({"test_scores": None}, "pairs is .*which is for test videos"),
         ({"test_scores": None, "pairs": None, "train_scores": None}, "train_scores is missing"),
         ({"train_scores": "none.csv"}, "none.csv cannot be read"),
