@@ -19,13 +19,17 @@ from basinet.sim.tasks import SuperResolution
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
-from basinet.sim.vision.resizing import crop_to
+from basinet.sim.vision.resizing import crop_to, shrink
 
 __all__ = ["FACTOR", "SUPER_RESOLUTION", "Images", "images_in", "images_of", "score_images", "truth_of"]
 
 FACTOR = 4
 _LEAST = 11 + 2 * FACTOR
 """Smallest height and width: a window of SSIM is left without the border."""
+
+_BORDER, _ROUNDED = 4, 3
+"""Pixels of the border in low resolution, and grey levels elsewhere, in which implementations of bicubic interpolation
+with antialiasing differ."""
 
 SUPER_RESOLUTION = Challenge(
     name="super-resolution",
@@ -130,13 +134,15 @@ def images_of(solution: Solution) -> Images:
         The images.
 
     Raises:
-        Refused: It has none, or images of another factor.
+        Refused: It has none, or images of another factor. Reading an image raises this if the one in low resolution is
+            not that of the challenge.
     """
     task, places = _test(solution)
     model = solution.centroid()
 
     def restore(name: str) -> Tensor:
         batch = take(task.test, slice(places[name], places[name] + 1))
+        _check_low(name, *(to_bytes(part)[0] for part in batch))
         with torch.no_grad():
             restored = fit(output_of(task.outputs(model, batch)), batch[-1].shape, "the model returns images")[0]
         if not restored.isfinite().all():
@@ -144,6 +150,18 @@ def images_of(solution: Solution) -> Images:
         return to_bytes(restored)
 
     return Images(restore, _same(places))
+
+
+def _check_low(name: str, low: Tensor, high: Tensor) -> None:
+    """Raise if an image was not shrunk by bicubic interpolation, up to how its border and rounding are made."""
+    wanted = shrink(high, FACTOR)
+    inner = (slice(None), *(slice(_BORDER, length - _BORDER) for length in wanted.shape[1:]))
+    difference = int((low[inner].int() - wanted[inner].int()).abs().max())
+    if difference > _ROUNDED:
+        raise Refused(
+            "its images in low resolution are not those of the challenge, which bicubic interpolation with antialiasing"
+            f" makes: {name} differs by up to {difference} grey levels"
+        )
 
 
 def _test(solution: Solution) -> tuple[SuperResolution, dict[str, int]]:

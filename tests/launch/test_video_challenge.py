@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 import basinet
+from basinet.analysis.challenges.leaderboard import SEED
 from basinet.analysis.challenges.video_submissions import VIDEO_QUALITY
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.analysis.statistics.bootstrap import resamples
 from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError
@@ -117,8 +119,20 @@ def test_intervals_of_correlations_are_near_those_of_fisher(board):
     assert (low, high) == pytest.approx((np.tanh(middle - half), np.tanh(middle + half)), abs=0.1)
 
 
-def test_pairs_count_as_often_as_both_videos_are_drawn(board):
+def test_pairs_count_as_often_as_both_videos_are_drawn(board, scores, pairs):
+    picked = [[VIDEOS[row] for row in rows] for rows in resamples(len(VIDEOS), seed=SEED)[:20]]
     for entry in board.entries:
+        given = scores[entry.name.removesuffix(".csv")]
+        for kind, rows in pairs.items():
+            for drawn, value in zip(picked, entry.draws[f"rank_{kind}"], strict=False):
+                met = [
+                    (1 if given[a] >= given[b] else 2) == better
+                    for a, b, better in rows
+                    for first in drawn
+                    for second in drawn
+                    if (first, second) == (a, b)
+                ]
+                assert value == pytest.approx(np.mean(met))
         draws = entry.draws["rank_nonsource"]
         assert np.nanmean(draws) == pytest.approx(entry.numbers["rank_nonsource"], abs=0.02)
         assert ((draws >= 0) & (draws <= 1)).all()
