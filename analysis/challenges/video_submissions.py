@@ -35,6 +35,7 @@ __all__ = [
     "Pairs",
     "Scores",
     "pairs_in",
+    "score_mean",
     "score_videos",
     "scores_in",
     "scores_of",
@@ -183,6 +184,19 @@ def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> E
     ]
     remark = f"{name} gives all videos the same score, so that its SROCC and PLCC count as 0."
     return Entry(name, numbers, _draws(predicted, scores, pairs), rows, (remark,) if is_constant(predicted) else ())
+
+
+def score_mean(truth: Scores, pairs: Pairs) -> Entry:
+    """Score the mean of the true scores, given to all videos, as the baseline.
+
+    Args:
+        truth: The mean opinion scores.
+        pairs: See `score_videos`.
+
+    Returns:
+        Its numbers.
+    """
+    return score_videos("baseline: mean score", dict.fromkeys(truth, float(np.mean([*truth.values()]))), truth, pairs)
 
 
 def _draws(predicted: NDArray[np.float64], truth: NDArray[np.float64], pairs: Pairs) -> dict[str, NDArray[np.float64]]:

@@ -112,6 +112,16 @@ def test_submissions_are_ranked_by_the_score_of_the_challenge(board, scores, pai
     assert "constant.csv gives all videos the same score" in " ".join(board.how())
 
 
+def test_the_mean_score_stands_beside_without_a_rank(board, pairs):
+    """Of its equal scores, the first video of a pair counts as the better one."""
+    (row,) = board.baseline_rows()
+    assert (row["rank"], row["submission"], row["srocc"], row["plcc"]) == (None, "baseline: mean score", 0, 0)
+    right = {kind: np.mean([better == 1 for *_, better in rows]) for kind, rows in pairs.items()}
+    assert {kind: row[f"rank_{kind}"] for kind in pairs} == pytest.approx(right)
+    assert row["score"] == pytest.approx(0.05 * sum(right.values()))
+    assert "baseline: mean score gives all videos the same score" in " ".join(board.how())
+
+
 def test_intervals_of_correlations_are_near_those_of_fisher(board):
     entry = next(entry for entry in board.entries if entry.name == "far.csv")
     low, high = (np.quantile(entry.draws["plcc"], q) for q in (0.025, 0.975))
