@@ -28,6 +28,7 @@ from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import VideoQuality
+from basinet.sim.tasks.loaders.csv_files import wanted_columns
 from basinet.sim.tasks.vision.kvq_files import read_pairs
 
 __all__ = [
@@ -106,7 +107,7 @@ def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
     header = [column.strip() for column in header]
     if not {*_COLUMNS} <= {*header} or (len(header) > len(_COLUMNS) and not others):
-        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {' and '.join(_COLUMNS)}")
+        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {wanted_columns(header, _COLUMNS)}")
     named, scored = map(header.index, _COLUMNS)
     faults = Faults()
     found: dict[str, float] = {}

@@ -211,6 +211,23 @@ FAULTS = {
         lambda rows: [(*row, 1) for row in rows],
         "its columns are filename, score, 1; allowed are filename and score",
     ),
+    "capitals": (
+        lambda rows: [("Filename", "Score"), *rows[1:]],
+        "its columns are Filename, Score; allowed are filename and score, in lower case",
+    ),
+    "semicolons": (
+        lambda rows: [(f"{name};{score}",) for name, score in rows],
+        "its columns are filename;score; allowed are filename and score, separated by a comma, not by ';'",
+    ),
+    "folder": (
+        lambda rows: [rows[0], *((f"test/{name}", score) for name, score in rows[1:])],
+        f"videos whose names have another folder or ending: test/{VIDEOS[0]} for {VIDEOS[0]}, test/{VIDEOS[1]} for"
+        f" {VIDEOS[1]}, test/{VIDEOS[2]} for {VIDEOS[2]}, and 37 more",
+    ),
+    "ending": (
+        lambda rows: [*rows[:-1], (VIDEOS[-1].removesuffix(".mp4"), 2)],
+        f"videos whose names have another folder or ending: {VIDEOS[-1].removesuffix('.mp4')} for {VIDEOS[-1]}",
+    ),
     "one": (lambda rows: rows[:2], "it has scores of 1 videos; correlations need at least 2"),
     "empty": (lambda rows: [], "its columns are none; allowed are filename and score"),
 }
@@ -222,7 +239,7 @@ def test_faults_are_named_and_other_submissions_scored(place, scores, tmp_path, 
     with open(tmp_path / "spoiled.csv", "w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows(spoil([("filename", "score"), *scores["near"].items()]))
     board = basinet.challenge("video-quality", tmp_path / "spoiled.csv", place / "far.csv", truth=place / "truth.csv")
-    assert sentence in board.refused["spoiled.csv"]
+    assert board.refused["spoiled.csv"] == (sentence,)
     assert [entry.name for entry in board.entries] == ["far.csv"]
 
 

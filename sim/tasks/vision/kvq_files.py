@@ -15,7 +15,7 @@ from torch import Tensor
 
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, reason_of, shown
-from basinet.sim.tasks.loaders.csv_files import read_csv
+from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
 from basinet.sim.tasks.vision.video_views import Rated
 from basinet.sim.vision.video_files import av_versions, read_frames
 
@@ -65,7 +65,8 @@ def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
     for needed in ("filename", "score"):
         if header.count(needed) != 1:
             raise ValueError(
-                f"video_quality: the columns of {file} are {', '.join(map(repr, header))}; needed are filename, score"
+                f"video_quality: the columns of {file} are {', '.join(map(repr, header))}; needed are"
+                f" {wanted_columns(header, ('filename', 'score'))}"
             )
     columns = dict(zip(header, values, strict=True))
     names, given = columns.pop("filename").tolist(), columns.pop("score").tolist()

@@ -355,7 +355,7 @@ TRAIN = {
     "no rows": ([HEAD], "has no rows"),
     "other columns": (
         [("file", "mos"), ("0.mp4", 2)],
-        "are 'file', 'mos'; needed are filename, score",
+        "are 'file', 'mos'; needed are filename and score$",
     ),
     "values": ([HEAD, ("0.mp4", 2, 7)], "line 2 of .* has 3 values for 2 columns"),
     "also for tests": ([HEAD, ("4.mp4", 2)], "'4.mp4' is a training video in .* and a test video in"),
