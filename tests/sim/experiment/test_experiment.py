@@ -428,8 +428,8 @@ def test_words_of_the_command_line(word, value):
         ([], "It reaches 29 dB after 300 steps."),
         (
             ["steps=20", "task.size=8"],
-            "Changed here: `steps=20`, `task.size=8`. What follows is about the experiment as it comes.\n\nIt reaches 29"
-            " dB after 300 steps.",
+            "Changed here: `steps=20`, `task.size=8`. What follows is about the experiment as it comes.\n\nIt reaches"
+            " 29 dB after 300 steps.",
         ),
         (["steps=20", "about=Short."], "Short."),
     ],
