@@ -1,6 +1,7 @@
 """Images in high and low resolution: photos that packages bring along, folders such as DIV2K, and sets of the hub."""
 
 import io
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,13 +26,15 @@ from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.picture_files import read_pixels
-from basinet.sim.vision.picture_folders import pictures_in
+from basinet.sim.vision.picture_folders import left_out_of, pictures_in
 from basinet.sim.vision.resizing import crop_to, shrink
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Degradation", "Files", "Hub", "Originals", "Part", "Photos", "files_of", "is_part", "made"]
+
+_log = logging.getLogger(__name__)
 
 Degradation = Literal["bicubic", "blur", "noise", "jpeg"]
 
@@ -275,9 +278,12 @@ def _large(folder: Path, part: Part) -> Path:
 
 def _images(folder: Path) -> list[Path]:
     try:
-        return pictures_in(folder, deep=True)
+        found = pictures_in(folder, deep=True)
     except ExperimentError as error:
         raise ValueError(f"super_resolution: {error}") from error
+    if others := left_out_of(folder, deep=True):
+        _log.warning("task: files in %s that are not named like images are left out: %d", folder, len(others))
+    return found
 
 
 def made(
