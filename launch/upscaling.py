@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.launch.results import load_one, read_exported
+from basinet.launch.finished_models import read_exported
+from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
