@@ -3,7 +3,7 @@
 CACHE/KEY/          KEY is a digest of the items' source
     leaf0.bin …     the numbers of each part of the items, one item after another
     shapes0.npy …   the shape of the part in each item, int64 [n, dimensions]
-    done.json       lengths of the files and types of the parts
+    done.json       lengths and checksums of the files, and types of the parts
 CACHE/KEY.partial/  the same while it is being made
 CACHE/KEY.lock      held meanwhile
 """
@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -37,6 +38,9 @@ _DONE = "done.json"
 
 _SECONDS = 20
 """After which it is said again how many items are written."""
+
+_BLOCK, _BLOCKS = 2**16, 256
+"""Bytes of a block, and most blocks of a file that its checksum covers, so that a large one is not read as a whole."""
 
 
 class Mapped:
@@ -143,7 +147,7 @@ def cached(items: Items, folder: Path) -> Mapped:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / f"{key}.lock"):
-            if not _is_whole(place):
+            if not _is_whole(place, like):
                 _make(items, like, place)
     except OSError as error:
         raise ExperimentError(f"task.cache: {first_line(error)}") from error
@@ -177,13 +181,13 @@ def _make(items: Items, like: Nest, place: Path) -> None:
                     seen.append(tuple(t.shape))
         for number, (t, seen) in enumerate(zip(first, shapes, strict=True)):
             np.save(making / f"shapes{number}.npy", np.array(seen, dtype=np.int64).reshape(len(items), t.ndim))
-        record = {
-            "files": {file.name: file.stat().st_size for file in making.iterdir()},
-            "types": [t.numpy().dtype.str for t in first],
-        }
+        record = {"files": {file.name: _seal(file) for file in making.iterdir()}, "types": _types(like)}
         (making / _DONE).write_text(json.dumps(record), encoding="utf-8")
+        for path in (*making.iterdir(), making):  # or a power failure may leave the name without the bytes
+            _to_disk(path)
         shutil.rmtree(place, ignore_errors=True)  # what is not whole
         making.rename(place)
+        _to_disk(place.parent)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -193,12 +197,48 @@ def _record(place: Path) -> dict[str, Any]:
     return found
 
 
-def _is_whole(place: Path) -> bool:
-    """Return whether all files are there, at their full lengths."""
+def _is_whole(place: Path, like: Nest) -> bool:
+    """Return whether all files of such items are there, and none is seen to be damaged."""
     try:
-        return all((place / name).stat().st_size == size for name, size in _record(place)["files"].items())
-    except (OSError, ValueError, KeyError):
+        record = _record(place)
+        wanted = {name for number in range(len(leaves(like))) for name in _files(number)}
+        return (
+            record["types"] == _types(like)
+            and {*record["files"]} == wanted
+            and all(_seal(place / name) == seal for name, seal in record["files"].items())
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):  # a damaged record may hold anything
         return False
+
+
+def _files(number: int) -> tuple[str, str]:
+    """Return the names of the files of a part."""
+    return f"leaf{number}.bin", f"shapes{number}.npy"
+
+
+def _types(like: Nest) -> list[str]:
+    return [t.numpy().dtype.str for t in leaves(like)]
+
+
+def _seal(file: Path) -> list[int]:
+    """Return the length of a file, and a checksum of it: of all of a small one, of evenly spaced blocks of another."""
+    size, found = file.stat().st_size, 0
+    last = max(0, size - _BLOCK)
+    count = min(_BLOCKS, -(-size // _BLOCK))
+    with open(file, "rb") as opened:
+        for number in range(count):
+            opened.seek(last * number // max(1, count - 1))
+            found = zlib.crc32(opened.read(_BLOCK), found)
+    return [size, found]
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _as_tensors(items: Items, row: int) -> Nest:
