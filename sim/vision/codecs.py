@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from basinet.sim.experiment.digest import digest
 from basinet.sim.vision.video_files import av_package, read_frames
 
-__all__ = ["CODECS", "Codec", "compressed", "encode"]
+__all__ = ["CODECS", "Codec", "codec_settings", "compressed", "encode"]
 
 _SMALLEST = 128
 """Height and width to which smaller clips are enlarged by their mirror images: x264 and x265 read beyond smaller ones,
@@ -48,6 +49,11 @@ CODECS = {
     "av1": Codec("libsvtav1", 63, {"preset": "9", "svtav1-params": "lp=1"}),
 }
 """Codecs by name."""
+
+
+def codec_settings() -> str:
+    """Return a digest of what compressed pixels depend on, besides the strength and the versions of libraries."""
+    return digest([_SMALLEST, {name: vars(codec) for name, codec in CODECS.items()}])
 
 
 def encode(clip: Tensor, codec: str, strength: int) -> bytes:

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from basinet.sim.vision.codecs import compressed
 from basinet.sim.vision.fidelity import to_bytes
 
-__all__ = ["DISTORTIONS", "Distortion"]
+__all__ = ["DISTORTIONS", "REVISION", "Distortion"]
+
+REVISION = 1
+"""Of what distortions make of pixels; another one has clips made anew."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def av_package() -> Any:
 
 
 def av_versions() -> str:
-    """Return the versions of what decodes videos, on which the pixels may depend: of PyAV, its libraries and this file."""
+    """Return the versions of PyAV, its libraries and this file, on which the decoded pixels may depend."""
     av = av_package()
     libraries = ((name, ".".join(map(str, version))) for name, version in sorted(av.library_versions.items()))
     return " ".join([f"reader {_REVISION} av {av.__version__}", *(f"{name} {version}" for name, version in libraries)])

@@ -227,7 +227,13 @@ class VideoFiles:
             raise ExperimentError(f"task: {error}") from error
 
     @cached_property
+    def keys(self) -> list[str]:
+        """A digest for each video of what its frames depend on: its path, size and time, and what decodes it."""
+        versions = av_versions()
+        stamps = ((str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),))
+        return [digest([*stamp, self.frames, versions]) for stamp in stamps]
+
+    @property
     def fingerprint(self) -> str:
-        """A digest of what the frames depend on: the files, as far as their sizes and times tell, and the decoder."""
-        stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),)]
-        return digest([stamps, self.frames, av_versions()])
+        """A digest of all keys."""
+        return digest(self.keys)
