@@ -14,6 +14,7 @@ from basinet.analysis.challenges.image_submissions import (
     Images,
     images_in,
     images_of,
+    score_bicubic,
     score_images,
     truth_of,
 )
@@ -25,6 +26,7 @@ from basinet.analysis.challenges.video_submissions import (
     Pairs,
     Scores,
     pairs_in,
+    score_mean,
     score_videos,
     scores_in,
     scores_of,
@@ -84,16 +86,17 @@ def judge(
 def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
     given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
     known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
-    names, images = [*given], [*known.files]
+    names, images = [*given, "bicubic interpolation"], [*known.files]
 
-    def score(name: str) -> Entry:
-        path = given[name]
-
+    def shown(name: str) -> Images:
         def read(image: str) -> Tensor:
             show((names.index(name) + images.index(image) / len(images)) / len(names), f"{name}: {image}")
             return known.read(image)
 
-        true = replace(known, read=read)
+        return replace(known, read=read)
+
+    def score(name: str) -> Entry:
+        path, true = given[name], shown(name)
         if not _is_run(path):
             return score_images(name, images_in(path, known.files), true)
         solution = opened(path, SUPER_RESOLUTION.task)
@@ -104,7 +107,9 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -
         return _of_replica(score_images(name, images_of(solution), true), solution)
 
     entries, refused = _scored(given, score)
-    return Leaderboard.of(SUPER_RESOLUTION, "psnr_y", entries, refused, source)
+    return Leaderboard.of(
+        SUPER_RESOLUTION, "psnr_y", entries, refused, source, baseline=score_bicubic(shown(names[-1]))
+    )
 
 
 def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None, show: Show) -> Leaderboard:
@@ -138,7 +143,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
         return _of_replica(score_videos(name, scores_of(solution), scores, met), solution)
 
     entries, refused = _scored(given, score)
-    return Leaderboard.of(VIDEO_QUALITY, by, entries, refused, source, notes)
+    return Leaderboard.of(VIDEO_QUALITY, by, entries, refused, source, notes, score_mean(scores, met))
 
 
 def _is_run(path: Path) -> bool:

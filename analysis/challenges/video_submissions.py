@@ -28,6 +28,7 @@ from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import VideoQuality
+from basinet.sim.tasks.loaders.csv_files import wanted_columns
 from basinet.sim.tasks.vision.kvq_files import read_pairs
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Pairs",
     "Scores",
     "pairs_in",
+    "score_mean",
     "score_videos",
     "scores_in",
     "scores_of",
@@ -105,7 +107,7 @@ def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
     header = [column.strip() for column in header]
     if not {*_COLUMNS} <= {*header} or (len(header) > len(_COLUMNS) and not others):
-        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {' and '.join(_COLUMNS)}")
+        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {wanted_columns(header, _COLUMNS)}")
     named, scored = map(header.index, _COLUMNS)
     faults = Faults()
     found: dict[str, float] = {}
@@ -183,6 +185,19 @@ def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> E
     ]
     remark = f"{name} gives all videos the same score, so that its SROCC and PLCC count as 0."
     return Entry(name, numbers, _draws(predicted, scores, pairs), rows, (remark,) if is_constant(predicted) else ())
+
+
+def score_mean(truth: Scores, pairs: Pairs) -> Entry:
+    """Score the mean of the true scores, given to all videos, as the baseline.
+
+    Args:
+        truth: The mean opinion scores.
+        pairs: See `score_videos`.
+
+    Returns:
+        Its numbers.
+    """
+    return score_videos("baseline: mean score", dict.fromkeys(truth, float(np.mean([*truth.values()]))), truth, pairs)
 
 
 def _draws(predicted: NDArray[np.float64], truth: NDArray[np.float64], pairs: Pairs) -> dict[str, NDArray[np.float64]]:

@@ -162,7 +162,7 @@ TRAIN = {
     "no rows": ([HEAD], "has no rows"),
     "other columns": (
         [("file", "mos"), ("0.mp4", 2)],
-        "are 'file', 'mos'; needed are filename, score",
+        "are 'file', 'mos'; needed are filename and score$",
     ),
     "values": ([HEAD, ("0.mp4", 2, 7)], "line 2 of .* has 3 values for 2 columns"),
     "also for tests": ([HEAD, ("4.mp4", 2)], "'4.mp4' is a training video in .* and a test video in"),
@@ -200,7 +200,7 @@ def test_other_bad_files_are_named(kvq, cache):
     write_csv(kvq / "text.csv", [HEAD, ("0.mp4", 2), ("text.mp4", 2)])
     for changes, sentence in (
         ({"pairs": "sheet.xlsx"}, "is of 'other'; allowed are nonsource and source"),
-        ({"pairs": "text.xlsx"}, "text.xlsx cannot be read"),
+        ({"pairs": "text.xlsx"}, "text.xlsx is no Excel file"),
         ({"test_scores": None}, "pairs is .*which is for test videos"),
         ({"test_scores": None, "pairs": None, "train_scores": None}, "train_scores is missing"),
         ({"train_scores": "none.csv"}, "none.csv cannot be read"),
