@@ -20,7 +20,7 @@ from basinet.analysis.challenges.image_submissions import (
 )
 from basinet.analysis.challenges.leaderboard import Challenge, Entry, Leaderboard
 from basinet.analysis.challenges.submission_checks import Refused, short_names
-from basinet.analysis.challenges.video_protocol import KINDS, is_constant
+from basinet.analysis.challenges.video_protocol import is_constant
 from basinet.analysis.challenges.video_submissions import (
     VIDEO_QUALITY,
     Pairs,
@@ -30,12 +30,14 @@ from basinet.analysis.challenges.video_submissions import (
     score_videos,
     scores_in,
     scores_of,
+    truth_in,
     truth_of_videos,
 )
 from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.tasks.vision.video_views import KINDS
 
 __all__ = ["CHALLENGES", "Show", "judge"]
 
@@ -116,7 +118,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
     given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
 
     def read(file: Path) -> tuple[Scores, Pairs]:
-        return scores_in(file, others=True), {}
+        return truth_in(file), {}
 
     (scores, met), source = _truth(
         given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))

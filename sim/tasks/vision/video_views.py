@@ -20,7 +20,10 @@ from basinet.sim.vision.colours import luma
 from basinet.sim.vision.scene_statistics import motion_statistics, scene_statistics
 from basinet.sim.vision.video_files import evenly_spaced
 
-__all__ = ["Fragments", "Rated", "Videos", "both_rates", "kept_videos", "statistics_of"]
+__all__ = ["KINDS", "Fragments", "Rated", "Videos", "both_rates", "kept_videos", "statistics_of"]
+
+KINDS = ("nonsource", "source")
+"""Kinds of pairs of videos: of different contents and similar quality, and of the same content."""
 
 _MIDDLE = 512
 """Most rows and columns of frames whose statistics are computed, which bounds the time that these take."""
@@ -37,7 +40,7 @@ class Rated(NamedTuple):
         rows: Places of the videos for training, and for tests if there are any, by "train" and "test".
         scores: Scores of all videos [n, 1].
         names: Names of the test videos.
-        pairs: Pairs of test videos; see `VideoQuality`.
+        pairs: Pairs of test videos by their kind; see `VideoQuality`.
         columns: What else is known of the training videos.
     """
 
