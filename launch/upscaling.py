@@ -1,7 +1,8 @@
 """Images enlarged by the network of a finished run."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ from torch import Tensor, nn
 from basinet.launch.finished_models import read_exported
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.digest import digest
+from basinet.sim.models.restoration.upscaler import factor_of
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
-from basinet.sim.vision.picture_files import Pixels
-from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, pictures_in
+from basinet.sim.vision.picture_files import Pixels, read_pixels
+from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, is_current, pictures_in
 from basinet.sim.vision.resizing import enlarge
 from basinet.sim.vision.self_ensemble import of_eight_views
 from basinet.sim.vision.tiles import in_tiles
 
 __all__ = ["upscale"]
+
+_SOFTWARE = "basinet upscale "
+"""What results say they are made by, before a digest of the network and the settings."""
 
 
 def upscale(
@@ -53,7 +59,8 @@ def upscale(
         overlap: Width of the margin that the network sees around each tile.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
-        fresh: Whether to make results anew that are there already; otherwise they are kept.
+        fresh: Whether to make results anew that are there already; otherwise they are kept, if they are not older than
+            their image and have been made by the same network with the same settings.
         device: Where the network computes, such as "cuda".
         shown: Called with the fraction done and the name of the current image.
 
@@ -74,6 +81,7 @@ def upscale(
         network.to(device)
     except (AssertionError, RuntimeError) as error:
         raise ExperimentError(f"device: got {device}: {str(error).splitlines()[0]}") from error
+    software = _SOFTWARE + digest([dict(network.state_dict()), self_ensemble, tile, overlap])
     dtype = next(network.parameters()).dtype
     applied = of_eight_views(lambda x: output_of(network(x))) if self_ensemble else lambda x: output_of(network(x))
 
@@ -88,13 +96,25 @@ def upscale(
                 high = applied(low.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
             else:
                 high = applied(low.transpose(0, 1)).transpose(0, 1)
+            if not high.isfinite().all():
+                raise ValueError("the network makes pixels of it that are NaN or infinite")
             return to_bytes(high).cpu()
 
         with torch.no_grad():
             colour = in_tiles(restored, image.colour[None], factor, tile, overlap, advanced=advanced)[0]
-        return Pixels(colour, None if image.alpha is None else enlarge(image.alpha, factor), image.profile)
+        alpha = None if image.alpha is None else enlarge(image.alpha, factor)
+        return Pixels(colour, alpha, image.profile, software)
 
-    return change_all(targets, enlarged, lambda image, made: made.exists() and not fresh, shown)
+    def is_done(image: Path, made: Path) -> bool:
+        if fresh or not made.exists():
+            return False
+        with suppress(ExperimentError):
+            found = read_pixels(made)
+            if (found.software or "").startswith(_SOFTWARE):
+                return found.software == software and is_current(made, found, image, Fraction(factor))
+        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it (fresh)")
+
+    return change_all(targets, enlarged, is_done, shown)
 
 
 def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
@@ -110,8 +130,8 @@ def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Modu
         arguments = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
         network = results.model(run, replica, agent)
     shape, outputs = arguments["input_shape"], arguments["num_outputs"]
-    factor = math.isqrt(outputs // math.prod(shape))
-    if len(shape) != 3 or shape[0] not in (1, 3) or factor < 2 or factor**2 * math.prod(shape) != outputs:
+    factor = factor_of(shape, outputs)
+    if factor is None or shape[0] not in (1, 3):
         raise ExperimentError(
             f"model: the network of {model} makes {outputs} numbers of inputs of the shape {tuple(shape)}; allowed are"
             " networks that enlarge images, as in a run of super_resolution"

@@ -96,13 +96,13 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
         The page.
     """
     challenge = board.challenge
-    write_csv(board.rows(), folder / "ranking.csv")
+    write_csv([*board.rows(), *board.baseline_rows()], folder / "ranking.csv")
     write_csv(board.gap_rows(), folder / "differences.csv")
     write_csv(board.item_rows(), folder / f"{challenge.item}s.csv")
     write_atomically(folder / _ALL, json.dumps(board.as_json(), indent=1, ensure_ascii=False) + "\n")
     header, cells = board.cells()
     best = cells[0]
-    lead = f"{best[1]} is first of {len(cells)}: {best[2]} {challenge.headings[board.by]}."
+    lead = f"{best[1]} is first of {len(board.entries)}: {best[2]} {challenge.headings[board.by]}."
     intervals = ", with 95 % intervals by the bootstrap" if board.count > 1 else ""
     caption = (
         f"{challenge.headings[board.by]} of {board.items}{intervals}."

@@ -19,9 +19,18 @@ from basinet.sim.tasks import SuperResolution
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
-from basinet.sim.vision.resizing import crop_to, shrink
+from basinet.sim.vision.resizing import crop_to, enlarge, shrink
 
-__all__ = ["FACTOR", "SUPER_RESOLUTION", "Images", "images_in", "images_of", "score_images", "truth_of"]
+__all__ = [
+    "FACTOR",
+    "SUPER_RESOLUTION",
+    "Images",
+    "images_in",
+    "images_of",
+    "score_bicubic",
+    "score_images",
+    "truth_of",
+]
 
 FACTOR = 4
 _LEAST = 11 + 2 * FACTOR
@@ -211,10 +220,33 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         elif image.max() <= 1 < true.max():
             faults.add("images of another range than 0 to 255", f"{file} has no value above 1")
         elif not faults:
-            scores = fidelity(image.expand(3, -1, -1), true.expand(3, -1, -1), FACTOR)
-            rows.append({"image": key, **{number: float(value) for number, value in scores.items()}})
+            rows.append(_row(key, image, true))
     faults.check()
     return _entry(name, rows)
+
+
+def score_bicubic(truth: Images) -> Entry:
+    """Score bicubic interpolation, as the baseline.
+
+    Args:
+        truth: The true images, which are shrunk and enlarged again.
+
+    Returns:
+        Its numbers.
+
+    Raises:
+        ExperimentError: An image cannot be read.
+    """
+    rows = []
+    for key in truth.files:
+        true = _true_image(truth, key)
+        rows.append(_row(key, enlarge(shrink(crop_to(true, FACTOR), FACTOR), FACTOR), true))
+    return _entry("baseline: bicubic interpolation", rows)
+
+
+def _row(name: str, image: Tensor, true: Tensor) -> Row:
+    scores = fidelity(image.expand(3, -1, -1), true.expand(3, -1, -1), FACTOR)
+    return {"image": name, **{number: float(value) for number, value in scores.items()}}
 
 
 def _size(image: Tensor) -> str:

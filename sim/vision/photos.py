@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest
 from basinet.sim.vision.picture_files import read_pixels
 
-__all__ = ["PHOTOS", "Photo", "read_photo"]
+__all__ = ["PHOTOS", "Photo", "motif", "read_photo"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,20 @@ PHOTOS: dict[str, Photo] = {
 }
 """The photos by name. `motorcycle_left` and `motorcycle_right` show the same; `china` and `flower` are under CC BY 2.0,
 the others in the public domain or without known restrictions."""
+
+_MOTIFS = {"motorcycle_left": "motorcycle", "motorcycle_right": "motorcycle"}
+
+
+def motif(name: str) -> str:
+    """Return what a photo shows.
+
+    Args:
+        name: Its name in `PHOTOS`.
+
+    Returns:
+        A word that is the same for photos of the same; of most photos, their name.
+    """
+    return _MOTIFS.get(name, name)
 
 
 def read_photo(name: str) -> Tensor:

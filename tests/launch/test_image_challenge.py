@@ -89,6 +89,15 @@ def test_submissions_are_ranked_by_the_mean_psnr_of_the_luma(board):
     assert not board.refused
 
 
+def test_bicubic_interpolation_stands_beside_without_a_rank(board):
+    """As a submission of the same images; it has no part in the comparisons."""
+    (row,) = board.baseline_rows()
+    submitted = next(row for row in board.rows() if row["submission"] == "bicubic")
+    assert row == submitted | {"rank": None, "submission": "baseline: bicubic interpolation"}
+    assert board.cells()[1][-1][:3] == ["–", row["submission"], board.cells()[1][1][2]]
+    assert board.as_json()["baseline"] == [row]
+
+
 def test_differences_carry_where_each_image_is_better(board):
     assert [(gap.better, gap.other) for gap in board.gaps] == [
         ("sharp", "bicubic"),
@@ -150,7 +159,7 @@ def test_the_truth_itself_is_infinitely_good(place, tmp_path):
         "super-resolution", place / "bicubic", perfect, truth=place / "truth", out=tmp_path / "out"
     )
     assert board.entries[0].numbers["psnr_y"] == math.inf == board.rows()[0]["psnr_y"]
-    first, second = board.cells()[1]
+    first, second, _ = board.cells()[1]
     assert first[2] == "∞ [∞, ∞]" and first[4] == "∞" and second[-2] == "∞ *"
     assert (tmp_path / "out" / "ranking.csv").read_text().splitlines()[1].startswith("1,perfect,inf,inf,inf,1.0,")
     assert not illegible(draw_ranking(board))
@@ -242,6 +251,8 @@ def test_the_command_writes_tables_a_figure_and_a_page(place, tmp_path, capsys):
         f"ranking.{kind}" for kind in ("png", "svg", "csv")
     }
     assert len((tmp_path / "out" / "images.csv").read_text().splitlines()) == 1 + 2 * len(NAMES)
+    assert "\n,baseline: bicubic interpolation," in (tmp_path / "out" / "ranking.csv").read_text()
+    assert "bicubic is first of 2:" in (tmp_path / "out" / "report.html").read_text()
     # It may be written again, but over nothing else.
     assert main(["challenge", "super-resolution", words[0], *truth, "--out", words[1]]) == 2
     assert "holds something other than a leaderboard" in capsys.readouterr().err

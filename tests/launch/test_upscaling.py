@@ -1,5 +1,6 @@
 """Images enlarged by the network of a finished run, and shrunk for it."""
 
+import os
 import shutil
 import threading
 
@@ -182,11 +183,52 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     for name in ("b", "deep"):
         (images / f"{name}.png").unlink()
     twice = [command[0], f"{images}/c.png", f"{images}/../images", *command[3:], "--out", str(images)]
-    assert main(twice) == 0
-    assert "kept, since already there: " in capsys.readouterr().err and (images / "a_x4.png").read_bytes() == b"mine"
+    assert main(twice) == 1
+    kept, failed = capsys.readouterr().err.splitlines()
+    assert kept.startswith("kept, since already there: ") and (images / "a_x4.png").read_bytes() == b"mine"
+    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it (fresh)" in failed
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)
     assert {file.name for file in images.iterdir()} == {"a.png", "c.png", "a_x4.png", "c_x4.png"}
+
+
+def test_what_is_there_is_kept_as_long_as_it_is_what_would_be_made(trained, tmp_path):
+    image, result, given = tmp_path / "a.png", tmp_path / "a_x4.png", {}
+
+    def is_kept(**others):
+        given.update(others)
+        changed = basinet.upscale(image, trained, **given)
+        assert not changed.failed and (changed.kept or changed.written) == (result,)
+        return bool(changed.kept)
+
+    write_pixels(image, Pixels(random(3, 5, 6)))
+    assert not is_kept() and is_kept()
+    for others in ({"agent": 1}, {"self_ensemble": True}, {"tile": 3}, {"overlap": 1}):
+        assert not is_kept(**others) and is_kept()
+    for pixels, age in ((random(3, 5, 6, seed=1), 0), (random(3, 5, 7), 3600)):  # newer; older, but larger
+        write_pixels(image, Pixels(pixels))
+        date = result.stat().st_mtime + 1 - age
+        os.utime(image, (date, date))
+        assert not is_kept()
+        assert read_pixels(result).colour.shape == (3, 20, 4 * pixels.shape[2])
+        os.utime(result, (date + 1, date + 1))
+        assert is_kept()
+
+
+def test_pixels_that_are_no_numbers_are_not_written(trained, network, tmp_path):
+    from safetensors import safe_open
+
+    write_pixels(tmp_path / "a.png", Pixels(random(3, 5, 6)))
+    basinet.export(trained, tmp_path / "network.safetensors")
+    with safe_open(tmp_path / "network.safetensors", "pt") as file:
+        about = file.metadata()
+    broken = {name: weight * torch.nan for name, weight in network.state_dict().items()}
+    write_weights(broken, tmp_path / "network.safetensors", about, "file")
+    changed = basinet.upscale(tmp_path / "a.png", tmp_path / "network.safetensors")
+    assert changed.failed == (
+        f"{tmp_path}/a.png cannot be used: the network makes pixels of it that are NaN or infinite",
+    )
+    assert not changed.written and not (tmp_path / "a_x4.png").exists()
 
 
 def test_an_interruption_loses_nothing_of_what_was_written(trained, tmp_path):

@@ -1,15 +1,17 @@
 """Images in high and low resolution: photos that packages bring along, folders such as DIV2K, and sets of the hub."""
 
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.algorithms.draws import key
 from basinet.sim.data.items import Items
@@ -19,16 +21,25 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line, nearest
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.tasks.loaders.images import read_image
 from basinet.sim.tasks.vision.patches import Pictures
+from basinet.sim.vision.distortions import gaussian_blur
+from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.photos import PHOTOS, read_photo
-from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
+from basinet.sim.vision.picture_files import read_pixels
+from basinet.sim.vision.picture_folders import pictures_in
 from basinet.sim.vision.resizing import crop_to, shrink
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Degradation", "Files", "Hub", "Originals", "Photos", "files_of", "made"]
+__all__ = ["Degradation", "Files", "Hub", "Originals", "Part", "Photos", "files_of", "is_part", "made"]
 
 Degradation = Literal["bicubic", "blur", "noise", "jpeg"]
+
+Part = Literal["train", "valid"]
+"""Of a data set in the layout of DIV2K."""
+
+_SMALL = re.compile(r"DIV2K_.*_LR_.*")
+"""Folders of images in low resolution in that layout."""
 
 _BLUR = 0.4
 """Standard deviation of the blur, in pixels of low resolution."""
@@ -38,6 +49,9 @@ _NOISE = 10.0
 
 _QUALITY = 40
 """Quality of JPEG."""
+
+_REVISION = 1
+"""Of how images become small: one more after any change of their pixels, so that those that are kept are made anew."""
 
 _SHARE_OF_MEMORY = 4
 """Without a cache, images may take one part in so many of the memory."""
@@ -114,8 +128,8 @@ class Files(Originals):
         self.names = stems if len(set(stems)) == len(stems) else [str(file) for file in inner]
         folders = [str(file.parent) for file in inner]
         self.scenes = folders if len(set(folders)) > 1 else None
-        stats = [file.stat() for file in (*files, *(small or ()))]
-        self.stamps = [(stat.st_size, stat.st_mtime_ns) for stat in stats]  # a changed file is another image
+        pairs = [[file, *others] for file, *others in zip(files, *([] if small is None else [small]), strict=True)]
+        self.stamps = [[_stamp(file) for file in pair] for pair in pairs]  # a changed file is another image
 
     def high(self, row: int) -> Tensor:
         """Decode a file; see `Originals`."""
@@ -125,14 +139,22 @@ class Files(Originals):
         """Decode the file in low resolution; see `Originals`."""
         return None if self.small is None else _opaque(self.small[row])
 
+    def shared_with(self, other: "Files") -> list[Path]:
+        """Return the files that are also among others, by whatever path."""
+        known = {file.resolve() for file in other.files}
+        return [file for file in self.files if file.resolve() in known]
+
     def place(self, row: int) -> str:
         """Return the file; see `Originals`."""
         return str(self.files[row])
 
     def take(self, rows: Sequence[int]) -> "Files":
         """Return some of the files; see `Originals`."""
-        small = None if self.small is None else [self.small[row] for row in rows]
-        return Files(self.folder, [self.files[row] for row in rows], small)
+        taken = copy(self)  # whose names and scenes are those among all files
+        for name in ("files", "small", "names", "scenes", "stamps"):
+            given = getattr(self, name)
+            setattr(taken, name, None if given is None else [given[row] for row in rows])
+        return taken
 
 
 class Hub(Originals):
@@ -178,6 +200,15 @@ class Hub(Originals):
         return Hub(self.data.select(rows), self.split, self.image, self.scene, names)
 
 
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return the size and the date of a file."""
+    try:
+        stat = file.stat()
+    except OSError as error:  # such as a link to nowhere
+        raise ValueError(f"super_resolution: {file} cannot be used: {error.strerror}") from error
+    return stat.st_size, stat.st_mtime_ns
+
+
 def _opaque(file: Path) -> Tensor:
     """Decode a file that is not transparent, with three channels."""
     found = read_pixels(file)
@@ -186,13 +217,27 @@ def _opaque(file: Path) -> Tensor:
     return found.colour.expand(3, -1, -1)
 
 
-def files_of(folder: Path, scale: int, part: Literal["train", "valid"] | None = None) -> Files:
+def is_part(folder: Path, part: Part) -> bool:
+    """Return whether a folder in the layout of DIV2K holds the images in high resolution of a part.
+
+    Args:
+        folder: The folder.
+        part: The part.
+
+    Returns:
+        Whether it does.
+    """
+    return _large(folder, part).is_dir()
+
+
+def files_of(folder: Path, scale: int, *parts: Part) -> Files:
     """List the images of a folder.
 
     Args:
         folder: The folder.
         scale: By how much larger the high resolution is.
-        part: The part of a data set in the layout of DIV2K; None for all images, in whatever folders.
+        parts: The first of these parts that a folder in the layout of DIV2K has. In any other folder, all images, in
+            whatever folders.
 
     Returns:
         The images.
@@ -201,9 +246,16 @@ def files_of(folder: Path, scale: int, part: Literal["train", "valid"] | None = 
         ValueError: There are none, or some in high resolution are not there in low resolution, or the reverse.
     """
     folder = folder.absolute()
+    part = next((part for part in parts if is_part(folder, part)), None)
     if part is None:
-        return Files(folder, _images(folder))
-    large = folder / f"DIV2K_{part}_HR"
+        files = _images(folder)
+        if small_ones := [file for file in files if any(map(_SMALL.fullmatch, file.relative_to(folder).parts))]:
+            raise ValueError(
+                f"super_resolution: {small_ones[0]} is an image in low resolution; allowed is the folder of"
+                " DIV2K_train_HR or DIV2K_valid_HR, or one without such images"
+            )
+        return Files(folder, files)
+    large = _large(folder, part)
     files, small = _images(large), folder / f"DIV2K_{part}_LR_bicubic" / f"X{scale}"
     if not small.is_dir():
         return Files(large, files)
@@ -217,13 +269,15 @@ def files_of(folder: Path, scale: int, part: Literal["train", "valid"] | None = 
     return Files(large, files, [small / name for name in wanted.values()])
 
 
+def _large(folder: Path, part: Part) -> Path:
+    return folder / f"DIV2K_{part}_HR"
+
+
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ValueError(f"super_resolution: {folder} is no folder; allowed is a folder of images")
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-    if not found:
-        raise ValueError(f"super_resolution: {folder} holds no images ({', '.join(SUFFIXES)})")
-    return found
+    try:
+        return pictures_in(folder, deep=True)
+    except ExperimentError as error:
+        raise ValueError(f"super_resolution: {error}") from error
 
 
 def made(
@@ -255,7 +309,10 @@ def made(
     """
     pairs = _Pairs(originals, scale, degradations, least, seed)
     if cache is not None:
-        return cached(Items(source=pairs, name=name), Path(cache))
+        kept = cached(Items(source=pairs, name=name), Path(cache))
+        for row in range(len(kept)):  # which may have been made for smaller patches
+            pairs.check_size(row, kept.arrays(row)[1].shape[1:])
+        return kept
     found, room = [], memory() // _SHARE_OF_MEMORY
     for row in range(len(pairs)):
         found.append([part.numpy() for part in pairs[row]])
@@ -293,8 +350,11 @@ class _Pairs:
     @property
     def fingerprint(self) -> str:
         """What identifies the content."""
+        from PIL import __version__ as pillow
+
         noise = self.seed if "noise" in self.degradations else None
-        return digest([self.originals, self.scale, self.degradations, noise])
+        how = [_REVISION, _BLUR, _NOISE, _QUALITY, pillow]
+        return digest([self.originals, self.scale, self.degradations, noise, how])
 
     def __len__(self) -> int:
         return len(self.originals.names)
@@ -310,43 +370,37 @@ class _Pairs:
             about = reason if place in reason else f"{place} cannot be used: {reason}"
             raise ExperimentError(f"task: super_resolution: {about}") from error
         height, width = (length // self.scale for length in high.shape[1:])
-        own = f"{self.originals.place(row)} has {high.shape[1]} × {high.shape[2]} pixels"
-        if min(height, width) < self.least:
-            raise ExperimentError(
-                f"task: super_resolution: {own}; allowed are at least {self.least * self.scale} × "
-                f"{self.least * self.scale} at scale {self.scale}"
-            )
+        self.check_size(row, (height, width))
         if given is not None and given.shape[1:] != (height, width):
             raise ExperimentError(
-                f"task: super_resolution: {own}, and in low resolution {given.shape[1]} × {given.shape[2]}; allowed at"
-                f" scale {self.scale} are {height} × {width}"
+                f"task: super_resolution: {self.originals.place(row)} has {high.shape[1]} × {high.shape[2]} pixels, and"
+                f" in low resolution {given.shape[1]} × {given.shape[2]}; allowed at scale {self.scale} are {height} ×"
+                f" {width}"
             )
         high = crop_to(high, self.scale).contiguous()
         low = shrink(high, self.scale) if given is None else given.contiguous()
         name = self.originals.names[row]
         return high, *(_degraded(kind, high, low, self.scale, (self.seed, name)) for kind in self.degradations)
 
+    def check_size(self, row: int, shape: Sequence[int]) -> None:
+        """Check that an image of a height and width in low resolution is large enough."""
+        if min(shape) < self.least:
+            height, width = (self.scale * length for length in shape)
+            least = self.least * self.scale
+            raise ExperimentError(
+                f"task: super_resolution: {self.originals.place(row)}, cut to multiples of the scale {self.scale}, has"
+                f" {height} × {width} pixels; allowed are at least {least} × {least}"
+            )
+
 
 def _degraded(kind: Degradation, high: Tensor, low: Tensor, scale: int, keys: tuple[int, str]) -> Tensor:
     """Make a version of an image in low resolution."""
     if kind == "blur":
-        return shrink(_blurred(high, _BLUR * scale), scale)
+        return shrink(to_bytes(gaussian_blur(high[None].double() / 255, _BLUR * scale)[0]), scale)
     if kind == "noise":
         noise = np.random.default_rng(key(keys[0], "noise of an image", keys[1])).normal(0, _NOISE, low.shape)
         return torch.from_numpy((low.numpy() + noise).round().clip(0, 255).astype(np.uint8))
     return _through_jpeg(low) if kind == "jpeg" else low
-
-
-def _blurred(image: Tensor, deviation: float) -> Tensor:
-    """Blur an image by a Gaussian, mirrored at the border."""
-    reach = int(np.ceil(3 * deviation))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-(places**2) / (2 * deviation**2))
-    weights /= weights.sum()
-    found = nn.functional.pad(image[:, None].double(), (reach,) * 4, mode="reflect")
-    for kernel in (weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)):
-        found = nn.functional.conv2d(found, kernel)
-    return found[:, 0].round().clamp(0, 255).byte()
 
 
 def _through_jpeg(image: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ def folder(root: Path, classes: str = "bca", count: int = 8) -> str:
 
 
 def test_folders_are_classes(tmp_path: Path) -> None:
+    folder(tmp_path / "train" / "a" / ".ipynb_checkpoints")  # hidden, as are the copies that editors keep
     task = image_folder(
         path=folder(tmp_path / "train"), test_path=folder(tmp_path / "test", "cb", 2), loss="squared_error"
     )

@@ -19,6 +19,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import super_resolution
 from basinet.sim.tasks.vision import image_pairs
+from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.photos import PHOTOS
 from basinet.sim.vision.resizing import resize, shrink
@@ -153,6 +154,17 @@ def test_whole_images_of_unequal_sizes_are_tested(loaded, tests):
         assert torch.equal(found[0][0], low) and torch.equal(found[1][0], high)
 
 
+class Broken(nn.Module):
+    def forward(self, low):
+        return resize(low, 4) * torch.nan
+
+
+@pytest.mark.parametrize("name", ["psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"])
+def test_scores_of_pixels_that_are_no_numbers_are_none(loaded, name):
+    found = dataclasses.replace(loaded, metrics=(METRICS[name](),)).evaluate(Broken())
+    assert math.isnan(found[f"test_{name}"])
+
+
 class Brighter(nn.Module):
     def forward(self, low):
         return resize(low, 4) + 0.02
@@ -277,6 +289,10 @@ def test_degradations(folder, tests, loaded):
     changes = {way: (low.double() - plain[0].double()) for way, (low, _) in lows.items()}
     assert changes["noise"].std() == pytest.approx(10, rel=0.15)
     assert changes["blur"].abs().mean() > 1 < changes["jpeg"].abs().mean()
+    high = task.test.fetch(torch.tensor([0]))[1]
+    blurred = shrink(to_bytes(gaussian_blur(high / 255, 0.4 * 4))[0], 4)
+    found = super_resolution(**given, test_degradation="blur").test.fetch(torch.tensor([0]))[0][0]
+    assert (found.int() - blurred.int()).abs().max() <= 1  # in float32, pixels near half a level are rounded otherwise
     assert all(change.mean().abs() < 1.5 for change in changes.values())
     noisy = [super_resolution(**given, degradations=["noise"], seed=seed).train for seed in (0, 0, 1)]
     first, again, other = (data.fetch(torch.arange(9))[0] for data in noisy)
@@ -341,6 +357,15 @@ def small_test(path, images):
     save(path / "DIV2K_valid_HR" / "0801.png", images["c"][:60])
 
 
+def below(path, images):
+    misfit(path / "below", images)
+
+
+def link(path, images):
+    save(path / "a.png", images["a"])
+    (path / "b.png").symlink_to(path / "gone.png")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -348,13 +373,15 @@ def small_test(path, images):
         (text, r"b\.png cannot be used: "),
         (transparent, r"b\.png cannot be used: it is transparent"),
         (deep, r"b\.png cannot be used: it has more than 8 bits"),
-        (tiny, r"b\.png has 50 × 19 pixels; allowed are at least (20 × 20|64 × 64) at scale 4"),
+        (tiny, r"b\.png, cut to .* scale 4, has 48 × 16 pixels; allowed are at least (20 × 20|64 × 64)"),
         (misfit, r"0001\.png has 66 × 71 pixels, and in low resolution 16 × 16; allowed at scale 4 are 16 × 17"),
         (unpaired, r"0002\.png has no partner 0002x4\.png in "),
         (unpaired_small, r"0003x4\.png has no partner in .*DIV2K_train_HR"),
         (alone, r"a\.png is the only image; allowed are at least two"),
         (none, r"holds no images \(\.bmp, "),
-        (small_test, r"0801\.png has 60 × 67 pixels; allowed are at least 64 × 64"),
+        (small_test, r"0801\.png, cut to .* scale 4, has 60 × 64 pixels; allowed are at least 64 × 64"),
+        (below, r"DIV2K_train_LR_bicubic/X4/0001x4\.png is an image in low resolution; allowed is the folder of"),
+        (link, r"b\.png cannot be used: No such file"),
     ],
 )
 @pytest.mark.parametrize("cached", [False, True])
@@ -370,20 +397,92 @@ def test_files_that_cannot_be_used(tmp_path, images, make, message, cached):
     [
         ({"path": "x", "dataset": "y"}, "path is 'x' and dataset 'y'; give one of them"),
         ({"train_photos": ["chelsae"]}, "train_photos has 'chelsae'; .* did you mean 'chelsea'"),
-        ({"test_photos": ["coffee"]}, "'coffee' is in train_photos and test_photos"),
+        ({"test_photos": ["coffee"]}, "'coffee' in train_photos and 'coffee' in test_photos show the same"),
+        ({"test_photos": ["motorcycle_right"]}, "'motorcycle_left' in .* and 'motorcycle_right' in .* show the same"),
         ({"test_photos": []}, "there are no images to test on"),
         ({"degradations": ["blur", "blur"]}, "degradations is .'blur', 'blur'.; allowed are different ones"),
         ({"degradations": []}, "degradations is .*; allowed are different ones"),
         ({"test_path": "x"}, "test_path is 'x', which is for a path"),
-        ({"held_out": 0.2}, "held_out is 0.2, which is for other images"),
+        ({"held_out": 0.2}, "held_out is 0.2, which is for images without others to test on"),
         ({"scene": "x"}, "scene is 'x', which is for a dataset"),
-        ({"path": "nowhere"}, "nowhere is no folder"),
+        ({"path": "nowhere"}, "nowhere is not a folder"),
+        ({"dataset": "parquet", "test_split": "train"}, "train_split and test_split are 'train'; allowed are two"),
         ({"path": ".", "train_photos": ["coffee"]}, "train_photos is .'coffee'., which is for photos"),
     ],
 )
 def test_settings_that_mean_nothing_together(settings, message):
     with pytest.raises(ValueError, match=message):
         super_resolution(**settings)
+
+
+def test_kept_images_are_large_enough_for_other_patches(images, tests, tmp_path):
+    save(tmp_path / "in" / "a.png", images["a"])
+    save(tmp_path / "in" / "b.png", images["b"][:19])
+    given = {"path": str(tmp_path / "in"), "test_path": str(tests), "cache": str(tmp_path / "cache")}
+    assert {*super_resolution(**given, patch=4).columns["photo"]} == {"a", "b"}
+    with pytest.raises(
+        ValueError, match=r"b\.png, cut to .* scale 4, has 16 × 64 pixels; allowed are at least 20 × 20"
+    ):
+        super_resolution(**given, patch=5)
+
+
+def test_images_are_either_to_train_or_to_test_on(folder, div2k, tmp_path):
+    (tmp_path / "other").symlink_to(folder / "sea")
+    for test_path in (folder, folder / "sea", tmp_path / "other"):
+        with pytest.raises(ValueError, match=r"c\.png is in path and in test_path|a\.png is in path and in test_path"):
+            super_resolution(path=str(folder), test_path=str(test_path), patch=SIDE)
+    with pytest.raises(ValueError, match=r"0801\.png is in path and in test_path"):
+        super_resolution(path=str(div2k / "DIV2K_valid_HR"), test_path=str(div2k), patch=SIDE)
+    for given in ({"path": str(div2k)}, {"path": str(folder / "land"), "test_path": str(folder / "sea")}):
+        with pytest.raises(ValueError, match=r"held_out is 0\.5, which is for images without others to test on"):
+            super_resolution(**given, patch=SIDE, held_out=0.5)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_hidden_folders_are_left_out(folder, images, tmp_path, cached):
+    for name in ("a", "b"):
+        save(tmp_path / ".in" / f"{name}.png", images[name])
+        save(tmp_path / ".in" / ".ipynb_checkpoints" / f"{name}-checkpoint.png", images[name])
+    task = super_resolution(path=str(tmp_path / ".in"), patch=SIDE, cache=str(tmp_path / "cache") if cached else None)
+    assert {*task.names, *task.columns["photo"]} == {"a", "b"}
+
+
+def test_a_part_of_div2k_alone_has_its_own_small_images(div2k, images):
+    for part in ("HR", "LR_bicubic"):
+        (div2k / f"DIV2K_train_{part}").rename(div2k / f"DIV2K_valid_{part}_")
+    (div2k / "DIV2K_valid_HR" / "0801.png").unlink()
+    (div2k / "DIV2K_valid_HR").rmdir()
+    for part in ("HR", "LR_bicubic"):
+        (div2k / f"DIV2K_valid_{part}_").rename(div2k / f"DIV2K_valid_{part}")
+    task = super_resolution(path=str(div2k), patch=SIDE, held_out=0.5)
+    assert {*task.names, *task.columns["photo"]} == {"0001", "0002"}
+    name = task.columns["photo"][0]
+    low = small(images["a" if name == "0001" else "b"])[1]
+    assert torch.equal(task.train.fetch(torch.tensor([0]))[0][0], (255 - low)[:, :SIDE, :SIDE])
+
+
+def test_some_files_keep_their_names_and_scenes(images, tmp_path):
+    for name in ("land/a", "land/b", "sea/a"):
+        save(tmp_path / f"{name}.png", images["a"])
+    found = image_pairs.files_of(tmp_path, 4)
+    some = found.take([0, 1])
+    assert some.names == ["land/a.png", "land/b.png"] and some.scenes == ["land", "land"]
+    assert some.take([1]).names == ["land/b.png"] and digest(some.take([0, 1])) == digest(some)
+
+
+@pytest.mark.parametrize("constant", ["_BLUR", "_NOISE", "_QUALITY", "_REVISION"])
+def test_images_are_made_anew_after_a_change_of_how(folder, tests, tmp_path, monkeypatch, constant):
+    given = {"path": str(folder), "test_path": str(tests), "patch": SIDE, "cache": str(tmp_path)}
+    super_resolution(**given)
+    monkeypatch.setattr(image_pairs, constant, 3)
+    super_resolution(**given)
+    assert len([*tmp_path.glob("*/done.json")]) == 4
+
+
+def test_the_loss_is_stated_with_what_is_evaluated(loaded):
+    found = dataclasses.replace(loaded, evaluated_samples=3).about_loss
+    count = len(loaded.train)
+    assert found == f"{loaded.about_loss}; evaluated on 3 of the {count:,} training samples"
 
 
 def test_images_that_do_not_fit_into_memory(folder, tests, monkeypatch):
