@@ -56,6 +56,7 @@ def score_videos(
     pairs: str | Path | None = None,
     replica: int = 0,
     agent: int | str = "centroid",
+    keep: str | Path | None = None,
     show: Callable[[float, str], object] | None = None,
 ) -> VideoScores:
     """Rate the videos of a folder by the model of a finished run, whose training data need not be there.
@@ -71,6 +72,8 @@ def score_videos(
         pairs: Pairs of these videos, as for `video_quality`, for the rank accuracies.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
+        keep: A CSV file to which the scores so far are written after each video, so that none is lost if the rest is
+            not rated.
         show: Called with the fraction done, and the name of the next video.
 
     Returns:
@@ -107,6 +110,8 @@ def score_videos(
             score = float(task.outputs(module, batch))
         if math.isfinite(score):
             scores[file.name] = score
+            if keep is not None:
+                VideoScores(scores, failures).write(keep)
         else:
             failures[file.name] = f"{file}: the model's score is {score}"
     if not scores:

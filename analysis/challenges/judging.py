@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from basinet.analysis.challenges.image_submissions import (
 )
 from basinet.analysis.challenges.leaderboard import Challenge, Entry, Leaderboard
 from basinet.analysis.challenges.submission_checks import Refused, short_names
-from basinet.analysis.challenges.video_protocol import KINDS, is_constant
+from basinet.analysis.challenges.video_protocol import is_constant
 from basinet.analysis.challenges.video_submissions import (
     VIDEO_QUALITY,
     Pairs,
@@ -30,12 +30,14 @@ from basinet.analysis.challenges.video_submissions import (
     score_videos,
     scores_in,
     scores_of,
+    truth_in,
     truth_of_videos,
 )
-from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
+from basinet.analysis.runs.solution import Solution, Solutions, is_solved, replicas_of
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.tasks.vision.video_views import KINDS
 
 __all__ = ["CHALLENGES", "Show", "judge"]
 
@@ -84,7 +86,7 @@ def judge(
 
 
 def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
     known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
     names, images = [*given, "bicubic interpolation"], [*known.files]
 
@@ -113,10 +115,10 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -
 
 
 def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
 
     def read(file: Path) -> tuple[Scores, Pairs]:
-        return scores_in(file, others=True), {}
+        return truth_in(file), {}
 
     (scores, met), source = _truth(
         given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))
@@ -182,7 +184,7 @@ def _truth(
     raise ExperimentError(f"--truth: {why}")
 
 
-def _solution(path: Path, task: str) -> Solution:
+def _solution(solutions: Solutions, path: Path, task: str) -> Solution:
     """Open a run that has found something."""
     try:
         run = load_run(path)
@@ -191,7 +193,7 @@ def _solution(path: Path, task: str) -> Solution:
         replicas = replicas_of(run)
         if not replicas:
             raise Refused("all its replicas diverged")
-        solution = Solution(path, replicas[0])
+        solution = solutions.open(run, replicas[0])
         solution.centroid()  # reads the checkpoint
     except (ExperimentError, OSError) as error:
         raise Refused(first_line(error)) from error

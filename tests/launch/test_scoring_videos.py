@@ -18,7 +18,7 @@ from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.data.rows import take
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.tasks import video_quality
+from basinet.sim.tasks import VideoQuality, video_quality
 from basinet.sim.vision.video_files import read_frames
 
 av = pytest.importorskip("av")
@@ -145,6 +145,26 @@ def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
     assert [name in line for name, line in zip(("bad.mp4", "empty.webm", "text.mkv"), failed, strict=True)] == [
         True
     ] * 3
+
+
+def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
+    run, wanted = trained["features"]
+    batch_of = VideoQuality.batch_of
+
+    def interrupted(task, file):
+        if file.name == "d.avi":
+            raise KeyboardInterrupt
+        return batch_of(task, file)
+
+    monkeypatch.setattr(VideoQuality, "batch_of", interrupted)
+    words = ["score-videos", str(some), "--model", str(run), "--out", str(some / "s.csv")]
+    assert main(words) == 130
+    assert f"scores so far: {some / 's.csv.partial'}" in capsys.readouterr().err
+    first = {name: score for name, score in wanted.items() if name != "d.avi"}
+    assert scores_in(some / "s.csv.partial") == pytest.approx(first, rel=1e-5) and not (some / "s.csv").exists()
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert scores_in(some / "s.csv").keys() == wanted.keys() and not (some / "s.csv.partial").exists()
 
 
 def test_agents_have_scores_of_their_own(trained, some):

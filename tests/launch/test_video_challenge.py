@@ -264,6 +264,19 @@ def test_pairs_must_be_of_the_videos(place, pairs, tmp_path, change, sentence):
         basinet.challenge("video-quality", place / "far.csv", truth=place / "truth.csv", pairs=tmp_path / "pairs.csv")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({VIDEOS[3]: 70}, r"line 5 of \S+odd\.csv has the score '70'; allowed are numbers from 1 to 5"),
+        ({"": 3}, r"line 42 of \S+odd\.csv has no file name"),
+    ],
+)
+def test_true_scores_are_read_as_those_of_the_task(place, scores, tmp_path, change, sentence):
+    write_scores(tmp_path / "odd.csv", scores["truth"] | change)
+    with pytest.raises(ExperimentError, match=f"^--truth: {sentence}$"):
+        basinet.challenge("video-quality", place / "far.csv", truth=tmp_path / "odd.csv")
+
+
 def test_a_constant_truth_ranks_nothing(place):
     with pytest.raises(ExperimentError, match=r"--truth: .*constant.csv gives all videos the same score"):
         basinet.challenge("video-quality", place / "far.csv", truth=place / "constant.csv")

@@ -16,7 +16,7 @@ from torch import Tensor
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
-from basinet.sim.tasks.vision.video_views import Rated
+from basinet.sim.tasks.vision.video_views import KINDS, Rated
 from basinet.sim.vision.video_files import av_versions, read_frames
 
 __all__ = ["Ratings", "VideoFiles", "rated_files", "read_pairs", "read_ratings"]
@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 
 _LOWEST, _HIGHEST = 1.0, 5.0
 """The scale of mean opinion scores."""
-
-_SHEETS = ("nonsource", "source")
 
 _EXCEL = (".xlsx", ".xlsm")
 
@@ -46,12 +44,12 @@ class Ratings:
     columns: Mapping[str, NDArray[Any]]
 
 
-def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
+def read_ratings(file: Path, folder: Path | None = None, *, blank: bool = False) -> Ratings:
     """Read a CSV file with the columns filename and score.
 
     Args:
         file: The file.
-        folder: The folder of the videos.
+        folder: The folder of the videos; None if they need not be there.
         blank: Whether scores may be blank, all of them, as in the test set of a challenge.
 
     Returns:
@@ -76,7 +74,9 @@ def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
     for name, where in zip(names, places, strict=True):
         if name in seen:
             raise ValueError(f"video_quality: {where} of {file} has {name!r} again, which {seen[name]} has already")
-        if not name or not (folder / name).is_file():
+        if not name:
+            raise ValueError(f"video_quality: {where} of {file} has no file name")
+        if folder is not None and not (folder / name).is_file():
             raise ValueError(f"video_quality: {where} of {file} has {name!r}, which is no file in {folder}")
         seen[name] = where
     if blank and not any(given):
@@ -115,12 +115,12 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
         ValueError: The file cannot be read, or a row holds something else.
     """
     places = {name: place for place, name in enumerate(names)}
-    found: dict[str, list[list[int]]] = {sheet: [] for sheet in _SHEETS}
+    found: dict[str, list[list[int]]] = {sheet: [] for sheet in KINDS}
     for sheet, row, where, is_first in _rows(file):
         if is_first and row[2:3] not in (["1"], ["2"]) and places.keys().isdisjoint(row[:2]):
             continue  # headings
         if sheet not in found:
-            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(_SHEETS)}")
+            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(KINDS)}")
         if len(row) < 3:
             raise ValueError(f"video_quality: {where} has {len(row)} values, and two videos and a rank are needed")
         for name in row[:2]:
@@ -240,7 +240,13 @@ class VideoFiles:
             raise ExperimentError(f"task: {error}") from error
 
     @cached_property
+    def keys(self) -> list[str]:
+        """A digest for each video of what its frames depend on: its path, size and time, and what decodes it."""
+        versions = av_versions()
+        stamps = ((str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),))
+        return [digest([*stamp, self.frames, versions]) for stamp in stamps]
+
+    @property
     def fingerprint(self) -> str:
-        """A digest of what the frames depend on: the files, as far as their sizes and times tell, and the decoder."""
-        stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),)]
-        return digest([stamps, self.frames, av_versions()])
+        """A digest of all keys."""
+        return digest(self.keys)
