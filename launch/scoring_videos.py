@@ -115,7 +115,7 @@ def score_videos(
         else:
             failures[file.name] = f"{file}: the model's score is {score}"
     if not scores:
-        raise ExperimentError(f"DIR: none of the {len(videos)} videos has a score: {next(iter(failures.values()))}")
+        raise ExperimentError(f"DIR: no video of {len(videos)} has a score: {next(iter(failures.values()))}")
     numbers = None
     if truth and truth.keys() <= scores.keys():
         numbers = five_numbers([scores[name] for name in truth], [*truth.values()], known)

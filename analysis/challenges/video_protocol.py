@@ -63,7 +63,7 @@ def five_numbers(predicted: Any, truth: Any, pairs: Mapping[str, Any] | None = N
     if values.ndim != 1 or values.shape != scores.shape:
         raise ValueError(f"predicted: got shape {values.shape} for scores of shape {scores.shape}; both must be [n]")
     if len(values) < 2:
-        raise ValueError(f"predicted: got {len(values)} of videos; correlations need at least 2")
+        raise ValueError(f"predicted: got {len(values)}; correlations need at least 2 videos")
     numbers = {"srocc": float(srocc(values, scores)), "plcc": float(plcc(values, scores))}
     for kind in KINDS:
         rows = None if pairs is None else pairs.get(kind)

@@ -127,7 +127,7 @@ def scores_in(file: Path) -> dict[str, float]:
             faults.add("scores that are not finite", f"{text} of {name}")
     faults.check()
     if len(found) < 2:
-        raise Refused(f"it has scores of {len(found)} videos; correlations need at least 2")
+        raise Refused(f"correlations need the scores of at least 2 videos, and it has {len(found)}")
     return found
 
 

@@ -70,12 +70,12 @@ def read_frames(video: _Video, count: int | None = None, name: str | None = None
         frames, total = _decode(video, wanted)
         if count is not None and total != said:  # the file did not say how many there are, or said it wrong
             if total < count:
-                raise ValueError(f"{what} has {total} frames, and {count} are needed")
+                raise ValueError(f"{what} has {total} of the {count} frames that are needed")
             frames, total = _decode(video, evenly_spaced(total, count))
         if not total:
             raise ValueError(f"{what} has no frames")
         if count is not None and total < count:
-            raise ValueError(f"{what} has {total} frames, and {count} are needed")
+            raise ValueError(f"{what} has {total} of the {count} frames that are needed")
         if len(shapes := {frame.shape for frame in frames}) > 1:
             sizes = " and ".join(sorted(f"{width}×{height}" for height, width, _ in shapes))
             raise ValueError(f"{what} has frames of the sizes {sizes}; allowed is one size")

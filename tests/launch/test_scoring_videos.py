@@ -199,7 +199,7 @@ def test_other_data_are_standardised_as_in_a_run(trained, files):
     [
         ("nowhere", r"DIR: \S+ is no folder"),
         ("no videos", r"DIR: \S+ holds no videos \(\.avi, "),
-        ("all bad", r"DIR: none of the 1 videos has a score: \S+ cannot be read as a video"),
+        ("all bad", r"DIR: no video of 1 has a score: \S+ cannot be read as a video"),
         ("agent", r"agent: got 7, but \S+ has 4 agents"),
         ("unknown name", r"--mos: line 2 of \S+ has 'z\.mp4', which is no file in"),
         ("only pairs", r"--pairs: true scores are needed, too; give --mos"),

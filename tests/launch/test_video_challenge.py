@@ -228,7 +228,7 @@ FAULTS = {
         lambda rows: [*rows[:-1], (VIDEOS[-1].removesuffix(".mp4"), 2)],
         f"videos whose names have another folder or ending: {VIDEOS[-1].removesuffix('.mp4')} for {VIDEOS[-1]}",
     ),
-    "one": (lambda rows: rows[:2], "it has scores of 1 videos; correlations need at least 2"),
+    "one": (lambda rows: rows[:2], "correlations need the scores of at least 2 videos, and it has 1"),
     "empty": (lambda rows: [], "its columns are none; allowed are filename and score"),
 }
 

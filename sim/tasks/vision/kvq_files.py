@@ -122,7 +122,9 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
         if sheet not in found:
             raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(KINDS)}")
         if len(row) < 3:
-            raise ValueError(f"video_quality: {where} has {len(row)} values, and two videos and a rank are needed")
+            raise ValueError(
+                f"video_quality: {where} has {len(row)} of the three values that are needed, two videos and a rank"
+            )
         for name in row[:2]:
             if name not in places:
                 raise ValueError(f"video_quality: {where} has {name!r}, which is none of the test videos")

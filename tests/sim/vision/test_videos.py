@@ -123,8 +123,11 @@ BAD = {
     "cut.mp4": (lambda file, mp4: file.write_bytes(mp4[: len(mp4) // 2]), "cannot be read as a video"),
     "damaged.mp4": (lambda file, mp4: file.write_bytes(damaged(mp4)), "frame . is damaged"),
     "sound.mkv": (lambda file, mp4: write_audio(file), "holds no video, but audio"),
-    "picture.mp4": (lambda file, mp4: Image.new("RGB", (20, 20)).save(file, "PNG"), "has 1 frames, and 4 are needed"),
-    "short.mkv": (lambda file, mp4: lossless(file, 3), "has 3 frames, and 4 are needed"),
+    "picture.mp4": (
+        lambda file, mp4: Image.new("RGB", (20, 20)).save(file, "PNG"),
+        "has 1 of the 4 frames that are needed",
+    ),
+    "short.mkv": (lambda file, mp4: lossless(file, 3), "has 3 of the 4 frames that are needed"),
     "cut.mkv": (lambda file, mp4: lossless(file, 20, share=0.8), "it ends after 0.5.* of 0.66"),
     "missing.mp4": (lambda file, mp4: None, "cannot be read: No such file"),
     "folder.mp4": (lambda file, mp4: file.mkdir(), "cannot be read"),

@@ -181,7 +181,7 @@ def test_bad_rows_are_named(kvq, cache, name):
 BAD_PAIRS = {
     "a video of no test": (("0.mp4", "5.mp4", 1), "row 2 of sheet source of .*'0.mp4', which is none of the test"),
     "a rank": (("4.mp4", "5.mp4", 0), "has the rank '0'; allowed are 1 and 2"),
-    "a short row": (("4.mp4", "5.mp4"), "has 2 values|has the rank ''"),
+    "a short row": (("4.mp4", "5.mp4"), "has 2 of the three values|has the rank ''"),
 }
 
 
