@@ -145,11 +145,13 @@ def _truth(
         if pairs is not None:
             raise ExperimentError("--pairs: true scores are needed, too; give --mos")
         return {}, {}
+    option = "--mos"
     try:
         ratings = read_ratings(Path(mos), folder)
+        option = "--pairs"
         known = {} if pairs is None else read_pairs(Path(pairs), ratings.names)
     except (ImportError, ValueError) as error:
-        raise ExperimentError(f"--mos: {str(error).removeprefix('video_quality: ')}") from error
+        raise ExperimentError(f"{option}: {str(error).removeprefix('video_quality: ')}") from error
     if ratings.scores is None or len(ratings.names) < 2:
         raise ExperimentError(f"--mos: {mos} has scores of 1 video; at least two are needed")
     return dict(zip(ratings.names, ratings.scores.tolist(), strict=True)), known

@@ -14,7 +14,10 @@ from torch import Tensor
 
 __all__ = ["VIDEO_SUFFIXES", "av_package", "av_versions", "evenly_spaced", "read_frames"]
 
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".y4m")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
+    *(".wmv", ".y4m"),
+)
 """Endings of the names of video files."""
 
 _Video = Path | bytes

@@ -198,11 +198,12 @@ def test_other_data_are_standardised_as_in_a_run(trained, files):
     ("case", "wrong"),
     [
         ("nowhere", r"DIR: \S+ is no folder"),
-        ("no videos", r"DIR: \S+ holds no videos \(\.avi, "),
+        ("no videos", r"DIR: \S+ holds no videos \(\.3gp, "),
         ("all bad", r"DIR: no video of 1 has a score: \S+ cannot be read as a video"),
         ("agent", r"agent: got 7, but \S+ has 4 agents"),
         ("unknown name", r"--mos: line 2 of \S+ has 'z\.mp4', which is no file in"),
         ("only pairs", r"--pairs: true scores are needed, too; give --mos"),
+        ("no pairs", r"--pairs: \S+pairs.csv cannot be read: No such file or directory$"),
         ("one score", r"--mos: \S+ has scores of 1 video; at least two are needed"),
         ("standards", r"RUN: \S+standards\.json does not hold what the run has written there"),
         ("no standards", r"RUN: standards: \S+standards\.json cannot be read: No such file"),
@@ -224,8 +225,10 @@ def test_mistakes_are_said_in_a_sentence_and_write_nothing(case, wrong, trained,
     elif case in ("unknown name", "one score"):
         name = "z.mp4" if case == "unknown name" else "a.mp4"
         more = ["--mos", write_table(tmp_path / "mos.csv", ("filename", "score"), (name, 3))]
-    elif case == "only pairs":
+    elif case in ("only pairs", "no pairs"):
         more = ["--pairs", str(tmp_path / "pairs.csv")]
+        if case == "no pairs":
+            more += ["--mos", write_table(tmp_path / "mos.csv", ("filename", "score"), *((name, 3) for name in TEST))]
     elif case == "standards":
         kept = run / "standards.json"
         kept.write_text(kept.read_text().replace('"shift": [', '"shift": [0.5, ', 1))
