@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from basinet.sim.vision.codecs import compressed
 from basinet.sim.vision.fidelity import to_bytes
 
-__all__ = ["DISTORTIONS", "Distortion", "gaussian_blur"]
+__all__ = ["DISTORTIONS", "REVISION", "Distortion", "gaussian_blur"]
+
+REVISION = 1
+"""Of what distortions make of pixels; another one has clips made anew."""
 
 
 @dataclass(frozen=True)

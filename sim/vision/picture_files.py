@@ -16,7 +16,25 @@ from basinet.sim.run.files import write_atomically
 
 __all__ = ["SUFFIXES", "Encoded", "Pixels", "decoded", "read_pixels", "write_pixels"]
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+    ),
+    *(".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+)
 """Endings of the names of image files."""
 
 Encoded = Mapping[str, Any] | Path | bytes

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.vision.picture_files import SUFFIXES, Pixels, read_pixels, write_pixels
 from basinet.sim.vision.resizing import crop_to, shrink
 
-__all__ = ["Changed", "change_all", "is_current", "pictures_in", "shrink_folder"]
+__all__ = ["Changed", "change_all", "is_current", "left_out_of", "pictures_in", "shrink_folder"]
 
 Advanced = Callable[[float], object]
 """Called with the fraction that is done."""
@@ -26,11 +26,13 @@ class Changed:
         written: The files written.
         kept: Files that were there already.
         failed: A sentence for each image that could not be changed.
+        left_out: What else is in the folders: files that are not named like images, and folders.
     """
 
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
     failed: tuple[str, ...]
+    left_out: tuple[Path, ...] = ()
 
 
 def pictures_in(folder: str | Path, *, deep: bool = False) -> list[Path]:
@@ -49,12 +51,34 @@ def pictures_in(folder: str | Path, *, deep: bool = False) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ExperimentError(f"{folder} is not a folder")
-    named = (file for file in folder.glob("**/*" if deep else "*") if file.suffix.lower() in SUFFIXES)
-    seen = (file for file in named if not any(part[0] == "." for part in file.relative_to(folder).parts))
-    found = sorted(file for file in seen if not file.is_dir())
+    found = [path for path in _seen(folder, deep) if _is_picture(path)]
     if not found:
         raise ExperimentError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     return found
+
+
+def left_out_of(folder: str | Path, *, deep: bool = False, but: str | Path | None = None) -> list[Path]:
+    """List what `pictures_in` leaves out of a folder.
+
+    Args:
+        folder: The folder.
+        deep: Whether the folders in it are entered.
+        but: A folder that is not listed, such as that of results.
+
+    Returns:
+        The files that are not named like images, and the folders if they are not entered, without hidden ones.
+    """
+    found = [path for path in _seen(Path(folder), deep) if not (_is_picture(path) or (deep and path.is_dir()))]
+    return [path for path in found if but is None or path.resolve() != Path(but).resolve()]
+
+
+def _seen(folder: Path, deep: bool) -> list[Path]:
+    found = sorted(folder.glob("**/*" if deep else "*"))
+    return [path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def change_all(
@@ -169,4 +193,5 @@ def shrink_folder(
         return False
 
     targets = {file: Path(target) / f"{file.stem}x{factor}.png" for file in pictures_in(source)}
-    return change_all(targets, small, is_done, shown)
+    changed = change_all(targets, small, is_done, shown)
+    return replace(changed, left_out=tuple(left_out_of(source, but=target)))

@@ -166,14 +166,13 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
         write_pixels(images / f"{name}.png", Pixels(random(3, 5, 6)))
     (images / "b.png").write_text("not an image")
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(images / "deep.png")
-    command = ["upscale", str(images), str(tmp_path / "gone.png"), "--model", str(trained), "--quiet"]
+    command = ["upscale", str(images), str(images), "--model", str(trained), "--quiet"]
     assert main(command) == 1
     said = capsys.readouterr().err.splitlines()
     assert said == [
         f"written: {images}/a_x4.png, {images}/c_x4.png",
         f"basinet: {images}/b.png cannot be used: cannot identify it as an image",
         f"basinet: {images}/deep.png cannot be used: it has more than 8 bits per channel; save it with 8 bits",
-        f"basinet: {tmp_path}/gone.png cannot be used: No such file or directory",
     ]
     assert {file.name for file in images.iterdir()} == {
         *("a.png", "b.png", "c.png", "deep.png"),
@@ -190,6 +189,24 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)
     assert {file.name for file in images.iterdir()} == {"a.png", "c.png", "a_x4.png", "c_x4.png"}
+
+
+def test_any_image_is_found_in_a_folder_and_what_is_left_out_is_said(trained, tmp_path, capsys):
+    """As when it is named; folders in folders are not entered, and the results are no others."""
+    images = tmp_path / "images"
+    (images / "inner").mkdir(parents=True)
+    for suffix in (".avif", ".tga", ".jp2", ".jfif", ".pnm", ".qoi", ".PNG"):
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(images / f"a{suffix[1:]}{suffix}")
+    for name in ("notes.txt", ".hidden.txt", "inner/b.png"):
+        (images / name).write_text("")
+    assert main(["upscale", str(images), "--model", str(trained), "--quiet", "--out", str(images / "large")]) == 0
+    written, others, folders = capsys.readouterr().err.splitlines()
+    assert written.startswith("written: ") and len([*(images / "large").iterdir()]) == 7
+    assert others == f"left out, since not named like images: {images}/notes.txt"
+    assert folders == f"left out, since folders in folders are not entered: {images}/inner"
+    shutil.rmtree(images / "large")
+    assert main(["shrink", str(images), str(tmp_path / "small"), "--quiet"]) == 0
+    assert capsys.readouterr().err.splitlines()[1:] == [others, folders]
 
 
 def test_what_is_there_is_kept_as_long_as_it_is_what_would_be_made(trained, tmp_path):
@@ -255,10 +272,11 @@ def test_mistakes_are_named_and_nothing_is_written(trained, tmp_path):
         ({"tile": 0}, "tile: got 0; allowed are 1, 2, …"),
         ({"overlap": -1}, "overlap: got -1; allowed are 0, 1, …"),
         ({"agent": 9}, r"agent: got 9, but .* has 2 agents"),
-        ({"device": "gpu9"}, "device: got gpu9: "),
+        ({"device": "gpu9"}, "device: got 'gpu9'; allowed "),
+        ({"images": [tmp_path / "a.png", tmp_path / "gone.png"]}, "images: there is no .*gone.png"),
         ({"model": tmp_path}, r"holds no runs"),
         ({"out": tmp_path / "a.png"}, r"out: .*a.png is a file; choose a folder"),
-        ({"images": tmp_path / "empty"}, r"empty holds no images \(.bmp"),
+        ({"images": tmp_path / "empty"}, r"empty holds no images \(.avif"),
         ({"images": tmp_path}, r"a.jpg and .*a.png would both be written to .*a_x4.png; rename one of them"),
     ):
         with pytest.raises((ExperimentError, FileNotFoundError), match=message):
@@ -283,6 +301,7 @@ def test_a_folder_is_shrunk_and_what_is_right_is_kept(tmp_path, capsys):
     assert main(["shrink", str(large), str(small), "--quiet"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"written: {small}/0001x4.png, {small}/0002x4.png",
+        f"left out, since not named like images: {large}/readme.txt",
         f"basinet: {large}/0003.png cannot be used: it is smaller than 4 × 4 pixels",
     ]
     found = read_pixels(small / "0001x4.png")

@@ -1,5 +1,6 @@
 """Images in high resolution: photos that packages bring along, folders such as DIV2K, and sets of the hub."""
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,12 +16,14 @@ from basinet.sim.experiment.mistakes import ExperimentError, nearest
 from basinet.sim.tasks.loaders.images import read_image
 from basinet.sim.vision.photos import PHOTOS, photo_file, read_photo
 from basinet.sim.vision.picture_files import read_pixels
-from basinet.sim.vision.picture_folders import pictures_in
+from basinet.sim.vision.picture_folders import left_out_of, pictures_in
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Files", "Hub", "Originals", "Part", "Photos", "files_of", "is_part"]
+
+_log = logging.getLogger(__name__)
 
 Part = Literal["train", "valid"]
 """Of a data set in the layout of DIV2K."""
@@ -248,6 +251,9 @@ def _large(folder: Path, part: Part) -> Path:
 
 def _images(folder: Path) -> list[Path]:
     try:
-        return pictures_in(folder, deep=True)
+        found = pictures_in(folder, deep=True)
     except ExperimentError as error:
         raise ValueError(f"super_resolution: {error}") from error
+    if others := left_out_of(folder, deep=True):
+        _log.warning("task: files in %s that are not named like images are left out: %d", folder, len(others))
+    return found

@@ -71,7 +71,7 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     [
         (lambda root: shutil.rmtree(root), "image_folder: .*train: No such file or directory"),
         (lambda root: [shutil.rmtree(place) for place in root.iterdir()], "has no folders of images"),
-        (lambda root: (root / "d").mkdir(), r"train/d holds no images \(.bmp"),
+        (lambda root: (root / "d").mkdir(), r"train/d holds no images \(.avif"),
         (
             lambda root: (root / "a/user0/2.png").write_bytes(b"no image"),
             "a/user0/2.png cannot be used: cannot identify",

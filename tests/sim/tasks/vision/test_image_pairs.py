@@ -188,7 +188,7 @@ def link(path, images):
         (unpaired, r"0002\.png has no partner 0002x4\.png in "),
         (unpaired_small, r"0003x4\.png has no partner in .*DIV2K_train_HR"),
         (alone, r"a\.png is the only image; allowed are at least two"),
-        (none, r"holds no images \(\.bmp, "),
+        (none, r"holds no images \(\.avif, "),
         (small_test, r"0801\.png, cut to .* scale 4, has 60 × 64 pixels; allowed are at least 64 × 64"),
         (below, r"DIV2K_train_LR_bicubic/X4/0001x4\.png is an image in low resolution; allowed is the folder of"),
         (link, r"b\.png cannot be used: No such file"),
