@@ -56,6 +56,7 @@ def score_videos(
     pairs: str | Path | None = None,
     replica: int = 0,
     agent: int | str = "centroid",
+    keep: str | Path | None = None,
     show: Callable[[float, str], object] | None = None,
 ) -> VideoScores:
     """Rate the videos of a folder by the model of a finished run, whose training data need not be there.
@@ -71,6 +72,8 @@ def score_videos(
         pairs: Pairs of these videos, as for `video_quality`, for the rank accuracies.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
+        keep: A CSV file to which the scores so far are written after each video, so that none is lost if the rest is
+            not rated.
         show: Called with the fraction done, and the name of the next video.
 
     Returns:
@@ -107,10 +110,12 @@ def score_videos(
             score = float(task.outputs(module, batch))
         if math.isfinite(score):
             scores[file.name] = score
+            if keep is not None:
+                VideoScores(scores, failures).write(keep)
         else:
             failures[file.name] = f"{file}: the model's score is {score}"
     if not scores:
-        raise ExperimentError(f"DIR: none of the {len(videos)} videos has a score: {next(iter(failures.values()))}")
+        raise ExperimentError(f"DIR: no video of {len(videos)} has a score: {next(iter(failures.values()))}")
     numbers = None
     if truth and truth.keys() <= scores.keys():
         numbers = five_numbers([scores[name] for name in truth], [*truth.values()], known)
@@ -140,11 +145,13 @@ def _truth(
         if pairs is not None:
             raise ExperimentError("--pairs: true scores are needed, too; give --mos")
         return {}, {}
+    option = "--mos"
     try:
         ratings = read_ratings(Path(mos), folder)
+        option = "--pairs"
         known = {} if pairs is None else read_pairs(Path(pairs), ratings.names)
     except (ImportError, ValueError) as error:
-        raise ExperimentError(f"--mos: {str(error).removeprefix('video_quality: ')}") from error
+        raise ExperimentError(f"{option}: {str(error).removeprefix('video_quality: ')}") from error
     if ratings.scores is None or len(ratings.names) < 2:
         raise ExperimentError(f"--mos: {mos} has scores of 1 video; at least two are needed")
     return dict(zip(ratings.names, ratings.scores.tolist(), strict=True)), known

@@ -1,24 +1,32 @@
 """Images enlarged by the network of a finished run."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from basinet.launch.results import load_one, read_exported
+from basinet.launch.finished_models import read_exported
+from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.digest import digest
+from basinet.sim.models.restoration.upscaler import factor_of
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
-from basinet.sim.vision.picture_files import Pixels
-from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, pictures_in
+from basinet.sim.vision.picture_files import Pixels, read_pixels
+from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, is_current, left_out_of, pictures_in
 from basinet.sim.vision.resizing import enlarge
 from basinet.sim.vision.self_ensemble import of_eight_views
 from basinet.sim.vision.tiles import in_tiles
 
 __all__ = ["upscale"]
+
+_SOFTWARE = "basinet upscale "
+"""What results say they are made by, before a digest of the network and the settings."""
 
 
 def upscale(
@@ -43,7 +51,7 @@ def upscale(
     enlarges the channels of a colour image one by one.
 
     Args:
-        images: Image files, and folders of such.
+        images: Image files, and folders of such; the folders in these are not entered.
         model: The folder of a run, whose data need not be there; or a file that `export` wrote.
         out: The folder of the results; None to write them beside the images.
         self_ensemble: Whether to average over the eight flips and rotations of each image, which takes eight times as
@@ -52,7 +60,8 @@ def upscale(
         overlap: Width of the margin that the network sees around each tile.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
-        fresh: Whether to make results anew that are there already; otherwise they are kept.
+        fresh: Whether to make results anew that are there already; otherwise they are kept, if they are not older than
+            their image and have been made by the same network with the same settings.
         device: Where the network computes, such as "cuda".
         shown: Called with the fraction done and the name of the current image.
 
@@ -60,7 +69,8 @@ def upscale(
         What has become of the images; those that cannot be used do not stop the others.
 
     Raises:
-        ExperimentError: The run has no network that enlarges images, there are no images, or a setting is impossible.
+        ExperimentError: The run has no network that enlarges images, there are no images, a file is not there, or a
+            setting is impossible.
     """
     if tile < 1:
         raise ExperimentError(f"tile: got {tile}; allowed are 1, 2, …")
@@ -68,11 +78,15 @@ def upscale(
         raise ExperimentError(f"overlap: got {overlap}; allowed are 0, 1, …")
     given = [images] if isinstance(images, str | Path) else images
     network, channels, factor = _network(model, replica, agent)
-    targets = _targets([Path(image) for image in given], None if out is None else Path(out), factor)
+    paths = [Path(image) for image in given]
+    targets = _targets(paths, None if out is None else Path(out), factor)
+    left_out = [path for folder in paths if folder.is_dir() for path in left_out_of(folder, but=out)]
     try:
         network.to(device)
     except (AssertionError, RuntimeError) as error:
-        raise ExperimentError(f"device: got {device}: {str(error).splitlines()[0]}") from error
+        allowed = "are cpu, cuda, cuda:1, …" if torch.cuda.is_available() else "is cpu, since torch finds no GPU here"
+        raise ExperimentError(f"device: got {device!r}; allowed {allowed}") from error
+    software = _SOFTWARE + digest([dict(network.state_dict()), self_ensemble, tile, overlap])
     dtype = next(network.parameters()).dtype
     applied = of_eight_views(lambda x: output_of(network(x))) if self_ensemble else lambda x: output_of(network(x))
 
@@ -87,13 +101,25 @@ def upscale(
                 high = applied(low.expand(-1, channels, -1, -1)).mean(1, keepdim=True)
             else:
                 high = applied(low.transpose(0, 1)).transpose(0, 1)
+            if not high.isfinite().all():
+                raise ValueError("the network makes pixels of it that are NaN or infinite")
             return to_bytes(high).cpu()
 
         with torch.no_grad():
             colour = in_tiles(restored, image.colour[None], factor, tile, overlap, advanced=advanced)[0]
-        return Pixels(colour, None if image.alpha is None else enlarge(image.alpha, factor), image.profile)
+        alpha = None if image.alpha is None else enlarge(image.alpha, factor)
+        return Pixels(colour, alpha, image.profile, software)
 
-    return change_all(targets, enlarged, lambda image, made: made.exists() and not fresh, shown)
+    def is_done(image: Path, made: Path) -> bool:
+        if fresh or not made.exists():
+            return False
+        with suppress(ExperimentError):
+            found = read_pixels(made)
+            if (found.software or "").startswith(_SOFTWARE):
+                return found.software == software and is_current(made, found, image, Fraction(factor))
+        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it by `fresh`")
+
+    return replace(change_all(targets, enlarged, is_done, shown), left_out=tuple(left_out))
 
 
 def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Module, int, int]:
@@ -109,8 +135,8 @@ def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Modu
         arguments = recorded["arguments"] if recorded else results.setup(run).task.model_arguments
         network = results.model(run, replica, agent)
     shape, outputs = arguments["input_shape"], arguments["num_outputs"]
-    factor = math.isqrt(outputs // math.prod(shape))
-    if len(shape) != 3 or shape[0] not in (1, 3) or factor < 2 or factor**2 * math.prod(shape) != outputs:
+    factor = factor_of(shape, outputs)
+    if factor is None or shape[0] not in (1, 3):
         raise ExperimentError(
             f"model: the network of {model} makes {outputs} numbers of inputs of the shape {tuple(shape)}; allowed are"
             " networks that enlarge images, as in a run of super_resolution"
@@ -122,6 +148,8 @@ def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Pa
     """Choose where the result of each image is written."""
     if out is not None and out.exists() and not out.is_dir():
         raise ExperimentError(f"out: {out} is a file; choose a folder")
+    if gone := next((image for image in images if not image.exists()), None):
+        raise ExperimentError(f"images: there is no {gone}")
     files = [file for image in images for file in (pictures_in(image) if image.is_dir() else [image])]
     found = {file.resolve(): file for file in files}  # each once
 

@@ -79,7 +79,7 @@ def draw_ranking(board: Leaderboard) -> Figure:
 
 def _mark(ax: Axes, place: int, values: Sequence[float | None], *, color: str, **look: Any) -> None:
     """Draw a value and its interval."""
-    value, *ends = (math.nan if value is None else value for value in values)
+    value, *ends = (math.nan if value is None or math.isinf(value) else value for value in values)
     ax.plot(ends, [place, place], color=color, linewidth=1.6)
     ax.plot([value], [place], color=color, linestyle="none", **look)
 
@@ -96,15 +96,16 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
         The page.
     """
     challenge = board.challenge
-    write_csv(board.rows(), folder / "ranking.csv")
+    write_csv([*board.rows(), *board.baseline_rows()], folder / "ranking.csv")
     write_csv(board.gap_rows(), folder / "differences.csv")
     write_csv(board.item_rows(), folder / f"{challenge.item}s.csv")
     write_atomically(folder / _ALL, json.dumps(board.as_json(), indent=1, ensure_ascii=False) + "\n")
     header, cells = board.cells()
     best = cells[0]
-    lead = f"{best[1]} is first of {len(cells)}: {best[2]} {challenge.headings[board.by]}."
+    lead = f"{best[1]} is first of {len(board.entries)}: {best[2]} {challenge.headings[board.by]}."
+    intervals = ", with 95 % intervals by the bootstrap" if board.count > 1 else ""
     caption = (
-        f"{challenge.headings[board.by]} of {board.items}, with 95 % intervals by the bootstrap."
+        f"{challenge.headings[board.by]} of {board.items}{intervals}."
         f" Differences vary less than the numbers, since all submissions share the {challenge.item}s."
     )
     drawing = Drawing("ranking", "Ranking", caption, draw_ranking(board), board.rows(), lead)
@@ -130,8 +131,8 @@ def _differences(board: Leaderboard) -> str:
         return "<p>There is a single submission.</p>"
     rows = []
     for gap in board.gaps:
-        low, high = (board.written(board.by, end) for end in (gap.low, gap.high))
+        ends = " to ".join(board.written(board.by, end) for end in (gap.low, gap.high))
         verdict = "carries" if gap.carries else "not shown"
         amount = board.written(board.by, gap.difference)
-        rows.append([f"{gap.better} − {gap.other}", amount, f"{low} to {high}", f"{gap.p:.2g}", verdict])
+        rows.append([f"{gap.better} − {gap.other}", amount, ends if board.count > 1 else "–", f"{gap.p:.2g}", verdict])
     return table_html(["pair", "difference", "95 % interval", "p", "verdict"], rows, numbers=(1, 2, 3))

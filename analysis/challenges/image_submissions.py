@@ -19,13 +19,26 @@ from basinet.sim.tasks import SuperResolution
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import SUFFIXES, read_pixels
-from basinet.sim.vision.resizing import crop_to
+from basinet.sim.vision.resizing import crop_to, enlarge, shrink
 
-__all__ = ["FACTOR", "SUPER_RESOLUTION", "Images", "images_in", "images_of", "score_images", "truth_of"]
+__all__ = [
+    "FACTOR",
+    "SUPER_RESOLUTION",
+    "Images",
+    "images_in",
+    "images_of",
+    "score_bicubic",
+    "score_images",
+    "truth_of",
+]
 
 FACTOR = 4
 _LEAST = 11 + 2 * FACTOR
 """Smallest height and width: a window of SSIM is left without the border."""
+
+_BORDER, _ROUNDED = 4, 3
+"""Pixels of the border in low resolution, and grey levels elsewhere, in which implementations of bicubic interpolation
+with antialiasing differ."""
 
 SUPER_RESOLUTION = Challenge(
     name="super-resolution",
@@ -130,13 +143,15 @@ def images_of(solution: Solution) -> Images:
         The images.
 
     Raises:
-        Refused: It has none, or images of another factor.
+        Refused: It has none, or images of another factor. Reading an image raises this if the one in low resolution is
+            not that of the challenge.
     """
     task, places = _test(solution)
     model = solution.centroid()
 
     def restore(name: str) -> Tensor:
         batch = take(task.test, slice(places[name], places[name] + 1))
+        _check_low(name, *(to_bytes(part)[0] for part in batch))
         with torch.no_grad():
             restored = fit(output_of(task.outputs(model, batch)), batch[-1].shape, "the model returns images")[0]
         if not restored.isfinite().all():
@@ -144,6 +159,18 @@ def images_of(solution: Solution) -> Images:
         return to_bytes(restored)
 
     return Images(restore, _same(places))
+
+
+def _check_low(name: str, low: Tensor, high: Tensor) -> None:
+    """Raise if an image was not shrunk by bicubic interpolation, up to how its border and rounding are made."""
+    wanted = shrink(high, FACTOR)
+    inner = (slice(None), *(slice(_BORDER, length - _BORDER) for length in wanted.shape[1:]))
+    difference = int((low[inner].int() - wanted[inner].int()).abs().max())
+    if difference > _ROUNDED:
+        raise Refused(
+            "its images in low resolution are not those of the challenge, which bicubic interpolation with antialiasing"
+            f" makes: {name} differs by up to {difference} grey levels"
+        )
 
 
 def _test(solution: Solution) -> tuple[SuperResolution, dict[str, int]]:
@@ -193,10 +220,33 @@ def score_images(name: str, submitted: Images, truth: Images) -> Entry:
         elif image.max() <= 1 < true.max():
             faults.add("images of another range than 0 to 255", f"{file} has no value above 1")
         elif not faults:
-            scores = fidelity(image.expand(3, -1, -1), true.expand(3, -1, -1), FACTOR)
-            rows.append({"image": key, **{number: float(value) for number, value in scores.items()}})
+            rows.append(_row(key, image, true))
     faults.check()
     return _entry(name, rows)
+
+
+def score_bicubic(truth: Images) -> Entry:
+    """Score bicubic interpolation, as the baseline.
+
+    Args:
+        truth: The true images, which are shrunk and enlarged again.
+
+    Returns:
+        Its numbers.
+
+    Raises:
+        ExperimentError: An image cannot be read.
+    """
+    rows = []
+    for key in truth.files:
+        true = _true_image(truth, key)
+        rows.append(_row(key, enlarge(shrink(crop_to(true, FACTOR), FACTOR), FACTOR), true))
+    return _entry("baseline: bicubic interpolation", rows)
+
+
+def _row(name: str, image: Tensor, true: Tensor) -> Row:
+    scores = fidelity(image.expand(3, -1, -1), true.expand(3, -1, -1), FACTOR)
+    return {"image": name, **{number: float(value) for number, value in scores.items()}}
 
 
 def _size(image: Tensor) -> str:

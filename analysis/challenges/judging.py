@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,26 +14,30 @@ from basinet.analysis.challenges.image_submissions import (
     Images,
     images_in,
     images_of,
+    score_bicubic,
     score_images,
     truth_of,
 )
 from basinet.analysis.challenges.leaderboard import Challenge, Entry, Leaderboard
 from basinet.analysis.challenges.submission_checks import Refused, short_names
-from basinet.analysis.challenges.video_protocol import KINDS, is_constant
+from basinet.analysis.challenges.video_protocol import is_constant
 from basinet.analysis.challenges.video_submissions import (
     VIDEO_QUALITY,
     Pairs,
     Scores,
     pairs_in,
+    score_mean,
     score_videos,
     scores_in,
     scores_of,
+    truth_in,
     truth_of_videos,
 )
-from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
+from basinet.analysis.runs.solution import Solution, Solutions, is_solved, replicas_of
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.tasks.vision.video_views import KINDS
 
 __all__ = ["CHALLENGES", "Show", "judge"]
 
@@ -82,18 +86,19 @@ def judge(
 
 
 def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
     known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
-    names, images = [*given], [*known.files]
+    names, images = [*given, "bicubic interpolation"], [*known.files]
 
-    def score(name: str) -> Entry:
-        path = given[name]
-
+    def shown(name: str) -> Images:
         def read(image: str) -> Tensor:
             show((names.index(name) + images.index(image) / len(images)) / len(names), f"{name}: {image}")
             return known.read(image)
 
-        true = replace(known, read=read)
+        return replace(known, read=read)
+
+    def score(name: str) -> Entry:
+        path, true = given[name], shown(name)
         if not _is_run(path):
             return score_images(name, images_in(path, known.files), true)
         solution = opened(path, SUPER_RESOLUTION.task)
@@ -104,14 +109,16 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -
         return _of_replica(score_images(name, images_of(solution), true), solution)
 
     entries, refused = _scored(given, score)
-    return Leaderboard.of(SUPER_RESOLUTION, "psnr_y", entries, refused, source)
+    return Leaderboard.of(
+        SUPER_RESOLUTION, "psnr_y", entries, refused, source, baseline=score_bicubic(shown(names[-1]))
+    )
 
 
 def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
 
     def read(file: Path) -> tuple[Scores, Pairs]:
-        return scores_in(file, others=True), {}
+        return truth_in(file), {}
 
     (scores, met), source = _truth(
         given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))
@@ -138,7 +145,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
         return _of_replica(score_videos(name, scores_of(solution), scores, met), solution)
 
     entries, refused = _scored(given, score)
-    return Leaderboard.of(VIDEO_QUALITY, by, entries, refused, source, notes)
+    return Leaderboard.of(VIDEO_QUALITY, by, entries, refused, source, notes, score_mean(scores, met))
 
 
 def _is_run(path: Path) -> bool:
@@ -177,7 +184,7 @@ def _truth(
     raise ExperimentError(f"--truth: {why}")
 
 
-def _solution(path: Path, task: str) -> Solution:
+def _solution(solutions: Solutions, path: Path, task: str) -> Solution:
     """Open a run that has found something."""
     try:
         run = load_run(path)
@@ -186,7 +193,7 @@ def _solution(path: Path, task: str) -> Solution:
         replicas = replicas_of(run)
         if not replicas:
             raise Refused("all its replicas diverged")
-        solution = Solution(path, replicas[0])
+        solution = solutions.open(run, replicas[0])
         solution.centroid()  # reads the checkpoint
     except (ExperimentError, OSError) as error:
         raise Refused(first_line(error)) from error

@@ -114,6 +114,7 @@ class Leaderboard:
         entries: The submissions, best first.
         refused: What is wrong with the others, in sentences, by their names.
         notes: What else is to be known, in sentences.
+        baseline: What the simplest answer reaches, which has no rank.
     """
 
     challenge: Challenge
@@ -121,6 +122,7 @@ class Leaderboard:
     entries: tuple[Entry, ...]
     refused: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    baseline: Entry | None = None
 
     @classmethod
     def of(
@@ -131,6 +133,7 @@ class Leaderboard:
         refused: Mapping[str, tuple[str, ...]],
         truth: str,
         notes: Sequence[str] = (),
+        baseline: Entry | None = None,
     ) -> "Leaderboard":
         """Rank submissions.
 
@@ -141,17 +144,20 @@ class Leaderboard:
             refused: What is wrong with the others.
             truth: Where the truth is from.
             notes: What else is to be known.
+            baseline: What the simplest answer reaches.
 
         Returns:
             The leaderboard.
         """
         ranked = tuple(sorted(entries, key=lambda entry: -entry.numbers[by]))
         told = [f"Truth: {truth}.", *notes, *(remark for entry in ranked for remark in entry.remarks)]
-        board = cls(challenge, by, ranked, refused, tuple(told))
+        told += () if baseline is None else baseline.remarks
+        board = cls(challenge, by, ranked, refused, tuple(told), baseline)
         if board.count >= _FEW:
             return board
         few = f"The intervals are too short, since {board.items} are few."
-        return replace(board, notes=(*board.notes, few))
+        alone = f"There are no intervals, since there is a single {challenge.item}."
+        return replace(board, notes=(*board.notes, few if board.count > 1 else alone))
 
     @property
     def count(self) -> int:
@@ -175,27 +181,36 @@ class Leaderboard:
         with np.errstate(invalid="ignore"):  # perfect images have an infinite PSNR
             draws = better.draws[self.by] - other.draws[self.by]
         difference = better.numbers[self.by] - other.numbers[self.by]
-        return better.name, other.name, difference, *bootstrap_interval(draws), bootstrap_p(draws, self.count)
+        return (
+            better.name,
+            other.name,
+            difference,
+            *bootstrap_interval(draws, self.count),
+            bootstrap_p(draws, self.count),
+        )
 
     def rows(self) -> list[Row]:
         """Return the ranking.
 
         Returns:
             A row for each submission, best first: `rank`, the same for equal ones, `submission`, and each number with
-            the ends of its 95 % interval, `…_low` and `…_high`; None is what cannot be known.
+            the ends of its 95 % interval, `…_low` and `…_high`; None is what cannot be known, such as the interval of
+            a single image.
         """
-        rows: list[Row] = []
-        for entry in self.entries:
-            value = entry.numbers[self.by]
-            row: Row = {
-                "rank": 1 + sum(other.numbers[self.by] > value for other in self.entries),
-                "submission": entry.name,
-            }
-            for name in self.challenge.headings:
-                low, high = bootstrap_interval(entry.draws[name])
-                row |= {name: _known(entry.numbers[name]), f"{name}_low": _known(low), f"{name}_high": _known(high)}
-            rows.append(row)
-        return rows
+        values = [entry.numbers[self.by] for entry in self.entries]
+        ranks = (1 + sum(other > value for other in values) for value in values)
+        return [{"rank": rank, **self._row(entry)} for rank, entry in zip(ranks, self.entries, strict=True)]
+
+    def baseline_rows(self) -> list[Row]:
+        """Return the row of the baseline, if there is one, as those of `rows`, with the rank None."""
+        return [] if self.baseline is None else [{"rank": None, **self._row(self.baseline)}]
+
+    def _row(self, entry: Entry) -> Row:
+        row: Row = {"submission": entry.name}
+        for name in self.challenge.headings:
+            low, high = bootstrap_interval(entry.draws[name], self.count)
+            row |= {name: _known(entry.numbers[name]), f"{name}_low": _known(low), f"{name}_high": _known(high)}
+        return row
 
     def gap_rows(self) -> list[Row]:
         """Return the differences.
@@ -218,18 +233,21 @@ class Leaderboard:
 
         Returns:
             The headings and the rows: rank, submission, the number that ranks with its interval, the others, and how
-            far it is below the first one and the one before; a star marks the differences that carry.
+            far it is below the first one and the one before; a star marks the differences that carry. The baseline is
+            at the end, without a rank.
         """
         others = [name for name in self.challenge.headings if name != self.by]
         verdicts = {(gap.better, gap.other): gap for gap in self.gaps}
-        header = ["rank", "submission", f"{self.challenge.headings[self.by]} [95 %]"]
+        header = ["rank", "submission", f"{self.challenge.headings[self.by]}{' [95 %]' if self.count > 1 else ''}"]
         header += [self.challenge.headings[name] for name in others]
         header += ["below first", "below previous"] if len(self.entries) > 1 else []
         rows, before = [], ""
-        for row in self.rows():
+        for row in (*self.rows(), *self.baseline_rows()):
             name = row["submission"]
-            ends = [self.written(self.by, row[f"{self.by}_{end}"], -1) for end in ("low", "high")]
-            text = [str(row["rank"]), name, f"{self.written(self.by, row[self.by])} [{', '.join(ends)}]"]
+            text = [str(row["rank"] or "–"), name, self.written(self.by, row[self.by])]
+            if self.count > 1:
+                ends = [self.written(self.by, row[f"{self.by}_{end}"], -1) for end in ("low", "high")]
+                text[-1] += f" [{', '.join(ends)}]"
             text += [self.written(other, row[other]) for other in others]
             if len(self.entries) > 1:
                 first = self.entries[0].name
@@ -254,7 +272,11 @@ class Leaderboard:
         Returns:
             The text.
         """
-        return "–" if value is None or np.isnan(value) else f"{value:.{self.challenge.decimals[name] + more}f}"
+        if value is None or np.isnan(value):
+            return "–"
+        if np.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        return f"{value:.{self.challenge.decimals[name] + more}f}"
 
     def how(self) -> tuple[str, ...]:
         """Say how it was measured.
@@ -264,10 +286,13 @@ class Leaderboard:
         """
         compared = f"{len(self.gaps)} comparison{'' if len(self.gaps) == 1 else 's'}"
         tests = f"; a star marks a difference that carries, at 5 % by Holm's method over {compared}"
+        intervals = (
+            f"Intervals: percentile bootstrap over {self.items}, {RESAMPLES} resamples,"
+            f" the same for all submissions{tests if self.gaps else ''}."
+        )
         return (
             f"{self.challenge.protocol}",
-            f"Intervals: percentile bootstrap over {self.items}, {RESAMPLES} resamples,"
-            f" the same for all submissions{tests if self.gaps else ''}.",
+            *([intervals] if self.count > 1 else []),
             *self.notes,
         )
 
@@ -275,15 +300,17 @@ class Leaderboard:
         """Return everything as plain values.
 
         Returns:
-            `challenge`, `ranked_by`, `ranking`, `differences`, `refused`, `how` and `published`.
+            `challenge`, `ranked_by`, `ranking`, `baseline`, `differences`, `refused`, `how` and `published`;
+            None is also what is infinite, which JSON cannot hold.
         """
         published = self.challenge.published
         return {
             "challenge": self.challenge.name,
             "ranked_by": self.by,
             f"{self.challenge.item}s": self.count,
-            "ranking": self.rows(),
-            "differences": self.gap_rows(),
+            "ranking": [_finite(row) for row in self.rows()],
+            "baseline": [_finite(row) for row in self.baseline_rows()],
+            "differences": [_finite(row) for row in self.gap_rows()],
             "refused": {name: list(sentences) for name, sentences in self.refused.items()},
             "how": list(self.how()),
             "published": {
@@ -294,5 +321,9 @@ class Leaderboard:
 
 
 def _known(value: Any) -> Any:
-    """Return None for a number that is not finite, which JSON cannot hold."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    """Return None for what cannot be known."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _finite(row: Row) -> Row:
+    return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in row.items()}

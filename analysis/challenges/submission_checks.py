@@ -1,7 +1,8 @@
 """What is wrong with a submission, in sentences; and the names by which submissions are told apart."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
@@ -50,10 +51,14 @@ class Faults:
             wanted: The same of all that there must be.
             items: What they are, in the plural.
         """
-        self.add(f"missing {items}", *(called for name, called in wanted.items() if name not in given))
-        self.add(
-            f"{items} that the truth does not have", *(called for name, called in given.items() if name not in wanted)
-        )
+        missing = {name: called for name, called in wanted.items() if name not in given}
+        further = {name: called for name, called in given.items() if name not in wanted}
+        short, others = _by_core(missing), _by_core(further)
+        for core in filter(others.__contains__, short):
+            pair = further.pop(others[core]), missing.pop(short[core])
+            self.add(f"{items} whose names have another folder or ending", "{} for {}".format(*pair))
+        self.add(f"missing {items}", *missing.values())
+        self.add(f"{items} that the truth does not have", *further.values())
 
     def check(self) -> None:
         """Raise if there are any.
@@ -80,6 +85,13 @@ def different(names: Sequence[str]) -> Sequence[str]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise Refused(f"several of its test data are called {twice[0]}")
     return names
+
+
+def _by_core(names: Iterable[str]) -> dict[str, str]:
+    """Return the names by what is left of them without folders, ending and capitals, where that is unique."""
+    cores = {name: re.sub(r"\.[a-z][a-z0-9]{1,4}$", "", re.split(r"[/\\]", name)[-1].lower()) for name in names}
+    count = Counter(cores.values())
+    return {core: name for name, core in cores.items() if count[core] == 1}
 
 
 def _sentence(kind: str, places: Sequence[str]) -> str:

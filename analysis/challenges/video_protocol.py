@@ -8,13 +8,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["KINDS", "WEIGHTS", "challenge_score", "five_numbers", "is_constant", "pairs_right", "plcc", "srocc"]
+from basinet.sim.tasks.vision.video_views import KINDS
+
+__all__ = ["WEIGHTS", "challenge_score", "five_numbers", "is_constant", "pairs_right", "plcc", "srocc"]
 
 WEIGHTS = {"srocc": 0.45, "plcc": 0.45, "rank_nonsource": 0.05, "rank_source": 0.05}
 """Weights of the four numbers in the score."""
-
-KINDS = ("nonsource", "source")
-"""Kinds of pairs: of different contents and similar quality, and of the same content."""
 
 _Floats = NDArray[np.float64]
 
@@ -64,7 +63,7 @@ def five_numbers(predicted: Any, truth: Any, pairs: Mapping[str, Any] | None = N
     if values.ndim != 1 or values.shape != scores.shape:
         raise ValueError(f"predicted: got shape {values.shape} for scores of shape {scores.shape}; both must be [n]")
     if len(values) < 2:
-        raise ValueError(f"predicted: got {len(values)} of videos; correlations need at least 2")
+        raise ValueError(f"predicted: got {len(values)}; correlations need at least 2 videos")
     numbers = {"srocc": float(srocc(values, scores)), "plcc": float(plcc(values, scores))}
     for kind in KINDS:
         rows = None if pairs is None else pairs.get(kind)

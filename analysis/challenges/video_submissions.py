@@ -13,7 +13,6 @@ from torch import Tensor
 from basinet.analysis.challenges.leaderboard import SEED, Challenge, Entry, Published
 from basinet.analysis.challenges.submission_checks import Faults, Refused, different
 from basinet.analysis.challenges.video_protocol import (
-    KINDS,
     challenge_score,
     five_numbers,
     is_constant,
@@ -28,16 +27,20 @@ from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import VideoQuality
-from basinet.sim.tasks.vision.kvq_files import read_pairs
+from basinet.sim.tasks.loaders.csv_files import wanted_columns
+from basinet.sim.tasks.vision.kvq_files import read_pairs, read_ratings
+from basinet.sim.tasks.vision.video_views import KINDS
 
 __all__ = [
     "VIDEO_QUALITY",
     "Pairs",
     "Scores",
     "pairs_in",
+    "score_mean",
     "score_videos",
     "scores_in",
     "scores_of",
+    "truth_in",
     "truth_of_videos",
 ]
 
@@ -83,12 +86,11 @@ VIDEO_QUALITY = Challenge(
 )
 
 
-def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
+def scores_in(file: Path) -> dict[str, float]:
     """Read scores from a CSV file.
 
     Args:
         file: The file, with the columns `filename` and `score` in any order.
-        others: Whether there may be other columns, which are not read.
 
     Returns:
         The scores by the names of the videos.
@@ -104,8 +106,8 @@ def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
     header = [column.strip() for column in header]
-    if not {*_COLUMNS} <= {*header} or (len(header) > len(_COLUMNS) and not others):
-        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {' and '.join(_COLUMNS)}")
+    if not {*_COLUMNS} <= {*header} or len(header) > len(_COLUMNS):
+        raise Refused(f"its columns are {', '.join(header) or 'none'}; allowed are {wanted_columns(header, _COLUMNS)}")
     named, scored = map(header.index, _COLUMNS)
     faults = Faults()
     found: dict[str, float] = {}
@@ -125,8 +127,29 @@ def scores_in(file: Path, *, others: bool = False) -> dict[str, float]:
             faults.add("scores that are not finite", f"{text} of {name}")
     faults.check()
     if len(found) < 2:
-        raise Refused(f"it has scores of {len(found)} videos; correlations need at least 2")
+        raise Refused(f"correlations need the scores of at least 2 videos, and it has {len(found)}")
     return found
+
+
+def truth_in(file: Path) -> Scores:
+    """Read true scores.
+
+    Args:
+        file: A CSV file; see `read_ratings`.
+
+    Returns:
+        The scores by the names of the videos.
+
+    Raises:
+        ExperimentError: It cannot be read, holds something else, or the scores of fewer than two videos.
+    """
+    try:
+        found = read_ratings(file)
+    except ValueError as error:
+        raise ExperimentError(f"--truth: {str(error).removeprefix('video_quality: ')}") from error
+    if found.scores is None or len(found.names) < 2:
+        raise ExperimentError(f"--truth: {file} has scores of {len(found.names)} video; at least two are needed")
+    return dict(zip(found.names, found.scores.tolist(), strict=True))
 
 
 def pairs_in(file: Path, videos: Sequence[str]) -> Pairs:
@@ -183,6 +206,19 @@ def score_videos(name: str, submitted: Scores, truth: Scores, pairs: Pairs) -> E
     ]
     remark = f"{name} gives all videos the same score, so that its SROCC and PLCC count as 0."
     return Entry(name, numbers, _draws(predicted, scores, pairs), rows, (remark,) if is_constant(predicted) else ())
+
+
+def score_mean(truth: Scores, pairs: Pairs) -> Entry:
+    """Score the mean of the true scores, given to all videos, as the baseline.
+
+    Args:
+        truth: The mean opinion scores.
+        pairs: See `score_videos`.
+
+    Returns:
+        Its numbers.
+    """
+    return score_videos("baseline: mean score", dict.fromkeys(truth, float(np.mean([*truth.values()]))), truth, pairs)
 
 
 def _draws(predicted: NDArray[np.float64], truth: NDArray[np.float64], pairs: Pairs) -> dict[str, NDArray[np.float64]]:

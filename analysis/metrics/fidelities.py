@@ -8,7 +8,7 @@ from basinet.analysis.metrics.sample_means import SampleMean
 from basinet.sim.data.nests import Nest
 from basinet.sim.tasks import SuperResolution, Task
 from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.vision.fidelity import fidelity, to_bytes
+from basinet.sim.vision.fidelity import fidelity
 
 __all__ = ["PsnrRgb", "PsnrY", "SsimRgb", "SsimY"]
 
@@ -27,7 +27,7 @@ class _Fidelity(SampleMean):
             task: The task super_resolution.
 
         Returns:
-            float64 [B].
+            float64 [B]; NaN for an image of which not all pixels are finite.
 
         Raises:
             ValueError: If the task is another one.
@@ -36,7 +36,7 @@ class _Fidelity(SampleMean):
             raise ValueError(f"{self.name} needs images in high resolution, as those of super_resolution are")
         targets = task.targets(batch)
         restored = fit(output_of(outputs), targets.shape, "the model returns images")
-        return fidelity(to_bytes(restored), to_bytes(targets), task.scale, [self.name])[self.name]
+        return fidelity(restored, targets, task.scale, [self.name])[self.name]
 
 
 class PsnrY(_Fidelity):

@@ -12,6 +12,7 @@ from basinet.analysis.metrics.seen import numbers
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task, VideoQuality
+from basinet.sim.tasks.vision.video_views import KINDS
 
 __all__ = ["PLCC", "SROCC", "ChallengeScore", "RankNonsource", "RankSource"]
 
@@ -81,7 +82,7 @@ class ChallengeScore(_VideoScore):
     all equal have SROCC and PLCC 0.
     """
 
-    label, heading, of_pairs = "challenge score", "score", ("nonsource", "source")
+    label, heading, of_pairs = "challenge score", "score", KINDS
 
 
 class SROCC(_VideoScore):

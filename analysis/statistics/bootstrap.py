@@ -23,17 +23,18 @@ def resamples(count: int, *, seed: int, number: int = RESAMPLES) -> NDArray[np.i
     return np.random.default_rng(seed).integers(count, size=(number, count))
 
 
-def bootstrap_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+def bootstrap_interval(draws: NDArray[np.float64], count: int) -> tuple[float, float]:
     """Compute a 95 % interval by the percentile bootstrap.
 
     Args:
         draws: The estimate in each resample; resamples in which it does not exist, NaN, are left out.
+        count: Number of items in a resample.
 
     Returns:
-        The ends of the interval; NaN if it exists in none.
+        The ends of the interval; NaN if it exists in none, or if there is a single item, whose resamples are all equal.
     """
     known = draws[~np.isnan(draws)]
-    if not len(known):
+    if not len(known) or count < 2:
         return float("nan"), float("nan")
     # "lower" and "higher" interpolate nothing, so that infinite values are possible.
     low = np.quantile(known, 0.025, method="lower")

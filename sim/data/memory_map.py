@@ -3,9 +3,11 @@
 CACHE/KEY/          KEY is a digest of the items' source
     leaf0.bin …     the numbers of each part of the items, one item after another
     shapes0.npy …   the shape of the part in each item, int64 [n, dimensions]
-    done.json       lengths of the files and types of the parts
+    done.json       lengths and checksums of the files, and types of the parts
 CACHE/KEY.partial/  the same while it is being made
 CACHE/KEY.lock      held meanwhile
+
+Items that are kept separately have a folder each, and share the lock CACHE/separate.lock.
 """
 
 import fcntl
@@ -14,7 +16,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +32,7 @@ from basinet.sim.data.nests import Nest, leaves, map_values, rebuild
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 
-__all__ = ["Mapped", "cache_folder", "cached"]
+__all__ = ["Mapped", "Separate", "cache_folder", "cached", "cached_separately"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,15 @@ _DONE = "done.json"
 
 _SECONDS = 20
 """After which it is said again how many items are written."""
+
+_BLOCK, _BLOCKS = 2**16, 256
+"""Bytes of a block, and most blocks of a file that its checksum covers, so that a large one is not read as a whole."""
+
+_ENDS = 2
+"""Most blocks of an item that is kept separately, of which there may be thousands."""
+
+_NAMED = 5
+"""Most items whose faults are told."""
 
 
 class Mapped:
@@ -119,6 +131,36 @@ class _Uniform(Mapped):
         return tuple(batch) if type(batch) is list else batch
 
 
+class Separate:
+    """Items of one part, each in files of its own that are mapped into memory.
+
+    Args:
+        folder: The folder of all of them.
+        keys: Names of their folders.
+        like: Such a part.
+    """
+
+    def __init__(self, folder: Path, keys: Sequence[str], like: Tensor) -> None:
+        self.folder, self.keys, self.like = folder, keys, like
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "keys": self.keys, "like": self.like}
+
+    @cached_property
+    def _items(self) -> list[Mapped]:
+        return [Mapped(self.folder / key, self.like) for key in self.keys]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, row: int) -> Nest:
+        return self._items[row][0]
+
+    def view(self, row: int) -> np.ndarray:
+        """Return an item without reading it; see `Mapped.view`."""
+        return self._items[row].view(0)
+
+
 def cache_folder() -> Path:
     """Return the folder of the user's for what can be made again: ~/.cache/basinet, or that of XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "basinet"
@@ -143,19 +185,71 @@ def cached(items: Items, folder: Path) -> Mapped:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / f"{key}.lock"):
-            if not _is_whole(place):
-                _make(items, like, place)
+            if not _is_whole(place, like):
+                size = len(items) * sum(t.nbytes for t in leaves(like)) / 1e9
+                _log.warning(
+                    "task.cache: writing the %d items of %s (some %.2g GB) to %s", len(items), items.name, size, place
+                )
+                _make(items, range(len(items)), like, place)
     except OSError as error:
         raise ExperimentError(f"task.cache: {first_line(error)}") from error
     mapped = Mapped(place, like)
     return _Uniform(place, like) if mapped.is_uniform else mapped
 
 
-def _make(items: Items, like: Nest, place: Path) -> None:
-    first = leaves(like)
-    size = len(items) * sum(t.nbytes for t in first) / 1e9
-    _log.warning("task.cache: writing the %d items of %s (some %.2g GB) to %s", len(items), items.name, size, place)
+def cached_separately(items: Items, keys: Sequence[str], like: Tensor, folder: Path) -> Separate:
+    """Keep each item of a data set in files of its own, unless they are there already.
+
+    Other data sets with some of these items share them, and items that cannot be read do not lose the others.
+
+    Args:
+        items: Their source holds tensors.
+        keys: What identifies each.
+        like: An empty tensor of the type and number of dimensions of an item.
+        folder: The folder of all such files.
+
+    Returns:
+        The same items, as a source.
+
+    Raises:
+        ExperimentError: The folder cannot be written, or some items cannot be read, which are told when all others are
+            written.
+    """
+    folder, faults = folder.absolute(), []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [row for row, key in enumerate(keys) if not _is_whole(folder / key, like, _ENDS)]
+        if missing:
+            _log.warning("task.cache: writing %d of the %d %s to %s", len(missing), len(keys), items.name, folder)
+        for row in _slowly(missing):
+            with _alone(folder / "separate.lock"):
+                if not _is_whole(folder / keys[row], like, _ENDS):  # unless another process has written it
+                    try:
+                        _make(items, [row], like, folder / keys[row], _ENDS)
+                    except ExperimentError as error:
+                        faults.append(str(error).removeprefix("task: "))
+    except OSError as error:
+        raise ExperimentError(f"task.cache: {first_line(error)}") from error
+    if faults:
+        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        count = f"{len(faults)} of the {len(keys)} {items.name} cannot be used: " if len(faults) > 1 else ""
+        raise ExperimentError(f"task: {count}{'; '.join(faults[:_NAMED])}{more}")
+    return Separate(folder, keys, like)
+
+
+def _slowly(rows: Sequence[int]) -> Iterator[int]:
+    """Iterate over items, and say now and then how many are written."""
     said = time.monotonic()
+    for place, row in enumerate(rows):
+        if time.monotonic() > said + _SECONDS:
+            said = time.monotonic()
+            _log.warning("task.cache: %d of %d items are written", place, len(rows))
+        yield row
+
+
+def _make(items: Items, rows: Sequence[int], like: Nest, place: Path, blocks: int = _BLOCKS) -> None:
+    """Write items to the files in a folder."""
+    first = leaves(like)
     shapes: list[list[tuple[int, ...]]] = [[] for _ in first]
     making = place.with_name(f"{place.name}.partial")
     shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
@@ -163,10 +257,7 @@ def _make(items: Items, like: Nest, place: Path) -> None:
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(open(making / f"leaf{number}.bin", "wb")) for number in range(len(first))]
-            for row in range(len(items)):
-                if time.monotonic() > said + _SECONDS:
-                    said = time.monotonic()
-                    _log.warning("task.cache: %d of %d items are written", row, len(items))
+            for row in _slowly(rows):
                 found = leaves(_as_tensors(items, row))
                 if [(t.dtype, t.ndim) for t in found] != [(t.dtype, t.ndim) for t in first]:
                     raise ExperimentError(
@@ -176,14 +267,14 @@ def _make(items: Items, like: Nest, place: Path) -> None:
                     file.write(t.contiguous().numpy().tobytes())
                     seen.append(tuple(t.shape))
         for number, (t, seen) in enumerate(zip(first, shapes, strict=True)):
-            np.save(making / f"shapes{number}.npy", np.array(seen, dtype=np.int64).reshape(len(items), t.ndim))
-        record = {
-            "files": {file.name: file.stat().st_size for file in making.iterdir()},
-            "types": [t.numpy().dtype.str for t in first],
-        }
+            np.save(making / f"shapes{number}.npy", np.array(seen, dtype=np.int64).reshape(len(rows), t.ndim))
+        record = {"files": {file.name: _seal(file, blocks) for file in making.iterdir()}, "types": _types(like)}
         (making / _DONE).write_text(json.dumps(record), encoding="utf-8")
+        for path in (*making.iterdir(), making):  # or a power failure may leave the name without the bytes
+            _to_disk(path)
         shutil.rmtree(place, ignore_errors=True)  # what is not whole
         making.rename(place)
+        _to_disk(place.parent)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -193,12 +284,48 @@ def _record(place: Path) -> dict[str, Any]:
     return found
 
 
-def _is_whole(place: Path) -> bool:
-    """Return whether all files are there, at their full lengths."""
+def _is_whole(place: Path, like: Nest, blocks: int = _BLOCKS) -> bool:
+    """Return whether all files of such items are there, and none is seen to be damaged."""
     try:
-        return all((place / name).stat().st_size == size for name, size in _record(place)["files"].items())
-    except (OSError, ValueError, KeyError):
+        record = _record(place)
+        wanted = {name for number in range(len(leaves(like))) for name in _files(number)}
+        return (
+            record["types"] == _types(like)
+            and {*record["files"]} == wanted
+            and all(_seal(place / name, blocks) == seal for name, seal in record["files"].items())
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):  # a damaged record may hold anything
         return False
+
+
+def _files(number: int) -> tuple[str, str]:
+    """Return the names of the files of a part."""
+    return f"leaf{number}.bin", f"shapes{number}.npy"
+
+
+def _types(like: Nest) -> list[str]:
+    return [t.numpy().dtype.str for t in leaves(like)]
+
+
+def _seal(file: Path, blocks: int) -> list[int]:
+    """Return the length of a file, and a checksum of it: of all of a small one, of evenly spaced blocks of another."""
+    size, found = file.stat().st_size, 0
+    last = max(0, size - _BLOCK)
+    count = min(blocks, -(-size // _BLOCK))
+    with open(file, "rb") as opened:
+        for number in range(count):
+            opened.seek(last * number // max(1, count - 1))
+            found = zlib.crc32(opened.read(_BLOCK), found)
+    return [size, found]
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _as_tensors(items: Items, row: int) -> Nest:

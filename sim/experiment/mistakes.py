@@ -21,6 +21,7 @@ __all__ = [
     "in_words",
     "naming",
     "place_of",
+    "reason_of",
     "shown",
     "staying",
     "user_code",
@@ -105,6 +106,22 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
         near = f"the nearest {', '.join(close)}" if close else "none of which is similar"
         return f"allowed: {len(allowed)} names, {near}{hint}"
     return f"allowed: {', '.join(allowed)}{hint}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Summarise an error in a sentence that names the file already.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        What is wrong without the name of the file, as far as the system says it; otherwise see `first_line`.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv"))
+        'No such file or directory'
+    """
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def override(description: dict[str, Any], words: Iterable[str]) -> None:
-    """Override values of a description by words of a command line.
+    """Override values of a description by words of a command line; its text `about` says so from then on.
 
     Args:
         description: Keys and values, changed in place.
@@ -55,6 +55,10 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         for overlay in overlays:
             _lay_over(overlay, key, value)
         place(description, key.split("."), value)
+    about = description.get("about")
+    if typed and "about" not in typed and isinstance(about, str):
+        changes = ", ".join(f"`{key}={text}`" for key, text in typed.items())
+        description["about"] = f"Changed here: {changes}. What follows is about the experiment as it comes.\n\n{about}"
 
 
 def _read_word(key: str, text: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import first_line, reason_of
 from basinet.sim.models.model import OfTransformers
 from basinet.sim.run.files import write_atomically
 
@@ -60,7 +60,7 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
     except ExperimentError:
         raise
     except OSError as error:
-        raise ExperimentError(f"{key}: {path} cannot be read: {error.strerror or first_line(error)}") from None
+        raise ExperimentError(f"{key}: {path} cannot be read: {reason_of(error)}") from None
     except Exception as error:  # a damaged file may raise anything
         reason = first_line(error) if path.suffix == ".safetensors" else "it is damaged, or holds more than tensors"
         raise ExperimentError(f"{key}: {path} cannot be read: {reason}") from error
@@ -124,7 +124,7 @@ def read_folder(folder: Path, key: str) -> dict[str, Tensor]:
         parts = sorted(set(json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()))
         inside = all(Path(part).name == part for part in parts)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ExperimentError(f"{key}: {found} cannot be read: {first_line(error)}") from error
+        raise ExperimentError(f"{key}: {found} cannot be read: {reason_of(error)}") from error
     if not inside:
         raise ExperimentError(f"{key}: {found} names files outside of {folder}")
     return {name: value for part in parts for name, value in read_weights(folder / part, key).items()}
@@ -206,7 +206,7 @@ def read_config(folder: Path, key: str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except (OSError, ValueError) as error:
-        raise ExperimentError(f"{key}: {file} cannot be read: {first_line(error)}") from error
+        raise ExperimentError(f"{key}: {file} cannot be read: {reason_of(error)}") from error
     return found if isinstance(found, dict) else {}
 
 

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from basinet.sim.vision.codecs import compressed
 from basinet.sim.vision.fidelity import to_bytes
 
-__all__ = ["DISTORTIONS", "Distortion"]
+__all__ = ["DISTORTIONS", "REVISION", "Distortion", "gaussian_blur"]
+
+REVISION = 1
+"""Of what distortions make of pixels; another one has clips made anew."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Distortion:
 
 
 def _blurred(clip: Tensor, deviation: float) -> Tensor:
-    return to_bytes(_gaussian(clip / 255, deviation))
+    return to_bytes(gaussian_blur(clip / 255, deviation))
 
 
 def _denoised(clip: Tensor, deviation: float) -> Tensor:
@@ -59,12 +62,21 @@ def _rescaled(clip: Tensor, factor: float) -> Tensor:
 def _sharpened(clip: Tensor, amount: float) -> Tensor:
     """Add a multiple of what a blur takes away."""
     x = clip / 255
-    return to_bytes(x + amount * (x - _gaussian(x, 1.5)))
+    return to_bytes(x + amount * (x - gaussian_blur(x, 1.5)))
 
 
-def _gaussian(x: Tensor, deviation: float) -> Tensor:
+def gaussian_blur(x: Tensor, deviation: float) -> Tensor:
+    """Blur images by a Gaussian, of which three deviations to each side are used; their borders are repeated.
+
+    Args:
+        x: Floating-point images [batch, channels, H, W].
+        deviation: Its standard deviation in pixels.
+
+    Returns:
+        The same shape.
+    """
     radius = max(1, round(3 * deviation))
-    weights = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * deviation**2))
+    weights = torch.exp(-torch.arange(-radius, radius + 1, dtype=x.dtype).square() / (2 * deviation**2))
     weights = weights / weights.sum()
     for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
         kernel = weights.view(shape)

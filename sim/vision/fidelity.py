@@ -88,18 +88,20 @@ def fidelity(restored: Tensor, truth: Tensor, factor: int, scores: Collection[st
     Images are cut to multiples of the factor, and `factor` pixels of each border do not count.
 
     Args:
-        restored: uint8 images [..., 3, height, width].
-        truth: uint8 images; they may be larger, by less than the factor.
+        restored: Images [..., 3, height, width], uint8, or floating-point ones that are rounded to 8 bits.
+        truth: Images of either kind; they may be larger, by less than the factor.
         factor: By how much the images were enlarged.
         scores: Which scores to compute; `ssim_rgb` takes longer than the others together.
 
     Returns:
         float64 [...]: `psnr_y` and `ssim_y` of the luma, `psnr_rgb` of the three colours together, and `ssim_rgb`, the
-        mean over them.
+        mean over them; NaN for a restored image of which not all pixels are finite.
 
     Raises:
         ValueError: The sizes differ, or nothing is left of the images.
     """
+    is_finite = restored.isfinite().flatten(-3).all(-1)
+    restored, truth = (to_bytes(x) if x.is_floating_point() else x for x in (restored, truth))
     restored, truth = crop_to(restored, factor), crop_to(truth, factor)
     if restored.shape != truth.shape:
         sizes = (f"{image.shape[-2]} × {image.shape[-1]}" for image in (restored, truth))
@@ -107,7 +109,7 @@ def fidelity(restored: Tensor, truth: Tensor, factor: int, scores: Collection[st
     a, b = (image[..., factor:-factor, factor:-factor].double() for image in (restored, truth))
     if not a.numel():
         raise ValueError(f"without {factor} pixels at each border, nothing is left of the image")
-    return {name: _SCORES[name](a, b) for name in scores}
+    return {name: _SCORES[name](a, b).where(is_finite, torch.nan) for name in scores}
 
 
 def _local_mean(x: Tensor) -> Tensor:

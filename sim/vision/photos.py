@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest
 from basinet.sim.vision.picture_files import read_pixels
 
-__all__ = ["PHOTOS", "Photo", "read_photo"]
+__all__ = ["PHOTOS", "Photo", "motif", "photo_file", "read_photo"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,42 @@ PHOTOS: dict[str, Photo] = {
 """The photos by name. `motorcycle_left` and `motorcycle_right` show the same; `china` and `flower` are under CC BY 2.0,
 the others in the public domain or without known restrictions."""
 
+_MOTIFS = {"motorcycle_left": "motorcycle", "motorcycle_right": "motorcycle"}
+
+
+def motif(name: str) -> str:
+    """Return what a photo shows.
+
+    Args:
+        name: Its name in `PHOTOS`.
+
+    Returns:
+        A word that is the same for photos of the same; of most photos, their name.
+    """
+    return _MOTIFS.get(name, name)
+
+
+def photo_file(name: str) -> Path:
+    """Find the file of a photo.
+
+    Args:
+        name: Its name in `PHOTOS`.
+
+    Returns:
+        The file, in the package that the photo is part of.
+
+    Raises:
+        ValueError: There is no such photo.
+        ImportError: Its package is not installed.
+    """
+    photo = PHOTOS.get(name)
+    if photo is None:
+        raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
+    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
+    if package is None or package.origin is None:
+        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
+    return Path(package.origin).parent / photo.place
+
 
 def read_photo(name: str) -> Tensor:
     """Read one of the photos.
@@ -64,10 +100,4 @@ def read_photo(name: str) -> Tensor:
         ValueError: There is no such photo.
         ImportError: Its package is not installed.
     """
-    photo = PHOTOS.get(name)
-    if photo is None:
-        raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
-    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
-    if package is None or package.origin is None:
-        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
-    return read_pixels(Path(package.origin).parent / photo.place).colour.expand(3, -1, -1)
+    return read_pixels(photo_file(name)).colour.expand(3, -1, -1)

@@ -16,7 +16,25 @@ from basinet.sim.run.files import write_atomically
 
 __all__ = ["SUFFIXES", "Encoded", "Pixels", "decoded", "read_pixels", "write_pixels"]
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+    ),
+    *(".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+)
 """Endings of the names of image files."""
 
 Encoded = Mapping[str, Any] | Path | bytes
@@ -31,11 +49,13 @@ class Pixels:
         colour: uint8 [3, height, width], or [1, height, width] for greyscale.
         alpha: Its opacity, uint8 [1, height, width]; None if it has none.
         profile: The ICC profile of its colours; None if it has none.
+        software: What has made it, which PNG files keep; None if it is not known.
     """
 
     colour: Tensor
     alpha: Tensor | None = None
     profile: bytes | None = None
+    software: str | None = None
 
 
 def read_pixels(path: str | Path) -> Pixels:
@@ -68,7 +88,7 @@ def read_pixels(path: str | Path) -> Pixels:
     profile = image.info.get("icc_profile") if image.mode in ("L", "LA", "P", "RGB", "RGBA") else None
     planes = planes.permute(2, 0, 1).contiguous()
     colour = planes[:1] if image.mode in ("1", "L", "LA") else planes[:3]
-    return Pixels(colour, planes[3:] if len(planes) > 3 else None, profile)
+    return Pixels(colour, planes[3:] if len(planes) > 3 else None, profile, image.info.get("Software"))
 
 
 def write_pixels(path: str | Path, image: Pixels) -> None:
@@ -82,6 +102,7 @@ def write_pixels(path: str | Path, image: Pixels) -> None:
         ExperimentError: The kind of file is unknown, or cannot hold the image.
     """
     from PIL.Image import fromarray, registered_extensions
+    from PIL.PngImagePlugin import PngInfo
 
     path = Path(path)
     kind = registered_extensions().get(path.suffix.lower())
@@ -92,7 +113,10 @@ def write_pixels(path: str | Path, image: Pixels) -> None:
     encoded = io.BytesIO()
     try:
         made = fromarray(pixels[..., 0] if len(planes) == 1 else np.ascontiguousarray(pixels))
-        made.save(encoded, kind, icc_profile=image.profile)
+        about = PngInfo()
+        if image.software is not None:
+            about.add_text("Software", image.software)
+        made.save(encoded, kind, icc_profile=image.profile, **({"pnginfo": about} if kind == "PNG" else {}))
     except (KeyError, OSError, ValueError) as error:
         raise ExperimentError(f"{path} cannot be written: {first_line(error)}") from error
     write_atomically(path, encoded.getbuffer())

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.vision.picture_files import SUFFIXES, Pixels, read_pixels, write_pixels
 from basinet.sim.vision.resizing import crop_to, shrink
 
-__all__ = ["Changed", "change_all", "pictures_in", "shrink_folder"]
+__all__ = ["Changed", "change_all", "is_current", "left_out_of", "pictures_in", "shrink_folder"]
 
 Advanced = Callable[[float], object]
 """Called with the fraction that is done."""
@@ -25,21 +26,24 @@ class Changed:
         written: The files written.
         kept: Files that were there already.
         failed: A sentence for each image that could not be changed.
+        left_out: What else is in the folders: files that are not named like images, and folders.
     """
 
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
     failed: tuple[str, ...]
+    left_out: tuple[Path, ...] = ()
 
 
-def pictures_in(folder: str | Path) -> list[Path]:
+def pictures_in(folder: str | Path, *, deep: bool = False) -> list[Path]:
     """List the image files of a folder.
 
     Args:
         folder: The folder.
+        deep: Whether to list those of the folders in it, too.
 
     Returns:
-        Its files that are named like images, in order, without hidden ones.
+        The files that are named like images, in order, without hidden ones and those in hidden folders.
 
     Raises:
         ExperimentError: There are none.
@@ -47,10 +51,34 @@ def pictures_in(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ExperimentError(f"{folder} is not a folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    found = [path for path in _seen(folder, deep) if _is_picture(path)]
     if not found:
         raise ExperimentError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     return found
+
+
+def left_out_of(folder: str | Path, *, deep: bool = False, but: str | Path | None = None) -> list[Path]:
+    """List what `pictures_in` leaves out of a folder.
+
+    Args:
+        folder: The folder.
+        deep: Whether the folders in it are entered.
+        but: A folder that is not listed, such as that of results.
+
+    Returns:
+        The files that are not named like images, and the folders if they are not entered, without hidden ones.
+    """
+    found = [path for path in _seen(Path(folder), deep) if not (_is_picture(path) or (deep and path.is_dir()))]
+    return [path for path in found if but is None or path.resolve() != Path(but).resolve()]
+
+
+def _seen(folder: Path, deep: bool) -> list[Path]:
+    found = sorted(folder.glob("**/*" if deep else "*"))
+    return [path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def change_all(
@@ -103,6 +131,25 @@ def change_all(
     return Changed(tuple(written), tuple(kept), tuple(failed))
 
 
+def is_current(made: Path, found: Pixels, image: Path, factor: Fraction) -> bool:
+    """Return whether a result fits its image, as far as size and date tell.
+
+    Args:
+        made: The file of the result.
+        found: What is in it.
+        image: The file of the image.
+        factor: By how much the height and width of an image grow.
+
+    Returns:
+        Whether it has the right size and is not older than the image; not if the image cannot be read.
+    """
+    with suppress(ExperimentError, OSError):
+        whole = read_pixels(image).colour
+        sizes = (int(size * factor) for size in whole.shape[1:])
+        return found.colour.shape == (len(whole), *sizes) and made.stat().st_mtime >= image.stat().st_mtime
+    return False
+
+
 def shrink_folder(
     source: str | Path,
     target: str | Path,
@@ -139,12 +186,12 @@ def shrink_folder(
         return Pixels(shrink(crop_to(image.colour, factor), factor), alpha, image.profile)
 
     def is_done(image: Path, made: Path) -> bool:
-        if fresh or not made.exists() or made.stat().st_mtime < image.stat().st_mtime:
+        if fresh or not made.exists():
             return False
         with suppress(ExperimentError):  # a damaged file is made anew
-            found, whole = read_pixels(made).colour, read_pixels(image).colour
-            return found.shape == (len(whole), *(size // factor for size in whole.shape[1:]))
+            return is_current(made, read_pixels(made), image, Fraction(1, factor))
         return False
 
     targets = {file: Path(target) / f"{file.stem}x{factor}.png" for file in pictures_in(source)}
-    return change_all(targets, small, is_done, shown)
+    changed = change_all(targets, small, is_done, shown)
+    return replace(changed, left_out=tuple(left_out_of(source, but=target)))

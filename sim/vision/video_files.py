@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,17 @@ from torch import Tensor
 
 __all__ = ["VIDEO_SUFFIXES", "av_package", "av_versions", "evenly_spaced", "read_frames"]
 
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".y4m")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
+    *(".wmv", ".y4m"),
+)
 """Endings of the names of video files."""
 
 _Video = Path | bytes
 """A file, or its content."""
+
+_REVISION = 1
+"""Of how frames are read; another one has caches made anew."""
 
 
 def av_package() -> Any:
@@ -37,10 +44,10 @@ def av_package() -> Any:
 
 
 def av_versions() -> str:
-    """Return the versions of PyAV and its libraries, on which the decoded pixels may depend."""
+    """Return the versions of PyAV, its libraries and this file, on which the decoded pixels may depend."""
     av = av_package()
     libraries = ((name, ".".join(map(str, version))) for name, version in sorted(av.library_versions.items()))
-    return " ".join([f"av {av.__version__}", *(f"{name} {version}" for name, version in libraries)])
+    return " ".join([f"reader {_REVISION} av {av.__version__}", *(f"{name} {version}" for name, version in libraries)])
 
 
 def read_frames(video: _Video, count: int | None = None, name: str | None = None) -> Tensor:
@@ -56,7 +63,7 @@ def read_frames(video: _Video, count: int | None = None, name: str | None = None
 
     Raises:
         ImportError: PyAV is not installed.
-        ValueError: It cannot be read, holds no video, has fewer frames, or these differ in size.
+        ValueError: It cannot be read, holds no video, ends too early, has fewer frames, or these differ in size.
     """
     what = name or (str(video) if isinstance(video, Path) else "the video")
     with _sentences(what):
@@ -66,12 +73,12 @@ def read_frames(video: _Video, count: int | None = None, name: str | None = None
         frames, total = _decode(video, wanted)
         if count is not None and total != said:  # the file did not say how many there are, or said it wrong
             if total < count:
-                raise ValueError(f"{what} has {total} frames, and {count} are needed")
+                raise ValueError(f"{what} has {total} of the {count} frames that are needed")
             frames, total = _decode(video, evenly_spaced(total, count))
         if not total:
             raise ValueError(f"{what} has no frames")
         if count is not None and total < count:
-            raise ValueError(f"{what} has {total} frames, and {count} are needed")
+            raise ValueError(f"{what} has {total} of the {count} frames that are needed")
         if len(shapes := {frame.shape for frame in frames}) > 1:
             sizes = " and ".join(sorted(f"{width}×{height}" for height, width, _ in shapes))
             raise ValueError(f"{what} has frames of the sizes {sizes}; allowed is one size")
@@ -117,6 +124,7 @@ def _said(video: _Video, what: str) -> int:
 def _decode(video: _Video, wanted: Any) -> tuple[list[NDArray[np.uint8]], int]:
     """Decode the frames at some places, or all; return them [H, W, 3], and how many there are in all."""
     found, total, places = [], 0, None if wanted is None else {*wanted}
+    times: list[float] = []
     with _opened(video) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -127,7 +135,24 @@ def _decode(video: _Video, wanted: Any) -> tuple[list[NDArray[np.uint8]], int]:
                 pixels = frame.to_ndarray(format="rgb24")
                 found.append(np.rot90(pixels, frame.rotation // 90) if frame.rotation % 360 else pixels)
             total += 1
+            if frame.time is not None:
+                times.append(frame.time)
+        _check_end(container, stream, times)
     return found, total
+
+
+def _check_end(container: Any, stream: Any, times: list[float]) -> None:
+    """Raise if frames are missing at the end, which Matroska files do not tell otherwise."""
+    if said := stream.metadata.get("DURATION"):
+        hours, minutes, seconds = map(float, said.split(":"))
+        length = 3600 * hours + 60 * minutes + seconds
+    elif len(container.streams) == 1 and not stream.frames and container.duration:
+        length = container.duration / 1e6
+    else:
+        return
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    if gaps and length - times[-1] > 2.5 * max(gaps):  # the last frame lasts about as long as others
+        raise ValueError(f"it ends after {times[-1] + max(gaps):.3g} of {length:.3g} seconds")
 
 
 @contextmanager

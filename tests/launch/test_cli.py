@@ -259,10 +259,16 @@ def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports)
 
 
 def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
-    few = ["steps=2", "task.contents=6", "task.size=64", "task.cache=cache", "task.frames=2", "model.width=2"]
-    assert main(["run", "video_quality", "strategy=diffusion", *few, "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
+    """Whatever the inputs are."""
+    few = ["steps=2", "task.contents=6", "task.size=64", "task.cache=cache", "task.frames=3", "strategy=diffusion"]
+    for inputs in (
+        ["model.width=2"],
+        ["task.inputs=features", "model=quality_perceptron"],
+        ["task.inputs=frames", "model={name: frame_network, channels: [2]}"],
+    ):
+        assert main(["run", "video_quality", *few, *inputs, "--out", inputs[0], "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
 
 
 IMPORTS = """

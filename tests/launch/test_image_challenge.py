@@ -89,6 +89,15 @@ def test_submissions_are_ranked_by_the_mean_psnr_of_the_luma(board):
     assert not board.refused
 
 
+def test_bicubic_interpolation_stands_beside_without_a_rank(board):
+    """As a submission of the same images; it has no part in the comparisons."""
+    (row,) = board.baseline_rows()
+    submitted = next(row for row in board.rows() if row["submission"] == "bicubic")
+    assert row == submitted | {"rank": None, "submission": "baseline: bicubic interpolation"}
+    assert board.cells()[1][-1][:3] == ["–", row["submission"], board.cells()[1][1][2]]
+    assert board.as_json()["baseline"] == [row]
+
+
 def test_differences_carry_where_each_image_is_better(board):
     assert [(gap.better, gap.other) for gap in board.gaps] == [
         ("sharp", "bicubic"),
@@ -119,6 +128,28 @@ def test_two_images_show_no_difference(place, tmp_path):
     assert "since 2 images are few" in " ".join(board.how())
 
 
+def test_a_single_image_has_no_interval(place, tmp_path):
+    for folder in ("truth", "bicubic", "sharp"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0801.png").write_bytes(next((place / folder).glob("0801*.png")).read_bytes())
+    board = basinet.challenge(
+        "super-resolution",
+        tmp_path / "bicubic",
+        tmp_path / "sharp",
+        truth=tmp_path / "truth",
+        out=tmp_path / "out",
+    )
+    told = " ".join(board.how())
+    assert "There are no intervals, since there is a single image." in told and "too short" not in told
+    assert "percentile bootstrap" not in told
+    header, cells = board.cells()
+    assert header[2] == "PSNR-Y dB" and all("[" not in cell for row in cells for cell in row)
+    rows = (*board.rows(), *board.gap_rows())
+    ends = [value for row in rows for name, value in row.items() if name.endswith(("low", "high"))]
+    assert len(ends) == 2 * 4 * 2 + 2 and {*ends} == {None}
+    assert "95 %" not in (tmp_path / "out" / "report.html").read_text().split("<h2>How")[0].replace("95 % interval", "")
+
+
 def test_the_truth_itself_is_infinitely_good(place, tmp_path):
     perfect = tmp_path / "perfect"
     perfect.mkdir()
@@ -127,7 +158,11 @@ def test_the_truth_itself_is_infinitely_good(place, tmp_path):
     board = basinet.challenge(
         "super-resolution", place / "bicubic", perfect, truth=place / "truth", out=tmp_path / "out"
     )
-    assert board.entries[0].numbers["psnr_y"] == math.inf
+    assert board.entries[0].numbers["psnr_y"] == math.inf == board.rows()[0]["psnr_y"]
+    first, second, _ = board.cells()[1]
+    assert first[2] == "∞ [∞, ∞]" and first[4] == "∞" and second[-2] == "∞ *"
+    assert (tmp_path / "out" / "ranking.csv").read_text().splitlines()[1].startswith("1,perfect,inf,inf,inf,1.0,")
+    assert not illegible(draw_ranking(board))
     assert "perfect equals the truth in 14 of 14 images" in " ".join(board.how())
     assert json.loads((tmp_path / "out" / "challenge.json").read_text())["ranking"][0]["psnr_y"] is None
 
@@ -170,7 +205,9 @@ def spoil(folder, fault):
     if fault == "bits":
         Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(first)
         return "0801x4.png cannot be used: it has more than 8 bits per channel; save it with 8 bits"
-    Image.fromarray(pixels // 255).save(first)
+    binary = (pixels > 127).astype(np.uint8)
+    assert binary.max() == 1
+    Image.fromarray(binary).save(first)
     return "images of another range than 0 to 255: 0801x4.png has no value above 1"
 
 
@@ -214,6 +251,8 @@ def test_the_command_writes_tables_a_figure_and_a_page(place, tmp_path, capsys):
         f"ranking.{kind}" for kind in ("png", "svg", "csv")
     }
     assert len((tmp_path / "out" / "images.csv").read_text().splitlines()) == 1 + 2 * len(NAMES)
+    assert "\n,baseline: bicubic interpolation," in (tmp_path / "out" / "ranking.csv").read_text()
+    assert "bicubic is first of 2:" in (tmp_path / "out" / "report.html").read_text()
     # It may be written again, but over nothing else.
     assert main(["challenge", "super-resolution", words[0], *truth, "--out", words[1]]) == 2
     assert "holds something other than a leaderboard" in capsys.readouterr().err
@@ -262,23 +301,27 @@ def runs(tmp_path_factory):
     for name in NAMES[:3]:
         low = enlarged(images_in(folder / "same").read(name))
         write_pixels(folder / "bicubic" / f"{name}x4.png", Pixels(low))
-    task = {"name": "super_resolution", "path": f"{folder}/others", "patch": 6}
-    for name, tested, strategy in (("one", "same", ["diffusion", "isolated"]), ("other", "others", "diffusion")):
-        experiment = basinet.Experiment(
-            task=task | {"test_path": f"{folder}/{tested}"},
-            model={"name": "residual_upscaler", "features": 2, "blocks": 1},
-            topology={"name": "ring", "agents": 2},
-            strategy=strategy,
-            optimizer={"name": "adam", "lr": 0.01},
-            batch_size=4,
-            steps=2,
-            replicas=1,
-            analysis=[],
-            runtime={"device": "cpu"},
-        )
-        setups = prepare(experiment, folder / name)
-        simulate(setups, folder / name, TerminalMonitor(len(setups), quiet=True), threading.Event(), measure_replica)
+    train(folder, folder / "one", "same", strategy=["diffusion", "isolated"])
+    train(folder, folder / "other", "others")
     return folder
+
+
+def train(folder, out, tested, strategy="diffusion", task=()):
+    given = {"name": "super_resolution", "path": f"{folder}/others", "test_path": f"{folder}/{tested}", "patch": 6}
+    experiment = basinet.Experiment(
+        task=given | dict(task),
+        model={"name": "residual_upscaler", "features": 2, "blocks": 1},
+        topology={"name": "ring", "agents": 2},
+        strategy=strategy,
+        optimizer={"name": "adam", "lr": 0.01},
+        batch_size=4,
+        steps=2,
+        replicas=1,
+        analysis=[],
+        runtime={"device": "cpu"},
+    )
+    setups = prepare(experiment, out)
+    simulate(setups, out, TerminalMonitor(len(setups), quiet=True), threading.Event(), measure_replica)
 
 
 def test_a_run_enters_with_what_it_has_measured(runs):
@@ -299,6 +342,14 @@ def test_runs_with_other_test_images_are_refused(runs):
     board = basinet.challenge("super-resolution", runs / "one", runs / "other")
     (told,) = board.refused["other/diffusion-atc"]
     assert told == f"its true images are not those of the test data of {runs}/one/diffusion-atc; give --truth"
+
+
+def test_runs_with_other_images_in_low_resolution_are_refused(runs, tmp_path):
+    train(runs, tmp_path / "run", "same", task={"test_degradation": ["bicubic", "blur", "noise", "jpeg"]})
+    board = basinet.challenge("super-resolution", tmp_path / "run", truth=runs / "same")
+    assert len(board.entries) == 1 and len(board.refused) == 3
+    for (told,) in board.refused.values():
+        assert "images in low resolution are not those of the challenge" in told and " differs by up to " in told
 
 
 def test_damaged_runs_are_refused(place, runs, tmp_path):

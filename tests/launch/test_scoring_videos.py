@@ -18,7 +18,7 @@ from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.data.rows import take
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.tasks import video_quality
+from basinet.sim.tasks import VideoQuality, video_quality
 from basinet.sim.vision.video_files import read_frames
 
 av = pytest.importorskip("av")
@@ -147,6 +147,26 @@ def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
     ] * 3
 
 
+def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
+    run, wanted = trained["features"]
+    batch_of = VideoQuality.batch_of
+
+    def interrupted(task, file):
+        if file.name == "d.avi":
+            raise KeyboardInterrupt
+        return batch_of(task, file)
+
+    monkeypatch.setattr(VideoQuality, "batch_of", interrupted)
+    words = ["score-videos", str(some), "--model", str(run), "--out", str(some / "s.csv")]
+    assert main(words) == 130
+    assert f"scores so far: {some / 's.csv.partial'}" in capsys.readouterr().err
+    first = {name: score for name, score in wanted.items() if name != "d.avi"}
+    assert scores_in(some / "s.csv.partial") == pytest.approx(first, rel=1e-5) and not (some / "s.csv").exists()
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert scores_in(some / "s.csv").keys() == wanted.keys() and not (some / "s.csv.partial").exists()
+
+
 def test_agents_have_scores_of_their_own(trained, some):
     run, wanted = trained["features"]
     seen = []
@@ -178,11 +198,12 @@ def test_other_data_are_standardised_as_in_a_run(trained, files):
     ("case", "wrong"),
     [
         ("nowhere", r"DIR: \S+ is no folder"),
-        ("no videos", r"DIR: \S+ holds no videos \(\.avi, "),
-        ("all bad", r"DIR: none of the 1 videos has a score: \S+ cannot be read as a video"),
+        ("no videos", r"DIR: \S+ holds no videos \(\.3gp, "),
+        ("all bad", r"DIR: no video of 1 has a score: \S+ cannot be read as a video"),
         ("agent", r"agent: got 7, but \S+ has 4 agents"),
         ("unknown name", r"--mos: line 2 of \S+ has 'z\.mp4', which is no file in"),
         ("only pairs", r"--pairs: true scores are needed, too; give --mos"),
+        ("no pairs", r"--pairs: \S+pairs.csv cannot be read: No such file or directory$"),
         ("one score", r"--mos: \S+ has scores of 1 video; at least two are needed"),
         ("standards", r"RUN: \S+standards\.json does not hold what the run has written there"),
         ("no standards", r"RUN: standards: \S+standards\.json cannot be read: No such file"),
@@ -204,8 +225,10 @@ def test_mistakes_are_said_in_a_sentence_and_write_nothing(case, wrong, trained,
     elif case in ("unknown name", "one score"):
         name = "z.mp4" if case == "unknown name" else "a.mp4"
         more = ["--mos", write_table(tmp_path / "mos.csv", ("filename", "score"), (name, 3))]
-    elif case == "only pairs":
+    elif case in ("only pairs", "no pairs"):
         more = ["--pairs", str(tmp_path / "pairs.csv")]
+        if case == "no pairs":
+            more += ["--mos", write_table(tmp_path / "mos.csv", ("filename", "score"), *((name, 3) for name in TEST))]
     elif case == "standards":
         kept = run / "standards.json"
         kept.write_text(kept.read_text().replace('"shift": [', '"shift": [0.5, ', 1))

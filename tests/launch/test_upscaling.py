@@ -1,5 +1,6 @@
 """Images enlarged by the network of a finished run, and shrunk for it."""
 
+import os
 import shutil
 import threading
 
@@ -165,14 +166,13 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
         write_pixels(images / f"{name}.png", Pixels(random(3, 5, 6)))
     (images / "b.png").write_text("not an image")
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(images / "deep.png")
-    command = ["upscale", str(images), str(tmp_path / "gone.png"), "--model", str(trained), "--quiet"]
+    command = ["upscale", str(images), str(images), "--model", str(trained), "--quiet"]
     assert main(command) == 1
     said = capsys.readouterr().err.splitlines()
     assert said == [
         f"written: {images}/a_x4.png, {images}/c_x4.png",
         f"basinet: {images}/b.png cannot be used: cannot identify it as an image",
         f"basinet: {images}/deep.png cannot be used: it has more than 8 bits per channel; save it with 8 bits",
-        f"basinet: {tmp_path}/gone.png cannot be used: No such file or directory",
     ]
     assert {file.name for file in images.iterdir()} == {
         *("a.png", "b.png", "c.png", "deep.png"),
@@ -182,11 +182,70 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     for name in ("b", "deep"):
         (images / f"{name}.png").unlink()
     twice = [command[0], f"{images}/c.png", f"{images}/../images", *command[3:], "--out", str(images)]
-    assert main(twice) == 0
-    assert "kept, since already there: " in capsys.readouterr().err and (images / "a_x4.png").read_bytes() == b"mine"
+    assert main(twice) == 1
+    kept, failed = capsys.readouterr().err.splitlines()
+    assert kept.startswith("kept, since already there: ") and (images / "a_x4.png").read_bytes() == b"mine"
+    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it by `fresh`" in failed
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)
     assert {file.name for file in images.iterdir()} == {"a.png", "c.png", "a_x4.png", "c_x4.png"}
+
+
+def test_any_image_is_found_in_a_folder_and_what_is_left_out_is_said(trained, tmp_path, capsys):
+    """As when it is named; folders in folders are not entered, and the results are no others."""
+    images = tmp_path / "images"
+    (images / "inner").mkdir(parents=True)
+    for suffix in (".avif", ".tga", ".jp2", ".jfif", ".pnm", ".qoi", ".PNG"):
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(images / f"a{suffix[1:]}{suffix}")
+    for name in ("notes.txt", ".hidden.txt", "inner/b.png"):
+        (images / name).write_text("")
+    assert main(["upscale", str(images), "--model", str(trained), "--quiet", "--out", str(images / "large")]) == 0
+    written, others, folders = capsys.readouterr().err.splitlines()
+    assert written.startswith("written: ") and len([*(images / "large").iterdir()]) == 7
+    assert others == f"left out, since not named like images: {images}/notes.txt"
+    assert folders == f"left out, since folders in folders are not entered: {images}/inner"
+    shutil.rmtree(images / "large")
+    assert main(["shrink", str(images), str(tmp_path / "small"), "--quiet"]) == 0
+    assert capsys.readouterr().err.splitlines()[1:] == [others, folders]
+
+
+def test_what_is_there_is_kept_as_long_as_it_is_what_would_be_made(trained, tmp_path):
+    image, result, given = tmp_path / "a.png", tmp_path / "a_x4.png", {}
+
+    def is_kept(**others):
+        given.update(others)
+        changed = basinet.upscale(image, trained, **given)
+        assert not changed.failed and (changed.kept or changed.written) == (result,)
+        return bool(changed.kept)
+
+    write_pixels(image, Pixels(random(3, 5, 6)))
+    assert not is_kept() and is_kept()
+    for others in ({"agent": 1}, {"self_ensemble": True}, {"tile": 3}, {"overlap": 1}):
+        assert not is_kept(**others) and is_kept()
+    for pixels, age in ((random(3, 5, 6, seed=1), 0), (random(3, 5, 7), 3600)):  # newer; older, but larger
+        write_pixels(image, Pixels(pixels))
+        date = result.stat().st_mtime + 1 - age
+        os.utime(image, (date, date))
+        assert not is_kept()
+        assert read_pixels(result).colour.shape == (3, 20, 4 * pixels.shape[2])
+        os.utime(result, (date + 1, date + 1))
+        assert is_kept()
+
+
+def test_pixels_that_are_no_numbers_are_not_written(trained, network, tmp_path):
+    from safetensors import safe_open
+
+    write_pixels(tmp_path / "a.png", Pixels(random(3, 5, 6)))
+    basinet.export(trained, tmp_path / "network.safetensors")
+    with safe_open(tmp_path / "network.safetensors", "pt") as file:
+        about = file.metadata()
+    broken = {name: weight * torch.nan for name, weight in network.state_dict().items()}
+    write_weights(broken, tmp_path / "network.safetensors", about, "file")
+    changed = basinet.upscale(tmp_path / "a.png", tmp_path / "network.safetensors")
+    assert changed.failed == (
+        f"{tmp_path}/a.png cannot be used: the network makes pixels of it that are NaN or infinite",
+    )
+    assert not changed.written and not (tmp_path / "a_x4.png").exists()
 
 
 def test_an_interruption_loses_nothing_of_what_was_written(trained, tmp_path):
@@ -213,10 +272,11 @@ def test_mistakes_are_named_and_nothing_is_written(trained, tmp_path):
         ({"tile": 0}, "tile: got 0; allowed are 1, 2, …"),
         ({"overlap": -1}, "overlap: got -1; allowed are 0, 1, …"),
         ({"agent": 9}, r"agent: got 9, but .* has 2 agents"),
-        ({"device": "gpu9"}, "device: got gpu9: "),
+        ({"device": "gpu9"}, "device: got 'gpu9'; allowed "),
+        ({"images": [tmp_path / "a.png", tmp_path / "gone.png"]}, "images: there is no .*gone.png"),
         ({"model": tmp_path}, r"holds no runs"),
         ({"out": tmp_path / "a.png"}, r"out: .*a.png is a file; choose a folder"),
-        ({"images": tmp_path / "empty"}, r"empty holds no images \(.bmp"),
+        ({"images": tmp_path / "empty"}, r"empty holds no images \(.avif"),
         ({"images": tmp_path}, r"a.jpg and .*a.png would both be written to .*a_x4.png; rename one of them"),
     ):
         with pytest.raises((ExperimentError, FileNotFoundError), match=message):
@@ -241,6 +301,7 @@ def test_a_folder_is_shrunk_and_what_is_right_is_kept(tmp_path, capsys):
     assert main(["shrink", str(large), str(small), "--quiet"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"written: {small}/0001x4.png, {small}/0002x4.png",
+        f"left out, since not named like images: {large}/readme.txt",
         f"basinet: {large}/0003.png cannot be used: it is smaller than 4 × 4 pixels",
     ]
     found = read_pixels(small / "0001x4.png")

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 import basinet
+from basinet.analysis.challenges.leaderboard import SEED
 from basinet.analysis.challenges.video_submissions import VIDEO_QUALITY
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.analysis.statistics.bootstrap import resamples
 from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError
@@ -110,6 +112,16 @@ def test_submissions_are_ranked_by_the_score_of_the_challenge(board, scores, pai
     assert "constant.csv gives all videos the same score" in " ".join(board.how())
 
 
+def test_the_mean_score_stands_beside_without_a_rank(board, pairs):
+    """Of its equal scores, the first video of a pair counts as the better one."""
+    (row,) = board.baseline_rows()
+    assert (row["rank"], row["submission"], row["srocc"], row["plcc"]) == (None, "baseline: mean score", 0, 0)
+    right = {kind: np.mean([better == 1 for *_, better in rows]) for kind, rows in pairs.items()}
+    assert {kind: row[f"rank_{kind}"] for kind in pairs} == pytest.approx(right)
+    assert row["score"] == pytest.approx(0.05 * sum(right.values()))
+    assert "baseline: mean score gives all videos the same score" in " ".join(board.how())
+
+
 def test_intervals_of_correlations_are_near_those_of_fisher(board):
     entry = next(entry for entry in board.entries if entry.name == "far.csv")
     low, high = (np.quantile(entry.draws["plcc"], q) for q in (0.025, 0.975))
@@ -117,8 +129,20 @@ def test_intervals_of_correlations_are_near_those_of_fisher(board):
     assert (low, high) == pytest.approx((np.tanh(middle - half), np.tanh(middle + half)), abs=0.1)
 
 
-def test_pairs_count_as_often_as_both_videos_are_drawn(board):
+def test_pairs_count_as_often_as_both_videos_are_drawn(board, scores, pairs):
+    picked = [[VIDEOS[row] for row in rows] for rows in resamples(len(VIDEOS), seed=SEED)[:20]]
     for entry in board.entries:
+        given = scores[entry.name.removesuffix(".csv")]
+        for kind, rows in pairs.items():
+            for drawn, value in zip(picked, entry.draws[f"rank_{kind}"], strict=False):
+                met = [
+                    (1 if given[a] >= given[b] else 2) == better
+                    for a, b, better in rows
+                    for first in drawn
+                    for second in drawn
+                    if (first, second) == (a, b)
+                ]
+                assert value == pytest.approx(np.mean(met))
         draws = entry.draws["rank_nonsource"]
         assert np.nanmean(draws) == pytest.approx(entry.numbers["rank_nonsource"], abs=0.02)
         assert ((draws >= 0) & (draws <= 1)).all()
@@ -187,7 +211,24 @@ FAULTS = {
         lambda rows: [(*row, 1) for row in rows],
         "its columns are filename, score, 1; allowed are filename and score",
     ),
-    "one": (lambda rows: rows[:2], "it has scores of 1 videos; correlations need at least 2"),
+    "capitals": (
+        lambda rows: [("Filename", "Score"), *rows[1:]],
+        "its columns are Filename, Score; allowed are filename and score, in lower case",
+    ),
+    "semicolons": (
+        lambda rows: [(f"{name};{score}",) for name, score in rows],
+        "its columns are filename;score; allowed are filename and score, separated by a comma, not by ';'",
+    ),
+    "folder": (
+        lambda rows: [rows[0], *((f"test/{name}", score) for name, score in rows[1:])],
+        f"videos whose names have another folder or ending: test/{VIDEOS[0]} for {VIDEOS[0]}, test/{VIDEOS[1]} for"
+        f" {VIDEOS[1]}, test/{VIDEOS[2]} for {VIDEOS[2]}, and 37 more",
+    ),
+    "ending": (
+        lambda rows: [*rows[:-1], (VIDEOS[-1].removesuffix(".mp4"), 2)],
+        f"videos whose names have another folder or ending: {VIDEOS[-1].removesuffix('.mp4')} for {VIDEOS[-1]}",
+    ),
+    "one": (lambda rows: rows[:2], "correlations need the scores of at least 2 videos, and it has 1"),
     "empty": (lambda rows: [], "its columns are none; allowed are filename and score"),
 }
 
@@ -198,7 +239,7 @@ def test_faults_are_named_and_other_submissions_scored(place, scores, tmp_path, 
     with open(tmp_path / "spoiled.csv", "w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows(spoil([("filename", "score"), *scores["near"].items()]))
     board = basinet.challenge("video-quality", tmp_path / "spoiled.csv", place / "far.csv", truth=place / "truth.csv")
-    assert sentence in board.refused["spoiled.csv"]
+    assert board.refused["spoiled.csv"] == (sentence,)
     assert [entry.name for entry in board.entries] == ["far.csv"]
 
 
@@ -221,6 +262,19 @@ def test_pairs_must_be_of_the_videos(place, pairs, tmp_path, change, sentence):
     write_pairs(tmp_path / "pairs.csv", pairs | change)
     with pytest.raises(ExperimentError, match=f"^--pairs: .*{sentence}"):
         basinet.challenge("video-quality", place / "far.csv", truth=place / "truth.csv", pairs=tmp_path / "pairs.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({VIDEOS[3]: 70}, r"line 5 of \S+odd\.csv has the score '70'; allowed are numbers from 1 to 5"),
+        ({"": 3}, r"line 42 of \S+odd\.csv has no file name"),
+    ],
+)
+def test_true_scores_are_read_as_those_of_the_task(place, scores, tmp_path, change, sentence):
+    write_scores(tmp_path / "odd.csv", scores["truth"] | change)
+    with pytest.raises(ExperimentError, match=f"^--truth: {sentence}$"):
+        basinet.challenge("video-quality", place / "far.csv", truth=tmp_path / "odd.csv")
 
 
 def test_a_constant_truth_ranks_nothing(place):

@@ -14,17 +14,25 @@ def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.out.is_dir():
         raise ExperimentError(f"--out: {options.out} is a folder; choose a file")
-    with bar("scoring", quiet=options.quiet) as show:
-        found = score_videos(
-            options.folder,
-            options.model,
-            mos=options.mos,
-            pairs=options.pairs,
-            replica=options.replica,
-            agent=options.agent,
-            show=show,
-        )
+    kept = options.out.with_name(f"{options.out.name}.partial")
+    try:
+        with bar("scoring", quiet=options.quiet) as show:
+            found = score_videos(
+                options.folder,
+                options.model,
+                mos=options.mos,
+                pairs=options.pairs,
+                replica=options.replica,
+                agent=options.agent,
+                keep=kept,
+                show=show,
+            )
+    except KeyboardInterrupt:
+        if kept.exists():
+            say(f"scores so far: {kept}")
+        raise
     found.write(options.out)
+    kept.unlink(missing_ok=True)
     others = f"; other files left out: {found.left_out}" if found.left_out else ""
     say(f"scores: {options.out} (videos: {len(found.scores)}{others})")
     if found.numbers is not None:

@@ -47,6 +47,11 @@ def tell(changed: Changed) -> int:
         say(f"written: {_some(changed.written)}")
     if changed.kept:
         say(f"kept, since already there: {_some(changed.kept)}; --fresh makes them anew")
+    folders = [path for path in changed.left_out if path.is_dir()]
+    if files := [path for path in changed.left_out if not path.is_dir()]:
+        say(f"left out, since not named like images: {_some(files)}")
+    if folders:
+        say(f"left out, since folders in folders are not entered: {_some(folders)}")
     for sentence in changed.failed[:_MOST_SENTENCES]:
         say(f"basinet: {sentence}")
     if len(changed.failed) > _MOST_SENTENCES:

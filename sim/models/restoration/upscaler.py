@@ -2,12 +2,28 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from basinet.sim.vision.resizing import resize
 
-__all__ = ["Bicubic", "Upscaler"]
+__all__ = ["Bicubic", "Upscaler", "factor_of"]
+
+
+def factor_of(input_shape: Sequence[int], num_outputs: int) -> int | None:
+    """Return by what factor a model enlarges images, if its outputs are enlarged images.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        num_outputs: Number of pixels of the enlarged image, of all channels.
+
+    Returns:
+        √(num_outputs / inputs), 2 or more; None if it is no such number, or inputs are no images.
+    """
+    inputs = math.prod(input_shape)
+    factor = math.isqrt(num_outputs // inputs)
+    return factor if len(input_shape) == 3 and factor >= 2 and inputs * factor**2 == num_outputs else None
 
 
 class Bicubic(nn.Module):
@@ -54,13 +70,13 @@ class Upscaler(nn.Module):
         super().__init__()
         if len(input_shape) != 3:
             raise ValueError(f"{name} needs inputs of shape (channels, height, width), but got {input_shape}")
-        inputs = math.prod(input_shape)
-        self.factor = math.isqrt(num_outputs // inputs)
-        if self.factor < 2 or inputs * self.factor**2 != num_outputs:
+        factor = factor_of(input_shape, num_outputs)
+        if factor is None:
             raise ValueError(
                 f"{name} enlarges images by a whole factor, 2 or more, but {num_outputs} outputs are not a square"
-                f" multiple of {inputs} inputs"
+                f" multiple of {math.prod(input_shape)} inputs"
             )
+        self.factor = factor
         channels = input_shape[0]
         self.bicubic = Bicubic(self.factor)
         last = nn.Conv2d(width, channels * self.factor**2, 3, padding=1)

@@ -11,7 +11,7 @@ import torch
 
 from basinet.algorithms.draws import key, permutation
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import ExperimentError, first_line
+from basinet.sim.experiment.mistakes import ExperimentError, reason_of
 from basinet.sim.tasks.language.texts import manuals, standard_library
 from basinet.sim.tasks.loaders.huggingface import loading
 
@@ -60,7 +60,7 @@ class _Files(Sequence[Document]):
         try:
             text = file.read_bytes().decode("utf-8", "surrogateescape")
         except OSError as error:
-            raise ExperimentError(f"task.path: {file} cannot be read: {first_line(error)}") from error
+            raise ExperimentError(f"task.path: {file} cannot be read: {reason_of(error)}") from error
         return Document(str(file), file.parent.name, text)
 
 

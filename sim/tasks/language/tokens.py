@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import first_line, reason_of
 from basinet.sim.tasks.kept import Kept
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def make_tokens(kind: str, size: int | None, texts: Iterable[str]) -> Tokens:
         made = BPE(Path(kind).read_text(encoding="utf-8"), kind)
     except (OSError, UnicodeError) as error:
         raise ValueError(
-            f"tokens: got {kind!r}, which cannot be read as a file ({first_line(error)}); allowed are bytes, bpe, and"
+            f"tokens: got {kind!r}, which cannot be read as a file ({reason_of(error)}); allowed are bytes, bpe, and"
             " the path of a tokenizer.json"
         ) from error
     if size is not None and made.size > size:

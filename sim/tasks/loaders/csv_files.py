@@ -1,15 +1,16 @@
 """CSV files with a header, and the numbers in columns."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import reason_of
 
-__all__ = ["Columns", "are_finite", "as_numbers", "read_csv", "shift_and_scale"]
+__all__ = ["Columns", "are_finite", "as_numbers", "read_csv", "shift_and_scale", "wanted_columns"]
 
 Columns = tuple[list[str], list[NDArray[Any]], list[str]]
 """Names of columns, their values, and where each row is."""
@@ -39,7 +40,7 @@ def read_csv(file: Path, task: str) -> Columns:
                 line = reader.line_num + 1  # a value may have several lines
             header, *rows = rows
     except (OSError, ValueError, csv.Error) as error:
-        reason = "it is empty" if "unpack" in str(error) else first_line(error)
+        reason = "it is empty" if "unpack" in str(error) else reason_of(error)
         raise ValueError(f"{task}: {file} cannot be read: {reason}") from error
     del places[0]
     for row, where in zip(rows, places, strict=True):
@@ -47,6 +48,29 @@ def read_csv(file: Path, task: str) -> Columns:
             raise ValueError(f"{task}: {where} of {file} has {len(row)} values for {len(header)} columns")
     values = [np.array([row[place].strip() for row in rows]) for place in range(len(header))]
     return [name.strip() for name in header], values, places
+
+
+def wanted_columns(header: Sequence[str], wanted: Sequence[str]) -> str:
+    """Name the columns that a file with others should have, and by what its own only seem to differ.
+
+    Args:
+        header: Names of its columns.
+        wanted: Names of the columns that are needed.
+
+    Returns:
+        The end of a sentence.
+
+    Example:
+        >>> wanted_columns(["Filename", "Score"], ["filename", "score"])
+        'filename and score, in lower case'
+        >>> wanted_columns(["filename;score"], ["filename", "score"])
+        "filename and score, separated by a comma, not by ';'"
+    """
+    names = " and ".join(wanted)
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        return f"{names}, separated by a comma, not by {mark!r}"
+    cased = {*wanted} - {*header} and {*wanted} <= {name.lower() for name in header}
+    return f"{names}, in lower case" if cased else names
 
 
 def as_numbers(column: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Images in a folder for each class."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,14 +9,16 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.tasks.loaders.images import Decoder
 from basinet.sim.tasks.losses import ClassLoss, with_loss
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
-from basinet.sim.vision.picture_files import SUFFIXES
+from basinet.sim.vision.picture_folders import left_out_of, pictures_in
 
 __all__ = ["image_folder"]
+
+_log = logging.getLogger(__name__)
 
 
 @TASKS.register()
@@ -86,12 +89,15 @@ class _Images:
                 f"image_folder: {folder} has the class {unknown[0]!r}, which is none of the training images:"
                 f" {', '.join(self.classes)}"
             )
-        by_class = {name: sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES) for name in own}
-        if empty := [name for name, found in by_class.items() if not found]:
-            raise ValueError(f"image_folder: {folder / empty[0]} holds no images ({', '.join(SUFFIXES)})")
+        try:
+            by_class = {name: pictures_in(folder / name, deep=True) for name in own}
+        except ExperimentError as error:
+            raise ValueError(f"image_folder: {error}") from error
         self.files = [file for found in by_class.values() for file in found]
         if not self.files:
             raise ValueError(f"image_folder: {folder} has no folders of images, one for each class")
+        if others := [path for name in own for path in left_out_of(folder / name, deep=True)]:
+            _log.warning("task: files in %s that are not named like images are left out: %d", folder, len(others))
         self.targets = [self.classes.index(name) for name, found in by_class.items() for _ in found]
         self.folders = np.array([str(file.parent.relative_to(folder)) for file in self.files])
         stats = [file.stat() for file in self.files]

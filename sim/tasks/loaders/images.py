@@ -12,7 +12,7 @@ from torch import Tensor
 from basinet.sim.data.items import Items
 from basinet.sim.data.nests import Nest, leaves
 from basinet.sim.data.rows import at_once, take
-from basinet.sim.experiment.mistakes import ExperimentError, first_line
+from basinet.sim.experiment.mistakes import ExperimentError, reason_of
 from basinet.sim.tasks.task import Task
 from basinet.sim.vision.picture_files import Encoded, decoded
 
@@ -71,7 +71,7 @@ class Decoder:
         try:
             image = read_image(encoded, self.size, self.channels)
         except Exception as error:  # a decoder may raise anything
-            raise ExperimentError(f"task: {name} cannot be used: {first_line(error)}") from error
+            raise ExperimentError(f"task: {name} cannot be used: {reason_of(error)}") from error
         shape = tuple(image.shape)
         self._shape = self._shape or shape
         if shape != self._shape:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from basinet.sim.experiment.mistakes import ExperimentError, first_line
+from basinet.sim.experiment.mistakes import ExperimentError, reason_of
 from basinet.sim.run.files import write_atomically
 from basinet.sim.tasks.loaders.images import Decoder
 from basinet.sim.tasks.losses import ClassLoss, with_loss
@@ -124,7 +124,7 @@ class _Shards:
                 self.stamps.append((stat.st_size, stat.st_mtime_ns))
                 found = _indexed(shard, target, index)
             except (OSError, tarfile.TarError) as error:
-                raise ValueError(f"shards: {shard} cannot be read: {first_line(error)}") from error
+                raise ValueError(f"shards: {shard} cannot be read: {reason_of(error)}") from error
             self.samples += [(name, number, places) for name, places, _ in found]
             self.plain_targets += [value for *_, value in found]
         self._check_endings(inputs)
@@ -182,7 +182,7 @@ class _Shards:
             except ExperimentError:
                 raise
             except Exception as error:  # a decoder may raise anything
-                raise ExperimentError(f"task: {what} cannot be used: {first_line(error)}") from error
+                raise ExperimentError(f"task: {what} cannot be used: {reason_of(error)}") from error
         if self.classes is not None:
             found[self.target] = self.classes.index(found[self.target])
         return found if len(self.inputs) > 1 else (found[self.inputs[0]], found[self.target])
@@ -264,7 +264,7 @@ def _indexed(shard: Path, target: str, folder: Path | None) -> list[tuple[str, d
                     value = _decoded(target, file_.read(places[target][1]))
                 except ValueError as error:
                     raise ValueError(
-                        f"shards: {name}.{target} in {shard} cannot be used: {first_line(error)}"
+                        f"shards: {name}.{target} in {shard} cannot be used: {reason_of(error)}"
                     ) from error
             samples.append((name, places, value if isinstance(value, int | float | str) else None))
     if kept is not None:

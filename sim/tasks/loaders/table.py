@@ -12,7 +12,7 @@ from pydantic import Field
 
 from basinet.algorithms import draws
 from basinet.sim.data.rows import IGNORED
-from basinet.sim.experiment.mistakes import first_line, nearest, shown
+from basinet.sim.experiment.mistakes import nearest, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import Columns, are_finite, as_numbers, read_csv, shift_and_scale
 from basinet.sim.tasks.supervised import supervised
 from basinet.sim.tasks.task import TASKS, Task
@@ -295,7 +295,7 @@ def _read_parquet(file: Path) -> Columns:
     try:
         found = pyarrow.parquet.read_table(file)
     except (OSError, ValueError) as error:
-        raise ValueError(f"table: {file} cannot be read: {first_line(error)}") from error
+        raise ValueError(f"table: {file} cannot be read: {reason_of(error)}") from error
     columns = []
     for name, column in zip(found.column_names, found.columns, strict=True):
         values = column.to_pylist()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from basinet.sim.experiment.mistakes import first_line, shown
+from basinet.sim.experiment.mistakes import reason_of, shown
 
 __all__ = ["label_of", "read_tsv"]
 
@@ -40,7 +40,7 @@ def read_tsv(file: Path, task: str, columns: Sequence[str], *, header: bool) -> 
                     )
                 yield f"{task}: {file}, line {number}", [values[place] for place in places]
     except (OSError, UnicodeError) as error:
-        raise ValueError(f"{task}: {file} cannot be read: {first_line(error)}") from error
+        raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
     if number <= header:
         raise ValueError(f"{task}: {file} holds no samples")
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, integers, key, permutation, uniform
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.setup.memory import require_memory
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.loaders.images import Decoder
@@ -298,7 +298,7 @@ def _listed(folder: Path) -> Iterator[tuple[Path, int]]:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeError) as error:
-            raise ValueError(f"pathfinder: {file} cannot be read: {first_line(error)}") from error
+            raise ValueError(f"pathfinder: {file} cannot be read: {reason_of(error)}") from error
         for number, line in enumerate(lines, 1):
             words = line.split()
             if len(words) < 4:

@@ -14,8 +14,9 @@ from torch import Tensor
 from basinet.algorithms.draws import fold, integers, key, normal, permutation, uniform
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks.vision.video_views import Rated
+from basinet.sim.vision.codecs import codec_settings
 from basinet.sim.vision.colours import luma
-from basinet.sim.vision.distortions import DISTORTIONS
+from basinet.sim.vision.distortions import DISTORTIONS, REVISION
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.video_files import av_versions
 
@@ -128,9 +129,10 @@ class Clips:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of what the pixels depend on: the clips, the photos and the codecs."""
+        """A digest of what the pixels depend on: the clips, the photos, the distortions and the codecs."""
         photos = [digest([_photo(name)]) for name in dict.fromkeys(clip.photo for clip in self.clips)]
-        return digest([[vars(clip) for clip in self.clips], self.size, self.frames, photos, av_versions()])
+        made = [REVISION, codec_settings(), av_versions()]
+        return digest([[vars(clip) for clip in self.clips], self.size, self.frames, photos, made])
 
     def part(self, which: Literal["train", "validation", "test"]) -> Tensor:
         """Return the places of the clips of a part, which shares no content with the others.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import ExperimentError, first_line, shown
-from basinet.sim.tasks.loaders.csv_files import read_csv
-from basinet.sim.tasks.vision.video_views import Rated
+from basinet.sim.experiment.mistakes import ExperimentError, reason_of, shown
+from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
+from basinet.sim.tasks.vision.video_views import KINDS, Rated
 from basinet.sim.vision.video_files import av_versions, read_frames
 
 __all__ = ["Ratings", "VideoFiles", "rated_files", "read_pairs", "read_ratings"]
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _LOWEST, _HIGHEST = 1.0, 5.0
 """The scale of mean opinion scores."""
 
-_SHEETS = ("nonsource", "source")
+_EXCEL = (".xlsx", ".xlsm")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Ratings:
     columns: Mapping[str, NDArray[Any]]
 
 
-def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
+def read_ratings(file: Path, folder: Path | None = None, *, blank: bool = False) -> Ratings:
     """Read a CSV file with the columns filename and score.
 
     Args:
         file: The file.
-        folder: The folder of the videos.
+        folder: The folder of the videos; None if they need not be there.
         blank: Whether scores may be blank, all of them, as in the test set of a challenge.
 
     Returns:
@@ -63,7 +63,8 @@ def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
     for needed in ("filename", "score"):
         if header.count(needed) != 1:
             raise ValueError(
-                f"video_quality: the columns of {file} are {', '.join(map(repr, header))}; needed are filename, score"
+                f"video_quality: the columns of {file} are {', '.join(map(repr, header))}; needed are"
+                f" {wanted_columns(header, ('filename', 'score'))}"
             )
     columns = dict(zip(header, values, strict=True))
     names, given = columns.pop("filename").tolist(), columns.pop("score").tolist()
@@ -73,7 +74,9 @@ def read_ratings(file: Path, folder: Path, *, blank: bool = False) -> Ratings:
     for name, where in zip(names, places, strict=True):
         if name in seen:
             raise ValueError(f"video_quality: {where} of {file} has {name!r} again, which {seen[name]} has already")
-        if not name or not (folder / name).is_file():
+        if not name:
+            raise ValueError(f"video_quality: {where} of {file} has no file name")
+        if folder is not None and not (folder / name).is_file():
             raise ValueError(f"video_quality: {where} of {file} has {name!r}, which is no file in {folder}")
         seen[name] = where
     if blank and not any(given):
@@ -100,7 +103,8 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
     Args:
         file: An Excel file with the sheets nonsource and source, whose first three columns are two file names and 1 if
             the first video is the better one, or else 2; or a CSV file with the name of the sheet in a column before.
-            The first row holds headings.
+            The first row of a sheet or CSV file may hold headings: it is a pair if it names one of the videos, or its
+            rank is 1 or 2.
         names: The videos that may appear.
 
     Returns:
@@ -111,42 +115,53 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
         ValueError: The file cannot be read, or a row holds something else.
     """
     places = {name: place for place, name in enumerate(names)}
-    found: dict[str, list[list[int]]] = {sheet: [] for sheet in _SHEETS}
-    for sheet, row, where in _rows(file):
+    found: dict[str, list[list[int]]] = {sheet: [] for sheet in KINDS}
+    for sheet, row, where, is_first in _rows(file):
+        if is_first and row[2:3] not in (["1"], ["2"]) and places.keys().isdisjoint(row[:2]):
+            continue  # headings
         if sheet not in found:
-            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(_SHEETS)}")
+            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(KINDS)}")
         if len(row) < 3:
-            raise ValueError(f"video_quality: {where} has {len(row)} values, and two videos and a rank are needed")
+            raise ValueError(
+                f"video_quality: {where} has {len(row)} of the three values that are needed, two videos and a rank"
+            )
         for name in row[:2]:
             if name not in places:
                 raise ValueError(f"video_quality: {where} has {name!r}, which is none of the test videos")
+        if row[0] == row[1]:
+            raise ValueError(f"video_quality: {where} compares {row[0]!r} with itself; two videos are needed")
         if row[2] not in ("1", "2"):
             raise ValueError(f"video_quality: {where} has the rank {shown(row[2])}; allowed are 1 and 2")
         found[sheet].append([places[row[0]], places[row[1]], int(row[2])])
     return {sheet: torch.tensor(rows, dtype=torch.int64).view(-1, 3) for sheet, rows in found.items()}
 
 
-def _rows(file: Path) -> Iterator[tuple[str, list[str], str]]:
-    """Read the sheet, the values and the place of each row."""
+def _rows(file: Path) -> Iterator[tuple[str, list[str], str, bool]]:
+    """Read the sheet, the values and the place of each row, and whether it is the first one."""
     if file.suffix.lower() == ".csv":
-        _, values, places = read_csv(file, "video_quality")
+        header, values, places = read_csv(file, "video_quality")
+        yield header[0], header[1:], f"line 1 of {file}", True
         for row, where in zip(zip(*(column.tolist() for column in values), strict=True), places, strict=True):
-            yield row[0], [*row[1:]], f"{where} of {file}"
+            yield row[0], [*row[1:]], f"{where} of {file}", False
         return
+    if file.suffix.lower() not in _EXCEL:
+        raise ValueError(f"video_quality: {file} is of another kind; allowed are {', '.join(_EXCEL)} and .csv")
     try:
         from openpyxl import load_workbook
     except ImportError as error:
         raise ImportError('Excel files need the package openpyxl: pip install "basinet[vision]"') from error
     try:
         book = load_workbook(file, read_only=True, data_only=True)
-        sheets = {sheet.title: [*sheet.iter_rows(min_row=2, values_only=True)] for sheet in book.worksheets}
+        sheets = {sheet.title: [*sheet.iter_rows(values_only=True)] for sheet in book.worksheets}
+    except OSError as error:
+        raise ValueError(f"video_quality: {file} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # a file of another kind may raise anything
-        raise ValueError(f"video_quality: {file} cannot be read: {first_line(error)}") from error
+        raise ValueError(f"video_quality: {file} is no Excel file, or damaged") from error
     for sheet, rows in sheets.items():
-        for number, row in enumerate(rows, 2):
+        for number, row in enumerate(rows, 1):
             words = ["" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in row]
             if any(words):
-                yield sheet, words, f"row {number} of sheet {sheet} of {file}"
+                yield sheet, words, f"row {number} of sheet {sheet} of {file}", number == 1
 
 
 def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | None, frames: int) -> Rated:
@@ -227,7 +242,13 @@ class VideoFiles:
             raise ExperimentError(f"task: {error}") from error
 
     @cached_property
+    def keys(self) -> list[str]:
+        """A digest for each video of what its frames depend on: its path, size and time, and what decodes it."""
+        versions = av_versions()
+        stamps = ((str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),))
+        return [digest([*stamp, self.frames, versions]) for stamp in stamps]
+
+    @property
     def fingerprint(self) -> str:
-        """A digest of what the frames depend on: the files, as far as their sizes and times tell, and the decoder."""
-        stamps = [(str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),)]
-        return digest([stamps, self.frames, av_versions()])
+        """A digest of all keys."""
+        return digest(self.keys)

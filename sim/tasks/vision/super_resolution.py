@@ -19,8 +19,10 @@ from basinet.sim.tasks.loaders.huggingface import load_splits
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch
-from basinet.sim.tasks.vision.image_pairs import Degradation, Hub, Originals, Photos, files_of, made
+from basinet.sim.tasks.vision.image_pairs import Degradation, made
+from basinet.sim.tasks.vision.originals import Files, Hub, Originals, Photos, files_of, is_part
 from basinet.sim.tasks.vision.patches import Patches, WholeImages
+from basinet.sim.vision.photos import motif
 from basinet.sim.vision.resizing import resize
 
 __all__ = ["SuperResolution", "super_resolution"]
@@ -63,8 +65,7 @@ class SuperResolution(Regression):
     self_ensemble: bool = False
 
     @property
-    def about_loss(self) -> str:
-        """The loss in words."""
+    def _about_loss(self) -> str:
         return f"{_LOSSES[self.pixel_loss][0]}, and the mean over an image"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
@@ -140,7 +141,8 @@ def super_resolution(
         test_photos: Names of the photos to test on.
         path: Folder of images instead: in the layout of DIV2K (`DIV2K_train_HR`, `DIV2K_train_LR_bicubic/X4`,
             `DIV2K_valid_HR`, …; small images are made if they are missing), or any images in any folders.
-        test_path: Folder of test images; by default those of `DIV2K_valid_HR`, or some are held out.
+        test_path: Folder of other images to test on, of either kind; by default those of `DIV2K_valid_HR`, or some are
+            held out.
         held_out: Fraction of the images that are held out at random to test on, at least one, if none are given.
         dataset: Name of a data set of the hub, or a file format, instead; see the task huggingface.
         configuration: Configuration of that data set, if it has several.
@@ -186,30 +188,30 @@ def super_resolution(
         check_left_out(super_resolution, "for a dataset; allowed without one is to leave it out", **hub)
     if path is None:
         check_left_out(super_resolution, "for a path; allowed without one is to leave it out", test_path=test_path)
+    if path is not None or dataset is not None:
+        photos = {"train_photos": train_photos, "test_photos": test_photos}
+        check_left_out(super_resolution, "for photos; allowed with other images is to leave it out", **photos)
     train: Originals
     test: Originals | None = None
     if path is not None:
-        folder = Path(path)
-        is_div2k = (folder / "DIV2K_train_HR").is_dir()
-        train = files_of(folder, scale, "train" if is_div2k else None)
-        if test_path is not None:
-            test = files_of(Path(test_path), scale)
-        elif (folder / "DIV2K_valid_HR").is_dir():
-            test = files_of(folder, scale, "valid")
+        train, test = _of_folders(Path(path), None if test_path is None else Path(test_path), scale)
     elif dataset is not None:
         columns = [image, *([] if scene is None else [scene])]
+        if train_split == test_split:
+            raise ValueError(f"super_resolution: train_split and test_split are {test_split!r}; allowed are two splits")
         splits = load_splits(dataset, configuration, (train_split, test_split), data_files, columns)
         train, *others = (Hub(data, split, image, scene) for split, data in splits)
         test = others[0] if others else None
     else:
         train, test = Photos(train_photos, "train_photos"), Photos(test_photos, "test_photos")
-        if both := set(train_photos) & set(test_photos):
-            raise ValueError(f"super_resolution: {min(both)!r} is in train_photos and test_photos; allowed is one")
-    if path is None and dataset is None:
-        check_left_out(super_resolution, "for other images; allowed with photos is to leave it out", held_out=held_out)
-    else:
-        photos = {"train_photos": train_photos, "test_photos": test_photos}
-        check_left_out(super_resolution, "for photos; allowed with other images is to leave it out", **photos)
+        shown_by = {motif(name): name for name in train_photos}
+        if both := [name for name in test_photos if motif(name) in shown_by]:
+            raise ValueError(
+                f"super_resolution: {shown_by[motif(both[0])]!r} in train_photos and {both[0]!r} in test_photos show"
+                " the same; allowed is one of them"
+            )
+    if test is not None:
+        check_left_out(super_resolution, "for images without others to test on; leave it out", held_out=held_out)
     if test is None:
         train, test = _held_out(train, held_out, seed)
     if test_size is not None:
@@ -247,6 +249,18 @@ def super_resolution(
     )
     task.check()
     return task
+
+
+def _of_folders(path: Path, test_path: Path | None, scale: int) -> tuple[Files, Files | None]:
+    """List the images to train on, and those to test on, if they are given."""
+    train = files_of(path, scale, "train", "valid")
+    if test_path is None:
+        has_both = is_part(path, "train") and is_part(path, "valid")
+        return train, files_of(path, scale, "valid") if has_both else None
+    test = files_of(test_path, scale, "valid", "train")
+    if both := test.shared_with(train):
+        raise ValueError(f"super_resolution: {both[0]} is in path and in test_path; allowed is one")
+    return train, test
 
 
 def _held_out(found: Originals, share: float, seed: int) -> tuple[Originals, Originals]:

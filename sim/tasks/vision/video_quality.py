@@ -1,7 +1,7 @@
 """Quality of videos, as people rate it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,9 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from basinet.sim.data.items import Items
-from basinet.sim.data.memory_map import Mapped, cache_folder, cached
-from basinet.sim.data.nests import Nest, map_nest
+from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.digest import digest
@@ -26,8 +24,15 @@ from basinet.sim.tasks.vision.batch_losses import plcc_loss, rank_loss
 from basinet.sim.tasks.vision.clips import rated_clips
 from basinet.sim.tasks.vision.kvq_files import rated_files
 from basinet.sim.tasks.vision.statistics_ridge import Ridge, Standard
-from basinet.sim.tasks.vision.video_views import Fragments, Rated, Videos, both_rates, statistics_of
-from basinet.sim.vision.video_files import read_frames
+from basinet.sim.tasks.vision.video_views import (
+    Fragments,
+    Rated,
+    Videos,
+    both_rates,
+    kept_videos,
+    statistics_of,
+)
+from basinet.sim.vision.video_files import evenly_spaced, read_frames
 
 __all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
@@ -41,6 +46,9 @@ _CROP = 224
 
 _RANK_SHARE = 0.3
 """Factor of the rank loss beside that of the correlation, as in FAST-VQA."""
+
+_FITTED = 512
+"""Most training videos to which ridge regression is fitted, evenly spaced, which bounds its time."""
 
 _ONLY_FOR = "for inputs: {}; allowed with others is to leave it out"
 
@@ -182,9 +190,9 @@ class VideoQuality(Regression):
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what `evaluate` returns for the mean score, and for ridge regression on scene statistics, by name."""
-        task = self._on_statistics()
-        found = constant_baselines(task)
-        key, _, scores = task.train
+        found = constant_baselines(self._on(lambda part, rows: torch.empty(len(rows), 0)))
+        task = self._on(self._scenes, _FITTED)
+        key, scores = task.train
         ridge = Ridge(key.mean(1), scores[:, 0])
 
         def predicted(batch: Batch) -> Tensor:
@@ -194,16 +202,22 @@ class VideoQuality(Regression):
             measured = [measure(task, where, predicted) for where in ("train", "test") if getattr(task, where)]
         return {**found, "ridge on scene statistics": {k: v for part in measured for k, v in part.items()}}
 
-    def _on_statistics(self) -> "VideoQuality":
-        """Return the task whose inputs are features, in float64 on the CPU."""
+    def _on(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> "VideoQuality":
+        """Return the task with other inputs of some data, and at most so many training videos; float64, on the CPU."""
         data: dict[str, Any] = {}
         for where, part in self.measured().items():
-            if isinstance(part, Videos):
-                kept = statistics_of(part.source, part.origin, self.reading.key_frames)
-                data[where] = (*_gathered(kept, part.rows), part.scores.double())
-            else:
-                data[where] = map_nest(lambda t: t.cpu().double(), part)
+            scores = part.scores if isinstance(part, Videos) else part[-1]
+            count = min(most or len(scores), len(scores)) if where == "train" else len(scores)
+            rows = torch.tensor(evenly_spaced(len(scores), count))
+            data[where] = (inputs(part, rows).double(), scores.cpu()[rows].double())
         return replace(self, **data)
+
+    def _scenes(self, part: Any, rows: Tensor) -> Tensor:
+        """Return the scene statistics of some videos, [n, K, 36]."""
+        if isinstance(part, Videos):
+            return statistics_of(part.source, part.origin, part.rows[rows], self.reading.key_frames)
+        key: Tensor = part[0].cpu()[rows]
+        return key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,8 +267,8 @@ def video_quality(
     inputs: Inputs = "fragments",
     loss: Loss = "l1",
     frames: Annotated[int, Field(ge=2, le=10_000)] = 8,
-    grid: Annotated[int, Field(ge=1, le=1000)] = 4,
-    patch: Annotated[int, Field(ge=4, le=10_000)] = 16,
+    grid: Annotated[int, Field(ge=1, le=1000)] = 2,
+    patch: Annotated[int, Field(ge=4, le=10_000)] = 32,
     crop: Annotated[int, Field(ge=8, le=10_000)] | None = None,
     key_frames: Annotated[int, Field(ge=1)] = 2,
     contents: Annotated[int, Field(ge=1)] = 80,
@@ -333,13 +347,15 @@ def video_quality(
         check_left_out(video_quality, GENERATED, contents=contents, size=size, test=test)
         rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
     folder = cache_folder() if cache is None else Path(cache)
-    # Without the first video, which workers would be sent.
-    source = Mapped(cached(Items(source=rated.source, name="videos"), folder).folder, torch.empty(0))
+    source = kept_videos(rated.source, folder)
     fragments = reading.fragments
     data: dict[str, Any] = {}
     if fragments is None:
-        kept = statistics_of(source, rated.source.fingerprint, key_frames)
-        found = {where: _gathered(kept, rows) for where, rows in rated.rows.items()}
+        origin = rated.source.fingerprint
+        found = {
+            where: tuple(statistics_of(source, origin, rows, rate) for rate in (key_frames, None))
+            for where, rows in rated.rows.items()
+        }
         own = tuple(map(Standard.of, found["train"]))
         if not reading.standards:
             reading = replace(reading, standards=own)
@@ -364,13 +380,7 @@ def video_quality(
     return task
 
 
-def _videos(source: Mapped, rated: Rated, rows: Tensor, fragments: Fragments) -> Videos:
+def _videos(source: Mapped | Separate, rated: Rated, rows: Tensor, fragments: Fragments) -> Videos:
     return Videos(
         source=source, rows=rows, scores=rated.scores[rows], fragments=fragments, origin=rated.source.fingerprint
     )
-
-
-def _gathered(kept: Mapped, rows: Tensor) -> tuple[Tensor, ...]:
-    """Return the statistics of some videos, [n, K, F] and [n, M, G]."""
-    found: list[Nest] = [kept[row] for row in rows.tolist()]
-    return tuple(torch.stack(part) for part in zip(*found, strict=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from basinet.algorithms.draws import uniform
 from basinet.sim.data.items import Items
-from basinet.sim.data.memory_map import Mapped, cached
+from basinet.sim.data.memory_map import Mapped, Separate, cached, cached_separately
 from basinet.sim.data.nests import Nest, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.digest import digest
@@ -19,9 +20,15 @@ from basinet.sim.vision.colours import luma
 from basinet.sim.vision.scene_statistics import motion_statistics, scene_statistics
 from basinet.sim.vision.video_files import evenly_spaced
 
-__all__ = ["Fragments", "Rated", "Videos", "both_rates", "statistics_of"]
+__all__ = ["KINDS", "Fragments", "Rated", "Videos", "both_rates", "kept_videos", "statistics_of"]
 
-_REVISION = 1
+KINDS = ("nonsource", "source")
+"""Kinds of pairs of videos: of different contents and similar quality, and of the same content."""
+
+_MIDDLE = 512
+"""Most rows and columns of frames whose statistics are computed, which bounds the time that these take."""
+
+_REVISION = 2
 """Of the statistics; another one makes them anew."""
 
 
@@ -33,7 +40,7 @@ class Rated(NamedTuple):
         rows: Places of the videos for training, and for tests if there are any, by "train" and "test".
         scores: Scores of all videos [n, 1].
         names: Names of the test videos.
-        pairs: Pairs of test videos; see `VideoQuality`.
+        pairs: Pairs of test videos by their kind; see `VideoQuality`.
         columns: What else is known of the training videos.
     """
 
@@ -126,7 +133,7 @@ class Videos(Stored):
         dtype: Their floating type.
     """
 
-    source: Mapped
+    source: Mapped | Separate
     rows: Tensor
     scores: Tensor
     fragments: Fragments
@@ -171,38 +178,71 @@ class Videos(Stored):
         return replace(self, device=device, dtype=dtype)
 
 
-def statistics_of(source: Mapped, fingerprint: str, key_frames: int) -> Mapped:
-    """Compute the statistics of all videos, unless they are kept beside them.
+def kept_videos(source: Any, folder: Path) -> Mapped | Separate:
+    """Decode videos, unless they are kept in files.
+
+    Args:
+        source: The videos, uint8 [T, 3, H, W], with a `fingerprint`; or with `keys`, one for each, to be kept
+            separately, so that others with some of these videos share them, and a bad one does not lose the rest.
+        folder: The folder of all that is kept.
+
+    Returns:
+        The same videos.
+
+    Raises:
+        ExperimentError: The folder cannot be written, or a video cannot be read.
+    """
+    items = Items(source=source, name="videos")
+    if hasattr(source, "keys"):
+        return cached_separately(items, source.keys, torch.empty(0, 0, 0, 0, dtype=torch.uint8), folder)
+    # Without the first video, which workers would be sent.
+    return Mapped(cached(items, folder).folder, torch.empty(0))
+
+
+def statistics_of(source: Mapped | Separate, origin: str, rows: Tensor, key_frames: int | None) -> Tensor:
+    """Compute statistics of videos, unless they are kept beside them.
 
     Args:
         source: The videos.
-        fingerprint: A digest of them.
-        key_frames: Number of evenly spaced frames whose scene statistics are computed, K.
+        origin: A digest of them.
+        rows: Which of these, int64 [n].
+        key_frames: Number of evenly spaced frames whose scene statistics are computed, K; None for the motion between
+            all frames.
 
     Returns:
-        For each video scene statistics [K, 36] and statistics of the motion between its frames [T − 1, 6], float64.
+        Scene statistics [n, K, 36], or statistics of motion [n, T − 1, 6]; float64.
     """
-    items = Items(source=_Statistics(source, digest([fingerprint, key_frames, _REVISION]), key_frames), name="videos")
-    return cached(items, source.folder.parent)
+    made = [key_frames, _MIDDLE, _REVISION]
+    items = Items(source=_Statistics(source, digest([origin, rows, made]), rows, key_frames), name="statistics")
+    kept: Mapped | Separate
+    if isinstance(source, Separate):
+        keys = [digest([source.keys[row], made]) for row in rows.tolist()]
+        kept = cached_separately(items, keys, torch.empty(0, 0, dtype=torch.float64), source.folder)
+    else:
+        kept = cached(items, source.folder.parent)
+    found: list[Any] = [kept[row] for row in range(len(rows))]
+    return torch.stack(found)
 
 
 @dataclass(frozen=True)
 class _Statistics:
     """Statistics of videos, as the items of a data set."""
 
-    source: Mapped
+    source: Mapped | Separate
     fingerprint: str
-    key_frames: int
+    rows: Tensor
+    key_frames: int | None
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.rows)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return both_rates(torch.from_numpy(np.array(self.source.view(row))), self.key_frames)
+    def __getitem__(self, row: int) -> Tensor:
+        video = self.source.view(int(self.rows[row]))
+        return _motion(video) if self.key_frames is None else _scenes(video, self.key_frames)
 
 
 def both_rates(video: Tensor, key_frames: int) -> tuple[Tensor, Tensor]:
-    """Compute the statistics of a video at two rates.
+    """Compute the statistics of a video at two rates, of the middle of its frames.
 
     Args:
         video: uint8 [T, 3, H, W].
@@ -211,5 +251,19 @@ def both_rates(video: Tensor, key_frames: int) -> tuple[Tensor, Tensor]:
     Returns:
         Scene statistics of evenly spaced frames [K, 36], and statistics of all motion [T − 1, 6], float64.
     """
-    brightness = luma(video.double() / 255)
-    return scene_statistics(brightness[evenly_spaced(len(video), key_frames)]), motion_statistics(brightness)
+    return _scenes(video.numpy(), key_frames), _motion(video.numpy())
+
+
+def _scenes(video: NDArray[np.uint8], key_frames: int) -> Tensor:
+    return scene_statistics(_brightness(video, evenly_spaced(len(video), key_frames)))
+
+
+def _motion(video: NDArray[np.uint8]) -> Tensor:
+    return motion_statistics(_brightness(video, range(len(video))))
+
+
+def _brightness(video: NDArray[np.uint8], frames: Sequence[int]) -> Tensor:
+    """Return the luma of the middle of some frames; only these are read."""
+    top, left = (max(0, size - _MIDDLE) // 2 for size in video.shape[2:])
+    shown = np.stack([video[frame, :, top : top + _MIDDLE, left : left + _MIDDLE] for frame in frames])
+    return luma(torch.from_numpy(shown).double() / 255)

@@ -9,7 +9,7 @@ def test_intervals_cover_and_tests_err_as_often_as_they_say():
     values = np.random.default_rng(1).exponential(size=(400, 30)) - 1
     picked = resamples(30, seed=0, number=600)
     draws = [sample[picked].mean(1) for sample in values]
-    covered = np.mean([low < 0 < high for low, high in map(bootstrap_interval, draws)])
+    covered = np.mean([low < 0 < high for low, high in (bootstrap_interval(found, 30) for found in draws)])
     wrong = np.mean([bootstrap_p(found, 30) < 0.05 for found in draws])
     assert 0.87 < covered < 0.99 and 0.01 < wrong < 0.13  # percentile intervals of skewed means are a little short
 
@@ -19,25 +19,26 @@ def test_p_values_and_intervals_agree():
     picked = resamples(40, seed=0, number=2001)
     for sample in values:
         draws = sample[picked].mean(1)
-        low, high = bootstrap_interval(draws)
+        low, high = bootstrap_interval(draws, 40)
         p = bootstrap_p(draws, 40)
         if abs(p - 0.05) > 0.005:
             assert (p < 0.05) == (not low <= 0 <= high)
 
 
 def test_resamples_without_the_estimate_are_left_out():
-    assert bootstrap_interval(np.array([np.nan, 1.0, 1.0])) == (1, 1)
+    assert bootstrap_interval(np.array([np.nan, 1.0, 1.0]), 9) == (1, 1)
     assert bootstrap_p(np.array([np.nan, 1.0, -1.0]), 9) == 1
-    assert np.isnan(bootstrap_interval(np.array([np.nan]))).all() and np.isnan(bootstrap_p(np.array([np.nan]), 9))
+    assert np.isnan(bootstrap_interval(np.array([np.nan]), 9)).all() and np.isnan(bootstrap_p(np.array([np.nan]), 9))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_few_items_show_nothing(count):
     assert bootstrap_p(np.ones(4000), count) == 2.0 ** (1 - count) > 0.05
+    assert np.isnan(bootstrap_interval(np.ones(4000), count)).all() == (count == 1)
 
 
 def test_infinite_estimates_are_possible():
-    assert bootstrap_interval(np.array([np.inf, np.inf, 1.0])) == (1, np.inf)
+    assert bootstrap_interval(np.array([np.inf, np.inf, 1.0]), 9) == (1, np.inf)
 
 
 def test_resamples_depend_on_the_seed_alone():

@@ -423,6 +423,24 @@ def test_words_of_the_command_line(word, value):
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "It reaches 29 dB after 300 steps."),
+        (
+            ["steps=20", "task.size=8"],
+            "Changed here: `steps=20`, `task.size=8`. What follows is about the experiment as it comes.\n\nIt reaches"
+            " 29 dB after 300 steps.",
+        ),
+        (["steps=20", "about=Short."], "Short."),
+    ],
+)
+def test_the_text_of_an_experiment_says_what_was_changed(words, told):
+    description = {"about": "It reaches 29 dB after 300 steps.", "steps": 300}
+    override(description, words)
+    assert description["about"] == told
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["steps=3", "steps=4"], "steps=4: it would undo steps=3; give one of them"),

@@ -70,6 +70,12 @@ def test_the_profile_of_the_colours_is_kept(tmp_path):
     assert read_pixels(tmp_path / "b.png").profile == profile
 
 
+@pytest.mark.parametrize(("name", "kept"), [("a.png", "this"), ("a.jpg", None)])
+def test_what_has_made_an_image_is_kept_in_png(tmp_path, name, kept):
+    write_pixels(tmp_path / name, Pixels(planes(RGB), software="this"))
+    assert read_pixels(tmp_path / name).software == kept
+
+
 def test_a_photo_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[274] = 6  # turned by 90°

@@ -5,11 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torch import nn
 from torch.nn import functional as F
 
 from basinet.sim.vision.colours import luma
+from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import fidelity, psnr, ssim, to_bytes
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.resizing import crop_to, enlarge, resize, shrink
@@ -152,6 +154,27 @@ def test_fidelity_counts_neither_border_nor_what_is_beyond_a_multiple():
     assert found["psnr_rgb"].item() == pytest.approx(10 * np.log10(255**2 * 3 * inner / 128**2), abs=1e-9)
     batch = fidelity(torch.stack([restored] * 2), torch.stack([truth] * 2), 4)
     assert {name: value.shape for name, value in batch.items()} == dict.fromkeys(found, (2,))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_image_that_is_not_finite_has_no_fidelity(value):
+    truth = random(2, 3, 40, 40)
+    restored = (truth + 0.01).float()
+    found = fidelity(restored, truth, 4)
+    assert all(
+        torch.equal(found[name], score) for name, score in fidelity(to_bytes(restored), to_bytes(truth), 4).items()
+    )
+    restored[1, 0, 0, 0] = value  # in the border, which does not count
+    for name, score in fidelity(restored, truth, 4).items():
+        assert score[0] == found[name][0] and score[1].isnan()
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.6, 2.0])
+def test_a_blur_agrees_with_another_implementation(deviation):
+    image = random(2, 3, 17, 20)
+    radius = max(1, round(3 * deviation))
+    wanted = ndimage.gaussian_filter(image.numpy(), (0, 0, deviation, deviation), mode="nearest", radius=radius)
+    np.testing.assert_allclose(gaussian_blur(image, deviation).numpy(), wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

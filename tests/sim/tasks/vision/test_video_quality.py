@@ -1,25 +1,22 @@
 """Video quality: clips and their scores, fragments, losses, baselines, the cache, and files in the layout of KVQ."""
 
-import csv
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from openpyxl import Workbook
 from scipy.stats import pearsonr
 
-from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.setup.memory import memory
 from basinet.sim.tasks import video_quality
+from basinet.sim.tasks.vision import clips as clips_module
 from basinet.sim.tasks.vision.batch_losses import plcc_loss, rank_loss
 from basinet.sim.tasks.vision.clips import Clips, mean_opinion, quality_of, rated_pairs
 from basinet.sim.tasks.vision.statistics_ridge import Ridge
-from basinet.sim.vision.codecs import encode
+from basinet.sim.vision import codecs, video_files
+from basinet.sim.vision.colours import luma
+from basinet.sim.vision.scene_statistics import scene_statistics
 
 SMALL = {"contents": 10, "size": 32, "frames": 4}
 CUT = {"grid": 2, "patch": 8}
@@ -127,7 +124,8 @@ def test_fragments_are_native_pixels_at_the_same_place_in_all_frames(task):
         for place, patch in enumerate(patches(video)):
             fits = (windows == patch[:, :, None, None]).flatten(-2).all(-1).all(0).all(0).nonzero()
             assert len(fits) >= 1
-            assert any(y // 9 <= place // 2 * 2 and place // 2 * 16 <= y <= place // 2 * 16 + 8 for y, _ in fits)
+            corner = 16 * torch.tensor(divmod(place, 2))  # of its cell, in which it has 9 × 9 places
+            assert ((corner <= fits) & (fits <= corner + 8)).all(1).any()
     assert not torch.equal(batch[1], batch[2])  # other keys, other places
     assert torch.equal(task.train.fetch(rows)[0][1], task.train.fetch(rows)[0][2])  # measured at fixed ones
     read = task.train.to("cpu", torch.float64).read(rows, keys)[0]
@@ -211,7 +209,9 @@ def test_the_ridge_leaves_samples_out_exactly():
         return lambda z: (z - standard[rows].mean(0)) @ weights + mean
 
     every = torch.arange(20)
-    torch.testing.assert_close(ridge(x), fitted(every, ridge.strength)(standard))
+    for others in (x, x[:7] + 2):  # whatever the mean of what is predicted
+        scaled = (others - x.mean(0)) / x.std(0, correction=0)
+        torch.testing.assert_close(ridge(others), fitted(every, ridge.strength)(scaled))
 
     def left_out(strength):
         return sum((fitted(every[every != i], strength)(standard[i]) - y[i]) ** 2 for i in range(20))
@@ -220,12 +220,26 @@ def test_the_ridge_leaves_samples_out_exactly():
     assert errors[1] == min(errors)
 
 
+def seen(videos):
+    return [torch.from_numpy(np.array(videos.source.view(row))) for row in videos.rows.tolist()]
+
+
 def test_baselines_are_the_mean_and_the_ridge_whatever_a_model_sees(cache, task):
     found = task.baselines()
     assert [*found] == ["mean target", "ridge on scene statistics"]
     scores = task.train.scores.double()
     assert found["mean target"]["train_loss"] == pytest.approx(float((scores - scores.mean()).abs().mean()), rel=1e-6)
-    assert found["ridge on scene statistics"]["train_loss"] < found["mean target"]["train_loss"]
+    ridge = found["ridge on scene statistics"]
+    assert ridge["train_loss"] < found["mean target"]["train_loss"]
+    parts = [
+        [scene_statistics(luma(video.double() / 255)[[1, 3]]).mean(0) for video in seen(x)]
+        for x in (task.train, task.test)
+    ]
+    x, z = map(torch.stack, parts)
+    fitted = Ridge(x, scores[:, 0])
+    for where, features, part in (("train", x, task.train), ("test", z, task.test)):
+        wanted = (fitted(features) - part.scores[:, 0].double()).abs().mean()
+        assert ridge[f"{where}_loss"] == pytest.approx(float(wanted), rel=1e-6)
     features = video_quality(inputs="features", cache=cache, **SMALL).baselines()
     for name, numbers in found.items():
         assert features[name] == pytest.approx(numbers, rel=1e-4), name
@@ -242,19 +256,37 @@ def test_a_second_task_reads_the_cache(cache, task):
     assert before and stamps(kept) == before and again.train.source.folder == kept
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (clips_module, "REVISION", 99),
+        (codecs, "_SMALLEST", 160),
+        (codecs, "CODECS", codecs.CODECS | {"x264": codecs.Codec("libx264", 51)}),
+        (video_files, "_REVISION", 99),
+    ],
+)
+def test_a_change_of_what_makes_the_pixels_makes_them_anew(clips, monkeypatch, module, name, value):
+    before = clips.fingerprint
+    monkeypatch.setattr(module, name, value)
+    assert Clips(**SMALL).fingerprint != before
+    monkeypatch.undo()
+    assert Clips(**SMALL).fingerprint == before
+
+
 def test_a_killed_process_leaves_no_broken_cache(tmp_path):
     script = (
+        "import os, signal\n"
         "from basinet.sim.tasks import video_quality\n"
+        "from basinet.sim.tasks.vision.clips import Clips\n"
+        "read = Clips.__getitem__\n"
+        "def read_or_die(clips, row):\n"
+        "    return read(clips, row) if row < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Clips.__getitem__ = read_or_die\n"
         f"video_quality(cache={str(tmp_path)!r}, contents=6, size=32, frames=4, grid=2, patch=8)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script], env=os.environ, stderr=subprocess.DEVNULL)
-    try:
-        while not (partial := [*tmp_path.glob("*.partial/leaf0.bin")]) and child.poll() is None:
-            time.sleep(0.002)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert partial, "the process ended before it was killed"
+    child = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert [*tmp_path.glob("*.partial/leaf0.bin")]
     task = video_quality(cache=str(tmp_path), contents=6, size=32, frames=4, grid=2, patch=8)
     source = Clips(contents=6, size=32, frames=4)
     assert not [*tmp_path.glob("*.partial")]
@@ -268,8 +300,8 @@ def test_a_killed_process_leaves_no_broken_cache(tmp_path):
         ({"contents": 10**6}, "contents is 1000000; allowed are at most"),
         ({"key_frames": 5}, "key_frames is 5; allowed are at most 4"),
         ({"grid": 5}, "5 × 5 patches of 8 × 8"),
-        ({"inputs": "frames", "grid": 4, "patch": 16, "crop": 40}, "too few for a crop of 40 × 40"),
-        ({"inputs": "features"}, "grid is 2, which is for inputs: fragments"),
+        ({"inputs": "frames", "grid": 2, "patch": 32, "crop": 40}, "too few for a crop of 40 × 40"),
+        ({"inputs": "features"}, "patch is 8, which is for inputs: fragments"),
         ({"crop": 16}, "crop is 16, which is for inputs: frames"),
         ({"pairs": "pairs.csv"}, "pairs is 'pairs.csv', which is for samples that are read"),
         ({"path": "nowhere"}, "contents is 10, which is for samples made here"),
@@ -278,129 +310,3 @@ def test_a_killed_process_leaves_no_broken_cache(tmp_path):
 def test_mistakes_are_sentences(cache, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         video_quality(**{"cache": cache, **SMALL, **CUT, **settings})
-
-
-def write_csv(file, rows):
-    with open(file, "w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-
-
-def write_pairs(file, pairs):
-    book = Workbook()
-    book.remove(book.active)
-    for kind, rows in pairs.items():
-        sheet = book.create_sheet(kind)
-        for row in [("video1", "video2", "rank"), *rows]:
-            sheet.append(row)
-    book.save(file)
-
-
-PAIRS = {"nonsource": [("4.mp4", "5.mp4", 1)], "source": [("5.mp4", "6.mp4", 2), ("4.mp4", "6.mp4", 1)]}
-
-
-@pytest.fixture(scope="module")
-def kvq(tmp_path_factory, clips):
-    folder = tmp_path_factory.mktemp("kvq")
-    (folder / "videos").mkdir()
-    for number in range(7):
-        side = 128 + 32 * (number % 2)  # videos of two sizes
-        video = clips[number].repeat(2, 1, 5, 5)[:, :, :side, :128]
-        (folder / "videos" / f"{number}.mp4").write_bytes(encode(video, "x264", 20))
-    write_csv(
-        folder / "train.csv",
-        [("filename", "score", "kind"), *((f"{n}.mp4", 1 + n / 2, f"kind {n % 2}") for n in range(4))],
-    )
-    write_csv(folder / "test.csv", [("filename", "score"), ("4.mp4", 3.5), ("5.mp4", 1), ("6.mp4", 5)])
-    write_csv(folder / "blank.csv", [("filename", "score"), ("4.mp4", ""), ("5.mp4", ""), ("6.mp4", "")])
-    write_pairs(folder / "pairs.xlsx", PAIRS)
-    write_csv(
-        folder / "pairs.csv", [("sheet", "a", "b", "rank"), *((k, *row) for k, rows in PAIRS.items() for row in rows)]
-    )
-    return folder
-
-
-def of_files(folder, cache, **changes):
-    files = {"train_scores": "train.csv", "test_scores": "test.csv", "pairs": "pairs.xlsx", **changes}
-    paths = {name: str(folder / file) for name, file in files.items() if file is not None}
-    return video_quality(path=str(folder / "videos"), cache=cache, frames=4, **CUT, **paths)
-
-
-@pytest.mark.parametrize("pairs", ["pairs.xlsx", "pairs.csv"])
-def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
-    task = of_files(kvq, cache, pairs=pairs)
-    assert task.names == ("4.mp4", "5.mp4", "6.mp4") and task.input_shape == (4, 3, 16, 16)
-    assert task.train.scores.tolist() == [[1], [1.5], [2], [2.5]] and task.test.scores.tolist() == [[3.5], [1], [5]]
-    assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
-    assert task.pairs["nonsource"].tolist() == [[0, 1, 1]] and task.pairs["source"].tolist() == [[1, 2, 2], [0, 2, 1]]
-    measured = task.test.to("cpu", torch.float32).read(torch.tensor([1]))
-    torch.testing.assert_close(task.batch_of(kvq / "videos" / "5.mp4")[0], measured[0])
-    assert "ridge on scene statistics" in task.baselines()
-    assert sum(t.nbytes for t in measured) < memory()
-
-
-def test_blank_test_scores_leave_nothing_to_test(kvq, cache, caplog):
-    task = of_files(kvq, cache, test_scores="blank.csv", pairs=None)
-    assert task.test is None and task.names == () and len(task.train) == 4
-    assert "blank" in caplog.text
-
-
-HEAD = ("filename", "score")
-TRAIN = {
-    "a missing video": ([HEAD, ("0.mp4", 2), ("x.mp4", 3)], "line 3 of .*csv has 'x.mp4', which is no file in"),
-    "twice": ([HEAD, ("0.mp4", 2), ("1.mp4", 2), ("0.mp4", 3)], "line 4 of .* has '0.mp4' again, which line 2 has"),
-    "out of range": ([HEAD, ("0.mp4", 5.5)], "line 2 of .* has the score '5.5'; allowed are numbers from 1 to 5"),
-    "NaN": ([HEAD, ("0.mp4", "nan")], "line 2 of .* has the score 'nan'"),
-    "text": ([HEAD, ("0.mp4", "good")], "line 2 of .* has the score 'good'"),
-    "blank": ([HEAD, ("0.mp4", 2), ("1.mp4", "")], "line 3 of .* has the score ''"),
-    "no rows": ([HEAD], "has no rows"),
-    "other columns": (
-        [("file", "mos"), ("0.mp4", 2)],
-        "are 'file', 'mos'; needed are filename, score",
-    ),
-    "values": ([HEAD, ("0.mp4", 2, 7)], "line 2 of .* has 3 values for 2 columns"),
-    "also for tests": ([HEAD, ("4.mp4", 2)], "'4.mp4' is a training video in .* and a test video in"),
-}
-
-
-@pytest.mark.parametrize("name", TRAIN)
-def test_bad_rows_are_named(kvq, cache, name):
-    rows, sentence = TRAIN[name]
-    write_csv(kvq / "bad.csv", rows)
-    with pytest.raises(ValueError, match=sentence) as caught:
-        of_files(kvq, cache, train_scores="bad.csv")
-    assert "\n" not in str(caught.value)
-
-
-BAD_PAIRS = {
-    "a video of no test": (("0.mp4", "5.mp4", 1), "row 2 of sheet source of .*'0.mp4', which is none of the test"),
-    "a rank": (("4.mp4", "5.mp4", 0), "has the rank '0'; allowed are 1 and 2"),
-    "a short row": (("4.mp4", "5.mp4"), "has 2 values|has the rank ''"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_PAIRS)
-def test_bad_pairs_are_named(kvq, cache, name):
-    row, sentence = BAD_PAIRS[name]
-    write_pairs(kvq / "bad.xlsx", {"source": [row]})
-    with pytest.raises(ValueError, match=sentence):
-        of_files(kvq, cache, pairs="bad.xlsx")
-
-
-def test_other_bad_files_are_named(kvq, cache):
-    write_pairs(kvq / "sheet.xlsx", {"other": [("4.mp4", "5.mp4", 1)]})
-    (kvq / "text.xlsx").write_text("no sheets")
-    (kvq / "videos" / "text.mp4").write_text("no video\n" * 99)
-    write_csv(kvq / "text.csv", [HEAD, ("0.mp4", 2), ("text.mp4", 2)])
-    for changes, sentence in (
-        ({"pairs": "sheet.xlsx"}, "is of 'other'; allowed are nonsource and source"),
-        ({"pairs": "text.xlsx"}, "text.xlsx cannot be read"),
-        ({"test_scores": None}, "pairs is .*which is for test videos"),
-        ({"test_scores": None, "pairs": None, "train_scores": None}, "train_scores is missing"),
-        ({"train_scores": "none.csv"}, "none.csv cannot be read"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            of_files(kvq, cache, **changes)
-    with pytest.raises(ExperimentError, match=r"text.mp4 cannot be read as a video"):
-        of_files(kvq, cache, train_scores="text.csv")
-    with pytest.raises(ValueError, match=r"path is .*nowhere.*, which is no folder"):
-        video_quality(path=str(kvq / "nowhere"), train_scores=str(kvq / "train.csv"), cache=cache)
