@@ -76,6 +76,7 @@ def of_files(folder, cache, **changes):
 @pytest.mark.parametrize("pairs", ["pairs.xlsx", "pairs.csv"])
 def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
     task = of_files(kvq, cache, pairs=pairs)
+    assert task.about_loss == "absolute error of the scores"
     assert task.names == ("4.mp4", "5.mp4", "6.mp4") and task.input_shape == (4, 3, 16, 16)
     assert task.train.scores.tolist() == [[1], [1.5], [2], [2.5]] and task.test.scores.tolist() == [[3.5], [1], [5]]
     assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
