@@ -112,7 +112,7 @@ def upscale(
             found = read_pixels(made)
             if (found.software or "").startswith(_SOFTWARE):
                 return found.software == software and is_current(made, found, image, Fraction(factor))
-        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it (fresh)")
+        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it by `fresh`")
 
     return change_all(targets, enlarged, is_done, shown)
 
