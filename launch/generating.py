@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from basinet.launch.results import check_made, load_one
+from basinet.launch.finished_models import check_made
+from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.language.decoder import Llama
 from basinet.sim.models.language.generation import check_settings

@@ -12,26 +12,18 @@ from torch import Tensor, nn
 from basinet.analysis.report.page import list_html
 from basinet.analysis.report.report import summary_html
 from basinet.analysis.statistics.summary import summarize
+from basinet.launch.finished_models import check_made, model_of, setup_of
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
-from basinet.sim.models.adapters import added_parameters, attach
-from basinet.sim.models.adapters import merge as merge_adapters
-from basinet.sim.models.loading import load_values
-from basinet.sim.models.model import MODELS, OfTransformers
-from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.models.model import OfTransformers
 from basinet.sim.run.folder import Run, RunFolder, load_runs
 from basinet.sim.run.records import load_record, stages_of
-from basinet.sim.setup.build import build_setup, model_without_data
-from basinet.sim.setup.reached import trained_model
 from basinet.sim.setup.setup import Setup
-from basinet.sim.setup.weights import read_about, read_weights, write_folder, write_weights
-from basinet.sim.tasks import Task
-from basinet.sim.tasks.kept import identities, made_otherwise
+from basinet.sim.setup.weights import write_folder, write_weights
 
-__all__ = ["Results", "check_made", "compare", "export", "failures", "load", "load_one", "read_exported"]
+__all__ = ["Results", "compare", "export", "failures", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +98,8 @@ class Results:
         Raises:
             ExperimentError: The run, replica or agent does not exist, or its model cannot be made.
         """
-        return _model(self, run, replica, agent, module, _KEYS, merge=merge)
+        found = _found(self, run, _KEYS)
+        return model_of(found, self.folder, self.experiment, replica, agent, module, _KEYS, merge=merge)
 
     def setup(self, run: str | Run) -> Setup:
         """Build the parts of a run again on the CPU, such as its task and its model.
@@ -120,7 +113,7 @@ class Results:
         Raises:
             ExperimentError: The run does not exist, or its parts cannot be built.
         """
-        return _setup(self, _found(self, run, _KEYS))
+        return setup_of(_found(self, run, _KEYS), self.experiment)
 
     def state_dict(
         self,
@@ -194,7 +187,7 @@ def export(
         raise ExperimentError(f"--out: {file} is a folder; choose a file")
     about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}
     described = {key: str(value) for key, value in about.items()}
-    model = _model(results, run, replica, agent, None, _OPTIONS, merge=merge or transformers)
+    model = model_of(run, results.folder, None, replica, agent, None, _OPTIONS, merge=merge or transformers)
     if not transformers:
         state = model.state_dict()
         recorded = run.status.get("model")
@@ -208,59 +201,6 @@ def export(
     task = results.setup(run).task
     check_made(task, run)
     return write_folder(model, file, getattr(task, "tokens", None), described)
-
-
-def read_exported(file: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Read a model from a file that `export` wrote.
-
-    Args:
-        file: The file.
-
-    Returns:
-        The model, in evaluation mode, and what its run's task gave to its maker, such as `input_shape`.
-
-    Raises:
-        ExperimentError: The file is no such file, or its model is not one of Basinet's: a file may come from anywhere,
-            and must not choose what code is run.
-    """
-    file = Path(file)
-    state = read_weights(file, "model")
-    try:
-        made = json.loads(read_about(file, "model")["made"])
-        given, recorded = made["config"], made["recorded"]
-        component = given.get("model") or recorded["name"]
-        name = component["name"] if isinstance(component, dict) else component
-    except (LookupError, TypeError, ValueError):
-        raise ExperimentError(
-            f"model: {file} does not say how its model is made; allowed are files that `basinet export` wrote of a run"
-            " without adapters, or with --merge"
-        ) from None
-    if name not in MODELS:
-        raise ExperimentError(f"model: {file} is of {name}, which is no model of Basinet; give the folder of its run")
-    model = _made_again({"model": component, "seed": given.get("seed", 0)}, recorded)
-    if model is None:
-        raise ExperimentError(f"model: {file} is of {name}, whose sizes the data decide; give the folder of its run")
-    move_model(model, "cpu", next((value.dtype for value in state.values() if value.is_floating_point()), None))
-    if misfit := load_values(model, state):
-        raise ExperimentError(f"model: {file} holds other weights than those of its model: {misfit}")
-    return model.eval(), recorded["arguments"]
-
-
-def check_made(task: Task, run: Run) -> None:
-    """Raise if a task has made something else of its data than a run began with, such as other tokens.
-
-    Args:
-        task: The task.
-        run: The run.
-
-    Raises:
-        ExperimentError: It has.
-    """
-    for setting in made_otherwise(run.status.get("kept", {}), identities(task.kept)):
-        raise ExperimentError(
-            f"RUN: {run.path} began with other {setting} (task.{setting}) than are made of the data now, and does not"
-            f" hold them in {RunFolder(run.path).kept_of_task(setting).name}"
-        )
 
 
 def load_one(folder: str | Path) -> tuple[Results, Run]:
@@ -323,35 +263,6 @@ def _resumption(run: Path) -> str:
     return f"the same command goes on from step {step}" if step else "the same command begins it anew"
 
 
-def _model(
-    results: Results,
-    run: str | Run,
-    replica: int,
-    agent: int | str,
-    module: nn.Module | None,
-    keys: Mapping[str, str],
-    *,
-    merge: bool,
-) -> nn.Module:
-    """Return a model of a run."""
-    found = _found(results, run, keys)
-    if module is None:
-        try:
-            module = _without_data(results, found) or _setup(results, found).plain_model()
-        except ExperimentError as error:
-            raise ExperimentError(
-                f"{error}; from Python, basinet.load({str(results.folder)!r}).model(…, module=…) takes a module of the"
-                " same structure instead"
-            ) from error
-    elif (adapters := found.config.get("adapters")) and not added_parameters(module):
-        module = attach(copy_model(module), KINDS["adapters"].parse(adapters).make())
-    model = trained_model(found.path, module, replica, agent, keys=keys)
-    try:
-        return merge_adapters(model) if merge else model
-    except ValueError as error:
-        raise ExperimentError(f"merge: {error}") from None
-
-
 def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
     """Find a run."""
     name = run if isinstance(run, str) else run.name
@@ -359,42 +270,6 @@ def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
     if found is None:
         raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
     return found
-
-
-def _without_data(results: Results, run: Run) -> nn.Module | None:
-    """Make the model of a run from what its folder records, if that is enough."""
-    recorded = run.status.get("model")
-    if recorded is None or results.experiment is not None:
-        return None
-    return _made_again({key: run.config[key] for key in _OF_THE_MODEL if key in run.config}, recorded)
-
-
-_OF_THE_MODEL = ("adapters", "frozen", "model", "seed", "trained")
-"""Keys of an experiment that decide what its model is, up to the values."""
-
-
-def _made_again(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> nn.Module | None:
-    """Make a model of some settings; None if its sizes depend on data."""
-    others = {"task": "digits", "topology": "ring", "strategy": "isolated"}  # any will do
-    return model_without_data(Config.parse({**others, **given}), recorded)
-
-
-def _setup(results: Results, run: Run) -> Setup:
-    """Build the parts of a run on the CPU."""
-    live = results.experiment
-    # Only task and model are needed, which any machine can make.
-    config = _config(run) if live is None else live.runs[run.name]
-    here = config.runtime.model_copy(update={"name": "inline", "device": "cpu", "actors": 1})
-    # The values are in the folder, wherever they started.
-    return build_setup(config.model_copy(update={"runtime": here, "start": None}), trial=False)
-
-
-def _config(run: Run) -> Config:
-    """Return the configuration of a run with what its folder keeps of what was made of the data."""
-    folder, given = RunFolder(run.path), run.config
-    files = {setting: folder.kept_of_task(setting) for setting in run.status.get("kept", {})}
-    kept = {setting: str(file) for setting, file in files.items() if file.exists()}
-    return Config.parse({**given, "analysis": [], **({"task": {**given["task"], **kept}} if kept else {})})
 
 
 def compare(*folders: str | Path) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.launch.results import load_one, read_exported
+from basinet.launch.finished_models import read_exported
+from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.restoration.upscaler import factor_of
@@ -111,7 +112,7 @@ def upscale(
             found = read_pixels(made)
             if (found.software or "").startswith(_SOFTWARE):
                 return found.software == software and is_current(made, found, image, Fraction(factor))
-        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it (fresh)")
+        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it by `fresh`")
 
     return change_all(targets, enlarged, is_done, shown)
 

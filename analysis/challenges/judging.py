@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ from basinet.analysis.challenges.video_submissions import (
     truth_in,
     truth_of_videos,
 )
-from basinet.analysis.runs.solution import Solution, is_solved, replicas_of
+from basinet.analysis.runs.solution import Solution, Solutions, is_solved, replicas_of
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
@@ -86,7 +86,7 @@ def judge(
 
 
 def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
     known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
     names, images = [*given, "bicubic interpolation"], [*known.files]
 
@@ -115,7 +115,7 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -
 
 
 def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path | None, show: Show) -> Leaderboard:
-    given, opened = _named(submissions), lru_cache(maxsize=1)(_solution)
+    given, opened = _named(submissions), partial(_solution, Solutions())
 
     def read(file: Path) -> tuple[Scores, Pairs]:
         return truth_in(file), {}
@@ -184,7 +184,7 @@ def _truth(
     raise ExperimentError(f"--truth: {why}")
 
 
-def _solution(path: Path, task: str) -> Solution:
+def _solution(solutions: Solutions, path: Path, task: str) -> Solution:
     """Open a run that has found something."""
     try:
         run = load_run(path)
@@ -193,7 +193,7 @@ def _solution(path: Path, task: str) -> Solution:
         replicas = replicas_of(run)
         if not replicas:
             raise Refused("all its replicas diverged")
-        solution = Solution(path, replicas[0])
+        solution = solutions.open(run, replicas[0])
         solution.centroid()  # reads the checkpoint
     except (ExperimentError, OSError) as error:
         raise Refused(first_line(error)) from error

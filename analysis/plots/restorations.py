@@ -18,7 +18,7 @@ from basinet.analysis.runs.solution import replicas_of
 from basinet.sim.run.folder import Run
 from basinet.sim.vision.fidelity import fidelity
 
-__all__ = ["MOST_RESTORED", "plot_restorations"]
+__all__ = ["MOST_RESTORED", "draw_restored", "plot_restorations"]
 
 MOST_RESTORED = 6
 """Most runs whose images are drawn side by side."""
@@ -56,7 +56,21 @@ def plot_restorations(
     found = restored_images(finished[:MOST_RESTORED], image)
     if found is None:
         raise NoDataError("no run has finished the task super_resolution, with a replica that did not diverge")
-    ax = new_axes(ax)
+    return draw_restored(found, crop=crop, ax=new_axes(ax), legend=legend)
+
+
+def draw_restored(found: Restored, ax: Axes, *, crop: int = 96, legend: bool = True) -> Axes:
+    """Draw images that are restored already; see `plot_restorations`.
+
+    Args:
+        found: The images.
+        ax: Where to draw.
+        crop: Height and width of the part.
+        legend: Whether to draw a legend beside the axes.
+
+    Returns:
+        The axes.
+    """
     top, left, side = _most_changed(found, crop)
     inner = (slice(top, top + side), slice(left, left + side))
     small = tuple(slice(part.start // found.scale, part.stop // found.scale) for part in inner)

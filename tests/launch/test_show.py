@@ -10,8 +10,8 @@ import pytest
 
 from basinet.algorithms.compressors import COMPRESSORS
 from basinet.launch.cli import main
+from basinet.launch.cli.show import places_of, spectrum
 from basinet.launch.listing import LISTED, describe_component, describe_keys, list_components, source_in
-from basinet.launch.show import places_of, spectrum
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.topologies import GraphSequence, base_graph, one_peer_exponential, random_geometric

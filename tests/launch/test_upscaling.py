@@ -186,7 +186,7 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     assert main(twice) == 1
     kept, failed = capsys.readouterr().err.splitlines()
     assert kept.startswith("kept, since already there: ") and (images / "a_x4.png").read_bytes() == b"mine"
-    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it (fresh)" in failed
+    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it by `fresh`" in failed
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)
     assert {file.name for file in images.iterdir()} == {"a.png", "c.png", "a_x4.png", "c_x4.png"}

@@ -1,6 +1,8 @@
 """Images that finished runs have restored: their scores by hand, in figures, and in the report."""
 
 import dataclasses
+import importlib
+import os
 
 import numpy as np
 import pytest
@@ -162,6 +164,63 @@ def test_the_part_is_where_most_has_changed(runs, monkeypatch):
     truth = found.truth[:, 40:48, 24:32].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(tile.get_array(), truth)
     ax.figure.clear()
+
+
+def touch(runs):
+    """Let checkpoints be new, so that nothing is remembered of them."""
+    for each in runs:
+        file = RunFolder(each.path).checkpoint
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+
+def counted(monkeypatch, name):
+    """Count the calls of a function."""
+    module, _, function = name.rpartition(".")
+    calls, original = [], getattr(importlib.import_module(module), function)
+    monkeypatch.setattr(name, lambda *given: calls.append(given) or original(*given))
+    return calls
+
+
+def test_data_are_read_once_and_bicubic_images_scored_once(runs, monkeypatch):
+    restoration_rows(runs)
+    touch(runs)
+    reads = counted(monkeypatch, "basinet.sim.tasks.vision.image_pairs.read_pixels")
+    scored = counted(monkeypatch, "basinet.analysis.runs.restorations_of_runs.fidelity")
+    restoration_drawing(runs)
+    assert len(reads) == 5  # two to train on, three to test on
+    # Two runs of two replicas, with and without views; three agents of the first replica; but not bicubic images.
+    assert len(scored) == 3 * (2 * 2 * 2 + 2 * 3)
+    restoration_drawing(runs)
+    assert len(scored) == 3 * (2 * 2 * 2 + 2 * 3)
+
+
+def test_many_pixels_leave_the_last_images_out(runs, monkeypatch):
+    whole = restoration_rows(runs, most=0)
+    heights = [80, 84, 88]
+    for pixels, names in ((1, NAMES[:1]), (68 * 164, NAMES[:2]), (68 * 251, NAMES[:2]), (68 * sum(heights), NAMES)):
+        rows = restoration_rows(runs, most=0, pixels=pixels)
+        assert {row["image"] for row in rows} == {*names, ALL} and {row["images"] for row in rows} == {3}
+        for label in ("bicubic", "isolated", "centralized, eight views"):
+            each = [of(rows, label, name)["psnr_y"] for name in names]
+            assert each == [of(whole, label, name)["psnr_y"] for name in names]
+            assert of(rows, label, ALL)["psnr_y"] == pytest.approx(np.mean(each))
+    assert any("psnr_y_agents" in row for row in restoration_rows(runs, most=3 * 68 * sum(heights)))
+    assert not any("psnr_y_agents" in row for row in restoration_rows(runs, most=3 * 68 * sum(heights) - 1))
+    monkeypatch.setattr("basinet.analysis.report.restored._MOST_PIXELS", 4 * 68 * 164)
+    drawing = restoration_drawing(runs)
+    assert drawing.caption.startswith("Of the first 2 of 3 test images, the 2 on which most is gained")
+    assert "has these 2 test images" in drawing.caption and "luma of the first 2 images is" in drawing.finding
+    assert {row[0] for row in drawing.table[1]} == {"mean over these 2 images", *NAMES[:2]}
+
+
+def test_pixels_that_are_no_numbers_have_no_score(runs, monkeypatch, caplog):
+    touch(runs)
+    monkeypatch.setattr("basinet.analysis.runs.restorations_of_runs.output_of", lambda out: out * float("nan"))
+    rows = restoration_rows(runs[:1], most=0)
+    assert np.isnan(of(rows, "isolated", "x")["psnr_y"]) and np.isnan(of(rows, "isolated", ALL)["ssim_rgb_spread"])
+    assert np.isfinite(of(rows, "bicubic", ALL)["psnr_y"])
+    assert restoration_drawing(runs[:1]) is None and "has pixels that are NaN or infinite" in caplog.text
+    touch(runs)
 
 
 def test_what_cannot_be_drawn(runs, twice, caplog):
