@@ -342,10 +342,7 @@ def _score(task: SuperResolution, model: Callable[[Tensor], Any], count: int, na
 def _fidelity(
     task: SuperResolution, restored: Tensor, batch: tuple[Tensor, Tensor], names: Sequence[str]
 ) -> dict[str, float]:
-    if not restored.isfinite().all():  # 8 bits cannot hold it
-        return dict.fromkeys(names, nan)
-    found = fidelity(to_bytes(restored), to_bytes(batch[1]), task.scale, names)
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in fidelity(restored, batch[1], task.scale, names).items()}
 
 
 def _mean(scores: Sequence[dict[str, float]]) -> Scores:

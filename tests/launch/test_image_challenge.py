@@ -292,7 +292,7 @@ def runs(tmp_path_factory):
     """An experiment of two runs, and one with other test images."""
     folder = tmp_path_factory.mktemp("runs")
     photo = read_photo("coffee")
-    for start, part in enumerate(("same", "others")):
+    for start, part in enumerate(("same", "others", "trained")):
         (folder / part).mkdir()
         for place, name in enumerate(NAMES[:3]):
             y, x = 60 * start, 80 * place
@@ -307,7 +307,7 @@ def runs(tmp_path_factory):
 
 
 def train(folder, out, tested, strategy="diffusion", task=()):
-    given = {"name": "super_resolution", "path": f"{folder}/others", "test_path": f"{folder}/{tested}", "patch": 6}
+    given = {"name": "super_resolution", "path": f"{folder}/trained", "test_path": f"{folder}/{tested}", "patch": 6}
     experiment = basinet.Experiment(
         task=given | dict(task),
         model={"name": "residual_upscaler", "features": 2, "blocks": 1},
