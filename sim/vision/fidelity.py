@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from basinet.sim.vision.colours import luma
-from basinet.sim.vision.resizing import crop_to, weighted_sum
+from basinet.sim.vision.resizing import crop_to, gaussian_mean
 
 __all__ = ["SCORES", "fidelity", "psnr", "ssim", "to_bytes"]
 
 _PEAK = 255.0
-_WINDOW, _SIGMA = 11, 1.5
+_RADIUS, _SIGMA = 5, 1.5
 
 _SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(
     psnr_y=lambda a, b: psnr(luma(a / _PEAK), luma(b / _PEAK)),
@@ -71,12 +71,12 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         Wang et al., Image quality assessment: from error visibility to structural similarity,
         doi:10.1109/TIP.2003.819861.
     """
-    if min(a.shape[-2:]) < _WINDOW:
+    if min(a.shape[-2:]) <= 2 * _RADIUS:
         raise ValueError(f"an image of {a.shape[-2]} × {a.shape[-1]} pixels is smaller than a window of SSIM, 11 × 11")
     a, b = a.double(), b.double()
-    mean_a, mean_b = _local_mean(a), _local_mean(b)
-    variances = _local_mean(a * a + b * b) - mean_a**2 - mean_b**2
-    covariance = _local_mean(a * b) - mean_a * mean_b
+    mean_a, mean_b = (gaussian_mean(image, _RADIUS, _SIGMA) for image in (a, b))
+    variances = gaussian_mean(a * a + b * b, _RADIUS, _SIGMA) - mean_a**2 - mean_b**2
+    covariance = gaussian_mean(a * b, _RADIUS, _SIGMA) - mean_a * mean_b
     c1, c2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
     likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     return (likeness / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean((-2, -1))
@@ -110,12 +110,3 @@ def fidelity(restored: Tensor, truth: Tensor, factor: int, scores: Collection[st
     if not a.numel():
         raise ValueError(f"without {factor} pixels at each border, nothing is left of the image")
     return {name: _SCORES[name](a, b).where(is_finite, torch.nan) for name in scores}
-
-
-def _local_mean(x: Tensor) -> Tensor:
-    """Weight images by the Gaussian in each window."""
-    places = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
-    weights = torch.softmax(-(places**2) / (2 * _SIGMA**2), 0).tolist()
-    for axis in (-2, -1):
-        x = weighted_sum(x, axis, dict(enumerate(weights)), x.shape[axis] - _WINDOW + 1)
-    return x

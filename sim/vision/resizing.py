@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["crop_to", "enlarge", "resize", "shrink", "weighted_sum"]
+__all__ = ["crop_to", "enlarge", "gaussian_mean", "resize", "shrink", "weighted_sum"]
 
 
 def resize(x: Tensor, factor: Fraction | int) -> Tensor:
@@ -107,6 +107,24 @@ def weighted_sum(x: Tensor, axis: int, weights: Mapping[int, float], count: int,
     for place, weight in others:
         total = torch.add(total, x[..., place : place + span : stride], alpha=weight)
     return total.movedim(-1, axis)
+
+
+def gaussian_mean(x: Tensor, radius: int, deviation: float) -> Tensor:
+    """Average images in a Gaussian window about each pixel whose window lies within them.
+
+    Args:
+        x: Images [..., H, W].
+        radius: Pixels of the window to each side of its middle.
+        deviation: Standard deviation of the Gaussian in pixels.
+
+    Returns:
+        [..., H − 2 radius, W − 2 radius].
+    """
+    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = dict(enumerate(torch.softmax(-(places**2) / (2 * deviation**2), 0).tolist()))
+    for axis in (-2, -1):
+        x = weighted_sum(x, axis, weights, x.shape[axis] - 2 * radius)
+    return x
 
 
 def _along(x: Tensor, factor: Fraction, axis: int) -> Tensor:

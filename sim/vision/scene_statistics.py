@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from basinet.sim.vision.resizing import resize, weighted_sum
+from basinet.sim.vision.resizing import gaussian_mean, resize
 
 __all__ = [
     "MOTION_STATISTICS",
@@ -148,12 +148,8 @@ def _roughness(luma: Tensor) -> Tensor:
 
 def _window_mean(x: Tensor) -> Tensor:
     """Average images in the Gaussian window about each pixel."""
-    weights = torch.exp(-(torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64).square()) / (2 * _WIDTH**2))
-    usual = dict(enumerate((weights / weights.sum()).tolist()))
     flat = x.reshape(-1, 1, *x.shape[-2:])
-    flat = torch.nn.functional.pad(flat, (_RADIUS,) * 4, mode="replicate")
-    for axis, size in ((-2, x.shape[-2]), (-1, x.shape[-1])):
-        flat = weighted_sum(flat, axis, usual, size)
+    flat = gaussian_mean(torch.nn.functional.pad(flat, (_RADIUS,) * 4, mode="replicate"), _RADIUS, _WIDTH)
     return flat.view(x.shape)
 
 

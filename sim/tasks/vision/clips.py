@@ -20,7 +20,7 @@ from basinet.sim.vision.distortions import DISTORTIONS, REVISION
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.video_files import av_versions
 
-__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "mean_opinion", "quality_of", "rated_pairs"]
+__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "mean_opinion", "quality_of", "rated_clips", "rated_pairs"]
 
 PARTS = {"train": 418, "validation": 60, "test": 122}
 """Contents in the parts of KVQ, which has 7 versions of each: 2926, 420 and 854 videos."""
@@ -175,7 +175,9 @@ def rated_clips(contents: int, size: int, frames: int, test: Literal["test", "va
     content, level = np.array([clip.content for clip in held]), np.array([clip.level for clip in held])
     columns = {name: np.array([getattr(clip, name) for clip in train]) for name in ("content", "photo", "distortion")}
     pairs = rated_pairs(content, level, scores[rows["test"]])
-    return Rated(clips, rows, scores[:, None], tuple(clip.name for clip in held), pairs, columns)
+    shared = {clip.photo for clip in held} & {*columns["photo"].tolist()}
+    remark = "test clips show other regions of the photos of training" if shared else ""
+    return Rated(clips, rows, scores[:, None], tuple(clip.name for clip in held), pairs, columns, remark)
 
 
 def quality_of(level: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,13 +73,13 @@ def read_ratings(file: Path, folder: Path | None = None, *, blank: bool = False)
         raise ValueError(f"video_quality: {file} has no rows")
     seen: dict[str, str] = {}
     for name, where in zip(names, places, strict=True):
-        if name in seen:
-            raise ValueError(f"video_quality: {where} of {file} has {name!r} again, which {seen[name]} has already")
+        if (place := os.path.normpath(name)) in seen:
+            raise ValueError(f"video_quality: {where} of {file} has {name!r} again, which {seen[place]} has already")
         if not name:
             raise ValueError(f"video_quality: {where} of {file} has no file name")
         if folder is not None and not (folder / name).is_file():
             raise ValueError(f"video_quality: {where} of {file} has {name!r}, which is no file in {folder}")
-        seen[name] = where
+        seen[place] = where
     if blank and not any(given):
         return Ratings(tuple(names), None, columns)
     scores = [_score(text, f"{where} of {file}") for text, where in zip(given, places, strict=True)]
@@ -189,7 +190,7 @@ def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | 
     ratings = [read_ratings(Path(train), folder)]
     if test is not None:
         held = read_ratings(Path(test), folder, blank=True)
-        if twice := {*ratings[0].names} & {*held.names}:
+        if twice := {*map(os.path.normpath, ratings[0].names)} & {*map(os.path.normpath, held.names)}:
             raise ValueError(
                 f"video_quality: {min(twice)!r} is a training video in {train}, and a test video in {test}"
             )
@@ -248,7 +249,7 @@ class VideoFiles:
         stamps = ((str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),))
         return [digest([*stamp, self.frames, versions]) for stamp in stamps]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of all keys."""
         return digest(self.keys)

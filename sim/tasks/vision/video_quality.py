@@ -137,12 +137,14 @@ class VideoQuality(Regression):
         pairs: For "source" (the same content) and "nonsource" (different ones), pairs of test videos that are hard to
             tell apart: int64 [P, 3], the places of two, and 1 if the first is the better one, or else 2.
         reading: How a video becomes an input.
+        remark: What its tests do not tell, in words.
     """
 
     num_outputs: int = 1
     names: tuple[str, ...] = ()
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reading: Reading
+    remark: str = ""
 
     loss_words: ClassVar[str] = "absolute error of the scores"
 
@@ -163,6 +165,11 @@ class VideoQuality(Regression):
         """Return predicted and true scores, both [B, 1]."""
         scores = self.targets(batch)
         return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
+
+    @property
+    def about_loss(self) -> str:
+        """The loss and what it is measured on, in words."""
+        return f"{super().about_loss}; {self.remark}" if self.remark else super().about_loss
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -287,10 +294,14 @@ def video_quality(
     regions: of each content the clip as it is, and six versions that are compressed (x264, x265, VP9, AV1), blurred,
     denoised, rescaled or sharpened, at known levels. Their scores are those of 18 annotators, who deviate from the
     quality that the level stands for. Parts for training, validation and tests share no content, and have the
-    proportions of KVQ, 2926 : 420 : 854. Samples may be partitioned by the columns `content`, `photo` and
-    `distortion`; those of files by the other columns of their CSV file.
+    proportions of KVQ, 2926 : 420 : 854; but they show regions of the same photos, so that tests tell little of other
+    photos. Samples may be partitioned by the columns `content`, `photo` and `distortion`; those of files by the other
+    columns of their CSV file.
 
-    Videos are decoded once, to files in the cache that are mapped into memory.
+    Videos are decoded once, to files in the cache that are mapped into memory; those of a path one by one, so that
+    other lists of them share what is kept, and a bad one does not lose the others. Statistics are those of the middle
+    of frames, of 512 × 512 pixels at most; ridge regression on them is fitted to 512 training videos at most, evenly
+    spaced.
 
     Args:
         inputs: What a model sees: "fragments", a small video of patches of each frame at its native resolution; a crop
@@ -375,6 +386,7 @@ def video_quality(
         names=rated.names,
         pairs=rated.pairs,
         reading=reading,
+        remark=rated.remark,
     )
     task.check()
     return task

@@ -42,6 +42,7 @@ class Rated(NamedTuple):
         names: Names of the test videos.
         pairs: Pairs of test videos by their kind; see `VideoQuality`.
         columns: What else is known of the training videos.
+        remark: What tests with them do not tell, in words.
     """
 
     source: Any
@@ -50,6 +51,7 @@ class Rated(NamedTuple):
     names: tuple[str, ...]
     pairs: dict[str, Tensor]
     columns: dict[str, NDArray[Any]]
+    remark: str = ""
 
 
 @dataclass(frozen=True)

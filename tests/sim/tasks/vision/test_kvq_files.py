@@ -76,6 +76,7 @@ def of_files(folder, cache, **changes):
 @pytest.mark.parametrize("pairs", ["pairs.xlsx", "pairs.csv"])
 def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
     task = of_files(kvq, cache, pairs=pairs)
+    assert task.about_loss == "absolute error of the scores"
     assert task.names == ("4.mp4", "5.mp4", "6.mp4") and task.input_shape == (4, 3, 16, 16)
     assert task.train.scores.tolist() == [[1], [1.5], [2], [2.5]] and task.test.scores.tolist() == [[3.5], [1], [5]]
     assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
@@ -155,6 +156,7 @@ def test_blank_test_scores_leave_nothing_to_test(kvq, cache, caplog):
 TRAIN = {
     "a missing video": ([HEAD, ("0.mp4", 2), ("x.mp4", 3)], "line 3 of .*csv has 'x.mp4', which is no file in"),
     "twice": ([HEAD, ("0.mp4", 2), ("1.mp4", 2), ("0.mp4", 3)], "line 4 of .* has '0.mp4' again, which line 2 has"),
+    "twice by other paths": ([HEAD, ("0.mp4", 2), ("./0.mp4", 3)], "line 3 of .* has './0.mp4' again, which line 2"),
     "out of range": ([HEAD, ("0.mp4", 5.5)], "line 2 of .* has the score '5.5'; allowed are numbers from 1 to 5"),
     "NaN": ([HEAD, ("0.mp4", "nan")], "line 2 of .* has the score 'nan'"),
     "text": ([HEAD, ("0.mp4", "good")], "line 2 of .* has the score 'good'"),
@@ -165,6 +167,7 @@ TRAIN = {
         "are 'file', 'mos'; needed are filename and score$",
     ),
     "values": ([HEAD, ("0.mp4", 2, 7)], "line 2 of .* has 3 values for 2 columns"),
+    "also for tests by another path": ([HEAD, ("./4.mp4", 2)], "'4.mp4' is a training video in .* and a test video in"),
     "also for tests": ([HEAD, ("4.mp4", 2)], "'4.mp4' is a training video in .* and a test video in"),
 }
 

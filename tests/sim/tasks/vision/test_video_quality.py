@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import pearsonr
 from basinet.sim.tasks import video_quality
 from basinet.sim.tasks.vision import clips as clips_module
 from basinet.sim.tasks.vision.batch_losses import plcc_loss, rank_loss
-from basinet.sim.tasks.vision.clips import Clips, mean_opinion, quality_of, rated_pairs
+from basinet.sim.tasks.vision.clips import Clips, mean_opinion, quality_of, rated_clips, rated_pairs
 from basinet.sim.tasks.vision.statistics_ridge import Ridge
 from basinet.sim.vision import codecs, video_files
 from basinet.sim.vision.colours import luma
@@ -157,6 +158,10 @@ def test_tasks_know_their_data(task):
     assert {name: len(column) for name, column in task.columns.items()} == dict.fromkeys(
         ("content", "photo", "distortion"), 49
     )
+    remark = rated_clips(40, 32, 4, "test").remark
+    assert remark == "test clips show other regions of the photos of training"
+    assert task.about_loss == "absolute error of the scores"  # whose ten contents are of ten photos
+    assert replace(task, remark=remark).about_loss == f"{task.about_loss}; {remark}"
     assert len(task.names) == 14 and task.num_outputs == 1 and task.model == "fragment_network"
     assert task.pairs["source"].max() < 14
     held = video_quality(test="validation", cache=str(task.train.source.folder.parent), **SMALL, **CUT)
