@@ -1,76 +1,24 @@
 """Super-resolution by networks of agents: what strategies and data cost, and whether flatness tells."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from basinet.analysis.studies.flatness_tradeoff.trainings import carry_out
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
-from basinet.analysis.studies.vision.strategies_compared import NO_AGENTS, STRATEGIES, Compared, at_least
+from basinet.analysis.studies.vision.scale import IID, Scale, Steps
+from basinet.analysis.studies.vision.strategies_compared import NO_AGENTS, Compared, at_least
 
 __all__ = ["SCALES", "Scale", "find_out", "super_resolution"]
-
-_IID, _APART = "iid", "one photo per agent"
 
 _METRIC, _GAP = "test_psnr_y", 0.7
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The size of the study.
-
-    Attributes:
-        about: A description in a sentence.
-        task: The task, without its partition.
-        apart: The column whose values are dealt to the agents where their data differ.
-        model: The model.
-        agents: Number of agents on a ring.
-        batch: Patches per agent and step.
-        rate: Learning rate.
-        steps: Number of steps.
-        replicas: Number of replicas.
-        of_agents: Replicas whose agents are scored one by one.
-        experiment: Further keys of all experiments.
-    """
-
-    about: str
-    task: Mapping[str, Any]
-    apart: str
-    model: Mapping[str, Any]
-    agents: int
-    batch: int
-    rate: float
-    steps: int
-    replicas: int
-    of_agents: int
-    experiment: Mapping[str, Any]
-
-    def describe(self) -> dict[str, Any]:
-        """Describe the experiment."""
-        return {
-            "task": dict(self.task),
-            "model": dict(self.model),
-            "topology": {"name": "ring", "agents": self.agents},
-            "strategy": STRATEGIES,
-            "optimizer": {"name": "adam", "lr": self.rate},
-            "schedule": {"name": "one_cycle", "rise": 0.2, "final": 0.1},
-            "batch_size": self.batch,
-            "steps": self.steps,
-            "replicas": self.replicas,
-            "seed": 1,
-            "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 30}],
-            "analysis_samples": 32,
-            "runtime": {"device": "cpu"},
-            **self.experiment,
-            "cases": {
-                _IID: {"task.partition": "iid"},
-                _APART: {"task.partition": {"name": "by_column", "column": self.apart}},
-            },
-        }
-
+_EXPERIMENT = {
+    "schedule": {"name": "one_cycle", "rise": 0.2, "final": 0.1},
+    "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 30}],
+    "analysis_samples": 32,
+}
 
 SCALES = {
     "small": Scale(
@@ -85,7 +33,7 @@ SCALES = {
         steps=390,
         replicas=3,
         of_agents=1,
-        experiment={"evaluate_every": 130},
+        experiment=_EXPERIMENT | {"evaluate_every": 130},
     ),
     "large": Scale(
         about="Eight photos to train on, patches of 24 × 24 pixels, and a residual network of 88,752 parameters. Some"
@@ -99,12 +47,10 @@ SCALES = {
         steps=1200,
         replicas=5,
         of_agents=5,
-        experiment={"evaluate_every": 200},
+        experiment=_EXPERIMENT | {"evaluate_every": 200},
     ),
 }
 """The sizes by name."""
-
-Steps = Annotated[int, Field(ge=1, le=10**9)]
 
 
 def super_resolution(
@@ -144,7 +90,9 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     Returns:
         The findings.
     """
-    found = Compared(carry_out(folder, "strategies", scale.describe(), progress), _METRIC, scale.of_agents)
+    found = Compared(
+        carry_out(folder, "strategies", scale.describe(scale.conditions()), progress), _METRIC, scale.of_agents
+    )
     (bicubic,) = found.baselines.values()
     return Findings(
         title="Super-resolution by networks of agents",
@@ -152,15 +100,16 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             scale.about,
             f"{scale.agents} agents on a ring, each with a batch of {scale.batch}, take {scale.steps} steps of Adam"
             f" under a rate that rises to {scale.rate:g} and falls to a tenth; the corrections of exact diffusion and"
-            f" of gradient tracking are derived for plain gradients. {_IID}: patches of all photos are dealt out at"
-            f" random. {_APART}: an agent knows its photo only. Centralised training averages the gradients of the"
-            f" same agents. {scale.replicas} replicas under seed 1, which share initial values and samples.",
+            f" of gradient tracking are derived for plain gradients. {IID}: patches of all photos are dealt out at"
+            f" random. {scale.apart_name.capitalize()}: an agent knows its photo only. Centralised training averages"
+            f" the gradients of the same agents. {scale.replicas} replicas under seed 1, which share initial values and"
+            " samples.",
             f"The score is the mean PSNR of the luma on whole photos of other scenes, as the challenge NTIRE 2024"
             f" computes it: 8 bits, borders of 4 pixels left out. Bicubic interpolation, with which all networks begin,"
             f" reaches {bicubic:.2f} dB.",
             "Each row is a test of its own: of twenty claims without any truth, one would show by chance.",
         ],
-        checks=_checks(found, bicubic),
+        checks=_checks(found, bicubic, scale),
         drawings=found.drawings(),
         sources=[
             "Z. Chen et al.: NTIRE 2024 challenge on image super-resolution (×4): methods and results, CVPRW 2024,"
@@ -171,12 +120,12 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     )
 
 
-def _checks(found: Compared, bicubic: float) -> list[Check]:
-    checks = []
-    for case in (_IID, _APART):
+def _checks(found: Compared, bicubic: float, scale: Scale) -> list[Check]:
+    checks, cases = [], (IID, scale.apart_name)
+    for case in cases:
         central = found.score(NO_AGENTS, case)
         claim = f"the network beats bicubic interpolation (dB, centralised, {case})"
         checks.append(at_least(claim, central, [bicubic] * len(central), _GAP))
-    for case in (_IID, _APART):
+    for case in cases:
         checks += [found.better(case), *found.flatter(case)]
-    return [*checks, *found.mended(_IID, _APART), found.ordered()]
+    return [*checks, *found.mended(*cases), found.ordered()]

@@ -1,15 +1,14 @@
 """Video quality by networks of agents: strategies and data, and losses of a whole batch on local batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from basinet.analysis.drawing.axes import label_log_axes
 from basinet.analysis.drawing.figure import Drawing
@@ -21,7 +20,8 @@ from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference, l
 from basinet.analysis.studies.flatness_tradeoff.trainings import by_case, carry_out
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
-from basinet.analysis.studies.vision.strategies_compared import NO_AGENTS, STRATEGIES, Compared, at_least
+from basinet.analysis.studies.vision.scale import IID, Scale, Steps
+from basinet.analysis.studies.vision.strategies_compared import NO_AGENTS, Compared, at_least
 from basinet.sim.data.rows import length, take
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -33,87 +33,15 @@ _METRIC, _RIDGE = "test_challenge_score", "ridge on scene statistics"
 _SAME = 0.05
 """Scores that differ by less count as the same."""
 
-_IID = "iid"
-
 _LOSSES = ("l1", "plcc")
 """The loss of single videos, which is the control, and that of the correlation over a batch."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The size of the study.
-
-    Attributes:
-        about: A description in a sentence.
-        task: The task, without its loss and its partition.
-        apart: The column whose values are dealt to the agents where their data differ.
-        model: The model.
-        agents: Number of agents on a ring.
-        batch: Videos per agent and step.
-        rate: Learning rate.
-        steps: Number of steps.
-        replicas: Number of replicas.
-        of_agents: Replicas whose agents are scored one by one.
-        experiment: Further keys of all experiments.
-    """
-
-    about: str
-    task: Mapping[str, Any]
-    apart: str
-    model: Mapping[str, Any]
-    agents: int
-    batch: int
-    rate: float
-    steps: int
-    replicas: int
-    of_agents: int
-    experiment: Mapping[str, Any]
-
-    def describe(self, cases: Mapping[str, Mapping[str, Any]], **keys: Any) -> dict[str, Any]:
-        """Describe an experiment."""
-        return {
-            "task": dict(self.task),
-            "model": dict(self.model),
-            "topology": {"name": "ring", "agents": self.agents},
-            "strategy": STRATEGIES,
-            "optimizer": {"name": "adam", "lr": self.rate},
-            "schedule": {"name": "cosine", "final": 0.2},
-            "batch_size": self.batch,
-            "steps": self.steps,
-            "replicas": self.replicas,
-            "seed": 1,
-            "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 20}],
-            "analysis_samples": 72,
-            "runtime": {"device": "cpu"},
-            **self.experiment,
-            "cases": {name: dict(keys) for name, keys in cases.items()},
-            **keys,
-        }
-
-    @property
-    def apart_name(self) -> str:
-        """What the condition is called under which agents' data differ."""
-        return f"one {self.apart} per agent"
-
-    def conditions(self, loss: str) -> dict[str, dict[str, Any]]:
-        """Return the cases in which strategies are compared under a loss."""
-        apart = {"name": "by_column", "column": self.apart}
-        return {
-            _IID: {"task.loss": loss, "task.partition": "iid"},
-            self.apart_name: {"task.loss": loss, "task.partition": apart},
-        }
-
-    def batches(self) -> dict[str, dict[str, Any]]:
-        """Return the cases of centralised training on as many videos a step, in other local batches."""
-        total = self.agents * self.batch
-        return {
-            f"{loss}, {agents} × {total // agents}": {
-                "task.loss": loss, "task.partition": "iid", "topology.agents": agents, "batch_size": total // agents,
-            }
-            for loss in _LOSSES
-            for agents in (1, total // 2)
-        }  # fmt: skip
-
+_EXPERIMENT = {
+    "schedule": {"name": "cosine", "final": 0.2},
+    "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 20}],
+    "analysis_samples": 72,
+}
 
 SCALES = {
     "small": Scale(
@@ -128,7 +56,7 @@ SCALES = {
         steps=400,
         replicas=8,
         of_agents=3,
-        experiment={"evaluate_every": 100},
+        experiment=_EXPERIMENT | {"evaluate_every": 100},
     ),
     "large": Scale(
         about="Clips of 80 contents, of which patches of all frames at their native resolution are rated by a"
@@ -142,12 +70,10 @@ SCALES = {
         steps=3000,
         replicas=5,
         of_agents=5,
-        experiment={"evaluate_every": 500, "analysis_samples": 64, "runtime": {}},
+        experiment=_EXPERIMENT | {"evaluate_every": 500, "analysis_samples": 64, "runtime": {}},
     ),
 }
 """The sizes by name."""
-
-Steps = Annotated[int, Field(ge=1, le=10**9)]
 
 
 def video_quality(
@@ -189,12 +115,12 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     """
     compared = {}
     for place, loss in enumerate(_LOSSES):
-        described, own = scale.describe(scale.conditions(loss)), part_of(progress, 0.45 * place, 0.45)
+        described, own = scale.describe(scale.conditions(loss=loss)), part_of(progress, 0.45 * place, 0.45)
         runs = carry_out(folder, f"strategies_{loss}", described, own)
         compared[loss] = Compared(runs, _METRIC, scale.of_agents, loss)
-    described = scale.describe(scale.batches(), strategy=NO_AGENTS, analysis=[])
+    described = scale.describe(_batches(scale), strategy=NO_AGENTS, analysis=[])
     others = by_case(carry_out(folder, "batches", described, part_of(progress, 0.9, 0.1)))
-    usual = {loss: found.outcomes.run(NO_AGENTS, _IID) for loss, found in compared.items()}
+    usual = {loss: found.outcomes.run(NO_AGENTS, IID) for loss, found in compared.items()}
     baselines = compared["l1"].baselines
     trivial = ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
     whole = scale.agents * scale.batch
@@ -206,7 +132,7 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             scale.about,
             f"{scale.agents} agents on a ring, each with a batch of {scale.batch}, take {scale.steps} steps of Adam"
             f" under a rate that falls from {scale.rate:g} to a fifth; the corrections of exact diffusion and of"
-            f" gradient tracking are derived for plain gradients. {_IID}: the training videos are dealt out at random."
+            f" gradient tracking are derived for plain gradients. {IID}: the training videos are dealt out at random."
             f" {scale.apart_name.capitalize()}: an agent sees videos of one {scale.apart} only, or of none."
             f" Centralised training averages the gradients of the same agents. {scale.replicas} replicas under seed 1,"
             " which share initial values and samples.",
@@ -248,16 +174,28 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
     )
 
 
+def _batches(scale: Scale) -> dict[str, dict[str, Any]]:
+    """Return the cases of centralised training on as many videos a step, in other local batches."""
+    total = scale.agents * scale.batch
+    return {
+        f"{loss}, {agents} × {total // agents}": {
+            "task.loss": loss, "task.partition": IID, "topology.agents": agents, "batch_size": total // agents,
+        }
+        for loss in _LOSSES
+        for agents in (1, total // 2)
+    }  # fmt: skip
+
+
 def _checks(compared: Mapping[str, Compared], scale: Scale) -> Iterator[Check]:
     for loss, found in compared.items():
-        central, ridge = found.score(NO_AGENTS, _IID), found.baselines[_RIDGE]
-        claim = f"the network beats the {_RIDGE} (difference, centralised, {_IID}, {loss})"
+        central, ridge = found.score(NO_AGENTS, IID), found.baselines[_RIDGE]
+        claim = f"the network beats the {_RIDGE} (difference, centralised, {IID}, {loss})"
         yield at_least(claim, central, [ridge] * len(central), 0.0)
     for found in compared.values():
-        for case in (_IID, scale.apart_name):
+        for case in (IID, scale.apart_name):
             yield found.better(case)
             yield from found.flatter(case)
-        yield from found.mended(_IID, scale.apart_name)
+        yield from found.mended(IID, scale.apart_name)
         yield found.ordered()
 
 

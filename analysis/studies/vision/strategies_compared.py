@@ -27,16 +27,13 @@ from basinet.sim.evaluation.measuring import measure
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["CONSENSUS", "DIFFUSION", "NO_AGENTS", "STRATEGIES", "Compared", "at_least"]
+__all__ = ["CONSENSUS", "DIFFUSION", "NO_AGENTS", "Compared", "at_least"]
 
 NO_AGENTS, CONSENSUS, DIFFUSION = "centralized", "consensus", "diffusion ATC"
 """Labels of the strategies that claims are about."""
 
 _MENDING = ("exact diffusion", "gradient tracking ATC")
 """Labels of those that correct for agents whose data differ."""
-
-STRATEGIES = [NO_AGENTS, CONSENSUS, "diffusion", "exact_diffusion", "gradient_tracking"]
-"""The strategies as an experiment names them."""
 
 _NEAR = 2.0
 """Distance in ranges of the scores up to which figures show a baseline, which their captions name in any case."""
