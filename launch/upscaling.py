@@ -14,7 +14,7 @@ from basinet.launch.finished_models import read_exported
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
-from basinet.sim.models.restoration.upscaler import factor_of
+from basinet.sim.models.vision.restoration.upscaler import factor_of
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.picture_files import Pixels, read_pixels

@@ -37,7 +37,7 @@ from basinet.analysis.runs.solution import Solution, Solutions, is_solved, repli
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import load_run, load_runs
-from basinet.sim.tasks.vision.video_views import KINDS
+from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = ["CHALLENGES", "Show", "judge"]
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from basinet.sim.tasks.vision.video_views import KINDS
+from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = ["WEIGHTS", "challenge_score", "five_numbers", "is_constant", "pairs_right", "plcc", "srocc"]
 

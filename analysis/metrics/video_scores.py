@@ -12,7 +12,7 @@ from basinet.analysis.metrics.seen import numbers
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task, VideoQuality
-from basinet.sim.tasks.vision.video_views import KINDS
+from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = ["PLCC", "SROCC", "ChallengeScore", "RankNonsource", "RankSource"]
 

@@ -25,8 +25,8 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
-from basinet.sim.tasks.vision.super_resolution import SuperResolution, super_resolution
-from basinet.sim.tasks.vision.video_quality import VideoQuality, video_quality
+from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
+from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 
 __all__ = [
     "IGNORED",

@@ -12,7 +12,7 @@ from torch import nn
 from basinet.analysis.metrics import METRICS, default_metrics
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.tasks import Regression, VideoQuality
-from basinet.sim.tasks.vision.video_quality import Reading
+from basinet.sim.tasks.vision.videos.video_quality import Reading
 
 N = 23
 NAMES = ["challenge_score", "srocc", "plcc", "rank_nonsource", "rank_source"]

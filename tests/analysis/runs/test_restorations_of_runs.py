@@ -184,7 +184,7 @@ def counted(monkeypatch, name):
 def test_data_are_read_once_and_bicubic_images_scored_once(runs, monkeypatch):
     restoration_rows(runs)
     touch(runs)
-    reads = counted(monkeypatch, "basinet.sim.tasks.vision.originals.read_pixels")
+    reads = counted(monkeypatch, "basinet.sim.tasks.vision.restoration.originals.read_pixels")
     scored = counted(monkeypatch, "basinet.analysis.runs.restorations_of_runs.fidelity")
     restoration_drawing(runs)
     assert len(reads) == 5  # two to train on, three to test on

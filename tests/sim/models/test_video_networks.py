@@ -11,7 +11,7 @@ from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.sim.agents.state import StackedState, load_vector
 from basinet.sim.engines import ENGINES
 from basinet.sim.models import MODELS, FragmentNetwork, FrameNetwork, QualityPerceptron
-from basinet.sim.models.video.video_heads import LocalContrast
+from basinet.sim.models.vision.video.video_heads import LocalContrast
 from basinet.sim.tasks import Regression
 
 AGENTS, BATCH = 2, 3

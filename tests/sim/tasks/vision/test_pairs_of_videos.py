@@ -5,7 +5,7 @@ import csv
 import pytest
 from openpyxl import Workbook
 
-from basinet.sim.tasks.vision.kvq_files import read_pairs
+from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 
 NAMES = ("4.mp4", "5.mp4", "6.mp4")
 PAIRS = {"nonsource": [("4.mp4", "5.mp4", 1)], "source": [("5.mp4", "6.mp4", 2), ("4.mp4", "6.mp4", 1)]}

@@ -12,9 +12,9 @@ from scipy.stats import pearsonr
 
 from basinet.sim.tasks import video_quality
 from basinet.sim.tasks.vision import clips as clips_module
-from basinet.sim.tasks.vision.batch_losses import plcc_loss, rank_loss
-from basinet.sim.tasks.vision.clips import Clips, mean_opinion, quality_of, rated_clips, rated_pairs
-from basinet.sim.tasks.vision.statistics_ridge import Ridge
+from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
+from basinet.sim.tasks.vision.videos.clips import Clips, mean_opinion, quality_of, rated_clips, rated_pairs
+from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
 from basinet.sim.vision import codecs, video_files
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.scene_statistics import scene_statistics
@@ -282,7 +282,7 @@ def test_a_killed_process_leaves_no_broken_cache(tmp_path):
     script = (
         "import os, signal\n"
         "from basinet.sim.tasks import video_quality\n"
-        "from basinet.sim.tasks.vision.clips import Clips\n"
+        "from basinet.sim.tasks.vision.videos.clips import Clips\n"
         "read = Clips.__getitem__\n"
         "def read_or_die(clips, row):\n"
         "    return read(clips, row) if row < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"

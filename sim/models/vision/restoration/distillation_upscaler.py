@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.restoration.upscaler import Upscaler
+from basinet.sim.models.vision.restoration.upscaler import Upscaler
 
 
 @MODELS.register("distillation_upscaler")

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from basinet.sim.models.convolutional.norms import NORMS, Norm
 from basinet.sim.models.model import MODELS
+from basinet.sim.models.vision.convolutional.norms import NORMS, Norm
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.video.video_heads import score_layer
+from basinet.sim.models.vision.video.video_heads import score_layer
 
 
 @MODELS.register("quality_perceptron")

@@ -20,11 +20,11 @@ from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch, MeanOver
-from basinet.sim.tasks.vision.batch_losses import plcc_loss, rank_loss
-from basinet.sim.tasks.vision.clips import rated_clips
-from basinet.sim.tasks.vision.kvq_files import rated_files
-from basinet.sim.tasks.vision.statistics_ridge import Ridge, Standard
-from basinet.sim.tasks.vision.video_views import (
+from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
+from basinet.sim.tasks.vision.videos.clips import rated_clips
+from basinet.sim.tasks.vision.videos.kvq_files import rated_files
+from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge, Standard
+from basinet.sim.tasks.vision.videos.video_views import (
     Fragments,
     Rated,
     Videos,

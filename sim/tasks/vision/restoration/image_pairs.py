@@ -16,8 +16,8 @@ from basinet.sim.data.memory_map import cached
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.setup.memory import in_units, memory
-from basinet.sim.tasks.vision.originals import Originals
-from basinet.sim.tasks.vision.patches import Pictures
+from basinet.sim.tasks.vision.restoration.originals import Originals
+from basinet.sim.tasks.vision.restoration.patches import Pictures
 from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.resizing import crop_to, shrink

@@ -6,9 +6,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
-from basinet.sim.models.convolutional.norms import NORMS
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.video.video_heads import LocalContrast, check_video, score_layer
+from basinet.sim.models.vision.convolutional.norms import NORMS
+from basinet.sim.models.vision.video.video_heads import LocalContrast, check_video, score_layer
 
 Triple = tuple[int, int, int]
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from basinet.sim.models.convolutional.norms import NORMS, Norm
-from basinet.sim.models.convolutional.resnet import initialize
 from basinet.sim.models.model import MODELS
+from basinet.sim.models.vision.convolutional.norms import NORMS, Norm
+from basinet.sim.models.vision.convolutional.resnet import initialize
 
 
 @MODELS.register("wide_resnet")

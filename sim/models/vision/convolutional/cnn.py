@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import nn
 
 from basinet.sim.models.activations import ACTIVATIONS, Activation
-from basinet.sim.models.convolutional.norms import NORMS, Norm
 from basinet.sim.models.model import MODELS
+from basinet.sim.models.vision.convolutional.norms import NORMS, Norm
 
 
 @MODELS.register("cnn")

@@ -17,7 +17,7 @@ from torch import Tensor
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
-from basinet.sim.tasks.vision.video_views import KINDS, Rated
+from basinet.sim.tasks.vision.videos.video_views import KINDS, Rated
 from basinet.sim.vision.video_files import av_versions, read_frames
 
 __all__ = ["Ratings", "VideoFiles", "rated_files", "read_pairs", "read_ratings"]

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.sim.models.model import MODELS
-from basinet.sim.models.restoration.upscaler import Upscaler
+from basinet.sim.models.vision.restoration.upscaler import Upscaler
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 

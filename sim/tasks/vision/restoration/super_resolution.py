@@ -19,9 +19,9 @@ from basinet.sim.tasks.loaders.huggingface import load_splits
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch
-from basinet.sim.tasks.vision.image_pairs import Degradation, made
-from basinet.sim.tasks.vision.originals import Files, Hub, Originals, Photos, files_of, is_part
-from basinet.sim.tasks.vision.patches import Patches, WholeImages
+from basinet.sim.tasks.vision.restoration.image_pairs import Degradation, made
+from basinet.sim.tasks.vision.restoration.originals import Files, Hub, Originals, Photos, files_of, is_part
+from basinet.sim.tasks.vision.restoration.patches import Patches, WholeImages
 from basinet.sim.vision.photos import motif
 from basinet.sim.vision.resizing import resize
 

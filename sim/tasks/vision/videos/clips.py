@@ -13,7 +13,7 @@ from torch import Tensor
 
 from basinet.algorithms.draws import fold, integers, key, normal, permutation, uniform
 from basinet.sim.experiment.digest import digest
-from basinet.sim.tasks.vision.video_views import Rated
+from basinet.sim.tasks.vision.videos.video_views import Rated
 from basinet.sim.vision.codecs import codec_settings
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.distortions import DISTORTIONS, REVISION

@@ -1,0 +1,1 @@
+"""Super-resolution: pairs of images in low and high resolution."""

@@ -1,0 +1,1 @@
+"""Video quality: clips of photos at known distortions, and videos that people have rated."""
