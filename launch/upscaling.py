@@ -17,7 +17,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.models.vision.restoration.upscaler import factor_of
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.vision.fidelity import to_bytes
-from basinet.sim.vision.picture_files import Pixels, read_pixels
+from basinet.sim.vision.picture_files import Pixels, read_pixels, software_of
 from basinet.sim.vision.picture_folders import Advanced, Changed, change_all, is_current, left_out_of, pictures_in
 from basinet.sim.vision.resizing import enlarge
 from basinet.sim.vision.self_ensemble import of_eight_views
@@ -117,7 +117,9 @@ def upscale(
             found = read_pixels(made)
             if (found.software or "").startswith(_SOFTWARE):
                 return found.software == software and is_current(made, found, image, Fraction(factor))
-        raise ExperimentError(f"{made} is there and is no result of upscaling; move it, or replace it by `fresh`")
+        raise ExperimentError(
+            f"{made} is there and is no result of upscaling; move it, or replace it by --fresh (fresh=True)"
+        )
 
     return replace(change_all(targets, enlarged, is_done, shown), left_out=tuple(left_out))
 
@@ -144,13 +146,18 @@ def _network(model: str | Path, replica: int, agent: int | str) -> tuple[nn.Modu
     return network, shape[0], factor
 
 
+def _to_enlarge(folder: Path) -> list[Path]:
+    """List the images of a folder without those that have been enlarged before."""
+    return [file for file in pictures_in(folder) if not (software_of(file) or "").startswith(_SOFTWARE)]
+
+
 def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Path]:
     """Choose where the result of each image is written."""
     if out is not None and out.exists() and not out.is_dir():
         raise ExperimentError(f"out: {out} is a file; choose a folder")
     if gone := next((image for image in images if not image.exists()), None):
         raise ExperimentError(f"images: there is no {gone}")
-    files = [file for image in images for file in (pictures_in(image) if image.is_dir() else [image])]
+    files = [file for image in images for file in (_to_enlarge(image) if image.is_dir() else [image])]
     found = {file.resolve(): file for file in files}  # each once
 
     def target(image: Path) -> Path:
@@ -159,6 +166,5 @@ def _targets(images: list[Path], out: Path | None, factor: int) -> dict[Path, Pa
         return out / f"{image.stem}.png"
 
     targets = {image: target(image) for image in found.values()}
-    # In a folder that has been enlarged before, the results are no images to enlarge.
     made = {result.resolve() for result in targets.values()}
     return {image: result for image, result in targets.items() if image.resolve() not in made}

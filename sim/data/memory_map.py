@@ -163,7 +163,10 @@ class Separate:
 
 def cache_folder() -> Path:
     """Return the folder of the user's for what can be made again: ~/.cache/basinet, or that of XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "basinet"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "basinet"
+    except RuntimeError as error:
+        raise ExperimentError("task.cache: this user has no home folder; give a folder") from error
 
 
 def cached(items: Items, folder: Path) -> Mapped:
@@ -183,14 +186,19 @@ def cached(items: Items, folder: Path) -> Mapped:
     key = getattr(items.source, "fingerprint", None) or digest([items.source, like])
     place = folder.absolute() / key
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{key}.lock"):
-            if not _is_whole(place, like):
-                size = len(items) * sum(t.nbytes for t in leaves(like)) / 1e9
-                _log.warning(
-                    "task.cache: writing the %d items of %s (some %.2g GB) to %s", len(items), items.name, size, place
-                )
-                _make(items, range(len(items)), like, place)
+        if not _is_whole(place, like):  # what is whole may belong to another user
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder / f"{key}.lock"):
+                if not _is_whole(place, like):  # unless another process has written it
+                    size = len(items) * sum(t.nbytes for t in leaves(like)) / 1e9
+                    _log.warning(
+                        "task.cache: writing the %d items of %s (some %.2g GB) to %s",
+                        len(items),
+                        items.name,
+                        size,
+                        place,
+                    )
+                    _make(items, range(len(items)), like, place)
     except OSError as error:
         raise ExperimentError(f"task.cache: {first_line(error)}") from error
     mapped = Mapped(place, like)

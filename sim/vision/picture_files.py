@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.run.files import write_atomically
 
-__all__ = ["SUFFIXES", "Encoded", "Pixels", "decoded", "read_pixels", "write_pixels"]
+__all__ = ["SUFFIXES", "Encoded", "Pixels", "decoded", "read_pixels", "software_of", "write_pixels"]
 
 SUFFIXES = (
     *(
@@ -89,6 +90,23 @@ def read_pixels(path: str | Path) -> Pixels:
     planes = planes.permute(2, 0, 1).contiguous()
     colour = planes[:1] if image.mode in ("1", "L", "LA") else planes[:3]
     return Pixels(colour, planes[3:] if len(planes) > 3 else None, profile, image.info.get("Software"))
+
+
+def software_of(path: str | Path) -> str | None:
+    """Return what has made an image file, by its own account, without reading its pixels.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The name; None if the file does not say, or is no image.
+    """
+    from PIL.Image import open as open_image
+
+    with suppress(OSError, ValueError, SyntaxError), open_image(path) as image:
+        found: str | None = image.info.get("Software")
+        return found
+    return None
 
 
 def write_pixels(path: str | Path, image: Pixels) -> None:

@@ -185,7 +185,7 @@ def test_what_is_there_is_kept_and_bad_files_do_not_stop_the_others(trained, tmp
     assert main(twice) == 1
     kept, failed = capsys.readouterr().err.splitlines()
     assert kept.startswith("kept, since already there: ") and (images / "a_x4.png").read_bytes() == b"mine"
-    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it by `fresh`" in failed
+    assert "/a_x4.png is there and is no result of upscaling; move it, or replace it by --fresh (fresh=True)" in failed
     assert main([*command[:2], *command[3:], "--fresh"]) == 0
     assert read_pixels(images / "a_x4.png").colour.shape == (3, 20, 24)
     assert {file.name for file in images.iterdir()} == {"a.png", "c.png", "a_x4.png", "c_x4.png"}
@@ -230,6 +230,15 @@ def test_what_is_there_is_kept_as_long_as_it_is_what_would_be_made(trained, tmp_
         assert read_pixels(result).colour.shape == (3, 20, 4 * pixels.shape[2])
         os.utime(result, (date + 1, date + 1))
         assert is_kept()
+
+
+def test_results_in_a_folder_are_not_enlarged_again(trained, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    write_pixels(folder / "a.png", Pixels(random(3, 5, 6)))
+    basinet.upscale(folder, trained)
+    assert (folder / "a_x4.png").exists()
+    assert basinet.upscale(folder, trained, out=out).written == (out / "a.png",)
 
 
 def test_pixels_that_are_no_numbers_are_not_written(trained, network, tmp_path):

@@ -13,7 +13,7 @@ from basinet.algorithms.draws import key, permutation
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, reason_of
 from basinet.sim.tasks.language.texts import manuals, standard_library
-from basinet.sim.tasks.loaders.huggingface import loading
+from basinet.sim.tasks.loaders.huggingface import load_split, loading
 
 if TYPE_CHECKING:
     import datasets
@@ -140,17 +140,8 @@ def all_documents(
 
 
 def _loaded(path: str, name: str | None, split: str, column: str, data_files: Any) -> "datasets.Dataset":
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError('dataset needs the package datasets: pip install "basinet[datasets]"') from error
-    folder = Path(path)
     with loading(f"dataset: split {split!r} of {path!r}"):
-        if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
-            found = datasets.load_from_disk(path)
-            data = found[split] if isinstance(found, dict) else found
-        else:
-            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+        data = load_split(path, name, split, data_files)
     if column not in data.column_names:
         raise ValueError(
             f"column: got {column!r}, and split {split!r} of {path!r} has the columns {', '.join(data.column_names)}"

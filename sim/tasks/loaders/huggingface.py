@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -160,22 +161,49 @@ def load_splits(
         ImportError: If `datasets` is not installed.
         ValueError: If a split or a column does not exist.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError('The task huggingface needs the package datasets: pip install "basinet[datasets]"') from error
     found = []
     for split in splits:
         if split is None:
             continue
         with loading(f"huggingface: split {split!r}"):
-            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+            data = load_split(path, name, split, data_files)
         for column in columns:
             if column not in data.column_names:
                 known = ", ".join(data.column_names)
                 raise ValueError(f"huggingface: split {split!r} has no column {column!r}, its columns are {known}")
         found.append((split, data))
     return found
+
+
+def load_split(
+    path: str, name: str | None, split: str, data_files: Files | Mapping[str, Files] | None
+) -> "datasets.Dataset":
+    """Load a split of a data set, or of a folder that `save_to_disk` wrote.
+
+    Args:
+        path: See `huggingface`.
+        name: See `huggingface`.
+        split: Name of the split.
+        data_files: See `huggingface`.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        ImportError: If `datasets` is not installed.
+        ValueError: If a saved folder has no such split.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(f'{path} needs the package datasets: pip install "basinet[datasets]"') from error
+    if not any((Path(path) / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        return datasets.load_dataset(path, name, data_files=data_files, split=split)
+    saved = datasets.load_from_disk(path)
+    splits = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
+    if split not in splits:
+        raise ValueError(f"{path} has no split {split!r}; allowed is {', '.join(splits)}")
+    return splits[split]
 
 
 def numbered_labels(

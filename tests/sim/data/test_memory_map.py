@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from basinet.sim.data import memory_map
 from basinet.sim.data.items import Items
-from basinet.sim.data.memory_map import Mapped, cached
+from basinet.sim.data.memory_map import Mapped, cache_folder, cached
+from basinet.sim.experiment.component import ExperimentError
 
 VALUES = [torch.arange(5.0) + row for row in range(4)]
 
@@ -97,3 +99,26 @@ def test_all_bytes_are_on_the_disk_before_the_folder_has_its_name(tmp_path: Path
     opened(tmp_path)
     files = {"leaf0.bin", "leaf1.bin", "shapes0.npy", "shapes1.npy", "done.json", "key.partial"}
     assert {*synced[:-1]} == files and synced[-1] == tmp_path.name
+
+
+def test_what_is_whole_is_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path)
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(memory_map, "_alone", refuse)
+    found, was_made = opened(tmp_path)
+    assert not was_made and torch.equal(found[2][0], VALUES[2])
+    with pytest.raises(ExperimentError, match=r"task\.cache: .*Permission denied"):
+        opened(tmp_path / "other")
+
+
+def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lost)
+    with pytest.raises(ExperimentError, match=r"task\.cache: this user has no home folder; give a folder"):
+        cache_folder()

@@ -66,6 +66,11 @@ def test_data_sets(images, tmp_path, monkeypatch):
     expected = small(images["abcd"[int(held)]])
     found = task.test.fetch(torch.tensor([0]))
     assert torch.equal(found[0][0], expected[1]) and torch.equal(found[1][0], expected[0])
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    saved = {"dataset": str(tmp_path / "saved"), "image": "picture", "patch": SIDE}
+    assert torch.equal(super_resolution(**saved, held_out=0.3).test.fetch(torch.tensor([0]))[0], found[0])
+    with pytest.raises(ValueError, match="saved has no split 'test'; allowed is train"):
+        super_resolution(**saved, test_split="test")
     with pytest.raises(ValueError, match="split 'train' has no column 'image'"):
         super_resolution(**{**given, "image": "image"})
 
