@@ -305,7 +305,8 @@ class Setup:
             reason = f"{first_line(error)}{place_of(error)}"
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {reason}") from error
         known = optimizer.param_groups[0]
-        known["lr"] *= factor
+        if factor != 1:
+            known["lr"] *= factor
         common = next((key for key in own if key not in known), None)
         if common is not None:
             allowed = ", ".join(key for key in known if key in optimizer.defaults)

@@ -318,6 +318,7 @@ def test_a_still_video_is_rated_as_the_image(tube, frames, inflation):
             {},
             "grid: the 8 units that are kept or wanted are no square",
         ),
+        ("masked_hivit", ([(4, 3, 16, 16), (4,), (5,)],), {"grid": (2, 4)}, "grid: got 2 × 4 units, of which 9 cannot"),
         ("masked_hivit", ([(4, 3, 16, 16), (4,), (5,)],), {"decoder_width": 6}, "heads: got 4, which does not divide"),
     ],
 )
