@@ -207,6 +207,14 @@ def test_units_are_squares_row_by_row():
         assert torch.equal(units_of(images)[:, n], square)
 
 
+def test_brightness_and_contrast_of_a_patch_are_seen_from_the_beginning():
+    """Normalisation of W x alone would map flat patches of all grey levels to two points, dark and bright."""
+    model = instantiate(lambda: HiViT((1, 16, 16), 1), 0).double()
+    levels = torch.linspace(0.55, 1, 4, dtype=F64)
+    tokens = model.encoder.embedding((4 * levels - 2)[:, None].expand(-1, 16))
+    assert torch.cdist(tokens, tokens)[~torch.eye(4, dtype=torch.bool)].min() > 0.1
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_engines_agree_with_autograd_one_agent_at_a_time(case):
     task, model = made(case)

@@ -98,7 +98,8 @@ class HierarchicalEncoder(nn.Module):
         self.widths = (width, 2 * width, 4 * width)
         self.positions = nn.Parameter(torch.empty(grid[0] * grid[1], self.widths[2]))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        self.embedding = nn.Sequential(nn.Linear(channels * _PATCH**2, width), nn.LayerNorm(width))
+        projection = nn.Linear(channels * _PATCH**2, width)
+        self.embedding = nn.Sequential(projection, nn.LayerNorm(width))
         first, second = (
             [Perceptron(self.widths[stage], expansions[stage]) for _ in range(depths[stage])] for stage in (0, 1)
         )
@@ -111,6 +112,7 @@ class HierarchicalEncoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(self.widths[2])
         initialize(self)
+        nn.init.normal_(projection.bias)  # beside which normalisation leaves brightness and contrast of a patch
 
     def forward(self, units: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Encode units.
