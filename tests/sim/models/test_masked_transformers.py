@@ -135,6 +135,7 @@ def test_they_have_the_stated_sizes():
     with torch.device("meta"):
         published = HiViT((3, 224, 224), 1, width=96, depths=(2, 2, 10), heads=6, expansions=(3, 3, 4))
     assert size(published) == 18_821_373
+    assert round((size(published) + 196**2) / 1e6, 1) == 18.9  # with the numbers of distances
     assert {b.attention.table.shape for b in published.encoder.stages[2][1:]} == {(27**2, 6)}
 
 

@@ -45,7 +45,8 @@ class HiViT(nn.Module):
 
     Units are of 16 × 16 pixels, patches of 4 × 4. Attention adds a learned number for each distance between two units
     to their score. The defaults have 275,493 parameters for images of 3 × 64 × 64, and the published size T, of width
-    96, depths 2, 2 and 10, 6 heads and expansions 3, 3 and 4, has 18,821,373 for 3 × 224 × 224. The parameters
+    96, depths 2, 2 and 10, 6 heads and expansions 3, 3 and 4, has 18,821,373 for 3 × 224 × 224. With the 196²
+    numbers of distances, which are not stored here, these are the 18.9 million of QPT V2 (our reading). The parameters
     `encoder.*` have the names and shapes of those of `masked_hivit`, for images of the same size.
 
     Args:
