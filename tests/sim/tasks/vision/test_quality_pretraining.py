@@ -1,5 +1,8 @@
 """Pre-training for quality: crops, masks, targets, the loss, baselines and settings."""
 
+import inspect
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,20 +15,20 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
-from basinet.sim.vision.photos import read_photo
+from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
-PHOTOS = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
+FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
 KEYS = fold(torch.arange(3), 5)
 
 
 @pytest.fixture(scope="module")
 def task():
-    return quality_pretraining(**PHOTOS, degradations=["blur", "colour+jpeg"])
+    return quality_pretraining(**FEW, degradations=["blur", "colour+jpeg"])
 
 
 @pytest.fixture(scope="module")
 def clean():
-    return quality_pretraining(**PHOTOS, strength=0, kept=1, normalised=False)
+    return quality_pretraining(**FEW, strength=0, kept=1, normalised=False)
 
 
 def test_samples(task):
@@ -41,7 +44,7 @@ def test_samples(task):
 
 @pytest.mark.parametrize("size, masked, count", [(64, 0.75, 12), (64, 0.6, 10), (48, 0.99, 8), (32, 0.01, 1)])
 def test_the_share_of_masked_units_is_exact(size, masked, count):
-    task = quality_pretraining(**PHOTOS, size=size, masked=masked)
+    task = quality_pretraining(**FEW, size=size, masked=masked)
     units = (size // 16) ** 2
     for keys in (None, KEYS):
         _, places, wanted, _ = task.train.read(torch.tensor([0, 1, 2]), keys)
@@ -74,18 +77,18 @@ def test_drawn_samples_are_those_of_their_key(task):
         assert torch.equal(one, two) and not torch.equal(one, three) and torch.equal(one[1:2], single)
     assert len({units.numpy().tobytes() for units in first[0]}) == 3
     assert all(map(torch.equal, task.train.read(rows), task.train.read(rows)))
-    twin = quality_pretraining(**PHOTOS, degradations=["blur", "colour+jpeg"])
+    twin = quality_pretraining(**FEW, degradations=["blur", "colour+jpeg"])
     assert all(map(torch.equal, task.train.read(rows, KEYS), twin.train.read(rows, KEYS)))
 
 
 def test_targets_are_clean_or_degraded():
     rows = torch.arange(3)
-    made = {target: quality_pretraining(**PHOTOS, target=target, normalised=False) for target in ("clean", "degraded")}
-    plain = quality_pretraining(**PHOTOS, strength=0, normalised=False)
-    clean, degraded, without = (part.train.read(rows) for part in (made["clean"], made["degraded"], plain))
+    settings = {"target": "clean"}, {"target": "degraded"}, {"strength": 0.0}
+    made = [quality_pretraining(**FEW, **own, normalised=False) for own in settings]
+    clean, degraded, without = (task.train.read(rows) for task in made)
     assert torch.equal(clean[0], degraded[0]) and torch.equal(clean[2], degraded[2])
     assert not torch.equal(clean[3], degraded[3]) and not torch.equal(clean[0], without[0])
-    crops = made["clean"].train.clean(rows)
+    crops = made[0].train.clean(rows)
     for crop, wanted, targets in zip(crops, clean[2], clean[3], strict=True):
         row, column = divmod(int(wanted[0]), 4)
         unit = crop[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
@@ -121,7 +124,7 @@ def test_masked_pixels_do_not_reach_the_model(task):
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_baselines(normalised):
-    task = quality_pretraining(**PHOTOS, normalised=normalised).to("cpu", torch.float64)
+    task = quality_pretraining(**FEW, normalised=normalised).to("cpu", torch.float64)
     found = task.baselines()
     train, test = (take(part, slice(None)) for part in (task.train, task.test))
     means = train[3].numpy().reshape(-1, 12, 3, 256).mean((0, 1, 3))
@@ -157,9 +160,9 @@ def test_curation_is_told(task, clean):
 
 
 def test_tests_show_other_photos():
-    task = quality_pretraining(crops=1, kept=1)
-    test = {"astronaut", "rocket", "flower", "coins", "hubble"}
-    assert len(task.test) == 5 and len(set(task.columns["photo"])) == 16 and not test & set(task.columns["photo"])
+    usual = inspect.signature(quality_pretraining).parameters
+    train, test = (set(usual[f"{where}_photos"].default) for where in ("train", "test"))
+    assert len(test) == 5 and train | test == PHOTOS.keys() and not set(map(motif, train)) & set(map(motif, test))
 
 
 def test_folders_of_images(folder, tests):
@@ -186,13 +189,18 @@ def test_folders_of_images(folder, tests):
     ],
 )
 def test_mistakes_are_one_sentence(settings, message, tmp_path):
-    task = {"name": "quality_pretraining", **PHOTOS, **settings}
+    task = {"name": "quality_pretraining", **FEW, **settings}
     with pytest.raises(ExperimentError) as raised:
         basinet.run(task=task, topology={"name": "ring", "agents": 2}, strategy="diffusion", out=str(tmp_path / "out"))
     assert message in str(raised.value) and not (tmp_path / "out").exists()
 
 
-def test_the_built_in_experiment_takes_steps(tmp_path, no_reports):
-    few = ["steps=1", "evaluate_samples=4", "task.crops=1", "task.size=32", "task.test_photos=[coins]", "model.width=4"]
-    sets = [*few, "strategy=diffusion", "task.partition=iid"]
-    assert main(["run", "quality_pretraining", *sets, "--out", str(tmp_path / "out"), "--json"]) == 0
+def test_the_built_in_experiment_takes_steps(tmp_path, capsys, no_reports):
+    photos = ["task.train_photos=[coffee,clock]", "task.test_photos=[coins]", "task.crops=2"]
+    few = ["steps=1", "evaluate_samples=4", "task.size=32", "model.width=4", "strategy=diffusion"]
+    assert main(["run", "quality_pretraining", *photos, *few, "--out", str(tmp_path / "out"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 2
+    for row in rows:
+        assert row["state"] == "done"
+        assert [*row["baselines"]] == ["mean of the training pixels", "mean of the visible units"]
