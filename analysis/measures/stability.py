@@ -30,7 +30,7 @@ def stability_limits(setup: Setup, step: int) -> Row:
     """
     optimizer = setup.config.optimizer
     settings = optimizer.describe()
-    changed = ("momentum", "weight_decay", "maximize", "groups")
+    changed = ("momentum", "weight_decay", "maximize", "groups", "layer_decay")
     plain = optimizer.name == "sgd" and not any(settings.get(name) for name in changed)
     plain &= setup.config.clipping is None and not setup.rates_depend_on_evaluations
     rate = float(settings.get("lr", 0.0)) * setup.rate_factor(max(0, step - 1))

@@ -245,8 +245,9 @@ def _check(setup: Setup) -> None:
             raise ExperimentError(f"{key}: theory covers only plain steps, up to the last one")
     if setup.rates_depend_on_evaluations:
         raise ExperimentError(f"schedule: {setup.config.schedule.name} sets rates that are not known before the run")
-    if settings.get("groups"):
-        raise ExperimentError("optimizer.groups: theory covers only one learning rate for all parameters")
+    for key in ("groups", "layer_decay"):
+        if settings.get(key):
+            raise ExperimentError(f"optimizer.{key}: theory covers only one learning rate for all parameters")
     if settings.get("weight_decay"):
         raise ExperimentError("optimizer.weight_decay: it moves the minimum away from that of the training loss")
 

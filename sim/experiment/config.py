@@ -34,7 +34,7 @@ from basinet.sim.evaluation.metric import is_metric
 from basinet.sim.experiment.component import Component, ExperimentError, Kind, nearest
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import shown
-from basinet.sim.experiment.optimizer_groups import groups_of
+from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart
@@ -86,10 +86,10 @@ def _given_to_optimizers(maker: Any) -> tuple[str, ...]:
 
 
 def _beside_optimizers(maker: Any) -> dict[str, inspect.Parameter]:
-    """Return the settings of every optimizer: its `groups`, and `tuned` if it can be tuned."""
+    """Return the settings of every optimizer: its `groups` and `layer_decay`, and `tuned` if it can be tuned."""
     supplied = KINDS["optimizer"].supplied
     own = settings_in(maker, supplied, _given_to_optimizers(maker))
-    annotations: dict[str, Any] = {"groups": groups_of(own, _bounds_of_torch(maker))}
+    annotations: dict[str, Any] = {"groups": groups_of(own, _bounds_of_torch(maker)), "layer_decay": LayerDecay}
     if OptimizerTraits.of(maker).tuning is not None:
         annotations["tuned"] = Tuned
     return {

@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,9 +14,24 @@ from basinet.sim.experiment.mistakes import ExperimentError, nearest, shown
 from basinet.sim.experiment.signatures import sentence, settings_model
 from basinet.sim.models.patterns import first_names
 
-__all__ = ["divide_parameters", "groups_of"]
+__all__ = ["RATE_FACTOR", "LayerDecay", "divide_parameters", "groups_of"]
 
 _KEY = "optimizer.groups"
+
+RATE_FACTOR = "rate_factor"
+"""What the learning rate of a group is multiplied by, in its settings."""
+
+LayerDecay = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="The learning rate of each layer, divided by that of the next one, up to the last, which has that"
+        " of its group. A layer is what the names of parameters have in common up to their first numbers, such as"
+        " blocks.2, or without numbers up to the last point; layers are in the order of the model's parameters.",
+    ),
+]
+"""The type of an optimizer's setting `layer_decay`."""
 
 _IMPLEMENTATION = frozenset({"capturable", "differentiable", "foreach", "fused"})
 """Settings of torch's optimizers that say how a step is executed, which is the same for all groups."""
@@ -82,7 +98,8 @@ def divide_parameters(optimizer: Component, names: Mapping[str, Sequence[str]]) 
         names: All names of each trained parameter by its first.
 
     Returns:
-        The groups, none of them empty; none if the optimizer treats all parameters alike.
+        The groups, none of them empty; none if the optimizer treats all parameters alike. With `layer_decay`, each
+        layer has groups of its own, with their `RATE_FACTOR`.
 
     Raises:
         ExperimentError: A pattern matches no parameter, or a group only those of earlier ones.
@@ -102,4 +119,24 @@ def divide_parameters(optimizer: Component, names: Mapping[str, Sequence[str]]) 
                 f"{_KEY}: group {number} is empty, since earlier ones match all of its parameters; a"
                 " parameter belongs to the first group that matches"
             )
-    return [group for group in groups if group[1]] if given else []
+    decay = optimizer.settings.get("layer_decay") or 1.0
+    if decay < 1:
+        groups = _by_layer(groups, list(names), decay)
+    return [group for group in groups if group[1]] if len(groups) > 1 else []
+
+
+def _by_layer(groups: Sequence[ParameterGroup], names: Sequence[str], decay: float) -> list[ParameterGroup]:
+    """Divide groups further, so that each has parameters of one layer."""
+    layers = [_layer_of(name) for name in names]
+    above = {layer: number for number, layer in enumerate(reversed(dict.fromkeys(layers)))}
+    return [
+        ({**own, RATE_FACTOR: decay**number}, [place for place in members if layers[place] == layer])
+        for own, members in groups
+        for layer, number in above.items()
+    ]
+
+
+def _layer_of(name: str) -> str:
+    """Return the layer that a parameter belongs to, by its name; see `LayerDecay`."""
+    numbered = re.match(r"(?:.*?\.)?\d+(?:\.\d+)*(?=\.)", name)
+    return numbered[0] if numbered else name.rpartition(".")[0]

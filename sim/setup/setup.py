@@ -23,7 +23,7 @@ from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
-from basinet.sim.experiment.optimizer_groups import divide_parameters
+from basinet.sim.experiment.optimizer_groups import RATE_FACTOR, divide_parameters
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
@@ -291,7 +291,9 @@ class Setup:
         """
         component = self.config.optimizer
         target, settings, own = component.target, dict(component.settings), dict(group or {})
-        settings.pop("groups", None)
+        factor = own.pop(RATE_FACTOR, 1.0)
+        for key in ("groups", "layer_decay"):
+            settings.pop(key, None)
         if {"foreach", "capturable", "differentiable"} & settings.keys():
             defaults.pop("fused", None)
         tuning = OptimizerTraits.of(target).tuning
@@ -303,6 +305,8 @@ class Setup:
             reason = f"{first_line(error)}{place_of(error)}"
             raise ExperimentError(f"optimizer: {component.name} refuses its settings: {reason}") from error
         known = optimizer.param_groups[0]
+        if factor != 1:
+            known["lr"] *= factor
         common = next((key for key in own if key not in known), None)
         if common is not None:
             allowed = ", ".join(key for key in known if key in optimizer.defaults)

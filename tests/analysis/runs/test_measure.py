@@ -389,6 +389,7 @@ def test_limits_of_stability(make_block):
     for other in (
         {"optimizer": {"name": "sgd", "lr": 0.2, "momentum": 0.9}},
         {"optimizer": {"name": "sgd", "lr": 0.2, "groups": [{"match": "*.bias", "lr": 0.1}]}},
+        {"optimizer": {"name": "sgd", "lr": 0.2, "layer_decay": 0.5}},
         {"optimizer": {"name": "sgd", "lr": 0.2}, "clipping": {"norm": 1}},
         {"optimizer": {"name": "sgd", "lr": 0.2}, "schedule": "plateau"},
     ):

@@ -220,6 +220,10 @@ def test_what_theory_cannot_follow_is_refused(tmp_path):
             {"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "groups": [{"match": "*", "lr": 0.2}]}},
             "^optimizer.groups: theory covers only one learning rate",
         ),
+        (
+            {"strategy": "diffusion", "optimizer": {"name": "sgd", "lr": 0.1, "layer_decay": 0.5}},
+            "^optimizer.layer_decay: theory covers only one learning rate",
+        ),
     ]):  # fmt: skip
         path = run(**(keys | change), out=tmp_path / str(index)).runs[0].path
         with pytest.raises(ExperimentError, match=message):

@@ -16,6 +16,8 @@ from basinet.sim.engines import ENGINES
 from basinet.sim.engines.divided import DividedEngine
 from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.optimizer_groups import RATE_FACTOR, divide_parameters
 from basinet.sim.experiment.training import ClippingPart
 from basinet.sim.tasks import Task, supervised
 
@@ -331,11 +333,76 @@ def test_half_precision_scales_every_agents_loss(make_block, strategy):
             {"optimizer": {"name": "adam", "groups": [{"match": "*.bias", "lr": -1}]}},
             "optimizer.groups.lr: got -1, which should be greater than or equal to 0",
         ),
+        (
+            {"optimizer": {"name": "adam", "layer_decay": 1.5}},
+            "optimizer.layer_decay: got 1.5, which should be less than or equal to 1",
+        ),
+        (
+            {"optimizer": {"name": "adam", "groups": [{"match": "*", "layer_decay": 0.5}]}},
+            "optimizer.groups.layer_decay: a group has no setting 'layer_decay'",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(make_setup, keys, message):
     with pytest.raises(ExperimentError, match=f"^{message}"):
         make_setup(**keys)
+
+
+@pytest.mark.parametrize("own", [{}, {"weight_decay": 0.1}, {"lr": 0.3, "momentum": 0.0}])
+def test_each_layer_steps_at_the_rate_of_the_next_one_times_the_decay(make_block, own):
+    settings = {"name": "sgd", "lr": 0.5, "momentum": 0.9, "layer_decay": 0.25}
+    if own:
+        settings["groups"] = [{"match": "*.bias", **own}]
+    block = make_block(model={"name": "mlp", "hidden": [6, 4]}, **(ALONE | {"optimizer": settings}), schedule="cosine")
+    models = [load_vector(block.setup.model().double(), x.clone(), {}) for x in block.x]
+    optimizers = []
+    for model in models:
+        groups = [
+            {
+                "params": [p],
+                **(own if name.endswith("bias") else {}),
+                "lr": (own.get("lr", 0.5) if name.endswith("bias") else 0.5)
+                * {"1": 1 / 16, "3": 1 / 4, "5": 1}[name[0]],
+            }
+            for name, p in model.named_parameters()
+        ]
+        optimizers.append((torch.optim.SGD(groups, lr=0.5, momentum=0.9), [group["lr"] for group in groups]))
+    for step in range(3):
+        batch, factor = block.oracle.batch(step), block.setup.rate_factor(step)
+        for n, (model, (optimizer, rates)) in enumerate(zip(models, optimizers, strict=True)):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(batch[0][n]), batch[1][n]).backward()
+            optimizer.step()
+        block.advance(step + 1)
+        wanted = torch.stack([nn.utils.parameters_to_vector(model.parameters()) for model in models])
+        torch.testing.assert_close(block.x, wanted.detach(), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        ("0.weight 0.bias 2.weight 2.bias", "aabb"),
+        ("body.positions body.embed.weight body.stages.0.0.mlp.0.weight body.stages.0.0.mlp.2.bias", "abcc"),
+        ("body.stages.0.1.weight body.stages.1.0.weight body.norm.weight head.0.weight head.3.weight", "abcde"),
+        ("fc1.weight fc1.bias fc2.weight layer1.0.conv1.weight layer1.0.conv2.weight layer1.10.conv1.weight", "aabccd"),
+        ("weight bias", "aa"),
+    ],
+)
+def test_layers_are_told_by_the_first_numbers_of_names(names, layers):
+    names = names.split()
+    optimizer = {"name": "sgd", "lr": 1.0, "layer_decay": 0.5}
+    config = Config.parse({"task": "digits", "topology": "ring", "strategy": "diffusion", "optimizer": optimizer})
+    groups = divide_parameters(config.optimizer, {name: [name] for name in names})
+    if len({*layers}) == 1:
+        assert groups == []
+        return
+    found = {place: own for own, places in groups for place in places}
+    last = max(layers)
+    assert [found[place] for place in range(len(names))] == [
+        {RATE_FACTOR: 0.5 ** (ord(last) - ord(layer))} for layer in layers
+    ]
 
 
 def test_copies_of_one_model_skip_a_step_together(make_block):

@@ -96,20 +96,19 @@ class HierarchicalEncoder(nn.Module):
         super().__init__()
         self.grid = grid
         self.widths = (width, 2 * width, 4 * width)
-        first, second, third = (
-            zip((size,) * depth, (expansion,) * depth, strict=True)
-            for size, expansion, depth in zip(self.widths, expansions, depths, strict=True)
-        )
         self.positions = nn.Parameter(torch.empty(grid[0] * grid[1], self.widths[2]))
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.embedding = nn.Sequential(nn.Linear(channels * _PATCH**2, width), nn.LayerNorm(width))
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(*(Perceptron(*sizes) for sizes in first)),
-                nn.Sequential(_Merging(width), *(Perceptron(*sizes) for sizes in second)),
-                nn.Sequential(_Merging(2 * width), *(AttentionBlock(*sizes, heads, grid) for sizes in third)),
-            ]
+        first, second = (
+            [Perceptron(self.widths[stage], expansions[stage]) for _ in range(depths[stage])] for stage in (0, 1)
         )
+        third = [AttentionBlock(self.widths[2], expansions[2], heads, grid) for _ in range(depths[2])]
+        stages = (
+            nn.Sequential(*first),
+            nn.Sequential(_Merging(width), *second),
+            nn.Sequential(_Merging(2 * width), *third),
+        )
+        self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(self.widths[2])
         initialize(self)
 

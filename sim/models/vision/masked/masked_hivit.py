@@ -141,4 +141,7 @@ def _check(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int] | None) -> t
     side = math.isqrt(count)
     if grid is None and side**2 != count:
         raise ValueError(f"grid: the {count} units that are kept or wanted are no square; give the rows and columns")
-    return units[1], grid or (side, side)
+    rows, columns = grid or (side, side)
+    if rows * columns < count:
+        raise ValueError(f"grid: got {rows} × {columns} units, of which {count} cannot be kept or wanted")
+    return units[1], (rows, columns)

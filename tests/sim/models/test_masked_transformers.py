@@ -1,0 +1,327 @@
+"""Hierarchical transformers: against one of feature maps, without what is left out, inflated, and in all engines."""
+
+import copy
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import conv2d
+
+from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.sim.agents.state import StackedState, instantiate, load_vector
+from basinet.sim.engines import ENGINES
+from basinet.sim.models import MODELS, HiViT, HiViTVideo, MaskedHiViT
+from basinet.sim.models.attention.relative_positions import RelativeAttention, numbered_distances
+from basinet.sim.models.loading import load_values
+from basinet.sim.models.vision.masked.hierarchical_encoder import units_of
+from basinet.sim.setup.start import Start
+from basinet.sim.tasks import Regression
+
+AGENTS, BATCH, CPU, F64 = 2, 2, torch.device("cpu"), torch.float64
+GRID = (2, 3)
+HEIGHT, WIDTH = 32, 48
+SMALL = {"width": 4, "depths": (1, 1, 2), "heads": 2, "expansions": (1, 2, 1)}
+MASKED = {"decoder_width": 4, "grid": GRID}
+CASES = {
+    "image": ("hivit", {"hidden": 3}),
+    "masked": ("masked_hivit", MASKED),
+    "masked, last stage": ("masked_hivit", MASKED | {"fusion": False, "decoder_depth": 2}),
+    "video": ("hivit_video", {"hidden": 3, "tube": 2}),
+}
+
+
+def random(*shape, seed=0):
+    return torch.rand(shape, dtype=F64, generator=torch.Generator().manual_seed(sum(shape) + seed))
+
+
+def places(samples, seed=0):
+    """Orders of the six units, which differ between samples."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(math.prod(GRID), generator=generator) for _ in range(samples)])
+
+
+def taken(units, which):
+    return units[torch.arange(len(units))[:, None], which]
+
+
+def masked_batch(samples=4):
+    units, order = units_of(random(samples, 2, HEIGHT, WIDTH)), places(samples)
+    kept, wanted = order[:, :2], order[:, 2:5]
+    return taken(units, kept), kept, wanted, taken(units, wanted).flatten(2)
+
+
+def task_of(name):
+    if name == "masked_hivit":
+        return Regression(train=masked_batch(), num_outputs=512)
+    shape = (2, HEIGHT, WIDTH) if name == "hivit" else (4, 2, HEIGHT, WIDTH)
+    return Regression(train=(random(4, *shape), 1 + 4 * random(4, 1)), num_outputs=1)
+
+
+def made(case, seed=3):
+    """A small network, away from where it begins, where positions hardly count."""
+    name, settings = CASES[case]
+    task = task_of(name)
+    given = (task.input_shapes,) if name == "masked_hivit" else (task.input_shape, task.num_outputs)
+    model = instantiate(lambda: MODELS[name](*given, **SMALL, **settings), seed).double()
+    return task, moved(model, seed)
+
+
+def moved(model, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
+    return model
+
+
+def encoded_map(encoder, image, seen=None):
+    """Encode an image [C, H, W] as feature maps; units that are not seen, bool [rows, columns], get no attention."""
+
+    def perceptron(block, x):
+        return x + block.mlp(block.norm(x))
+
+    def merged(block, x):
+        squares = [x[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+        return block.reduction(block.norm(torch.cat(squares, -1)))
+
+    projection, norm = encoder.embedding
+    kernel = projection.weight.view(len(projection.weight), len(image), 4, 4)
+    x = norm(conv2d(4 * image - 2, kernel, projection.bias, stride=4).permute(1, 2, 0))
+    for block in encoder.stages[0]:
+        x = perceptron(block, x)
+    merging, *blocks = encoder.stages[1]
+    x = merged(merging, x)
+    for block in blocks:
+        x = perceptron(block, x)
+    merging, *blocks = encoder.stages[2]
+    x = merged(merging, x).flatten(0, 1) + encoder.positions
+    mask = torch.zeros(len(x)) if seen is None else torch.zeros(len(x)).masked_fill(~seen.flatten(), -torch.inf)
+    for block in blocks:
+        x = x + by_the_table(block.attention, block.norm(x), mask)
+        x = perceptron(block.perceptron, x)
+    return encoder.norm(x)
+
+
+def by_the_table(attention, x, mask):
+    """Attend pair by pair, with the number for a distance taken from a table by rows and columns."""
+    rows, columns = GRID
+    table = attention.table.view(2 * rows - 1, 2 * columns - 1, attention.heads)
+    heads = attention.projections(x).view(len(x), 3, attention.heads, -1)
+    found = []
+    for i in range(len(x)):
+        parts = []
+        for head in range(attention.heads):
+            query, keys, values = heads[i, 0, head], heads[:, 1, head], heads[:, 2, head]
+            near = [
+                table[i // columns - j // columns + rows - 1, i % columns - j % columns + columns - 1, head]
+                for j in range(len(x))
+            ]
+            scores = keys @ query / math.sqrt(len(query)) + torch.stack(near) + mask
+            parts.append(scores.softmax(0) @ values)
+        found.append(torch.cat(parts))
+    return attention.output(torch.stack(found))
+
+
+def test_they_have_the_stated_sizes():
+    def size(model):
+        return sum(p.numel() for p in model.parameters())
+
+    masked = MaskedHiViT([(4, 3, 16, 16), (4,), (12,)])
+    assert size(HiViT((3, 64, 64), 1)) == 275_493
+    assert (size(masked), size(masked.encoder)) == (335_128, 269_220)
+    with torch.device("meta"):
+        published = HiViT((3, 224, 224), 1, width=96, depths=(2, 2, 10), heads=6, expansions=(3, 3, 4))
+    assert size(published) == 18_821_373
+    assert {b.attention.table.shape for b in published.encoder.stages[2][1:]} == {(27**2, 6)}
+
+
+def test_an_image_is_rated_as_its_feature_maps_are():
+    task, model = made("image")
+    images = task.train[0]
+    tokens = torch.stack([encoded_map(model.encoder, image) for image in images])
+    torch.testing.assert_close(model.encoder(units_of(images))[2], tokens, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(model(images), model.head(tokens.mean(1)), rtol=1e-10, atol=1e-10)
+
+
+def test_units_that_are_left_out_might_as_well_not_be_attended_to():
+    """An encoder of some units is that of the image in which nothing attends to the others, in whichever order."""
+    _, model = made("masked")
+    image, order = random(1, 2, HEIGHT, WIDTH), places(1)[:, :4]
+    seen = torch.zeros(GRID, dtype=torch.bool)
+    seen.view(-1)[order[0]] = True
+    found = model.encoder(taken(units_of(image), order), order)[2]
+    torch.testing.assert_close(found[0], encoded_map(model.encoder, image[0], seen)[order[0]], rtol=1e-10, atol=1e-10)
+
+
+def test_units_that_are_left_out_have_no_influence():
+    _, model = made("masked")
+    images = random(3, 2, HEIGHT, WIDTH).requires_grad_()
+    order = places(3)
+    kept, wanted = order[:, :2], order[:, 2:]
+    predicted = model(taken(units_of(images), kept), kept, wanted)
+    (gradient,) = torch.autograd.grad(predicted.square().sum(), images)
+    reached = units_of(gradient).flatten(2).abs()
+    assert (taken(reached, wanted) == 0).all() and (taken(reached, kept) > 0).all()
+
+
+@pytest.mark.parametrize("case", ["masked", "masked, last stage"])
+def test_what_is_predicted_is_decoded_from_the_fused_stages(case):
+    task, model = made(case)
+    units, kept, wanted, _ = task.train
+    stages = model.encoder(units, kept)
+    fused = sum(layer(stages[int(name)].mean(2) if name != "2" else stages[2]) for name, layer in model.fusion.items())
+    assert [*model.fusion] == (["0", "1", "2"] if case == "masked" else ["2"])
+    for n in range(len(units)):
+        where = torch.cat((kept[n], wanted[n]))
+        x = torch.cat((fused[n], model.decoder.mask.expand(len(wanted[n]), -1))) + model.decoder.positions[where]
+        back = torch.full((math.prod(GRID),), -1)
+        back[where] = torch.arange(len(where))
+        unseen = torch.zeros(len(back)).masked_fill(back < 0, -torch.inf)
+        for block in model.decoder.blocks:
+            x = x + by_the_table(block.attention, block.norm(x)[back], unseen)[where]
+            x = x + block.perceptron.mlp(block.perceptron.norm(x))
+        expected = model.decoder.pixels(model.decoder.norm(x[len(kept[n]) :]))
+        torch.testing.assert_close(model(units, kept, wanted)[n], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_distances_are_numbered_as_a_table_of_rows_and_columns():
+    grid = (3, 4)
+    found, of = numbered_distances(torch.arange(12), grid), {}
+    for i in range(12):
+        for j in range(12):
+            of.setdefault((i // 4 - j // 4, i % 4 - j % 4), set()).add(int(found[i, j]))
+    assert sorted(number for numbers in of.values() for number in numbers) == list(range(5 * 7))
+    some = places(5)
+    torch.testing.assert_close(numbered_distances(some, GRID)[2], numbered_distances(some[2], GRID))
+    with pytest.raises(ValueError, match=r"^heads: got 3, which does not divide the width 8$"):
+        RelativeAttention(8, 3, grid)
+
+
+def test_units_are_squares_row_by_row():
+    images = random(2, 3, HEIGHT, WIDTH)
+    for n, (row, column) in enumerate((row, column) for row in range(2) for column in range(3)):
+        square = images[:, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        assert torch.equal(units_of(images)[:, n], square)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_engines_agree_with_autograd_one_agent_at_a_time(case):
+    task, model = made(case)
+    state = StackedState(model, AGENTS, CPU, F64)
+    state.fill(slice(None), model)
+    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
+    batch, keys = tuple(part[picks] for part in task.train), torch.arange(AGENTS)
+    wanted = []
+    for n in range(AGENTS):
+        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
+        loss = (agent(*(part[n] for part in batch[:-1])) - batch[-1][n]).square().mean()
+        gradients = torch.autograd.grad(loss, list(agent.parameters()))
+        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
+    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
+    assert (gradients != 0).double().mean() > 0.9
+    for engine, kind in ENGINES.items():
+        runner = kind(model, task, state)
+        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
+        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
+        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_products_with_the_hessian_are_differences_of_gradients(case):
+    task, model = made(case)
+    batch = tuple(part[:BATCH] for part in task.train)
+    hessian = HessianOperator(model.eval(), task.objective, batch)
+    point = nn.utils.parameters_to_vector(model.parameters()).detach()
+    direction, step = random(len(point)) - 0.5, 1e-6
+    nearby = []
+    for shift in (step, -step):
+        model = load_vector(model, point + shift * direction, {})
+        found = torch.autograd.grad(task.objective(model, batch), list(model.parameters()))
+        nearby.append(torch.cat([part.flatten() for part in found]).numpy())
+    estimate = (nearby[0] - nearby[1]) / (2 * step)
+    # Gradients of order 1 are rounded to 1e-15 or so, divided by the step.
+    assert np.linalg.norm(hessian @ direction.numpy() - estimate) < 1e-6 * max(1.0, np.linalg.norm(estimate))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_copies_and_states_compute_the_same_sample_by_sample(case):
+    task, model = made(case)
+    inputs = task.train[:-1]
+    outputs = model(*inputs)
+    assert outputs.flatten(1).std(0).min() > 0 and [*model.buffers()] == []
+    for n in range(len(outputs)):
+        torch.testing.assert_close(model(*(part[n : n + 1] for part in inputs))[0], outputs[n], rtol=1e-10, atol=1e-10)
+    file, (_, other) = io.BytesIO(), made(case, seed=4)
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    assert not torch.equal(other(*inputs), outputs)
+    other.load_state_dict(torch.load(file))
+    assert torch.equal(copy.deepcopy(model)(*inputs), outputs) and torch.equal(other(*inputs), outputs)
+
+
+@pytest.mark.parametrize("case", ["masked", "masked, last stage"])
+@pytest.mark.parametrize("target", ["image", "video"])
+def test_only_the_encoder_is_left_of_what_was_pre_trained(tmp_path, case, target):
+    _, before = made(case)
+    _, model = made(target, seed=5)
+    own = {name: p.clone() for name, p in model.named_parameters() if name.startswith("head.")}
+    torch.save(before.state_dict(), tmp_path / "weights.pt")
+    start = Start.parse({"file": str(tmp_path / "weights.pt"), "strict": False, "reinitialize": ["head.*"]})
+    start.place(model, {}, 1, 0)
+    assert [*dict(model.named_children())] == ["encoder", "head"]  # nothing that fuses stages
+    assert all(torch.equal(p, own[name]) for name, p in model.named_parameters() if name in own)
+    video = random(2, 4, 2, HEIGHT, WIDTH)
+    units = units_of(video[:, 0])
+    everything = torch.arange(math.prod(GRID)).expand(2, -1)
+    tokens = before.encoder(units, everything)[2]
+    still = video[:, 0] if target == "image" else video[:, :1].expand(-1, 4, -1, -1, -1)
+    torch.testing.assert_close(model(still), model.head(tokens.mean(1)), rtol=1e-10, atol=1e-10)
+    misfit = load_values(model, before.state_dict(), ["head.*"])
+    assert not misfit.missing and not misfit.other
+    assert {name.split(".")[0] for name in misfit.unexpected} == {"fusion", "decoder"}
+
+
+@pytest.mark.parametrize("inflation", ["mean", "center"])
+@pytest.mark.parametrize(("tube", "frames"), [(1, 3), (2, 4), (3, 3)])
+def test_a_still_video_is_rated_as_the_image(tube, frames, inflation):
+    task, image = made("image")
+    shape = (frames, *task.input_shape)
+    video = HiViTVideo(shape, 1, **SMALL, hidden=3, tube=tube, inflation=inflation).double()
+    assert not load_values(video, image.state_dict())
+    pictures = task.train[0]
+    still = pictures[:, None].expand(-1, frames, -1, -1, -1)
+    torch.testing.assert_close(video(still), image(pictures), rtol=1e-10, atol=1e-10)
+    twin = moved(copy.deepcopy(video))
+    assert not load_values(video, twin.state_dict())  # what has the right shape is loaded as it is
+    assert torch.equal(video(still), twin(still))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "settings", "sentence"),
+    [
+        ("hivit", ((64,), 1), {}, r"hivit needs inputs of shape \(channels, height, width\), but got \(64,\)"),
+        ("hivit", ((3, 64, 60), 1), {}, r"hivit needs images whose .* are multiples of 16, but got \(64, 60\)"),
+        ("hivit", ((3, 0, 16), 1), {}, r"hivit needs images whose .* are multiples of 16, but got \(0, 16\)"),
+        ("hivit", ((3, 64, 64), 1), {"heads": 5}, "heads: got 5, which does not divide the width 96"),
+        ("hivit_video", ((3, 64, 64), 1), {}, r"hivit_video needs inputs of shape \(frames, .* but got \(3, 64, 64\)"),
+        ("hivit_video", ((2, 3, 9, 64), 1), {}, r"hivit_video needs images whose .* but got \(9, 64\)"),
+        ("hivit_video", ((8, 3, 64, 64), 1), {"tube": 3}, "tube: got 3, which does not divide the 8 frames"),
+        ("masked_hivit", ([(3, 64, 64)],), {}, r"masked_hivit needs inputs of shapes .* but got \(3, 64, 64\)"),
+        ("masked_hivit", ([(4, 3, 8, 8), (4,), (12,)],), {}, r"masked_hivit needs .* but got \(4, 3, 8, 8\), \(4,\), "),
+        (
+            "masked_hivit",
+            ([(4, 3, 16, 16), (4,), (4,)],),
+            {},
+            "grid: the 8 units that are kept or wanted are no square",
+        ),
+        ("masked_hivit", ([(4, 3, 16, 16), (4,), (5,)],), {"grid": (2, 4)}, "grid: got 2 × 4 units, of which 9 cannot"),
+        ("masked_hivit", ([(4, 3, 16, 16), (4,), (5,)],), {"decoder_width": 6}, "heads: got 4, which does not divide"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, given, settings, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        MODELS[name](*given, **settings)
