@@ -11,7 +11,7 @@ from torch import Tensor
 from basinet.algorithms.draws import fold, key
 from basinet.sim.data.nests import Nest
 from basinet.sim.data.rows import Stored
-from basinet.sim.tasks.vision.restoration.patches import Patches, turned
+from basinet.sim.tasks.vision.restoration.patches import Pictures, drawn, turned
 from basinet.sim.vision.degradations import Composition, degraded
 
 __all__ = ["UNIT", "MaskedCrops", "Target", "in_units", "unit_targets"]
@@ -33,8 +33,10 @@ class MaskedCrops(Stored):
     and turned; those of measured samples by their index, so that they stay the same.
 
     Attributes:
-        patches: The crops on a grid over all images.
-        chosen: Which of them there are, int64 [n].
+        pictures: The images.
+        side: Height and width of a crop.
+        places: Image, version (0), top and left of each crop, and how far it may be shifted down and right, [n, 6].
+        augment: Whether drawn crops are flipped and rotated.
         chains: The degradations of each version.
         composition: How the degradations of a chain are composed.
         strength: The largest strength.
@@ -46,8 +48,10 @@ class MaskedCrops(Stored):
         dtype: Their floating type; None for float32.
     """
 
-    patches: Patches
-    chosen: NDArray[np.int64]
+    pictures: Pictures
+    side: int
+    places: NDArray[np.int64]
+    augment: bool
     chains: tuple[tuple[str, ...], ...]
     composition: Composition
     strength: float
@@ -60,7 +64,7 @@ class MaskedCrops(Stored):
 
     def __len__(self) -> int:
         """Return the number of crops in all versions."""
-        return len(self.chosen) * len(self.chains)
+        return len(self.places) * len(self.chains)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the same crops, to be read to a device and in a floating type; see `Stored`."""
@@ -76,11 +80,10 @@ class MaskedCrops(Stored):
         Returns:
             Crops as they are, uint8 [3, side, side].
         """
-        whole = torch.from_numpy(self.chosen[rows.numpy() // len(self.chains)])
-        places, turns = self.patches.drawn(whole, keys)
-        side, found = self.patches.side, []
+        places, turns = drawn(self.places[rows.numpy() // len(self.chains)], keys, augment=self.augment)
+        side, found = self.side, []
         for (picture, _, top, left, *_), turn in zip(places.tolist(), turns.tolist(), strict=True):
-            image = self.patches.pictures.arrays(picture)[0][:, top : top + side, left : left + side]
+            image = self.pictures.arrays(picture)[0][:, top : top + side, left : left + side]
             found.append(torch.from_numpy(np.ascontiguousarray(turned(image, turn))))
         return found
 
@@ -100,7 +103,7 @@ class MaskedCrops(Stored):
         for row, seed, clean in zip(rows.tolist(), own.tolist(), self.clean(rows, keys), strict=True):
             generator = np.random.default_rng(seed & (2**63 - 1))
             chain = self.chains[row % len(self.chains)]
-            order = torch.from_numpy(generator.permutation((self.patches.side // UNIT) ** 2))
+            order = torch.from_numpy(generator.permutation((self.side // UNIT) ** 2))
             seen = in_units(degraded(clean, chain, self.composition, self.strength, generator))
             wanted, places = order[: self.masked].sort().values, order[self.masked :].sort().values
             truth = seen if self.target == "degraded" else in_units(clean)

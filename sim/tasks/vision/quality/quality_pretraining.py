@@ -19,8 +19,7 @@ from basinet.sim.tasks.task import TASKS, Batch
 from basinet.sim.tasks.vision.quality.masked_crops import UNIT, MaskedCrops, Target, unit_targets
 from basinet.sim.tasks.vision.restoration.image_pairs import made
 from basinet.sim.tasks.vision.restoration.original_parts import train_and_test
-from basinet.sim.tasks.vision.restoration.originals import Originals
-from basinet.sim.tasks.vision.restoration.patches import Patches
+from basinet.sim.tasks.vision.restoration.patches import Pictures
 from basinet.sim.vision.curation import Criterion, Curation, curate
 from basinet.sim.vision.degradations import DEGRADATIONS, Composition
 from basinet.sim.vision.photos import PHOTOS
@@ -214,10 +213,12 @@ def quality_pretraining(
     )
     data: dict[str, MaskedCrops] = {}
     for where, originals in (("train", train), ("test", test)):
-        patches = _patches(originals, where, size, augment, seed, cache)
+        pictures = made(originals, where, 1, (), size, seed, cache)
         data[where] = MaskedCrops(
-            patches=patches,
-            chosen=_chosen(patches, originals.names, crops, seed),
+            pictures=pictures,
+            side=size,
+            places=_places(pictures, originals.names, size, crops, seed),
+            augment=augment,
             chains=chains,
             composition=composition,
             strength=strength,
@@ -228,11 +229,11 @@ def quality_pretraining(
         )
     candidates = data["train"]
     found = _curation(candidates, curation, kept)
-    trained = replace(candidates, chosen=candidates.chosen[found.is_kept])
-    image_of = trained.patches.grid[trained.chosen, 0].repeat(len(chains))
+    trained = replace(candidates, places=candidates.places[found.is_kept])
+    image_of = trained.places[:, 0].repeat(len(chains))
     columns = {
         "photo": np.array(train.names)[image_of],
-        "degradation": np.tile(np.array(["+".join(chain) for chain in chains]), len(trained.chosen)),
+        "degradation": np.tile(np.array(["+".join(chain) for chain in chains]), len(trained.places)),
     }
     if train.scenes is not None:
         columns["scene"] = np.array(train.scenes)[image_of]
@@ -243,7 +244,7 @@ def quality_pretraining(
         model="masked_hivit",
         columns=columns,
         curation=found,
-        origins=np.array(train.names)[candidates.patches.grid[candidates.chosen, 0]],
+        origins=np.array(train.names)[candidates.places[:, 0]],
         normalised=normalised,
     )
     task.check()
@@ -261,28 +262,21 @@ def _chains(given: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     return chains
 
 
-def _patches(originals: Originals, where: str, size: int, augment: bool, seed: int, cache: str | None) -> Patches:
-    """Decode images, and lay a grid over them."""
-    pictures = made(originals, where, 1, (), size, seed, cache)
-    shapes = [pictures.arrays(row)[0].shape[1:] for row in range(len(pictures))]
-    shapes_ = [(height, width) for height, width in shapes]
-    return Patches(pictures=pictures, scale=1, side=size, stride=UNIT, augment=augment, shapes=shapes_)
-
-
-def _chosen(patches: Patches, names: Sequence[str], most: int, seed: int) -> NDArray[np.int64]:
-    """Choose crops of each image at random."""
+def _places(pictures: Pictures, names: Sequence[str], side: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Choose crops of each image at random, among those at multiples of a unit."""
     found = []
     for picture, name in enumerate(names):
-        mine = np.flatnonzero(patches.grid[:, 0] == picture)
-        order = np.random.default_rng(key(seed, "crops of an image", name)).permutation(len(mine))
-        found.append(np.sort(mine[order[:most]]))
-    return np.concatenate(found)
+        free = np.array(pictures.arrays(picture)[0].shape[1:]) - side  # how far a crop may be from the top and the left
+        rows, columns = free // UNIT + 1
+        order = np.random.default_rng(key(seed, "crops of an image", name)).permutation(rows * columns)
+        corners = UNIT * np.stack(np.divmod(np.sort(order[:most]), columns), 1)
+        head = np.broadcast_to([picture, 0], corners.shape)
+        found.append(np.concatenate([head, corners, np.minimum(UNIT, free - corners + 1)], 1))
+    return np.concatenate(found).astype(np.int64)
 
 
 def _curation(candidates: MaskedCrops, criteria: Sequence[Criterion], share: float) -> Curation:
     """Choose among crops."""
-    patches = candidates.patches
-    rows = torch.arange(len(candidates.chosen)) * len(candidates.chains)
-    areas = [height * width for height, width in patches.shapes]
-    resolutions = [areas[picture] for picture in patches.grid[candidates.chosen, 0]]
+    rows = torch.arange(len(candidates.places)) * len(candidates.chains)
+    resolutions = [candidates.pictures.arrays(picture)[0][0].size for picture in candidates.places[:, 0]]
     return curate(candidates.clean(rows), resolutions, criteria, share)

@@ -13,7 +13,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest, map_nest
 from basinet.sim.data.rows import Stored
 
-__all__ = ["Patches", "Pictures", "WholeImages", "turned"]
+__all__ = ["Patches", "Pictures", "WholeImages", "drawn", "turned"]
 
 Bytes = NDArray[np.uint8]
 
@@ -102,26 +102,6 @@ class Patches(_Pairs):
         """Return the number of patches."""
         return len(self.grid)
 
-    def drawn(self, rows: Tensor, keys: Tensor | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draw where patches are cut out, and how they are turned.
-
-        Args:
-            rows: Their indices, int64 [B].
-            keys: Keys of the shifts, flips and rotations, int64 [B]; None for none of them.
-
-        Returns:
-            Places as in `grid`, int64 [B, 6], and what `turned` takes, int64 [B].
-        """
-        places = self.grid[rows.numpy()]
-        turns = np.zeros(len(rows), dtype=np.int64)
-        if keys is not None:  # its bits are those of a hash
-            bits = keys.numpy()
-            for axis in (0, 1):
-                drawn = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
-                places[:, 2 + axis] += drawn * places[:, 4 + axis] >> _BITS
-            turns = bits & 7 if self.augment else turns
-        return places, turns
-
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cut patches out; see `Stored`.
 
@@ -132,7 +112,7 @@ class Patches(_Pairs):
         Returns:
             uint8, [B, 3, side, side] and [B, 3, scale · side, scale · side].
         """
-        places, turns = self.drawn(rows, keys)
+        places, turns = drawn(self.grid[rows.numpy()], keys, augment=self.augment)
         low, high = (
             np.empty((len(rows), 3, side, side), dtype=np.uint8) for side in (self.side, self.scale * self.side)
         )
@@ -174,6 +154,29 @@ class WholeImages(_Pairs):
         found = [self.pictures.arrays(row) for row in rows.tolist()]
         low, high = (torch.from_numpy(np.stack([pair[part] for pair in found])) for part in (1, 0))
         return low, high
+
+
+def drawn(
+    places: NDArray[np.int64], keys: Tensor | None, *, augment: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw where patches are cut out, and how they are turned.
+
+    Args:
+        places: Their places as in `Patches.grid`, int64 [B, 6].
+        keys: Keys of the draws, int64 [B]; None for patches that are neither shifted nor turned.
+        augment: Whether they are turned.
+
+    Returns:
+        Places, int64 [B, 6], and what `turned` takes, int64 [B].
+    """
+    turns = np.zeros(len(places), dtype=np.int64)
+    if keys is None:
+        return places, turns
+    places, bits = places.copy(), keys.numpy()  # which are those of a hash
+    for axis in (0, 1):
+        shift = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
+        places[:, 2 + axis] += shift * places[:, 4 + axis] >> _BITS
+    return places, bits & 7 if augment else turns
 
 
 def turned(image: Bytes, turn: int) -> Bytes:
