@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -79,6 +80,13 @@ def test_drawn_samples_are_those_of_their_key(task):
     assert all(map(torch.equal, task.train.read(rows), task.train.read(rows)))
     twin = quality_pretraining(**FEW, degradations=["blur", "colour+jpeg"])
     assert all(map(torch.equal, task.train.read(rows, KEYS), twin.train.read(rows, KEYS)))
+
+
+def test_images_in_files_and_in_other_processes_are_the_same(task, tmp_path):
+    rows = torch.arange(3)
+    kept = quality_pretraining(**FEW, degradations=["blur", "colour+jpeg"], cache=str(tmp_path))
+    for twin in (kept, pickle.loads(pickle.dumps(task))):
+        assert all(map(torch.equal, task.train.read(rows, KEYS), twin.train.read(rows, KEYS)))
 
 
 def test_targets_are_clean_or_degraded():
