@@ -47,7 +47,7 @@ class QualityPretraining(Regression):
     """
 
     curation: Curation
-    origins: NDArray[np.str_]
+    origins: NDArray[Any]
     normalised: bool = True
 
     @property
