@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.quality.quality_pretraining import QualityPretraining, quality_pretraining
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 
@@ -43,6 +44,7 @@ __all__ = [
     "Pad",
     "PromptClassification",
     "Quadratic",
+    "QualityPretraining",
     "Regression",
     "Ripples",
     "SquaredError",
@@ -63,6 +65,7 @@ __all__ = [
     "pixel_sequence",
     "prompt_classification",
     "quadratic",
+    "quality_pretraining",
     "retrieval",
     "ripples",
     "shards",

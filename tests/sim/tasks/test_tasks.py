@@ -321,6 +321,8 @@ SMALL = {name: {"train_size": 6, "test_size": 2} for name in ("listops", "pathfi
 SMALL["text"] = {"length": 64, "train_size": 6, "test_size": 2}
 SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
 
+SMALL["quality_pretraining"] = {"train_photos": ["coffee"], "test_photos": ["coins"], "crops": 2}
+
 
 @pytest.mark.parametrize(
     "name", sorted(TASKS.keys() - {"huggingface", "image_folder", "language_model", "shards", "table"})

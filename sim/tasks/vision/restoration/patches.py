@@ -13,7 +13,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest, map_nest
 from basinet.sim.data.rows import Stored
 
-__all__ = ["Patches", "Pictures", "WholeImages"]
+__all__ = ["Patches", "Pictures", "WholeImages", "drawn", "turned"]
 
 Bytes = NDArray[np.uint8]
 
@@ -112,14 +112,7 @@ class Patches(_Pairs):
         Returns:
             uint8, [B, 3, side, side] and [B, 3, scale · side, scale · side].
         """
-        places = self.grid[rows.numpy()]
-        turns = np.zeros(len(rows), dtype=np.int64)
-        if keys is not None:  # its bits are those of a hash
-            bits = keys.numpy()
-            for axis in (0, 1):
-                drawn = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
-                places[:, 2 + axis] += drawn * places[:, 4 + axis] >> _BITS
-            turns = bits & 7 if self.augment else turns
+        places, turns = drawn(self.grid[rows.numpy()], keys, augment=self.augment)
         low, high = (
             np.empty((len(rows), 3, side, side), dtype=np.uint8) for side in (self.side, self.scale * self.side)
         )
@@ -127,7 +120,7 @@ class Patches(_Pairs):
             large, *small = self.pictures.arrays(picture)
             for out, image, scale in ((low, small[version], 1), (high, large, self.scale)):
                 rows_, columns = (slice(scale * first, scale * (first + self.side)) for first in (top, left))
-                out[number] = _turned(image[:, rows_, columns], int(turns[number]))
+                out[number] = turned(image[:, rows_, columns], int(turns[number]))
         return torch.from_numpy(low), torch.from_numpy(high)
 
 
@@ -163,8 +156,39 @@ class WholeImages(_Pairs):
         return low, high
 
 
-def _turned(image: Bytes, turn: int) -> Bytes:
-    """Return a view of an image [C, H, H] in one of the eight positions of a square."""
+def drawn(
+    places: NDArray[np.int64], keys: Tensor | None, *, augment: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw where patches are cut out, and how they are turned.
+
+    Args:
+        places: Their places as in `Patches.grid`, int64 [B, 6].
+        keys: Keys of the draws, int64 [B]; None for patches that are neither shifted nor turned.
+        augment: Whether they are turned.
+
+    Returns:
+        Places, int64 [B, 6], and what `turned` takes, int64 [B].
+    """
+    turns = np.zeros(len(places), dtype=np.int64)
+    if keys is None:
+        return places, turns
+    places, bits = places.copy(), keys.numpy()  # which are those of a hash
+    for axis in (0, 1):
+        shift = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
+        places[:, 2 + axis] += shift * places[:, 4 + axis] >> _BITS
+    return places, bits & 7 if augment else turns
+
+
+def turned(image: Bytes, turn: int) -> Bytes:
+    """Turn a square image.
+
+    Args:
+        image: [C, H, H].
+        turn: Which of the eight positions of a square it gets, from 0 (as it is) to 7.
+
+    Returns:
+        A view of it.
+    """
     image = image[:, ::-1] if turn & 1 else image
     image = image[:, :, ::-1] if turn & 2 else image
     return image.swapaxes(1, 2) if turn & 4 else image
