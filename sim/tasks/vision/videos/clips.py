@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basinet.algorithms.draws import fold, integers, key, normal, permutation, uniform
+from basinet.algorithms.draws import fold, integers, key, permutation, uniform
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.vision.quality.opinions import mean_opinion, quality_of
 from basinet.sim.tasks.vision.videos.video_views import Rated
 from basinet.sim.vision.codecs import codec_settings
 from basinet.sim.vision.colours import luma
@@ -20,16 +21,13 @@ from basinet.sim.vision.distortions import DISTORTIONS, REVISION
 from basinet.sim.vision.photos import PHOTOS, read_photo
 from basinet.sim.vision.video_files import av_versions
 
-__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "mean_opinion", "quality_of", "rated_clips", "rated_pairs"]
+__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "rated_clips", "rated_pairs"]
 
 PARTS = {"train": 418, "validation": 60, "test": 122}
 """Contents in the parts of KVQ, which has 7 versions of each: 2926, 420 and 854 videos."""
 
 VERSIONS = 7
 """Versions of a content: as it is, and at six levels of distortion."""
-
-RATERS = 18
-"""Annotators whose scores are averaged."""
 
 _CODECS = ("x264", "x265", "vp9", "av1")
 _OTHERS = ("blur", "denoise", "rescale", "sharpen")
@@ -42,9 +40,6 @@ _LEAST_DEVIATION = 12.0
 
 _SAME = "motorcycle_right"
 """A photo that shows what another one does."""
-
-_DISAGREEMENT = 0.7
-"""Deviation of an annotator from the true quality."""
 
 _SIMILAR = 0.5
 """Largest difference of the scores of a pair of videos of different contents."""
@@ -178,33 +173,6 @@ def rated_clips(contents: int, size: int, frames: int, test: Literal["test", "va
     shared = {clip.photo for clip in held} & {*columns["photo"].tolist()}
     remark = "test clips show other regions of the photos of training" if shared else ""
     return Rated(clips, rows, scores[:, None], tuple(clip.name for clip in held), pairs, columns, remark)
-
-
-def quality_of(level: Tensor) -> Tensor:
-    r"""Return the true quality $1 + 4 / (1 + \exp((ℓ − 0.5) / 0.18))$ at a level of distortion, which it falls with.
-
-    Args:
-        level: Levels ℓ from 0 to 1.
-
-    Returns:
-        Between 1 and 5.
-    """
-    return 1 + 4 * torch.sigmoid((0.5 - level) / 0.18)
-
-
-def mean_opinion(quality: Tensor, seed: int) -> Tensor:
-    """Average what annotators say: each deviates from the true quality, and chooses among 1, 1.5, …, 5.
-
-    Args:
-        quality: True qualities [n].
-        seed: Key of the deviations.
-
-    Returns:
-        The mean of 18 of them, a multiple of 1/36.
-    """
-    noise = normal(torch.tensor([seed]), (len(quality), RATERS))[0]
-    said = ((quality[:, None] + _DISAGREEMENT * noise) * 2).round().clamp(2, 10)
-    return said.sum(1) / (2 * RATERS)
 
 
 def rated_pairs(contents: NDArray[np.int64], levels: NDArray[np.float64], scores: Tensor) -> dict[str, Tensor]:

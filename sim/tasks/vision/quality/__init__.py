@@ -1,0 +1,1 @@
+"""Tasks of rated images and videos: what they share, and those of images."""
