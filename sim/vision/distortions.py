@@ -1,16 +1,18 @@
-"""Distortions of clips, each at a level from 0 (none) to 1."""
+"""Distortions of clips, each at a level from 0 (none) to 1, and of images."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from basinet.sim.vision.codecs import compressed
 from basinet.sim.vision.fidelity import to_bytes
 
-__all__ = ["DISTORTIONS", "REVISION", "Distortion", "gaussian_blur"]
+__all__ = ["DISTORTIONS", "REVISION", "Distortion", "gaussian_blur", "noisy", "through_jpeg"]
 
 REVISION = 1
 """Of what distortions make of pixels; another one has clips made anew."""
@@ -84,6 +86,39 @@ def gaussian_blur(x: Tensor, deviation: float) -> Tensor:
         padded = nn.functional.pad(x, margin, mode="replicate")
         x = nn.functional.conv2d(padded.flatten(0, 1)[:, None], kernel)[:, 0].view(x.shape)
     return x
+
+
+def noisy(image: Tensor, deviation: float, generator: np.random.Generator) -> Tensor:
+    """Add Gaussian noise, independent from pixel to pixel and from channel to channel.
+
+    Args:
+        image: uint8 of any shape.
+        deviation: Its standard deviation in grey levels of 255.
+        generator: Where it is drawn from.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    noise = generator.normal(0, deviation, image.shape)
+    return torch.from_numpy((image.numpy() + noise).round().clip(0, 255).astype(np.uint8))
+
+
+def through_jpeg(image: Tensor, quality: int) -> Tensor:
+    """Compress an image as JPEG does.
+
+    Args:
+        image: uint8 [3, H, W].
+        quality: From 1 to 95, as Pillow counts it.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="JPEG", quality=quality)
+    with Image.open(file) as read:
+        return torch.from_numpy(np.array(read)).permute(2, 0, 1).contiguous()
 
 
 def _box(x: Tensor) -> Tensor:

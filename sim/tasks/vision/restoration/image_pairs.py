@@ -1,12 +1,10 @@
 """Images in high resolution with the small ones that are made of them, in memory or in files."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.tasks.vision.restoration.originals import Originals
 from basinet.sim.tasks.vision.restoration.patches import Pictures
-from basinet.sim.vision.distortions import gaussian_blur
+from basinet.sim.vision.distortions import gaussian_blur, noisy, through_jpeg
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.resizing import crop_to, shrink
 
@@ -57,7 +55,7 @@ def made(
         originals: The images.
         name: What they are, train or test.
         scale: By how much larger the high resolution is.
-        degradations: How the versions are made.
+        degradations: How the versions are made; none if there are to be no versions.
         least: Least height and width in low resolution.
         seed: Seed of the noise.
         cache: Folder in which they are kept; None for memory.
@@ -73,7 +71,7 @@ def made(
     if cache is not None:
         kept = cached(Items(source=pairs, name=name), Path(cache))
         for row in range(len(kept)):  # which may have been made for smaller patches
-            pairs.check_size(row, kept.arrays(row)[1].shape[1:])
+            pairs.check_size(row, [length // scale for length in kept.arrays(row)[0].shape[1:]])
         return kept
     found, room = [], memory() // _SHARE_OF_MEMORY
     for row in range(len(pairs)):
@@ -130,16 +128,18 @@ class _Pairs:
         except Exception as error:  # a decoder may raise anything
             place, reason = self.originals.place(row), first_line(error)
             about = reason if place in reason else f"{place} cannot be used: {reason}"
-            raise ExperimentError(f"task: super_resolution: {about}") from error
+            raise ExperimentError(f"task: {about}") from error
         height, width = (length // self.scale for length in high.shape[1:])
         self.check_size(row, (height, width))
         if given is not None and given.shape[1:] != (height, width):
             raise ExperimentError(
-                f"task: super_resolution: {self.originals.place(row)} has {high.shape[1]} × {high.shape[2]} pixels, and"
+                f"task: {self.originals.place(row)} has {high.shape[1]} × {high.shape[2]} pixels, and"
                 f" in low resolution {given.shape[1]} × {given.shape[2]}; allowed at scale {self.scale} are {height} ×"
                 f" {width}"
             )
         high = crop_to(high, self.scale).contiguous()
+        if not self.degradations:
+            return (high,)
         low = shrink(high, self.scale) if given is None else given.contiguous()
         name = self.originals.names[row]
         return high, *(_degraded(kind, high, low, self.scale, (self.seed, name)) for kind in self.degradations)
@@ -149,9 +149,10 @@ class _Pairs:
         if min(shape) < self.least:
             height, width = (self.scale * length for length in shape)
             least = self.least * self.scale
+            cut = f", cut to multiples of the scale {self.scale}," if self.scale > 1 else ""
             raise ExperimentError(
-                f"task: super_resolution: {self.originals.place(row)}, cut to multiples of the scale {self.scale}, has"
-                f" {height} × {width} pixels; allowed are at least {least} × {least}"
+                f"task: {self.originals.place(row)}{cut} has {height} × {width} pixels; allowed are at least {least} ×"
+                f" {least}"
             )
 
 
@@ -160,16 +161,5 @@ def _degraded(kind: Degradation, high: Tensor, low: Tensor, scale: int, keys: tu
     if kind == "blur":
         return shrink(to_bytes(gaussian_blur(high[None].double() / 255, _BLUR * scale)[0]), scale)
     if kind == "noise":
-        noise = np.random.default_rng(key(keys[0], "noise of an image", keys[1])).normal(0, _NOISE, low.shape)
-        return torch.from_numpy((low.numpy() + noise).round().clip(0, 255).astype(np.uint8))
-    return _through_jpeg(low) if kind == "jpeg" else low
-
-
-def _through_jpeg(image: Tensor) -> Tensor:
-    """Compress an image as JPEG does."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="JPEG", quality=_QUALITY)
-    with Image.open(file) as read:
-        return torch.from_numpy(np.array(read)).permute(2, 0, 1).contiguous()
+        return noisy(low, _NOISE, np.random.default_rng(key(keys[0], "noise of an image", keys[1])))
+    return through_jpeg(low, _QUALITY) if kind == "jpeg" else low

@@ -74,7 +74,7 @@ class Photos(Originals):
     def __init__(self, names: Sequence[str], setting: str) -> None:
         for name in names:
             if name not in PHOTOS:
-                raise ValueError(f"super_resolution: {setting} has {name!r}; {nearest(name, PHOTOS)}")
+                raise ValueError(f"{setting} has {name!r}; {nearest(name, PHOTOS)}")
         self.names, self.setting = tuple(names), setting
         self.scenes = [PHOTOS[name].scene for name in names]
         self.stamps = [_stamp(photo_file(name)) for name in names]  # of another version of the package
@@ -181,7 +181,7 @@ def _stamp(file: Path) -> tuple[int, int]:
     try:
         stat = file.stat()
     except OSError as error:  # such as a link to nowhere
-        raise ValueError(f"super_resolution: {file} cannot be used: {error.strerror}") from error
+        raise ValueError(f"{file} cannot be used: {error.strerror}") from error
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -227,7 +227,7 @@ def files_of(folder: Path, scale: int, *parts: Part) -> Files:
         files = _images(folder)
         if small_ones := [file for file in files if any(map(_SMALL.fullmatch, file.relative_to(folder).parts))]:
             raise ValueError(
-                f"super_resolution: {small_ones[0]} is an image in low resolution; allowed is the folder of"
+                f"{small_ones[0]} is an image in low resolution; allowed is the folder of"
                 " DIV2K_train_HR or DIV2K_valid_HR, or one without such images"
             )
         return Files(folder, files)
@@ -239,9 +239,9 @@ def files_of(folder: Path, scale: int, *parts: Part) -> Files:
     wanted = {file: f"{file.stem}x{scale}{file.suffix}" for file in files}
     for file, name in wanted.items():
         if name not in known:
-            raise ValueError(f"super_resolution: {file} has no partner {name} in {small}")
+            raise ValueError(f"{file} has no partner {name} in {small}")
     if lonely := sorted(known - {*wanted.values()}):
-        raise ValueError(f"super_resolution: {small / lonely[0]} has no partner in {large}")
+        raise ValueError(f"{small / lonely[0]} has no partner in {large}")
     return Files(large, files, [small / name for name in wanted.values()])
 
 
@@ -253,7 +253,7 @@ def _images(folder: Path) -> list[Path]:
     try:
         found = pictures_in(folder, deep=True)
     except ExperimentError as error:
-        raise ValueError(f"super_resolution: {error}") from error
+        raise ValueError(str(error)) from error
     if others := left_out_of(folder, deep=True):
         _log.warning("task: files in %s that are not named like images are left out: %d", folder, len(others))
     return found

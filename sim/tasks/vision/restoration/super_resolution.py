@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,19 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.algorithms.draws import key, permutation
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import shown
-from basinet.sim.tasks.left_out import check_left_out
 from basinet.sim.tasks.loaders.huggingface import Files as HubFiles
-from basinet.sim.tasks.loaders.huggingface import load_splits
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch
 from basinet.sim.tasks.vision.restoration.image_pairs import Degradation, made
-from basinet.sim.tasks.vision.restoration.originals import Files, Hub, Originals, Photos, files_of, is_part
+from basinet.sim.tasks.vision.restoration.original_parts import train_and_test
 from basinet.sim.tasks.vision.restoration.patches import Patches, WholeImages
-from basinet.sim.vision.photos import motif
 from basinet.sim.vision.resizing import resize
 
 __all__ = ["SuperResolution", "super_resolution"]
@@ -172,53 +167,26 @@ def super_resolution(
     Raises:
         ValueError: An image cannot be used, there are too few, or settings contradict each other.
     """
-    if path is not None and dataset is not None:
-        raise ValueError(f"super_resolution: path is {path!r} and dataset {dataset!r}; give one of them")
     if len(set(degradations)) != len(degradations) or not degradations:
         raise ValueError(f"super_resolution: degradations is {shown([*degradations])}; allowed are different ones")
-    hub = {
-        "configuration": configuration,
-        "train_split": train_split,
-        "test_split": test_split,
-        "image": image,
-        "scene": scene,
-        "data_files": data_files,
-    }
-    if dataset is None:
-        check_left_out(super_resolution, "for a dataset; allowed without one is to leave it out", **hub)
-    if path is None:
-        check_left_out(super_resolution, "for a path; allowed without one is to leave it out", test_path=test_path)
-    if path is not None or dataset is not None:
-        photos = {"train_photos": train_photos, "test_photos": test_photos}
-        check_left_out(super_resolution, "for photos; allowed with other images is to leave it out", **photos)
-    train: Originals
-    test: Originals | None = None
-    if path is not None:
-        train, test = _of_folders(Path(path), None if test_path is None else Path(test_path), scale)
-    elif dataset is not None:
-        columns = [image, *([] if scene is None else [scene])]
-        if train_split == test_split:
-            raise ValueError(f"super_resolution: train_split and test_split are {test_split!r}; allowed are two splits")
-        splits = load_splits(dataset, configuration, (train_split, test_split), data_files, columns)
-        train, *others = (Hub(data, split, image, scene) for split, data in splits)
-        test = others[0] if others else None
-    else:
-        train, test = Photos(train_photos, "train_photos"), Photos(test_photos, "test_photos")
-        shown_by = {motif(name): name for name in train_photos}
-        if both := [name for name in test_photos if motif(name) in shown_by]:
-            raise ValueError(
-                f"super_resolution: {shown_by[motif(both[0])]!r} in train_photos and {both[0]!r} in test_photos show"
-                " the same; allowed is one of them"
-            )
-    if test is not None:
-        check_left_out(super_resolution, "for images without others to test on; leave it out", held_out=held_out)
-    if test is None:
-        train, test = _held_out(train, held_out, seed)
-    if test_size is not None:
-        test = test.take(range(min(test_size, len(test.names))))
-    for found, purpose in ((train, "train"), (test, "test")):
-        if not found.names:
-            raise ValueError(f"super_resolution: there are no images to {purpose} on; allowed is at least one")
+    train, test = train_and_test(
+        super_resolution,
+        train_photos=train_photos,
+        test_photos=test_photos,
+        path=path,
+        test_path=test_path,
+        held_out=held_out,
+        dataset=dataset,
+        configuration=configuration,
+        train_split=train_split,
+        test_split=test_split,
+        image=image,
+        scene=scene,
+        data_files=data_files,
+        test_size=test_size,
+        scale=scale,
+        seed=seed,
+    )
     ways = tuple(degradations)
     pictures = made(train, "train", scale, ways, patch, seed, cache)
     tested = made(test, "test", scale, (test_degradation,), _SMALLEST_TEST, seed, cache)
@@ -249,30 +217,3 @@ def super_resolution(
     )
     task.check()
     return task
-
-
-def _of_folders(path: Path, test_path: Path | None, scale: int) -> tuple[Files, Files | None]:
-    """List the images to train on, and those to test on, if they are given."""
-    train = files_of(path, scale, "train", "valid")
-    if test_path is None:
-        has_both = is_part(path, "train") and is_part(path, "valid")
-        return train, files_of(path, scale, "valid") if has_both else None
-    test = files_of(test_path, scale, "valid", "train")
-    if both := test.shared_with(train):
-        raise ValueError(f"super_resolution: {both[0]} is in path and in test_path; allowed is one")
-    return train, test
-
-
-def _held_out(found: Originals, share: float, seed: int) -> tuple[Originals, Originals]:
-    """Divide images into those to train on and those to test on."""
-    count = len(found.names)
-    if count < 2:
-        raise ValueError(
-            f"super_resolution: {found.place(0)} is the only image; allowed are at least two, one of them to test on,"
-            " or test images of their own (test_path, test_split)"
-        )
-    order = permutation(torch.tensor([key(seed, "images held out")]), torch.tensor([count]), count)[0]
-    tested = {*order[: min(max(1, round(share * count)), count - 1)].tolist()}
-    parts = ([row for row in range(count) if (row in tested) == wanted] for wanted in (False, True))
-    first, second = map(found.take, parts)
-    return first, second
