@@ -25,6 +25,8 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.quality.image_quality import ImageScoring, image_aesthetics, image_quality
+from basinet.sim.tasks.vision.quality.scoring import Scoring
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 
@@ -34,6 +36,7 @@ __all__ = [
     "Batch",
     "DoubleWell",
     "Forecast",
+    "ImageScoring",
     "Landscape",
     "LanguageModel",
     "ListOps",
@@ -45,6 +48,7 @@ __all__ = [
     "Quadratic",
     "Regression",
     "Ripples",
+    "Scoring",
     "SquaredError",
     "SuperResolution",
     "Task",
@@ -53,7 +57,9 @@ __all__ = [
     "double_well",
     "forecast",
     "huggingface",
+    "image_aesthetics",
     "image_folder",
+    "image_quality",
     "is_data_set",
     "is_list_of_samples",
     "language_model",

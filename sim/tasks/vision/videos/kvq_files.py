@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,10 +169,15 @@ class VideoFiles:
         except ValueError as error:
             raise ExperimentError(f"task: {error}") from error
 
+    @property
+    def versions(self) -> Any:
+        """What decodes the files."""
+        return av_versions()
+
     @cached_property
     def keys(self) -> list[str]:
         """A digest for each video of what its frames depend on: its path, size and time, and what decodes it."""
-        versions = av_versions()
+        versions = self.versions
         stamps = ((str(file), stat.st_size, stat.st_mtime_ns) for file in self.files for stat in (file.stat(),))
         return [digest([*stamp, self.frames, versions]) for stamp in stamps]
 

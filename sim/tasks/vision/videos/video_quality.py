@@ -1,7 +1,7 @@
 """Quality of videos, as people rate it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,14 +11,13 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
-from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
 from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring, Scoring
-from basinet.sim.tasks.vision.quality.statistics_ridge import RIDGE, Standard, ridge_baseline
+from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.kvq_files import rated_files
 from basinet.sim.tasks.vision.videos.video_views import (
@@ -29,7 +28,7 @@ from basinet.sim.tasks.vision.videos.video_views import (
     kept_videos,
     statistics_of,
 )
-from basinet.sim.vision.video_files import evenly_spaced, read_frames
+from basinet.sim.vision.video_files import read_frames
 
 __all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
@@ -40,9 +39,6 @@ MODELS_OF = {"fragments": "fragment_network", "frames": "frame_network", "featur
 
 _CROP = 224
 """Usual side of a crop."""
-
-_FITTED = 512
-"""Most training videos to which ridge regression is fitted, evenly spaced, which bounds its time."""
 
 _ONLY_FOR = "for inputs: {}; allowed with others is to leave it out"
 
@@ -125,22 +121,13 @@ class VideoQuality(Scoring):
     frames [B, K, F] and of motion [B, M, G]; scores are [B, 1].
 
     Attributes:
-        names: Names of the test videos.
         pairs: For "source" (the same content) and "nonsource" (different ones), pairs of test videos that are hard to
             tell apart: int64 [P, 3], the places of two, and 1 if the first is the better one, or else 2.
         reading: How a video becomes an input.
-        remark: What its tests do not tell, in words.
     """
 
-    names: tuple[str, ...] = ()
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reading: Reading
-    remark: str = ""
-
-    @property
-    def about_loss(self) -> str:
-        """The loss and what it is measured on, in words."""
-        return f"{super().about_loss}; {self.remark}" if self.remark else super().about_loss
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -166,28 +153,10 @@ class VideoQuality(Scoring):
         found = self.reading.inputs(read_frames(file, self.reading.frames), str(file))
         return (*(part[None] for part in found), torch.zeros(1, 1))
 
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what `evaluate` returns for the mean score, and for ridge regression on scene statistics, by name."""
-        found = constant_baselines(self._on(lambda part, rows: torch.empty(len(rows), 0)))
-        return {**found, RIDGE: ridge_baseline(self._on(self._scenes, _FITTED))}
-
-    def _on(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> "VideoQuality":
-        """Return the task with other inputs of some data, and at most so many training videos; float64, on the CPU."""
-        data: dict[str, Any] = {}
-        for where, part in self.measured().items():
-            scores = part.scores if isinstance(part, Videos) else part[-1]
-            count = min(most or len(scores), len(scores)) if where == "train" else len(scores)
-            rows = torch.tensor(evenly_spaced(len(scores), count))
-            data[where] = (inputs(part, rows).double(), scores.cpu()[rows].double())
-        return replace(self, **data)
-
-    def _scenes(self, part: Any, rows: Tensor) -> Tensor:
-        """Return the scene statistics of some videos, averaged over their key frames, [n, 36]."""
-        if isinstance(part, Videos):
-            key = statistics_of(part.source, part.origin, part.rows[rows], self.reading.key_frames)
-        else:
-            key = part[0].cpu()[rows]
-        return key.double().mean(1)
+    @property
+    def key_frames(self) -> int:
+        """Number of frames whose scene statistics are averaged for a baseline."""
+        return self.reading.key_frames
 
 
 @dataclass(frozen=True, kw_only=True)
