@@ -14,6 +14,9 @@ from basinet.sim.models.point import Point
 from basinet.sim.models.vision.convolutional.cnn import CNN
 from basinet.sim.models.vision.convolutional.resnet import ResNet
 from basinet.sim.models.vision.convolutional.wide_resnet import WideResNet
+from basinet.sim.models.vision.masked.hivit import HiViT
+from basinet.sim.models.vision.masked.hivit_video import HiViTVideo
+from basinet.sim.models.vision.masked.masked_hivit import MaskedHiViT
 from basinet.sim.models.vision.restoration.distillation_upscaler import DistillationUpscaler
 from basinet.sim.models.vision.restoration.residual_upscaler import ResidualUpscaler
 from basinet.sim.models.vision.restoration.window_upscaler import WindowUpscaler
@@ -28,10 +31,13 @@ __all__ = [
     "DistillationUpscaler",
     "FragmentNetwork",
     "FrameNetwork",
+    "HiViT",
+    "HiViTVideo",
     "Linear",
     "LinearForecaster",
     "Linformer",
     "Llama",
+    "MaskedHiViT",
     "Performer",
     "Point",
     "QualityPerceptron",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.models.model import FitsValues
 from basinet.sim.models.patterns import fits, matched
 
 __all__ = ["Misfit", "load_values", "rename_values"]
@@ -110,6 +111,8 @@ def load_values(
     loaded: dict[int, str] = {}  # the first name of each tensor
     for name, value in values.items():
         if name in own:
+            if isinstance(model, FitsValues):
+                value = model.fitted(name, value)
             first = loaded.setdefault(id(own[name]), name)
             if own[name].shape != value.shape:
                 other.append(f"{name} ({list(value.shape)} instead of {list(own[name].shape)})")

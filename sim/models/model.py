@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["MODELS", "OfTransformers"]
+__all__ = ["MODELS", "FitsValues", "OfTransformers"]
 
 MODELS: Registry[nn.Module] = Registry()
 """The models that an experiment can name."""
@@ -22,3 +22,11 @@ class OfTransformers(Protocol):
 
     def unlike(self, config: Mapping[str, Any]) -> list[str]:
         """Describe how the model of a config.json computes other outputs from the same parameters."""
+
+
+@runtime_checkable
+class FitsValues(Protocol):
+    """A model that can take values of another shape from another model."""
+
+    def fitted(self, name: str, value: Tensor) -> Tensor:
+        """Bring a value into the shape of the parameter of a name; return others as they are."""

@@ -26,6 +26,7 @@ from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
 from basinet.sim.tasks.vision.quality.image_quality import ImageScoring, image_aesthetics, image_quality
+from basinet.sim.tasks.vision.quality.quality_pretraining import QualityPretraining, quality_pretraining
 from basinet.sim.tasks.vision.quality.scoring import Scoring
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
@@ -46,6 +47,7 @@ __all__ = [
     "Pad",
     "PromptClassification",
     "Quadratic",
+    "QualityPretraining",
     "Regression",
     "Ripples",
     "Scoring",
@@ -69,6 +71,7 @@ __all__ = [
     "pixel_sequence",
     "prompt_classification",
     "quadratic",
+    "quality_pretraining",
     "retrieval",
     "ripples",
     "shards",

@@ -1,5 +1,6 @@
 """Degradations of images, of a strength from 0 (none) to 1, and chains of them."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -101,7 +102,10 @@ def _colour(image: Tensor, strength: float, generator: np.random.Generator) -> T
     channels = there(image.permute(1, 2, 0).numpy())
     factor, shift = (_sign(generator, 2) * size * strength for size in (0.8, 30.0))
     channels[..., 1:] = grey + (1 + factor) * (channels[..., 1:] - grey) + shift
-    return to_bytes(torch.from_numpy(back(channels)).permute(2, 0, 1)).contiguous()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # colours that do not exist are clipped, as meant
+        pixels = torch.from_numpy(back(channels))
+    return to_bytes(pixels).permute(2, 0, 1).contiguous()
 
 
 def _jitter(image: Tensor, strength: float, generator: np.random.Generator) -> Tensor:

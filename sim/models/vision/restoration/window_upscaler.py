@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.models.attention.relative_positions import numbered_distances, table_size
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.restoration.upscaler import Upscaler
 
@@ -69,7 +70,8 @@ class WindowUpscaler(Upscaler):
         height, width = low.shape[-2:]
         first = self.first(_filled(_filled(low, -2, self.window), -1, self.window))
         x = self.enter(_last(first))
-        distances = _distances(self.window, low.device)
+        places = torch.arange(self.window**2, device=low.device)
+        distances = numbered_distances(places, (self.window, self.window))
         apart = _apart(x.shape[1], x.shape[2], self.window, low.device)
         for group in self.groups:
             x = group(x, distances, apart)
@@ -104,7 +106,7 @@ class _Layer(nn.Module):
         self.heads, self.window, self.shift = heads, window, shift
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.projections, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.nearness = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        self.nearness = nn.Parameter(torch.empty(table_size((window, window)), heads))
         self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
         nn.init.trunc_normal_(self.nearness, std=0.02)
         for layer in self.modules():
@@ -147,14 +149,6 @@ def _filled(x: Tensor, axis: int, window: int) -> Tensor:
         return x
     places = torch.arange(-(-size // window) * window, device=x.device) % (2 * size)
     return x.index_select(axis, torch.minimum(places, 2 * size - 1 - places))
-
-
-def _distances(window: int, device: torch.device) -> Tensor:
-    """Number the distances between any two pixels of a window, int64 [window², window²]."""
-    places = torch.arange(window, device=device)
-    apart = places[:, None] - places + window - 1
-    pairs = apart[:, None, :, None] * (2 * window - 1) + apart[None, :, None, :]
-    return pairs.reshape(window**2, window**2)
 
 
 def _apart(height: int, width: int, window: int, device: torch.device) -> Tensor:

@@ -21,8 +21,6 @@ from basinet.sim.vision.photos import motif
 
 __all__ = ["ImageScoring", "image_aesthetics", "image_quality"]
 
-_MODEL = "frame_network"
-
 _Distortion = Literal["blur", "sharpening", "noise", "colour", "jitter", "resizing", "jpeg"]
 
 _DISTORTIONS: tuple[_Distortion, ...] = ("blur", "sharpening", "noise", "colour", "resizing", "jpeg")
@@ -245,6 +243,6 @@ def _task(rated: Rated, fragments: Fragments, loss: Loss, cache: str | None) -> 
         )
         for where, rows in rated.rows.items()
     }
-    task = _LOSSES[loss](**data, model=_MODEL, columns=rated.columns, names=rated.names)
+    task = _LOSSES[loss](**data, model="hivit", columns=rated.columns, names=rated.names)
     task.check()
     return task

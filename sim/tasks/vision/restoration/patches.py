@@ -13,7 +13,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest, map_nest
 from basinet.sim.data.rows import Stored
 
-__all__ = ["Patches", "Pictures", "WholeImages"]
+__all__ = ["Patches", "Pictures", "WholeImages", "turned"]
 
 Bytes = NDArray[np.uint8]
 
@@ -102,6 +102,26 @@ class Patches(_Pairs):
         """Return the number of patches."""
         return len(self.grid)
 
+    def drawn(self, rows: Tensor, keys: Tensor | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw where patches are cut out, and how they are turned.
+
+        Args:
+            rows: Their indices, int64 [B].
+            keys: Keys of the shifts, flips and rotations, int64 [B]; None for none of them.
+
+        Returns:
+            Places as in `grid`, int64 [B, 6], and what `turned` takes, int64 [B].
+        """
+        places = self.grid[rows.numpy()]
+        turns = np.zeros(len(rows), dtype=np.int64)
+        if keys is not None:  # its bits are those of a hash
+            bits = keys.numpy()
+            for axis in (0, 1):
+                drawn = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
+                places[:, 2 + axis] += drawn * places[:, 4 + axis] >> _BITS
+            turns = bits & 7 if self.augment else turns
+        return places, turns
+
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cut patches out; see `Stored`.
 
@@ -112,14 +132,7 @@ class Patches(_Pairs):
         Returns:
             uint8, [B, 3, side, side] and [B, 3, scale · side, scale · side].
         """
-        places = self.grid[rows.numpy()]
-        turns = np.zeros(len(rows), dtype=np.int64)
-        if keys is not None:  # its bits are those of a hash
-            bits = keys.numpy()
-            for axis in (0, 1):
-                drawn = (bits >> (3 + _BITS * axis)) & ((1 << _BITS) - 1)
-                places[:, 2 + axis] += drawn * places[:, 4 + axis] >> _BITS
-            turns = bits & 7 if self.augment else turns
+        places, turns = self.drawn(rows, keys)
         low, high = (
             np.empty((len(rows), 3, side, side), dtype=np.uint8) for side in (self.side, self.scale * self.side)
         )
@@ -127,7 +140,7 @@ class Patches(_Pairs):
             large, *small = self.pictures.arrays(picture)
             for out, image, scale in ((low, small[version], 1), (high, large, self.scale)):
                 rows_, columns = (slice(scale * first, scale * (first + self.side)) for first in (top, left))
-                out[number] = _turned(image[:, rows_, columns], int(turns[number]))
+                out[number] = turned(image[:, rows_, columns], int(turns[number]))
         return torch.from_numpy(low), torch.from_numpy(high)
 
 
@@ -163,8 +176,16 @@ class WholeImages(_Pairs):
         return low, high
 
 
-def _turned(image: Bytes, turn: int) -> Bytes:
-    """Return a view of an image [C, H, H] in one of the eight positions of a square."""
+def turned(image: Bytes, turn: int) -> Bytes:
+    """Turn a square image.
+
+    Args:
+        image: [C, H, H].
+        turn: Which of the eight positions of a square it gets, from 0 (as it is) to 7.
+
+    Returns:
+        A view of it.
+    """
     image = image[:, ::-1] if turn & 1 else image
     image = image[:, :, ::-1] if turn & 2 else image
     return image.swapaxes(1, 2) if turn & 4 else image

@@ -1,0 +1,82 @@
+"""Attention with a learned number for each distance between two places of a grid."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.models.attention.heads import join_heads, split_heads
+
+__all__ = ["RelativeAttention", "numbered_distances", "table_size"]
+
+
+def table_size(grid: tuple[int, int]) -> int:
+    """Count the distances between two places of a grid.
+
+    Args:
+        grid: (rows, columns).
+
+    Returns:
+        (2 rows − 1) (2 columns − 1).
+    """
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1)
+
+
+def numbered_distances(places: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Number the distance between any two places of a grid.
+
+    Args:
+        places: Numbers of the places, row by row, int64 [..., n].
+        grid: (rows, columns).
+
+    Returns:
+        int64 [..., n, n]: (r_i − r_j + rows − 1) (2 columns − 1) + c_i − c_j + columns − 1, for rows r, columns c.
+
+    Example:
+        >>> numbered_distances(torch.tensor([0, 3]), (2, 2))
+        tensor([[4, 0],
+                [8, 4]])
+    """
+    rows, columns = grid
+    row, column = places.div(columns, rounding_mode="floor"), places.remainder(columns)
+    down, along = (part.unsqueeze(-1) - part.unsqueeze(-2) for part in (row, column))
+    return (down + (rows - 1)) * (2 * columns - 1) + (along + (columns - 1))
+
+
+class RelativeAttention(nn.Module):
+    """softmax(Q Kᵀ / √size + table[distances]) V in each head.
+
+    Args:
+        width: Number of features of all heads together.
+        heads: Number of heads, a divisor of the width.
+        grid: (rows, columns) of the places that tokens may have.
+
+    Raises:
+        ValueError: `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads: got {heads}, which does not divide the width {width}")
+        self.heads, self.scale = heads, math.sqrt(width // heads)
+        self.table = nn.Parameter(torch.empty(table_size(grid), heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        self.projections, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, distances: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            x: Tokens, [B, n, width].
+            distances: Numbers of the distances between them, int64 [n, n] or [B, n, n].
+
+        Returns:
+            A tensor of the shape of `x`.
+        """
+        query, key, value = (split_heads(part, self.heads) for part in self.projections(x).chunk(3, -1))
+        near = nn.functional.embedding(distances, self.table)  # [..., n, n, heads]
+        # Written out, so that it can be differentiated twice, also with respect to what is added.
+        scores = (query / self.scale) @ key.mT + near.transpose(-1, -2).transpose(-2, -3)
+        out: Tensor = self.output(join_heads(scores.softmax(-1) @ value))
+        return out

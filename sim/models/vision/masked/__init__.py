@@ -1,0 +1,1 @@
+"""Hierarchical transformers for images and videos, pre-trained by what is masked."""

@@ -1,0 +1,151 @@
+"""Degraded crops of images, cut into units of which some are masked."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from basinet.algorithms.draws import fold, key
+from basinet.sim.data.nests import Nest
+from basinet.sim.data.rows import Stored
+from basinet.sim.tasks.vision.restoration.patches import Patches, turned
+from basinet.sim.vision.degradations import Composition, degraded
+
+__all__ = ["UNIT", "MaskedCrops", "Target", "in_units", "unit_targets"]
+
+Target = Literal["degraded", "clean"]
+
+UNIT = 16
+"""Height and width of a unit, which is masked or seen as a whole."""
+
+_TINY = 1e-6
+"""What is added to the variance of a unit, as in masked autoencoders."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedCrops(Stored):
+    """Crops, each in one version for each chain of degradations, of which a model sees some units.
+
+    Which units are masked, and the degradations, are drawn by the key of the draw, by which the crop is also shifted
+    and turned; those of measured samples by their index, so that they stay the same.
+
+    Attributes:
+        patches: The crops on a grid over all images.
+        chosen: Which of them there are, int64 [n].
+        chains: The degradations of each version.
+        composition: How the degradations of a chain are composed.
+        strength: The largest strength.
+        masked: Number of masked units.
+        target: Which pixels are predicted.
+        normalised: Whether those of each unit are normalised.
+        seed: Seed of what is drawn for measured samples.
+        device: Where batches are placed.
+        dtype: Their floating type; None for float32.
+    """
+
+    patches: Patches
+    chosen: NDArray[np.int64]
+    chains: tuple[tuple[str, ...], ...]
+    composition: Composition
+    strength: float
+    masked: int
+    target: Target
+    normalised: bool
+    seed: int
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+
+    def __len__(self) -> int:
+        """Return the number of crops in all versions."""
+        return len(self.chosen) * len(self.chains)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Return the same crops, to be read to a device and in a floating type; see `Stored`."""
+        return replace(self, device=device, dtype=dtype)
+
+    def clean(self, rows: Tensor, keys: Tensor | None = None) -> list[Tensor]:
+        """Cut crops out.
+
+        Args:
+            rows: Their indices, int64 [B].
+            keys: Keys of the shifts, flips and rotations, int64 [B]; None for none of them.
+
+        Returns:
+            Crops as they are, uint8 [3, side, side].
+        """
+        whole = torch.from_numpy(self.chosen[rows.numpy() // len(self.chains)])
+        places, turns = self.patches.drawn(whole, keys)
+        side, found = self.patches.side, []
+        for (picture, _, top, left, *_), turn in zip(places.tolist(), turns.tolist(), strict=True):
+            image = self.patches.pictures.arrays(picture)[0][:, top : top + side, left : left + side]
+            found.append(torch.from_numpy(np.ascontiguousarray(turned(image, turn))))
+        return found
+
+    def fetch(self, rows: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cut crops out, degrade and mask them; see `Stored`.
+
+        Args:
+            rows: Their indices, int64 [B].
+            keys: Keys of all draws, int64 [B].
+
+        Returns:
+            Units that are seen, uint8 [B, kept, 3, 16, 16]; their places, int64 [B, kept]; places of those that are
+            masked, int64 [B, masked]; and what is to be predicted, uint8 [B, masked, 3, 16, 16].
+        """
+        own = fold(torch.full_like(rows, key(self.seed, "measured crops")), rows) if keys is None else fold(keys, 1)
+        samples = []
+        for row, seed, clean in zip(rows.tolist(), own.tolist(), self.clean(rows, keys), strict=True):
+            generator = np.random.default_rng(seed & (2**63 - 1))
+            chain = self.chains[row % len(self.chains)]
+            order = torch.from_numpy(generator.permutation((self.patches.side // UNIT) ** 2))
+            seen = in_units(degraded(clean, chain, self.composition, self.strength, generator))
+            wanted, places = order[: self.masked].sort().values, order[self.masked :].sort().values
+            truth = seen if self.target == "degraded" else in_units(clean)
+            samples.append((seen[places], places, wanted, truth[wanted]))
+        units, places_, wanted_, targets = map(torch.stack, zip(*samples, strict=True))
+        return units, places_, wanted_, targets
+
+    def place(self, batch: Nest) -> Nest:
+        """Move samples to the device, scale pixels to [0, 1], and make targets of them; see `Stored`."""
+        units, places, wanted, targets = (part.to(self.device) for part in batch)
+        units, targets = (part.to(self.dtype or torch.float32) / 255 for part in (units, targets))
+        return units, places, wanted, unit_targets(targets, normalised=self.normalised)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def in_units(image: Tensor) -> Tensor:
+    """Cut an image into units.
+
+    Args:
+        image: [3, H, W], whose sides are multiples of 16.
+
+    Returns:
+        Units row by row, [H W / 256, 3, 16, 16].
+    """
+    channels, height, width = image.shape
+    cut = image.view(channels, height // UNIT, UNIT, width // UNIT, UNIT)
+    return cut.permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+
+def unit_targets(units: Tensor, *, normalised: bool) -> Tensor:
+    """Turn units into what a model predicts of them.
+
+    Args:
+        units: Pixels from 0 to 1, [..., 3, 16, 16].
+        normalised: Whether the pixels of each unit, of all channels together, get the mean 0 and the variance 1; those
+            of a flat one become 0.
+
+    Returns:
+        [..., 768].
+    """
+    pixels = units.flatten(-3)
+    if not normalised:
+        return pixels
+    variance, mean = torch.var_mean(pixels, -1, correction=0, keepdim=True)
+    return (pixels - mean) / (variance + _TINY).sqrt()
