@@ -323,6 +323,8 @@ SMALL["image_quality"] = {"contents": 6, "size": 32, "patch": 32, "levels": 1, "
 SMALL["image_aesthetics"] = {"size": 32, "levels": 1, "edits": ["exposure"], "cache": "cache"}
 SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
 
+SMALL["quality_pretraining"] = {"train_photos": ["coffee"], "test_photos": ["coins"], "crops": 2}
+
 
 @pytest.mark.parametrize(
     "name", sorted(TASKS.keys() - {"huggingface", "image_folder", "language_model", "shards", "table"})

@@ -1,0 +1,198 @@
+"""Pre-training for quality: crops, masks, targets, the loss, baselines and settings."""
+
+import numpy as np
+import pytest
+import torch
+
+import basinet
+from basinet.algorithms.draws import fold
+from basinet.analysis.metrics import METRICS
+from basinet.launch.cli import main
+from basinet.sim.data.rows import take
+from basinet.sim.experiment.mistakes import ExperimentError
+from basinet.sim.models import MODELS
+from basinet.sim.tasks import quality_pretraining
+from basinet.sim.vision.photos import read_photo
+
+PHOTOS = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
+KEYS = fold(torch.arange(3), 5)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return quality_pretraining(**PHOTOS, degradations=["blur", "colour+jpeg"])
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return quality_pretraining(**PHOTOS, strength=0, kept=1, normalised=False)
+
+
+def test_samples(task):
+    assert len(task.train) == 8 and len(task.test) == 8  # half of eight crops, in two versions each; four of the tests
+    assert task.input_shapes == ((4, 3, 16, 16), (4,), (12,)) and task.num_outputs == 12 * 768
+    assert set(task.columns["degradation"][:2]) == {"blur", "colour+jpeg"}
+    assert task.columns["photo"].tolist() == task.columns["photo"][::2].repeat(2).tolist()
+    units, places, wanted, targets = take(task.train, slice(None))
+    assert units.dtype == targets.dtype == torch.float32 and places.dtype == wanted.dtype == torch.int64
+    assert units.min() >= 0 and units.max() <= 1
+    assert take(task.to("cpu", torch.float64).train, slice(0, 2))[3].dtype == torch.float64
+
+
+@pytest.mark.parametrize("size, masked, count", [(64, 0.75, 12), (64, 0.6, 10), (48, 0.99, 8), (32, 0.01, 1)])
+def test_the_share_of_masked_units_is_exact(size, masked, count):
+    task = quality_pretraining(**PHOTOS, size=size, masked=masked)
+    units = (size // 16) ** 2
+    for keys in (None, KEYS):
+        _, places, wanted, _ = task.train.read(torch.tensor([0, 1, 2]), keys)
+        assert wanted.shape == (3, count) and places.shape == (3, units - count)
+        assert torch.equal(torch.cat([places, wanted], 1).sort(1).values, torch.arange(units).expand(3, -1))
+
+
+def test_units_are_those_of_the_image(clean):
+    rows = torch.arange(len(clean.train))
+    found = {}
+    for units, places, wanted, targets, photo in zip(*clean.train.read(rows), clean.columns["photo"], strict=True):
+        image = torch.zeros(3, 64, 64)
+        for place, unit in zip(
+            torch.cat([places, wanted]), torch.cat([units, targets.view(-1, 3, 16, 16)]), strict=True
+        ):
+            row, column = divmod(int(place), 4)
+            image[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = unit
+        whole = read_photo(str(photo))
+        windows = whole.unfold(1, 64, 16).unfold(2, 64, 16).movedim(0, 2)
+        assert (windows == (255 * image).round().byte()).flatten(2).all(-1).sum() >= 1
+        found.setdefault(photo, []).append(image)
+    assert {name: len(images) for name, images in found.items()} == {"coffee": 4, "clock": 4}
+
+
+def test_drawn_samples_are_those_of_their_key(task):
+    rows = torch.tensor([3, 3, 3])
+    first, again, other = (task.train.read(rows, keys) for keys in (KEYS, KEYS, fold(KEYS, 1)))
+    alone = task.train.read(rows[1:2], KEYS[1:2])
+    for one, two, three, single in zip(first, again, other, alone, strict=True):
+        assert torch.equal(one, two) and not torch.equal(one, three) and torch.equal(one[1:2], single)
+    assert len({units.numpy().tobytes() for units in first[0]}) == 3
+    assert all(map(torch.equal, task.train.read(rows), task.train.read(rows)))
+    twin = quality_pretraining(**PHOTOS, degradations=["blur", "colour+jpeg"])
+    assert all(map(torch.equal, task.train.read(rows, KEYS), twin.train.read(rows, KEYS)))
+
+
+def test_targets_are_clean_or_degraded():
+    rows = torch.arange(3)
+    made = {target: quality_pretraining(**PHOTOS, target=target, normalised=False) for target in ("clean", "degraded")}
+    plain = quality_pretraining(**PHOTOS, strength=0, normalised=False)
+    clean, degraded, without = (part.train.read(rows) for part in (made["clean"], made["degraded"], plain))
+    assert torch.equal(clean[0], degraded[0]) and torch.equal(clean[2], degraded[2])
+    assert not torch.equal(clean[3], degraded[3]) and not torch.equal(clean[0], without[0])
+    crops = made["clean"].train.clean(rows)
+    for crop, wanted, targets in zip(crops, clean[2], clean[3], strict=True):
+        row, column = divmod(int(wanted[0]), 4)
+        unit = crop[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        torch.testing.assert_close(targets[0], unit.flatten() / 255)
+
+
+def test_normalised_targets(task):
+    targets = take(task.to("cpu", torch.float64).train, slice(None))[3]
+    torch.testing.assert_close(targets.mean(-1), torch.zeros(8, 12, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert (targets.square().mean(-1) <= 1 + 1e-9).all() and targets.square().mean(-1).median() > 0.99
+
+
+def test_the_loss_sees_masked_units_alone(task):
+    batch = take(task.train, slice(0, 5))
+    outputs = torch.randn(batch[3].shape, generator=torch.Generator().manual_seed(0))
+    expected = (outputs - batch[3]).square().mean(-1)
+    torch.testing.assert_close(task.loss(outputs, batch), expected)
+    torch.testing.assert_close(task.mean_loss(outputs, batch), expected.mean())
+    other = (torch.rand_like(batch[0]), batch[1].flip(1), batch[2], batch[3])
+    assert torch.equal(task.loss(outputs, other), task.loss(outputs, batch))
+    assert task.loss(batch[3], batch).abs().max() == 0
+
+
+def test_masked_pixels_do_not_reach_the_model(task):
+    wanted = {"input_shapes": task.input_shapes}
+    model = MODELS["masked_hivit"](**wanted)
+    batch = take(task.train, slice(0, 2))
+    targets = batch[3].clone().requires_grad_()
+    outputs = task.outputs(model, (*batch[:3], targets))
+    assert outputs.shape == batch[3].shape and outputs.requires_grad
+    assert torch.autograd.grad(outputs.sum(), targets, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_baselines(normalised):
+    task = quality_pretraining(**PHOTOS, normalised=normalised).to("cpu", torch.float64)
+    found = task.baselines()
+    train, test = (take(part, slice(None)) for part in (task.train, task.test))
+    means = train[3].numpy().reshape(-1, 12, 3, 256).mean((0, 1, 3))
+    errors = test[3].numpy().reshape(-1, 12, 3, 256) - means[:, None]
+    assert found["mean of the training pixels"]["test_loss"] == pytest.approx((errors**2).mean())
+    units = test[0].numpy().reshape(-1, 4, 768)
+    if normalised:
+        units = (units - units.mean(-1, keepdims=True)) / np.sqrt(units.var(-1, keepdims=True) + 1e-6)
+    means = units.reshape(-1, 4, 3, 256).mean((1, 3))
+    errors = test[3].numpy().reshape(-1, 12, 3, 256) - means[:, None, :, None]
+    assert found["mean of the visible units"]["test_loss"] == pytest.approx((errors**2).mean())
+    assert all(row["test_detail_r2"] == pytest.approx(0, abs=1e-12) for row in found.values())
+
+
+def test_the_r2_of_details(task):
+    metric, batch = METRICS["detail_r2"]().fresh(), take(task.test, slice(None))
+    targets = batch[3].double().view(8, 12, 3, 256)
+    details = targets - targets.mean(-1, keepdim=True)
+    for rows in (slice(0, 3), slice(3, 8)):
+        part = tuple(field[rows] for field in batch)
+        metric.update((0.5 * details[rows] + 7).flatten(2).to(batch[3].dtype), part, task)
+    assert metric.value() == pytest.approx(0.75, abs=1e-6)
+
+
+def test_curation_is_told(task, clean):
+    assert "4 of 8 crops are trained on, with a mean resolution" in task.about_loss
+    assert clean.about_loss == "squared error of the pixels of masked units; 8 of 8 crops are trained on"
+    rows = task.curated()
+    assert [(row["photo"], row["crops"]) for row in rows] == [("coffee", 4), ("clock", 4)]
+    for row in rows:
+        assert 2 * row["kept"] == (task.columns["photo"] == row["photo"]).sum()
+    assert rows[0]["resolution"] == 400 * 600 and rows[0]["kept"] > rows[1]["kept"]  # the clock is smaller, and blurred
+
+
+def test_tests_show_other_photos():
+    task = quality_pretraining(crops=1, kept=1)
+    test = {"astronaut", "rocket", "flower", "coins", "hubble"}
+    assert len(task.test) == 5 and len(set(task.columns["photo"])) == 16 and not test & set(task.columns["photo"])
+
+
+def test_folders_of_images(folder, tests):
+    task = quality_pretraining(path=str(folder), test_path=str(tests), size=32, crops=2, kept=1)
+    assert {*task.columns["scene"]} == {"land", "sea"} and len(task.test) == 4
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"degradations": ["blurr"]}, "degradations has 'blurr'; allowed: blur, sharpening, noise"),
+        ({"degradations": ["blur", "blur"]}, "allowed are different chains, at least one"),
+        ({"degradations": []}, "allowed are different chains, at least one"),
+        ({"degradations": ["blur+"]}, "degradations has ''"),
+        ({"curation": []}, "allowed are different criteria, at least one, and kept: 1 to keep all"),
+        ({"size": 60}, "task.size"),
+        ({"masked": 1}, "task.masked"),
+        ({"strength": 1.5}, "task.strength"),
+        ({"composition": "twice"}, "task.composition"),
+        ({"test_photos": ["coffee"]}, "'coffee' in train_photos and 'coffee' in test_photos show the same"),
+        ({"train_photos": ["tea"]}, "train_photos has 'tea'"),
+        ({"train_photos": ["page"], "size": 208}, "page has 191 × 384 pixels; allowed are at least 208 × 208"),
+        ({"test_path": "here"}, "test_path is 'here', which is for a path"),
+    ],
+)
+def test_mistakes_are_one_sentence(settings, message, tmp_path):
+    task = {"name": "quality_pretraining", **PHOTOS, **settings}
+    with pytest.raises(ExperimentError) as raised:
+        basinet.run(task=task, topology={"name": "ring", "agents": 2}, strategy="diffusion", out=str(tmp_path / "out"))
+    assert message in str(raised.value) and not (tmp_path / "out").exists()
+
+
+def test_the_built_in_experiment_takes_steps(tmp_path, no_reports):
+    few = ["steps=1", "evaluate_samples=4", "task.crops=1", "task.size=32", "task.test_photos=[coins]", "model.width=4"]
+    sets = [*few, "strategy=diffusion", "task.partition=iid"]
+    assert main(["run", "quality_pretraining", *sets, "--out", str(tmp_path / "out"), "--json"]) == 0

@@ -1,0 +1,113 @@
+"""Degradations of images and their chains, and the curation of images."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from basinet.sim.vision.curation import coverage, curate, objects
+from basinet.sim.vision.degradations import DEGRADATIONS, degrade, degraded, order
+from basinet.sim.vision.photos import read_photo
+
+KINDS = ["blur", "noise", "jpeg"]
+
+
+@pytest.fixture(scope="module")
+def crop():
+    return read_photo("coffee")[:, 150:214, 250:314]
+
+
+def error(image, other):
+    return float((image.double() - other.double()).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_strength_is_how_far_an_image_changes(kind, crop):
+    assert torch.equal(degrade(crop, kind, 0, np.random.default_rng(0)), crop)
+    strengths = [0.1, 0.3, 0.6, 1.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [degrade(crop, kind, strength, np.random.default_rng(0)) for strength in strengths]
+    assert all(image.dtype == torch.uint8 and image.shape == crop.shape for image in found)
+    errors = [error(image, crop) for image in found]
+    assert errors == sorted(errors) and 0 < errors[0] < errors[-1] / 2
+    assert torch.equal(degrade(crop, kind, 0.3, np.random.default_rng(0)), found[1])
+
+
+@pytest.mark.parametrize("kind", ["noise", "colour", "jitter"])
+def test_what_is_drawn_depends_on_the_generator(kind, crop):
+    found = [degrade(crop, kind, 0.5, np.random.default_rng(seed)) for seed in range(8)]
+    assert len({image.numpy().tobytes() for image in found}) > 1
+
+
+def test_noise_has_the_stated_deviation():
+    grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
+    # Of 12,288 samples, a standard deviation has an error of less than 3 % with a probability above 0.999.
+    assert error(degrade(grey, "noise", 0.4, np.random.default_rng(0)), grey) == pytest.approx(20, rel=0.03)
+
+
+def test_jitter_changes_contrast_and_brightness_by_its_factors():
+    grey = torch.arange(64, 192, 2, dtype=torch.uint8).expand(3, 64, 64)
+    x = grey.double()
+    factors = [(c, b) for c in (0.9, 1.1) for b in (0.92, 1.08)]  # at the strength 0.2; saturation means nothing here
+    expected = [b * (x.mean() + c * (x - x.mean())) for c, b in factors]
+    found = [degrade(grey, "jitter", 0.2, np.random.default_rng(seed)) for seed in range(20)]
+    chosen = [[bool(((image - one).abs() <= 0.51).all()) for one in expected] for image in found]
+    assert np.sum(chosen, 1).tolist() == [1] * 20 and np.sum(chosen, 0).min() > 0
+
+
+def test_compositions():
+    rng = np.random.default_rng
+    assert order(KINDS, "sequence", rng(0)) == KINDS and order(KINDS, "second_order", rng(0)) == KINDS * 2
+    assert {tuple(order(KINDS, "one", rng(seed))) for seed in range(40)} == {(kind,) for kind in KINDS}
+    assert len({tuple(order(KINDS, "random_order", rng(seed))) for seed in range(60)}) == 6
+    skipped = {tuple(order(KINDS, "skips", rng(seed))) for seed in range(100)}
+    assert len(skipped) == 8 and all(list(some) == [kind for kind in KINDS if kind in some] for some in skipped)
+
+
+@pytest.mark.parametrize("composition", ["one", "sequence", "skips", "random_order", "second_order"])
+def test_chains(composition, crop):
+    chain = ["blur", "colour", "jpeg"]
+    assert torch.equal(degraded(crop, chain, composition, 0, np.random.default_rng(0)), crop)
+    first, again = (degraded(crop, chain, composition, 1, np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, crop)
+    assert not torch.equal(first, degraded(crop, chain, composition, 1, np.random.default_rng(4)))
+
+
+def discs(count, side=96, grey=40):
+    """An image of dark discs before a bright background."""
+    y, x = np.mgrid[:side, :side]
+    image = np.full((side, side), 200, dtype=np.uint8)
+    for number in range(count):
+        row, column = divmod(number, 3)
+        image[(y - 16 - 32 * row) ** 2 + (x - 16 - 32 * column) ** 2 < 81] = grey
+    return torch.from_numpy(image).expand(3, -1, -1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9])
+def test_objects_are_counted(count):
+    assert objects(discs(count)) == count
+    assert objects(255 - discs(count)) == count  # bright ones as well
+
+
+def test_coverage_is_the_share_of_cells_that_are_not_flat():
+    image = torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    assert coverage(image) == 0
+    image[:, :, :16] = 255 * (torch.arange(16) % 2)  # two of eight columns of cells
+    assert coverage(image) == 0.25
+
+
+def test_the_best_are_kept():
+    images = [discs(count) for count in (0, 4, 1, 9)]
+    found = curate(images, [10, 40, 30, 20], ["resolution"], 0.5)
+    assert found.is_kept.tolist() == [False, True, True, False] and found.left_out == 2
+    assert found.means() == {"resolution": (35, 15)}
+    found = curate(images, [1, 1, 1, 1], ["objects"], 0.25)  # whose upper quartile is 5.25
+    assert found.is_kept.tolist() == [False, True, False, False]
+    found = curate(images, [1, 1, 1, 1], ["coverage"], 0.25)
+    assert found.is_kept.tolist() == [False, False, False, True]
+    together = curate(images, [10, 40, 30, 20], ["resolution", "coverage", "objects"], 0.25)
+    assert together.is_kept.tolist() == [False, True, False, False]
+    assert curate(images, [1, 1, 1, 1], ["resolution"], 0.5).is_kept.tolist() == [True, True, False, False]
+    assert curate(images, [1, 2, 3, 4], ["resolution"], 1).is_kept.all()
