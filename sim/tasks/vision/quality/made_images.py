@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from basinet.algorithms.draws import key
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks.vision.quality.opinions import mean_opinion, quality_of
 from basinet.sim.vision.degradations import degrade
+from basinet.sim.vision.distortions import REVISION
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.photo_regions import DISTINCT, photo_pixels, photo_regions
 
@@ -79,9 +81,9 @@ class MadeImages(ABC):
     def __init__(self, contents: Sequence[tuple[str, *tuple[int, ...]]], kinds: Sequence[str], levels: int, size: int):
         self.kinds, self.levels, self.size = [*kinds], levels, size
         self.versions = [
-            version
+            made
             for content, (photo, *place) in enumerate(contents)
-            for version in (
+            for made in (
                 Version(content, photo, tuple(place), SOURCE, 0),
                 *(
                     Version(content, photo, tuple(place), kind, level)
@@ -91,27 +93,27 @@ class MadeImages(ABC):
                 ),
             )
         ]
-        self.names = [version.name for version in self.versions]
+        self.names = [image.name for image in self.versions]
 
     def __len__(self) -> int:
         return len(self.versions)
 
     def __getitem__(self, row: int) -> Tensor:
         """Return an image as a video of one frame, uint8 [1, 3, size, size]."""
-        version = self.versions[row]
-        draw = key(0, "changes of an image", version.content, version.kind)
-        return self._made(version, version.level / self.levels, np.random.default_rng(draw))[None]
+        image = self.versions[row]
+        draw = key(0, "changes of an image", image.content, image.kind)
+        return self._made(image, image.level / self.levels, np.random.default_rng(draw))[None]
 
     def _changes(self, photo: str, kind: str) -> bool:
         """Return whether a change can be seen in a photo."""
         return True
 
     @abstractmethod
-    def _made(self, version: Version, strength: float, generator: np.random.Generator) -> Tensor:
+    def _made(self, image: Version, strength: float, generator: np.random.Generator) -> Tensor:
         """Make an image, uint8 [3, size, size].
 
         Args:
-            version: What it is.
+            image: What it is.
             strength: From 0, which changes nothing, to 1.
             generator: Where signs and noise are drawn from.
         """
@@ -119,13 +121,14 @@ class MadeImages(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of what the pixels depend on: the versions, the photos, and what changes them."""
-        photos = [digest([photo_pixels(name)]) for name in dict.fromkeys(version.photo for version in self.versions)]
-        made = [_REVISION, type(self).__name__, self.levels, self.size]
-        return digest([[vars(version) for version in self.versions], photos, made])
+        photos = [digest([photo_pixels(name)]) for name in dict.fromkeys(image.photo for image in self.versions)]
+        made = [_REVISION, REVISION, type(self).__name__, self.levels, self.size]
+        made += [version(package) for package in ("pillow", "scikit-image", "torch")]  # which make the pixels
+        return digest([[vars(image) for image in self.versions], photos, made])
 
     def scores(self) -> Tensor:
         """Return the mean opinion score of each image, float32 [n]: see `quality_of` and `mean_opinion`."""
-        levels = torch.tensor([version.level for version in self.versions], dtype=torch.float64)
+        levels = torch.tensor([image.level for image in self.versions], dtype=torch.float64)
         return mean_opinion(quality_of(levels / self.levels), key(0, "annotators of images")).float()
 
 
@@ -151,10 +154,10 @@ class DistortedPhotos(MadeImages):
             )
         super().__init__(regions, kinds, levels, size)
 
-    def _made(self, version: Version, strength: float, generator: np.random.Generator) -> Tensor:
-        top, left = version.place
-        region = photo_pixels(version.photo)[:, top : top + self.size, left : left + self.size].contiguous()
-        return degrade(region, version.kind, strength, generator)
+    def _made(self, image: Version, strength: float, generator: np.random.Generator) -> Tensor:
+        top, left = image.place
+        region = photo_pixels(image.photo)[:, top : top + self.size, left : left + self.size].contiguous()
+        return degrade(region, image.kind, strength, generator)
 
 
 class EditedPhotos(MadeImages):
@@ -174,14 +177,14 @@ class EditedPhotos(MadeImages):
     def _changes(self, photo: str, kind: str) -> bool:
         return kind != "saturation" or _has_colours(photo)
 
-    def _made(self, version: Version, strength: float, generator: np.random.Generator) -> Tensor:
-        photo, sign = _shrunk(version.photo, self.size), generator.choice([-1.0, 1.0], 2)
-        if version.place[0]:
+    def _made(self, image: Version, strength: float, generator: np.random.Generator) -> Tensor:
+        photo, sign = _shrunk(image.photo, self.size), generator.choice([-1.0, 1.0], 2)
+        if image.place[0]:
             photo = photo.flip(-1)
-        if version.kind in _COLOURS:
-            return to_bytes(_COLOURS[version.kind](_window(photo, self.size), strength, float(sign[0])))
-        angle = math.radians(15) * strength * float(sign[0]) if version.kind == "tilt" else 0.0
-        shift = sign * strength / 3 if version.kind == "shift" else np.zeros(2)
+        if image.kind in _COLOURS:
+            return to_bytes(_COLOURS[image.kind](_window(photo, self.size), strength, float(sign[0])))
+        angle = math.radians(15) * strength * float(sign[0]) if image.kind == "tilt" else 0.0
+        shift = sign * strength / 3 if image.kind == "shift" else np.zeros(2)
         return to_bytes(_window(photo, self.size, angle, shift))
 
 
