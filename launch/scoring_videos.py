@@ -15,7 +15,8 @@ from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.run.records import csv_text
 from basinet.sim.tasks.kept import identities
-from basinet.sim.tasks.vision.videos.kvq_files import read_pairs, read_ratings
+from basinet.sim.tasks.vision.quality.ratings import read_ratings
+from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, reading_of
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES
 

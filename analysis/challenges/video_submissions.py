@@ -28,7 +28,8 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import VideoQuality
 from basinet.sim.tasks.loaders.csv_files import wanted_columns
-from basinet.sim.tasks.vision.videos.kvq_files import read_pairs, read_ratings
+from basinet.sim.tasks.vision.quality.ratings import read_ratings
+from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = [

@@ -7,11 +7,20 @@ from collections.abc import Iterator
 
 from basinet.analysis.metrics.fidelities import PsnrRgb, PsnrY, SsimY
 from basinet.analysis.metrics.masked_units import DetailR2
+from basinet.analysis.metrics.opinion_scores import KROCC, PLCC, SROCC, FittedPLCC
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
-from basinet.analysis.metrics.video_scores import PLCC, SROCC, ChallengeScore, RankNonsource, RankSource
+from basinet.analysis.metrics.video_scores import ChallengeScore, RankNonsource, RankSource
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Forecast, LanguageModel, QualityPretraining, SuperResolution, Task, VideoQuality
+from basinet.sim.tasks import (
+    Forecast,
+    LanguageModel,
+    QualityPretraining,
+    Scoring,
+    SuperResolution,
+    Task,
+    VideoQuality,
+)
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -38,7 +47,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
     Returns:
         Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
         fidelities of super-resolution, the R² of the details of masked units, the numbers of the challenge on video
-        quality as far as pairs are known, the accuracy of another classification; none of another task.
+        quality as far as pairs are known, the correlations of other mean opinion scores, the accuracy of another
+        classification; none of another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
@@ -46,7 +56,11 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         return MSE(), MAE()
     if isinstance(task, VideoQuality):
         scores = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
-        return tuple(score for score in scores if all(len(task.pairs.get(kind, ())) for kind in score.of_pairs))
+        return tuple(
+            score for score in scores if all(len(task.pairs.get(kind, ())) for kind in getattr(score, "of_pairs", ()))
+        )
+    if isinstance(task, Scoring):
+        return SROCC(), PLCC(), KROCC(), FittedPLCC()
     if isinstance(task, SuperResolution):
         return PsnrY(), SsimY(), PsnrRgb()
     if isinstance(task, QualityPretraining):

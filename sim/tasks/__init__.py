@@ -25,7 +25,9 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.quality.image_quality import ImageScoring, image_aesthetics, image_quality
 from basinet.sim.tasks.vision.quality.quality_pretraining import QualityPretraining, quality_pretraining
+from basinet.sim.tasks.vision.quality.scoring import Scoring
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 
@@ -35,6 +37,7 @@ __all__ = [
     "Batch",
     "DoubleWell",
     "Forecast",
+    "ImageScoring",
     "Landscape",
     "LanguageModel",
     "ListOps",
@@ -47,6 +50,7 @@ __all__ = [
     "QualityPretraining",
     "Regression",
     "Ripples",
+    "Scoring",
     "SquaredError",
     "SuperResolution",
     "Task",
@@ -55,7 +59,9 @@ __all__ = [
     "double_well",
     "forecast",
     "huggingface",
+    "image_aesthetics",
     "image_folder",
+    "image_quality",
     "is_data_set",
     "is_list_of_samples",
     "language_model",

@@ -243,7 +243,7 @@ SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     assert set(SEQUENCES) < set(BUILT_IN)
-    for name in BUILT_IN.keys() - {*SEQUENCES, "video_quality"}:
+    for name in BUILT_IN.keys() - {*SEQUENCES, "image_quality", "video_quality"}:
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
@@ -269,6 +269,19 @@ def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
         assert main(["run", "video_quality", *few, *inputs, "--out", inputs[0], "--json"]) == 0
         (row,) = json.loads(capsys.readouterr().out)
         assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
+
+
+def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
+    """Of distorted photos, and of edited ones."""
+    few = ["steps=2", "task.levels=1", "task.cache=cache", "strategy=diffusion", "model.channels=[2]"]
+    for images in (
+        ["task.contents=6", "task.size=32", "task.patch=32"],
+        ["task.name=image_aesthetics", "task.size=16"],
+    ):
+        assert main(["run", "image_quality", *few, *images, "--out", images[0], "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
+        assert {"test_srocc_mean", "test_plcc_mean", "test_krocc_mean", "test_plcc_fitted_mean"} < row.keys()
 
 
 IMPORTS = """

@@ -99,7 +99,7 @@ def test_a_constant_prediction_scores_nothing_and_is_named_once(caplog):
         assert values["test_srocc"] == values["test_plcc"] == 0
         assert values["test_challenge_score"] == pytest.approx(0.05 * sum(ties.values()), rel=1e-12)
     (record,) = caplog.records
-    assert f"rates all {N} videos alike, so that SROCC and PLCC count as 0" in record.getMessage()
+    assert f"rates all {N} samples alike, so that correlations count as 0" in record.getMessage()
 
 
 def test_predictions_that_are_no_numbers_have_no_score():
@@ -110,7 +110,7 @@ def test_predictions_that_are_no_numbers_have_no_score():
 @pytest.mark.parametrize(
     ("name", "changes", "wrong"),
     [
-        ("srocc", {}, "srocc needs a task of video quality"),
+        ("srocc", {}, "srocc needs a task of mean opinion scores"),
         ("rank_source", {"pairs": {}}, "rank_source needs source pairs of test videos, and the task knows none"),
         ("challenge_score", {"metrics_on": ("train", "test")}, r"allowed is metrics_on: \[test\]"),
     ],

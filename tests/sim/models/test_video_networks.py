@@ -23,6 +23,7 @@ SMALL = {
     "frames, mean": ("frame_network", {"channels": [4, 6], "hidden": 5}),
     "frames, attention": ("frame_network", {"channels": [4], "hidden": 5, "pooling": "attention"}),
     "frames, hysteresis": ("frame_network", {"channels": [4], "hidden": 5, "pooling": "hysteresis", "memory": 2}),
+    "image": ("frame_network", {"channels": [4], "hidden": 5}),
     "two rates": ("quality_perceptron", {"hidden": 6, "activation": "softplus"}),
 }
 
@@ -31,15 +32,16 @@ def random(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=F64)
 
 
-def task_of(name):
-    inputs = (random(8, 3, 7), random(8, 5, 4)) if name == "quality_perceptron" else (random(8, *SHAPE),)
+def task_of(case):
+    shapes = {"two rates": [(3, 7), (5, 4)], "image": [SHAPE[1:]]}.get(case, [SHAPE])
+    inputs = [random(8, *shape) for shape in shapes]
     return Regression(train=(*inputs, 1 + 4 * random(8, 1)), num_outputs=1)
 
 
 def made(case, dropout=True):
     name, settings = SMALL[case]
     torch.manual_seed(3)
-    task = task_of(name)
+    task = task_of(case)
     shapes = task.input_shapes if name == "quality_perceptron" else task.input_shape
     kept = {key: value for key, value in settings.items() if dropout or key != "dropout"}
     return task, MODELS[name](shapes, task.num_outputs, **kept).double()
@@ -157,9 +159,14 @@ def test_hysteresis_remembers_the_worst_and_minds_bad_frames_ahead():
         torch.testing.assert_close(found, torch.stack(pooled).mean(), rtol=1e-12, atol=1e-12)
 
 
+def test_an_image_is_a_video_of_one_frame():
+    task, model = made("image")
+    assert torch.equal(model(task.train[0]), model(task.train[0][:, None]))
+
+
 @pytest.mark.parametrize("name", ["fragment_network", "frame_network"])
 def test_inputs_that_are_no_videos_are_refused(name):
-    with pytest.raises(ValueError, match=rf"{name} needs inputs of shape \(frames, channels, .* but got \(3, 8, 8\)"):
-        MODELS[name]((3, 8, 8), 1)
+    with pytest.raises(ValueError, match=rf"{name} needs inputs of shape \(frames, channels, .* but got \(8, 8\)"):
+        MODELS[name]((8, 8), 1)
     with pytest.raises(ValueError, match=r"quality_perceptron needs two inputs of shapes .* but got \(3, 8, 8\)$"):
         QualityPerceptron([(3, 8, 8)], 1)

@@ -1,4 +1,4 @@
-"""A network of the frames of a video, whose ratings are pooled over time."""
+"""A network of the frames of a video, or of an image, whose ratings are pooled over time."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -23,7 +23,8 @@ class FrameNetwork(nn.Module):
     softmax of the negative ratings. The defaults have 62,401 parameters.
 
     Args:
-        input_shape: (frames, channels, height, width) of a video; the simulator supplies it.
+        input_shape: (frames, channels, height, width) of a video, or (channels, height, width) of an image, which is
+            taken for a video of one frame; the simulator supplies it.
         num_outputs: Number of scores; the simulator supplies it.
         channels: Output channels of each convolution, which halves the frame.
         hidden: Width of the features of a frame.
@@ -57,10 +58,11 @@ class FrameNetwork(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        check_video("frame_network", input_shape)
+        if len(input_shape) != 3:
+            check_video("frame_network", input_shape)
         self.contrast = LocalContrast()
         self.features = nn.Sequential(
-            CNN(input_shape[1:], hidden, channels=channels, norm="group", activation=activation),
+            CNN(input_shape[-3:], hidden, channels=channels, norm="group", activation=activation),
             ACTIVATIONS[activation](),
         )
         self.rating = score_layer(hidden, num_outputs)
@@ -68,7 +70,8 @@ class FrameNetwork(nn.Module):
         self.memory = memory if pooling == "hysteresis" else None
 
     def forward(self, video: Tensor) -> Tensor:
-        """Rate videos [B, T, C, H, W] by scores [B, num_outputs]."""
+        """Rate videos [B, T, C, H, W], or images [B, C, H, W], by scores [B, num_outputs]."""
+        video = video if video.ndim == 5 else video[:, None]
         features: Tensor = self.features(self.contrast(video).flatten(0, 1)).unflatten(0, video.shape[:2])
         ratings: Tensor = self.rating(features)  # [B, T, num_outputs]
         if self.attention is not None:

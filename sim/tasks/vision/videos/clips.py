@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basinet.algorithms.draws import fold, integers, key, normal, permutation, uniform
+from basinet.algorithms.draws import fold, integers, key, permutation, uniform
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.vision.quality.opinions import mean_opinion, quality_of
 from basinet.sim.tasks.vision.videos.video_views import Rated
 from basinet.sim.vision.codecs import codec_settings
-from basinet.sim.vision.colours import luma
 from basinet.sim.vision.distortions import DISTORTIONS, REVISION
-from basinet.sim.vision.photos import PHOTOS, read_photo
+from basinet.sim.vision.photo_regions import photo_pixels, photo_regions
 from basinet.sim.vision.video_files import av_versions
 
-__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "mean_opinion", "quality_of", "rated_clips", "rated_pairs"]
+__all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "rated_clips", "rated_pairs"]
 
 PARTS = {"train": 418, "validation": 60, "test": 122}
 """Contents in the parts of KVQ, which has 7 versions of each: 2926, 420 and 854 videos."""
@@ -28,23 +28,11 @@ PARTS = {"train": 418, "validation": 60, "test": 122}
 VERSIONS = 7
 """Versions of a content: as it is, and at six levels of distortion."""
 
-RATERS = 18
-"""Annotators whose scores are averaged."""
-
 _CODECS = ("x264", "x265", "vp9", "av1")
 _OTHERS = ("blur", "denoise", "rescale", "sharpen")
 
 _FASTEST = 2
 """Pixels that a window moves in a frame, at most, down and to the right."""
-
-_LEAST_DEVIATION = 12.0
-"""Smallest deviation of the luma in a region that shows something."""
-
-_SAME = "motorcycle_right"
-"""A photo that shows what another one does."""
-
-_DISAGREEMENT = 0.7
-"""Deviation of an annotator from the true quality."""
 
 _SIMILAR = 0.5
 """Largest difference of the scores of a pair of videos of different contents."""
@@ -107,7 +95,7 @@ class Clips:
             raise ValueError(f"contents is {contents}; allowed are at least {least}, one for each part of the data")
         self.shares = _shares(contents)
         reach = size + _FASTEST * (frames - 1)
-        regions = [*_regions(reach, contents)]
+        regions = [*photo_regions(reach, contents)]
         if len(regions) < contents:
             raise ValueError(
                 f"contents is {contents}; allowed are at most {len(regions)}, the regions of {reach} × {reach} pixels"
@@ -130,7 +118,7 @@ class Clips:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of what the pixels depend on: the clips, the photos, the distortions and the codecs."""
-        photos = [digest([_photo(name)]) for name in dict.fromkeys(clip.photo for clip in self.clips)]
+        photos = [digest([photo_pixels(name)]) for name in dict.fromkeys(clip.photo for clip in self.clips)]
         made = [REVISION, codec_settings(), av_versions()]
         return digest([[vars(clip) for clip in self.clips], self.size, self.frames, photos, made])
 
@@ -180,33 +168,6 @@ def rated_clips(contents: int, size: int, frames: int, test: Literal["test", "va
     return Rated(clips, rows, scores[:, None], tuple(clip.name for clip in held), pairs, columns, remark)
 
 
-def quality_of(level: Tensor) -> Tensor:
-    r"""Return the true quality $1 + 4 / (1 + \exp((ℓ − 0.5) / 0.18))$ at a level of distortion, which it falls with.
-
-    Args:
-        level: Levels ℓ from 0 to 1.
-
-    Returns:
-        Between 1 and 5.
-    """
-    return 1 + 4 * torch.sigmoid((0.5 - level) / 0.18)
-
-
-def mean_opinion(quality: Tensor, seed: int) -> Tensor:
-    """Average what annotators say: each deviates from the true quality, and chooses among 1, 1.5, …, 5.
-
-    Args:
-        quality: True qualities [n].
-        seed: Key of the deviations.
-
-    Returns:
-        The mean of 18 of them, a multiple of 1/36.
-    """
-    noise = normal(torch.tensor([seed]), (len(quality), RATERS))[0]
-    said = ((quality[:, None] + _DISAGREEMENT * noise) * 2).round().clamp(2, 10)
-    return said.sum(1) / (2 * RATERS)
-
-
 def rated_pairs(contents: NDArray[np.int64], levels: NDArray[np.float64], scores: Tensor) -> dict[str, Tensor]:
     """List pairs of clips that are hard to tell apart.
 
@@ -248,34 +209,6 @@ def _shares(contents: int) -> dict[str, int]:
     return {"train": contents - tested - validated, "validation": validated, "test": tested}
 
 
-def _regions(side: int, most: int) -> Iterator[tuple[str, int, int]]:
-    """Choose disjoint regions that show something, in turns from each photo: its name, and the region's corner."""
-    cells = {name: _cells(name, side) for name in PHOTOS if name != _SAME}
-    found = 0
-    while cells and found < most:
-        for name in [*cells]:
-            if found == most:
-                return
-            if (corner := next(cells[name], None)) is None:
-                del cells[name]
-            else:
-                found += 1
-                yield name, *corner
-
-
-def _cells(photo: str, side: int) -> Iterator[tuple[int, int]]:
-    """List the corners of disjoint regions of a photo that show something, in a random order."""
-    pixels = _photo(photo)
-    rows, columns = (size // side for size in pixels.shape[1:])
-    count = rows * columns
-    if not count:
-        return
-    for cell in permutation(torch.tensor([key(0, "regions", photo)]), torch.tensor([count]), count)[0].tolist():
-        top, left = cell // columns * side, cell % columns * side
-        if luma(pixels[:, top : top + side, left : left + side].double() / 255).std() >= _LEAST_DEVIATION:
-            yield top, left
-
-
 def _versions(content: int, photo: str, top: int, left: int, frames: int) -> Iterator[Clip]:
     """Describe the versions of a content, the source first, then by level."""
     drawn = torch.tensor([key(0, "content", content)])
@@ -305,9 +238,6 @@ def _shuffled(names: Sequence[str], drawn: Tensor) -> list[str]:
 @lru_cache(maxsize=1)
 def _moving(photo: str, corner: tuple[int, int], velocity: tuple[int, int], size: int, frames: int) -> Tensor:
     """Cut a moving window out of a photo."""
-    pixels = _photo(photo)
+    pixels = photo_pixels(photo)
     corners = [[at + time * speed for at, speed in zip(corner, velocity, strict=True)] for time in range(frames)]
     return torch.stack([pixels[:, top : top + size, left : left + size] for top, left in corners])
-
-
-_photo = lru_cache(maxsize=len(PHOTOS))(read_photo)

@@ -1,29 +1,25 @@
 """Quality of videos, as people rate it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
-from basinet.sim.evaluation.baselines import constant_baselines
-from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
-from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.supervised import Regression
-from basinet.sim.tasks.task import TASKS, Batch, MeanOver
-from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
+from basinet.sim.tasks.task import TASKS, Batch
+from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring, Scoring
+from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.kvq_files import rated_files
-from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge, Standard
 from basinet.sim.tasks.vision.videos.video_views import (
     Fragments,
     Rated,
@@ -32,7 +28,7 @@ from basinet.sim.tasks.vision.videos.video_views import (
     kept_videos,
     statistics_of,
 )
-from basinet.sim.vision.video_files import evenly_spaced, read_frames
+from basinet.sim.vision.video_files import read_frames
 
 __all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
@@ -44,15 +40,7 @@ MODELS_OF = {"fragments": "fragment_network", "frames": "frame_network", "featur
 _CROP = 224
 """Usual side of a crop."""
 
-_RANK_SHARE = 0.3
-"""Factor of the rank loss beside that of the correlation, as in FAST-VQA."""
-
-_FITTED = 512
-"""Most training videos to which ridge regression is fitted, evenly spaced, which bounds its time."""
-
 _ONLY_FOR = "for inputs: {}; allowed with others is to leave it out"
-
-_LOCAL = "; a batch of another size, such as that of an agent, makes another objective"
 
 
 @dataclass(frozen=True)
@@ -126,50 +114,20 @@ def _standards(file: Path) -> tuple[Standard, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoQuality(Regression):
+class VideoQuality(Scoring):
     """Prediction of the mean opinion scores of videos, from 1 to 5, under the absolute error.
 
     A batch is (video, scores) with a video [B, T, 3, H, W] from 0 to 1, or (key, motion, scores) with features of key
     frames [B, K, F] and of motion [B, M, G]; scores are [B, 1].
 
     Attributes:
-        names: Names of the test videos.
         pairs: For "source" (the same content) and "nonsource" (different ones), pairs of test videos that are hard to
             tell apart: int64 [P, 3], the places of two, and 1 if the first is the better one, or else 2.
         reading: How a video becomes an input.
-        remark: What its tests do not tell, in words.
     """
 
-    num_outputs: int = 1
-    names: tuple[str, ...] = ()
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reading: Reading
-    remark: str = ""
-
-    loss_words: ClassVar[str] = "absolute error of the scores"
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """Compute the absolute error of each sample.
-
-        Args:
-            outputs: Predicted scores [B, 1].
-            batch: The batch.
-
-        Returns:
-            Tensor [B], not reduced.
-        """
-        found, scores = self._scores(outputs, batch)
-        return nn.functional.l1_loss(found, scores, reduction="none").mean(-1)
-
-    def _scores(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return predicted and true scores, both [B, 1]."""
-        scores = self.targets(batch)
-        return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
-
-    @property
-    def about_loss(self) -> str:
-        """The loss and what it is measured on, in words."""
-        return f"{super().about_loss}; {self.remark}" if self.remark else super().about_loss
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -195,75 +153,26 @@ class VideoQuality(Regression):
         found = self.reading.inputs(read_frames(file, self.reading.frames), str(file))
         return (*(part[None] for part in found), torch.zeros(1, 1))
 
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what `evaluate` returns for the mean score, and for ridge regression on scene statistics, by name."""
-        found = constant_baselines(self._on(lambda part, rows: torch.empty(len(rows), 0)))
-        task = self._on(self._scenes, _FITTED)
-        key, scores = task.train
-        ridge = Ridge(key.mean(1), scores[:, 0])
-
-        def predicted(batch: Batch) -> Tensor:
-            return ridge(batch[0].mean(1))[:, None]
-
-        with torch.no_grad():
-            measured = [measure(task, where, predicted) for where in ("train", "test") if getattr(task, where)]
-        return {**found, "ridge on scene statistics": {k: v for part in measured for k, v in part.items()}}
-
-    def _on(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> "VideoQuality":
-        """Return the task with other inputs of some data, and at most so many training videos; float64, on the CPU."""
-        data: dict[str, Any] = {}
-        for where, part in self.measured().items():
-            scores = part.scores if isinstance(part, Videos) else part[-1]
-            count = min(most or len(scores), len(scores)) if where == "train" else len(scores)
-            rows = torch.tensor(evenly_spaced(len(scores), count))
-            data[where] = (inputs(part, rows).double(), scores.cpu()[rows].double())
-        return replace(self, **data)
-
-    def _scenes(self, part: Any, rows: Tensor) -> Tensor:
-        """Return the scene statistics of some videos, [n, K, 36]."""
-        if isinstance(part, Videos):
-            return statistics_of(part.source, part.origin, part.rows[rows], self.reading.key_frames)
-        key: Tensor = part[0].cpu()[rows]
-        return key
+    @property
+    def key_frames(self) -> int:
+        """Number of frames whose scene statistics are averaged for a baseline."""
+        return self.reading.key_frames
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plcc(VideoQuality):
-    """Prediction of scores under a loss of their correlation."""
-
-    mean_over: MeanOver = "batch"
-    loss_words: ClassVar[str] = f"loss of the correlation with the scores of the batch{_LOCAL}"
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return plcc_loss(*self._scores(outputs, batch))
+class _Plcc(PlccScoring, VideoQuality):
+    """Prediction of the scores of videos under a loss of their correlation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rank(VideoQuality):
-    """Prediction of scores under a hinge loss of all pairs."""
-
-    mean_over: MeanOver = "batch"
-    loss_words: ClassVar[str] = f"hinge loss of all pairs of the batch{_LOCAL}"
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return rank_loss(*self._scores(outputs, batch))
+class _Rank(RankScoring, VideoQuality):
+    """Prediction of the scores of videos under a hinge loss of all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Both(VideoQuality):
-    """Prediction of scores under both losses of a batch."""
+class _Both(PlccRankScoring, VideoQuality):
+    """Prediction of the scores of videos under both losses of a batch."""
 
-    mean_over: MeanOver = "batch"
-    loss_words: ClassVar[str] = (
-        f"loss of the correlation with the scores of the batch, and {_RANK_SHARE} of a hinge loss of its pairs{_LOCAL}"
-    )
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        scores = self._scores(outputs, batch)
-        return plcc_loss(*scores) + _RANK_SHARE * rank_loss(*scores)
-
-
-Loss = Literal["l1", "plcc", "rank", "plcc_rank"]
 
 _LOSSES: dict[Loss, type[VideoQuality]] = {"l1": VideoQuality, "plcc": _Plcc, "rank": _Rank, "plcc_rank": _Both}
 

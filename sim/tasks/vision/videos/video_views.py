@@ -92,7 +92,7 @@ class Fragments:
         if min(height, width) // self.grid < self.patch:
             patches = f"{self.grid} × {self.grid} patches" if self.grid > 1 else "a crop"
             raise ValueError(
-                f"{name} has frames of {width} × {height} pixels, too few for {patches} of {self.patch} × {self.patch}"
+                f"{name} has {width} × {height} pixels, too few for {patches} of {self.patch} × {self.patch}"
             )
 
     def cut(self, video: NDArray[np.uint8], places: NDArray[np.float64], out: NDArray[np.uint8]) -> None:
@@ -180,13 +180,14 @@ class Videos(Stored):
         return replace(self, device=device, dtype=dtype)
 
 
-def kept_videos(source: Any, folder: Path) -> Mapped | Separate:
+def kept_videos(source: Any, folder: Path, name: str = "videos") -> Mapped | Separate:
     """Decode videos, unless they are kept in files.
 
     Args:
         source: The videos, uint8 [T, 3, H, W], with a `fingerprint`; or with `keys`, one for each, to be kept
             separately, so that others with some of these videos share them, and a bad one does not lose the rest.
         folder: The folder of all that is kept.
+        name: What they are, for messages.
 
     Returns:
         The same videos.
@@ -194,7 +195,7 @@ def kept_videos(source: Any, folder: Path) -> Mapped | Separate:
     Raises:
         ExperimentError: The folder cannot be written, or a video cannot be read.
     """
-    items = Items(source=source, name="videos")
+    items = Items(source=source, name=name)
     if hasattr(source, "keys"):
         return cached_separately(items, source.keys, torch.empty(0, 0, 0, 0, dtype=torch.uint8), folder)
     # Without the first video, which workers would be sent.

@@ -10,9 +10,9 @@ from openpyxl import Workbook
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import video_quality
+from basinet.sim.tasks.vision.quality.statistics_ridge import Ridge
 from basinet.sim.tasks.vision.videos import kvq_files, video_views
 from basinet.sim.tasks.vision.videos.clips import Clips
-from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
 from basinet.sim.tasks.vision.videos.video_quality import Reading, VideoQuality
 from basinet.sim.tasks.vision.videos.video_views import both_rates
 from basinet.sim.vision.codecs import encode

@@ -11,10 +11,11 @@ import torch
 from scipy.stats import pearsonr
 
 from basinet.sim.tasks import video_quality
+from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss, rank_loss
+from basinet.sim.tasks.vision.quality.opinions import mean_opinion, quality_of
+from basinet.sim.tasks.vision.quality.statistics_ridge import Ridge
 from basinet.sim.tasks.vision.videos import clips as clips_module
-from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
-from basinet.sim.tasks.vision.videos.clips import Clips, mean_opinion, quality_of, rated_clips, rated_pairs
-from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
+from basinet.sim.tasks.vision.videos.clips import Clips, rated_clips, rated_pairs
 from basinet.sim.vision import codecs, video_files
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.scene_statistics import scene_statistics

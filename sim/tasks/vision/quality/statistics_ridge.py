@@ -7,9 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basinet.sim.evaluation.measuring import measure
 from basinet.sim.tasks.loaders.csv_files import shift_and_scale
+from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["Ridge", "Standard"]
+__all__ = ["RIDGE", "Ridge", "Standard", "ridge_baseline"]
+
+RIDGE = "ridge on scene statistics"
+"""Name of the baseline."""
 
 _STRENGTHS = torch.logspace(-3, 3, 25, dtype=torch.float64)
 """Penalties of the squared weights that are tried, per sample."""
@@ -79,3 +84,23 @@ class Ridge:
         """Predict, from features [B, F]: float64 [B]."""
         found: Tensor = self.standard(features.double()) @ self.weights + self.mean
         return found
+
+
+def ridge_baseline(task: Task) -> dict[str, float]:
+    """Measure ridge regression that is fitted to the training data.
+
+    Args:
+        task: A task whose batches are (features [n, F], scores [n, 1]), float64 on the CPU.
+
+    Returns:
+        Its losses and metrics by name.
+    """
+    features, scores = task.train
+    ridge = Ridge(features, scores[:, 0])
+
+    def predicted(batch: Batch) -> Tensor:
+        return ridge(batch[0])[:, None]
+
+    with torch.no_grad():
+        measured = [measure(task, where, predicted) for where in ("train", "test") if getattr(task, where) is not None]
+    return {name: value for part in measured for name, value in part.items()}
