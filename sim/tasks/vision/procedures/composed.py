@@ -18,7 +18,7 @@ from basinet.sim.tasks.vision.procedures.told_videos import Span, Told
 from basinet.sim.tasks.vision.procedures.wording import DRAWS, abstract, narration, phase_text
 from basinet.sim.vision.photos import PHOTOS, read_photo
 
-__all__ = ["KINDS", "SIDE", "Composed", "Procedure", "compose", "tell"]
+__all__ = ["KINDS", "SIDE", "Composed", "Procedure", "compose", "region_of", "tell"]
 
 KINDS = ("removal", "repair")
 """Kinds of procedures: in a repair, stages that are rare in a removal are frequent, and come in the reverse order."""
@@ -143,6 +143,20 @@ def tell(procedure: Procedure, candidates: int) -> Told:
     return Told(procedure.name, tuple(told), tuple(phases), (whole,))
 
 
+def region_of(photo: NDArray[np.uint8], part: _Part) -> NDArray[np.uint8]:
+    """Return the columns of a photo that a part of the data shows.
+
+    Args:
+        photo: [3, H, W].
+        part: "train" for those on the left, "test" for the others.
+
+    Returns:
+        [3, H, some of W].
+    """
+    border = int(photo.shape[2] * _TRAINING_SHARE)
+    return photo[:, :, :border] if part == "train" else photo[:, :, border:]
+
+
 class Composed:
     """Composed videos, rendered when they are looked at; the last ones stay in memory.
 
@@ -188,8 +202,7 @@ def _phase(procedure: Procedure, difficulty: Difficulty, place: int) -> NDArray[
     stage, length = difficulty.stages[procedure.stages[place]], procedure.lengths[place]
     drawn = fold(procedure.drawn("phases"), place)
     photo = _photo(TEXTURES[stage.texture][CENTRES.index(procedure.centre)])
-    border = int(photo.shape[2] * _TRAINING_SHARE)
-    region = photo[:, :, :border] if procedure.part == "train" else photo[:, :, border:]
+    region = region_of(photo, procedure.part)
     room = SIDE + _JITTER
     corners = uniform(drawn, (_CORNERS, 2))[0].numpy()
     cuts = []

@@ -316,8 +316,9 @@ class ToldVideos(Stored):
 
 
 def _spread(first: int, end: int, places: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Choose one of each of equal parts of a range, by numbers in [0, 1)."""
-    found: NDArray[np.int64] = first + ((np.arange(len(places)) + places) * (end - first) / len(places)).astype(int)
+    """Choose one of each of equal parts of a range, by numbers in [0, 1); all differ unless the range is shorter."""
+    edges = first + np.arange(len(places) + 1) * (end - first) // len(places)
+    found: NDArray[np.int64] = edges[:-1] + (places * np.diff(edges)).astype(np.int64)
     return found
 
 
