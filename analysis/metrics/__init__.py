@@ -50,5 +50,5 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
     if isinstance(task, SuperResolution):
         return PsnrY(), SsimY(), PsnrRgb()
     if isinstance(task, VideoLanguage):
-        return PhaseAccuracy(), PhaseF1()
+        return tuple(kind(of) for of in dict.fromkeys(task.sets) for kind in (PhaseAccuracy, PhaseF1))
     return (Accuracy(),) if task.classification else ()

@@ -11,13 +11,27 @@ from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task, VideoLanguage
 from basinet.sim.tasks.vision.procedures.video_language import Frames
 
-__all__ = ["PhaseAccuracy", "PhaseF1"]
+__all__ = ["TEST", "PhaseAccuracy", "PhaseF1"]
+
+TEST = "test"
+"""The set whose videos are like those of training."""
 
 
 class _PhaseScore(Metric):
-    """A mean over the test videos, of what is computed from the frames of each."""
+    """A mean over the test videos of a set, of what is computed from the frames of each.
+
+    Args:
+        of: The set, such as "test", or "other_centre" for transfer.
+    """
 
     unit, direction = "", "larger"
+
+    def __init__(self, of: str = TEST) -> None:
+        self.of = of
+        if of != TEST:
+            kind = type(self)
+            self.name, words = f"{kind.name}_{of}", of.replace("_", " ")
+            self.label, self.heading = f"{kind.label}, {words}", f"{kind.heading}, {words}"
 
     def reset(self) -> None:
         """Forget all batches."""
@@ -38,20 +52,24 @@ class _PhaseScore(Metric):
             raise ValueError(f"{self.name} needs a task of videos and what is told of them, such as video_language")
         if not isinstance(batch, Frames):
             raise ValueError(f"{self.name} needs frames of known phases; allowed is metrics_on: [test]")
+        if self.of not in task.sets:
+            raise ValueError(f"{self.name} is of test videos of the set {self.of}; there are {', '.join({*task.sets})}")
         self._phases = len(task.phases)
+        self._videos = [video for video, each in enumerate(task.sets) if each == self.of]
         self._seen.append(torch.stack((batch.video, batch.phase, task.predict(outputs))))
 
     def compute(self) -> float:
         """Compute the mean.
 
         Returns:
-            The mean; NaN without frames.
+            The mean; NaN without frames of the set.
         """
         if not self._seen:
             return torch.nan
         video, phase, predicted = torch.cat(self._seen, 1).cpu()
-        found = [self._of(phase[video == each], predicted[video == each]) for each in video.unique()]
-        return sum(found) / len(found)
+        shown = [video == each for each in self._videos]
+        found = [self._of(phase[frames], predicted[frames]) for frames in shown if frames.any()]
+        return sum(found) / len(found) if found else torch.nan
 
     @abstractmethod
     def _of(self, phase: Tensor, predicted: Tensor) -> float:

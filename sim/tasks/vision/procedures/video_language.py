@@ -47,7 +47,7 @@ class Frames:
     Attributes:
         frames: A frame or more at each time, [B, F, 3, H, W] from 0 to 1.
         phase: The phase, int64 [B].
-        video: The number of the video, int64 [B].
+        video: The number of the video, int64 [B]; videos of all sets are numbered together.
     """
 
     frames: Tensor
@@ -73,8 +73,8 @@ class VideoLanguage(Task):
     Attributes:
         words: The vocabulary, by token; the first fills up short texts.
         phases: Names of the phases.
-        prompts: What each phase is called in tests, int64 [K, T].
-        videos: Names of the test videos.
+        prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding.
+        sets: The set of each test video, such as "test", or "other_centre" for transfer.
         levels: The levels that count at all.
         clip_terms: The losses of clips.
         parts_terms: The losses of phases and of videos.
@@ -87,7 +87,7 @@ class VideoLanguage(Task):
     words: tuple[str, ...]
     phases: tuple[str, ...]
     prompts: Tensor
-    videos: tuple[str, ...] = ()
+    sets: tuple[str, ...]
     levels: tuple[Level, ...] = get_args(Level)
     clip_terms: tuple[ClipTerm, ...] = get_args(ClipTerm)
     parts_terms: tuple[PartsTerm, ...] = get_args(PartsTerm)
@@ -122,6 +122,7 @@ class VideoLanguage(Task):
             level = self.prompt_level
             found = model(**{level: (batch.frames, self.prompts)})
             frames, prompts = found[level]
+            prompts = children_mean(nn.functional.normalize(prompts, dim=-1), present(self.prompts, 0))
             return cosines(frames, prompts, found["scale"])
         return model(**{level: batch[_PLACES[level]] for level in self.levels})
 
@@ -167,7 +168,7 @@ class VideoLanguage(Task):
         return torch.stack([terms[term]() for term in self.parts_terms]).mean()
 
     def predict(self, outputs: Any) -> Tensor:
-        """Choose the phase whose prompt is most like a frame.
+        """Choose the phase whose prompts are most like a frame, on average.
 
         Args:
             outputs: Scores [B, K].

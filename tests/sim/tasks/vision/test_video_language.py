@@ -11,13 +11,14 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import nn
 
 from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.sim.agents.state import StackedState, load_vector
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.engines import ENGINES
 from basinet.sim.evaluation.measuring import evaluate, measure
 from basinet.sim.models import MODELS
-from basinet.sim.tasks import VideoLanguage
+from basinet.sim.tasks import Regression, VideoLanguage
 from basinet.sim.tasks.vision.procedures.contrastive import (
     children_mean,
     cosines,
@@ -68,11 +69,12 @@ def made_task(count=8, **settings):
         (frames(count, 4, seed=6), words(count, 7, seed=7), words(count, 2, 5, seed=8)),
         torch.tensor([1, 1 / 3, 1 / 5], dtype=F64).expand(count, 3).clone(),
     )
-    shown = torch.arange(60)
+    shown, prompts = torch.arange(60), words(PHASES, 2, 6, seed=10)
+    prompts[0, 1] = 0
     test = Frames(frames(60, 1, seed=9), torch.randint(PHASES, (60,), generator=generator(3)), shown // 20)
     return VideoLanguage(
         train=train, test=test, num_outputs=PHASES, words=tuple("#abcdefgh"), phases=("i", "ii", "iii"),
-        prompts=words(PHASES, 6, seed=10), videos=("u", "v", "w"), **settings,
+        prompts=prompts, sets=("test", "test", "other_centre"), **settings,
     )  # fmt: skip
 
 
@@ -256,7 +258,7 @@ def test_other_inputs_are_refused():
 
 
 def test_scores_are_of_each_video_and_then_averaged(task):
-    test, prompt, projection = task.test, random(PHASES, 5), random(3 * 8 * 8, 5)
+    test, prompt, projection = task.test, random(PHASES, 2, 5), random(3 * 8 * 8, 5)
 
     def embed(frames):
         return (frames.flatten(1) - 0.5) @ projection
@@ -266,17 +268,43 @@ def test_scores_are_of_each_video_and_then_averaged(task):
         return {"phase": (embed(phase[0]), prompt), "scale": 10.0}
 
     found = measure(task, "test", partial(task.outputs, model))
-    near = nn.functional.cosine_similarity(embed(test.frames)[:, None], prompt, dim=-1).argmax(1)
+    prompt = prompt / prompt.norm(dim=-1, keepdim=True)
+    mean = torch.stack([prompt[0, 0], *prompt[1:].mean(1)])
+    near = nn.functional.cosine_similarity(embed(test.frames)[:, None], mean, dim=-1).argmax(1)
     rows = [(test.phase[test.video == v].numpy(), near[test.video == v].numpy()) for v in range(3)]
-    assert found["test_phase_accuracy"] == pytest.approx(np.mean([accuracy_score(*row) for row in rows]))
-    assert found["test_phase_f1"] == pytest.approx(np.mean([f1_score(*row, average="macro") for row in rows]))
+    accuracy = [accuracy_score(*row) for row in rows]
+    f1 = [f1_score(*row, average="macro") for row in rows]
+    assert {name: value for name, value in found.items() if name != "test_loss"} == pytest.approx(
+        {
+            "test_phase_accuracy": np.mean(accuracy[:2]),
+            "test_phase_f1": np.mean(f1[:2]),
+            "test_phase_accuracy_other_centre": accuracy[2],
+            "test_phase_f1_other_centre": f1[2],
+        }
+    )
+
+
+def test_scores_of_other_tasks_and_sets_are_refused(task):
+    for metric, given, sentence in [
+        (PhaseAccuracy(), Regression(train=(random(2, 1), random(2, 1)), num_outputs=1), "needs a task of videos and"),
+        (PhaseF1("away"), task, "phase_f1_away is of test videos of the set away; there are"),
+    ]:
+        metric.reset()
+        with pytest.raises(ValueError, match=sentence):
+            metric.update(random(60, PHASES), task.test, given)
+    metric = PhaseF1()
+    metric.reset()
+    assert math.isnan(metric.compute())
+    with pytest.raises(ValueError, match=r"phase_f1 needs frames of known phases; allowed is metrics_on: \[test\]"):
+        metric.update(None, task.train, task)
 
 
 def test_baselines_are_chance_and_the_most_frequent_phase(task):
     found = task.baselines()
-    assert found["chance"]["test_phase_accuracy"] == pytest.approx(1 / PHASES, abs=5 * math.sqrt(2 / 9 / 60 / 32))
+    assert found["chance"]["test_phase_accuracy"] == pytest.approx(1 / PHASES, abs=5 * math.sqrt(2 / 9 / 40 / 32))
     counts = torch.stack([torch.bincount(task.test.phase[task.test.video == v], minlength=PHASES) for v in range(3)])
     most = int(counts.sum(0).argmax())
+    counts = counts[:2]
     shares = counts[:, most] / 20
     row = found["most frequent phase"]
     assert row["test_phase_accuracy"] == pytest.approx(float(shares.mean()))
