@@ -2,17 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
+from basinet.sim.data.memory_map import cache_folder
 from basinet.sim.data.rows import in_memory
 from basinet.sim.evaluation.measuring import measure
+from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.models.vision.languages.video_text import Level
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.model_outputs import output_of
-from basinet.sim.tasks.task import Batch, MeanOver, Task
+from basinet.sim.tasks.task import TASKS, Batch, MeanOver, Task
+from basinet.sim.tasks.vision.procedures.composed import KINDS
 from basinet.sim.tasks.vision.procedures.contrastive import (
     children_mean,
     cosines,
@@ -21,8 +27,12 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     present,
     same_texts,
 )
+from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
+from basinet.sim.tasks.vision.procedures.stages import CENTRES
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled
+from basinet.sim.tasks.vision.procedures.words import PADDING, Words
 
-__all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage"]
+__all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage", "video_language"]
 
 ClipTerm = Literal["symmetric", "weighted", "candidates"]
 """Loss of a clip and its narrations: of the first one, either way or weighted; or of all, any of which may be right."""
@@ -71,7 +81,7 @@ class VideoLanguage(Task):
     reading).
 
     Attributes:
-        words: The vocabulary, by token; the first fills up short texts.
+        words: The vocabulary.
         phases: Names of the phases.
         prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding.
         sets: The set of each test video, such as "test", or "other_centre" for transfer.
@@ -84,7 +94,7 @@ class VideoLanguage(Task):
     classification: bool = False
     mean_over: MeanOver = "batch"
     model: str = "video_text"
-    words: tuple[str, ...]
+    words: Words
     phases: tuple[str, ...]
     prompts: Tensor
     sets: tuple[str, ...]
@@ -101,12 +111,14 @@ class VideoLanguage(Task):
     @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for; see `Task.model_arguments`."""
-        return {**super().model_arguments, "vocabulary": len(self.words), "padding": 0}
+        return {**super().model_arguments, "vocabulary": self.words.size, "padding": PADDING}
 
     @property
     def about_loss(self) -> str:
         """The loss, what it is measured on, and what chance is, in words."""
-        return f"{super().about_loss}; {len(self.phases)} phases, so that chance is {1 / len(self.phases):.3g}"
+        words = super().about_loss
+        count = len(self.phases)
+        return words if self.test is None else f"{words}; {count} phases, so that chance is {1 / count:.3g}"
 
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Any:
         """Embed what counts of a batch, or score the phases of frames.
@@ -122,7 +134,7 @@ class VideoLanguage(Task):
             level = self.prompt_level
             found = model(**{level: (batch.frames, self.prompts)})
             frames, prompts = found[level]
-            prompts = children_mean(nn.functional.normalize(prompts, dim=-1), present(self.prompts, 0))
+            prompts = children_mean(nn.functional.normalize(prompts, dim=-1), present(self.prompts, PADDING))
             return cosines(frames, prompts, found["scale"])
         return model(**{level: batch[_PLACES[level]] for level in self.levels})
 
@@ -147,18 +159,18 @@ class VideoLanguage(Task):
 
     def _clip_loss(self, found: Sequence[Tensor], texts: Sequence[Tensor], scale: Tensor | float) -> Tensor:
         (clips, narrations), (words,) = found, texts
-        scores, same = cosines(clips, narrations, scale), same_texts(words, 0)
+        scores, same = cosines(clips, narrations, scale), same_texts(words, PADDING)
         terms: dict[ClipTerm, Callable[[], Tensor]] = {
             "symmetric": lambda: info_nce(scores[..., 0], same),
             "weighted": lambda: info_nce(scores[..., 0], same, _TEXT_SHARE),
-            "candidates": lambda: mil_nce(scores, present(words, 0), same),
+            "candidates": lambda: mil_nce(scores, present(words, PADDING), same),
         }
         return torch.stack([terms[term]() for term in self.clip_terms]).mean()
 
     def _parts_loss(self, found: Sequence[Tensor], texts: Sequence[Tensor], scale: Tensor | float) -> Tensor:
         (videos, whole, parts), (words, words_of_parts) = found, texts
-        scores, same = cosines(videos, whole, scale), same_texts(words[:, None], 0)
-        children = children_mean(parts, present(words_of_parts, 0))
+        scores, same = cosines(videos, whole, scale), same_texts(words[:, None], PADDING)
+        children = children_mean(parts, present(words_of_parts, PADDING))
         terms: dict[PartsTerm, Callable[[], Tensor]] = {
             "symmetric": lambda: info_nce(scores, same),
             "weighted": lambda: info_nce(scores, same, _TEXT_SHARE),
@@ -201,3 +213,143 @@ class VideoLanguage(Task):
 def _certain(chosen: Tensor, count: int) -> Tensor:
     """Make scores that are largest for the chosen phases."""
     return nn.functional.one_hot(chosen, count).float()
+
+
+@TASKS.register()
+def video_language(
+    *,
+    difficulty: Literal["easy", "hard"] = "easy",
+    videos: Annotated[int, Field(ge=2, le=10**6)] | None = None,
+    test_videos: Annotated[int, Field(ge=1, le=10**6)] = 24,
+    kinds: Sequence[str] = KINDS[:1],
+    centres: Sequence[str] = CENTRES[:1],
+    path: str | None = None,
+    test_path: str | None = None,
+    prompts: str | None = None,
+    frames: Annotated[int, Field(ge=2, le=10**6)] = 64,
+    side: Annotated[int, Field(ge=8, le=1024)] = 64,
+    most_words: Annotated[int, Field(ge=1, le=10**7)] | None = None,
+    cache: str | None = None,
+    levels: Annotated[Sequence[Level], Field(min_length=1)] = get_args(Level),
+    every: Annotated[Sequence[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=3, max_length=3)] = (1, 3, 5),
+    epoch: Annotated[int, Field(ge=1, le=10**9)] = 1,
+    clip_terms: Annotated[Sequence[ClipTerm], Field(min_length=1)] = get_args(ClipTerm),
+    parts_terms: Annotated[Sequence[PartsTerm], Field(min_length=1)] = get_args(PartsTerm),
+    space: Level | None = None,
+    clip_frames: Annotated[int, Field(ge=1, le=10**4)] = 4,
+    phase_frames: Annotated[int, Field(ge=1, le=10**4)] = 8,
+    video_frames: Annotated[int, Field(ge=1, le=10**4)] = 16,
+    narrations: Annotated[int, Field(ge=1, le=100)] = 2,
+    steps: Annotated[int, Field(ge=1, le=1000)] = 3,
+    phases: Annotated[int, Field(ge=1, le=1000)] = 8,
+    text_length: Annotated[int, Field(ge=1, le=10**4)] = 16,
+) -> VideoLanguage:
+    """Learn from videos of procedures and what is told of them, to recognise phases that were never labelled.
+
+    A sample is a video: a clip with narrations that may fit, a phase with its text and key steps, and the whole with an
+    abstract and the texts of its phases; clip, phase and frames are drawn anew each time. Tests compare each frame with
+    prompts of unseen wording. Without a path, videos are composed: a tool that moves over the texture of a photo, of
+    eight stages that differ in both (easy, where networks are soon near the ceiling), or of sixteen that share four of
+    each, in fewer and noisier videos of which less is told (hard). Further tests then show another kind of procedure,
+    and videos from another centre, with other textures and noise. Samples may be partitioned by the columns `kind`,
+    `centre` and `first_phase`, or of files by `video`.
+
+    Losses are those of a batch, so that the batch size of an agent is part of its objective; see `VideoLanguage`. With
+    a schedule of the rate such as `cosine_decay` the rate reaches its end where training ends; in the published code it
+    does not, since it counts the steps of all levels in all epochs.
+
+    Args:
+        difficulty: Of composed videos.
+        videos: Number of composed training videos; by default 160 easy or 80 hard ones.
+        test_videos: Number of videos in each composed set for tests.
+        kinds: Kinds of composed procedures for training: "removal" and "repair". Tests of transfer are of the other.
+        centres: Where composed videos for training are made: "first" and "second".
+        path: Folder of training videos that are read instead, with CSV files of intervals in the folders clips, phases
+            and abstracts.
+        test_path: Folder of test videos, likewise.
+        prompts: CSV file of the prompts of phases.
+        frames: Number of frames of a file, evenly spaced.
+        side: Height and width to which frames of files are resized.
+        most_words: Largest size of the vocabulary of files; by default all words of the training videos.
+        cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
+        levels: Levels that count at all.
+        every: Number of epochs of which one counts, for clips, phases and videos. The first epoch is for clips.
+        epoch: Steps of such an epoch.
+        clip_terms: Losses of clips, averaged: of the first narration, "symmetric" or "weighted" towards finding texts;
+            of "candidates", any of which may be right.
+        parts_terms: Losses of phases and of videos, averaged: of their text, "symmetric" or "weighted"; of the mean of
+            the texts of their parts, with the video ("video_parts") or the text ("text_parts").
+        space: Level of the embeddings in which tests compare frames and prompts; by default that of phases, or the
+            first that counts if phases do not.
+        clip_frames: Frames of a clip.
+        phase_frames: Frames of a phase.
+        video_frames: Frames of a video.
+        narrations: Candidates for the narration of a clip.
+        steps: Texts of the parts of a phase.
+        phases: Texts of the phases of a video.
+        text_length: Words of each text, after which it is cut.
+
+    Returns:
+        A task.
+
+    Raises:
+        ImportError: scikit-image is not installed, or PyAV for files.
+        ValueError: A file cannot be read, or holds something else; or a setting has no meaning.
+
+    References:
+        K. Yuan et al.: HecVL: Hierarchical video-language pretraining for zero-shot surgical phase recognition, MICCAI
+        2024, arXiv:2405.10075; A. Miech et al.: End-to-end learning of visual representations from uncurated
+        instructional videos, CVPR 2020, arXiv:1912.06430.
+    """
+    for name, given in (("levels", levels), ("clip_terms", clip_terms), ("parts_terms", parts_terms)):
+        if len({*given}) < len(given):
+            raise ValueError(f"{name}: got {shown([*given])}; allowed are different ones")
+    if space is not None and space not in levels:
+        raise ValueError(f"space: got {space}; {nearest(space, levels)}")
+    extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
+    alternation = Alternation(epoch, *every)
+    if path is None:
+        files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "cache": cache}
+        check_left_out(video_language, READ, **files, most_words=most_words)
+        sets = composed_sets(
+            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, extent=extent,
+            alternation=alternation,
+        )  # fmt: skip
+    else:
+        composed = {"difficulty": difficulty, "videos": videos, "kinds": kinds, "centres": centres}
+        check_left_out(video_language, GENERATED, **composed, test_videos=test_videos)
+        sets = read_sets(
+            Path(path), None if test_path is None else Path(test_path), None if prompts is None else Path(prompts),
+            frames=frames, side=side, most_words=most_words, cache=cache_folder() if cache is None else Path(cache),
+            extent=extent, alternation=alternation,
+        )  # fmt: skip
+    found = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
+    counts = {name: int(labelled.videos.max()) + 1 for name, labelled in found.items()}
+    task = VideoLanguage(
+        train=sets.train,
+        test=_shown([*found.values()], [*counts.values()]),
+        num_outputs=max(1, len(sets.phases)),
+        columns=sets.columns,
+        words=sets.train.words,
+        phases=sets.phases,
+        prompts=sets.prompts,
+        sets=tuple(name for name, count in counts.items() for _ in range(count)),
+        levels=tuple(level for level in get_args(Level) if level in levels),
+        clip_terms=tuple(clip_terms),
+        parts_terms=tuple(parts_terms),
+        prompt_level=space or ("phase" if "phase" in levels else levels[0]),
+    )
+    task.check()
+    return task
+
+
+def _shown(parts: Sequence[Labelled], counts: Sequence[int]) -> Frames | None:
+    """Put the frames of all sets together; None without any."""
+    if not parts:
+        return None
+    first = [sum(counts[:place]) for place in range(len(parts))]
+    return Frames(
+        torch.cat([part.frames for part in parts])[:, None].float() / 255,
+        torch.cat([part.phases for part in parts]),
+        torch.cat([part.videos + place for part, place in zip(parts, first, strict=True)]),
+    )

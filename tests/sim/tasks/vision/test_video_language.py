@@ -28,6 +28,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     same_texts,
 )
 from basinet.sim.tasks.vision.procedures.video_language import Frames
+from basinet.sim.tasks.vision.procedures.words import Words
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
@@ -73,7 +74,7 @@ def made_task(count=8, **settings):
     prompts[0, 1] = 0
     test = Frames(frames(60, 1, seed=9), torch.randint(PHASES, (60,), generator=generator(3)), shown // 20)
     return VideoLanguage(
-        train=train, test=test, num_outputs=PHASES, words=tuple("#abcdefgh"), phases=("i", "ii", "iii"),
+        train=train, test=test, num_outputs=PHASES, words=Words(tuple("bcdefgh")), phases=("i", "ii", "iii"),
         prompts=prompts, sets=("test", "test", "other_centre"), **settings,
     )  # fmt: skip
 
