@@ -6,11 +6,12 @@ import pkgutil
 from collections.abc import Iterator
 
 from basinet.analysis.metrics.fidelities import PsnrRgb, PsnrY, SsimY
+from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.analysis.metrics.video_scores import PLCC, SROCC, ChallengeScore, RankNonsource, RankSource
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Forecast, LanguageModel, SuperResolution, Task, VideoQuality
+from basinet.sim.tasks import Forecast, LanguageModel, SuperResolution, Task, VideoLanguage, VideoQuality
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -37,7 +38,7 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
     Returns:
         Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
         fidelities of super-resolution, the numbers of the challenge on video quality as far as pairs are known, the
-        accuracy of another classification; none of another task.
+        recognition of phases by videos and language, the accuracy of another classification; none of another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
@@ -48,4 +49,6 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         return tuple(score for score in scores if all(len(task.pairs.get(kind, ())) for kind in score.of_pairs))
     if isinstance(task, SuperResolution):
         return PsnrY(), SsimY(), PsnrRgb()
+    if isinstance(task, VideoLanguage):
+        return tuple(kind(of) for of in dict.fromkeys(task.sets) for kind in (PhaseAccuracy, PhaseF1))
     return (Accuracy(),) if task.classification else ()

@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.procedures.video_language import VideoLanguage, video_language
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 
@@ -48,6 +49,7 @@ __all__ = [
     "SquaredError",
     "SuperResolution",
     "Task",
+    "VideoLanguage",
     "VideoQuality",
     "digits",
     "double_well",
@@ -70,6 +72,7 @@ __all__ = [
     "supervised",
     "table",
     "text",
+    "video_language",
     "video_quality",
 ]
 
