@@ -14,10 +14,10 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Procedure, compose, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
-from basinet.sim.tasks.vision.procedures.stages import CENTRES, DIFFICULTIES
+from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from basinet.sim.tasks.vision.procedures.wording import prompts
-from basinet.sim.tasks.vision.procedures.words import Words
 from basinet.sim.tasks.vision.videos.video_views import kept_videos
 
 __all__ = ["ProcedureSets", "composed_sets", "read_sets"]

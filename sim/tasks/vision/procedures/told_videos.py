@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, key, uniform
-from basinet.sim.data.nests import Nest, move_nest
+from basinet.sim.data.nests import Nest, map_nest, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.digest import digest
-from basinet.sim.tasks.vision.procedures.words import Words
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
 __all__ = ["Alternation", "Clip", "Extent", "Labelled", "Phase", "Span", "Told", "ToldVideos", "Video", "Views"]
 
@@ -254,12 +254,23 @@ class ToldVideos(Stored):
         return (*(level._replace(frames=level.frames.to(self.dtype) / 255) for level in levels), weights)
 
     def at_step(self, batch: Nest, step: int) -> Nest:
-        """Weigh the levels by whether their losses count at a step; see `Stored`."""
+        """Weigh the levels by whether their losses count at a step, and leave nothing of others; see `Stored`.
+
+        Args:
+            batch: A nest of tensors [..., B, ...] that was read.
+            step: The step.
+
+        Returns:
+            A nest of the same structure. Parts of levels that do not count have a last dimension of 0, so that nothing
+            is computed for them.
+        """
         *levels, weights = batch
         weights = torch.empty_like(weights)
-        for level, counts in enumerate(self.alternation.at(step)):
-            weights[..., level].fill_(float(counts))
-        return (*levels, weights)
+        found = []
+        for place, (level, counts) in enumerate(zip(levels, self.alternation.at(step), strict=True)):
+            weights[..., place].fill_(float(counts))
+            found.append(level if counts else map_nest(lambda t: t[..., :0], level))
+        return (*found, weights)
 
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
         """Draw a clip, a phase and frames of videos; see `Stored`.

@@ -29,9 +29,9 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     same_texts,
 )
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
-from basinet.sim.tasks.vision.procedures.stages import CENTRES
+from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled
-from basinet.sim.tasks.vision.procedures.words import PADDING, Words
+from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, Words
 
 __all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage", "video_language"]
 
@@ -73,7 +73,8 @@ class VideoLanguage(Task):
     Training data make batches (clip, phase, video, weights); texts are words, int64, padded with 0. A clip is (frames
     [B, F, 3, H, W] from 0 to 1, candidates for its narration [B, C, T], the first of which there is), a phase (frames,
     its text [B, T], texts of its steps [B, S, T]), a video (frames, abstract [B, T], texts of its phases [B, P, T]).
-    Weights [B, 3] say how much the loss of each level counts, alike in all of a batch. Test data make batches `Frames`.
+    Weights [B, 3] say how much the loss of each level counts, alike in all of a batch; levels whose parts have a last
+    dimension of 0 do not count. Test data make batches `Frames`.
 
     The loss is the weighted sum over the levels of the mean of their terms. A batch of another size has other
     negatives, and is another objective. Samples of a batch that share a text are no negatives of each other at that
@@ -142,7 +143,12 @@ class VideoLanguage(Task):
             frames, prompts = found[level]
             prompts = children_mean(nn.functional.normalize(prompts, dim=-1), present(self.prompts, PADDING))
             return cosines(frames, prompts, found["scale"])
-        return model(**{level: batch[_PLACES[level]] for level in self.levels})
+        return model(**self._counted(batch))
+
+    def _counted(self, batch: Batch) -> dict[Level, tuple[Tensor, ...]]:
+        """Return the levels of which there is something in a batch."""
+        found = {level: batch[_PLACES[level]] for level in self.levels}
+        return {level: part for level, part in found.items() if part[1].shape[-1]}
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Add up the losses of the levels, each with its weight.
@@ -157,10 +163,10 @@ class VideoLanguage(Task):
         if isinstance(batch, Frames):
             return nn.functional.cross_entropy(outputs, batch.phase)
         losses = []
-        for level in self.levels:
-            place = _PLACES[level]
+        for level, (_, *texts) in self._counted(batch).items():
             of_level = self._clip_loss if level == "clip" else self._parts_loss
-            losses.append(batch[-1][:, place].mean() * of_level(outputs[level], batch[place][1:], outputs["scale"]))
+            weight = batch[-1][:, _PLACES[level]].mean()
+            losses.append(weight * of_level(outputs[level], texts, outputs["scale"]))
         return torch.stack(losses).sum()
 
     def _clip_loss(self, found: Sequence[Tensor], texts: Sequence[Tensor], scale: Tensor | float) -> Tensor:
@@ -238,7 +244,8 @@ def video_language(
     words: str | None = None,
     cache: str | None = None,
     levels: Annotated[Sequence[Level], Field(min_length=1)] = get_args(Level),
-    every: Annotated[Sequence[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=3, max_length=3)] = (1, 3, 5),
+    phase_every: Annotated[int, Field(ge=1, le=10**6)] = 3,
+    video_every: Annotated[int, Field(ge=1, le=10**6)] = 5,
     epoch: Annotated[int, Field(ge=1, le=10**9)] = 1,
     clip_terms: Annotated[Sequence[ClipTerm], Field(min_length=1)] = get_args(ClipTerm),
     parts_terms: Annotated[Sequence[PartsTerm], Field(min_length=1)] = get_args(PartsTerm),
@@ -262,7 +269,7 @@ def video_language(
     `centre` and `first_phase`, or of files by `video`.
 
     Losses are those of a batch, so that the batch size of an agent is part of its objective; see `VideoLanguage`. With
-    a schedule of the rate such as `cosine_decay` the rate reaches its end where training ends; in the published code it
+    a schedule of the rate such as `cosine` the rate reaches its end where training ends; in the published code it
     does not, since it counts the steps of all levels in all epochs.
 
     Args:
@@ -280,15 +287,16 @@ def video_language(
         most_words: Largest size of the vocabulary of files; by default all words of the training videos.
         words: The file words.json of a run whose vocabulary is to be taken instead, as in training that starts from it.
         cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
-        levels: Levels that count at all.
-        every: Number of epochs of which one counts, for clips, phases and videos. The first epoch is for clips.
+        levels: Levels that count at all; clips do, in all epochs.
+        phase_every: Number of epochs of which phases count in one, but not in the first.
+        video_every: The same for videos.
         epoch: Steps of such an epoch.
         clip_terms: Losses of clips, averaged: of the first narration, "symmetric" or "weighted" towards finding texts;
             of "candidates", any of which may be right.
         parts_terms: Losses of phases and of videos, averaged: of their text, "symmetric" or "weighted"; of the mean of
             the texts of their parts, with the video ("video_parts") or the text ("text_parts").
-        space: Level of the embeddings in which tests compare frames and prompts; by default that of phases, or the
-            first that counts if phases do not.
+        space: Level of the embeddings in which tests compare frames and prompts; by default that of phases, or of
+            clips if phases do not count.
         clip_frames: Frames of a clip.
         phase_frames: Frames of a phase.
         video_frames: Frames of a video.
@@ -312,6 +320,8 @@ def video_language(
     for name, given in (("levels", levels), ("clip_terms", clip_terms), ("parts_terms", parts_terms)):
         if len({*given}) < len(given):
             raise ValueError(f"{name}: got {shown([*given])}; allowed are different ones")
+    if "clip" not in levels:
+        raise ValueError(f"levels: got {shown([*levels])}; allowed are those with clip, which alone counts at first")
     if space is not None and space not in levels:
         raise ValueError(f"space: got {space}; {nearest(space, levels)}")
     known = None if words is None else Words.read(Path(words))
@@ -320,7 +330,7 @@ def video_language(
             video_language, "for a vocabulary made here; allowed with words is to leave it out", most_words=most_words
         )
     extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
-    alternation = Alternation(epoch, *every)
+    alternation = Alternation(epoch, phase=phase_every, video=video_every)
     if path is None:
         files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "cache": cache}
         check_left_out(video_language, READ, **files, most_words=most_words)
@@ -350,7 +360,7 @@ def video_language(
         levels=tuple(level for level in get_args(Level) if level in levels),
         clip_terms=tuple(clip_terms),
         parts_terms=tuple(parts_terms),
-        prompt_level=space or ("phase" if "phase" in levels else levels[0]),
+        prompt_level=space or ("phase" if "phase" in levels else "clip"),
     )
     task.check()
     return task

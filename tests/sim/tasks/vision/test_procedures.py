@@ -15,10 +15,10 @@ from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
-from basinet.sim.tasks.vision.procedures.stages import DIFFICULTIES
+from basinet.sim.tasks.vision.procedures.procedure_stages import DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Span, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, UNKNOWN, Words, split_words
 from basinet.sim.tasks.vision.procedures.wording import PROMPTS
-from basinet.sim.tasks.vision.procedures.words import PADDING, UNKNOWN, Words, split_words
 from basinet.sim.vision.codecs import encode
 from basinet.sim.vision.video_files import duration
 
@@ -89,12 +89,6 @@ def test_samples_depend_on_their_keys_alone(easy):
     assert placed[2].abstract.dtype == torch.int64
 
 
-def counted(batch):
-    """Tell which levels have weights and data in a batch."""
-    *levels, weights = batch
-    return tuple(bool(level[1].numel() and weights[..., place].all()) for place, level in enumerate(levels))
-
-
 @pytest.mark.parametrize("alternation", [Alternation(), Alternation(steps=2, clip=2, phase=4, video=3)])
 def test_levels_count_in_their_epochs(numbered, alternation):
     for step in range(40):
@@ -110,9 +104,13 @@ def test_levels_count_in_their_epochs(numbered, alternation):
         "independent", task, [np.array([0]), np.array([0, 1])], torch.arange(2), torch.tensor([3, 4]), 3, torch.float32
     )
     for step in (0, 3, 5, 15, 24):
-        assert counted(sampler.batch(step)) == alternation.at(step)
+        batch = sampler.batch(step)
+        shapes = [part[1].shape for part in batch[:3]]
+        lengths = [4 if counts else 0 for counts in alternation.at(step)]  # there is nothing of others
+        assert shapes == [(2, 3, 2, lengths[0]), (2, 3, lengths[1]), (2, 3, lengths[2])]
+        assert torch.equal(batch[3], torch.tensor(alternation.at(step)).float().expand(2, 3, 3))
     part = some(data, torch.tensor([1]))
-    assert counted(part.at_step(part.read(torch.tensor([0])), 1)) == alternation.at(1)
+    assert torch.equal(part.at_step(part.read(torch.tensor([0])), 0)[3], torch.tensor([[1.0, 0, 0]]))
 
 
 def test_words_are_tokens():

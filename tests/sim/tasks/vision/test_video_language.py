@@ -18,7 +18,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.engines import ENGINES
 from basinet.sim.evaluation.measuring import evaluate, measure
 from basinet.sim.models import MODELS
-from basinet.sim.tasks import Regression, VideoLanguage
+from basinet.sim.tasks import Regression, VideoLanguage, video_language
 from basinet.sim.tasks.vision.procedures.contrastive import (
     children_mean,
     cosines,
@@ -28,7 +28,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     same_texts,
 )
 from basinet.sim.tasks.vision.procedures.video_language import Frames
-from basinet.sim.tasks.vision.procedures.words import Words
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
@@ -172,6 +172,8 @@ def test_terms_are_averaged_and_levels_weighted(task):
     two = made_task(levels=("clip", "phase"))
     assert two.objective(model, batch).item() == pytest.approx(clips + phase / 3, rel=1e-10)
     assert task.objective(model, batch).item() > clips + phase / 3  # and the videos
+    nothing = (*batch[:2], map_nest(lambda t: t[..., :0], batch[2]), batch[3])
+    assert torch.equal(task.objective(model, nothing), two.objective(model, batch))
     only = made_task(levels=("clip",), clip_terms=("symmetric",))
     assert only.objective(model, batch).item() == pytest.approx(first[0], rel=1e-10)
 
@@ -187,12 +189,13 @@ def test_engines_agree_with_autograd_one_agent_at_a_time(task, case):
     state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=generator(1), dtype=F64)
     picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
     batch, keys = map_nest(lambda t: t[picks], task.train), torch.arange(AGENTS)
-    batch[-1][:] = torch.tensor([1.0, 1.0, 0.0])  # videos do not count at this step
+    nothing = map_nest(lambda t: t[..., :0], batch[2])  # videos do not count at this step
+    batch = (*batch[:2], nothing, batch[-1])
     wanted = []
     for n in range(AGENTS):
         agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
         loss = task.objective(agent, take(batch, n))
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
+        gradients = torch.autograd.grad(loss, list(agent.parameters()), materialize_grads=True)
         wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
     losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
     for engine, kind in ENGINES.items():
@@ -253,6 +256,40 @@ def test_a_learned_temperature_starts_where_it_is_set_and_stays_in_bounds(task):
 def test_other_inputs_are_refused():
     with pytest.raises(ValueError, match=r"video_text needs videos of shape \(frames, channels, height, width\)"):
         MODELS["video_text"](((3, 8, 8), (5,)), 9, 0)
+
+
+# The settings of an experiment.
+
+
+def test_what_counts_follows_the_epochs():
+    task = video_language(videos=2, test_videos=1, epoch=2, phase_every=2, video_every=3)
+    assert task.sets == ("test", "other_kind", "other_centre") and task.prompt_level == "phase"
+    model, train = made_model(task), task.to("cpu", F64).train
+    batch = train.read(torch.arange(2))
+    for step in range(14):
+        part = train.at_step(batch, step)
+        found = set(task.outputs(model, part)) - {"scale"}
+        epoch = step // 2
+        names = (
+            {"phase"} if epoch in (2, 4) else {"video"} if epoch == 3 else {"phase", "video"} if epoch == 6 else set()
+        )
+        assert found == {"clip"} | names
+        assert part[3].tolist() == [[1.0, float("phase" in names), float("video" in names)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"levels": ["phase"]}, "levels: got \\['phase'\\]; allowed are those with clip, which alone counts at first"),
+        ({"levels": ["clip", "clip"]}, "levels: got .*; allowed are different ones"),
+        ({"levels": ["clip"], "space": "phase"}, "space: got phase; allowed: clip"),
+        ({"test_path": "here"}, "video_language: test_path is 'here', which is for samples that are read"),
+        ({"path": "here", "kinds": ["repair"]}, "video_language: kinds is .*, which is for samples made here"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        video_language(**given)
 
 
 # Recognition of phases.
