@@ -13,7 +13,14 @@ from torch import Tensor
 
 from basinet.algorithms.draws import fold, integers, key, normal, uniform
 from basinet.sim.experiment.digest import digest
-from basinet.sim.tasks.vision.procedures.stages import CENTRES, DIFFICULTIES, MOTIONS, TEXTURES, TOOLS, Difficulty
+from basinet.sim.tasks.vision.procedures.procedure_stages import (
+    CENTRES,
+    DIFFICULTIES,
+    MOTIONS,
+    TEXTURES,
+    TOOLS,
+    Difficulty,
+)
 from basinet.sim.tasks.vision.procedures.told_videos import Span, Told
 from basinet.sim.tasks.vision.procedures.wording import DRAWS, abstract, narration, phase_text
 from basinet.sim.vision.photos import PHOTOS, read_photo

@@ -14,7 +14,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import nearest, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
 from basinet.sim.tasks.vision.procedures.told_videos import Span, Told
-from basinet.sim.tasks.vision.procedures.words import split_words
+from basinet.sim.tasks.vision.procedures.vocabulary import split_words
 from basinet.sim.tasks.vision.videos.kvq_files import VideoFiles
 from basinet.sim.vision.resizing import resize
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES, duration

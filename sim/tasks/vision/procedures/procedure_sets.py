@@ -14,10 +14,10 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Procedure, compose, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
-from basinet.sim.tasks.vision.procedures.stages import CENTRES, DIFFICULTIES
+from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from basinet.sim.tasks.vision.procedures.wording import prompts
-from basinet.sim.tasks.vision.procedures.words import Words
 from basinet.sim.tasks.vision.videos.video_views import kept_videos
 
 __all__ = ["ProcedureSets", "composed_sets", "read_sets"]
@@ -53,6 +53,7 @@ def composed_sets(
     test_videos: int = 24,
     kinds: Sequence[str] = KINDS[:1],
     centres: Sequence[str] = CENTRES[:1],
+    words: Words | None = None,
     extent: Extent,
     alternation: Alternation,
 ) -> ProcedureSets:
@@ -67,6 +68,7 @@ def composed_sets(
         test_videos: Number of videos in each set for tests.
         kinds: Kinds of the procedures for training.
         centres: Where they are made.
+        words: The vocabulary; None for that of the training videos.
         extent: Sizes of the parts of a sample.
         alternation: When the loss of each level counts.
 
@@ -88,7 +90,7 @@ def composed_sets(
     stages = DIFFICULTIES[difficulty].stages
     procedures = _procedures(difficulty, own, "train", count)
     told = [tell(procedure, extent.candidates) for procedure in procedures]
-    words = Words.of(text for video in told for text in video.texts)
+    words = words or Words.of(text for video in told for text in video.texts)
     tests = {"test": own, "other kind": other_kind, "other centre": other_centre}
     held: dict[str, ToldVideos] = {}
     recognised: dict[str, Labelled] = {}
@@ -120,7 +122,8 @@ def read_sets(
     *,
     frames: int,
     side: int,
-    most_words: int | None,
+    most_words: int | None = None,
+    words: Words | None = None,
     cache: Path,
     extent: Extent,
     alternation: Alternation,
@@ -134,6 +137,7 @@ def read_sets(
         frames: Number of frames of each video that are used, evenly spaced.
         side: Height and width to which they are resized.
         most_words: Largest size of the vocabulary; None for all words of the training videos.
+        words: The vocabulary instead.
         cache: Folder in which the frames are kept.
         extent: Sizes of the parts of a sample.
         alternation: When the loss of each level counts.
@@ -151,7 +155,7 @@ def read_sets(
     described = {} if prompts_file is None else read_prompts(prompts_file)
     names = tuple(described)
     files, told = read_folder(path, frames)
-    words = Words.of((text for video in told for text in video.texts), most_words)
+    words = words or Words.of((text for video in told for text in video.texts), most_words)
 
     def samples(some: Sequence[Path], said: Sequence[Told]) -> ToldVideos:
         return _samples(SmallVideos(some, frames, side), said, words, extent, alternation, cache)

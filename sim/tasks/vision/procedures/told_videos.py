@@ -14,7 +14,7 @@ from basinet.algorithms.draws import fold, key, uniform
 from basinet.sim.data.nests import Nest, map_nest, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.digest import digest
-from basinet.sim.tasks.vision.procedures.words import Words
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
 __all__ = ["Alternation", "Clip", "Extent", "Labelled", "Phase", "Span", "Told", "ToldVideos", "Video", "Views"]
 

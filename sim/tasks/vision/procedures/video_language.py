@@ -15,6 +15,7 @@ from basinet.sim.data.rows import in_memory
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.models.vision.languages.video_text import Level
+from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.task import TASKS, Batch, MeanOver, Task
@@ -28,9 +29,9 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     same_texts,
 )
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
-from basinet.sim.tasks.vision.procedures.stages import CENTRES
+from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled
-from basinet.sim.tasks.vision.procedures.words import PADDING, Words
+from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, Words
 
 __all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage", "video_language"]
 
@@ -108,6 +109,11 @@ class VideoLanguage(Task):
         "weighted sum over the levels of contrastive losses of the batch, whose size sets the negatives; on test data"
         " the cross-entropy of phases by prompts, which is another loss"
     )
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What a run keeps: the vocabulary."""
+        return {"words": self.words.kept}
 
     @property
     def model_arguments(self) -> dict[str, Any]:
@@ -235,6 +241,7 @@ def video_language(
     frames: Annotated[int, Field(ge=2, le=10**6)] = 64,
     side: Annotated[int, Field(ge=8, le=1024)] = 64,
     most_words: Annotated[int, Field(ge=1, le=10**7)] | None = None,
+    words: str | None = None,
     cache: str | None = None,
     levels: Annotated[Sequence[Level], Field(min_length=1)] = get_args(Level),
     phase_every: Annotated[int, Field(ge=1, le=10**6)] = 3,
@@ -278,6 +285,7 @@ def video_language(
         frames: Number of frames of a file, evenly spaced.
         side: Height and width to which frames of files are resized.
         most_words: Largest size of the vocabulary of files; by default all words of the training videos.
+        words: The file words.json of a run whose vocabulary is to be taken instead, as in training that starts from it.
         cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
         levels: Levels that count at all; clips do, in all epochs.
         phase_every: Number of epochs of which phases count in one, but not in the first.
@@ -316,22 +324,27 @@ def video_language(
         raise ValueError(f"levels: got {shown([*levels])}; allowed are those with clip, which alone counts at first")
     if space is not None and space not in levels:
         raise ValueError(f"space: got {space}; {nearest(space, levels)}")
+    known = None if words is None else Words.read(Path(words))
+    if known is not None:
+        check_left_out(
+            video_language, "for a vocabulary made here; allowed with words is to leave it out", most_words=most_words
+        )
     extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
     alternation = Alternation(epoch, phase=phase_every, video=video_every)
     if path is None:
         files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "cache": cache}
         check_left_out(video_language, READ, **files, most_words=most_words)
         sets = composed_sets(
-            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, extent=extent,
-            alternation=alternation,
+            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, words=known,
+            extent=extent, alternation=alternation,
         )  # fmt: skip
     else:
         composed = {"difficulty": difficulty, "videos": videos, "kinds": kinds, "centres": centres}
         check_left_out(video_language, GENERATED, **composed, test_videos=test_videos)
         sets = read_sets(
             Path(path), None if test_path is None else Path(test_path), None if prompts is None else Path(prompts),
-            frames=frames, side=side, most_words=most_words, cache=cache_folder() if cache is None else Path(cache),
-            extent=extent, alternation=alternation,
+            frames=frames, side=side, most_words=most_words, words=known,
+            cache=cache_folder() if cache is None else Path(cache), extent=extent, alternation=alternation,
         )  # fmt: skip
     found = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
     counts = {name: int(labelled.videos.max()) + 1 for name, labelled in found.items()}

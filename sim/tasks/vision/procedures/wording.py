@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from basinet.algorithms.draws import integers
-from basinet.sim.tasks.vision.procedures.stages import Difficulty, Stage
+from basinet.sim.tasks.vision.procedures.procedure_stages import Difficulty, Stage
 
 __all__ = ["DRAWS", "PROMPTS", "abstract", "narration", "phase_text", "prompts"]
 

@@ -15,10 +15,10 @@ from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
-from basinet.sim.tasks.vision.procedures.stages import DIFFICULTIES
+from basinet.sim.tasks.vision.procedures.procedure_stages import DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Span, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, UNKNOWN, Words, split_words
 from basinet.sim.tasks.vision.procedures.wording import PROMPTS
-from basinet.sim.tasks.vision.procedures.words import PADDING, UNKNOWN, Words, split_words
 from basinet.sim.vision.codecs import encode
 from basinet.sim.vision.video_files import duration
 
@@ -119,6 +119,18 @@ def test_words_are_tokens():
     assert words.encode("the red HOOK", 4).tolist() == [3, UNKNOWN, 2, PADDING]
     assert words.encode("the hook the hook", 2).tolist() == [3, 2] and not words.encode("", 2).any()
     assert words.encode_all([], 3).shape == (0, 3)
+
+
+def test_words_of_another_run_are_taken(tmp_path):
+    words, file = Words.of(["a hook", "hook"]), tmp_path / "words.json"
+    file.write_text(words.kept.content)
+    assert Words.read(file) == words and Words.read(file).kept.identity == words.kept.identity
+    sets = composed_sets("easy", videos=2, test_videos=1, words=words, extent=EXTENT, alternation=Alternation())
+    assert sets.train.words == words and sets.prompts.max() < 4
+    for content, message in (("{", "cannot be read"), ('["A b"]', "something else"), ('["a", "a"]', "a word twice")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=f"words: .*words.json .*{message}"):
+            Words.read(file)
 
 
 def test_the_stages_of_the_hard_procedures_share_textures_and_tools():
@@ -291,7 +303,6 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         tmp_path / "prompts.csv",
         frames=8,
         side=16,
-        most_words=None,
         cache=tmp_path / "cache",
         extent=EXTENT,
         alternation=Alternation(),
@@ -313,7 +324,6 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
             None,
             frames=8,
             side=16,
-            most_words=None,
             cache=tmp_path,
             extent=EXTENT,
             alternation=Alternation(),

@@ -28,7 +28,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     same_texts,
 )
 from basinet.sim.tasks.vision.procedures.video_language import Frames
-from basinet.sim.tasks.vision.procedures.words import Words
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3

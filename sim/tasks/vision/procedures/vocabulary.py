@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.kept import Kept
 
 __all__ = ["PADDING", "UNKNOWN", "Words", "split_words"]
@@ -69,6 +71,30 @@ class Words:
         """
         counts = Counter(word for text in texts for word in split_words(text))
         return cls(tuple(sorted(counts, key=lambda word: (-counts[word], word))[:most]))
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read the vocabulary that a run has kept.
+
+        Args:
+            file: A JSON file, a list of the words.
+
+        Returns:
+            The vocabulary.
+
+        Raises:
+            ValueError: It cannot be read, or is no list of different words.
+        """
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"words: {file} cannot be read: {reason_of(error)}") from error
+        words = found if isinstance(found, list) else []
+        if not words or any(not isinstance(word, str) or split_words(word) != [word] for word in words):
+            raise ValueError(f"words: {file} holds something else than a list of words in lower case")
+        if len({*words}) < len(words):
+            raise ValueError(f"words: {file} has a word twice")
+        return cls(tuple(words))
 
     @property
     def size(self) -> int:
