@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.forecasts import plot_forecasts
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
     from basinet.analysis.plots.partition import plot_partition
-    from basinet.analysis.plots.phases import plot_confusion, plot_phases
+    from basinet.analysis.plots.phase_recognition import plot_confusion, plot_phases
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
     from basinet.analysis.plots.restorations import plot_restorations
@@ -65,7 +65,7 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.forecasts": ("plot_forecasts",),
         "basinet.analysis.plots.loss_landscape": ("plot_barriers", "plot_slices", "plot_solutions", "plot_surface"),
         "basinet.analysis.plots.partition": ("plot_partition",),
-        "basinet.analysis.plots.phases": ("plot_confusion", "plot_phases"),
+        "basinet.analysis.plots.phase_recognition": ("plot_confusion", "plot_phases"),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
         "basinet.analysis.plots.restorations": ("plot_restorations",),

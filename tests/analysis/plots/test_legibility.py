@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.plots.phases import MOST_RECOGNISED
+from basinet.analysis.plots.phase_recognition import MOST_RECOGNISED
 from basinet.analysis.plots.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.runs.phases_of_runs import Recognised
@@ -186,7 +186,7 @@ def phases(runs, **kwargs):
     predicted = {label: np.roll(phase, n) for n, label in enumerate(named(runs)[:MOST_RECOGNISED], 1)}
     found = Recognised(tuple(STAGES), ("test",), np.zeros_like(phase), phase, predicted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.plots.phases.recognised_phases", lambda *_: found)
+        patch.setattr("basinet.analysis.plots.phase_recognition.recognised_phases", lambda *_: found)
         return plots.plot_phases(runs, **kwargs)
 
 
