@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from basinet.analysis.metrics.fidelities import PsnrRgb, PsnrY, SsimY
 from basinet.analysis.metrics.masked_units import DetailR2
 from basinet.analysis.metrics.opinion_scores import KROCC, PLCC, SROCC, FittedPLCC
+from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.analysis.metrics.video_scores import ChallengeScore, RankNonsource, RankSource
@@ -19,6 +20,7 @@ from basinet.sim.tasks import (
     Scoring,
     SuperResolution,
     Task,
+    VideoLanguage,
     VideoQuality,
 )
 
@@ -47,8 +49,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
     Returns:
         Perplexity and bits per byte of a language model, the mean squared and absolute errors of forecasts, the
         fidelities of super-resolution, the R² of the details of masked units, the numbers of the challenge on video
-        quality as far as pairs are known, the correlations of other mean opinion scores, the accuracy of another
-        classification; none of another task.
+        quality as far as pairs are known, the correlations of other mean opinion scores, the recognition of
+        phases by videos and language, the accuracy of another classification; none of another task.
     """
     if isinstance(task, LanguageModel):
         return Perplexity(), BitsPerByte()
@@ -65,4 +67,6 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         return PsnrY(), SsimY(), PsnrRgb()
     if isinstance(task, QualityPretraining):
         return (DetailR2(),)
+    if isinstance(task, VideoLanguage):
+        return tuple(kind(of) for of in dict.fromkeys(task.sets) for kind in (PhaseAccuracy, PhaseF1))
     return (Accuracy(),) if task.classification else ()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.forecasts import plot_forecasts
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
     from basinet.analysis.plots.partition import plot_partition
+    from basinet.analysis.plots.phase_recognition import plot_confusion, plot_phases
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
     from basinet.analysis.plots.restorations import plot_restorations
@@ -29,6 +30,7 @@ __all__ = [
     "panels",
     "plot_agents",
     "plot_barriers",
+    "plot_confusion",
     "plot_consensus",
     "plot_curves",
     "plot_density",
@@ -36,6 +38,7 @@ __all__ = [
     "plot_forecasts",
     "plot_iso_accuracy",
     "plot_partition",
+    "plot_phases",
     "plot_prediction",
     "plot_restorations",
     "plot_risk_flatness",
@@ -62,6 +65,7 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.forecasts": ("plot_forecasts",),
         "basinet.analysis.plots.loss_landscape": ("plot_barriers", "plot_slices", "plot_solutions", "plot_surface"),
         "basinet.analysis.plots.partition": ("plot_partition",),
+        "basinet.analysis.plots.phase_recognition": ("plot_confusion", "plot_phases"),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
         "basinet.analysis.plots.restorations": ("plot_restorations",),

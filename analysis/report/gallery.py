@@ -71,6 +71,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _trajectories(runs),
         _forecasts(runs),
         _restorations(runs),
+        *_phases(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -290,3 +291,11 @@ def _restorations(runs: Sequence[Run]) -> Drawing | None:
     from basinet.analysis.report.restored import restoration_drawing  # which needs torch
 
     return restoration_drawing(runs)
+
+
+def _phases(runs: Sequence[Run]) -> list[Drawing]:
+    if not _is_of("video_language", runs):
+        return []
+    from basinet.analysis.report.recognised import phase_drawings  # which needs torch
+
+    return phase_drawings(runs)

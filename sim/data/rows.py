@@ -79,6 +79,18 @@ class Stored(ABC):
         """
         return self.place(self.fetch(rows.cpu(), None if keys is None else keys.cpu()))
 
+    def at_step(self, batch: Nest, step: int) -> Nest:
+        """Say in a batch what depends on the step of training at which it is drawn, such as which loss counts.
+
+        Args:
+            batch: A nest of tensors [..., B, ...] that was read.
+            step: The step.
+
+        Returns:
+            A nest of the same structure; by default the batch as it is.
+        """
+        return batch
+
     def check(self) -> None:
         """Read a sample, which raises an ExperimentError if that is not possible."""
         self.fetch(torch.tensor([0]))
@@ -134,6 +146,10 @@ class Some(Stored):
     def place(self, batch: Nest) -> Nest:
         """Move what was fetched; see `Stored`."""
         return self.whole.place(batch)
+
+    def at_step(self, batch: Nest, step: int) -> Nest:
+        """Say in a batch what depends on the step; see `Stored`."""
+        return self.whole.at_step(batch, step)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the same samples, to be read to a device and in a floating type; see `Stored`."""

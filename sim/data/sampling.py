@@ -135,9 +135,11 @@ class _DataSampler(ABC):
         """Draw the batches of a step; see `Sampler`."""
         if self.ahead is not None and size in (None, self.batch_size):
             shape = (len(self.keys), self.batch_size)
-            return map_nest(lambda t: t.view(*shape, *t.shape[1:]), self.ahead.batch(step))
-        rows = self.rows(step, size or self.batch_size)
-        return take(self.data, rows, self._changes(step, rows))
+            batch = map_nest(lambda t: t.view(*shape, *t.shape[1:]), self.ahead.batch(step))
+        else:
+            rows = self.rows(step, size or self.batch_size)
+            batch = take(self.data, rows, self._changes(step, rows))
+        return self.data.at_step(batch, step) if isinstance(self.data, Stored) else batch
 
     def _changes(self, step: int, rows: Tensor) -> Tensor | None:
         """Return the keys of the random changes of samples, int64 [N, B]."""

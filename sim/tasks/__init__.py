@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.procedures.video_language import VideoLanguage, video_language
 from basinet.sim.tasks.vision.quality.image_quality import ImageScoring, image_aesthetics, image_quality
 from basinet.sim.tasks.vision.quality.quality_pretraining import QualityPretraining, quality_pretraining
 from basinet.sim.tasks.vision.quality.scoring import Scoring
@@ -54,6 +55,7 @@ __all__ = [
     "SquaredError",
     "SuperResolution",
     "Task",
+    "VideoLanguage",
     "VideoQuality",
     "digits",
     "double_well",
@@ -79,6 +81,7 @@ __all__ = [
     "supervised",
     "table",
     "text",
+    "video_language",
     "video_quality",
 ]
 

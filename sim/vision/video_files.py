@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["VIDEO_SUFFIXES", "av_package", "av_versions", "evenly_spaced", "read_frames"]
+__all__ = ["VIDEO_SUFFIXES", "av_package", "av_versions", "duration", "evenly_spaced", "read_frames"]
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
@@ -83,6 +83,36 @@ def read_frames(video: _Video, count: int | None = None, name: str | None = None
             sizes = " and ".join(sorted(f"{width}×{height}" for height, width, _ in shapes))
             raise ValueError(f"{what} has frames of the sizes {sizes}; allowed is one size")
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
+
+
+def duration(video: _Video, name: str | None = None) -> float:
+    """Return how long a video lasts, as the file says, or else by its frames.
+
+    Args:
+        video: A file, or its content.
+        name: What to call the video in error messages; by default, its path.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        ValueError: It cannot be read, or holds no video.
+    """
+    what = name or (str(video) if isinstance(video, Path) else "the video")
+    with _sentences(what):
+        said = _said(video, what)
+        with _opened(video) as container:
+            stream = container.streams.video[0]
+            if stream.duration:
+                return float(stream.duration * stream.time_base)
+            if container.duration:
+                return float(container.duration / 1e6)
+            rate = stream.average_rate or stream.guessed_rate
+        total = said or _decode(video, range(0))[1]
+        if not rate or not total:
+            raise ValueError(f"{what} does not say how long it lasts")
+        return float(total / rate)
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

@@ -243,7 +243,7 @@ SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     assert set(SEQUENCES) < set(BUILT_IN)
-    for name in BUILT_IN.keys() - {*SEQUENCES, "image_quality", "video_quality"}:
+    for name in BUILT_IN.keys() - {*SEQUENCES, "image_quality", "video_quality", "video_language"}:
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
@@ -282,6 +282,13 @@ def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
         (row,) = json.loads(capsys.readouterr().out)
         assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
         assert {"test_srocc_mean", "test_plcc_mean", "test_krocc_mean", "test_plcc_fitted_mean"} < row.keys()
+
+
+def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports):
+    few = ["steps=2", "batch_size=2", "evaluate_every=2", "task.videos=12", "task.test_videos=1", "strategy=diffusion"]
+    assert main(["run", "video_language", *few, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "done" and [*row["baselines"]] == ["chance", "most frequent phase"]
 
 
 IMPORTS = """

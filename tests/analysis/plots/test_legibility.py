@@ -17,8 +17,10 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.plots.phase_recognition import MOST_RECOGNISED
 from basinet.analysis.plots.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
+from basinet.analysis.runs.phases_of_runs import Recognised
 from basinet.analysis.runs.restorations_of_runs import Restored
 from basinet.analysis.runs.trajectory_surface import Trajectories
 from basinet.analysis.statistics.run_labels import labels
@@ -176,6 +178,18 @@ def restorations(runs, **kwargs):
         return plots.plot_restorations(runs, **kwargs)
 
 
+STAGES = [f"a long name of a phase {n}" for n in range(8)]
+
+
+def phases(runs, **kwargs):
+    phase = np.repeat(np.arange(8), 6)
+    predicted = {label: np.roll(phase, n) for n, label in enumerate(named(runs)[:MOST_RECOGNISED], 1)}
+    found = Recognised(tuple(STAGES), ("test",), np.zeros_like(phase), phase, predicted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.analysis.plots.phase_recognition.recognised_phases", lambda *_: found)
+        return plots.plot_phases(runs, **kwargs)
+
+
 def slices(runs, **kwargs):
     rows = [
         {"direction": f"{label} {n}", "position": x, "loss": 0.1 + n * x**2}
@@ -198,6 +212,11 @@ def agents_of(count):
 LINES = [{"agent": k, "position": x, "loss": 1e-3 * k * x} for k in range(8) for x in np.linspace(0, 1, 5)]
 ATOMS = [{"eigenvalue": x, "weight": w} for x, w in ((-0.02, 0.1), (1e-3, 0.8), (0.3, 0.1), (40.0, 1e-4))]
 RING, RANDOM = metropolis(nx.cycle_graph(16)), metropolis(nx.gnp_random_graph(40, 0.15, seed=1))
+CONFUSED = [
+    {"label": "a", "set": "test", "phase": phase, "predicted": other, "frames": 1 + (phase == other)}
+    for phase in STAGES
+    for other in STAGES
+]
 DIRECTED = np.fft.fft(np.eye(16)[0] + np.eye(16)[1]) / 2
 
 # Each draws the runs that it is given, or tables that belong to no run.
@@ -212,6 +231,7 @@ OF_RUNS = {
     "scatter of eigenvalues": partial(plots.plot_scatter, x="hessian_top_eigenvalue", y="test_accuracy"),
     "iso_accuracy": plots.plot_iso_accuracy,
     "forecasts": forecasts,
+    "phases": phases,
     "restorations": restorations,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
@@ -226,6 +246,7 @@ OF_RUNS = {
 }
 OF_TABLES = {
     "barriers": partial(plots.plot_barriers, LINES),
+    "confusion": partial(plots.plot_confusion, CONFUSED),
     "density": partial(plots.plot_density, ATOMS),
     "surface": partial(plots.plot_surface, surface(), agents_of(6)),
     "spectrum": partial(plots.plot_spectrum, np.linalg.eigvalsh(RANDOM)),

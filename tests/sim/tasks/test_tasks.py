@@ -321,6 +321,7 @@ SMALL = {name: {"train_size": 6, "test_size": 2} for name in ("listops", "pathfi
 SMALL["text"] = {"length": 64, "train_size": 6, "test_size": 2}
 SMALL["image_quality"] = {"contents": 6, "size": 32, "patch": 32, "levels": 1, "cache": "cache"}
 SMALL["image_aesthetics"] = {"size": 32, "levels": 1, "edits": ["exposure"], "cache": "cache"}
+SMALL["video_language"] = {"videos": 4, "test_videos": 2}
 SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
 
 SMALL["quality_pretraining"] = {"train_photos": ["coffee"], "test_photos": ["coins"], "crops": 2}

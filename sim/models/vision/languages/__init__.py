@@ -1,0 +1,1 @@
+"""Networks that map videos and texts into common spaces."""

@@ -1,0 +1,1 @@
+"""Videos of procedures, and what is told of them."""

@@ -1,0 +1,203 @@
+"""Sets of videos of procedures for training, tests and transfer, composed or read from files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from basinet.sim.experiment.mistakes import nearest, shown
+from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Procedure, compose, tell
+from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
+from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.vocabulary import Words
+from basinet.sim.tasks.vision.procedures.wording import prompts
+from basinet.sim.tasks.vision.videos.video_views import kept_videos
+
+__all__ = ["ProcedureSets", "composed_sets", "read_sets"]
+
+
+@dataclass(frozen=True)
+class ProcedureSets:
+    """Videos for training and tests, and the frames whose phases are to be recognised.
+
+    Attributes:
+        train: Training videos.
+        test: Test videos with their texts; None if there are none.
+        recognised: Frames with phases by the name of their set: "test", and if composed "other kind" and
+            "other centre".
+        phases: Names of the phases.
+        prompts: Tokens of the sentences that describe each phase, int64 [phases, prompts, T]; those of phases with
+            fewer prompts are padding.
+        columns: What else is known of each training video.
+    """
+
+    train: ToldVideos
+    test: ToldVideos | None
+    recognised: Mapping[str, Labelled]
+    phases: tuple[str, ...]
+    prompts: Tensor
+    columns: Mapping[str, NDArray[Any]]
+
+
+def composed_sets(
+    difficulty: str,
+    *,
+    videos: int | None = None,
+    test_videos: int = 24,
+    kinds: Sequence[str] = KINDS[:1],
+    centres: Sequence[str] = CENTRES[:1],
+    words: Words | None = None,
+    extent: Extent,
+    alternation: Alternation,
+) -> ProcedureSets:
+    """Compose videos, the same in every run.
+
+    Test videos are of the kinds and centres of training and show other regions of the photos; those of the sets for
+    transfer are of another kind of procedure, or from another centre.
+
+    Args:
+        difficulty: "easy" or "hard".
+        videos: Number of training videos, shared evenly by the kinds and centres; None for the usual one.
+        test_videos: Number of videos in each set for tests.
+        kinds: Kinds of the procedures for training.
+        centres: Where they are made.
+        words: The vocabulary; None for that of the training videos.
+        extent: Sizes of the parts of a sample.
+        alternation: When the loss of each level counts.
+
+    Returns:
+        The sets.
+
+    Raises:
+        ValueError: A kind or centre is unknown, or appears twice.
+    """
+    for name, given, known in (("kinds", kinds, KINDS), ("centres", centres, CENTRES)):
+        if unknown := next((word for word in given if word not in known), None):
+            raise ValueError(f"{name}: got {shown(unknown)}; {nearest(unknown, known)}")
+        if not given or len({*given}) < len(given):
+            raise ValueError(f"{name}: got {shown([*given])}; allowed are one or more different ones")
+    own = [*product(kinds, centres)]
+    other_kind = [(kind, centre) for kind, centre in product(KINDS, centres) if kind not in kinds]
+    other_centre = [(kind, centre) for kind, centre in product(kinds, CENTRES) if centre not in centres]
+    count = DIFFICULTIES[difficulty].videos if videos is None else videos
+    stages = DIFFICULTIES[difficulty].stages
+    procedures = _procedures(difficulty, own, "train", count)
+    told = [tell(procedure, extent.candidates) for procedure in procedures]
+    words = words or Words.of(text for video in told for text in video.texts)
+    tests = {"test": own, "other kind": other_kind, "other centre": other_centre}
+    held: dict[str, ToldVideos] = {}
+    recognised: dict[str, Labelled] = {}
+    for name, pairs in tests.items():
+        if pairs:
+            some = _procedures(difficulty, pairs, "test", test_videos)
+            said = [tell(procedure, extent.candidates) for procedure in some]
+            held[name] = _samples(Composed(some), said, words, extent, alternation)
+            recognised[name] = Labelled.of(held[name].source, said, [procedure.stages for procedure in some])
+    columns = {
+        "kind": np.array([procedure.kind for procedure in procedures]),
+        "centre": np.array([procedure.centre for procedure in procedures]),
+        "first_phase": np.array([stages[procedure.stages[0]].name for procedure in procedures]),
+    }
+    return ProcedureSets(
+        _samples(Composed(procedures), told, words, extent, alternation),
+        held["test"],
+        recognised,
+        tuple(stage.name for stage in stages),
+        _encoded(words, prompts(stages), extent.words),
+        columns,
+    )
+
+
+def read_sets(
+    path: Path,
+    test_path: Path | None,
+    prompts_file: Path | None,
+    *,
+    frames: int,
+    side: int,
+    most_words: int | None = None,
+    words: Words | None = None,
+    cache: Path,
+    extent: Extent,
+    alternation: Alternation,
+) -> ProcedureSets:
+    """Read videos and what is told of them.
+
+    Args:
+        path: Folder of the training videos; see `read_folder`.
+        test_path: Folder of the test videos, where the texts of phases are the names of the phases; None for no tests.
+        prompts_file: CSV file of prompts; see `read_prompts`.
+        frames: Number of frames of each video that are used, evenly spaced.
+        side: Height and width to which they are resized.
+        most_words: Largest size of the vocabulary; None for all words of the training videos.
+        words: The vocabulary instead.
+        cache: Folder in which the frames are kept.
+        extent: Sizes of the parts of a sample.
+        alternation: When the loss of each level counts.
+
+    Returns:
+        The sets.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        ValueError: A file is missing, cannot be read or holds something else.
+    """
+    if (test_path is None) != (prompts_file is None):
+        missing = "prompts" if prompts_file is None else "test_path"
+        raise ValueError(f"{missing}: is missing; test videos need prompts of their phases, and prompts test videos")
+    described = {} if prompts_file is None else read_prompts(prompts_file)
+    names = tuple(described)
+    files, told = read_folder(path, frames)
+    words = words or Words.of((text for video in told for text in video.texts), most_words)
+
+    def samples(some: Sequence[Path], said: Sequence[Told]) -> ToldVideos:
+        return _samples(SmallVideos(some, frames, side), said, words, extent, alternation, cache)
+
+    train, test, recognised = samples(files, told), None, {}
+    if test_path is not None:
+        held, said = read_folder(test_path, frames, names)
+        test = samples(held, said)
+        numbers = [[names.index(span.texts[0]) for span in video.phases] for video in said]
+        recognised["test"] = Labelled.of(test.source, said, numbers)
+    encoded = _encoded(words, [*described.values()], extent.words)
+    return ProcedureSets(train, test, recognised, names, encoded, {"video": np.array([file.stem for file in files])})
+
+
+def _procedures(difficulty: str, pairs: Sequence[tuple[str, str]], part: Any, count: int) -> list[Procedure]:
+    return [compose(difficulty, *pairs[number % len(pairs)], part, number) for number in range(count)]
+
+
+def _samples(
+    source: Composed | SmallVideos,
+    told: Sequence[Told],
+    words: Words,
+    extent: Extent,
+    alternation: Alternation,
+    cache: Path | None = None,
+) -> ToldVideos:
+    """Join videos, kept in a folder if one is given, and what is told of them."""
+    views: Any = source if cache is None else kept_videos(source, cache)
+    return ToldVideos(
+        source=views,
+        told=tuple(told),
+        words=words,
+        extent=extent,
+        alternation=alternation,
+        origin=source.fingerprint,
+    )
+
+
+def _encoded(words: Words, texts: Sequence[Sequence[str]], length: int) -> Tensor:
+    """Turn the prompts of phases into tokens."""
+    most = max(map(len, texts), default=0)
+    found = np.zeros((len(texts), most, length), dtype=np.int64)
+    for row, own in zip(found, texts, strict=True):
+        row[: len(own)] = words.encode_all(own, length)
+    return torch.from_numpy(found)
