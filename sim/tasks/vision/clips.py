@@ -17,7 +17,7 @@ from basinet.sim.tasks.vision.video_views import Rated
 from basinet.sim.vision.codecs import codec_settings
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.distortions import DISTORTIONS, REVISION
-from basinet.sim.vision.photos import PHOTOS, read_photo
+from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 from basinet.sim.vision.video_files import av_versions
 
 __all__ = ["PARTS", "VERSIONS", "Clip", "Clips", "mean_opinion", "quality_of", "rated_clips", "rated_pairs"]
@@ -39,9 +39,6 @@ _FASTEST = 2
 
 _LEAST_DEVIATION = 12.0
 """Smallest deviation of the luma in a region that shows something."""
-
-_SAME = "motorcycle_right"
-"""A photo that shows what another one does."""
 
 _DISAGREEMENT = 0.7
 """Deviation of an annotator from the true quality."""
@@ -250,7 +247,8 @@ def _shares(contents: int) -> dict[str, int]:
 
 def _regions(side: int, most: int) -> Iterator[tuple[str, int, int]]:
     """Choose disjoint regions that show something, in turns from each photo: its name, and the region's corner."""
-    cells = {name: _cells(name, side) for name in PHOTOS if name != _SAME}
+    shown = {motif(name): name for name in reversed(PHOTOS)}  # the first photo of each motif
+    cells = {name: _cells(name, side) for name in PHOTOS if shown[motif(name)] == name}
     found = 0
     while cells and found < most:
         for name in [*cells]:
