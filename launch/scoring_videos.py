@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from basinet.analysis.challenges.video_protocol import five_numbers
+from basinet.analysis.challenges.video_submissions import truth_in
 from basinet.launch.results import load_one
 from basinet.sim.data.nests import map_nest
 from basinet.sim.experiment.component import ExperimentError
@@ -15,7 +16,6 @@ from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.run.records import csv_text
 from basinet.sim.tasks.kept import identities
-from basinet.sim.tasks.vision.quality.ratings import read_ratings
 from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, reading_of
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES
@@ -146,13 +146,8 @@ def _truth(
         if pairs is not None:
             raise ExperimentError("--pairs: true scores are needed, too; give --mos")
         return {}, {}
-    option = "--mos"
+    truth = truth_in(Path(mos), "--mos", folder)
     try:
-        ratings = read_ratings(Path(mos), folder)
-        option = "--pairs"
-        known = {} if pairs is None else read_pairs(Path(pairs), ratings.names)
+        return truth, {} if pairs is None else read_pairs(Path(pairs), [*truth])
     except (ImportError, ValueError) as error:
-        raise ExperimentError(f"{option}: {str(error).removeprefix('video_quality: ')}") from error
-    if ratings.scores is None or len(ratings.names) < 2:
-        raise ExperimentError(f"--mos: {mos} has scores of 1 video; at least two are needed")
-    return dict(zip(ratings.names, ratings.scores.tolist(), strict=True)), known
+        raise ExperimentError(f"--pairs: {str(error).removeprefix('video_quality: ')}") from error

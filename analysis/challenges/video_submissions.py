@@ -132,11 +132,13 @@ def scores_in(file: Path) -> dict[str, float]:
     return found
 
 
-def truth_in(file: Path) -> Scores:
+def truth_in(file: Path, option: str = "--truth", folder: Path | None = None) -> dict[str, float]:
     """Read true scores.
 
     Args:
         file: A CSV file; see `read_ratings`.
+        option: What names it on the command line, for messages.
+        folder: The folder of the videos; None if they need not be there.
 
     Returns:
         The scores by the names of the videos.
@@ -145,11 +147,11 @@ def truth_in(file: Path) -> Scores:
         ExperimentError: It cannot be read, holds something else, or the scores of fewer than two videos.
     """
     try:
-        found = read_ratings(file)
-    except ValueError as error:
-        raise ExperimentError(f"--truth: {str(error).removeprefix('video_quality: ')}") from error
+        found = read_ratings(file, folder)
+    except (ImportError, ValueError) as error:
+        raise ExperimentError(f"{option}: {str(error).removeprefix('video_quality: ')}") from error
     if found.scores is None or len(found.names) < 2:
-        raise ExperimentError(f"--truth: {file} has scores of {len(found.names)} video; at least two are needed")
+        raise ExperimentError(f"{option}: {file} has scores of {len(found.names)} video; at least two are needed")
     return dict(zip(found.names, found.scores.tolist(), strict=True))
 
 

@@ -96,18 +96,6 @@ class Mapped:
         """
         return [t[at[row] : at[row + 1]].reshape(shapes[row]) for t, shapes, at in self._parts]
 
-    def view(self, row: int) -> np.ndarray:
-        """Return the first part of an item without reading it: only what is used of it is read.
-
-        Args:
-            row: Its index.
-
-        Returns:
-            An array that must not be written to.
-        """
-        numbers, shapes, at = self._parts[0]
-        return numbers[at[row] : at[row + 1]].reshape(shapes[row])
-
     @property
     def is_uniform(self) -> bool:
         """Whether all items have the same shapes."""
@@ -156,9 +144,9 @@ class Separate:
     def __getitem__(self, row: int) -> Nest:
         return self._items[row][0]
 
-    def view(self, row: int) -> np.ndarray:
-        """Return an item without reading it; see `Mapped.view`."""
-        return self._items[row].view(0)
+    def arrays(self, row: int) -> list[np.ndarray]:
+        """Return an item as a view of its file; see `Mapped.arrays`."""
+        return self._items[row].arrays(0)
 
 
 def cache_folder() -> Path:

@@ -7,15 +7,15 @@ import torch
 
 from basinet.algorithms.draws import key, permutation
 from basinet.sim.vision.colours import luma
-from basinet.sim.vision.photos import PHOTOS, read_photo
+from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
 __all__ = ["DISTINCT", "photo_pixels", "photo_regions"]
 
 _LEAST_DEVIATION = 12.0
 """Smallest deviation of the luma in a region that shows something."""
 
-DISTINCT = tuple(name for name in PHOTOS if name != "motorcycle_right")
-"""Photos that show different things."""
+DISTINCT = tuple({motif(name): name for name in reversed(PHOTOS)}.values())[::-1]
+"""The first photo of each motif."""
 
 photo_pixels = lru_cache(maxsize=len(PHOTOS))(read_photo)
 """`read_photo`, which keeps what it has read."""

@@ -12,30 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basinet.sim.experiment.mistakes import ExperimentError, first_line
+from basinet.sim.experiment.mistakes import ExperimentError, first_line, reason_of
 from basinet.sim.run.files import write_atomically
 
 __all__ = ["SUFFIXES", "Encoded", "Pixels", "decoded", "read_pixels", "software_of", "write_pixels"]
 
 SUFFIXES = (
-    *(
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-    ),
-    *(".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
-)
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 """Endings of the names of image files."""
 
 Encoded = Mapping[str, Any] | Path | bytes
@@ -82,8 +67,7 @@ def read_pixels(path: str | Path) -> Pixels:
     except ImportError:
         raise
     except Exception as error:  # a decoder may raise anything
-        reason = getattr(error, "strerror", None) or first_line(error)  # without the name of the file
-        raise ExperimentError(f"{path} cannot be used: {reason}") from error
+        raise ExperimentError(f"{path} cannot be used: {reason_of(error)}") from error
     if white is not None:
         raise ExperimentError(f"{path} cannot be used: it has more than 8 bits per channel; save it with 8 bits")
     profile = image.info.get("icc_profile") if image.mode in ("L", "LA", "P", "RGB", "RGBA") else None

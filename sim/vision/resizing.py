@@ -87,6 +87,23 @@ def crop_to(image: Tensor, factor: int) -> Tensor:
     return image[..., : height - height % factor, : width - width % factor]
 
 
+def mirrored(x: Tensor, axis: int, begin: int, end: int) -> Tensor:
+    """Continue data by their mirror images, which begin with the last element.
+
+    Args:
+        x: The data.
+        axis: The axis along which they are continued.
+        begin: The first place that is returned; 0 is the first element.
+        end: The place after the last one.
+
+    Returns:
+        The data, `end - begin` along the axis.
+    """
+    size = x.shape[axis]
+    places = torch.arange(begin, end, device=x.device) % (2 * size)
+    return x.index_select(axis, places.minimum(2 * size - 1 - places))
+
+
 def weighted_sum(x: Tensor, axis: int, weights: Mapping[int, float], count: int, stride: int = 1) -> Tensor:
     """Correlate along an axis with few weights, in the precision of the data even where convolutions have less.
 
@@ -134,8 +151,7 @@ def _along(x: Tensor, factor: Fraction, axis: int) -> Tensor:
     first, last = min(map(min, phases)), max(map(max, phases))
     steps = math.ceil(size * factor / len(phases))
     stride = factor.denominator
-    places = torch.arange(first, last + (steps - 1) * stride + 1, device=x.device) % (2 * size)
-    padded = x.index_select(axis, places.minimum(2 * size - 1 - places))
+    padded = mirrored(x, axis, first, last + (steps - 1) * stride + 1)
     sums = [weighted_sum(padded, axis, {j - first: w for j, w in phase.items()}, steps, stride) for phase in phases]
     # Output m · phases + p is number m of phase p.
     resized = torch.stack([phase.movedim(axis, -1) for phase in sums], -1).flatten(-2).movedim(-1, axis)

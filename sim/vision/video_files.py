@@ -15,9 +15,9 @@ from torch import Tensor
 __all__ = ["VIDEO_SUFFIXES", "av_package", "av_versions", "duration", "evenly_spaced", "read_frames"]
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
-    *(".wmv", ".y4m"),
-)
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm",
+    ".wmv", ".y4m",
+)  # fmt: skip
 """Endings of the names of video files."""
 
 _Video = Path | bytes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from basinet.sim.models.attention.relative_positions import numbered_distances, table_size
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.restoration.upscaler import Upscaler
+from basinet.sim.vision.resizing import mirrored
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -145,10 +146,7 @@ class _Layer(nn.Module):
 def _filled(x: Tensor, axis: int, window: int) -> Tensor:
     """Fill an axis up to a multiple of the window by mirror images, which begin with the last pixel."""
     size = x.shape[axis]
-    if size % window == 0:
-        return x
-    places = torch.arange(-(-size // window) * window, device=x.device) % (2 * size)
-    return x.index_select(axis, torch.minimum(places, 2 * size - 1 - places))
+    return mirrored(x, axis, 0, -(-size // window) * window) if size % window else x
 
 
 def _apart(height: int, width: int, window: int, device: torch.device) -> Tensor:

@@ -23,9 +23,9 @@ from basinet.sim.tasks.vision.procedures.procedure_stages import (
 )
 from basinet.sim.tasks.vision.procedures.told_videos import Span, Told
 from basinet.sim.tasks.vision.procedures.wording import DRAWS, abstract, narration, phase_text
-from basinet.sim.vision.photos import PHOTOS, read_photo
+from basinet.sim.vision.photo_regions import photo_pixels
 
-__all__ = ["KINDS", "SIDE", "Composed", "Procedure", "compose", "region_of", "tell"]
+__all__ = ["KINDS", "SIDE", "Composed", "Part", "Procedure", "compose", "region_of", "tell"]
 
 KINDS = ("removal", "repair")
 """Kinds of procedures: in a repair, stages that are rare in a removal are frequent, and come in the reverse order."""
@@ -54,7 +54,7 @@ _LIGHT, _SHADOW = 235, 20
 _SECOND_CAST = (1.2, 1.0, 0.8)
 _SECOND_NOISE = 1.5
 
-_Part = Literal["train", "test"]
+Part = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Procedure:
     difficulty: str
     kind: str
     centre: str
-    part: _Part
+    part: Part
     stages: tuple[int, ...]
     lengths: tuple[int, ...]
 
@@ -89,7 +89,7 @@ class Procedure:
         return torch.tensor([key(0, "procedures", self.difficulty, self.name, purpose)])
 
 
-def compose(difficulty: str, kind: str, centre: str, part: _Part, number: int) -> Procedure:
+def compose(difficulty: str, kind: str, centre: str, part: Part, number: int) -> Procedure:
     """Choose the stages of a video.
 
     Args:
@@ -150,7 +150,7 @@ def tell(procedure: Procedure, candidates: int) -> Told:
     return Told(procedure.name, tuple(told), tuple(phases), (whole,))
 
 
-def region_of(photo: NDArray[np.uint8], part: _Part) -> NDArray[np.uint8]:
+def region_of(photo: NDArray[np.uint8], part: Part) -> NDArray[np.uint8]:
     """Return the columns of a photo that a part of the data shows.
 
     Args:
@@ -177,15 +177,15 @@ class Composed:
     def __len__(self) -> int:
         return len(self.procedures)
 
-    def view(self, row: int) -> NDArray[np.uint8]:
-        """Return the frames of a video, uint8 [T, 3, 32, 32]."""
-        return _rendered(self.procedures[row])
+    def arrays(self, row: int) -> list[NDArray[np.uint8]]:
+        """Return the frames of a video, uint8 [T, 3, 32, 32], as the only array."""
+        return [_rendered(self.procedures[row])]
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of what the frames depend on."""
         places = {CENTRES.index(procedure.centre) for procedure in self.procedures}
-        photos = [digest([_photo(pair[place])]) for pair in TEXTURES.values() for place in sorted(places)]
+        photos = [digest([photo_pixels(pair[place])]) for pair in TEXTURES.values() for place in sorted(places)]
         return digest([[vars(procedure) for procedure in self.procedures], photos, _REVISION])
 
 
@@ -208,7 +208,7 @@ def _phase(procedure: Procedure, difficulty: Difficulty, place: int) -> NDArray[
     """Render a phase without noise, [T, 3, 32, 32]."""
     stage, length = difficulty.stages[procedure.stages[place]], procedure.lengths[place]
     drawn = fold(procedure.drawn("phases"), place)
-    photo = _photo(TEXTURES[stage.texture][CENTRES.index(procedure.centre)])
+    photo = photo_pixels(TEXTURES[stage.texture][CENTRES.index(procedure.centre)]).numpy()
     region = region_of(photo, procedure.part)
     room = SIDE + _JITTER
     corners = uniform(drawn, (_CORNERS, 2))[0].numpy()
@@ -230,9 +230,3 @@ def _phase(procedure: Procedure, difficulty: Difficulty, place: int) -> NDArray[
             down, along = (slice(corner + shift, corner + shift + len(tool)) for corner in (y, x))
             frame[:, down, along][:, tool] = value
     return frames
-
-
-@lru_cache(maxsize=len(PHOTOS))
-def _photo(name: str) -> NDArray[np.uint8]:
-    found: NDArray[np.uint8] = read_photo(name).numpy()
-    return found

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.sim.experiment.mistakes import nearest, shown
-from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Procedure, compose, tell
+from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Part, Procedure, compose, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
 from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
-from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos, Views
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from basinet.sim.tasks.vision.procedures.wording import prompts
 from basinet.sim.tasks.vision.videos.video_views import kept_videos
@@ -92,13 +92,18 @@ def composed_sets(
     told = [tell(procedure, extent.candidates) for procedure in procedures]
     words = words or Words.of(text for video in told for text in video.texts)
     tests = {"test": own, "other kind": other_kind, "other centre": other_centre}
+
+    def composed(some: Sequence[Procedure], said: Sequence[Told]) -> ToldVideos:
+        videos = Composed(some)
+        return _samples(videos, videos.fingerprint, said, words, extent, alternation)
+
     held: dict[str, ToldVideos] = {}
     recognised: dict[str, Labelled] = {}
     for name, pairs in tests.items():
         if pairs:
             some = _procedures(difficulty, pairs, "test", test_videos)
             said = [tell(procedure, extent.candidates) for procedure in some]
-            held[name] = _samples(Composed(some), said, words, extent, alternation)
+            held[name] = composed(some, said)
             recognised[name] = Labelled.of(held[name].source, said, [procedure.stages for procedure in some])
     columns = {
         "kind": np.array([procedure.kind for procedure in procedures]),
@@ -106,7 +111,7 @@ def composed_sets(
         "first_phase": np.array([stages[procedure.stages[0]].name for procedure in procedures]),
     }
     return ProcedureSets(
-        _samples(Composed(procedures), told, words, extent, alternation),
+        composed(procedures, told),
         held["test"],
         recognised,
         tuple(stage.name for stage in stages),
@@ -158,7 +163,8 @@ def read_sets(
     words = words or Words.of((text for video in told for text in video.texts), most_words)
 
     def samples(some: Sequence[Path], said: Sequence[Told]) -> ToldVideos:
-        return _samples(SmallVideos(some, frames, side), said, words, extent, alternation, cache)
+        found = SmallVideos(some, frames, side)
+        return _samples(kept_videos(found, cache), found.fingerprint, said, words, extent, alternation)
 
     train, test, recognised = samples(files, told), None, {}
     if test_path is not None:
@@ -170,27 +176,26 @@ def read_sets(
     return ProcedureSets(train, test, recognised, names, encoded, {"video": np.array([file.stem for file in files])})
 
 
-def _procedures(difficulty: str, pairs: Sequence[tuple[str, str]], part: Any, count: int) -> list[Procedure]:
+def _procedures(difficulty: str, pairs: Sequence[tuple[str, str]], part: Part, count: int) -> list[Procedure]:
     return [compose(difficulty, *pairs[number % len(pairs)], part, number) for number in range(count)]
 
 
 def _samples(
-    source: Composed | SmallVideos,
+    source: Views,
+    origin: str,
     told: Sequence[Told],
     words: Words,
     extent: Extent,
     alternation: Alternation,
-    cache: Path | None = None,
 ) -> ToldVideos:
-    """Join videos, kept in a folder if one is given, and what is told of them."""
-    views: Any = source if cache is None else kept_videos(source, cache)
+    """Join videos and what is told of them."""
     return ToldVideos(
-        source=views,
+        source=source,
         told=tuple(told),
         words=words,
         extent=extent,
         alternation=alternation,
-        origin=source.fingerprint,
+        origin=origin,
     )
 
 

@@ -65,8 +65,8 @@ class Told(NamedTuple):
 class Views(Protocol):
     """Videos by their places."""
 
-    def view(self, row: int) -> NDArray[np.uint8]:
-        """Return the frames of a video, uint8 [T, 3, H, W]."""
+    def arrays(self, row: int) -> list[NDArray[np.uint8]]:
+        """Return the frames of a video, uint8 [T, 3, H, W], as the only array."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Labelled:
         """
         frames, phases, videos = [], [], []
         for row, (video, own) in enumerate(zip(told, numbers, strict=True)):
-            pixels = source.view(row)
+            pixels = source.arrays(row)[0]
             for span, number in zip(video.phases, own, strict=True):
                 frames.append(torch.from_numpy(np.array(pixels[span.first : span.end])))
                 phases += [number] * (span.end - span.first)
@@ -293,7 +293,7 @@ class ToldVideos(Stored):
 
     def _sample(self, row: int, drawn: list[NDArray[np.float64]]) -> list[NDArray[Any]]:
         """Return the frames and the texts of a sample by numbers in [0, 1)."""
-        told, tokens, frames, extent = self.told[row], self._tokens[row], self.source.view(row), self.extent
+        told, tokens, frames, extent = self.told[row], self._tokens[row], self.source.arrays(row)[0], self.extent
         levels = (told.clips, told.phases, told.videos)
         clip, phase, video = (int(u * len(spans)) for u, spans in zip(drawn[0], levels, strict=True))
         seen = [

@@ -232,7 +232,7 @@ def _task(rated: Rated, fragments: Fragments, loss: Loss, cache: str | None) -> 
     """Make a task of rated images."""
     source = kept_videos(rated.source, cache_folder() if cache is None else Path(cache), "images")
     for row, name in enumerate(rated.source.names):
-        fragments.check(source.view(row).shape[2:], name)
+        fragments.check(source.arrays(row)[0].shape[2:], name)
     data: dict[str, Any] = {
         where: Images(
             source=source,

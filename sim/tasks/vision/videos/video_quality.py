@@ -12,7 +12,7 @@ from torch import Tensor
 
 from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
@@ -108,8 +108,7 @@ def _standards(file: Path) -> tuple[Standard, ...]:
         parts = json.loads(file.read_text(encoding="utf-8"))
         key, motion = (Standard(tuple(map(float, part["shift"])), tuple(map(float, part["scale"]))) for part in parts)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-        raise ValueError(f"standards: {file} cannot be read: {reason}") from error
+        raise ValueError(f"standards: {file} cannot be read: {reason_of(error)}") from error
     return key, motion
 
 
@@ -248,9 +247,7 @@ def video_quality(
         al.: NTIRE 2024 challenge on short-form UGC video quality assessment, CVPRW 2024, arXiv:2404.11313.
     """
     if inputs != "fragments":
-        check_left_out(
-            video_quality, "for inputs: fragments; allowed with others is to leave it out", grid=grid, patch=patch
-        )
+        check_left_out(video_quality, _ONLY_FOR.format("fragments"), grid=grid, patch=patch)
     if inputs != "features":
         check_left_out(video_quality, _ONLY_FOR.format("features"), standards=standards)
     if inputs != "frames":
@@ -286,7 +283,7 @@ def video_quality(
             data[where] = (*scaled, rated.scores[rated.rows[where]])
     else:
         for row, name in enumerate(rated.source.names):
-            fragments.check(source.view(row).shape[2:], name)
+            fragments.check(source.arrays(row)[0].shape[2:], name)
         data = {where: _videos(source, rated, rows, fragments) for where, rows in rated.rows.items()}
     task = _LOSSES[loss](
         **data,

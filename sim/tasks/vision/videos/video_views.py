@@ -114,10 +114,10 @@ class Fragments:
                 down, along = (slice(cell * self.patch, (cell + 1) * self.patch) for cell in (row, column))
                 out[:, :, down, along] = video[:, :, y : y + self.patch, x : x + self.patch]
 
-    def of(self, video: NDArray[np.uint8], places: NDArray[np.float64] | None = None) -> NDArray[np.uint8]:
-        """Return the small video of one; in the middle of each cell unless places are given; see `cut`."""
+    def of(self, video: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the small video of one, of the middle of each cell; see `cut`."""
         out = np.empty((*video.shape[:2], self.side, self.side), dtype=np.uint8)
-        self.cut(video, np.full((self.grid, self.grid, 2), 0.5) if places is None else places, out)
+        self.cut(video, np.full((self.grid, self.grid, 2), 0.5), out)
         return out
 
 
@@ -165,9 +165,9 @@ class Videos(Stored):
         grid, side = self.fragments.grid, self.fragments.side
         shape = (grid, grid, 2)
         places = np.full((len(rows), *shape), 0.5) if keys is None else uniform(keys, shape).numpy()
-        found = np.empty((len(rows), *self.source.view(0).shape[:2], side, side), dtype=np.uint8)
+        found = np.empty((len(rows), *self.source.arrays(0)[0].shape[:2], side, side), dtype=np.uint8)
         for row, place, out in zip(self.rows[rows].tolist(), places, found, strict=True):
-            self.fragments.cut(self.source.view(row), place, out)
+            self.fragments.cut(self.source.arrays(row)[0], place, out)
         return torch.from_numpy(found), self.scores[rows]
 
     def place(self, batch: Nest) -> Nest:
@@ -240,7 +240,7 @@ class _Statistics:
         return len(self.rows)
 
     def __getitem__(self, row: int) -> Tensor:
-        video = self.source.view(int(self.rows[row]))
+        (video,) = self.source.arrays(int(self.rows[row]))
         return _motion(video) if self.key_frames is None else _scenes(video, self.key_frames)
 
 

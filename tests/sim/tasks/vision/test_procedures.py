@@ -33,8 +33,9 @@ def easy():
 class Numbered:
     """Videos of tiny frames that hold their own numbers."""
 
-    def view(self, row):
-        return np.arange(100 * row, 100 * row + 30, dtype=np.uint8)[:, None, None, None] * np.ones((3, 2, 2), np.uint8)
+    def arrays(self, row):
+        numbers = np.arange(100 * row, 100 * row + 30, dtype=np.uint8)
+        return [numbers[:, None, None, None] * np.ones((3, 2, 2), np.uint8)]
 
 
 def told(name):
@@ -172,7 +173,7 @@ def test_phases_of_composed_videos_can_be_told_by_their_frames():
     sets = composed_sets("easy", videos=24, test_videos=24, extent=EXTENT, alternation=Alternation())
     colours, stages = [], []
     for row in range(24):
-        frames, told = sets.train.source.view(row), sets.train.told[row]
+        frames, told = sets.train.source.arrays(row)[0], sets.train.told[row]
         procedure = sets.train.source.procedures[row]
         colours += [frames[span.first : span.end].mean((0, 2, 3)) for span in told.phases]
         stages += procedure.stages

@@ -121,7 +121,7 @@ def test_fragments_are_native_pixels_at_the_same_place_in_all_frames(task):
     batch = task.train.fetch(rows, keys)[0]
     assert batch.dtype == torch.uint8 and batch.shape == (3, 4, 3, 16, 16)
     for video, row in zip(batch, rows, strict=True):
-        source = torch.from_numpy(np.array(task.train.source.view(int(task.train.rows[row]))))
+        source = torch.from_numpy(np.array(task.train.source.arrays(int(task.train.rows[row]))[0]))
         windows = source.unfold(2, 8, 1).unfold(3, 8, 1)  # [T, 3, 25, 25, 8, 8]
         for place, patch in enumerate(patches(video)):
             fits = (windows == patch[:, :, None, None]).flatten(-2).all(-1).all(0).all(0).nonzero()
@@ -138,7 +138,7 @@ def test_frames_are_a_crop_of_all_of_them(cache, task):
     whole = video_quality(inputs="frames", cache=cache, **SMALL)
     assert whole.input_shape == (4, 3, 32, 32) and whole.model == "frame_network"
     video, scores = whole.test.fetch(torch.tensor([1]), torch.tensor([7]))
-    assert torch.equal(video[0], torch.from_numpy(np.array(whole.test.source.view(int(whole.test.rows[1])))))
+    assert torch.equal(video[0], torch.from_numpy(np.array(whole.test.source.arrays(int(whole.test.rows[1]))[0])))
     assert torch.equal(scores, task.test.scores[1:2])
     crop = video_quality(inputs="frames", crop=20, cache=cache, **SMALL)
     assert torch.equal(crop.test.fetch(torch.tensor([1]))[0], video[..., 6:26, 6:26])
@@ -227,7 +227,7 @@ def test_the_ridge_leaves_samples_out_exactly():
 
 
 def seen(videos):
-    return [torch.from_numpy(np.array(videos.source.view(row))) for row in videos.rows.tolist()]
+    return [torch.from_numpy(np.array(videos.source.arrays(row)[0])) for row in videos.rows.tolist()]
 
 
 def test_baselines_are_the_mean_and_the_ridge_whatever_a_model_sees(cache, task):
@@ -296,7 +296,7 @@ def test_a_killed_process_leaves_no_broken_cache(tmp_path):
     task = video_quality(cache=str(tmp_path), contents=6, size=32, frames=4, grid=2, patch=8)
     source = Clips(contents=6, size=32, frames=4)
     assert not [*tmp_path.glob("*.partial")]
-    assert all(np.array_equal(task.train.source.view(row), source[row].numpy()) for row in (0, 20, 41))
+    assert all(np.array_equal(task.train.source.arrays(row)[0], source[row].numpy()) for row in (0, 20, 41))
 
 
 @pytest.mark.parametrize(
