@@ -52,7 +52,7 @@ class Learnt(NamedTuple):
 
 
 class PretextNetwork(nn.Module):
-    """Four convolutional layers of 46,112 parameters, all of which it returns.
+    """Four convolutional layers of 46,672 parameters, all of which it returns.
 
     There is no normalisation, which would hide how much contrast an image has.
     """
