@@ -176,9 +176,15 @@ def _blurred(random: np.random.Generator, count: int, held: bool) -> Samples:
 
 
 def _digits(random: np.random.Generator, count: int, held: bool) -> Samples:
-    table = torch.from_numpy(np.loadtxt(_digit_files()[0], delimiter=","))
+    table = _digit_table()
     images = _enlarged(table[:, :-1].view(-1, 1, 8, 8).float() / 16)
     return _some(random, count, held, images, table[:, -1].long())
+
+
+@cache
+def _digit_table() -> Tensor:
+    """Read digits: 64 pixels from 0 to 16, and the class."""
+    return torch.from_numpy(np.loadtxt(_digit_files()[0], delimiter=","))
 
 
 def _faces(random: np.random.Generator, count: int, held: bool) -> Samples:

@@ -103,16 +103,16 @@ def test_turned_and_shuffled_images_are_put_right_by_their_targets():
             made[:, *quarters[quarter]] = image[:, *quarters[place]]
         assert torch.equal(made, right)
     images, turns = samples("rotation", 90, False)
-    for image, turn in zip(images[30:60], turns[30:60], strict=True):  # digits
+    for image, turn in zip(images[30:36], turns[30:36], strict=True):  # digits
         back = image.rot90(-int(turn), (1, 2))
         assert (samples("digits", 2000, False).images == back).flatten(1).all(1).any()
 
 
 def test_held_out_samples_are_others():
     for name in ("digits", "faces"):
-        train, held = (samples(name, 5000, held).images.flatten(1) for held in (False, True))
+        train, held = (samples(name, 5000, held).images[:, 0].numpy() for held in (False, True))
         assert len(held) / (len(train) + len(held)) == pytest.approx(1 / 4, abs=0.01)
-        assert {tuple(row) for row in train.tolist()}.isdisjoint({tuple(row) for row in held.tolist()})
+        assert {image.tobytes() for image in train}.isdisjoint({image.tobytes() for image in held})
 
 
 def test_networks_learn_and_are_kept(folder, caplog):
