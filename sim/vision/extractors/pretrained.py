@@ -20,8 +20,8 @@ from basinet.sim.vision.extractors.pretexts import CHANNELS, PRETEXTS
 
 __all__ = ["Budget", "Learnt", "PretextNetwork", "one_thread", "pretrained", "untrained"]
 
-_REVISION = 1
-"""Of how networks are trained; another one trains them anew."""
+_REVISION = 2
+"""Of pretext tasks and of training; another one trains networks anew."""
 
 _BATCH, _RATE = 64, 3e-3
 
