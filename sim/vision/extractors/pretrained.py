@@ -1,5 +1,6 @@
 """Small networks that are trained on pretext tasks at first use, and kept."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.vision.extractors.pretexts import CHANNELS, PRETEXTS
 
 __all__ = ["Budget", "Learnt", "PretextNetwork", "one_thread", "pretrained", "untrained"]
+
+_log = logging.getLogger(__name__)
 
 _REVISION = 2
 """Of pretext tasks and of training; another one trains networks anew."""
@@ -145,7 +148,13 @@ class _Trained:
 
     def __getitem__(self, row: int) -> Tensor:
         with restored_generators(), one_thread(), torch.enable_grad():
-            return _train(self.names[row], self.budget)
+            trained = _train(self.names[row], self.budget)
+        name, pretext = self.names[row], PRETEXTS[self.names[row]]
+        _log.warning(
+            "task.extractors: %s has learnt to tell %s: %s %.2f of samples held out, %.2f by chance",
+            *(name, pretext.words, pretext.measure, trained[-1], pretext.chance),
+        )
+        return trained
 
 
 def _train(name: str, budget: Budget) -> Tensor:

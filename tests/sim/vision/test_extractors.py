@@ -119,6 +119,8 @@ def test_networks_learn_and_are_kept(folder, caplog):
     budget = Budget(samples=300, steps=30)
     found = pretrained(["faces"], folder, budget)["faces"]
     assert found.score > 0.75  # 0.5 is chance, 0.98 what all steps reach
+    said = f"faces has learnt to tell whether it shows a face: accuracy {found.score:.2f} of samples held out, 0.50 by"
+    assert said in caplog.messages[-1]
     caplog.clear()
     again = pretrained(["faces"], folder, budget)["faces"]
     assert not caplog.messages and again.score == found.score
