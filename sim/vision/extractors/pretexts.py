@@ -84,7 +84,12 @@ class Pretext:
 
     def content(self) -> str:
         """Return a digest of the files."""
-        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in self.files())).hexdigest()
+        return hashlib.sha256(b"".join(map(_file_digest, self.files()))).hexdigest()
+
+
+@cache
+def _file_digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _photo_files() -> list[Path]:
@@ -208,7 +213,7 @@ def _some(random: np.random.Generator, count: int, held: bool, images: Tensor, t
     return Samples(images[chosen], targets[chosen])
 
 
-def _accuracy(samples: Samples, answers: Tensor) -> float:
+def _right(samples: Samples, answers: Tensor) -> float:
     return float((answers.argmax(1) == samples.targets).float().mean())
 
 
@@ -254,7 +259,7 @@ def _classes(
     files: Callable[[], list[Path]] = _photo_files,
     head: Callable[[int], Callable[[], nn.Module]] = _overall,
 ) -> Pretext:
-    return Pretext(words, samples, head(count), F.cross_entropy, _accuracy, "accuracy", 1 / count, files)
+    return Pretext(words, samples, head(count), F.cross_entropy, _right, "share of right answers", 1 / count, files)
 
 
 _R2 = "share of the variance that is explained"

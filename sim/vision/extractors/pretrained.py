@@ -151,7 +151,7 @@ class _Trained:
             trained = _train(self.names[row], self.budget)
         name, pretext = self.names[row], PRETEXTS[self.names[row]]
         _log.warning(
-            "task.extractors: %s has learnt to tell %s: %s %.2f of samples held out, %.2f by chance",
+            "task.extractors: %s has learnt to tell %s: %s %.2f on samples held out, %.2f by chance",
             *(name, pretext.words, pretext.measure, trained[-1], pretext.chance),
         )
         return trained
