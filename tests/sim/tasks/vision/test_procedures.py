@@ -159,7 +159,7 @@ def test_frames_are_labelled_by_the_stages_of_their_video(easy):
         place = 0
         for number in range(4):
             procedure = compose("easy", kind, centre, "test", number)
-            frames = torch.from_numpy(Composed([procedure]).view(0).copy())
+            frames = torch.from_numpy(Composed([procedure]).arrays(0)[0].copy())
             wanted = [n for n, length in zip(procedure.stages, procedure.lengths, strict=True) for _ in range(length)]
             rows = slice(place, place := place + len(wanted))
             assert torch.equal(found.frames[rows], frames) and found.phases[rows].tolist() == wanted
