@@ -9,7 +9,7 @@ import torch
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks import super_resolution
-from basinet.sim.tasks.vision import image_pairs, originals
+from basinet.sim.tasks.vision.restoration import image_pairs, originals
 from basinet.sim.vision.distortions import gaussian_blur
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.resizing import shrink

@@ -10,7 +10,7 @@ from openpyxl import Workbook
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import video_quality
-from basinet.sim.tasks.vision import kvq_files, video_views
+from basinet.sim.tasks.vision.videos import kvq_files, video_views
 from basinet.sim.tasks.vision.videos.clips import Clips
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
 from basinet.sim.tasks.vision.videos.video_quality import Reading, VideoQuality

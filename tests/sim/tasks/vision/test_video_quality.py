@@ -11,7 +11,7 @@ import torch
 from scipy.stats import pearsonr
 
 from basinet.sim.tasks import video_quality
-from basinet.sim.tasks.vision import clips as clips_module
+from basinet.sim.tasks.vision.videos import clips as clips_module
 from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
 from basinet.sim.tasks.vision.videos.clips import Clips, mean_opinion, quality_of, rated_clips, rated_pairs
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
