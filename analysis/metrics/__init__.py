@@ -10,7 +10,7 @@ from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByt
 from basinet.analysis.metrics.torch_metric import TorchMetric
 from basinet.analysis.metrics.video_scores import PLCC, SROCC, ChallengeScore, RankNonsource, RankSource
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Forecast, LanguageModel, SuperResolution, Task, VideoQuality
+from basinet.sim.tasks import Forecast, LanguageModel, SuperResolution, Task, VideoRating
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
 
@@ -43,7 +43,7 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         return Perplexity(), BitsPerByte()
     if isinstance(task, Forecast):
         return MSE(), MAE()
-    if isinstance(task, VideoQuality):
+    if isinstance(task, VideoRating):
         scores = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
         return tuple(score for score in scores if all(len(task.pairs.get(kind, ())) for kind in score.of_pairs))
     if isinstance(task, SuperResolution):

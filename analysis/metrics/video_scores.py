@@ -11,7 +11,7 @@ from torch import Tensor
 from basinet.analysis.metrics.seen import numbers
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Task, VideoQuality
+from basinet.sim.tasks import Task, VideoRating
 from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = ["PLCC", "SROCC", "ChallengeScore", "RankNonsource", "RankSource"]
@@ -44,7 +44,7 @@ class _VideoScore(Metric):
         Raises:
             ValueError: The task has no videos, or pairs are needed that are not known.
         """
-        if not isinstance(task, VideoQuality):
+        if not isinstance(task, VideoRating):
             raise ValueError(f"{self.name} needs a task of video quality, such as video_quality")
         if self.of_pairs and "train" in task.metrics_on:
             raise ValueError(f"{self.name} compares pairs of test videos; allowed is metrics_on: [test]")

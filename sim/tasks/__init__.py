@@ -27,6 +27,7 @@ from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 
 __all__ = [
     "IGNORED",
@@ -49,6 +50,7 @@ __all__ = [
     "SuperResolution",
     "Task",
     "VideoQuality",
+    "VideoRating",
     "digits",
     "double_well",
     "forecast",

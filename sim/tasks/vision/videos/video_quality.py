@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
 from basinet.sim.evaluation.baselines import constant_baselines
@@ -17,13 +17,12 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
-from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch, MeanOver
 from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss, rank_loss
 from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.kvq_files import rated_files
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge, Standard
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 from basinet.sim.tasks.vision.videos.video_views import (
     Fragments,
     Rated,
@@ -126,50 +125,17 @@ def _standards(file: Path) -> tuple[Standard, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoQuality(Regression):
-    """Prediction of the mean opinion scores of videos, from 1 to 5, under the absolute error.
+class VideoQuality(VideoRating):
+    """Prediction of the mean opinion scores of videos from their pixels, or from features of them.
 
     A batch is (video, scores) with a video [B, T, 3, H, W] from 0 to 1, or (key, motion, scores) with features of key
     frames [B, K, F] and of motion [B, M, G]; scores are [B, 1].
 
     Attributes:
-        names: Names of the test videos.
-        pairs: For "source" (the same content) and "nonsource" (different ones), pairs of test videos that are hard to
-            tell apart: int64 [P, 3], the places of two, and 1 if the first is the better one, or else 2.
         reading: How a video becomes an input.
-        remark: What its tests do not tell, in words.
     """
 
-    num_outputs: int = 1
-    names: tuple[str, ...] = ()
-    pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reading: Reading
-    remark: str = ""
-
-    loss_words: ClassVar[str] = "absolute error of the scores"
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """Compute the absolute error of each sample.
-
-        Args:
-            outputs: Predicted scores [B, 1].
-            batch: The batch.
-
-        Returns:
-            Tensor [B], not reduced.
-        """
-        found, scores = self._scores(outputs, batch)
-        return nn.functional.l1_loss(found, scores, reduction="none").mean(-1)
-
-    def _scores(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return predicted and true scores, both [B, 1]."""
-        scores = self.targets(batch)
-        return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
-
-    @property
-    def about_loss(self) -> str:
-        """The loss and what it is measured on, in words."""
-        return f"{super().about_loss}; {self.remark}" if self.remark else super().about_loss
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -235,7 +201,7 @@ class _Plcc(VideoQuality):
     loss_words: ClassVar[str] = f"loss of the correlation with the scores of the batch{_LOCAL}"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return plcc_loss(*self._scores(outputs, batch))
+        return plcc_loss(*self.both_scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +212,7 @@ class _Rank(VideoQuality):
     loss_words: ClassVar[str] = f"hinge loss of all pairs of the batch{_LOCAL}"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        return rank_loss(*self._scores(outputs, batch))
+        return rank_loss(*self.both_scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +225,7 @@ class _Both(VideoQuality):
     )
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        scores = self._scores(outputs, batch)
+        scores = self.both_scores(outputs, batch)
         return plcc_loss(*scores) + _RANK_SHARE * rank_loss(*scores)
 
 
