@@ -14,6 +14,7 @@ from basinet.sim.models.point import Point
 from basinet.sim.models.vision.convolutional.cnn import CNN
 from basinet.sim.models.vision.convolutional.resnet import ResNet
 from basinet.sim.models.vision.convolutional.wide_resnet import WideResNet
+from basinet.sim.models.vision.ensemble.ensemble_regressor import EnsembleRegressor
 from basinet.sim.models.vision.restoration.distillation_upscaler import DistillationUpscaler
 from basinet.sim.models.vision.restoration.residual_upscaler import ResidualUpscaler
 from basinet.sim.models.vision.restoration.window_upscaler import WindowUpscaler
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "DistillationUpscaler",
+    "EnsembleRegressor",
     "FragmentNetwork",
     "FrameNetwork",
     "Linear",

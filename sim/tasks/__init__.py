@@ -25,6 +25,7 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.ensemble.pretrained_ensemble import PretrainedEnsemble, pretrained_ensemble
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
 from basinet.sim.tasks.vision.videos.video_rating import VideoRating
@@ -42,6 +43,7 @@ __all__ = [
     "Noise",
     "OwnLoss",
     "Pad",
+    "PretrainedEnsemble",
     "PromptClassification",
     "Quadratic",
     "Regression",
@@ -63,6 +65,7 @@ __all__ = [
     "logistic",
     "pathfinder",
     "pixel_sequence",
+    "pretrained_ensemble",
     "prompt_classification",
     "quadratic",
     "retrieval",
