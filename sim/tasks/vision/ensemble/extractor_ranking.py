@@ -1,6 +1,6 @@
 """How well the features of an extractor tell quality: the Davies–Bouldin index of its clusters, and a ridge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +104,7 @@ def cross_validated(features: Tensor, scores: Tensor, groups: Sequence[Any] | ND
 
 
 def rank_extractors(
-    features: dict[str, Tensor],
+    features: Mapping[str, Tensor],
     scores: Tensor,
     clusters: Tensor,
     contents: NDArray[Any] | None,

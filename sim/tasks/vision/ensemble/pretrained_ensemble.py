@@ -1,6 +1,6 @@
 """Quality of videos by features of several frozen extractors: PTM-VQA."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
+from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import Ranked, rank_extractors
 from basinet.sim.tasks.vision.ensemble.icid import (
     batch_cosines,
@@ -61,22 +62,20 @@ class PretrainedEnsemble(VideoRating):
     as the correlation is.
 
     Attributes:
-        extractors: How each extractor was judged, those that are not used as well.
+        chosen: The extractors, and what has standardised their features.
         score_loss: "l1" for the absolute error, or "plcc" for the loss of the correlation.
         icid: The factor λ.
         margin: By how much a sample is to be nearer to the centre of its own cluster.
         clusters: Number of clusters, K.
         edges: Smallest scores of all fixed clusters but the first, [K − 1]; None for those of each batch.
-        standards: What has standardised the features of each extractor that is used.
     """
 
-    extractors: tuple[Ranked, ...]
+    chosen: Chosen
     score_loss: Literal["l1", "plcc"] = "l1"
     icid: float = 0.3
     margin: float = 0.3
     clusters: int = 4
     edges: Tensor | None = None
-    standards: tuple[Standard, ...] = ()
 
     loss_words: ClassVar[str] = "loss of the scores, and the ICID loss of embeddings"
 
@@ -122,23 +121,19 @@ class PretrainedEnsemble(VideoRating):
         return f"{about}, and ICID, {_READING}, counts {self.icid:g}, for {self.clusters} clusters {kind}"
 
     @property
-    def used(self) -> list[Ranked]:
-        """The extractors whose features are inputs, in their order."""
-        return [extractor for extractor in self.extractors if extractor.selected]
-
-    @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for: besides the usual, the number of centres, and the indices."""
         return {
             **super().model_arguments,
             "clusters": self.clusters if self.icid and self.edges is not None else 0,
-            "davies_bouldin": tuple(extractor.davies_bouldin for extractor in self.used),
+            "davies_bouldin": tuple(extractor.davies_bouldin for extractor in self.chosen.used),
         }
 
     @property
     def kept(self) -> dict[str, Kept]:
-        """What a run keeps: which features its model takes, and how they are standardised; see `Task.kept`."""
-        return {"extractors": Kept(digest([[extractor.name for extractor in self.used], list(self.standards)]))}
+        """What a run keeps: its extractors, and how their features are standardised; see `Task.kept`."""
+        content = self.chosen.content
+        return {"standards": Kept(digest(content), content)}
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return the metrics of the mean score, and of ridges on all features and on the best extractor's, by name.
@@ -146,9 +141,10 @@ class PretrainedEnsemble(VideoRating):
         The best is the one with the largest correlation of a ridge in cross-validation. The loss, which trivial
         predictions without embeddings do not have, is left out.
         """
-        place = max(range(len(self.used)), key=lambda place: self.used[place].ridge_srocc)
+        used = self.chosen.used
+        place = max(range(len(used)), key=lambda place: used[place].ridge_srocc)
         found = constant_baselines(self._plain(slice(0)))
-        chosen = {"ridge on all features": slice(None), f"ridge on {self.used[place].name}": slice(place, place + 1)}
+        chosen = {"ridge on all features": slice(None), f"ridge on {used[place].name}": slice(place, place + 1)}
         for name, parts in chosen.items():
             task = self._plain(parts)
             ridge = Ridge(task.train[0], task.train[1][:, 0])
@@ -177,6 +173,7 @@ def ensemble_of(
     *,
     select: Select = "all",
     top: int | None = None,
+    chosen: Chosen | None = None,
     clusters: Clusters = "fixed",
     num_clusters: int = 4,
     loss: Literal["l1", "plcc"] = "l1",
@@ -190,6 +187,7 @@ def ensemble_of(
         rated: The videos and their scores.
         select: See `pretrained_ensemble`.
         top: See `pretrained_ensemble`.
+        chosen: The extractors, if they have been chosen by other videos.
         clusters: See `pretrained_ensemble`.
         num_clusters: See `pretrained_ensemble`.
         loss: See `pretrained_ensemble`.
@@ -202,30 +200,24 @@ def ensemble_of(
     Raises:
         ValueError: There are too few extractors, or scores.
     """
-    if select == "all" and top is not None:
-        raise ValueError(
-            f"top is {top}, which is for extractors that are selected; allowed with all is to leave it out"
-        )
-    if select != "all" and not 1 <= (top or 0) <= len(features):
-        raise ValueError(f"top is {top}; allowed are 1 to {len(features)}, the number of extractors")
     train = rated.rows["train"]
     scores = rated.scores[train]
     edges = cluster_edges(scores, num_clusters)
     if len({float(scores.min()), *edges.tolist()}) < num_clusters:
         raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; allowed are fewer")
-    contents = rated.columns.get("content")
-    groups = next(
-        (rated.columns[name] for name in ("photo", "content") if name in rated.columns), np.arange(len(train))
-    )
-    of_train = {name: part[train] for name, part in features.items()}
-    ranked = rank_extractors(of_train, scores, clusters_of(scores, edges), contents, groups)
-    best = _best(ranked, select, top)
-    ranked = [extractor._replace(selected=extractor.name in best) for extractor in ranked]
-    used = [extractor.name for extractor in ranked if extractor.selected]
-    standards = [Standard.of(of_train[name]) for name in used]
+    if chosen is None:
+        chosen = _choose({name: part[train] for name, part in features.items()}, rated, edges, select, top)
+    for extractor in chosen.used:
+        if (length := features[extractor.name].shape[-1]) != extractor.length:
+            raise ValueError(
+                f"standards: {extractor.name} has {extractor.length} features there, and {length} are found here"
+            )
     data: dict[str, Any] = {
         where: (
-            *(standard(features[name][rows]).float() for name, standard in zip(used, standards, strict=True)),
+            *(
+                standard(features[extractor.name][rows]).float()
+                for extractor, standard in zip(chosen.used, chosen.standards, strict=True)
+            ),
             rated.scores[rows],
         )
         for where, rows in rated.rows.items()
@@ -238,25 +230,37 @@ def ensemble_of(
         pairs=rated.pairs,
         remark=rated.remark,
         mean_over="batch" if loss == "plcc" or (icid and clusters == "batch") else "samples",
-        extractors=tuple(ranked),
+        chosen=chosen,
         score_loss=loss,
         icid=icid,
         margin=margin,
         clusters=num_clusters,
         edges=edges if clusters == "fixed" else None,
-        standards=tuple(standards),
     )
     task.check()
     return task
 
 
-def _best(ranked: Sequence[Ranked], select: Select, top: int | None) -> set[str]:
-    """Return the names of the extractors that are used."""
-    if select == "davies_bouldin":
-        ranked = sorted(ranked, key=lambda extractor: extractor.davies_bouldin)
-    elif select == "ridge":
-        ranked = sorted(ranked, key=lambda extractor: -extractor.ridge_srocc)
-    return {extractor.name for extractor in ranked[:top]}
+def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select: Select, top: int | None) -> Chosen:
+    """Judge extractors by the training videos, and choose among them."""
+    if select == "all" and top is not None:
+        raise ValueError(
+            f"top is {top}, which is for extractors that are selected; allowed with all is to leave it out"
+        )
+    if select != "all" and not 1 <= (top or 0) <= len(features):
+        raise ValueError(f"top is {top}; allowed are 1 to {len(features)}, the number of extractors")
+    scores = rated.scores[rated.rows["train"]]
+    known = [rated.columns[name] for name in ("photo", "content") if name in rated.columns]
+    groups = known[0] if known else np.arange(len(scores))
+    ranked = rank_extractors(features, scores, clusters_of(scores, edges), rated.columns.get("content"), groups)
+    orders: dict[Select, Callable[[Ranked], float]] = {
+        "all": lambda extractor: 0,
+        "davies_bouldin": lambda extractor: extractor.davies_bouldin,
+        "ridge": lambda extractor: -extractor.ridge_srocc,
+    }
+    best = {extractor.name for extractor in sorted(ranked, key=orders[select])[:top]}
+    ranked = [extractor._replace(selected=extractor.name in best) for extractor in ranked]
+    return Chosen(tuple(ranked), tuple(Standard.of(features[e.name]) for e in ranked if e.selected))
 
 
 @TASKS.register()
@@ -279,6 +283,7 @@ def pretrained_ensemble(
     train_scores: str | None = None,
     test_scores: str | None = None,
     pairs: str | None = None,
+    standards: str | None = None,
     cache: str | None = None,
 ) -> PretrainedEnsemble:
     """Rate short videos by the features of several frozen extractors, whose embeddings are to agree: PTM-VQA.
@@ -316,6 +321,8 @@ def pretrained_ensemble(
         test_scores: CSV file of the test videos; without it, or if all its scores are blank, nothing is tested.
         pairs: Excel file with the sheets nonsource and source, or a CSV file, of pairs of test videos: two file names,
             and 1 if the first one is the better one, or else 2.
+        standards: The file standards.json of a run whose extractors are to be taken as they were chosen and
+            standardised there, to start from it with other videos.
         cache: Folder for decoded videos and features, shared by all runs; by default ~/.cache/basinet.
 
     Returns:
@@ -334,6 +341,12 @@ def pretrained_ensemble(
     if not icid:
         reason = "for the ICID loss; allowed with icid: 0 is to leave it out"
         check_left_out(pretrained_ensemble, reason, margin=margin, clusters=clusters)
+    chosen = None
+    if standards is not None:
+        reason = "chosen in the file of standards; allowed with one is to leave it out"
+        check_left_out(pretrained_ensemble, reason, extractors=extractors, select=select, top=top)
+        chosen = Chosen.read(Path(standards))
+        extractors = tuple(extractor.name for extractor in chosen.used)
     if unknown := set(extractors) - set(_EXTRACTORS):
         raise ValueError(f"extractors has {min(unknown)!r}; allowed are {', '.join(_EXTRACTORS)}")
     if path is None:
@@ -355,6 +368,7 @@ def pretrained_ensemble(
         used,
         select=select,
         top=top,
+        chosen=chosen,
         clusters=clusters,
         num_clusters=num_clusters,
         loss=loss,

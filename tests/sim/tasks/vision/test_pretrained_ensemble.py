@@ -152,18 +152,18 @@ def test_the_ridge_predicts_groups_that_it_has_not_seen():
 
 def test_content_hides_quality_from_the_index_unless_it_is_removed(features, rated):
     task = ensemble_of(features, rated)
-    good, content, chance = task.extractors
+    good, content, chance = task.chosen.ranked
     assert good.davies_bouldin < min(content.davies_bouldin, chance.davies_bouldin)
     assert good.ridge_srocc > 0.9 > max(content.ridge_srocc, chance.ridge_srocc)
     hidden = {"both": features["good"][..., :4] + features["content"]}
-    known, unknown = (ensemble_of(hidden, some).extractors[0] for some in (rated, rated._replace(columns={})))
+    known, unknown = (ensemble_of(hidden, some).chosen.ranked[0] for some in (rated, rated._replace(columns={})))
     assert known.davies_bouldin < unknown.davies_bouldin / 2
 
 
 @pytest.mark.parametrize("select", ["davies_bouldin", "ridge"])
 def test_the_best_are_selected(features, rated, select):
     task = ensemble_of(features, rated, select=select, top=1)
-    assert [extractor.selected for extractor in task.extractors] == [True, False, False]
+    assert [extractor.selected for extractor in task.chosen.ranked] == [True, False, False]
     assert len(task.train) == 2 and task.input_shapes == ((2, 6),)
     assert task.kept != ensemble_of(features, rated).kept
 
@@ -254,7 +254,9 @@ def test_products_with_the_hessian_are_differences_of_gradients(features, rated,
 
 
 def test_weights_are_alike_or_in_proportion_to_the_index_or_learnt(features, rated):
-    indices = torch.tensor([extractor.davies_bouldin for extractor in ensemble_of(features, rated).extractors]).double()
+    indices = torch.tensor(
+        [extractor.davies_bouldin for extractor in ensemble_of(features, rated).chosen.ranked]
+    ).double()
     wanted = {
         "uniform": torch.full((3,), 1 / 3, dtype=F64),
         "davies_bouldin": (1 / indices) / (1 / indices).sum(),
@@ -297,10 +299,28 @@ def clips(tmp_path_factory):
 
 def test_clips_are_rated_by_the_features_of_the_pool(clips):
     task = pretrained_ensemble(**clips)
-    assert [part.shape[0] for part in task.train] == [28] * (len(task.used) + 1)
+    assert [part.shape[0] for part in task.train] == [28] * (len(task.chosen.used) + 1)
     assert [*task.columns] == ["content", "photo", "distortion"] and len(task.names) == 7
     for part in task.train[:-1]:
         torch.testing.assert_close(part.mean((0, 1)), torch.zeros(part.shape[2]), atol=1e-4, rtol=0)
+
+
+def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
+    task = pretrained_ensemble(**clips, select="ridge", top=1)
+    kept = tmp_path / "standards.json"
+    kept.write_text(task.kept["standards"].content)
+    other = clips | {"contents": 7}
+    given = pretrained_ensemble(**other, standards=str(kept))
+    assert given.kept == task.kept != pretrained_ensemble(**other, select="ridge", top=1).kept
+    assert len(given.train) == 2 and given.model_arguments["davies_bouldin"] == task.model_arguments["davies_bouldin"]
+    (standard,) = task.chosen.standards
+    first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips, standards=str(kept))))
+    assert torch.equal(first, again) and len(standard.shift) == first.shape[-1]
+    kept.write_text("{}")
+    with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
+        pretrained_ensemble(**clips, standards=str(kept))
+    with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
+        pretrained_ensemble(**clips, standards=str(kept), select="ridge")
 
 
 @pytest.mark.parametrize(
