@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest
 from basinet.sim.vision.picture_files import read_pixels
 
-__all__ = ["PHOTOS", "Photo", "motif", "photo_file", "read_photo"]
+__all__ = ["PHOTOS", "Photo", "motif", "photo_file", "read_photo", "shipped_file"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,28 @@ def photo_file(name: str) -> Path:
     photo = PHOTOS.get(name)
     if photo is None:
         raise ValueError(f"there is no photo '{name}'; {nearest(name, PHOTOS)}")
-    package = find_spec(photo.package)  # located, since importing it would take longer than reading the photo
-    if package is None or package.origin is None:
-        raise ImportError(f'the photo {name} is part of the package {photo.package}: pip install "basinet[vision]"')
-    return Path(package.origin).parent / photo.place
+    return shipped_file(photo.package, photo.place, f"the photo {name}")
+
+
+def shipped_file(package: str, place: str, what: str, extra: str = "vision") -> Path:
+    """Find a file that is part of a package, which is not imported.
+
+    Args:
+        package: The package, by its import name.
+        place: The file in the package.
+        what: What to call what is in it.
+        extra: The extra of Basinet that installs the package.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImportError: The package is not installed.
+    """
+    found = find_spec(package)  # located, since importing it would take longer than reading the file
+    if found is None or found.origin is None:
+        raise ImportError(f'{what} is part of the package {package}: pip install "basinet[{extra}]"')
+    return Path(found.origin).parent / place
 
 
 def read_photo(name: str) -> Tensor:

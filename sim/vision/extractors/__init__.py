@@ -1,0 +1,1 @@
+"""Frozen networks that were trained for other purposes, and what they see in images and videos."""

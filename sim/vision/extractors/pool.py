@@ -1,0 +1,99 @@
+"""The pool of extractors: trained here, hand-made, random, part of packages, or the user's own."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from basinet.sim.experiment.component import Kind
+from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import first_line, nearest
+from basinet.sim.setup.weights import read_weights
+from basinet.sim.vision.colours import luma
+from basinet.sim.vision.extractors.extractor import Extractor
+from basinet.sim.vision.extractors.pretexts import PRETEXTS
+from basinet.sim.vision.extractors.pretrained import Budget, pretrained, untrained
+from basinet.sim.vision.extractors.wheel_networks import WHEELS, wheel_extractor
+from basinet.sim.vision.scene_statistics import scene_statistics
+
+__all__ = ["NEGATIVE", "POOL", "POSITIVE", "extractors"]
+
+_REVISION = 1
+"""Of what extractors compute; another one computes all features anew."""
+
+NEGATIVE, POSITIVE, _HAND_MADE = "random", "blur", "scene_statistics"
+"""The controls: a network with random weights, and one that has learnt to tell a distortion; and the statistics."""
+
+POOL = (*PRETEXTS, NEGATIVE, _HAND_MADE)
+"""Extractors that there are without other packages."""
+
+_OWN = Kind(
+    "extractors",
+    {},
+    ready=lambda given: isinstance(given, nn.Module) or (callable(given) and not isinstance(given, type)),
+    noun="extractor",
+)
+
+
+def extractors(names: Sequence[str], folder: Path, budget: Budget | None = None) -> list[Extractor]:
+    """Make extractors.
+
+    Args:
+        names: Of the pool; `pnet`, `rnet`, `onet` and `xfeat`, which are part of packages; or the user's own, as
+            `module:attribute`, a function, a module of torch, or a class that makes one without arguments; with
+            `=FILE` appended, the module's weights are read from the file.
+        folder: The folder where trained networks are kept.
+        budget: What networks are trained with.
+
+    Returns:
+        The extractors, in order.
+
+    Raises:
+        ExperimentError: A file or the user's own module cannot be read or made.
+        ImportError: A package is not installed.
+        ValueError: There is no such extractor.
+    """
+    for name in names:
+        if name not in (*POOL, *WHEELS) and ":" not in name:
+            raise ValueError(
+                f"extractors: there is no extractor '{name}'; {nearest(name, [*POOL, *WHEELS])}, or module:attribute"
+            )
+    trained = pretrained([name for name in names if name in PRETEXTS], folder, budget or Budget())
+    revision = f"{_REVISION} {torch.__version__}"
+    found = []
+    for name in names:
+        if name in trained or name == NEGATIVE:
+            network = trained[name].network if name in trained else untrained(name)
+            found.append(Extractor(name, network, digest([[*network.parameters()], revision])))
+        elif name == _HAND_MADE:
+            found.append(Extractor(name, _scene_statistics, f"{name} {revision}"))
+        elif name in WHEELS:
+            found.append(wheel_extractor(name, revision))
+        else:
+            found.append(_own(name, revision))
+    return found
+
+
+def _scene_statistics(images: Tensor) -> Tensor:
+    return scene_statistics(luma(images.double()))
+
+
+def _own(name: str, revision: str) -> Extractor:
+    """Import the user's own extractor."""
+    path, _, file = name.partition("=")
+    given: Any = _OWN.parse(path).make()
+    if not isinstance(given, nn.Module):
+        if file or not callable(given):
+            wanted = "modules of torch, which have weights" if file else "functions and modules of torch"
+            raise ValueError(f"extractors: {path} is a {type(given).__name__}; allowed are {wanted}")
+        return Extractor(name, given, digest([given, revision]))
+    network = deepcopy(given).eval().requires_grad_(False)
+    if file:
+        try:
+            network.load_state_dict(read_weights(Path(file), "extractors"))
+        except RuntimeError as error:
+            raise ValueError(f"extractors: {file} does not fit {path}: {first_line(error)}") from error
+    return Extractor(name, network, digest([network, revision]))
