@@ -320,6 +320,7 @@ def test_supervised_refuses(data: Any, message: str) -> None:
 SMALL = {name: {"train_size": 6, "test_size": 2} for name in ("listops", "pathfinder", "pixel_sequence", "retrieval")}
 SMALL["text"] = {"length": 64, "train_size": 6, "test_size": 2}
 SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
+SMALL["pretrained_ensemble"] = SMALL["video_quality"] | {"extractors": ("random", "scene_statistics")}
 
 
 @pytest.mark.parametrize(

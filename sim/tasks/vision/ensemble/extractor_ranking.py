@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge, Standard
@@ -89,6 +88,8 @@ def cross_validated(features: Tensor, scores: Tensor, groups: Sequence[Any] | ND
         Spearman's correlation of predicted and true scores, its mean over the folds; 0 in a fold whose predictions are
         all equal, and NaN if there is a single group.
     """
+    from scipy.stats import spearmanr  # which takes long to import
+
     of = np.unique(np.asarray(groups), return_inverse=True)[1]
     folds = min(_FOLDS, int(of.max()) + 1)
     if folds < 2:

@@ -32,14 +32,14 @@ from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.kvq_files import rated_files
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge, Standard
 from basinet.sim.tasks.vision.videos.video_rating import VideoRating
-from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos, statistics_of
+from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos
+from basinet.sim.vision.extractors.extracted import features
+from basinet.sim.vision.extractors.pool import POOL
 
 __all__ = ["PretrainedEnsemble", "ensemble_of", "pretrained_ensemble"]
 
 Select = Literal["all", "davies_bouldin", "ridge"]
 Clusters = Literal["fixed", "batch"]
-
-_EXTRACTORS = ("scene_statistics", "motion_statistics")
 
 _PLACES: tuple[Where, ...] = ("train", "test")
 
@@ -168,7 +168,7 @@ class PretrainedEnsemble(VideoRating):
 
 
 def ensemble_of(
-    features: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
     rated: Rated,
     *,
     select: Select = "all",
@@ -183,7 +183,7 @@ def ensemble_of(
     """Make the task of rating videos by features.
 
     Args:
-        features: Those of each extractor, by its name, float32 [n, frames, F], of all videos.
+        found: Features of each extractor, by its name, float32 [n, frames, F], of all videos.
         rated: The videos and their scores.
         select: See `pretrained_ensemble`.
         top: See `pretrained_ensemble`.
@@ -206,16 +206,16 @@ def ensemble_of(
     if len({float(scores.min()), *edges.tolist()}) < num_clusters:
         raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; allowed are fewer")
     if chosen is None:
-        chosen = _choose({name: part[train] for name, part in features.items()}, rated, edges, select, top)
+        chosen = _choose({name: part[train] for name, part in found.items()}, rated, edges, select, top)
     for extractor in chosen.used:
-        if (length := features[extractor.name].shape[-1]) != extractor.length:
+        if (length := found[extractor.name].shape[-1]) != extractor.length:
             raise ValueError(
                 f"standards: {extractor.name} has {extractor.length} features there, and {length} are found here"
             )
     data: dict[str, Any] = {
         where: (
             *(
-                standard(features[extractor.name][rows]).float()
+                standard(found[extractor.name][rows]).float()
                 for extractor, standard in zip(chosen.used, chosen.standards, strict=True)
             ),
             rated.scores[rows],
@@ -266,7 +266,7 @@ def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select:
 @TASKS.register()
 def pretrained_ensemble(
     *,
-    extractors: tuple[str, ...] = _EXTRACTORS,
+    extractors: tuple[str, ...] = POOL,
     select: Select = "all",
     top: Annotated[int, Field(ge=1)] | None = None,
     loss: Literal["l1", "plcc"] = "l1",
@@ -300,7 +300,9 @@ def pretrained_ensemble(
     videos. Reports show both.
 
     Args:
-        extractors: Names of the extractors.
+        extractors: Names of the extractors: of the pool, networks of packages (pnet, rnet, onet, xfeat), or your own as
+            `module:attribute`, with `=FILE` appended for a file of weights; with `@clip` appended, an extractor
+            describes how frames change.
         select: Which of them are used: all, or the best by the Davies–Bouldin index or by the ridge.
         top: Number of extractors that are selected.
         loss: The loss of the scores: the absolute error (l1), a mean over videos; or a loss of the correlation (plcc),
@@ -312,7 +314,7 @@ def pretrained_ensemble(
             batches of less than about 16 videos; the loss is that of a whole batch then.
         num_clusters: Number of clusters.
         frames: Number of frames of a video, evenly spaced over a file.
-        key_frames: Frames whose features are averaged.
+        key_frames: Frames whose features are averaged, or changes between frames.
         contents: Number of contents of which clips are made, with 7 versions each.
         size: Height and width of the clips.
         test: Whether the part for tests is the test data, or that for validation; the other one is not used.
@@ -347,8 +349,6 @@ def pretrained_ensemble(
         check_left_out(pretrained_ensemble, reason, extractors=extractors, select=select, top=top)
         chosen = Chosen.read(Path(standards))
         extractors = tuple(extractor.name for extractor in chosen.used)
-    if unknown := set(extractors) - set(_EXTRACTORS):
-        raise ValueError(f"extractors has {min(unknown)!r}; allowed are {', '.join(_EXTRACTORS)}")
     if path is None:
         files = {"train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
         check_left_out(pretrained_ensemble, READ, **files)
@@ -356,11 +356,11 @@ def pretrained_ensemble(
     else:
         check_left_out(pretrained_ensemble, GENERATED, contents=contents, size=size, test=test)
         rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
-    source = kept_videos(rated.source, cache_folder() if cache is None else Path(cache))
+    folder = cache_folder() if cache is None else Path(cache)
+    source = kept_videos(rated.source, folder)
     # Videos of a part that is not used have no features.
     rows = torch.cat([*rated.rows.values()])
-    rates = {"scene_statistics": key_frames, "motion_statistics": None}
-    found = {name: statistics_of(source, rated.source.fingerprint, rows, rates[name]).float() for name in extractors}
+    found = features(extractors, source, rows=rows, frames=key_frames, cache=folder)
     ends = torch.split(torch.arange(len(rows)), [len(part) for part in rated.rows.values()])
     used = rated._replace(rows=dict(zip(rated.rows, ends, strict=True)), scores=rated.scores[rows])
     return ensemble_of(

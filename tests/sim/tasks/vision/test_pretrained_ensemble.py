@@ -32,6 +32,7 @@ from basinet.sim.tasks.vision.ensemble.pretrained_ensemble import ensemble_of
 from basinet.sim.tasks.vision.videos.batch_losses import plcc_loss
 from basinet.sim.tasks.vision.videos.statistics_ridge import Ridge
 from basinet.sim.tasks.vision.videos.video_views import Rated
+from basinet.sim.vision.extractors.pool import POOL
 
 F64 = torch.float64
 TRAIN, TEST = 42, 14
@@ -294,7 +295,8 @@ def test_baselines_are_the_mean_and_two_ridges(features, rated):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    return {"contents": 6, "size": 32, "frames": 3, "cache": str(tmp_path_factory.mktemp("cache"))}
+    few = {"extractors": ("random", "scene_statistics@clip"), "key_frames": 1}
+    return {"contents": 6, "size": 32, "frames": 3, "cache": str(tmp_path_factory.mktemp("cache")), **few}
 
 
 def test_clips_are_rated_by_the_features_of_the_pool(clips):
@@ -310,23 +312,24 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
     kept = tmp_path / "standards.json"
     kept.write_text(task.kept["standards"].content)
     other = clips | {"contents": 7}
-    given = pretrained_ensemble(**other, standards=str(kept))
+    taken = {"extractors": POOL, "standards": str(kept)}
+    given = pretrained_ensemble(**other | taken)
     assert given.kept == task.kept != pretrained_ensemble(**other, select="ridge", top=1).kept
     assert len(given.train) == 2 and given.model_arguments["davies_bouldin"] == task.model_arguments["davies_bouldin"]
     (standard,) = task.chosen.standards
-    first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips, standards=str(kept))))
+    first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips | taken)))
     assert torch.equal(first, again) and len(standard.shift) == first.shape[-1]
     kept.write_text("{}")
     with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
-        pretrained_ensemble(**clips, standards=str(kept))
+        pretrained_ensemble(**clips | taken)
     with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
-        pretrained_ensemble(**clips, standards=str(kept), select="ridge")
+        pretrained_ensemble(**clips | taken, select="ridge")
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"extractors": ("vgg",)}, "extractors.*vgg"),
+        ({"extractors": ("vgg",)}, "extractors: there is no extractor 'vgg'"),
         ({"select": "ridge"}, "top is None; allowed are 1 to"),
         ({"select": "ridge", "top": 99}, "top is 99; allowed are 1 to"),
         ({"top": 1}, "top is 1, which is for extractors that are selected"),
