@@ -71,6 +71,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _trajectories(runs),
         _forecasts(runs),
         _restorations(runs),
+        _extractors(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -290,3 +291,11 @@ def _restorations(runs: Sequence[Run]) -> Drawing | None:
     from basinet.analysis.report.restored import restoration_drawing  # which needs torch
 
     return restoration_drawing(runs)
+
+
+def _extractors(runs: Sequence[Run]) -> Drawing | None:
+    if not _is_of("pretrained_ensemble", runs):
+        return None
+    from basinet.analysis.report.extractors import extractor_drawing  # which needs torch
+
+    return extractor_drawing(runs)
