@@ -84,14 +84,14 @@ def photo_file(name: str) -> Path:
     return shipped_file(photo.package, photo.place, f"the photo {name}")
 
 
-def shipped_file(package: str, place: str, what: str, extra: str = "vision") -> Path:
+def shipped_file(package: str, place: str, what: str, install: str = '"basinet[vision]"') -> Path:
     """Find a file that is part of a package, which is not imported.
 
     Args:
         package: The package, by its import name.
         place: The file in the package.
         what: What to call what is in it.
-        extra: The extra of Basinet that installs the package.
+        install: What pip is told to install the package.
 
     Returns:
         The file.
@@ -101,7 +101,7 @@ def shipped_file(package: str, place: str, what: str, extra: str = "vision") -> 
     """
     found = find_spec(package)  # located, since importing it would take longer than reading the file
     if found is None or found.origin is None:
-        raise ImportError(f'{what} is part of the package {package}: pip install "basinet[{extra}]"')
+        raise ImportError(f"{what} is part of the package {package}: pip install {install}")
     return Path(found.origin).parent / place
 
 

@@ -35,6 +35,9 @@ _BLUR = 2.5
 
 _LEVELS = 11
 
+_TRIES = 3
+"""Parts of a photo of which the one with the most contrast is taken, since many show nothing."""
+
 _ORDERS = torch.tensor([*permutations(range(4))])
 """In which the quarters of an image may be."""
 
@@ -116,13 +119,16 @@ def _views(held: bool) -> list[tuple[Tensor, Tensor]]:
 
 
 def _crops(random: np.random.Generator, count: int, held: bool) -> tuple[Tensor, Tensor]:
-    """Cut images out of photos, at random: float32 [n, 3, 32, 32], and the place of the photo of each."""
+    """Cut images that show something out of photos, at random: [n, 3, 32, 32], and the place of the photo of each."""
     views, images = _views(held), torch.empty(count, 3, SIDE, SIDE)
     which = random.integers(len(views), size=count)
     for row, photo in enumerate(which):
-        view = views[photo][random.integers(2)]
-        top, left = (random.integers(size - SIDE + 1) for size in view.shape[1:])
-        images[row] = view[:, top : top + SIDE, left : left + SIDE] / 255
+        places = []
+        for _ in range(_TRIES):
+            view = views[photo][random.integers(2)]
+            top, left = (random.integers(size - SIDE + 1) for size in view.shape[1:])
+            places.append(view[:, top : top + SIDE, left : left + SIDE] / 255)
+        images[row] = max(places, key=lambda place: float(place.std()))
     return images, torch.from_numpy(which)
 
 
@@ -170,9 +176,15 @@ def _blurred(random: np.random.Generator, count: int, held: bool) -> Samples:
 
 
 def _digits(random: np.random.Generator, count: int, held: bool) -> Samples:
-    table = torch.from_numpy(np.loadtxt(_digit_files()[0], delimiter=","))
+    table = _digit_table()
     images = _enlarged(table[:, :-1].view(-1, 1, 8, 8).float() / 16)
     return _some(random, count, held, images, table[:, -1].long())
+
+
+@cache
+def _digit_table() -> Tensor:
+    """Read digits: 64 pixels from 0 to 16, and the class."""
+    return torch.from_numpy(np.loadtxt(_digit_files()[0], delimiter=","))
 
 
 def _faces(random: np.random.Generator, count: int, held: bool) -> Samples:

