@@ -252,6 +252,8 @@ def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select:
     scores = rated.scores[rated.rows["train"]]
     known = [rated.columns[name] for name in ("photo", "content") if name in rated.columns]
     groups = known[0] if known else np.arange(len(scores))
+    if select == "ridge" and len({*groups.tolist()}) < 2:
+        raise ValueError("select is 'ridge', which needs training videos of several photos or contents")
     ranked = rank_extractors(features, scores, clusters_of(scores, edges), rated.columns.get("content"), groups)
     orders: dict[Select, Callable[[Ranked], float]] = {
         "all": lambda extractor: 0,
@@ -266,7 +268,7 @@ def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select:
 @TASKS.register()
 def pretrained_ensemble(
     *,
-    extractors: tuple[str, ...] = POOL,
+    extractors: Annotated[tuple[str, ...], Field(min_length=1)] = POOL,
     select: Select = "all",
     top: Annotated[int, Field(ge=1)] | None = None,
     loss: Literal["l1", "plcc"] = "l1",

@@ -344,6 +344,13 @@ def test_what_does_not_fit_is_refused(clips, settings, sentence):
         pretrained_ensemble(**clips | settings)
 
 
+def test_a_ridge_needs_several_groups(features, rated):
+    one = rated._replace(columns={"photo": np.zeros(TRAIN)})
+    assert all(math.isnan(extractor.ridge_srocc) for extractor in ensemble_of(features, one).chosen.ranked)
+    with pytest.raises(ValueError, match="select is 'ridge', which needs training videos of several photos"):
+        ensemble_of(features, one, select="ridge", top=1)
+
+
 def test_a_model_without_embeddings_is_refused_unless_icid_does_not_count(features, rated):
     task = ensemble_of(features, rated)
     with pytest.raises(ValueError, match="the ICID loss needs 4 outputs of a model, such as ensemble_regressor"):
