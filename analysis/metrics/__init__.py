@@ -21,7 +21,7 @@ from basinet.sim.tasks import (
     SuperResolution,
     Task,
     VideoLanguage,
-    VideoQuality,
+    VideoRating,
 )
 
 __all__ = ["METRICS", "Metric", "SampleMean", "TorchMetric", "default_metrics"]
@@ -56,7 +56,7 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
         return Perplexity(), BitsPerByte()
     if isinstance(task, Forecast):
         return MSE(), MAE()
-    if isinstance(task, VideoQuality):
+    if isinstance(task, VideoRating):
         scores = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
         return tuple(
             score for score in scores if all(len(task.pairs.get(kind, ())) for kind in getattr(score, "of_pairs", ()))

@@ -72,6 +72,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _forecasts(runs),
         _restorations(runs),
         *_phases(runs),
+        _extractors(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -299,3 +300,11 @@ def _phases(runs: Sequence[Run]) -> list[Drawing]:
     from basinet.analysis.report.recognised import phase_drawings  # which needs torch
 
     return phase_drawings(runs)
+
+
+def _extractors(runs: Sequence[Run]) -> Drawing | None:
+    if not _is_of("pretrained_ensemble", runs):
+        return None
+    from basinet.analysis.report.extractors import extractor_drawing  # which needs torch
+
+    return extractor_drawing(runs)

@@ -110,7 +110,7 @@ KINDS: dict[str, Kind] = {
     "model": Kind(
         "model",
         MODELS,
-        ("input_shape", "input_shapes", "num_outputs", "vocabulary", "padding", "seed"),
+        ("input_shape", "input_shapes", "num_outputs", "vocabulary", "padding", "clusters", "davies_bouldin", "seed"),
         lambda given: isinstance(given, nn.Module),
     ),
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),

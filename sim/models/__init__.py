@@ -14,6 +14,7 @@ from basinet.sim.models.point import Point
 from basinet.sim.models.vision.convolutional.cnn import CNN
 from basinet.sim.models.vision.convolutional.resnet import ResNet
 from basinet.sim.models.vision.convolutional.wide_resnet import WideResNet
+from basinet.sim.models.vision.ensemble.ensemble_regressor import EnsembleRegressor
 from basinet.sim.models.vision.languages.video_text import VideoText
 from basinet.sim.models.vision.masked.hivit import HiViT
 from basinet.sim.models.vision.masked.hivit_video import HiViTVideo
@@ -30,6 +31,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "DistillationUpscaler",
+    "EnsembleRegressor",
     "FragmentNetwork",
     "FrameNetwork",
     "HiViT",

@@ -9,7 +9,7 @@ RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing
 RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
 RUN/tokens.json      the tokens of a task with text, as a tokenizer.json; none if they are bytes
-RUN/standards.json   how a task of video quality standardises its features, if it has any
+RUN/standards.json   how a task of video quality standardises its features, if it has any, and its extractors
 RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`

@@ -25,12 +25,14 @@ from basinet.sim.tasks.series.forecast import Forecast, forecast
 from basinet.sim.tasks.supervised import OwnLoss, Regression, supervised
 from basinet.sim.tasks.task import TASKS, Batch, Task
 from basinet.sim.tasks.vision.digits import digits
+from basinet.sim.tasks.vision.ensemble.pretrained_ensemble import PretrainedEnsemble, pretrained_ensemble
 from basinet.sim.tasks.vision.procedures.video_language import VideoLanguage, video_language
 from basinet.sim.tasks.vision.quality.image_quality import ImageScoring, image_aesthetics, image_quality
 from basinet.sim.tasks.vision.quality.quality_pretraining import QualityPretraining, quality_pretraining
 from basinet.sim.tasks.vision.quality.scoring import Scoring
 from basinet.sim.tasks.vision.restoration.super_resolution import SuperResolution, super_resolution
 from basinet.sim.tasks.vision.videos.video_quality import VideoQuality, video_quality
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 
 __all__ = [
     "IGNORED",
@@ -46,6 +48,7 @@ __all__ = [
     "Noise",
     "OwnLoss",
     "Pad",
+    "PretrainedEnsemble",
     "PromptClassification",
     "Quadratic",
     "QualityPretraining",
@@ -57,6 +60,7 @@ __all__ = [
     "Task",
     "VideoLanguage",
     "VideoQuality",
+    "VideoRating",
     "digits",
     "double_well",
     "forecast",
@@ -71,6 +75,7 @@ __all__ = [
     "logistic",
     "pathfinder",
     "pixel_sequence",
+    "pretrained_ensemble",
     "prompt_classification",
     "quadratic",
     "quality_pretraining",

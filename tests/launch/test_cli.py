@@ -243,7 +243,14 @@ SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     assert set(SEQUENCES) < set(BUILT_IN)
-    for name in BUILT_IN.keys() - {*SEQUENCES, "image_quality", "video_quality", "video_language"}:
+    slow = {*SEQUENCES, "image_quality", "video_quality", "video_language", "pretrained_ensemble"}
+    for name in BUILT_IN.keys() - slow:
+        *SEQUENCES,
+        "image_quality",
+        "video_quality",
+        "video_language",
+        "pretrained_ensemble",
+    }:
         assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
@@ -269,6 +276,10 @@ def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
         assert main(["run", "video_quality", *few, *inputs, "--out", inputs[0], "--json"]) == 0
         (row,) = json.loads(capsys.readouterr().out)
         assert row["state"] == "done" and [*row["baselines"]] == ["mean target", "ridge on scene statistics"]
+    ensemble = ["task.extractors=[random,scene_statistics]", "task.contents=6", "task.size=64", "task.cache=cache"]
+    assert main(["run", "pretrained_ensemble", *ensemble, "steps=2", "strategy=diffusion", "--out", "e", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "done" and len(row["baselines"]) == 3
 
 
 def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):

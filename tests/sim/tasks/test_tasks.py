@@ -323,6 +323,7 @@ SMALL["image_quality"] = {"contents": 6, "size": 32, "patch": 32, "levels": 1, "
 SMALL["image_aesthetics"] = {"size": 32, "levels": 1, "edits": ["exposure"], "cache": "cache"}
 SMALL["video_language"] = {"videos": 4, "test_videos": 2}
 SMALL["video_quality"] = {"contents": 6, "size": 64, "frames": 2, "cache": "cache"}
+SMALL["pretrained_ensemble"] = SMALL["video_quality"] | {"extractors": ("random", "scene_statistics")}
 
 SMALL["quality_pretraining"] = {"train_photos": ["coffee"], "test_photos": ["coins"], "crops": 2}
 

@@ -54,11 +54,19 @@ class Scoring(Regression):
         Returns:
             Tensor [B], not reduced.
         """
-        found, scores = self._scores(outputs, batch)
+        found, scores = self.both_scores(outputs, batch)
         return nn.functional.l1_loss(found, scores, reduction="none").mean(-1)
 
-    def _scores(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return predicted and true scores, both [B, 1]."""
+    def both_scores(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return predicted and true scores.
+
+        Args:
+            outputs: Predicted scores [B, 1], or a nest that begins with them.
+            batch: The batch.
+
+        Returns:
+            Both [B, 1].
+        """
         scores = self.targets(batch)
         return fit(output_of(outputs), scores.shape, "the model returns outputs"), scores
 
@@ -113,7 +121,7 @@ class PlccScoring(Scoring):
         Returns:
             A scalar.
         """
-        return plcc_loss(*self._scores(outputs, batch))
+        return plcc_loss(*self.both_scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +141,7 @@ class RankScoring(Scoring):
         Returns:
             A scalar.
         """
-        return rank_loss(*self._scores(outputs, batch))
+        return rank_loss(*self.both_scores(outputs, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,5 +163,5 @@ class PlccRankScoring(Scoring):
         Returns:
             A scalar.
         """
-        scores = self._scores(outputs, batch)
+        scores = self.both_scores(outputs, batch)
         return plcc_loss(*scores) + _RANK_SHARE * rank_loss(*scores)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +16,11 @@ from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
-from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring, Scoring
+from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.kvq_files import rated_files
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 from basinet.sim.tasks.vision.videos.video_views import (
     Fragments,
     Rated,
@@ -113,19 +114,16 @@ def _standards(file: Path) -> tuple[Standard, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoQuality(Scoring):
-    """Prediction of the mean opinion scores of videos, from 1 to 5, under the absolute error.
+class VideoQuality(VideoRating):
+    """Prediction of the mean opinion scores of videos from their pixels, or from features of them.
 
     A batch is (video, scores) with a video [B, T, 3, H, W] from 0 to 1, or (key, motion, scores) with features of key
     frames [B, K, F] and of motion [B, M, G]; scores are [B, 1].
 
     Attributes:
-        pairs: For "source" (the same content) and "nonsource" (different ones), pairs of test videos that are hard to
-            tell apart: int64 [P, 3], the places of two, and 1 if the first is the better one, or else 2.
         reading: How a video becomes an input.
     """
 
-    pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reading: Reading
 
     @property

@@ -1,0 +1,1 @@
+"""Networks that rate by features of several extractors."""

@@ -1,0 +1,1 @@
+"""Quality of videos by features of an ensemble of frozen networks."""
