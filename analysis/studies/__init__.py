@@ -7,6 +7,7 @@ from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
 from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
+from basinet.analysis.studies.vision.combined_extractors import pretrained_ensemble
 from basinet.analysis.studies.vision.enlarged_images import super_resolution
 from basinet.analysis.studies.vision.rated_videos import video_quality
 from basinet.analysis.studies.zeroth_order import zeroth_order
@@ -19,6 +20,7 @@ STUDIES: dict[str, Study] = {
     "galore-pretraining": galore_pretraining,
     "heavy-tails": heavy_tails,
     "lozo-finetuning": lozo_finetuning,
+    "pretrained-ensemble": pretrained_ensemble,
     "s3attention": s3attention,
     "super-resolution": super_resolution,
     "video-quality": video_quality,

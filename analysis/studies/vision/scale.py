@@ -1,6 +1,6 @@
 """The size of a study that compares strategies on a task of images or videos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ class Scale:
         replicas: Number of replicas.
         of_agents: Replicas whose agents are scored one by one.
         experiment: Further keys of all experiments.
+        strategies: The strategies that are compared.
     """
 
     about: str
@@ -46,6 +47,7 @@ class Scale:
     replicas: int
     of_agents: int
     experiment: Mapping[str, Any]
+    strategies: Sequence[Any] = tuple(STRATEGIES)
 
     @property
     def apart_name(self) -> str:
@@ -79,7 +81,7 @@ class Scale:
             "task": dict(self.task),
             "model": dict(self.model),
             "topology": {"name": "ring", "agents": self.agents},
-            "strategy": STRATEGIES,
+            "strategy": list(self.strategies),
             "optimizer": {"name": "adam", "lr": self.rate},
             "batch_size": self.batch,
             "steps": self.steps,

@@ -27,9 +27,9 @@ from basinet.sim.evaluation.measuring import measure
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["CONSENSUS", "DIFFUSION", "NO_AGENTS", "Compared", "at_least"]
+__all__ = ["ALONE", "CONSENSUS", "DIFFUSION", "LOCAL", "NO_AGENTS", "Compared", "at_least"]
 
-NO_AGENTS, CONSENSUS, DIFFUSION = "centralized", "consensus", "diffusion ATC"
+NO_AGENTS, CONSENSUS, DIFFUSION, ALONE, LOCAL = "centralized", "consensus", "diffusion ATC", "isolated", "local SGD"
 """Labels of the strategies that claims are about."""
 
 _MENDING = ("exact diffusion", "gradient tracking ATC")
@@ -127,6 +127,34 @@ class Compared:
         claim = f"diffusion scores above consensus (difference, {self._told(case)})"
         return larger(claim, self.score(DIFFUSION, case), self.score(CONSENSUS, case))
 
+    def above(self, label: str, other: str, case: str) -> Check:
+        """Check whether the centroids of a strategy score above those of another one.
+
+        Args:
+            label: The strategy.
+            other: The other one.
+            case: The condition.
+
+        Returns:
+            The check.
+        """
+        claim = f"{label} scores above {other} (difference, {self._told(case)})"
+        return larger(claim, self.score(label, case), self.score(other, case))
+
+    def together(self, case: str) -> Check:
+        """Check whether the centroids of diffusion score above agents that train alone.
+
+        Args:
+            case: The condition.
+
+        Returns:
+            The check, of the replicas whose agents are scored.
+        """
+        claim = f"diffusion scores above the mean of agents that train alone (difference, {self._told(case)})"
+        rows = [row for row in self.ends if (row["strategy"], row["case"]) == (ALONE, case) and row["agents"]]
+        whole = self.score(DIFFUSION, case)[[row["replica"] for row in rows]]
+        return larger(claim, whole, [fmean(row["agents"]) for row in rows])
+
     def mended(self, alike: str, unlike: str) -> Iterator[Check]:
         """Check whether different data cost diffusion something, and whether corrections win it back.
 
@@ -177,7 +205,7 @@ class Compared:
         if strategy_label(run.config) == NO_AGENTS:
             return {}
         scores = partial(_scores_of_agents, run, self.metric, self.of_agents)
-        return once("agents", scores, config=run.config, replicas=self.of_agents)
+        return once("agents", scores, config=run.config, replicas=self.of_agents, metric=self.metric)
 
     def curves(self) -> list[Row]:
         """Return the scores over steps and bytes, mean over the replicas, with their standard errors."""
