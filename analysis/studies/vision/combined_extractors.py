@@ -93,20 +93,20 @@ class EnsembleScale(Scale):
 
 
 SMALL = EnsembleScale(
-    about="Clips of 80 contents, of which nine frozen extractors describe two frames each; heads of about 46,000"
-    " parameters (common space of 16 dimensions). Minutes on two processors, the training of the extractors included.",
+    about="Clips of 80 contents, of which nine frozen extractors describe two frames each; heads of about 94,000"
+    " parameters (common space of 32 dimensions). Minutes on two processors, the training of the extractors included.",
     task={"name": "pretrained_ensemble"},
     apart="distortion",
-    model={"name": "ensemble_regressor", "width": 16},
+    model={"name": "ensemble_regressor", "width": 32},
     agents=9,
     batch=8,
     rate=0.003,
-    steps=300,
+    steps=150,
     replicas=4,
     of_agents=4,
     experiment={
         "schedule": {"name": "cosine", "final": 0.1},
-        "evaluate_every": 100,
+        "evaluate_every": 50,
         "analysis": ["hessian_top_eigenvalue", {"name": "excess_risk", "products": 20}],
         "analysis_samples": 72,
     },
