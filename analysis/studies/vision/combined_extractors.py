@@ -46,7 +46,7 @@ _OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 """Objectives on local batches, as settings of the task. All but the first are statistics of a batch."""
 
-_FEW = 2
+_FEW = 4
 """Size of local batches that are smaller than those of the agents."""
 
 _NONE, _BOTH = "no ICID", "plcc, batch clusters"
@@ -59,11 +59,13 @@ class EnsembleScale(Scale):
     """The size of the study.
 
     Attributes:
+        of_heads: Replicas of single models.
         top: Number of extractors that are selected.
         draws: Number of times that as many are chosen at random.
         elsewhere: Settings of the task for other videos.
     """
 
+    of_heads: int = 8
     top: int = 3
     draws: int = 4
     elsewhere: Mapping[str, Any] | None = None
@@ -93,8 +95,8 @@ class EnsembleScale(Scale):
 
 
 SMALL = EnsembleScale(
-    about="Clips of 80 contents, of which nine frozen extractors describe two frames each; heads of about 94,000"
-    " parameters (common space of 32 dimensions). Minutes on two processors, the training of the extractors included.",
+    about="Clips of 80 contents, of which nine frozen extractors describe two frames each; heads of 95,233 parameters"
+    " (common space of 32 dimensions). Minutes on two processors, the training of the extractors included.",
     task={"name": "pretrained_ensemble"},
     apart="distortion",
     model={"name": "ensemble_regressor", "width": 32},
@@ -102,8 +104,8 @@ SMALL = EnsembleScale(
     batch=8,
     rate=0.003,
     steps=150,
-    replicas=4,
-    of_agents=4,
+    replicas=3,
+    of_agents=3,
     experiment={
         "schedule": {"name": "cosine", "final": 0.1},
         "evaluate_every": 50,
@@ -124,13 +126,16 @@ def pretrained_ensemble(
     Args:
         progress: Called with the fraction done and a description.
         folder: Folder of the trainings; finished ones are not repeated.
-        replicas: Number of replicas; the comparisons of single models have twice as many.
+        replicas: Number of replicas, by default 3, and 8 of single models.
         steps: Number of steps.
 
     Returns:
         The findings.
     """
-    return find_out(progress, folder, replace(SMALL, replicas=replicas or SMALL.replicas, steps=steps or SMALL.steps))
+    chosen = replace(SMALL, steps=steps or SMALL.steps)
+    if replicas is not None:
+        chosen = replace(chosen, replicas=replicas, of_agents=replicas, of_heads=replicas)
+    return find_out(progress, folder, chosen)
 
 
 def find_out(progress: Progress, folder: Path, scale: EnsembleScale) -> Findings:
@@ -144,7 +149,7 @@ def find_out(progress: Progress, folder: Path, scale: EnsembleScale) -> Findings
     Returns:
         The findings.
     """
-    described = scale.one_model(_heads(scale), replicas=2 * scale.replicas)
+    described = scale.one_model(_heads(scale), replicas=scale.of_heads)
     heads = by_case(carry_out(folder, "heads", described, part_of(progress, 0, 0.4)))
     described = scale.describe(scale.conditions())
     found = Compared(carry_out(folder, "strategies", described, part_of(progress, 0.4, 0.3)), _METRIC, scale.of_agents)
@@ -169,7 +174,7 @@ def find_out(progress: Progress, folder: Path, scale: EnsembleScale) -> Findings
             " reading of its abstract and of what reviews say of it. The extractors are small networks of ours, and"
             " the videos clips of photos at known distortions; verdicts are about these.",
             f"Heads take {scale.steps} steps of Adam under a rate that falls from {scale.rate:g} to a tenth. Single"
-            f" models see {scale.whole} videos a step, {2 * scale.replicas} replicas. Networks of {scale.agents} agents"
+            f" models see {scale.whole} videos a step, {scale.of_heads} replicas. Networks of {scale.agents} agents"
             f" on a ring with batches of {scale.batch} have {scale.replicas}. {IID}: the training videos are dealt out"
             f" at random. {scale.apart_name.capitalize()}: an agent sees videos of one {scale.apart} only, or of none."
             " The corrections of exact diffusion and of gradient tracking are derived for plain gradients. Local SGD"
