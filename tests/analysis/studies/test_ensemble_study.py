@@ -1,14 +1,20 @@
 """The study of ensembles of pretrained networks in a tiny form, and the rankings that it compares."""
 
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import permutation_test, spearmanr
 
-from basinet.analysis.studies.vision.combined_extractors import SMALL, find_out
+from basinet.analysis.runs.solution import Solution
+from basinet.analysis.statistics.run_labels import strategy_label
+from basinet.analysis.studies.flatness_tradeoff.trainings import by_case, carry_out
+from basinet.analysis.studies.vision.combined_extractors import SMALL
+from basinet.analysis.studies.vision.extractor_heads import Heads
+from basinet.analysis.studies.vision.heads_elsewhere import Elsewhere, going_on
 from basinet.analysis.studies.vision.judged_extractors import agreement, judgement_checks, rank_correlation
+from basinet.sim.evaluation.measuring import measure
 
 TINY = replace(
     SMALL,
@@ -21,8 +27,8 @@ TINY = replace(
         "key_frames": 1,
     },
     model={"name": "ensemble_regressor", "width": 2},
-    agents=4,
-    batch=2,
+    agents=2,
+    batch=4,
     steps=1,
     replicas=1,
     of_agents=1,
@@ -39,34 +45,48 @@ TINY = replace(
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    told = []
+def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield find_out(lambda done, what: told.append(done), tmp_path_factory.mktemp("out"), TINY), told
+        yield tmp_path_factory.mktemp("out")
 
 
-def test_the_study_compares_heads_extractors_agents_and_other_videos(found):
-    findings, told = found
-    assert all(b - a > -1e-12 for a, b in pairwise([0.0, *told])) and told[-1] == pytest.approx(1)
-    drawings = {drawing.name: drawing for drawing in findings.drawings}
-    judged = drawings["judgements"].rows
-    assert {row["extractor"] for row in judged} == {"random", "scene_statistics"}
-    assert "negative control" in drawings["extractors"].finding
-    heads = drawings["heads"].rows
+def test_heads_are_compared_by_objective_selection_and_extractor(folder):
+    described = TINY.one_model(TINY.heads(), replicas=2)
+    heads = Heads(by_case(carry_out(folder, "heads", described, lambda done, what: None)), TINY)
+    ranked, judged, scores = heads.drawings()
+    assert "negative control" in ranked.finding
+    assert {row["extractor"] for row in judged.rows} == {"random", "scene_statistics"}
+    assert {row["heads"] for row in scores.rows} == TINY.heads().keys()
+    assert all(0 < row["davies_bouldin"] != row["davies_bouldin_of_all"] > 0 for row in judged.rows)
     trivial = {"mean target", "ridge on all features", "ridge on scene_statistics"}
-    assert all(trivial <= row.keys() for row in heads)
-    assert {row["replica"] for row in heads} == {0, 1}
-    before, after = drawings["flatness"].rows, drawings["elsewhere"].rows
-    assert {row["strategy"] for row in before} - {row["strategy"] for row in after} == {"isolated"}
-    assert all(np.isfinite([row["at once"], row["at the end"]]).all() for row in after)
-    assert any("our reading" in paragraph for paragraph in findings.about)
+    assert all(trivial <= row.keys() for row in scores.rows)
+    checks = {check.claim: check for check in heads.checks()}
+    for case in ("fixed clusters", "batch clusters"):
+        gap = heads.score(case) - heads.score("no ICID")
+        (check,) = (own for claim, own in checks.items() if "higher" in claim and f", {case} against" in claim)
+        assert float(str(check.measured).split()[0]) == pytest.approx(gap.mean(), rel=0.01, abs=1e-4)
 
 
-def test_objectives_of_a_batch_are_others_on_smaller_batches(found):
-    checks = [check for check in found[0].checks if check.claim.startswith("the mean of the losses of batches")]
-    assert ["another" in check.claim for check in checks] == [False, True, True]
-    assert all(check.agrees for check in checks)
+def test_heads_go_on_with_other_videos_where_they_have_ended(folder):
+    described = TINY.describe(TINY.conditions(), strategy=["centralized", "diffusion"])
+    before = carry_out(folder, "strategies", described, lambda done, what: None)
+    after = by_case(
+        carry_out(
+            folder, "elsewhere", TINY.one_model(going_on(before), task=TINY.task_elsewhere()), lambda done, what: None
+        )
+    )
+    found = Elsewhere(before, after, "test_srocc")
+    checks = list(found.checks("diffusion ATC", "iid"))
+    assert len(found.rows) == 4 and checks[0].verdict == "too few pairs"
+    for row in found.drawing("SROCC").rows:
+        run = next(
+            run for run in before if strategy_label(run.config) == row["strategy"] and run.config["case"] == row["case"]
+        )
+        model = Solution(run.path, 0, "float32").centroid()
+        other = Solution(after[f"{row['strategy']}, {row['case']}"].path, 0, "float32").task
+        outputs = partial(other.outputs, model)
+        assert row["at once"] == pytest.approx(measure(other, "test", outputs, model=model)["test_srocc"], abs=1e-6)
 
 
 def test_rankings_are_compared_by_permutations():
