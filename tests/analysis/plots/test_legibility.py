@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.plots.phase_recognition import MOST_RECOGNISED
-from basinet.analysis.plots.restorations import MOST_RESTORED
+from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
+from basinet.analysis.plots.vision.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.runs.phases_of_runs import Recognised
 from basinet.analysis.runs.restorations_of_runs import Restored
@@ -174,7 +174,7 @@ def restorations(runs, **kwargs):
     restored = {label: truth + n for n, label in enumerate(named(runs)[:MOST_RESTORED], 1)}
     found = Restored("a_name_of_an_image_that_is_long", 4, low, truth, truth - 9, restored)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.plots.restorations.restored_images", lambda *_: found)
+        patch.setattr("basinet.analysis.plots.vision.restorations.restored_images", lambda *_: found)
         return plots.plot_restorations(runs, **kwargs)
 
 
@@ -186,7 +186,7 @@ def phases(runs, **kwargs):
     predicted = {label: np.roll(phase, n) for n, label in enumerate(named(runs)[:MOST_RECOGNISED], 1)}
     found = Recognised(tuple(STAGES), ("test",), np.zeros_like(phase), phase, predicted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.plots.phase_recognition.recognised_phases", lambda *_: found)
+        patch.setattr("basinet.analysis.plots.vision.phase_recognition.recognised_phases", lambda *_: found)
         return plots.plot_phases(runs, **kwargs)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import basinet
-from basinet.analysis.report.extractors import extractor_drawing
+from basinet.analysis.report.vision.extractors import extractor_drawing
 from basinet.sim.run.folder import load_run
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 
