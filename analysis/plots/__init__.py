@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.topology import plot_spectrum, plot_topology
     from basinet.analysis.plots.trajectory_plane import plot_trajectories
     from basinet.analysis.plots.vision.phase_recognition import plot_confusion, plot_phases
+    from basinet.analysis.plots.vision.reconstructions import plot_reconstructions
     from basinet.analysis.plots.vision.restorations import plot_restorations
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "plot_partition",
     "plot_phases",
     "plot_prediction",
+    "plot_reconstructions",
     "plot_restorations",
     "plot_risk_flatness",
     "plot_scatter",
@@ -68,6 +70,7 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.vision.phase_recognition": ("plot_confusion", "plot_phases"),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
+        "basinet.analysis.plots.vision.reconstructions": ("plot_reconstructions",),
         "basinet.analysis.plots.vision.restorations": ("plot_restorations",),
         "basinet.analysis.plots.scatter": (
             "plot_flatness_accuracy",

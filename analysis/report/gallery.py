@@ -35,6 +35,7 @@ _OF_TASKS = (
     ("series", "forecast_drawing", "forecast"),
     ("vision.restored", "restoration_drawing", "super_resolution"),
     ("vision.recognised", "phase_drawings", "video_language"),
+    ("vision.reconstructed", "pretraining_drawings", "quality_pretraining"),
     ("vision.extractors", "extractor_drawing", "pretrained_ensemble"),
 )
 """Modules that need torch, and are imported for runs of some tasks: what draws them, and the tasks."""

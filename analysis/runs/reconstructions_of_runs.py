@@ -71,7 +71,7 @@ def reconstructed_crops(runs: Sequence[Run], count: int, solutions: Solutions | 
 
     Args:
         runs: Runs; left out are those for which `reconstructs` does not hold, and those in which all replicas diverged.
-        count: Number of crops, evenly spaced over the test data.
+        count: Number of crops, evenly spaced over the test data, and degraded in turn by each chain.
         solutions: What opens the runs; by default something new.
 
     Returns:
@@ -130,7 +130,10 @@ def _of_run(solution: Solution, run: Run, label: str, count: int) -> list[Recons
     task, model, found = _task(solution, run), solution.centroid(), []
     data = task.test
     assert isinstance(data, MaskedCrops)
-    for row in evenly_spaced(len(data), min(count, len(data))):
+    chains = len(data.chains)
+    crops = len(data) // chains
+    for place, each in enumerate(evenly_spaced(crops, min(count, crops))):
+        row = each * chains + place % chains  # degraded in turn by each chain
         rows = torch.tensor([row])
         batch: Any = take(data, rows)
         units, places, wanted, targets = batch
@@ -143,7 +146,7 @@ def _of_run(solution: Solution, run: Run, label: str, count: int) -> list[Recons
         pixels = _pixels(outputs.view_as(truth), truth, task.normalised)
         parts = (truth.new_full(truth.shape, _GREY), truth, pixels)
         seen, true, predicted = (_image(units, places, masked, wanted) for masked in parts)
-        chain = "+".join(data.chains[row % len(data.chains)])
+        chain = "+".join(data.chains[row % chains])
         clean = data.target == "clean"
         crop = Reconstructed(
             str(task.tested[row]),

@@ -187,9 +187,8 @@ def test_images_are_rated_as_in_the_run(trained, files, tmp_path, capsys):
 
 def test_whole_images_are_shrunk_as_in_the_task(files, tmp_path):
     folder = files / "images"
-    task = image_aesthetics(
-        path=str(folder), scores=str(files / "images.csv"), scale=[0, 10], size=16, cache=str(tmp_path)
-    )
+    scores = str(files / "images.csv")
+    task = image_aesthetics(path=str(folder), scores=scores, scale=[0, 10], size=16, cache=str(tmp_path))
     read = file_inputs({"name": "image_aesthetics", "size": 16}).read
     for row, name in enumerate(task.names):
         assert torch.equal(read(folder / name)[0], take(task.test, slice(row, row + 1))[0])

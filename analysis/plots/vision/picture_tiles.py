@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from basinet.analysis.drawing.sizes import text_width
 from basinet.analysis.drawing.style import Style, ink
 
-__all__ = ["name_tile", "show_tile"]
+__all__ = ["name_tile", "shortened", "show_tile"]
 
 
 def show_tile(ax: Axes, image: Tensor, x: float, y: float, width: float, height: float) -> None:
@@ -45,3 +46,21 @@ def name_tile(ax: Axes, label: str, x: float, y: float, size: float, looks: Mapp
         return
     look = looks[label]
     ax.plot([x], [y], linestyle="", marker=look.marker, color=look.color, markersize=0.7 * size, label=label)
+
+
+def shortened(text: str, width: float, size: float) -> str:
+    """Cut the end off a text that is too wide.
+
+    Args:
+        text: The text.
+        width: The width that it may have, in points.
+        size: Size of the font in points.
+
+    Returns:
+        The text, or what fits of it and an ellipsis.
+    """
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(f"{text}…", size) > width:
+        text = text[:-1]
+    return f"{text}…"

@@ -9,7 +9,7 @@ from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.layout import SMALLEST
 from basinet.analysis.drawing.sizes import cell_of, text_width
 from basinet.analysis.drawing.style import ink, styles
-from basinet.analysis.plots.vision.picture_tiles import name_tile, show_tile
+from basinet.analysis.plots.vision.picture_tiles import name_tile, shortened, show_tile
 from basinet.analysis.runs.reconstructions_of_runs import Reconstructed, reconstructed_crops, reconstructs
 from basinet.analysis.runs.solution import replicas_of
 from basinet.sim.experiment.component import ExperimentError
@@ -27,8 +27,8 @@ _GAP = 0.05  # inches
 def plot_reconstructions(runs: Sequence[Run], *, crops: int = 4, ax: Axes | None = None, legend: bool = True) -> Axes:
     """Draw test crops, what a model sees of them, what runs predict of the masked units, and what these are.
 
-    Rows are crops, evenly spaced over the test data; the numbers are their losses. If pixels are normalised in each
-    unit, predictions are drawn with the mean and the variance of the true unit. Drawn is the centroid of the first
+    Rows are crops, evenly spaced over the test data; numbers are losses of single crops. If pixels are normalised in
+    each unit, predictions are drawn with the mean and the variance of the true unit. Drawn is the centroid of the first
     replica that did not diverge.
 
     Args:
@@ -89,19 +89,10 @@ def draw_reconstructed(found: Sequence[Reconstructed], ax: Axes, *, legend: bool
             if label in crop.losses:
                 text = f"{crop.losses[label]:.3g}"
                 ax.text(middle, y + line / 2, text, fontsize=size, ha="center", va="center", color=ink())
-        name = _shortened(f"{crop.name}, {crop.chain}", 72 * 2 * unit, size)
+        name = shortened(f"{crop.name}, {crop.chain}", 72 * 2 * unit, size)
         ax.text(0, y + line / 2, name, fontsize=size, ha="left", va="center", color=ink())
     ax.set_xlim(0, columns * (unit + _GAP))
     ax.set_ylim(line + len(found) * (unit + line + _GAP), 0)
     ax.set_aspect("equal")
     ax.set_axis_off()
     return finish(ax, legend=legend)
-
-
-def _shortened(text: str, width: float, size: float) -> str:
-    """Cut the end off a text that is wider than so many points."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(f"{text}…", size) > width:
-        text = text[:-1]
-    return f"{text}…"

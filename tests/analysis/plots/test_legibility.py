@@ -18,9 +18,11 @@ from matplotlib.lines import Line2D
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
+from basinet.analysis.plots.vision.reconstructions import MOST_RECONSTRUCTED
 from basinet.analysis.plots.vision.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.runs.phases_of_runs import Recognised
+from basinet.analysis.runs.reconstructions_of_runs import Reconstructed
 from basinet.analysis.runs.restorations_of_runs import Restored
 from basinet.analysis.runs.trajectory_surface import Trajectories
 from basinet.analysis.statistics.run_labels import labels
@@ -178,6 +180,17 @@ def restorations(runs, **kwargs):
         return plots.plot_restorations(runs, **kwargs)
 
 
+def reconstructions(runs, **kwargs):
+    crop = torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    labels = [*named(runs)][:MOST_RECONSTRUCTED]
+    predicted, losses = {label: crop + n for n, label in enumerate(labels, 1)}, dict.fromkeys(labels, 1.234)
+    name, chain = "a_name_of_an_image_that_is_long", "blur+colour+noise"
+    found = [Reconstructed(name, chain, crop, crop, crop, predicted, losses, False, True)] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.analysis.plots.vision.reconstructions.reconstructed_crops", lambda *_: found)
+        return plots.plot_reconstructions(runs, **kwargs)
+
+
 STAGES = [f"a long name of a phase {n}" for n in range(8)]
 
 
@@ -232,6 +245,7 @@ OF_RUNS = {
     "iso_accuracy": plots.plot_iso_accuracy,
     "forecasts": forecasts,
     "phases": phases,
+    "reconstructions": reconstructions,
     "restorations": restorations,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
