@@ -36,6 +36,11 @@ _OF_TASKS = (
     ("vision.restored", "restoration_drawing", "super_resolution"),
     ("vision.recognised", "phase_drawings", "video_language"),
     ("vision.reconstructed", "pretraining_drawings", "quality_pretraining"),
+    (
+        "vision.rated",
+        "rating_drawing",
+        *("image_quality", "image_aesthetics", "video_quality", "pretrained_ensemble"),
+    ),
     ("vision.extractors", "extractor_drawing", "pretrained_ensemble"),
 )
 """Modules that need torch, and are imported for runs of some tasks: what draws them, and the tasks."""
