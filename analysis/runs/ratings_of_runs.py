@@ -11,6 +11,7 @@ from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import Scoring
 from basinet.sim.tasks.vision.file_inputs import RATED
+from basinet.sim.vision.video_files import evenly_spaced
 
 __all__ = ["rates", "rating_rows"]
 
@@ -30,16 +31,18 @@ def rates(run: Run) -> bool:
     return is_solved(run, *RATED)
 
 
-def rating_rows(runs: Sequence[Run], solutions: Solutions | None = None) -> list[Row]:
+def rating_rows(runs: Sequence[Run], most: int | None = None, solutions: Solutions | None = None) -> list[Row]:
     """Rate test samples by finished runs, each by the centroid of its first replica that did not diverge.
 
     Args:
         runs: Runs; left out are those for which `rates` does not hold, those in which all replicas diverged, and those
             without tests.
+        most: Most samples that each rates, evenly spaced over the test data; None for all.
         solutions: What opens the runs; by default something new.
 
     Returns:
-        Rows with the `label` of a run, the name of a `sample`, and its scores `truth` and `predicted`.
+        Rows with the `label` of a run, the name of a `sample`, its scores `truth` and `predicted`, and the number of
+        all test `samples`.
 
     Raises:
         ExperimentError: A run cannot be read.
@@ -53,11 +56,13 @@ def rating_rows(runs: Sequence[Run], solutions: Solutions | None = None) -> list
         task = solution.task
         if not isinstance(task, Scoring) or task.test is None:
             continue
-        model, found = solution.centroid(), []
+        model, found, count = solution.centroid(), [], length(task.test)
+        places = evenly_spaced(count, min(count, most or count))
         with torch.no_grad():
-            for first in range(0, length(task.test), _CHUNK):
-                batch = take(task.test, slice(first, first + _CHUNK))
+            for chunk in torch.split(torch.tensor(places), _CHUNK):
+                batch = take(task.test, chunk)
                 found.append(torch.cat(task.both_scores(task.outputs(model, batch), batch), 1))
-        for name, (predicted, truth) in zip(task.names, torch.cat(found).tolist(), strict=True):
-            rows.append({"label": label, "sample": name, "truth": truth, "predicted": predicted})
+        for place, (predicted, truth) in zip(places, torch.cat(found).tolist(), strict=True):
+            rated = {"sample": task.names[place], "truth": truth, "predicted": predicted}
+            rows.append({"label": label, **rated, "samples": count})
     return rows

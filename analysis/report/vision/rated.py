@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 _MOST = 6
 """Most runs whose scores are drawn."""
 
+_MOST_SAMPLES = 256
+"""Most samples that each run rates, which bounds the time."""
+
 
 def rating_drawing(runs: Sequence[Run]) -> Drawing | None:
     """Draw predicted against true scores of all test samples.
@@ -41,7 +44,7 @@ def rating_drawing(runs: Sequence[Run]) -> Drawing | None:
     if count > _MOST:
         ran = [ran[place] for place in leaders(ran)[:_MOST]]
     try:
-        rows = rating_rows(ran)
+        rows = rating_rows(ran, _MOST_SAMPLES)
     except (ExperimentError, ImportError, OSError) as error:
         _log.warning("predicted scores are not drawn: %s", error)
         return None
@@ -57,10 +60,11 @@ def rating_drawing(runs: Sequence[Run]) -> Drawing | None:
         ax.set_title(f"{label}\n{numbers}", fontsize="small")
         found.append(f"{label}: {numbers}")
     finish_panels(figure, axes, share_x=True)
+    shown, total = sum(row["label"] == rows[0]["label"] for row in rows), rows[0]["samples"]
+    which = "all test samples" if shown == total else f"{shown} of {total} test samples, evenly spaced,"
     caption = (
-        "Predicted scores of all test samples against the true ones, by the centroid of the first replica that did not"
-        " diverge. Grey: where they are equal. A loss of the correlation alone leaves shift and scale of predictions"
-        " open; where only the order is learned, they are far from the line."
+        f"Predicted scores of {which} against the true ones, by the centroid of the first replica that did not diverge."
+        " On the grey line, both are equal."
     )
     if count > len(ran):
         caption += f" Of {count} runs, {len(ran)} are drawn, the best of each strategy."
