@@ -95,4 +95,6 @@ def draw_reconstructed(found: Sequence[Reconstructed], ax: Axes, *, legend: bool
     ax.set_ylim(line + len(found) * (unit + line + _GAP), 0)
     ax.set_aspect("equal")
     ax.set_axis_off()
+    if legend:
+        ax.set_anchor("W")  # beside the legend
     return finish(ax, legend=legend)
