@@ -334,6 +334,21 @@ def interpolation(old, new):
     return found
 
 
+def test_tied_values_are_compared_as_they_fit():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.Linear(2, 1, bias=False)
+
+        def fitted(self, name, value):
+            return value.repeat(1, 2)
+
+    one = torch.ones(1, 1)
+    assert not load_values(model := Tied(), {"first.weight": one, "second.weight": one})
+    assert torch.equal(model.first.weight, torch.ones(1, 2))
+    assert load_values(Tied(), {"first.weight": one, "second.weight": 2 * one}).other
+
+
 @pytest.mark.parametrize("name", ["hivit", "hivit_video", "masked_hivit"])
 def test_what_was_learned_at_another_size_is_resampled(name):
     small = moved(HiViT((1, 48, 48), 1, **SMALL, hidden=3).double())
