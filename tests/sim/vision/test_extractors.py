@@ -1,6 +1,7 @@
 """Frozen extractors: what their pretext tasks ask, that they learn, and features that are kept by content."""
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import permutations
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_training_depends_on_nothing_else(folder, tmp_path):
             made.append(pretrained(["blur"], where, TINY)["blur"])
         assert torch.equal(torch.get_rng_state(), before) and torch.is_grad_enabled()
     assert all(map(torch.equal, *(found.network.parameters() for found in made)))
+
+
+def test_networks_that_were_trained_before_a_break_are_kept(tmp_path, caplog, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(PRETEXTS, "photos", replace(PRETEXTS["photos"], samples=interrupted))
+        pretrained(["jigsaw", "photos"], tmp_path, TINY)
+    caplog.clear()
+    found = pretrained(["jigsaw", "photos"], tmp_path, TINY)
+    assert [message for message in caplog.messages if "has learnt" in message] == caplog.messages[-1:]
+    assert "photos has learnt" in caplog.messages[-1] and [*found] == ["jigsaw", "photos"]
 
 
 def test_features_of_the_whole_pool(folder, videos):

@@ -277,6 +277,9 @@ def test_the_usual_model_has_the_stated_parts():
     assert sum(p.numel() for p in model.parameters()) == modules + 4 * 64 + 64 * 65 + 65
     kinds = [type(layer) for layer in model.transformations[0]]
     assert kinds == [nn.Linear, nn.LayerNorm, nn.GELU] * 2
+    for useless in ((math.inf, math.inf), (0.0, 1.0)):
+        with pytest.raises(ValueError, match="indices are positive, and one that is finite, but got"):
+            EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=useless, weights="davies_bouldin")
     with pytest.raises(ValueError, match="of 1 extractors, but got"):
         EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=(5.0,))
 
@@ -287,6 +290,12 @@ def test_baselines_are_the_mean_and_two_ridges(features, rated):
     found = task.baselines()
     assert [*found] == ["mean target", "ridge on all features", "ridge on good"]
     assert {key for row in found.values() for key in row} == {"test_srocc", "test_plcc"}
+    alone = replace(task, icid=0.0).baselines()["mean target"]  # whose loss is that of scores
+    truth, mean = task.test[-1].double(), task.train[-1].double().mean()
+    assert alone["test_loss"] == pytest.approx(float((truth - mean).abs().mean()), rel=1e-6)
+    of_some = replace(task, icid=0.0, evaluated_samples=20)  # as of the model, but fitted to all
+    errors = (of_some.evaluated[-1].double() - mean).abs().mean()
+    assert of_some.baselines()["mean target"]["train_loss"] == pytest.approx(float(errors), rel=1e-6)
     x, z = (part[0].double().mean(1) for part in (task.train, task.test))
     ridge = Ridge(x, task.train[-1][:, 0].double())
     wanted = spearmanr(ridge(z), task.test[-1][:, 0]).statistic
@@ -319,9 +328,10 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
     (standard,) = task.chosen.standards
     first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips | taken)))
     assert torch.equal(first, again) and len(standard.shift) == first.shape[-1]
-    kept.write_text("{}")
-    with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
-        pretrained_ensemble(**clips | taken)
+    for damaged in ("{}", '{"extractors": [], "standards": []}', kept.read_text().replace("shift", "sift")):
+        kept.write_text(damaged)
+        with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
+            pretrained_ensemble(**clips | taken)
     with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
         pretrained_ensemble(**clips | taken, select="ridge")
 
@@ -349,6 +359,23 @@ def test_a_ridge_needs_several_groups(features, rated):
     assert all(math.isnan(extractor.ridge_srocc) for extractor in ensemble_of(features, one).chosen.ranked)
     with pytest.raises(ValueError, match="select is 'ridge', which needs training videos of several photos"):
         ensemble_of(features, one, select="ridge", top=1)
+    assert [*ensemble_of(features, one).baselines()] == ["mean target", "ridge on all features"]
+
+
+def test_the_index_needs_several_videos_of_a_content(features, rated):
+    each = rated._replace(columns={"content": np.arange(TRAIN)})
+    assert all(math.isinf(extractor.davies_bouldin) for extractor in ensemble_of(features, each).chosen.ranked)
+    with pytest.raises(
+        ValueError, match="select is 'davies_bouldin', which needs several training videos of a content"
+    ):
+        ensemble_of(features, each, select="davies_bouldin", top=1)
+
+
+@pytest.mark.parametrize(("values", "allowed"), [((2.0, 3.0), "allowed is 2"), ((2.0,), "different scores are needed")])
+def test_more_clusters_than_scores_are_refused(features, rated, values, allowed):
+    scores = torch.tensor(values * (TRAIN + TEST))[: TRAIN + TEST, None]
+    with pytest.raises(ValueError, match=f"num_clusters is 4, and too many training scores are equal; {allowed}"):
+        ensemble_of(features, rated._replace(scores=scores))
 
 
 def test_a_model_without_embeddings_is_refused_unless_icid_does_not_count(features, rated):
