@@ -152,6 +152,17 @@ def test_networks_learn_and_are_kept(folder, caplog):
     assert not torch.equal(next(found.network.parameters()), next(untrained("faces").parameters()))
 
 
+def test_networks_are_trained_anew_with_another_budget_or_of_other_files(folder, tmp_path, monkeypatch):
+    before = pretrained(["digits"], folder, TINY)["digits"]
+    longer = pretrained(["digits"], folder, replace(TINY, steps=2))["digits"]
+    (tmp_path / "digits.csv").write_text("others")
+    other = replace(PRETEXTS["digits"], samples=PRETEXTS["faces"].samples, files=lambda: [tmp_path / "digits.csv"])
+    monkeypatch.setitem(PRETEXTS, "digits", other)
+    found = pretrained(["digits"], folder, TINY)["digits"]
+    first, second, third = (next(learnt.network.parameters()) for learnt in (before, longer, found))
+    assert not torch.equal(first, second) and not torch.equal(first, third)
+
+
 def test_training_depends_on_nothing_else(folder, tmp_path):
     made = []
     for where, seed in ((folder, 3), (tmp_path, 4)):
@@ -200,7 +211,8 @@ def test_clips_are_seen_by_how_frames_change(folder, videos):
     summary = torch.cat([change.mean((2, 3)), change.std((2, 3), correction=0)], 1)
     wanted = torch.cat([summary, summary, change.mean((2, 3))], 1)
     torch.testing.assert_close(found["own_nets:Two@clip"][0], wanted, rtol=1e-4, atol=1e-6)
-    middle = features(["random@clip"], videos[:1], frames=2, cache=folder)["random@clip"]
+    frames, middle = features(["random", "random@clip"], videos[:1], frames=2, cache=folder).values()
+    assert not torch.allclose(frames, middle)
     torch.testing.assert_close(middle[0], found["random@clip"][0, [1, 3]], rtol=1e-4, atol=1e-6)
 
 
@@ -220,6 +232,7 @@ def test_features_are_computed_once_by_content(folder, videos, monkeypatch):
     assert torch.equal(some, first[[2, 0]])
     files = cached(Items(source=videos, name="videos"), folder)
     assert torch.equal(features([NEGATIVE], files, cache=folder)[NEGATIVE], first)
+    assert torch.equal(features([NEGATIVE], files, rows=torch.tensor([2, 1]), cache=folder)[NEGATIVE], first[[2, 1]])
     apart = cached_separately(
         Items(source=videos, name="videos"), ["a1", "b2", "c3"], torch.empty(0, 0, 0, 0, dtype=torch.uint8), folder
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from basinet.sim.data.memory_map import cache_folder
 from basinet.sim.experiment.digest import digest
 from basinet.sim.tasks.kept import Kept
-from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
+from basinet.sim.tasks.left_out import check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import Ranked, rank_extractors
@@ -27,9 +27,7 @@ from basinet.sim.tasks.vision.ensemble.icid import (
 )
 from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
-from basinet.sim.tasks.vision.videos.clips import rated_clips
-from basinet.sim.tasks.vision.videos.kvq_files import rated_files
-from basinet.sim.tasks.vision.videos.video_rating import VideoRating
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating, rated_videos
 from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos
 from basinet.sim.vision.extractors.extracted import features
 from basinet.sim.vision.extractors.pool import POOL
@@ -354,13 +352,8 @@ def pretrained_ensemble(
         check_left_out(pretrained_ensemble, reason, extractors=extractors, select=select, top=top)
         chosen = Chosen.read(Path(standards))
         extractors = tuple(extractor.name for extractor in chosen.used)
-    if path is None:
-        files = {"train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
-        check_left_out(pretrained_ensemble, READ, **files)
-        rated = rated_clips(contents, size, frames, test)
-    else:
-        check_left_out(pretrained_ensemble, GENERATED, contents=contents, size=size, test=test)
-        rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
+    files = {"path": path, "train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
+    rated = rated_videos(pretrained_ensemble, frames=frames, contents=contents, size=size, test=test, **files)
     folder = cache_folder() if cache is None else Path(cache)
     source = kept_videos(rated.source, folder)
     # Videos of a part that is not used have no features.

@@ -351,6 +351,7 @@ def test_mistakes_are_sentences(cache, settings, sentence):
         ({}, "scores is missing; a CSV file"),
         ({"scores": "koniq.csv", "scale": [5, 1]}, r"scale is \[5, 1\]; allowed are a lowest score and a higher one"),
         ({"scores": "koniq.csv", "scale": [0, 100], "fold": 1}, "fold is 1, and the column set says what is tested"),
+        ({"scores": "kvq.csv", "test": "validation"}, "test is 'validation', which is for a file with the column set"),
         ({"scores": "AVA.txt", "scale": [0, 10]}, "scale is for CSV files"),
         ({"scores": "none.csv"}, "none.csv cannot be read"),
         ({"path": "nowhere", "scores": "koniq.csv"}, "path is 'nowhere', which is no folder"),
@@ -359,7 +360,7 @@ def test_mistakes_are_sentences(cache, settings, sentence):
 )
 def test_mistakes_about_files_are_sentences(folder, cache, settings, sentence):
     write_csv(folder / "koniq.csv", KONIQ)
-    write_csv(folder / "kvq.csv", [("filename", "score"), ("0.jpg", 3)])
+    write_csv(folder / "kvq.csv", [("filename", "score"), *((f"{n}.jpg", 3) for n in range(6))])
     files = {name: str(folder / value) for name, value in settings.items() if "scores" in name}
     given = {"path": str(folder / "images"), "cache": cache, "patch": 16, **settings, **files}
     with pytest.raises(ValueError, match=sentence):
