@@ -15,7 +15,10 @@ def runs(tmp_path_factory):
     clips = {"contents": 6, "size": 32, "frames": 2, "key_frames": 1, "cache": str(folder / "cache")}
     task = {"name": "pretrained_ensemble", "extractors": names, "select": "ridge", "top": 2, **clips}
     network = {"topology": {"name": "ring", "agents": 2}, "strategy": ["isolated", "diffusion"]}
-    found = basinet.run(task=task, **network, steps=1, batch_size=2, replicas=1, analysis=[], out=folder / "runs")
+    model = {"name": "ensemble_regressor", "weights": "davies_bouldin"}
+    found = basinet.run(
+        task=task, model=model, **network, steps=1, batch_size=2, replicas=1, analysis=[], out=folder / "runs"
+    )
     return [load_run(run.path) for run in found.runs]
 
 

@@ -67,13 +67,13 @@ def huge(images):
 
 
 class Drawn(nn.Linear):
-    """Has weights that are drawn when it is made, of the usual type."""
+    """Has weights that are drawn when it is made, of the usual type, and drops outputs in training."""
 
     def __init__(self):
-        super().__init__(3, 2)
+        super().__init__(3, 8)
 
     def forward(self, images):
-        return super().forward(images.mean((2, 3)))
+        return nn.functional.dropout(super().forward(images.mean((2, 3))), 0.9, self.training)
 
 
 def infinite(images):
@@ -149,12 +149,16 @@ def test_networks_learn_and_are_kept(folder, caplog):
     for one, other in zip(found.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one, other) and not one.requires_grad
     assert sum(p.numel() for p in again.network.parameters()) == 46_672
-    assert not torch.equal(next(found.network.parameters()), next(untrained("faces").parameters()))
+    begun, other = (next(untrained(name).parameters()) for name in ("faces", NEGATIVE))
+    assert not torch.equal(next(found.network.parameters()), begun) and not torch.equal(begun, other)
 
 
 def test_networks_are_trained_anew_with_another_budget_or_of_other_files(folder, tmp_path, monkeypatch):
     before = pretrained(["digits"], folder, TINY)["digits"]
-    longer = pretrained(["digits"], folder, replace(TINY, steps=2))["digits"]
+    more = replace(TINY, steps=2)
+    longer = pretrained(["digits"], folder, more)["digits"]
+    prints = [extractors(["digits"], folder, budget)[0].fingerprint for budget in (TINY, more)]
+    assert prints[0] != prints[1]  # and so their features are others, too
     (tmp_path / "digits.csv").write_text("others")
     other = replace(PRETEXTS["digits"], samples=PRETEXTS["faces"].samples, files=lambda: [tmp_path / "digits.csv"])
     monkeypatch.setitem(PRETEXTS, "digits", other)
@@ -269,7 +273,8 @@ def test_weights_that_the_users_own_module_draws_are_the_same_in_every_run(folde
         assert torch.equal(torch.get_rng_state(), before)
         torch.manual_seed(9)
         assert extractors(["own_nets:Drawn"], folder)[0].fingerprint == (found or [made])[0].fingerprint
-        assert made.of_frames(torch.ones(1, 3, 4, 4, dtype=torch.uint8)).dtype == torch.float32
+        seen = made.of_frames(torch.ones(1, 3, 4, 4, dtype=torch.uint8))
+        assert seen.dtype == torch.float32 and seen.all()
         found.append(made)
 
 

@@ -1,5 +1,6 @@
 """A regressor of features of several frozen extractors, brought into one space."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -64,13 +65,13 @@ class EnsembleRegressor(nn.Module):
         self.centres = nn.Parameter(torch.randn(clusters, width)) if clusters else None
         logits = torch.zeros(len(input_shapes))
         if weights == "davies_bouldin":
-            logits = torch.tensor(davies_bouldin).reciprocal().log()
-            if not logits.exp().sum().isfinite() or not logits.exp().any():
+            if not 0 < min(davies_bouldin) < math.inf:
                 given = ", ".join(f"{index:g}" for index in davies_bouldin)
                 raise ValueError(
                     "weights: davies_bouldin needs extractors whose Davies–Bouldin indices are positive, and one that"
                     f" is finite, but got {given}"
                 )
+            logits = torch.tensor([-math.log(index) for index in davies_bouldin])
         if weights == "learnt":
             self.logits = nn.Parameter(logits)
         else:
