@@ -1,5 +1,7 @@
 """Extractors of an ensemble in reports: both rankings, and where the controls land."""
 
+import math
+
 import pytest
 
 import basinet
@@ -36,6 +38,15 @@ def test_both_rankings_are_drawn_with_the_controls(runs):
     headings, cells = drawing.table
     assert [row[0] for row in cells] == ["used", "used", "not used"] and {len(row) for row in cells} == {len(headings)}
     assert "the negative control, random, is number" in drawing.finding
+
+
+def test_extractors_without_a_ridge_are_ranked_by_the_index_alone(runs, tmp_path):
+    chosen = Chosen.read(runs[0].path / "standards.json")
+    alone = chosen._replace(ranked=tuple(one._replace(ridge_srocc=math.nan) for one in chosen.ranked))
+    (tmp_path / "standards.json").write_text(alone.content)
+    drawing = extractor_drawing([runs[0].__class__(**{**vars(runs[0]), "path": tmp_path})])
+    assert len(drawing.rows) == 3 and "smallest Davies–Bouldin index" in drawing.finding
+    assert "correlation" not in drawing.finding and "ridge" not in drawing.finding
 
 
 def test_runs_without_extractors_are_not_drawn(runs, tmp_path, caplog):
