@@ -183,12 +183,12 @@ def test_networks_that_were_trained_before_a_break_are_kept(tmp_path, caplog, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setitem(PRETEXTS, "photos", replace(PRETEXTS["photos"], samples=interrupted))
-        pretrained(["jigsaw", "photos"], tmp_path, TINY)
+        patch.setitem(PRETEXTS, "faces", replace(PRETEXTS["faces"], samples=interrupted))
+        pretrained(["digits", "faces"], tmp_path, TINY)
     caplog.clear()
-    found = pretrained(["jigsaw", "photos"], tmp_path, TINY)
+    found = pretrained(["digits", "faces"], tmp_path, TINY)
     assert [message for message in caplog.messages if "has learnt" in message] == caplog.messages[-1:]
-    assert "photos has learnt" in caplog.messages[-1] and [*found] == ["jigsaw", "photos"]
+    assert "faces has learnt" in caplog.messages[-1] and [*found] == ["digits", "faces"]
 
 
 def test_features_of_the_whole_pool(folder, videos):
