@@ -201,6 +201,12 @@ def test_baselines_are_the_mean_and_the_ridge(task, distorted):
     ridge = found["ridge on scene statistics"]
     assert ridge["test_loss"] == pytest.approx(float(error), rel=1e-6)
     assert {"test_srocc", "test_plcc", "test_krocc", "test_plcc_fitted"} < ridge.keys()
+    few = task.with_inputs(
+        lambda data, rows: data.rows[rows][:, None], 10
+    )  # as of more training samples than are fitted
+    places, known = few.train
+    assert len(places) == 10 and len(few.test[0]) == len(task.test)
+    assert torch.equal(known, distorted.scores().double()[places[:, 0].long()][:, None])
 
 
 # Files
