@@ -155,6 +155,8 @@ def rated_image_files(
         for name, value, usual in (("fold", fold, 0), ("folds", folds, 5)):
             if value != usual:
                 raise ValueError(f"{task}: {name} is {value}, and {chosen} says what is tested; leave it out")
+    if part != "test" and (test_scores is not None or "set" not in known.columns):
+        raise ValueError(f"{task}: test is {part!r}, which is for a file with the column set; leave it out")
     names = [name for one in found for name in one.names]
     truth = np.concatenate([one.scores for one in found if one.scores is not None])
     trained = rows["train"].numpy()
