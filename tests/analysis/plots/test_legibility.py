@@ -269,12 +269,11 @@ OF_TABLES = {
     "topology of many": partial(plots.plot_topology, RANDOM),
     "topology as a matrix": partial(plots.plot_topology, metropolis(nx.gnp_random_graph(100, 0.1, seed=1))),
 }
-PANELLED = [name for name, plot in OF_RUNS.items() if getattr(plot, "func", plot).__module__.startswith("basinet")]
-
-
-def plots_of_own():
-    """Return a name for each function: its settings change neither the layout of panels nor their names."""
-    return {getattr(plot, "func", plot): name for name, plot in reversed(OF_RUNS.items())}.values()
+PANELLED = {  # one of each function: its settings change neither the layout of panels nor their names
+    function: name
+    for name, plot in reversed(OF_RUNS.items())
+    if (function := getattr(plot, "func", plot)).__module__.startswith("basinet")
+}.values()
 
 
 @pytest.fixture(autouse=True)
@@ -312,8 +311,7 @@ def test_figures_of_tables(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "width"),
-    [(name, 2, COLUMN[0]) for name in PANELLED] + [(name, 4, None) for name in PANELLED if name in plots_of_own()],
+    ("name", "count", "width"), [(name, *size) for name in PANELLED for size in ((2, COLUMN[0]), (4, None))]
 )
 def test_panels(make, name, count, width):
     figure = plots.panels(make(MANY if count == 2 else FEW, count), OF_RUNS[name], width=width)

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from basinet.analysis.curvature.hessian import HessianOperator
-from basinet.sim.agents.state import StackedState, instantiate, load_vector
-from basinet.sim.engines import ENGINES
+from basinet.sim.agents.state import instantiate, load_vector
 from basinet.sim.models import MODELS, HiViT, HiViTVideo, MaskedHiViT
 from basinet.sim.models.attention.relative_positions import RelativeAttention, fitted_to_grid, numbered_distances
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.vision.masked.hierarchical_encoder import units_of
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import Regression
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 AGENTS, BATCH, CPU, F64 = 2, 2, torch.device("cpu"), torch.float64
 GRID = (2, 3)
@@ -219,24 +219,8 @@ def test_brightness_and_contrast_of_a_patch_are_seen_from_the_beginning():
 @pytest.mark.parametrize("case", CASES)
 def test_engines_agree_with_autograd_one_agent_at_a_time(case):
     task, model = made(case)
-    state = StackedState(model, AGENTS, CPU, F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
-    batch, keys = tuple(part[picks] for part in task.train), torch.arange(AGENTS)
-    wanted = []
-    for n in range(AGENTS):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
-        loss = (agent(*(part[n] for part in batch[:-1])) - batch[-1][n]).square().mean()
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
+    gradients = check_engines(task, model, tuple(part[: AGENTS * BATCH] for part in task.train), AGENTS)
     assert (gradients != 0).double().mean() > 0.9
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,6 +1,5 @@
 """Ensembles of frozen extractors: the ICID loss, how extractors are judged, the task, and its model in all engines."""
 
-import copy
 import math
 from dataclasses import replace
 from itertools import permutations
@@ -17,8 +16,7 @@ from torch.nn.functional import cosine_similarity
 
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.metrics import default_metrics
-from basinet.sim.agents.state import StackedState, load_vector
-from basinet.sim.engines import ENGINES
+from basinet.sim.agents.state import load_vector
 from basinet.sim.models import EnsembleRegressor
 from basinet.sim.tasks import pretrained_ensemble
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import cross_validated, davies_bouldin, without_content
@@ -36,6 +34,7 @@ from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.video_views import Rated
 from basinet.sim.vision.extractors.extracted import features as pool_features
 from basinet.sim.vision.extractors.pool import POOL
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 F64 = torch.float64
 TRAIN, TEST = 42, 14
@@ -240,23 +239,7 @@ CASES = {
 def test_engines_agree_with_autograd_one_agent_at_a_time(features, rated, case):
     weights, settings = CASES[case]
     task, model = made(features, rated, weights, **settings)
-    state = StackedState(model, 2, torch.device("cpu"), F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * random(*state.parameters.shape)
-    picks = torch.arange(2 * 9).view(2, 9)
-    batch, keys = tuple(part[picks] for part in task.train), torch.arange(2)
-    wanted = []
-    for n in range(2):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], dict(model.named_buffers()))
-        loss = task.objective(agent, tuple(part[n] for part in batch))
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+    check_engines(task, model, tuple(part[: 2 * 9] for part in task.train), agents=2)
 
 
 @pytest.mark.parametrize("case", CASES)
