@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.sim.data.memory_map import cache_folder
-from basinet.sim.data.rows import in_memory
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.models.vision.languages.video_text import Level
@@ -28,12 +27,14 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     present,
     same_texts,
 )
+from basinet.sim.tasks.vision.procedures.labelled_frames import Frames, Labelled
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
 from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES
-from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled
+from basinet.sim.tasks.vision.procedures.text_features import TextModel, TextModelName
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent
 from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, Words
 
-__all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage", "video_language"]
+__all__ = ["ClipTerm", "PartsTerm", "VideoLanguage", "video_language"]
 
 ClipTerm = Literal["symmetric", "weighted", "candidates"]
 """Loss of a clip and its narrations: of the first one, either way or weighted; or of all, any of which may be right."""
@@ -51,30 +52,15 @@ _DRAWS = 32
 """Number of times that phases are guessed for the baseline of chance."""
 
 
-@dataclass(frozen=True)
-class Frames:
-    """A batch for tests: frames of known phases, in the order of time.
-
-    Attributes:
-        frames: A frame or more at each time, [B, F, 3, H, W] from 0 to 1.
-        phase: The phase, int64 [B].
-        video: The number of the video, int64 [B]; videos of all sets are numbered together.
-    """
-
-    frames: Tensor
-    phase: Tensor
-    video: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class VideoLanguage(Task):
     """Learning from videos and texts at three levels, by contrast in a batch; tests ask for phases that were not named.
 
-    Training data make batches (clip, phase, video, weights); texts are words, int64, padded with 0. A clip is (frames
-    [B, F, 3, H, W] from 0 to 1, candidates for its narration [B, C, T], the first of which there is), a phase (frames,
-    its text [B, T], texts of its steps [B, S, T]), a video (frames, abstract [B, T], texts of its phases [B, P, T]).
-    Weights [B, 3] say how much the loss of each level counts, alike in all of a batch; levels whose parts have a last
-    dimension of 0 do not count. Test data make batches `Frames`.
+    Training data make batches (clip, phase, video, weights); texts are words, int64, padded with 0, or vectors. A clip
+    is (frames [B, F, 3, H, W] from 0 to 1, candidates for its narration [B, C, T], the first of which there is), a
+    phase (frames, its text [B, T], texts of its steps [B, S, T]), a video (frames, abstract [B, T], texts of its phases
+    [B, P, T]). Weights [B, 3] say how much the loss of each level counts, alike in all of a batch; levels whose parts
+    have a last dimension of 0 do not count. Test data make batches `Frames`.
 
     The loss is the weighted sum over the levels of the mean of their terms. A batch of another size has other
     negatives, and is another objective. Samples of a batch that share a text are no negatives of each other at that
@@ -83,9 +69,10 @@ class VideoLanguage(Task):
     reading).
 
     Attributes:
-        words: The vocabulary.
+        words: The vocabulary; None if texts are vectors.
         phases: Names of the phases.
-        prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding.
+        prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding; or
+            vectors.
         sets: The set of each test video, such as "test", or "other_centre" for transfer.
         levels: The levels that count at all.
         clip_terms: The losses of clips.
@@ -96,7 +83,7 @@ class VideoLanguage(Task):
     classification: bool = False
     mean_over: MeanOver = "batch"
     model: str = "video_text"
-    words: Words
+    words: Words | None = None
     phases: tuple[str, ...]
     prompts: Tensor
     sets: tuple[str, ...]
@@ -105,6 +92,7 @@ class VideoLanguage(Task):
     parts_terms: tuple[PartsTerm, ...] = get_args(PartsTerm)
     prompt_level: Level = "phase"
 
+    same_loss: ClassVar[bool] = False
     loss_words: ClassVar[str] = (
         "weighted sum over the levels of contrastive losses of the batch, whose size sets the negatives; on test data"
         " the cross-entropy of phases by prompts, which is another loss"
@@ -112,13 +100,14 @@ class VideoLanguage(Task):
 
     @property
     def kept(self) -> dict[str, Kept]:
-        """What a run keeps: the vocabulary."""
-        return {"words": self.words.kept}
+        """What a run keeps: the vocabulary, if there is one."""
+        return {} if self.words is None else {"words": self.words.kept}
 
     @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for; see `Task.model_arguments`."""
-        return {**super().model_arguments, "vocabulary": self.words.size, "padding": PADDING}
+        size = None if self.words is None else self.words.size
+        return {**super().model_arguments, "vocabulary": size, "padding": PADDING}
 
     @property
     def about_loss(self) -> str:
@@ -206,13 +195,13 @@ class VideoLanguage(Task):
         """Return what tests measure of guesses, on average over some, and of the most frequent phase of the tests."""
         if self.test is None:
             return {}
-        phase = in_memory(self.test).phase
+        phase, video = self.test.phase, self.test.video  # type: ignore[union-attr]
         count = len(self.phases)
         most = int(torch.bincount(phase, minlength=count).argmax())
 
         def measured(chosen: Tensor) -> dict[str, float]:
-            test = Frames(torch.zeros(len(phase), 1), phase, in_memory(self.test).video)
-            return measure(replace(self, test=test, measured_batch=None), "test", lambda _: _certain(chosen, count))
+            test = Frames(chosen, phase, video)
+            return measure(replace(self, test=test), "test", lambda batch: _certain(batch.frames, count))
 
         keys = torch.tensor([draws.key(0, "guessed phases", turn) for turn in range(_DRAWS)])
         guesses = draws.integers(keys, count, (len(phase),)).to(phase.device)
@@ -240,6 +229,7 @@ def video_language(
     prompts: str | None = None,
     frames: Annotated[int, Field(ge=2, le=10**6)] = 64,
     side: Annotated[int, Field(ge=8, le=1024)] = 64,
+    text: Literal["words"] | TextModelName = "words",
     most_words: Annotated[int, Field(ge=1, le=10**7)] | None = None,
     words: str | None = None,
     cache: str | None = None,
@@ -284,9 +274,11 @@ def video_language(
         prompts: CSV file of the prompts of phases.
         frames: Number of frames of a file, evenly spaced.
         side: Height and width to which frames of files are resized.
+        text: What makes texts numbers: the words of a vocabulary; or the frozen text model of a package, "wordllama" or
+            "minilm", whose vectors of whole texts take the place of words.
         most_words: Largest size of the vocabulary of files; by default all words of the training videos.
         words: The file words.json of a run whose vocabulary is to be taken instead, as in training that starts from it.
-        cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
+        cache: Folder for decoded videos and vectors of texts, shared by all runs; by default ~/.cache/basinet.
         levels: Levels that count at all; clips do, in all epochs.
         phase_every: Number of epochs of which phases count in one, but not in the first.
         video_every: The same for videos.
@@ -303,13 +295,13 @@ def video_language(
         narrations: Candidates for the narration of a clip.
         steps: Texts of the parts of a phase.
         phases: Texts of the phases of a video.
-        text_length: Words of each text, after which it is cut.
+        text_length: Words of each text, after which it is cut; all of it becomes a vector.
 
     Returns:
         A task.
 
     Raises:
-        ImportError: scikit-image is not installed, or PyAV for files.
+        ImportError: scikit-image is not installed, or PyAV for files, or the package of a text model.
         ValueError: A file cannot be read, or holds something else; or a setting has no meaning.
 
     References:
@@ -324,18 +316,27 @@ def video_language(
         raise ValueError(f"levels: got {shown([*levels])}; allowed are those with clip, which alone counts at first")
     if space is not None and space not in levels:
         raise ValueError(f"space: got {space}; {nearest(space, levels)}")
-    known = None if words is None else Words.read(Path(words))
-    if known is not None:
+
+    def folder() -> Path:
+        return cache_folder() if cache is None else Path(cache)
+
+    code: Words | TextModel | None = None
+    if text != "words":
+        unused = {"most_words": most_words, "words": words, "text_length": text_length}
+        check_left_out(video_language, f"for words; allowed with text: {text} is to leave it out", **unused)
+        code = TextModel(text, folder())
+    elif words is not None:
+        code = Words.read(Path(words))
         check_left_out(
             video_language, "for a vocabulary made here; allowed with words is to leave it out", most_words=most_words
         )
     extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
     alternation = Alternation(epoch, phase=phase_every, video=video_every)
     if path is None:
-        files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "cache": cache}
-        check_left_out(video_language, READ, **files, most_words=most_words)
+        files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "most_words": most_words}
+        check_left_out(video_language, READ, **files, **({"cache": cache} if text == "words" else {}))
         sets = composed_sets(
-            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, words=known,
+            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, words=code,
             extent=extent, alternation=alternation,
         )  # fmt: skip
     else:
@@ -343,20 +344,19 @@ def video_language(
         check_left_out(video_language, GENERATED, **composed, test_videos=test_videos)
         sets = read_sets(
             Path(path), None if test_path is None else Path(test_path), None if prompts is None else Path(prompts),
-            frames=frames, side=side, most_words=most_words, words=known,
-            cache=cache_folder() if cache is None else Path(cache), extent=extent, alternation=alternation,
+            frames=frames, side=side, most_words=most_words, words=code, cache=folder(), extent=extent,
+            alternation=alternation,
         )  # fmt: skip
-    found = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
-    counts = {name: int(labelled.videos.max()) + 1 for name, labelled in found.items()}
+    shown_in = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
     task = VideoLanguage(
         train=sets.train,
-        test=_shown([*found.values()], [*counts.values()]),
+        test=Labelled.joined([*shown_in.values()]) if shown_in else None,
         num_outputs=max(1, len(sets.phases)),
         columns=sets.columns,
-        words=sets.train.words,
+        words=sets.train.words if isinstance(sets.train.words, Words) else None,
         phases=sets.phases,
         prompts=sets.prompts,
-        sets=tuple(name for name, count in counts.items() for _ in range(count)),
+        sets=tuple(name for name, labelled in shown_in.items() for _ in range(labelled.videos)),
         levels=tuple(level for level in get_args(Level) if level in levels),
         clip_terms=tuple(clip_terms),
         parts_terms=tuple(parts_terms),
@@ -364,15 +364,3 @@ def video_language(
     )
     task.check()
     return task
-
-
-def _shown(parts: Sequence[Labelled], counts: Sequence[int]) -> Frames | None:
-    """Put the frames of all sets together; None without any."""
-    if not parts:
-        return None
-    first = [sum(counts[:place]) for place in range(len(parts))]
-    return Frames(
-        torch.cat([part.frames for part in parts])[:, None].float() / 255,
-        torch.cat([part.phases for part in parts]),
-        torch.cat([part.videos + place for part, place in zip(parts, first, strict=True)]),
-    )

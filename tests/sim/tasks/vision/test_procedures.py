@@ -162,10 +162,9 @@ def test_frames_are_labelled_by_the_stages_of_their_video(easy):
             frames = torch.from_numpy(Composed([procedure]).arrays(0)[0].copy())
             wanted = [n for n, length in zip(procedure.stages, procedure.lengths, strict=True) for _ in range(length)]
             rows = slice(place, place := place + len(wanted))
-            assert torch.equal(found.frames[rows], frames) and found.phases[rows].tolist() == wanted
-            assert found.videos[rows].tolist() == [number] * len(wanted)
-        assert len(found.phases) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
-    assert len(easy.test) == 4
+            assert torch.equal(found.frames[rows], frames) and found.phase[rows].tolist() == wanted
+            assert found.video[rows].tolist() == [number] * len(wanted)
+        assert len(found.phase) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
 
 
 def test_phases_of_composed_videos_can_be_told_by_their_frames():
@@ -182,7 +181,7 @@ def test_phases_of_composed_videos_can_be_told_by_their_frames():
     for name, found in sets.recognised.items():
         seen = found.frames.float().mean((2, 3)).numpy()
         guesses = np.linalg.norm(seen[:, None] - means, axis=2).argmin(1)
-        shares[name] = (guesses == found.phases.numpy()).mean()
+        shares[name] = (guesses == found.phase.numpy()).mean()
     assert shares["test"] > 3 / 8 and shares["other kind"] > 2 / 8, shares
     assert shares["other centre"] < shares["test"] - 0.1, shares
 
@@ -313,8 +312,8 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
     shades = video.frames.mean((2, 3, 4))
     assert (shades.diff() > 0.05).all()
     labels = sets.recognised["test"]
-    assert labels.phases.tolist() == [0] * 4 + [2] * 4 + [1] * 4 + [2] * 4
-    assert labels.videos.tolist() == [0] * 8 + [1] * 8
+    assert labels.phase.tolist() == [0] * 4 + [2] * 4 + [1] * 4 + [2] * 4
+    assert labels.video.tolist() == [0] * 8 + [1] * 8
     assert sets.phases == ("one begins", "two begins", "it ends")
     assert [sets.train.words.decode(row) for row in sets.prompts[2].tolist()] == ["late", "the hook … …"]
     assert sets.train.words.decode(sets.train.fetch(torch.tensor([0]))[2].phases[0, 0].tolist()) == "one begins"

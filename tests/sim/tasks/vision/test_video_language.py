@@ -27,7 +27,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     present,
     same_texts,
 )
-from basinet.sim.tasks.vision.procedures.video_language import Frames
+from basinet.sim.tasks.vision.procedures.labelled_frames import Frames
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
 F64 = torch.float64
