@@ -13,6 +13,7 @@ from basinet.algorithms.draws import fold, key, uniform
 from basinet.sim.data.nests import Nest, map_nest, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.vision.procedures.clip_views import DRAWS_OF_VIEW, view_of
 from basinet.sim.tasks.vision.procedures.labelled_frames import Views
 from basinet.sim.tasks.vision.procedures.text_features import TextFeatures
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
@@ -75,6 +76,7 @@ class Extent:
         steps: Narrations and key steps of a phase, S.
         phases: Texts of the phases of a video, P.
         words: Tokens of each text, T.
+        augmented: Whether two augmented views of a clip follow its frames, which makes these 3 F₁.
     """
 
     clip_frames: int = 2
@@ -84,6 +86,7 @@ class Extent:
     steps: int = 3
     phases: int = 8
     words: int = 16
+    augmented: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Alternation:
 
 
 class Clip(NamedTuple):
-    """Clips: frames [B, F₁, 3, H, W] and candidate narrations [B, C, T]."""
+    """Clips: frames [B, F₁ or 3 F₁, 3, H, W] and candidate narrations [B, C, T]."""
 
     frames: Any
     narrations: Any
@@ -246,6 +249,10 @@ class ToldVideos(Stored):
         counts = (3, e.clip_frames, e.phase_frames, e.video_frames, e.steps, e.phases)
         drawn = np.split(uniform(keys, (sum(counts),)).numpy(), np.cumsum(counts)[:-1], axis=1)
         samples = [self._sample(row, [part[at] for part in drawn]) for at, row in enumerate(rows.tolist())]
+        if e.augmented:
+            changes = uniform(fold(keys, 1), (2, DRAWS_OF_VIEW)).numpy()
+            for sample, own in zip(samples, changes, strict=True):
+                sample[0] = np.concatenate([sample[0], *(view_of(sample[0], drawn) for drawn in own)])
         parts = [torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)]
         weights = torch.tensor(self.alternation.shares).expand(len(rows), 3).clone()
         return Clip(*parts[:2]), Phase(*parts[2:5]), Video(*parts[5:]), weights

@@ -24,6 +24,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     cosines,
     info_nce,
     mil_nce,
+    nt_xent,
     present,
     same_texts,
 )
@@ -48,6 +49,9 @@ _PLACES: dict[Level, int] = {level: place for place, level in enumerate(get_args
 _TEXT_SHARE = 0.75
 """How much finding texts counts in a weighted loss, beside finding videos."""
 
+_VIEWS = 3
+"""Views of a clip: itself, and two augmented ones."""
+
 _DRAWS = 32
 """Number of times that phases are guessed for the baseline of chance."""
 
@@ -64,9 +68,9 @@ class VideoLanguage(Task):
 
     The loss is the weighted sum over the levels of the mean of their terms. A batch of another size has other
     negatives, and is another objective. Samples of a batch that share a text are no negatives of each other at that
-    level. The published objective also compares two augmented views of a clip, which this one leaves out; and its
-    levels take turns with steps of their own, where here the losses of those that count in a step are added (our
-    reading).
+    level. With augmented views of clips, the mean of the terms is taken of each of the three views, and averaged with
+    the loss of SimCLR of the augmented ones. The published levels take turns with steps of their own, where here the
+    losses of those that count in a step are added (our reading).
 
     Attributes:
         words: The vocabulary; None if texts are vectors.
@@ -77,6 +81,8 @@ class VideoLanguage(Task):
         levels: The levels that count at all.
         clip_terms: The losses of clips.
         parts_terms: The losses of phases and of videos.
+        augmented: Whether the frames of a clip are those of three views, one after another: the clip, and two
+            augmented ones.
         prompt_level: The level whose space tests compare frames and prompts in.
     """
 
@@ -90,6 +96,7 @@ class VideoLanguage(Task):
     levels: tuple[Level, ...] = get_args(Level)
     clip_terms: tuple[ClipTerm, ...] = get_args(ClipTerm)
     parts_terms: tuple[PartsTerm, ...] = get_args(PartsTerm)
+    augmented: bool = False
     prompt_level: Level = "phase"
 
     same_loss: ClassVar[bool] = False
@@ -137,7 +144,11 @@ class VideoLanguage(Task):
     def _counted(self, batch: Batch) -> dict[Level, tuple[Tensor, ...]]:
         """Return the levels of which there is something in a batch."""
         found = {level: batch[_PLACES[level]] for level in self.levels}
-        return {level: part for level, part in found.items() if part[1].shape[-1]}
+        found = {level: tuple(part) for level, part in found.items() if part[1].shape[-1]}
+        if self.augmented and "clip" in found:
+            frames, *texts = found["clip"]
+            found["clip"] = (frames.unflatten(1, (_VIEWS, -1)).transpose(0, 1).flatten(0, 1), *texts)
+        return found
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Add up the losses of the levels, each with its weight.
@@ -160,7 +171,14 @@ class VideoLanguage(Task):
 
     def _clip_loss(self, found: Sequence[Tensor], texts: Sequence[Tensor], scale: Tensor | float) -> Tensor:
         (clips, narrations), (words,) = found, texts
-        scores, same = cosines(clips, narrations, scale), same_texts(words, PADDING)
+        same = same_texts(words, PADDING)
+        if not self.augmented:
+            return self._narrated_loss(cosines(clips, narrations, scale), words, same)
+        views = clips.unflatten(0, (_VIEWS, -1))
+        losses = [self._narrated_loss(cosines(view, narrations, scale), words, same) for view in views]
+        return torch.stack([*losses, nt_xent(views[1], views[2], scale, same)]).mean()
+
+    def _narrated_loss(self, scores: Tensor, words: Tensor, same: Tensor) -> Tensor:
         terms: dict[ClipTerm, Callable[[], Tensor]] = {
             "symmetric": lambda: info_nce(scores[..., 0], same),
             "weighted": lambda: info_nce(scores[..., 0], same, _TEXT_SHARE),
@@ -239,6 +257,7 @@ def video_language(
     epoch: Annotated[int, Field(ge=1, le=10**9)] = 1,
     clip_terms: Annotated[Sequence[ClipTerm], Field(min_length=1)] = get_args(ClipTerm),
     parts_terms: Annotated[Sequence[PartsTerm], Field(min_length=1)] = get_args(PartsTerm),
+    augmented: bool = False,
     space: Level | None = None,
     clip_frames: Annotated[int, Field(ge=1, le=10**4)] = 4,
     phase_frames: Annotated[int, Field(ge=1, le=10**4)] = 8,
@@ -287,6 +306,8 @@ def video_language(
             of "candidates", any of which may be right.
         parts_terms: Losses of phases and of videos, averaged: of their text, "symmetric" or "weighted"; of the mean of
             the texts of their parts, with the video ("video_parts") or the text ("text_parts").
+        augmented: Whether the losses of a clip are also those of two augmented views of it, which are compared with
+            each other as well, as in HecVL; it takes three times as many frames of clips.
         space: Level of the embeddings in which tests compare frames and prompts; by default that of phases, or of
             clips if phases do not count.
         clip_frames: Frames of a clip.
@@ -330,7 +351,7 @@ def video_language(
         check_left_out(
             video_language, "for a vocabulary made here; allowed with words is to leave it out", most_words=most_words
         )
-    extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
+    extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length, augmented)
     alternation = Alternation(epoch, phase=phase_every, video=video_every)
     if path is None:
         files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "most_words": most_words}
@@ -360,6 +381,7 @@ def video_language(
         levels=tuple(level for level in get_args(Level) if level in levels),
         clip_terms=tuple(clip_terms),
         parts_terms=tuple(parts_terms),
+        augmented=augmented,
         prompt_level=space or ("phase" if "phase" in levels else "clip"),
     )
     task.check()

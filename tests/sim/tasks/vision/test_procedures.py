@@ -12,6 +12,7 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import some
 from basinet.sim.data.sampling import make_sampler
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.vision.procedures.clip_views import view_of
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
@@ -88,6 +89,33 @@ def test_samples_depend_on_their_keys_alone(easy):
     placed = easy.train.to("cpu", torch.float64).read(rows)
     assert placed[2].frames.dtype == placed[3].dtype == torch.float64 and 0.5 < placed[2].frames.max() <= 1
     assert placed[2].abstract.dtype == torch.int64
+
+
+def test_augmented_views_follow_the_frames_of_a_clip(easy):
+    keys = torch.arange(6)
+    plain = easy.train.fetch(keys, keys)
+    augmented = replace(easy.train, extent=replace(Extent(), augmented=True))
+    found = augmented.fetch(keys, keys)
+    assert all(torch.equal(a, b) for a, b in zip(leaves(plain)[1:], leaves(found)[1:], strict=True))
+    own, first, second = found[0].frames.unflatten(1, (3, 2)).unbind(1)
+    assert torch.equal(own, plain[0].frames)
+    changed = [(a != b).flatten(1).any(1).all() for a, b in ((own, first), (own, second), (first, second))]
+    assert all(changed)
+    assert torch.equal(augmented.fetch(keys[4:], keys[4:])[0].frames, found[0].frames[4:])
+    assert not torch.equal(augmented.fetch(keys, keys + 9)[0].frames[:, 2:], found[0].frames[:, 2:])
+
+
+def test_views_show_a_part_that_may_be_mirrored_in_another_light():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 10), dtype=np.uint8)
+    same = np.array([0.5, 0.5, 1, 0, 0, 0.5, 0.5, 0.5])
+    assert np.array_equal(view_of(frames, same), frames)
+    mirrored = np.array([0.4, *same[1:]])
+    assert np.array_equal(view_of(frames, mirrored), frames[..., ::-1])
+    corner = view_of(frames, np.array([0.5, 0.5, 0, 1, 0, 0.5, 0.5, 0.5]))  # 0.6 of either side, at the bottom left
+    assert np.array_equal(np.unique(corner[0, 0, -1]), np.unique(frames[0, 0, -1, :6]))
+    dark = view_of(frames, np.array([0.5, 0, 1, 0, 0, 0.5, 0, 1]))
+    for channel, gain in enumerate((0.6, 0.6 * 0.8, 0.6 * 1.2)):
+        np.testing.assert_allclose(dark[:, channel], frames[:, channel] * gain, rtol=0, atol=0.5 + 1e-9)
 
 
 @pytest.mark.parametrize("alternation", [Alternation(), Alternation(steps=2, clip=2, phase=4, video=3)])
