@@ -18,7 +18,11 @@ from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.engines import ENGINES
 from basinet.sim.evaluation.measuring import evaluate, measure
+from basinet.sim.experiment.config import Config
 from basinet.sim.models import MODELS
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.simulation import Interrupted
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Regression, VideoLanguage, video_language
 from basinet.sim.tasks.vision.procedures.contrastive import (
     children_mean,
@@ -31,6 +35,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
 )
 from basinet.sim.tasks.vision.procedures.labelled_frames import Frames
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
+from tests.sim.run.test_simulation import LOOKS_AT_EVERY_STEP, assert_same, carry_out, final_state
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
@@ -415,3 +420,26 @@ def test_untrained_models_are_at_chance(task):
     counts = torch.bincount(task.test.phase).double() / 60  # a model that says one phase throughout is right so often
     spread = float(counts.sub(1 / PHASES).square().mean().sqrt()) + math.sqrt(2 / 9 / 60)
     assert found == pytest.approx(1 / PHASES, abs=4 * spread / math.sqrt(12))
+
+
+# Runs.
+
+
+def test_a_run_stopped_between_turns_of_the_levels_ends_like_an_unbroken_one(tmp_path):
+    task = {"videos": 6, "test_videos": 1, "epoch": 2, "phase_every": 2, "video_every": 3, "augmented": True}
+    changes = {
+        "task": {"name": "video_language", **task}, "model": {"name": "video_text", **SMALL, "layers": 0},
+        "topology": {"name": "ring", "agents": 2}, "schedule": "cosine", "batch_size": 3, "steps": 10,
+        "evaluate_every": 10, "replicas": 1, "analysis": [], "runtime": {"device": "cpu", "engine": "loop"},
+    }  # fmt: skip
+    carry_out(tmp_path / "whole", rhythm=LOOKS_AT_EVERY_STEP, **changes)
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, at=5, **changes)  # within the epoch of phases
+    assert 5 <= load_run(tmp_path / "broken" / "diffusion-atc").status["step"] < 10
+    carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, **changes)
+    whole, broken = (tmp_path / name / "diffusion-atc" for name in ("whole", "broken"))
+    assert_same(final_state(whole), final_state(broken))
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+    # However many levels count: the rate ends where training does.
+    setup = build_setup(Config.parse(load_run(whole).config), trial=False)
+    assert setup.rate_factor(10) == 0 < setup.rate_factor(9) < 0.1
