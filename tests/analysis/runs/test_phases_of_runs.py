@@ -59,6 +59,11 @@ def test_phases_are_those_that_the_run_has_scored(runs):
     for label, predicted in found.predicted.items():
         own = [row for row in rows if row["label"] == label]
         assert sum(row["frames"] for row in own) == len(found.phase)
+        sets = np.array(found.sets)[found.video]
+        for row in own:
+            shown, said = (found.phases.index(row[key]) for key in ("phase", "predicted"))
+            frames = (sets == row["set"]) & (found.phase == shown) & (predicted == said)
+            assert row["frames"] == frames.sum()
         right = sum(row["frames"] for row in own if row["phase"] == row["predicted"])
         assert right == (predicted == found.phase).sum()
 

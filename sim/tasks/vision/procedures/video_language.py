@@ -147,7 +147,7 @@ class VideoLanguage(Task):
         found = {level: tuple(part) for level, part in found.items() if part[1].shape[-1]}
         if self.augmented and "clip" in found:
             frames, *texts = found["clip"]
-            found["clip"] = (frames.unflatten(1, (_VIEWS, -1)).transpose(0, 1).flatten(0, 1), *texts)
+            found["clip"] = (torch.unflatten(frames, 1, (_VIEWS, -1)).transpose(0, 1).flatten(0, 1), *texts)
         return found
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
@@ -174,7 +174,7 @@ class VideoLanguage(Task):
         same = same_texts(words, PADDING)
         if not self.augmented:
             return self._narrated_loss(cosines(clips, narrations, scale), words, same)
-        views = clips.unflatten(0, (_VIEWS, -1))
+        views = torch.unflatten(clips, 0, (_VIEWS, -1))
         losses = [self._narrated_loss(cosines(view, narrations, scale), words, same) for view in views]
         return torch.stack([*losses, nt_xent(views[1], views[2], scale, same)]).mean()
 
@@ -213,7 +213,7 @@ class VideoLanguage(Task):
         """Return what tests measure of guesses, on average over some, and of the most frequent phase of the tests."""
         if self.test is None:
             return {}
-        phase, video = self.test.phase, self.test.video  # type: ignore[union-attr]
+        phase, video = self.test.phase, self.test.video
         count = len(self.phases)
         most = int(torch.bincount(phase, minlength=count).argmax())
 

@@ -317,6 +317,8 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         (Span(0, 4, ("one begins",), ("hold the hook", "cut, then")), Span(4, 8, ("it ends",))),
         (Span(0, 8, ("A video of one.",)),),
     )
+    # Of five frames the first is at a tenth of the video, and the second at three tenths, behind the first quarter.
+    assert read_folder(folder, frames=5)[1][0].clips[0][:2] == (0, 1)
     write(
         tmp_path / "prompts.csv",
         ("phase", "prompt"),
@@ -358,8 +360,13 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         )
 
 
-def test_frames_of_files_are_squares_of_the_middle(folder):
+def test_frames_of_files_are_squares_of_the_middle(folder, tmp_path):
     source = SmallVideos([folder / "one.mp4"], 4, 16)
+    bright = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
+    bright[..., 4:60] = 200
+    (tmp_path / "bright.mp4").write_bytes(encode(bright, "x264", 10))
+    frame = SmallVideos([tmp_path / "bright.mp4"], 4, 16)[0][0].float()
+    assert (frame - frame.flip(-1)).abs().max() < 30 and frame.mean() > 150
     assert source[0].shape == (4, 3, 16, 16) and source[0].dtype == torch.uint8
     assert source.keys != SmallVideos([folder / "one.mp4"], 4, 8).keys
 

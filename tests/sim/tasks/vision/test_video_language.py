@@ -376,6 +376,17 @@ def test_scores_are_of_each_video_and_then_averaged(task):
     )
 
 
+def test_f1_is_over_the_phases_that_occur_or_are_predicted(task):
+    """One phase is predicted where it does not occur, and one neither occurs nor is predicted."""
+    wide = replace(task, phases=tuple("abcde"), sets=("test",))
+    phase, said = torch.tensor([0, 0, 1, 1, 4, 4]), torch.tensor([0, 2, 1, 1, 0, 2])
+    metric = PhaseF1()
+    metric.reset()
+    metric.update(nn.functional.one_hot(said, 5).double(), Frames(frames(6, 1), phase, torch.zeros_like(phase)), wide)
+    assert metric.compute() == pytest.approx(f1_score(phase, said, average="macro"))
+    assert metric.compute() == pytest.approx((0.5 + 1 + 0 + 0) / 4)
+
+
 def test_scores_of_other_tasks_and_sets_are_refused(task):
     for metric, given, sentence in [
         (PhaseAccuracy(), Regression(train=(random(2, 1), random(2, 1)), num_outputs=1), "needs a task of videos and"),
