@@ -41,11 +41,15 @@ class QualityPretraining(Regression):
     places row by row [B, kept], the places of masked units [B, masked], and the pixels of these [B, masked, 768].
 
     Attributes:
+        candidates: The crops of the training images that might be kept.
+        tested: Image of each test sample.
         curation: Which crops of the training images were kept.
         origins: Image of each candidate.
         normalised: Whether the pixels of each masked unit are normalised.
     """
 
+    candidates: MaskedCrops
+    tested: NDArray[Any]
     curation: Curation
     origins: NDArray[Any]
     normalised: bool = True
@@ -243,6 +247,8 @@ def quality_pretraining(
         num_outputs=trained.masked * 3 * UNIT**2,
         model="masked_hivit",
         columns=columns,
+        candidates=candidates,
+        tested=np.array(test.names)[data["test"].places[:, 0].repeat(len(chains))],
         curation=found,
         origins=np.array(train.names)[candidates.places[:, 0]],
         normalised=normalised,

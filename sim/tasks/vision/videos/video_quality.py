@@ -15,7 +15,7 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
-from basinet.sim.tasks.task import TASKS, Batch
+from basinet.sim.tasks.task import TASKS
 from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.clips import rated_clips
@@ -29,7 +29,6 @@ from basinet.sim.tasks.vision.videos.video_views import (
     kept_videos,
     statistics_of,
 )
-from basinet.sim.vision.video_files import read_frames
 
 __all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
@@ -134,21 +133,6 @@ class VideoQuality(VideoRating):
             return {}
         content = json.dumps([asdict(standard) for standard in standards])
         return {"standards": Kept(digest(content), content)}
-
-    def batch_of(self, file: Path) -> Batch:
-        """Read a video file as it would be measured.
-
-        Args:
-            file: The file.
-
-        Returns:
-            A batch of one video, float32 on the CPU, whose score is 0 and means nothing.
-
-        Raises:
-            ValueError: It cannot be read, or has too few or too small frames.
-        """
-        found = self.reading.inputs(read_frames(file, self.reading.frames), str(file))
-        return (*(part[None] for part in found), torch.zeros(1, 1))
 
     @property
     def key_frames(self) -> int:
