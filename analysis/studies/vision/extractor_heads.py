@@ -9,7 +9,7 @@ import numpy as np
 
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
-from basinet.analysis.report.extractors import extractor_drawing
+from basinet.analysis.report.vision.extractors import extractor_drawing
 from basinet.analysis.statistics.replica_values import all_finals
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array
