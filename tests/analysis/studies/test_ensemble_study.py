@@ -64,7 +64,7 @@ def test_heads_are_compared_by_objective_selection_and_extractor(folder):
     checks = {check.claim: check for check in heads.checks()}
     for case in ("fixed clusters", "batch clusters"):
         gap = heads.score(case) - heads.score("no ICID")
-        (check,) = (own for claim, own in checks.items() if "higher" in claim and f"(difference, {case} against" in claim)
+        (check,) = (checks[name] for name in checks if "higher" in name and f"(difference, {case} against" in name)
         assert float(str(check.measured).split()[0]) == pytest.approx(gap.mean(), rel=0.01, abs=1e-4)
 
 
