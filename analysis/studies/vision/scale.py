@@ -1,6 +1,6 @@
 """The size of a study that compares strategies on a task of images or videos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -33,6 +33,8 @@ class Scale:
         replicas: Number of replicas.
         of_agents: Replicas whose agents are scored one by one.
         experiment: Further keys of all experiments.
+        strategies: The strategies that are compared.
+        apart_as: What that condition is called, by default that there is one value per agent.
     """
 
     about: str
@@ -46,11 +48,13 @@ class Scale:
     replicas: int
     of_agents: int
     experiment: Mapping[str, Any]
+    strategies: Sequence[Any] = tuple(STRATEGIES)
+    apart_as: str = ""
 
     @property
     def apart_name(self) -> str:
         """What the condition is called in which the agents' data differ."""
-        return f"one {self.apart} per agent"
+        return self.apart_as or f"one {self.apart} per agent"
 
     def conditions(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the cases in which strategies are compared.
@@ -79,7 +83,7 @@ class Scale:
             "task": dict(self.task),
             "model": dict(self.model),
             "topology": {"name": "ring", "agents": self.agents},
-            "strategy": STRATEGIES,
+            "strategy": list(self.strategies),
             "optimizer": {"name": "adam", "lr": self.rate},
             "batch_size": self.batch,
             "steps": self.steps,
