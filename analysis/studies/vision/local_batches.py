@@ -24,7 +24,7 @@ __all__ = ["LocalBatches", "draw_batches", "draw_objective", "other_batches"]
 
 
 def other_batches(
-    scale: Scale, loss: str = "", small: Sequence[int] = (), **settings: Any
+    scale: Scale, loss: str = "", small: Sequence[int] = (), /, **settings: Any
 ) -> dict[str, dict[str, Any]]:
     """Return the cases of centralised training on as many samples a step, in one batch and in small ones.
 
@@ -105,7 +105,7 @@ class LocalBatches:
         """
         loss = loss or self.loss
         find = partial(_measure_gaps, self.usual, loss, self.scale.batch, part, most)
-        settings = {"config": self.usual.config, "batch": self.scale.batch, "data": part, "most": most}
+        settings = {"config": self.usual.config, "batch": self.scale.batch, "of": part, "most": most}
         return once("objective", find, **settings)
 
     def another(self, gaps: Sequence[Row], *, expected: bool) -> Check:

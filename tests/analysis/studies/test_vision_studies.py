@@ -10,8 +10,6 @@ from basinet.analysis.studies.vision.enlarged_images import SCALES as IMAGES
 from basinet.analysis.studies.vision.enlarged_images import find_out as enlarge
 from basinet.analysis.studies.vision.rated_videos import SCALES as VIDEOS
 from basinet.analysis.studies.vision.rated_videos import find_out as rate
-from basinet.analysis.studies.vision.told_procedures import SCALES as PROCEDURES
-from basinet.analysis.studies.vision.told_procedures import find_out as learn
 from basinet.sim.vision.photos import read_photo
 from basinet.sim.vision.picture_files import Pixels, write_pixels
 
@@ -44,18 +42,6 @@ TINY_VIDEOS = replace(
     experiment=QUICK,
 )
 
-TINY_PROCEDURES = replace(
-    PROCEDURES["small"],
-    task={**PROCEDURES["small"].task, "videos": 12, "test_videos": 1, "phase_every": 1, "video_every": 1},
-    model={"name": "video_text", "channels": [2], "features": 4, "width": 4, "dimension": 4, "layers": 0},
-    agents=3,
-    batch=2,
-    steps=2,
-    replicas=2,
-    of_agents=1,
-    experiment=QUICK | {"evaluate_samples": 2},
-)
-
 
 @pytest.fixture(scope="module")
 def enlarged(tmp_path_factory):
@@ -76,26 +62,15 @@ def rated(tmp_path_factory):
         yield rate(lambda done, what: told.append(done), out, TINY_VIDEOS), told, out
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    told, out = [], tmp_path_factory.mktemp("procedures")
-    return learn(lambda done, what: told.append(done), out, TINY_PROCEDURES), told, out
-
-
-@pytest.mark.parametrize("name", ["enlarged", "rated", "told"])
+@pytest.mark.parametrize("name", ["enlarged", "rated"])
 def test_a_study_compares_strategies_beside_trivial_baselines(name, request):
     findings, told, _ = request.getfixturevalue(name)
     assert min(np.diff([0.0, *told])) > -1e-12 and told[-1] == pytest.approx(1)
-    trivial = {
-        "enlarged": ["bicubic"],
-        "rated": ["mean target", "ridge on scene statistics"],
-        "told": ["chance", "most frequent phase"],
-    }[name]
+    trivial = {"enlarged": ["bicubic"], "rated": ["mean target", "ridge on scene statistics"]}[name]
     for drawing in findings.drawings:
         assert drawing.name == "objective" or all({*trivial} <= row.keys() for row in drawing.rows), drawing.name
     curves, ends, agents = (drawing.rows for drawing in findings.drawings[:3])
     strategies = {"centralized", "consensus", "diffusion ATC", "exact diffusion", "gradient tracking ATC"}
-    strategies |= {"local SGD", "isolated"} if name == "told" else set()
     assert {row["strategy"] for row in curves} == {row["strategy"] for row in ends} == strategies
     assert {row["strategy"] for row in agents} == strategies - {"centralized"}  # whose agents are all the same
 
@@ -117,14 +92,3 @@ def test_a_loss_of_the_correlation_is_another_one_on_smaller_batches(rated):
     assert "l1" in same.claim and same.agrees and "plcc" in other.claim and other.agrees
     rows = next(drawing.rows for drawing in findings.drawings if drawing.name == "batches")
     assert {row["batches"] for row in rows} == {"1 × 8", "4 × 2"}
-
-
-def test_levels_of_text_and_local_batches_are_compared_on_the_same_videos(told):
-    findings, _, _ = told
-    drawn = {drawing.name: drawing.rows for drawing in findings.drawings}
-    assert {row["set"] for row in drawn["levels"]} == {"test", "other kind of procedure", "other centre"}
-    assert len({row["case"] for row in drawn["levels"]}) == 6
-    assert {row["batches"] for row in drawn["batches"]} == {"1 × 6", "3 × 2"}
-    another, same = (check for check in findings.checks if "the mean of the losses" in check.claim)
-    assert "InfoNCE" in another.claim and another.agrees and "cross-entropy" in same.claim and same.agrees
-    assert not any(check.agrees for check in findings.checks if "times chance" in check.claim)  # after two steps
