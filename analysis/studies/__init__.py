@@ -10,6 +10,7 @@ from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress,
 from basinet.analysis.studies.vision.combined_extractors import pretrained_ensemble
 from basinet.analysis.studies.vision.enlarged_images import super_resolution
 from basinet.analysis.studies.vision.rated_videos import video_quality
+from basinet.analysis.studies.vision.told_procedures import video_language
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
 __all__ = ["STUDIES", "TRAININGS", "Check", "Findings", "Progress", "Study", "check_folder", "write_findings"]
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
     "pretrained-ensemble": pretrained_ensemble,
     "s3attention": s3attention,
     "super-resolution": super_resolution,
+    "video-language": video_language,
     "video-quality": video_quality,
     "zeroth-order": zeroth_order,
 }

@@ -162,6 +162,7 @@ def _strategy_checks(found: Compared, scale: EnsembleScale) -> Iterator[Check]:
         yield found.together(case)
         yield from found.flatter(case)
     yield from found.mended(IID, scale.apart_name)
+    yield found.told()
     yield found.ordered()
 
 

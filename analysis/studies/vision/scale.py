@@ -34,6 +34,7 @@ class Scale:
         of_agents: Replicas whose agents are scored one by one.
         experiment: Further keys of all experiments.
         strategies: The strategies that are compared.
+        apart_as: What that condition is called, by default that there is one value per agent.
     """
 
     about: str
@@ -48,11 +49,12 @@ class Scale:
     of_agents: int
     experiment: Mapping[str, Any]
     strategies: Sequence[Any] = tuple(STRATEGIES)
+    apart_as: str = ""
 
     @property
     def apart_name(self) -> str:
         """What the condition is called in which the agents' data differ."""
-        return f"one {self.apart} per agent"
+        return self.apart_as or f"one {self.apart} per agent"
 
     def conditions(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the cases in which strategies are compared.

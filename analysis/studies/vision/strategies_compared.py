@@ -172,18 +172,34 @@ class Compared:
             claim = f"{label} scores above diffusion where data differ (difference, {self._told(unlike)})"
             yield larger(claim, self.score(label, unlike), spoilt)
 
+    def told(self) -> Check:
+        """Check whether flatness tells anything of scores.
+
+        Returns:
+            The check, of the same regressions as in `ordered`.
+        """
+        claim = (
+            f"flatness tells of scores (squared error of their mean minus λ_max, {self._told('trainings left out')})"
+        )
+        return larger(claim, self._errors["nothing"], self._errors[_FLATNESS])
+
     def ordered(self) -> Check:
         """Check whether the excess risk tells of scores what flatness does not.
 
         Returns:
             The check, of linear regressions cross-validated over the trainings.
         """
+        claim = "flatness alone does not order scores: the excess risk tells more of them (squared error, λ_max alone"
+        told = f"{claim} minus both, {self._told('trainings left out')})"
+        return larger(told, self._errors[_FLATNESS], self._errors["all"])
+
+    @cached_property
+    def _errors(self) -> dict[str, Any]:
+        """Squared errors of linear regressions of the score, cross-validated over the trainings."""
         rows = [row for row in self.ends if row[_FLATNESS] and row[_RISK] and row["score"] is not None]
         features = {name: log(np.array([row[name] for row in rows])) for name in (_FLATNESS, _RISK)}
         groups = [f"{row['strategy']}, {row['case']}" for row in rows]
-        errors = nested_errors(features, [row["score"] for row in rows], groups)
-        claim = "flatness alone does not order scores: the excess risk tells more of them (squared error, λ_max alone"
-        return larger(f"{claim} minus both, {self._told('trainings left out')})", errors[_FLATNESS], errors["all"])
+        return nested_errors(features, [row["score"] for row in rows], groups)
 
     @cached_property
     def ends(self) -> list[Row]:
@@ -226,43 +242,52 @@ class Compared:
 
     def drawings(self) -> list[Drawing]:
         """Draw scores over steps and bytes, scores against flatness and excess risk, and agents beside centroids."""
-        curves, ends = self.curves(), self.ends
-        flat = [{name: value for name, value in row.items() if name != "agents"} for row in ends]
-        beside = [row for row in ends if row["agents"]]
+        curves = self.curves()
+        beside = [row for row in self.ends if row["agents"]]
         of_agents = [
             {**row, "agents": None, "agent": agent, "score of the agent": score}
             for row in beside
             for agent, score in enumerate(row["agents"])
         ]
-        name = axis_label(self.metric, self.runs)
-        trivial = "Without a network: " + ", ".join(f"{key} {value:.4g}" for key, value in self.baselines.items()) + "."
-        last = f"_{self.loss}" if self.loss else ""
         return [
             Drawing(
-                f"score{last}",
+                f"score{self._last}",
                 self._told("Score over steps and bytes"),
                 "Of the centroid, mean over the replicas with its standard error; bytes that an agent sends, or"
-                f" exchanges with a server. The axes are those of the scores after the start. {trivial}",
-                self._draw_curves(curves, name),
+                f" exchanges with a server. The axes are those of the scores after the start. {self._trivial}",
+                self._draw_curves(curves, axis_label(self.metric, self.runs)),
                 curves,
             ),
+            self.against_flatness(),
             Drawing(
-                f"flatness{last}",
-                self._told("Score against flatness and excess risk"),
-                "Each mark is a replica's centroid: the largest eigenvalue of the Hessian of the training loss on a"
-                f" subset of the training data, and how far that loss can still be brought down. {trivial}",
-                self._draw_flatness(flat, name),
-                flat,
-            ),
-            Drawing(
-                f"agents{last}",
+                f"agents{self._last}",
                 self._told("Agents beside their centroid"),
                 "Small marks are the agents of a replica, large ones their centroid, the mean of their parameters."
-                f" {trivial}",
-                self._draw_agents(beside, name),
+                f" {self._trivial}",
+                self._draw_agents(beside, axis_label(self.metric, self.runs)),
                 of_agents,
             ),
         ]
+
+    def against_flatness(self) -> Drawing:
+        """Draw scores against flatness and excess risk."""
+        rows = [{name: value for name, value in row.items() if name != "agents"} for row in self.ends]
+        return Drawing(
+            f"flatness{self._last}",
+            self._told("Score against flatness and excess risk"),
+            "Each mark is a replica's centroid: the largest eigenvalue of the Hessian of the training loss on a"
+            f" subset of the training data, and how far that loss can still be brought down. {self._trivial}",
+            self._draw_flatness(rows, axis_label(self.metric, self.runs)),
+            rows,
+        )
+
+    @property
+    def _trivial(self) -> str:
+        return "Without a network: " + ", ".join(f"{key} {value:.4g}" for key, value in self.baselines.items()) + "."
+
+    @property
+    def _last(self) -> str:
+        return f"_{self.loss.replace(' ', '_')}" if self.loss else ""
 
     def _draw_curves(self, rows: Sequence[Row], name: str) -> Figure:
         cases = list(dict.fromkeys(row["case"] for row in rows))

@@ -87,7 +87,7 @@ def test_networks_of_images_begin_as_bicubic_interpolation(enlarged):
 def test_a_loss_of_the_correlation_is_another_one_on_smaller_batches(rated):
     findings, _, _ = rated
     same, other = (
-        check for check in findings.checks if "the loss of all videos" in check.claim or "than that" in check.claim
+        check for check in findings.checks if "the loss of all samples" in check.claim or "than that" in check.claim
     )
     assert "l1" in same.claim and same.agrees and "plcc" in other.claim and other.agrees
     rows = next(drawing.rows for drawing in findings.drawings if drawing.name == "batches")
